@@ -1,0 +1,1 @@
+"""uspcap: capture packets past the kernel, stamp every frame, report latency, gaps and bursts."""

@@ -1,0 +1,1 @@
+"""One module an analysis; `base` holds the law that all of them obey."""

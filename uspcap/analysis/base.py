@@ -1,0 +1,60 @@
+"""The law of analyses.
+
+Every analysis is a monoid: cut a capture anywhere, analyse the parts apart, merge in order, and the
+result equals that of the whole. State that crosses a cut (the last stamp of a flow, an open run) is
+part of the analysis and is stitched by `merge`. State is bounded, and what the bound cost is in the
+result.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from uspcap.frames import FrameBatch
+
+Result = dict[str, Any]
+"""JSON-ready: dict, list, str, int, float, bool and None only."""
+
+Table = Mapping[str, Sequence[Any]]
+"""Column name to values, all of one length; times in ns are int and named `…_ns`."""
+
+
+class Analysis(ABC):
+    """One question asked of a stream of frames.
+
+    Frames are numbered from 1 in the stream that an instance has seen; `merge` moves the numbers of
+    the later part up by `frames_read`.
+    """
+
+    name: ClassVar[str]
+    """Key in the report's `analyses`."""
+
+    def __init__(self) -> None:
+        self.frames_read = 0
+        """Frames that the source has consumed so far, filtered-out ones included."""
+
+    def update(self, batch: FrameBatch) -> None:
+        """Take the next batch; nothing of the batch is kept."""
+        self._update(batch)
+        self.frames_read += batch.frames_read
+
+    def merge(self, later: Self) -> None:
+        """Append the state of what came directly after; `later` is used up."""
+        self._merge(later)
+        self.frames_read += later.frames_read
+
+    @abstractmethod
+    def _update(self, batch: FrameBatch) -> None: ...
+
+    @abstractmethod
+    def _merge(self, later: Self) -> None: ...
+
+    @abstractmethod
+    def result(self) -> Result:
+        """Return what the report shows; may be called at any time, and again."""
+
+    def tables(self) -> dict[str, Table]:
+        """Return the long form, for CSV: table name to columns."""
+        return {}

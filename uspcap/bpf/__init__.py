@@ -1,0 +1,1 @@
+"""Classic BPF filters and eBPF programs."""

@@ -1,0 +1,1 @@
+"""Capture files: readers and writers of pcap and pcapng, and what compresses them."""

@@ -1,0 +1,264 @@
+"""FrameBatch: the one type that flows from every source to every analysis.
+
+A batch is a struct of numpy columns over one buffer of bytes, a few thousand frames at most, so that
+it stays in the CPU's cache. Sources fill the same batch again and again: what a consumer wants to keep
+beyond its `update` call, it copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.columns import FrameColumns, HeaderColumns
+
+NANOSECONDS = 1_000_000_000
+
+
+class TimestampSource(IntEnum):
+    """Where a frame's timestamp was taken; the lower the number, the closer to the wire."""
+
+    HARDWARE = 0
+    """NIC clock, converted to UTC."""
+    TRAILER = 1
+    """Appended to the frame by a switch or tap."""
+    XDP = 2
+    """Driver hook, before the kernel's stack."""
+    KERNEL = 3
+    """Receive stamp of the kernel's socket buffer."""
+    USER = 4
+    """Read from the ring in user space."""
+    FILE = 5
+    """Whatever a capture file says; who stamped it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What a source says about one of its interfaces.
+
+    Attributes
+    ----------
+    link_type : int
+        LINKTYPE_ value of the tcpdump.org registry (1 is Ethernet).
+    name, description, filter, hardware, operating_system : str
+        Empty where the source does not say.
+    snaplen : int
+        Longest captured length in bytes; 0 where there is no limit.
+    ticks_per_second : int
+        Resolution of the stamps in the file; 1_000_000_000 is nanoseconds.
+    timestamp_offset_s : int
+        Seconds added to every stamp (pcapng if_tsoffset).
+    fcs_length : int
+        Bytes of frame check sequence at the end of each frame, -1 where not known.
+    timestamp_source : TimestampSource
+        Who stamped the frames of this interface.
+    speed_bps : int
+        Bits a second, 0 where not known.
+    """
+
+    link_type: int
+    name: str = ""
+    description: str = ""
+    filter: str = ""
+    hardware: str = ""
+    operating_system: str = ""
+    snaplen: int = 0
+    ticks_per_second: int = NANOSECONDS
+    timestamp_offset_s: int = 0
+    fcs_length: int = -1
+    timestamp_source: TimestampSource = TimestampSource.FILE
+    speed_bps: int = 0
+
+
+@dataclass(slots=True)
+class Problem:
+    """One thing that is wrong with the input, for the report's `problems`.
+
+    Attributes
+    ----------
+    file : str
+        As the user named it; `-` is standard input.
+    offset : int
+        Byte offset in the (decompressed) file.
+    what : str
+        One clear sentence without a full stop.
+    """
+
+    file: str
+    offset: int
+    what: str
+
+
+@dataclass(slots=True)
+class SourceFacts:
+    """What a source knows once it is read, beside its frames.
+
+    Attributes
+    ----------
+    interfaces : list of Interface
+        All interfaces met so far, in the order of the `interface` column.
+    problems : list of Problem
+        Damage; reading went on where it could.
+    truncated : bool
+        The input ended in the middle of a record.
+    interface_drops : dict of int to int
+        Frames that the capturing host says it dropped, by interface, where the file says so.
+    notes : list of str
+        What is worth saying and no damage, such as stamps finer than a nanosecond.
+    """
+
+    interfaces: list[Interface] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    truncated: bool = False
+    interface_drops: dict[int, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class FrameBatch(FrameColumns):
+    """A few thousand frames: one row a frame, all columns `count` long.
+
+    Columns
+    -------
+    timestamp_ns : ndarray of int64
+        Nanoseconds since the epoch, UTC.
+    timestamp_source : ndarray of uint8
+        A `TimestampSource`.
+    wire_length, captured_length : ndarray of uint32
+        Bytes on the wire as the source says (the FCS mostly not among them), and bytes kept.
+    interface : ndarray of uint16
+        Index into the source's interfaces.
+    offset : ndarray of int64
+        Where the frame's first byte lies in `data`.
+    frame_number : ndarray of int64
+        Counts from 1 over everything the source read, filtered-out frames included.
+    flags, queue : ndarray of uint32
+        pcapng epb_flags (bits 0-1: 1 inbound, 2 outbound) and epb_queue; 0 where not given.
+    drop_count : ndarray of uint64
+        pcapng epb_dropcount: frames lost between this frame and the one before on its interface.
+    options_offset : ndarray of int64
+        Where the frame's raw pcapng options lie in `data`; meaningful where options_length is not 0.
+    options_length : ndarray of uint32
+        Their length in bytes.
+
+    Other attributes
+    ----------------
+    frames_read : int
+        Frames that the source consumed to make this batch, `count` and what a filter took out.
+    data : ndarray of uint8
+        The buffer behind `offset`.
+    interfaces : Sequence of Interface
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.interfaces: Sequence[Interface] = ()
+        self.decode_tunnels = False
+        self.big_endian_options = False
+        self._headers: HeaderColumns | None = None
+        self._headers_current = False
+
+    def __len__(self) -> int:
+        return self.count
+
+    def set_interfaces(self, interfaces: Sequence[Interface]) -> None:
+        """Set what the `interface` column points into."""
+        self.interfaces = tuple(interfaces)
+        self.set_link_types(np.array([one.link_type for one in interfaces], np.int32))
+
+    def refilled(self) -> None:
+        """Tell the batch that its rows are new; a source calls it before each yield."""
+        self._headers_current = False
+
+    @property
+    def headers(self) -> HeaderColumns:
+        """The decoded header columns, made on first use after each refill."""
+        if not self._headers_current:
+            from uspcap._native.headers import decode
+
+            if self._headers is None:
+                self._headers = HeaderColumns(self.capacity)
+            decode(self, self._headers, self.decode_tunnels)
+            self._headers_current = True
+        assert self._headers is not None
+        return self._headers
+
+    def keep(self, mask: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
+        """Keep the rows where `mask` is not 0; header columns are decoded anew on next use."""
+        self.select(mask)
+        self.refilled()
+
+    def frame_bytes(self, row: int) -> bytes:
+        """Return the captured bytes of one row, copied."""
+        start = int(self.storage("offset")[row])
+        return self.data[start : start + int(self.storage("captured_length")[row])].tobytes()
+
+    @property
+    def timestamp_ns(self) -> NDArray[np.int64]:
+        return self.column("timestamp_ns")
+
+    @property
+    def timestamp_source(self) -> NDArray[np.uint8]:
+        return self.column("timestamp_source")
+
+    @property
+    def wire_length(self) -> NDArray[np.uint32]:
+        return self.column("wire_length")
+
+    @property
+    def captured_length(self) -> NDArray[np.uint32]:
+        return self.column("captured_length")
+
+    @property
+    def interface(self) -> NDArray[np.uint16]:
+        return self.column("interface")
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        return self.column("offset")
+
+    @property
+    def frame_number(self) -> NDArray[np.int64]:
+        return self.column("frame_number")
+
+    @classmethod
+    def from_frames(
+        cls,
+        frames: Sequence[bytes],
+        timestamps_ns: Sequence[int] | NDArray[Any],
+        *,
+        wire_lengths: Sequence[int] | None = None,
+        interfaces: Sequence[Interface] = (Interface(link_type=1),),
+        timestamp_source: TimestampSource = TimestampSource.FILE,
+        first_frame_number: int = 1,
+    ) -> FrameBatch:
+        """Make a batch of frames held in Python: for tests, samples and small tools.
+
+        Parameters
+        ----------
+        frames : sequence of bytes
+            Captured bytes, one item a frame, all of the first interface.
+        timestamps_ns : sequence of int
+            Nanoseconds since the epoch, as many as frames.
+        wire_lengths : sequence of int, optional
+            Where longer than what was captured.
+        """
+        count = len(frames)
+        batch = cls(max(count, 1))
+        batch.set_data(np.frombuffer(b"".join(frames), np.uint8).copy())
+        lengths = np.fromiter((len(frame) for frame in frames), np.uint32, count)
+        batch.storage("timestamp_ns")[:count] = timestamps_ns
+        batch.storage("timestamp_source")[:count] = timestamp_source
+        batch.storage("captured_length")[:count] = lengths
+        batch.storage("wire_length")[:count] = lengths if wire_lengths is None else wire_lengths
+        batch.storage("offset")[1:count] = np.cumsum(lengths[:-1], dtype=np.int64)
+        batch.storage("frame_number")[:count] = np.arange(first_frame_number, first_frame_number + count)
+        batch.count = count
+        batch.frames_read = count
+        batch.set_interfaces(interfaces)
+        batch.check_bounds()
+        return batch

@@ -1,0 +1,1 @@
+"""Header columns, flows, and the rules of feeds and order entry as data."""
