@@ -88,7 +88,9 @@ class InterArrival(Analysis):
             self._cells = Cells()
             self._add_cells(keys, counts, remap)
 
-    def _add_cells(self, keys: NDArray[np.uint64], counts: NDArray[np.uint64], ids: NDArray[np.int32]) -> None:
+    def _add_cells(
+        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64], ids: NDArray[np.int32]
+    ) -> None:
         """Add cells whose flow ids are to be looked up in `ids` first."""
         flows = ids[(keys >> FLOW_SHIFT).astype(np.int64) - 1].astype(np.int64)
         kept = flows >= 0
@@ -231,13 +233,19 @@ class InterArrival(Analysis):
         }
         for column in ("frames", "bytes", "gaps", "backward", "first_ns", "last_ns"):
             table[column] = rows[column][order].tolist()
-        for column, field in (("min_ns", "lowest_ns"), ("max_ns", "highest_ns"), ("max_frame", "highest_frame")):
+        for column, field in (
+            ("min_ns", "lowest_ns"),
+            ("max_ns", "highest_ns"),
+            ("max_frame", "highest_frame"),
+        ):
             table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
         for percentile in PERCENTILES:
             column_values = np.full(len(rows), -1, np.int64)
             ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
             column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
-            table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
+            table[f"p{percentile}_ns"] = [
+                value if value >= 0 else None for value in column_values[order].tolist()
+            ]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
         histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}
         for source in np.flatnonzero(self._tracks["frames"]):
@@ -300,7 +308,9 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     change = np.abs(later["first_gap_ns"].astype(np.float64) - out["last_gap_ns"].astype(np.float64))
     before = out["jitter_ns"] + (change - out["jitter_ns"]) / 16
     out["jitter_ns"] = np.where(
-        first, later["jitter_ns"], np.where(more, later["jitter_ns"] + later["jitter_decay"] * before, out["jitter_ns"])
+        first,
+        later["jitter_ns"],
+        np.where(more, later["jitter_ns"] + later["jitter_decay"] * before, out["jitter_ns"]),
     )
     out["jitter_decay"] = np.where(
         first,
@@ -322,7 +332,9 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     rows[ids] = out
 
 
-def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]) -> None:
+def _add_gap(
+    tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]
+) -> None:
     """Add one gap to each of the tracks that `where` names."""
     first = where & (tracks["gaps"] == 0)
     change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))

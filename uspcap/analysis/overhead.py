@@ -73,7 +73,8 @@ class Overhead(Analysis):
             for kind in kinds[order]
         ]
         sizes = [
-            {"bytes": name} | self._row(counts) for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)
+            {"bytes": name} | self._row(counts)
+            for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)
         ]
         return protocols, [row for row in sizes if row["packets"]]
 

@@ -76,7 +76,10 @@ class Summary(Analysis):
         self._by_size += later._by_size
         self._by_layer += later._by_layer
         self._by_source += later._by_source
-        lower, higher = np.minimum(self._extremes, later._extremes), np.maximum(self._extremes, later._extremes)
+        lower, higher = (
+            np.minimum(self._extremes, later._extremes),
+            np.maximum(self._extremes, later._extremes),
+        )
         self._extremes = np.array([lower[0], higher[1], lower[2], higher[3]], np.int64)
         self._bytes_captured += later._bytes_captured
         self._first_ns = later._first_ns if self._first_ns is None else self._first_ns
@@ -136,7 +139,9 @@ class Summary(Analysis):
             "latest_timestamp_ns": latest if stamped else None,
             "duration_ns": duration_ns,
             "packets_per_second": round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
-            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3)
+            if duration_ns
+            else None,
             "shortest_packet_bytes": int(self._extremes[2]) if frames else None,
             "longest_packet_bytes": int(self._extremes[3]) if frames else None,
             "mean_packet_bytes": round(bytes_on_wire / frames, 3) if frames else None,
@@ -166,7 +171,10 @@ class Summary(Analysis):
     def tables(self) -> dict[str, Table]:
         result = self.result()
         return {
-            name: {column: [row[column] for row in result[name]] for column in (first, "packets", "bytes_on_wire")}
+            name: {
+                column: [row[column] for row in result[name]]
+                for column in (first, "packets", "bytes_on_wire")
+            }
             for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
         }
 

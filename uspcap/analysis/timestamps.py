@@ -196,9 +196,13 @@ def _warnings(name: str, quality: dict[str, Any]) -> list[str]:
     warnings = []
     frames, resolution = quality["frames"], quality["observed_resolution_ns"]
     if frames >= 100 and resolution > 1:
-        warnings.append(f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured")
+        warnings.append(
+            f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured"
+        )
     elif frames >= 100 and quality["common_divisor_ns"] > 1:
-        warnings.append(f"{name} stamps are all multiples of {quality['common_divisor_ns']} ns apart (quantised clock)")
+        warnings.append(
+            f"{name} stamps are all multiples of {quality['common_divisor_ns']} ns apart (quantised clock)"
+        )
     if quality["backward_steps"]:
         warnings.append(
             f"{name} stamps step backward {quality['backward_steps']} times, "
