@@ -83,7 +83,8 @@ class FrameFilter:
         self._interfaces = interfaces
 
     def _program(self, link_type: int) -> ClassicProgram:
-        program = compile_filter(self.expression, link_type)
+        # tcpdump passes a netmask of 0 for files: `ip broadcast` then means 0.0.0.0 and 255.255.255.255.
+        program = compile_filter(self.expression, link_type, netmask=0)
         if program.needs_socket_buffer:
             raise FilterError(
                 f"filter {self.expression!r} asks what only the kernel knows while it captures, such as a frame's "
