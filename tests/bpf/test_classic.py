@@ -131,8 +131,7 @@ class TestCompile:
     def test_ip_broadcast_needs_a_netmask(self):
         with pytest.raises(FilterError, match="netmask not known"):
             compile_filter("ip broadcast", 1)
-        mask = int.from_bytes(b"\xff\xff\xff\0", "little")
-        assert 0xFF in compile_filter("ip broadcast", 1, netmask=mask).instructions["k"]
+        assert 0xFF in compile_filter("ip broadcast", 1, netmask=0xFFFFFF00).instructions["k"]
 
     @pytest.mark.parametrize(
         ("expression", "link_type", "reason"),
@@ -140,7 +139,7 @@ class TestCompile:
             ("udp prt 5000", 1, "syntax error"),
             ("ether host 1:2:3:4:5:6", 101, "ethernet addresses supported only on"),
             ("ip", 147, "filtering not implemented"),
-            ("ip", 99999, "unknown data link type 99999"),
+            ("ip", 60000, "unknown data link type 60000"),
             ("tcp and udp", 1, "expression rejects all packets"),
             ("port 70000", 1, "70000"),
             ("ip\0 or arp", 1, "NUL character"),
@@ -151,7 +150,9 @@ class TestCompile:
     def test_refusals_name_the_expression_the_link_type_and_the_reason(self, expression, link_type, reason):
         with pytest.raises(FilterError, match=reason) as caught:
             compile_filter(expression, link_type)
-        assert str(caught.value).startswith(f"filter {expression!r} does not compile for link type {link_type}: ")
+        assert str(caught.value).startswith(
+            f"filter {expression!r} does not compile for link type {link_type}: "
+        )
         assert caught.value.exit_code == 2
 
     def test_long_expressions_are_cut_in_messages(self):
@@ -163,17 +164,34 @@ class TestCompile:
         expressions = [f"tcp port {port} and host 10.0.0.{port % 256}" for port in range(1, 200)]
         alone = [list(compile_filter(one, 1)) for one in expressions]
         with ThreadPoolExecutor(8) as pool:
-            together = [list(program) for program in pool.map(lambda one: compile_filter(one, 1), expressions)]
+            together = [
+                list(program) for program in pool.map(lambda one: compile_filter(one, 1), expressions)
+            ]
         assert together == alone
 
-    def test_direction_needs_the_socket_buffer_on_ethernet_but_not_on_cooked_captures(self):
-        assert compile_filter("inbound", 1).needs_socket_buffer
-        assert not compile_filter("inbound", 113).needs_socket_buffer
-        assert not compile_filter("udp port 5000 and vlan 7", 1).needs_socket_buffer
+    def test_direction_is_refused_for_files_and_asks_the_socket_buffer_for_live_frames(self):
+        assert next(iter(compile_filter("inbound", 1))) == (0x28, 0, 0, 0xFFFFF004)
+        with pytest.raises(FilterError, match="when reading savefiles"):
+            compile_filter("inbound", 1, file_byte_order="little")
+
+    @pytest.mark.parametrize("link_type", [1, 12, 101, 113, 228, 276])
+    @pytest.mark.parametrize(
+        "expression", ["udp port 5000", "ip6 or tcp[tcpflags] & tcp-syn != 0", "less 100", ""]
+    )
+    def test_other_programs_are_the_same_for_files_and_live_frames(self, link_type, expression):
+        live = compile_filter(expression, link_type)
+        for order in ("little", "big"):
+            assert list(compile_filter(expression, link_type, file_byte_order=order)) == list(live)
 
 
 @needs_libpcap
-@pytest.mark.parametrize("keyword", [{"snaplen": 0}, {"snaplen": 1 << 31}, {"link_type": -1}])
-def test_numbers_out_of_range_are_programmers_errors(keyword):
+@pytest.mark.parametrize("snaplen", [0, 1 << 31])
+def test_a_snaplen_out_of_range_is_a_programmers_error(snaplen):
     with pytest.raises(ValueError, match="must be from"):
-        compile_filter(**{"expression": "ip", "link_type": 1} | keyword)
+        compile_filter("ip", 1, snaplen)
+
+
+@pytest.mark.parametrize("link_type", [-1, 65536])
+def test_a_link_type_out_of_range_is_refused(link_type):
+    with pytest.raises(FilterError, match="go from 0 to 65535"):
+        compile_filter("ip", link_type)

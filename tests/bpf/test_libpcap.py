@@ -1,8 +1,10 @@
 """Where the compiler comes from, and the numbers of link types."""
 
 import ctypes
+import dataclasses
 import struct
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,21 @@ def test_both_compilers_give_programs_for_the_same_expressions():
     compilers = [libpcap.cypcap_compiler(), libpcap.system_compiler()]
     if None in compilers:
         pytest.skip("needs cypcap and the system's libpcap")
-    for dlt in (1, 12, 113):
-        results = [compiler("ip and udp port 5000", dlt, 262144, False, 0) for compiler in compilers]
-        assert results[0] == results[1]
+    for link_type in (1, 101, 113):
+        for order in (None, "little", "big"):
+            request = libpcap.Request("ip and udp port 5000", link_type, 262144, False, 0, order)
+            assert compilers[0](request) == compilers[1](request)
+
+
+@pytest.mark.parametrize("find", [libpcap.cypcap_compiler, libpcap.system_compiler])
+def test_compiling_leaves_no_file_open(find):
+    compiler = find()
+    if compiler is None:
+        pytest.skip("this libpcap is not there")
+    request = libpcap.Request("inbound", 1, 262144, True, 0, "little")
+    before = sorted(link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    for _ in range(3):
+        with pytest.raises(libpcap.CompileError, match="savefiles"):
+            compiler(request)
+        assert compiler(dataclasses.replace(request, expression="udp"))
+    assert sorted(link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()) == before

@@ -96,13 +96,12 @@ def test_matches_what_the_python_interpreter_matches(rows, cut):
 @given(programs(wide_constant_shifts=False), cut_frames(), st.lists(WORDS, min_size=16, max_size=16))
 def test_matches_what_libpcap_matches(rows, cut, scratch):
     # libpcap before 1.10.6 neither zeroes scratch memory nor defines constant shifts of 32 and more.
-    filled = [
-        row for index, word in enumerate(scratch) for row in ((0x00, 0, 0, word), (0x02, 0, 0, index))
-    ]
-    rows = filled + [(0x00, 0, 0, 0)] + rows
+    filled = [row for index, word in enumerate(scratch) for row in ((0x00, 0, 0, word), (0x02, 0, 0, index))]
+    rows = [*filled, (0x00, 0, 0, 0), *rows]
     frames, wire_lengths = cut
     expected = [
-        pcap_offline_filter(LIBRARY, rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
+        pcap_offline_filter(LIBRARY, rows, frame, wire)
+        for frame, wire in zip(frames, wire_lengths, strict=True)
     ]
     assert expected == [
         interpret(rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
@@ -198,5 +197,5 @@ def test_a_row_outside_the_batch_is_refused_before_it_is_read(column, value):
     ],
 )
 def test_the_decoder_itself_refuses_programs_that_could_leave_their_arrays(rows):
-    with pytest.raises(ValueError, match="instruction|empty"):
+    with pytest.raises(ValueError, match=r"instruction|empty"):
         ClassicProgram(np.array(rows, INSTRUCTION_DTYPE))

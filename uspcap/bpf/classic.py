@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.bpf.libpcap import CompileError, compile_rows
+from uspcap.bpf.libpcap import NETMASK_UNKNOWN, CompileError, Request, compile_rows
 from uspcap.errors import FilterError
 
 # Classes.
@@ -72,11 +72,6 @@ BPF_MAXINSNS = 4096
 
 BPF_MEMWORDS = 16
 """Words of scratch memory, M[0] to M[15]."""
-
-SKF_AD_OFF = 0x100000000 - 0x1000
-SKF_NET_OFF = 0x100000000 - 0x100000
-SKF_LL_OFF = 0x100000000 - 0x200000
-"""Offsets from SKF_LL_OFF up, as unsigned, ask the kernel about its socket buffer instead of the frame."""
 
 DEFAULT_SNAPLEN = 262144
 """What tcpdump keeps of a frame; compiled programs return it for a match."""
@@ -166,14 +161,6 @@ class Program:
     def __iter__(self) -> Iterator[Instruction]:
         return map(Instruction._make, self.instructions.tolist())
 
-    @property
-    def needs_socket_buffer(self) -> bool:
-        """True where the program asks for what only a kernel's socket buffer knows, such as direction."""
-        return any(
-            one.code in (BPF_LD | size | BPF_ABS for size in (BPF_W, BPF_H, BPF_B)) and one.k >= SKF_LL_OFF
-            for one in self
-        )
-
 
 def as_array(instructions: Iterable[tuple[int, int, int, int]]) -> NDArray[Any]:
     """Return instructions as an ndarray of INSTRUCTION_DTYPE, shape (n,).
@@ -186,7 +173,9 @@ def as_array(instructions: Iterable[tuple[int, int, int, int]]) -> NDArray[Any]:
     rows = [tuple(row) for row in instructions]
     for index, (code, jt, jf, k) in enumerate(rows):
         if not (0 <= code < 1 << 16 and 0 <= jt < 1 << 8 and 0 <= jf < 1 << 8 and 0 <= k < 1 << 32):
-            raise FilterError(f"instruction {index}: ({code}, {jt}, {jf}, {k}) does not fit struct sock_filter")
+            raise FilterError(
+                f"instruction {index}: ({code}, {jt}, {jf}, {k}) does not fit struct sock_filter"
+            )
     return np.array(rows, INSTRUCTION_DTYPE)
 
 
@@ -214,7 +203,9 @@ def validate(
     """
     array = program if isinstance(program, np.ndarray) else as_array(program)
     if array.dtype != INSTRUCTION_DTYPE or array.ndim != 1:
-        raise FilterError(f"a program is a one-dimensional array of {INSTRUCTION_DTYPE}, not of {array.dtype}")
+        raise FilterError(
+            f"a program is a one-dimensional array of {INSTRUCTION_DTYPE}, not of {array.dtype}"
+        )
     length = len(array)
     if length == 0:
         raise FilterError("a program has at least one instruction, this one has none")
@@ -224,7 +215,9 @@ def validate(
         if code not in OPCODES:
             raise FilterError(f"instruction {index}: there is no opcode {code:#06x}")
         if code in _SCRATCH and k >= BPF_MEMWORDS:
-            raise FilterError(f"instruction {index}: scratch memory ends at M[{BPF_MEMWORDS - 1}], not M[{k}]")
+            raise FilterError(
+                f"instruction {index}: scratch memory ends at M[{BPF_MEMWORDS - 1}], not M[{k}]"
+            )
         if code in _CONSTANT_DIVISIONS and k == 0:
             raise FilterError(f"instruction {index}: divides by the constant 0")
         if code in _CONDITIONAL_JUMPS:
@@ -235,7 +228,9 @@ def validate(
             continue
         if index + 1 + farthest >= length:
             where = f"backward by {(1 << 32) - k}" if farthest >= 1 << 31 else f"past the end by {farthest}"
-            raise FilterError(f"instruction {index}: jumps {where}, only forward jumps inside the program are valid")
+            raise FilterError(
+                f"instruction {index}: jumps {where}, only forward jumps inside the program are valid"
+            )
     if int(array["code"][-1]) not in _RETURNS:
         raise FilterError(f"instruction {length - 1}: the last instruction must be a return")
 
@@ -252,6 +247,7 @@ def compile_filter(
     *,
     optimize: bool = True,
     netmask: int | None = None,
+    file_byte_order: Literal["little", "big"] | None = None,
 ) -> Program:
     """Compile a filter expression as tcpdump does: libpcap is the compiler.
 
@@ -266,8 +262,13 @@ def compile_filter(
     optimize : bool
         False leaves out libpcap's optimiser; the program is longer and means the same.
     netmask : int, optional
-        IPv4 netmask of the network captured on, as the 32 bits stand in memory (network byte order);
-        only `ip broadcast` asks for it.
+        IPv4 netmask of the network captured on, as a number: 0xFFFFFF00 for /24. Only `ip broadcast`
+        asks for it. `tcpdump -r` passes 0.
+    file_byte_order : {"little", "big"}, optional
+        Byte order of the capture file that the frames are in; leave it out for live frames. In files,
+        BSD loopback headers are in that order and hold any BSD's address families, and `inbound` and
+        `outbound` are refused where only a kernel knows a frame's direction. For live frames they
+        compile to loads from the kernel's socket buffer (linux/filter.h: SKF_AD_OFF).
 
     Returns
     -------
@@ -283,10 +284,10 @@ def compile_filter(
     """
     if not 0 < snaplen < 1 << 31:
         raise ValueError(f"snaplen must be from 1 to 2147483647, not {snaplen}")
-    if not 0 <= link_type < 1 << 31:
-        raise ValueError(f"link type must be from 0 to 2147483647, not {link_type}")
     shown = expression if len(expression) <= 200 else expression[:200] + "…"
     what = f"filter {shown!r} does not compile for link type {link_type}"
+    if not 0 <= link_type < 1 << 16:
+        raise FilterError(f"{what}: link types go from 0 to 65535")
     if "\0" in expression:
         raise FilterError(f"{what}: it holds a NUL character, take that out")
     try:
@@ -294,7 +295,16 @@ def compile_filter(
     except UnicodeEncodeError:
         raise FilterError(f"{what}: it holds bytes that are no UTF-8 text, take them out") from None
     try:
-        rows = compile_rows(expression, link_type, snaplen, optimize, netmask)
+        rows = compile_rows(
+            Request(
+                expression,
+                link_type,
+                snaplen,
+                optimize,
+                NETMASK_UNKNOWN if netmask is None else netmask,
+                file_byte_order,
+            )
+        )
     except CompileError as error:
         raise FilterError(f"{what}: {error} (pcap-filter(7) has the syntax)") from None
     instructions = as_array(rows)

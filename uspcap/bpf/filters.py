@@ -21,6 +21,10 @@ class FrameFilter:
     no frame that could match: its frames are taken out, and `refused` says why. So the outcome does
     not depend on which interface's frame comes first.
 
+    Frames are taken for those of a capture file, live ones too: what only a kernel knows of them, such as
+    their direction, is refused, and BSD loopback headers are read in the byte order of the batch's file
+    (`FrameBatch.big_endian_options`).
+
     An instance reuses its buffers: one thread at a time.
 
     Parameters
@@ -38,8 +42,9 @@ class FrameFilter:
     def __init__(self, expression: str = "") -> None:
         self.expression = expression.strip()
         self.refused: dict[int, str] = {}
-        self._programs: dict[int, ClassicProgram] = {}
-        self._interfaces: Sequence[Interface] | None = None
+        self._programs: dict[tuple[int, bool], ClassicProgram] = {}
+        self._current: dict[int, ClassicProgram] = {}
+        self._compiled_for: tuple[Sequence[Interface], bool] = ((), False)
         self._mask = np.zeros(0, np.uint8)
 
     def apply(self, batch: FrameBatch) -> None:
@@ -59,35 +64,39 @@ class FrameFilter:
         """
         if not self.expression:
             return
-        if batch.interfaces is not self._interfaces:
-            self._compile(batch.interfaces)
+        interfaces, big_endian = self._compiled_for
+        if batch.interfaces is not interfaces or batch.big_endian_options != big_endian:
+            self._compile(batch.interfaces, batch.big_endian_options)
         count = batch.count
         if self._mask.shape[0] < count:
             self._mask = np.zeros(batch.capacity, np.uint8)
         mask = self._mask[:count]
         mask[:] = 0
-        accepted = sum(run(program, batch, mask, link_type) for link_type, program in self._programs.items())
+        accepted = sum(run(program, batch, mask, link_type) for link_type, program in self._current.items())
         if accepted < count:
             batch.keep(mask)
 
-    def _compile(self, interfaces: Sequence[Interface]) -> None:
-        for link_type in dict.fromkeys(interface.link_type for interface in interfaces):
-            if link_type in self._programs or link_type in self.refused:
+    def _compile(self, interfaces: Sequence[Interface], big_endian: bool) -> None:
+        link_types = dict.fromkeys(interface.link_type for interface in interfaces)
+        for link_type in link_types:
+            if (link_type, big_endian) in self._programs or link_type in self.refused:
                 continue
             try:
-                self._programs[link_type] = self._program(link_type)
+                program = compile_filter(
+                    self.expression,
+                    link_type,
+                    netmask=0,  # as `tcpdump -r` has it: `ip broadcast` means 0.0.0.0 and 255.255.255.255
+                    file_byte_order="big" if big_endian else "little",
+                )
             except FilterError as error:
                 self.refused[link_type] = str(error)
+            else:
+                self._programs[link_type, big_endian] = ClassicProgram(program.instructions)
         if self.refused and not self._programs:
             raise FilterError(next(iter(self.refused.values())))
-        self._interfaces = interfaces
-
-    def _program(self, link_type: int) -> ClassicProgram:
-        # tcpdump passes a netmask of 0 for files: `ip broadcast` then means 0.0.0.0 and 255.255.255.255.
-        program = compile_filter(self.expression, link_type, netmask=0)
-        if program.needs_socket_buffer:
-            raise FilterError(
-                f"filter {self.expression!r} asks what only the kernel knows while it captures, such as a frame's "
-                "direction: leave 'inbound', 'outbound' and 'ifname' out"
-            )
-        return ClassicProgram(program.instructions)
+        self._current = {
+            link_type: self._programs[link_type, big_endian]
+            for link_type in link_types
+            if link_type not in self.refused
+        }
+        self._compiled_for = (interfaces, big_endian)
