@@ -110,15 +110,15 @@ class SourceFacts:
         The input ended in the middle of a record.
     interface_drops : dict of int to int
         Frames that the capturing host says it dropped, by interface, where the file says so.
-    notes : list of str
-        What is worth saying and no damage, such as stamps finer than a nanosecond.
+    finer_than_ns : int
+        Stamps that lost what the file said below 1 ns.
     """
 
     interfaces: list[Interface] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     truncated: bool = False
     interface_drops: dict[int, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    finer_than_ns: int = 0
 
 
 class FrameBatch(FrameColumns):
@@ -151,6 +151,8 @@ class FrameBatch(FrameColumns):
     ----------------
     frames_read : int
         Frames that the source consumed to make this batch, `count` and what a filter took out.
+    frames_before : int
+        Frames that the source had consumed before this batch: the first row's number is at least one more.
     data : ndarray of uint8
         The buffer behind `offset`.
     interfaces : Sequence of Interface
@@ -278,6 +280,7 @@ class FrameBatch(FrameColumns):
         batch.storage("frame_number")[:count] = np.arange(first_frame_number, first_frame_number + count)
         batch.count = count
         batch.frames_read = count
+        batch.frames_before = first_frame_number - 1
         batch.set_interfaces(interfaces)
         batch.check_bounds()
         return batch

@@ -179,6 +179,7 @@ cdef class PcapWalker:
             if frames.options_length[0] or frames.flags[0]:
                 raise ValueError("the batch was used by a source with options; use one of its own")
         frames.frames_read = row
+        frames.frames_before = self.frames_seen
         self.frames_seen = number
         self.position = position
         if reason == DAMAGED:
@@ -472,6 +473,7 @@ cdef class PcapngWalker:
                 position += length
         frames.count = row
         frames.frames_read = row
+        frames.frames_before = self.frames_seen
         self.frames_seen = number
         self.position = position
         if reason == DAMAGED:

@@ -51,7 +51,7 @@ class Bursts(Analysis):
                 windows, total = self._of(source)
                 total.update(batch, source, alone=present == 1 << source)
                 for window in windows:
-                    window.update(batch, self.frames_read, source)
+                    window.update(batch, self._shift(batch), source)
 
     def _merge(self, later: Bursts) -> None:
         for source, windows in later._windows.items():

@@ -80,7 +80,7 @@ class Gaps(Analysis):
             row, self._used = track_gaps(
                 batch,
                 batch.headers,
-                self.frames_read,
+                self._shift(batch),
                 row,
                 self._per_flow.raw(),
                 -1 if self._threshold_ns is None else self._threshold_ns,

@@ -69,7 +69,7 @@ class InterArrival(Analysis):
         self._largest_used = track_arrivals(
             batch,
             batch.headers,
-            self.frames_read,
+            self._shift(batch),
             self._tracks.view(np.uint8),
             self._counts,
             self._per_flow.raw(),

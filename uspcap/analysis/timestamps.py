@@ -37,7 +37,7 @@ class Timestamps(Analysis):
         self._unstamped += batch.count
         before = int(self._tracks["frames"].sum())
         self._steps_used = track_stamps(
-            batch, self.frames_read, self._tracks.view(np.uint8), self._steps.view(np.uint8), self._steps_used
+            batch, self._shift(batch), self._tracks.view(np.uint8), self._steps.view(np.uint8), self._steps_used
         )
         self._unstamped -= int(self._tracks["frames"].sum()) - before
 

@@ -14,6 +14,8 @@ from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.reader import (
     BATCH_FRAMES,
+    BOUNDARY_CHAIN,
+    BOUNDARY_SEARCH,
     BIG_FRAME_LINK_TYPES,
     LONGEST_BIG_FRAME,
     LONGEST_FRAME,
@@ -79,8 +81,9 @@ class PcapReader(CaptureReader):
             fcs_length=(link_field >> 28) * 2 if link_field & 0x04000000 else -1,
         )
         self.facts.interfaces.append(self.interface)
+        self._swapped = order == ">"
         self._walker = PcapWalker(
-            order == ">",
+            self._swapped,
             NANOSECONDS // ticks_per_second,
             record_header,
             LONGEST_BIG_FRAME if link_type in BIG_FRAME_LINK_TYPES else LONGEST_FRAME,
@@ -88,9 +91,22 @@ class PcapReader(CaptureReader):
         )
 
     @property
-    def walker(self) -> PcapWalker:
-        """The native walker, for looking for a place to cut."""
-        return self._walker
+    def knowledge(self) -> int:
+        return 0
+
+    def jump_near(self, offset: int) -> bool:
+        first_s = int.from_bytes(self._window.peek(4), "big" if self._swapped else "little")
+        self._window.jump(offset)
+        self._window.require(BOUNDARY_SEARCH)
+        data = self._window.data[: self._window.end]
+        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, first_s, self._window.at_end)
+        if start < 0:
+            return False
+        self._window.start = start
+        self.began_at = self._window.position
+        self.initial_knowledge = self.knowledge
+        self._walker.frames_seen = 0
+        return True
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames up to the end, the first damaged record or `stop_at`."""
@@ -114,9 +130,11 @@ class PcapReader(CaptureReader):
                         batch.set_data(window.data)
                     continue
                 self._source_ended(window.available, "a record")
+                self.ended = True
                 return
             if stop == Stop.DAMAGED:
                 self._problem(window.position, f"{walker.damage}; nothing after it was read")
+                self.ended = True
                 return
             if stop == Stop.LIMIT:
                 return

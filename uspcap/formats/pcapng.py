@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
-from uspcap.formats.reader import BATCH_FRAMES, BIG_FRAME_LINK_TYPES, LONGEST_BIG_FRAME, CaptureReader
+from uspcap.formats.reader import BATCH_FRAMES, BOUNDARY_CHAIN, BOUNDARY_SEARCH, BIG_FRAME_LINK_TYPES, LONGEST_BIG_FRAME, CaptureReader
 from uspcap.formats.window import Window
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
@@ -64,14 +64,24 @@ class PcapngReader(CaptureReader):
         self._blocks_read = 0
 
     @property
-    def walker(self) -> PcapngWalker:
-        """The native walker, for looking for a place to cut."""
-        return self._walker
-
-    @property
-    def describing_blocks_read(self) -> int:
-        """Section headers and interface descriptions read so far; equal counts mean equal knowledge."""
+    def knowledge(self) -> int:
         return self._blocks_read
+
+    def jump_near(self, offset: int) -> bool:
+        # The first packets are read, and forgotten, for the descriptions that stand before them.
+        next(self.batches(), None)
+        self.facts.problems.clear()
+        self._window.jump(offset + (-offset % 4))
+        self._window.require(BOUNDARY_SEARCH)
+        data = self._window.data[: self._window.end]
+        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
+        if start < 0:
+            return False
+        self._window.start = start
+        self.began_at = self._window.position
+        self.initial_knowledge = self.knowledge
+        self._walker.frames_seen = 0
+        return True
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; damage is stepped over where the lengths of blocks can be trusted."""
@@ -92,6 +102,7 @@ class PcapngReader(CaptureReader):
             if window.data is not data:
                 batch.set_data(window.data)
             if not goes_on:
+                self.ended = True
                 break
         self._note_precision()
 
@@ -232,11 +243,8 @@ class PcapngReader(CaptureReader):
         return True
 
     def _note_precision(self) -> None:
-        if self._walker.finer_than_ns:
-            self.facts.notes.append(
-                f"{self.name}: {self._walker.finer_than_ns} stamps are finer than 1 ns; the rest was dropped"
-            )
-        if self._walker.out_of_range:
+        self.facts.finer_than_ns = self._walker.finer_than_ns
+        if self.ended and self._walker.out_of_range:
             self._problem(
                 0,
                 f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262 and were set to the nearest end",

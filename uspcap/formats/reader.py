@@ -23,6 +23,12 @@ LONGEST_BIG_FRAME = 128 * 1024 * 1024
 BIG_FRAME_LINK_TYPES = frozenset({231, 249, 279})
 """LINKTYPE_DBUS, LINKTYPE_USBPCAP and LINKTYPE_EBHSCR."""
 
+BOUNDARY_SEARCH = 2 * 1024 * 1024
+"""Bytes that are looked at for the start of a record."""
+
+BOUNDARY_CHAIN = 64
+"""Records in a row that must look right there."""
+
 PROBLEMS_LISTED = 100
 """Problems kept one by one; what comes after is counted in the last."""
 
@@ -39,7 +45,14 @@ class CaptureReader(ABC):
     facts : SourceFacts
         Interfaces, problems and notes; complete once `batches` is exhausted.
     stop_at : int
-        Records that start at or beyond this offset are left to another reader.
+        Records that start at or beyond this offset are left to another reader; `batches` may be called
+        again after it was raised.
+    began_at : int
+        Where the first record was looked for: 0, or what `jump_near` found.
+    initial_knowledge : int
+        What `knowledge` was there.
+    ended : bool
+        There is nothing more to read: the end of the file, or damage that nothing can be read after.
     """
 
     format: str
@@ -48,9 +61,12 @@ class CaptureReader(ABC):
         self.name = source.name
         self.facts = SourceFacts()
         self.stop_at = NO_LIMIT
+        self.began_at = 0
+        self.initial_knowledge = 0
         self._source = source
         self._window = window
         self._problems_unlisted = 0
+        self.ended = False
 
     @property
     def position(self) -> int:
@@ -71,6 +87,19 @@ class CaptureReader(ABC):
     def source(self) -> ByteSource:
         """Where the bytes come from."""
         return self._source
+
+    @property
+    @abstractmethod
+    def knowledge(self) -> int:
+        """Describing blocks read so far: two readers of a file that have read as many know the same."""
+
+    @abstractmethod
+    def jump_near(self, offset: int) -> bool:
+        """Go on at the first place from `offset` on that looks like the start of a record.
+
+        It is a guess: only when the reader of what comes before arrives exactly at `began_at`, knowing as much,
+        is it right. Frames are numbered from 1 again. False where nothing looks like a record.
+        """
 
     @abstractmethod
     def batches(self) -> Iterator[FrameBatch]:

@@ -44,6 +44,13 @@ class Window:
         """Offset in the file of the first byte not yet used."""
         return self.offset + self.start
 
+    def jump(self, offset: int) -> None:
+        """Go on at another place of a file that can be read from any."""
+        self._source.seek(offset)
+        self.start = self.end = 0
+        self.offset = offset
+        self.at_end = False
+
     def take(self, count: int) -> bytes:
         """Use up `count` bytes, which must be there, and return them."""
         taken = self.data[self.start : self.start + count].tobytes()
