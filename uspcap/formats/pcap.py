@@ -114,6 +114,7 @@ class PcapReader(CaptureReader):
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_interfaces(self.facts.interfaces)
         batch.set_data(window.data)
+        batch.big_endian_options = self._swapped
         source = int(self.interface.timestamp_source)
         while True:
             stop = walker.walk(
