@@ -85,9 +85,7 @@ def matches(rows, frames, wire_lengths):
 @example([(0x01, 0, 0, 0xFFFFFFFF), (0x50, 0, 0, 2), (0x06, 0, 0, 1)], ([bytes(4)], [4]))
 def test_matches_what_the_python_interpreter_matches(rows, cut):
     frames, wire_lengths = cut
-    expected = [
-        int(interpret(rows, frame, wire) != 0) for frame, wire in zip(frames, wire_lengths, strict=True)
-    ]
+    expected = [int(interpret(rows, frame, wire) != 0) for frame, wire in zip(frames, wire_lengths, strict=True)]
     assert matches(rows, frames, wire_lengths) == expected
 
 
@@ -100,12 +98,9 @@ def test_matches_what_libpcap_matches(rows, cut, scratch):
     rows = [*filled, (0x00, 0, 0, 0), *rows]
     frames, wire_lengths = cut
     expected = [
-        pcap_offline_filter(LIBRARY, rows, frame, wire)
-        for frame, wire in zip(frames, wire_lengths, strict=True)
+        pcap_offline_filter(LIBRARY, rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
     ]
-    assert expected == [
-        interpret(rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
-    ]
+    assert expected == [interpret(rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)]
     assert matches(rows, frames, wire_lengths) == [int(value != 0) for value in expected]
 
 

@@ -99,8 +99,9 @@ class InterArrival(Analysis):
         self._sync()
         shift = self.frames_read
         for tracks in (later._tracks, later._per_flow.rows):
-            for field in ("first_frame", "last_frame", "highest_frame"):
+            for field in ("first_frame", "last_frame"):
                 tracks[field] += shift
+            tracks["highest_frame"] += np.where(tracks["gaps"] > 0, shift, 0)
         later._largest["before_frame"] += shift
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
@@ -237,9 +238,7 @@ class InterArrival(Analysis):
             column_values = np.full(len(rows), -1, np.int64)
             ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
             column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
-            table[f"p{percentile}_ns"] = [
-                value if value >= 0 else None for value in column_values[order].tolist()
-            ]
+            table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
         histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}
         for source in np.flatnonzero(self._tracks["frames"]):
@@ -326,9 +325,7 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     rows[ids] = out
 
 
-def _add_gap(
-    tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]
-) -> None:
+def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]) -> None:
     """Add one gap to each of the tracks that `where` names."""
     first = where & (tracks["gaps"] == 0)
     change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))

@@ -296,9 +296,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _zstd_frames(
-    source: _Input, make: Callable[[], FrameDecompressor], error_type: type[Exception]
-) -> Iterator[bytes]:
+def _zstd_frames(source: _Input, make: Callable[[], FrameDecompressor], error_type: type[Exception]) -> Iterator[bytes]:
     """Yield the pieces of a chain of zstd frames.
 
     The decompressors take no bound on their output, and do not tell a cut frame from a short one. So

@@ -71,9 +71,7 @@ class PcapReader(CaptureReader):
         ticks_per_second, record_header = _VARIANTS[magic]
         link_type = link_field & 0xFFFF
         if link_field & 0x03FF0000:
-            self._problem(
-                20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored"
-            )
+            self._problem(20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored")
         self.interface = Interface(
             link_type=link_type,
             snaplen=snaplen,
@@ -117,9 +115,7 @@ class PcapReader(CaptureReader):
         batch.big_endian_options = self._swapped
         source = int(self.interface.timestamp_source)
         while True:
-            stop = walker.walk(
-                batch, window.data, window.start, window.end, self.stop_at - window.offset, source
-            )
+            stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset, source)
             if batch.count:
                 batch.refilled()
                 yield batch

@@ -152,7 +152,9 @@ def safe_text(text: str) -> str:
     File names, interface names and comments come from outside; in a terminal they must neither move the
     cursor, nor reorder what is read, nor fail to encode.
     """
-    return "".join(_escape(char) if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text)
+    return "".join(
+        _escape(char) if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text
+    )
 
 
 def _escape(char: str) -> str:
