@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,10 @@ try:
 except ImportError:
     pass
 ALL = pytest.mark.parametrize("compression", sorted(COMPRESS))
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def read_all(source, room=100_000):
@@ -207,13 +212,13 @@ def test_closing_while_the_pipe_is_silent_does_not_hang():
 def test_no_descriptors_are_left_behind(tmp_path):
     path = tmp_path / "capture"
     path.write_bytes(gzip.compress(CONTENT))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(20):
         with open_byte_source(str(path)) as source:
             source.readinto(memoryview(bytearray(10)))
         with pytest.raises(CaptureFileError):
             open_byte_source(str(tmp_path))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_what_the_thread_raises_reaches_the_reader_after_the_data(tmp_path, monkeypatch):

@@ -191,6 +191,7 @@ cdef class RecordFormatter:
         cdef uint8_t *block
         cdef Py_ssize_t count = batch.count
         cdef uint32_t captured, options_length, interface, padded
+        cdef bint cut
         cdef uint64_t bound, timestamp
         cdef int64_t offset
         while row < count:
@@ -208,9 +209,9 @@ cdef class RecordFormatter:
                 self.timestamps_refused += 1
                 row += 1
                 continue
-            if limits[interface] and captured > limits[interface]:
+            cut = 0 < limits[interface] < captured
+            if cut:
                 captured = limits[interface]
-                self.frames_cut += 1
             bound = <uint64_t> captured + 3 + BLOCK_OVERHEAD + options_length + OPTIONS_OVERHEAD
             if bound > LONGEST_BLOCK:
                 self.lengths_refused += 1
@@ -246,6 +247,7 @@ cdef class RecordFormatter:
             at += 4
             row += 1
             self.frames += 1
+            self.frames_cut += cut
         self.used = at - self.start
         return row
 
@@ -317,6 +319,7 @@ cdef class RecordFormatter:
         cdef uint8_t *end = self.start + self.capacity
         cdef Py_ssize_t count = batch.count
         cdef uint32_t captured
+        cdef bint cut
         cdef uint64_t timestamp, seconds, size
         cdef int64_t offset
         while row < count:
@@ -330,9 +333,9 @@ cdef class RecordFormatter:
                 self.timestamps_refused += 1
                 row += 1
                 continue
-            if snaplen and captured > snaplen:
+            cut = 0 < snaplen < captured
+            if cut:
                 captured = snaplen
-                self.frames_cut += 1
             size = <uint64_t> captured + RECORD_HEADER
             if size > <uint64_t> (end - at):
                 self.needed = size
@@ -347,5 +350,6 @@ cdef class RecordFormatter:
                 self.options_refused += 1
             row += 1
             self.frames += 1
+            self.frames_cut += cut
         self.used = at - self.start
         return row
