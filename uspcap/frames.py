@@ -35,6 +35,8 @@ class TimestampSource(IntEnum):
     """Read from the ring in user space."""
     FILE = 5
     """Whatever a capture file says; who stamped it is not known."""
+    NONE = 6
+    """No stamp at all; `timestamp_ns` is 0 and means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,15 @@ class SourceFacts:
         The input ended in the middle of a record.
     interface_drops : dict of int to int
         Frames that the capturing host says it dropped, by interface, where the file says so.
-    notes : list of str
-        What is worth saying and no damage, such as stamps finer than a nanosecond.
+    finer_than_ns : int
+        Stamps that lost what the file said below 1 ns.
     """
 
     interfaces: list[Interface] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     truncated: bool = False
     interface_drops: dict[int, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    finer_than_ns: int = 0
 
 
 class FrameBatch(FrameColumns):
@@ -149,9 +151,15 @@ class FrameBatch(FrameColumns):
     ----------------
     frames_read : int
         Frames that the source consumed to make this batch, `count` and what a filter took out.
+    frames_before : int
+        Frames that the source had consumed before this batch: the first row's number is at least one more.
     data : ndarray of uint8
         The buffer behind `offset`.
     interfaces : Sequence of Interface
+    fill : int
+        Goes up by one each time the rows change.
+    flow_table : object
+        The flow table that the `flow` header column was filled from, None where it was not.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -161,6 +169,8 @@ class FrameBatch(FrameColumns):
         self.big_endian_options = False
         self._headers: HeaderColumns | None = None
         self._headers_current = False
+        self.fill = 0
+        self.flow_table: object = None
 
     def __len__(self) -> int:
         return self.count
@@ -173,6 +183,8 @@ class FrameBatch(FrameColumns):
     def refilled(self) -> None:
         """Tell the batch that its rows are new; a source calls it before each yield."""
         self._headers_current = False
+        self.flow_table = None
+        self.fill += 1
 
     @property
     def headers(self) -> HeaderColumns:
@@ -191,6 +203,15 @@ class FrameBatch(FrameColumns):
         """Keep the rows where `mask` is not 0; header columns are decoded anew on next use."""
         self.select(mask)
         self.refilled()
+
+    def stamped_ends(self) -> tuple[int, int] | tuple[None, None]:
+        """Return the stamps of the first and the last row that have one, in ns."""
+        stamped = self.timestamp_source != TimestampSource.NONE
+        if not stamped.any():
+            return None, None
+        stamps = self.timestamp_ns
+        first, last = int(stamped.argmax()), self.count - 1 - int(stamped[::-1].argmax())
+        return int(stamps[first]), int(stamps[last])
 
     def frame_bytes(self, row: int) -> bytes:
         """Return the captured bytes of one row, copied."""
@@ -259,6 +280,7 @@ class FrameBatch(FrameColumns):
         batch.storage("frame_number")[:count] = np.arange(first_frame_number, first_frame_number + count)
         batch.count = count
         batch.frames_read = count
+        batch.frames_before = first_frame_number - 1
         batch.set_interfaces(interfaces)
         batch.check_bounds()
         return batch

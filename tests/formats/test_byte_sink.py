@@ -32,7 +32,7 @@ def test_it_is_cut_back_and_gone_on_with(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "none/out", "a\0b"])
 def test_a_path_that_cannot_be_written_is_one_clear_sentence(name, tmp_path):
-    with pytest.raises(CaptureFileError, match="^cannot write .*; name a file in a directory"):
+    with pytest.raises(CaptureFileError, match=r"^cannot write .*; name a file in a directory"):
         FileSink(f"{tmp_path}/{name}")
 
 

@@ -43,6 +43,7 @@ cdef class FrameColumns:
     cdef readonly Py_ssize_t capacity
     cdef public Py_ssize_t count
     cdef public int64_t frames_read
+    cdef public int64_t frames_before
     cdef dict arrays
     cdef object data_owner
     cdef object link_type_owner

@@ -9,6 +9,7 @@ HEADER_FIELDS: tuple[tuple[str, Any], ...]
 class FrameColumns:
     count: int
     frames_read: int
+    frames_before: int
     def __init__(self, capacity: int, *args: Any, **kwargs: Any) -> None: ...
     @property
     def capacity(self) -> int: ...

@@ -24,8 +24,8 @@ Table = Mapping[str, Sequence[Any]]
 class Analysis(ABC):
     """One question asked of a stream of frames.
 
-    Frames are numbered from 1 in the stream that an instance has seen; `merge` moves the numbers of
-    the later part up by `frames_read`.
+    Frames are numbered from 1 in the stream that an instance has seen, whatever the sources count; `merge`
+    moves the numbers of the later part up by `frames_read`.
     """
 
     name: ClassVar[str]
@@ -39,6 +39,10 @@ class Analysis(ABC):
         """Take the next batch; nothing of the batch is kept."""
         self._update(batch)
         self.frames_read += batch.frames_read
+
+    def _shift(self, batch: FrameBatch) -> int:
+        """Return what turns the batch's frame numbers into those of this instance's stream."""
+        return self.frames_read - batch.frames_before
 
     def merge(self, later: Self) -> None:
         """Append the state of what came directly after; `later` is used up."""

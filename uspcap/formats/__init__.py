@@ -1,1 +1,46 @@
 """Capture files: readers and writers of pcap and pcapng, and what compresses them."""
+
+from __future__ import annotations
+
+from uspcap.errors import NotACaptureFile
+from uspcap.formats.byte_source import open_byte_source
+from uspcap.formats.pcap import PcapReader, is_pcap
+from uspcap.formats.pcapng import PcapngReader, is_pcapng
+from uspcap.formats.reader import CaptureReader
+from uspcap.formats.window import Window
+
+__all__ = ["CaptureReader", "open_capture"]
+
+
+def open_capture(path: str) -> CaptureReader:
+    """Open a capture file of any known format, compressed or not; `-` is standard input.
+
+    Raises
+    ------
+    CaptureFileError
+        The file cannot be opened, or its header is damaged.
+    NotACaptureFile
+        It starts with the bytes of no known format.
+    MissingFeature
+        It is compressed in a way that this installation cannot undo.
+    """
+    source = open_byte_source(path)
+    try:
+        window = Window(source)
+        window.require(4)
+        start = window.peek(4)
+        if len(start) == 4 and is_pcap(start):
+            return PcapReader(source, window)
+        if len(start) == 4 and is_pcapng(start):
+            return PcapngReader(source, window)
+        if source.problem is not None:
+            raise NotACaptureFile(f"{path}: {source.problem}; nothing could be read from it")
+        if not start:
+            raise NotACaptureFile(f"{path}: the file is empty; a capture has at least a file header")
+        raise NotACaptureFile(
+            f"{path}: the first bytes ({start.hex(' ')}) are of no capture format that uspcap reads "
+            "(pcap and pcapng, plain or in gzip, zstd, xz or lz4)"
+        )
+    except BaseException:
+        source.close()
+        raise

@@ -73,6 +73,16 @@ class ByteSource(ABC):
             Where the system cannot read the file.
         """
 
+    def seek(self, offset: int) -> None:
+        """Go on at a byte offset; only where `seekable_plain` is true.
+
+        Raises
+        ------
+        CaptureFileError
+            The file cannot be read at any place one likes.
+        """
+        raise CaptureFileError(f"cannot read {self.name} from byte {offset}: it can only be read from its start")
+
     def close(self) -> None:
         """Let go of the file; may be called again."""
         self._file.close()
@@ -189,6 +199,11 @@ class _RawFile:
         self.position += taken
         return taken
 
+    def seek(self, offset: int) -> None:
+        """Go on at a byte offset."""
+        self._peeked = b""
+        self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
+
     def _read_descriptor(self, count: int) -> bytes:
         while True:
             try:
@@ -225,6 +240,11 @@ class _PlainSource(ByteSource):
 
     def readinto(self, buffer: memoryview) -> int:
         return self._file.readinto(buffer) if len(buffer) else 0
+
+    def seek(self, offset: int) -> None:
+        if not self.seekable_plain:
+            super().seek(offset)
+        self._file.seek(offset)
 
 
 class _Stopped(Exception):

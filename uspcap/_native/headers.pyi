@@ -1,0 +1,3 @@
+from uspcap._native.columns import FrameColumns, HeaderColumns
+
+def decode(frames: FrameColumns, headers: HeaderColumns, tunnels: bool) -> None: ...

@@ -1,0 +1,649 @@
+"""Decoding header columns.
+
+A. Every byte is read only after its offset was compared with the captured length, and the frame's bytes lie
+   inside `data` or the frame is left undecoded.
+B. Columns are set to their defaults a column at a time, then each row writes what it has.
+C. Plain Ethernet, IPv4 without options, UDP or TCP takes a path of its own; whatever it does not expect
+   goes through the general one, which starts from the same defaults.
+D. A tunnel is entered by starting over at the inner header; what the outer headers left behind in the
+   transport columns is cleared first.
+
+Sources: IEEE 802.3, 802.1Q, 802.1AD, 802.2; RFC 791, 8200, 768, 9293, 3828, 9260, 4340, 792, 4443, 2784, 2890,
+7348, 8926, 2516, 1661, 3032; link types from the tcpdump.org registry.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from uspcap._native.columns cimport FrameColumns, HeaderColumns
+
+cdef extern from *:
+    """
+    static inline uint64_t uspcap_fold(uint64_t a, uint64_t b) {
+        unsigned __int128 product = (unsigned __int128) a * b;
+        return (uint64_t) product ^ (uint64_t) (product >> 64);
+    }
+    """
+    uint64_t fold "uspcap_fold"(uint64_t, uint64_t) nogil
+
+cdef enum:
+    VLAN = 1 << 0
+    QINQ = 1 << 1
+    MPLS = 1 << 2
+    LLC = 1 << 3
+    SNAP = 1 << 4
+    PPPOE = 1 << 5
+    PPP = 1 << 6
+    GRE = 1 << 7
+    VXLAN = 1 << 8
+    GENEVE = 1 << 9
+    IP_IN_IP = 1 << 10
+    FRAGMENT = 1 << 11
+    MORE_FRAGMENTS = 1 << 12
+    CUT = 1 << 13
+    MALFORMED = 1 << 14
+
+cdef enum:
+    UNTAGGED = 0xFFFF
+    NO_PROTOCOL = 255
+    DEEPEST = 8          # headers of one kind entered in one frame: tags, labels, extension headers, tunnels
+
+# What comes next in a frame.
+cdef enum:
+    NOTHING = 0
+    ETHERNET = 1
+    BY_ETHERTYPE = 2
+    BY_NIBBLE = 3
+    IPV4 = 4
+    IPV6 = 5
+    TRANSPORT = 6
+    PPP_PROTOCOL = 7
+    LLC_HEADER = 8
+    PPPOE_HEADER = 9
+
+cdef enum:
+    TCP = 6
+    UDP = 17
+    UDP_LITE = 136
+    VXLAN_PORT = 4789
+    GENEVE_PORT = 6081
+
+
+cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
+    return (<uint32_t> p[0] << 8) | p[1]
+
+
+cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
+    return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
+
+
+cdef inline void map_ipv4(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:
+    """Write ::ffff:a.b.c.d."""
+    cdef uint8_t *out = column + 16 * row
+    memset(out, 0, 8)
+    out[8] = out[9] = 0
+    out[10] = out[11] = 0xFF
+    memcpy(out + 12, address, 4)
+
+
+cdef inline void map_mac(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:
+    cdef uint8_t *out = column + 16 * row
+    memset(out, 0, 10)
+    memcpy(out + 10, address, 6)
+
+
+cdef inline uint64_t hash_flow(HeaderColumns h, Py_ssize_t row, uint8_t timestamp_source) noexcept nogil:
+    cdef uint64_t source[2]
+    cdef uint64_t destination[2]
+    cdef uint64_t rest, ethertype
+    memcpy(source, h.source_address + 16 * row, 16)
+    memcpy(destination, h.destination_address + 16 * row, 16)
+    ethertype = 0 if h.ip_version[row] else h.ethertype[row]
+    rest = (<uint64_t> h.source_port[row] << 48 | <uint64_t> h.destination_port[row] << 32
+            | ethertype << 16 | <uint64_t> h.protocol[row] << 8
+            | <uint64_t> h.ip_version[row] << 4 | timestamp_source)
+    return fold(
+        fold(source[0] ^ <uint64_t> 0xA0761D6478BD642F, source[1] ^ <uint64_t> 0xE7037ED1A0B428DB)
+        ^ fold(rest ^ <uint64_t> 0x8EBC6AF09C88C6E3, <uint64_t> 0x589965CC75374CC3),
+        fold(destination[0] ^ <uint64_t> 0x1D8E4E27C47D124F, destination[1] ^ <uint64_t> 0xEB44ACCAB455D165)
+        ^ <uint64_t> 0x9E3779B97F4A7C15)
+
+
+cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, uint32_t captured, uint32_t wire,
+                             bint tunnels) noexcept nogil:
+    """Decode Ethernet, IPv4 without options or fragments, UDP or TCP; False where it is anything else."""
+    cdef uint32_t total, length, header
+    if captured < 42 or p[12] != 0x08 or p[13] != 0x00 or p[14] != 0x45 or (p[20] & 0x3F) or p[21]:
+        return False
+    total = be16(p + 16)
+    if total < 28 or 14 + total > wire:
+        return False
+    if p[23] == UDP:
+        length = be16(p + 38)
+        if length < 8 or length > total - 20:
+            return False
+        if tunnels and (be16(p + 36) == VXLAN_PORT or be16(p + 36) == GENEVE_PORT):
+            return False
+        h.payload_offset[row] = 42
+        h.payload_length[row] = length - 8
+    elif p[23] == TCP:
+        header = (p[46] >> 4) * 4 if captured >= 54 else 0
+        if header < 20 or 20 + header > total:
+            return False
+        h.payload_offset[row] = 34 + header
+        h.payload_length[row] = total - 20 - header
+        h.tcp_sequence[row] = be32(p + 38)
+        h.tcp_acknowledgment[row] = be32(p + 42)
+        h.tcp_flags[row] = be16(p + 46) & 0x0FFF
+        h.tcp_window[row] = be16(p + 48)
+    else:
+        return False
+    h.ethertype[row] = 0x0800
+    h.ip_version[row] = 4
+    h.protocol[row] = p[23]
+    map_ipv4(h.source_address, row, p + 26)
+    map_ipv4(h.destination_address, row, p + 30)
+    h.source_port[row] = be16(p + 34)
+    h.destination_port[row] = be16(p + 36)
+    h.ttl[row] = p[22]
+    h.ip_id[row] = be16(p + 18)
+    h.network_offset[row] = 14
+    h.transport_offset[row] = 34
+    return True
+
+
+cdef void clear_transport(HeaderColumns h, Py_ssize_t row) noexcept nogil:
+    h.protocol[row] = NO_PROTOCOL
+    h.source_port[row] = h.destination_port[row] = 0
+    h.icmp_type[row] = h.icmp_code[row] = 0
+    h.tcp_sequence[row] = h.tcp_acknowledgment[row] = 0
+    h.tcp_flags[row] = h.tcp_window[row] = 0
+    h.ip_id[row] = h.fragment_offset[row] = 0
+    h.transport_offset[row] = -1
+
+
+cdef inline void end_with(HeaderColumns h, Py_ssize_t row, int64_t payload, int64_t end) noexcept nogil:
+    """What lies from `payload` to `end` is payload."""
+    h.payload_offset[row] = <int32_t> payload
+    h.payload_length[row] = <uint32_t> (end - payload) if end > payload else 0
+
+
+cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t wire, int link,
+                  int64_t *position, uint32_t *ethertype) noexcept nogil:
+    """Read what a link type puts before the first EtherType or IP header; return what comes next."""
+    cdef uint32_t family
+    if link == 1:
+        return ETHERNET
+    if link == 101 or link == 12 or link == 14:
+        return BY_NIBBLE
+    if link == 228:
+        h.ethertype[row] = 0x0800
+        return IPV4
+    if link == 229:
+        h.ethertype[row] = 0x86DD
+        return IPV6
+    if link == 113 or link == 276:
+        position[0] = 16 if link == 113 else 20
+        if captured < position[0]:
+            h.layers[row] |= CUT
+            return NOTHING
+        ethertype[0] = be16(p + 14) if link == 113 else be16(p)
+        if be16(p + 4 if link == 113 else p + 10) == 6 or (link == 276 and p[11] == 6):
+            map_mac(h.source_address, row, p + 6 if link == 113 else p + 12)
+        return LLC_HEADER if ethertype[0] == 4 else BY_ETHERTYPE
+    if link == 0 or link == 108:
+        position[0] = 4
+        if captured < 4:
+            h.layers[row] |= CUT
+            return NOTHING
+        family = be32(p)
+        if family > 0xFFFF:
+            family = (p[1] << 8) | p[0]
+        if family == 2:
+            h.ethertype[row] = 0x0800
+            return IPV4
+        if family == 10 or family == 24 or family == 28 or family == 30:
+            h.ethertype[row] = 0x86DD
+            return IPV6
+        return NOTHING
+    if link == 9 or link == 50:
+        h.layers[row] |= PPP
+        if captured >= 4 and (p[0] == 0x0F or p[0] == 0x8F) and p[1] == 0:
+            position[0] = 4
+            ethertype[0] = be16(p + 2)
+            return BY_ETHERTYPE
+        if captured >= 2 and p[0] == 0xFF and p[1] == 0x03:
+            position[0] = 2
+        return PPP_PROTOCOL
+    if link == 51:
+        return PPPOE_HEADER
+    position[0] = -1
+    return NOTHING
+
+
+cdef int enter_ethernet(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                        uint32_t *ethertype) noexcept nogil:
+    cdef const uint8_t *header = p + position[0]
+    if captured < position[0] + 14:
+        h.layers[row] |= CUT
+        return NOTHING
+    map_mac(h.destination_address, row, header)
+    map_mac(h.source_address, row, header + 6)
+    ethertype[0] = be16(header + 12)
+    position[0] += 14
+    return BY_ETHERTYPE
+
+
+cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
+                          int64_t *position, uint32_t *ethertype, int64_t *end) noexcept nogil:
+    """Go through tags and labels; return what comes next."""
+    cdef int depth
+    cdef uint32_t tag
+    cdef bint bottom = False
+    for depth in range(DEEPEST):
+        if not (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
+                or ethertype[0] == 0x9200):
+            break
+        if captured < position[0] + 4:
+            h.layers[row] |= CUT
+            h.ethertype[row] = <uint16_t> ethertype[0]
+            return NOTHING
+        tag = be16(p + position[0])
+        if h.vlan_depth[row] == 0:
+            h.vlan_id[row] = tag & 0x0FFF
+            h.layers[row] |= VLAN
+        else:
+            h.layers[row] |= QINQ
+        h.vlan_depth[row] += 1
+        ethertype[0] = be16(p + position[0] + 2)
+        position[0] += 4
+    if ethertype[0] < 0x0600:
+        h.ethertype[row] = 0
+        if ethertype[0] and position[0] + ethertype[0] < end[0]:
+            end[0] = position[0] + ethertype[0]
+        return LLC_HEADER
+    h.ethertype[row] = <uint16_t> ethertype[0]
+    if ethertype[0] == 0x0800:
+        return IPV4
+    if ethertype[0] == 0x86DD:
+        return IPV6
+    if ethertype[0] == 0x8864:
+        return PPPOE_HEADER
+    if ethertype[0] == 0x8847 or ethertype[0] == 0x8848:
+        h.layers[row] |= MPLS
+        for depth in range(2 * DEEPEST):
+            if captured < position[0] + 4:
+                h.layers[row] |= CUT
+                return NOTHING
+            bottom = p[position[0] + 2] & 1
+            position[0] += 4
+            if bottom:
+                break
+        if not bottom or captured <= position[0]:
+            return NOTHING
+        tag = p[position[0]] >> 4
+        if tag == 4:
+            return IPV4
+        if tag == 6:
+            return IPV6
+        if tag == 0 and tunnels and captured >= position[0] + 4:
+            position[0] += 4
+            return ETHERNET
+    return NOTHING
+
+
+cdef int follow_llc(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                    uint32_t *ethertype) noexcept nogil:
+    cdef const uint8_t *header = p + position[0]
+    h.layers[row] |= LLC
+    if captured < position[0] + 3:
+        h.layers[row] |= CUT
+        return NOTHING
+    if header[0] == 0xAA and header[1] == 0xAA and header[2] == 0x03:
+        if captured < position[0] + 8:
+            h.layers[row] |= CUT
+            return NOTHING
+        h.layers[row] |= SNAP
+        ethertype[0] = be16(header + 6)
+        position[0] += 8
+        # RFC 1042 and IEEE 802.1H: only these organisations' protocol identifiers are EtherTypes.
+        if header[3] == 0 and header[4] == 0 and (header[5] == 0 or header[5] == 0xF8):
+            if ethertype[0] >= 0x0600:
+                return BY_ETHERTYPE
+        h.ethertype[row] = <uint16_t> ethertype[0]
+        return NOTHING
+    position[0] += 3
+    if header[0] == 0x06 and header[1] == 0x06:
+        return IPV4
+    return NOTHING
+
+
+cdef int follow_ppp(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
+                    int64_t *position, uint32_t *ethertype) noexcept nogil:
+    cdef uint32_t protocol
+    h.layers[row] |= PPP
+    if captured < position[0] + 1:
+        h.layers[row] |= CUT
+        return NOTHING
+    protocol = p[position[0]]
+    if protocol & 1:
+        position[0] += 1
+    else:
+        if captured < position[0] + 2:
+            h.layers[row] |= CUT
+            return NOTHING
+        protocol = be16(p + position[0])
+        position[0] += 2
+    if protocol == 0x0021:
+        return IPV4
+    if protocol == 0x0057:
+        return IPV6
+    if protocol == 0x0281:
+        ethertype[0] = 0x8847
+        return BY_ETHERTYPE
+    return NOTHING
+
+
+cdef int enter_ipv4(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                    int64_t *end) noexcept nogil:
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t length, total
+    if captured < position[0] + 20:
+        h.layers[row] |= CUT
+        return NOTHING
+    length = (header[0] & 0x0F) * 4
+    if header[0] >> 4 != 4 or length < 20:
+        h.layers[row] |= MALFORMED
+        return NOTHING
+    clear_transport(h, row)
+    h.network_offset[row] = <int32_t> position[0]
+    h.ip_version[row] = 4
+    total = be16(header + 2)
+    # A total length of 0 is what segmentation offload leaves: the frame's own length counts.
+    if total:
+        if total < length:
+            h.layers[row] |= MALFORMED
+        elif position[0] + total < end[0]:
+            end[0] = position[0] + total
+    map_ipv4(h.source_address, row, header + 12)
+    map_ipv4(h.destination_address, row, header + 16)
+    h.ip_id[row] = be16(header + 4)
+    h.ttl[row] = header[8]
+    h.protocol[row] = header[9]
+    h.fragment_offset[row] = (be16(header + 6) & 0x1FFF) * 8
+    if header[6] & 0x20:
+        h.layers[row] |= FRAGMENT | MORE_FRAGMENTS
+    position[0] += length
+    if position[0] > end[0]:
+        position[0] = end[0]
+        h.layers[row] |= MALFORMED
+    if h.fragment_offset[row]:
+        h.layers[row] |= FRAGMENT
+        return NOTHING
+    return TRANSPORT
+
+
+cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                    int64_t *end) noexcept nogil:
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t length
+    cdef int depth
+    cdef uint8_t following
+    if captured < position[0] + 40:
+        h.layers[row] |= CUT
+        return NOTHING
+    if header[0] >> 4 != 6:
+        h.layers[row] |= MALFORMED
+        return NOTHING
+    clear_transport(h, row)
+    h.network_offset[row] = <int32_t> position[0]
+    h.ip_version[row] = 6
+    length = be16(header + 4)
+    if length and position[0] + 40 + length < end[0]:
+        end[0] = position[0] + 40 + length
+    memcpy(h.source_address + 16 * row, header + 8, 16)
+    memcpy(h.destination_address + 16 * row, header + 24, 16)
+    h.ttl[row] = header[7]
+    following = header[6]
+    position[0] += 40
+    for depth in range(DEEPEST):
+        h.protocol[row] = following
+        # Hop-by-hop, routing, fragment, destination options (RFC 8200).
+        if following != 0 and following != 43 and following != 44 and following != 60:
+            return TRANSPORT
+        header = p + position[0]
+        if captured < position[0] + 8:
+            h.layers[row] |= CUT
+            return NOTHING
+        following = header[0]
+        if h.protocol[row] == 44:
+            h.layers[row] |= FRAGMENT
+            h.ip_id[row] = be32(header + 4)
+            h.fragment_offset[row] = be16(header + 2) & 0xFFF8
+            if header[3] & 1:
+                h.layers[row] |= MORE_FRAGMENTS
+            length = 8
+        else:
+            length = 8 + 8 * <int64_t> header[1]
+        position[0] += length
+        if position[0] > end[0]:
+            h.layers[row] |= MALFORMED
+            position[0] = end[0]
+            h.protocol[row] = following
+            return NOTHING
+        if h.fragment_offset[row]:
+            h.protocol[row] = following
+            return NOTHING
+    h.protocol[row] = following
+    return NOTHING
+
+
+cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
+                         int64_t *position, int64_t *end, uint32_t *ethertype) noexcept nogil:
+    """Read the transport header at `position`, and move to what it carries; return what comes next."""
+    cdef const uint8_t *header
+    cdef int64_t there, length, wanted
+    cdef uint8_t protocol = h.protocol[row]
+    # An authentication header is in the way, in IPv4 as in IPv6 (RFC 4302).
+    if protocol == 51:
+        if captured < position[0] + 8:
+            h.layers[row] |= CUT
+            return NOTHING
+        h.protocol[row] = protocol = p[position[0]]
+        position[0] += 8 + 4 * <int64_t> p[position[0] + 1]
+        if position[0] > end[0]:
+            position[0] = end[0]
+            h.layers[row] |= MALFORMED
+            return NOTHING
+    header = p + position[0]
+    there = (captured if captured < end[0] else end[0]) - position[0]
+    h.transport_offset[row] = <int32_t> position[0]
+    if tunnels and (protocol == 4 or protocol == 41):
+        h.layers[row] |= IP_IN_IP
+        return IPV4 if protocol == 4 else IPV6
+    if tunnels and protocol == 47:
+        return enter_gre(h, row, p, captured, position, ethertype)
+    if protocol == TCP:
+        wanted = 20
+    elif protocol == UDP or protocol == UDP_LITE or protocol == 1 or protocol == 58:
+        wanted = 8
+    elif protocol == 132 or protocol == 33:
+        wanted = 12
+    else:
+        return NOTHING
+    if there < wanted:
+        h.layers[row] |= MALFORMED if position[0] + wanted > end[0] else CUT
+    if protocol == 1 or protocol == 58:
+        if there >= 2:
+            h.icmp_type[row] = header[0]
+            h.icmp_code[row] = header[1]
+    elif there >= 4:
+        h.source_port[row] = be16(header)
+        h.destination_port[row] = be16(header + 2)
+    length = wanted
+    if protocol == TCP:
+        if there >= 8:
+            h.tcp_sequence[row] = be32(header + 4)
+        if there >= 12:
+            h.tcp_acknowledgment[row] = be32(header + 8)
+        if there >= 14:
+            h.tcp_flags[row] = be16(header + 12) & 0x0FFF
+            length = (header[12] >> 4) * 4
+            if length < 20:
+                h.layers[row] |= MALFORMED
+                length = 20
+        if there >= 16:
+            h.tcp_window[row] = be16(header + 14)
+    elif protocol == UDP and there >= 6:
+        wanted = be16(header + 4)
+        if wanted >= 8:
+            if position[0] + wanted < end[0]:
+                end[0] = position[0] + wanted
+        elif wanted:
+            h.layers[row] |= MALFORMED
+    elif protocol == 33 and there >= 5:
+        length = 4 * <int64_t> header[4]
+        if length < 12:
+            h.layers[row] |= MALFORMED
+            length = 12
+    if position[0] + length > end[0]:
+        if position[0] + length > end[0] and there >= wanted:
+            h.layers[row] |= MALFORMED
+        position[0] = end[0]
+        return NOTHING
+    position[0] += length
+    if tunnels and protocol == UDP and captured >= position[0] + 8:
+        header = p + position[0]
+        if h.destination_port[row] == VXLAN_PORT and header[0] & 0x08:
+            h.layers[row] |= VXLAN
+            position[0] += 8
+            return ETHERNET
+        if h.destination_port[row] == GENEVE_PORT and header[0] >> 6 == 0:
+            length = 8 + 4 * <int64_t> (header[0] & 0x3F)
+            if captured >= position[0] + length and position[0] + length <= end[0]:
+                h.layers[row] |= GENEVE
+                ethertype[0] = be16(header + 2)
+                position[0] += length
+                return ETHERNET if ethertype[0] == 0x6558 else BY_ETHERTYPE
+    return NOTHING
+
+
+cdef int enter_gre(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                   uint32_t *ethertype) noexcept nogil:
+    """Go through a GRE header of version 0 with any of its optional fields (RFC 2784, 2890)."""
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t length = 4
+    if captured < position[0] + 4:
+        h.layers[row] |= CUT
+        return NOTHING
+    if header[1] & 0x07 or header[0] & 0x40:
+        return NOTHING
+    length += 4 * ((header[0] >> 7) + ((header[0] >> 5) & 1) + ((header[0] >> 4) & 1))
+    if captured < position[0] + length:
+        h.layers[row] |= CUT
+        return NOTHING
+    h.layers[row] |= GRE
+    ethertype[0] = be16(header + 2)
+    position[0] += length
+    return ETHERNET if ethertype[0] == 0x6558 else BY_ETHERTYPE
+
+
+cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t wire, int link,
+                        bint tunnels) noexcept nogil:
+    """Decode any frame of any link type that is known."""
+    cdef int64_t position = 0, end = wire
+    cdef uint32_t ethertype = 0
+    cdef int entered = 0, following
+    following = start_of(h, row, p, captured, wire, link, &position, &ethertype)
+    if position < 0:
+        return
+    while following != NOTHING and entered < 4 * DEEPEST:
+        entered += 1
+        if following == ETHERNET:
+            following = enter_ethernet(h, row, p, captured, &position, &ethertype)
+        elif following == BY_ETHERTYPE:
+            following = follow_ethertype(h, row, p, captured, tunnels, &position, &ethertype, &end)
+        elif following == LLC_HEADER:
+            following = follow_llc(h, row, p, captured, &position, &ethertype)
+        elif following == PPPOE_HEADER:
+            h.layers[row] |= PPPOE
+            position += 6
+            following = PPP_PROTOCOL
+        elif following == PPP_PROTOCOL:
+            following = follow_ppp(h, row, p, captured, tunnels, &position, &ethertype)
+        elif following == BY_NIBBLE:
+            if captured < 1:
+                h.layers[row] |= CUT
+                following = NOTHING
+            else:
+                following = IPV4 if p[0] >> 4 == 4 else IPV6 if p[0] >> 4 == 6 else NOTHING
+                h.ethertype[row] = 0x0800 if following == IPV4 else 0x86DD if following == IPV6 else 0
+        elif following == IPV4:
+            following = enter_ipv4(h, row, p, captured, &position, &end)
+        elif following == IPV6:
+            following = enter_ipv6(h, row, p, captured, &position, &end)
+        else:
+            following = enter_transport(h, row, p, captured, tunnels, &position, &end, &ethertype)
+    if position > end:
+        position = end
+    end_with(h, row, position, end)
+
+
+def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
+    """Fill all header columns but `flow` from the bytes of a batch.
+
+    Parameters
+    ----------
+    frames : IN
+    headers : OUT, of at least the batch's capacity
+    tunnels : bool
+        Let the innermost headers win: through GRE, VXLAN, GENEVE, IP in IP, and MPLS with a control word.
+    """
+    cdef Py_ssize_t row, n = frames.count
+    cdef HeaderColumns h = headers
+    cdef const uint8_t *p
+    cdef int64_t offset
+    cdef uint32_t captured, wire
+    cdef int link
+    if headers.capacity < n:
+        raise ValueError(f"the header columns hold {headers.capacity} rows, the batch has {n}")
+    headers.count = n
+    headers.tunnels = tunnels
+    with nogil:
+        memset(h.ethertype, 0, n * sizeof(uint16_t))
+        memset(h.vlan_id, 0xFF, n * sizeof(uint16_t))
+        memset(h.vlan_depth, 0, n)
+        memset(h.layers, 0, n * sizeof(uint16_t))
+        memset(h.ip_version, 0, n)
+        memset(h.protocol, NO_PROTOCOL, n)
+        memset(h.source_address, 0, 16 * n)
+        memset(h.destination_address, 0, 16 * n)
+        memset(h.source_port, 0, n * sizeof(uint16_t))
+        memset(h.destination_port, 0, n * sizeof(uint16_t))
+        memset(h.icmp_type, 0, n)
+        memset(h.icmp_code, 0, n)
+        memset(h.ttl, 0, n)
+        memset(h.ip_id, 0, n * sizeof(uint32_t))
+        memset(h.fragment_offset, 0, n * sizeof(uint32_t))
+        memset(h.network_offset, 0xFF, n * sizeof(int32_t))
+        memset(h.transport_offset, 0xFF, n * sizeof(int32_t))
+        memset(h.payload_offset, 0xFF, n * sizeof(int32_t))
+        memset(h.payload_length, 0, n * sizeof(uint32_t))
+        memset(h.tcp_sequence, 0, n * sizeof(uint32_t))
+        memset(h.tcp_acknowledgment, 0, n * sizeof(uint32_t))
+        memset(h.tcp_flags, 0, n * sizeof(uint16_t))
+        memset(h.tcp_window, 0, n * sizeof(uint16_t))
+        for row in range(n):
+            offset = frames.offset[row]
+            captured = frames.captured_length[row]
+            wire = frames.wire_length[row]
+            if offset >= 0 and offset + captured <= frames.data_length:
+                if wire < captured:
+                    wire = captured
+                if wire > 0x7FFFFFFF:
+                    wire = 0x7FFFFFFF
+                p = frames.data + offset
+                link = frames.link_types[frames.interface[row]] if frames.interface[row] < frames.interface_count else -1
+                if link != 1 or not plain_frame(h, row, p, captured, wire, tunnels):
+                    general_frame(h, row, p, captured, wire, link, tunnels)
+            h.flow_hash[row] = hash_flow(h, row, frames.timestamp_source[row])

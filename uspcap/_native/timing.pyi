@@ -1,0 +1,46 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.columns import FrameColumns, HeaderColumns
+from uspcap._native.histogram import Cells
+
+SOURCES: int
+RUN_LENGTH_CLASSES: int
+GAP_OCTAVES: int
+STAMP_TRACK_DTYPE: np.dtype[Any]
+STEP_DTYPE: np.dtype[Any]
+ARRIVAL_TRACK_DTYPE: np.dtype[Any]
+SILENCE_DTYPE: np.dtype[Any]
+GAP_TRACK_DTYPE: np.dtype[Any]
+
+def track_stamps(
+    frames: FrameColumns,
+    frame_shift: int,
+    tracks: NDArray[np.uint8],
+    steps: NDArray[np.uint8],
+    steps_used: int,
+) -> int: ...
+def track_arrivals(
+    frames: FrameColumns,
+    headers: HeaderColumns,
+    frame_shift: int,
+    tracks: NDArray[np.uint8],
+    counts: NDArray[np.uint64],
+    flow_tracks: NDArray[np.uint8],
+    cells: Cells,
+    largest: NDArray[np.uint8],
+    largest_used: int,
+    scratch: NDArray[np.uint64],
+) -> int: ...
+def track_gaps(
+    frames: FrameColumns,
+    headers: HeaderColumns,
+    frame_shift: int,
+    first_row: int,
+    flow_tracks: NDArray[np.uint8],
+    threshold_ns: int,
+    silences: NDArray[np.uint8],
+    silences_used: int,
+) -> tuple[int, int]: ...

@@ -1,0 +1,447 @@
+"""What the order and the spacing of timestamps say: quality, inter-arrival times, silences.
+
+A. State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror
+   the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
+B. Stamps of different sources are never subtracted: each source has a track of its own, and flows are
+   keyed by source already (see flows.pyx). Frames without a stamp are passed over.
+C. A difference that does not fit 64 bits is taken as the nearest value that does.
+"""
+
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+import numpy as np
+
+from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.histogram cimport COUNTS_LENGTH, Cells, index_of, leading_zeros
+
+cdef extern from *:
+    """
+    static inline int64_t uspcap_difference(int64_t later, int64_t earlier) {
+        int64_t difference;
+        if (__builtin_sub_overflow(later, earlier, &difference))
+            return later > earlier ? INT64_MAX : INT64_MIN;
+        return difference;
+    }
+    #define uspcap_prefetch(p) __builtin_prefetch((p), 1)
+    """
+    int64_t difference "uspcap_difference"(int64_t, int64_t) nogil
+    void prefetch "uspcap_prefetch"(void *) nogil
+
+SOURCES = 7
+cdef enum:
+    NO_STAMP = 6
+    SOURCE_COUNT = 7
+    RUN_CLASSES = 64
+    OCTAVES = 40
+    JUMP_LOW_S = 35
+    JUMP_HIGH_S = 38
+
+RUN_LENGTH_CLASSES = RUN_CLASSES
+GAP_OCTAVES = OCTAVES
+
+
+cdef struct StampTrack:
+    uint64_t frames
+    int64_t first_ns
+    int64_t last_ns
+    int64_t lowest_ns
+    int64_t highest_ns
+    uint64_t divisor
+    uint64_t duplicates
+    uint64_t backward
+    int64_t backward_largest_ns
+    uint64_t jumps
+    int64_t first_frame
+    uint64_t first_run
+    uint64_t last_run
+    uint64_t runs
+    uint64_t longest_run
+    int64_t longest_run_frame
+    int64_t last_run_frame
+    uint64_t trailing_zeros[10]
+    uint64_t run_lengths[64]
+
+STAMP_TRACK_DTYPE = np.dtype([
+    ("frames", np.uint64),
+    ("first_ns", np.int64),
+    ("last_ns", np.int64),
+    ("lowest_ns", np.int64),
+    ("highest_ns", np.int64),
+    ("divisor", np.uint64),
+    ("duplicates", np.uint64),
+    ("backward", np.uint64),
+    ("backward_largest_ns", np.int64),
+    ("jumps", np.uint64),
+    ("first_frame", np.int64),
+    ("first_run", np.uint64),
+    ("last_run", np.uint64),
+    ("runs", np.uint64),
+    ("longest_run", np.uint64),
+    ("longest_run_frame", np.int64),
+    ("last_run_frame", np.int64),
+    ("trailing_zeros", np.uint64, 10),
+    ("run_lengths", np.uint64, RUN_CLASSES),
+])
+
+STEP_DTYPE = np.dtype([
+    ("frame", np.int64), ("before_ns", np.int64), ("after_ns", np.int64), ("source", np.int64),
+])
+
+cdef struct Step:
+    int64_t frame
+    int64_t before_ns
+    int64_t after_ns
+    int64_t source
+
+
+cdef inline uint64_t magnitude(int64_t value) noexcept nogil:
+    return <uint64_t> value if value >= 0 else <uint64_t> 0 - <uint64_t> value
+
+
+cdef uint64_t common_divisor(uint64_t a, uint64_t b) noexcept nogil:
+    cdef uint64_t rest
+    while b:
+        rest = a % b
+        a = b
+        b = rest
+    return a
+
+
+cdef inline void close_run(StampTrack *track) noexcept nogil:
+    """The run of equal stamps at the end is over: count it, unless it is the first, which is kept apart."""
+    if track.runs == 0:
+        track.first_run = track.last_run
+    else:
+        track.run_lengths[63 - leading_zeros(track.last_run)] += 1
+    if track.last_run > track.longest_run:
+        track.longest_run = track.last_run
+        track.longest_run_frame = track.last_run_frame
+    track.runs += 1
+
+
+def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, uint8_t[::1] steps,
+                 Py_ssize_t steps_used):
+    """Update the stamp tracks with a batch; return how many rows of `steps` are used now.
+
+    Parameters
+    ----------
+    frame_shift : int
+        Added to the batch's frame numbers.
+    tracks : IN OUT, STAMP_TRACK_DTYPE of shape (SOURCES,) as bytes
+    steps : IN OUT, STEP_DTYPE of shape (any,) as bytes
+        Steps backward and jumps of 35 to 38 s, the first that have room.
+    """
+    cdef StampTrack *track
+    cdef StampTrack *all_tracks = <StampTrack *> &tracks[0]
+    cdef Step *listed = <Step *> &steps[0]
+    cdef Py_ssize_t i, zeros, room = steps.shape[0] // <Py_ssize_t> sizeof(Step), used = steps_used
+    cdef int64_t stamp, step, rest
+    cdef uint64_t apart
+    cdef int source
+    cdef bint odd
+    if tracks.shape[0] != SOURCE_COUNT * sizeof(StampTrack):
+        raise ValueError("tracks have another layout")
+    with nogil:
+        for i in range(frames.count):
+            source = frames.timestamp_source[i]
+            if source >= NO_STAMP:
+                continue
+            track = &all_tracks[source]
+            stamp = frames.timestamp_ns[i]
+            zeros = 0
+            rest = stamp
+            while zeros < 9 and rest % 10 == 0:
+                rest = rest // 10
+                zeros += 1
+            track.trailing_zeros[zeros] += 1
+            if track.frames == 0:
+                track.first_ns = stamp
+                track.lowest_ns = stamp
+                track.highest_ns = stamp
+                track.first_frame = frames.frame_number[i] + frame_shift
+                track.last_run = 1
+                track.last_run_frame = track.first_frame
+            else:
+                step = difference(stamp, track.last_ns)
+                if step == 0:
+                    track.duplicates += 1
+                    track.last_run += 1
+                else:
+                    close_run(track)
+                    track.last_run = 1
+                    track.last_run_frame = frames.frame_number[i] + frame_shift
+                    if track.divisor != 1:
+                        apart = magnitude(difference(stamp, track.first_ns))
+                        if track.divisor == 0 or apart % track.divisor:
+                            track.divisor = common_divisor(apart, track.divisor)
+                    odd = False
+                    if step < 0:
+                        odd = True
+                        track.backward += 1
+                        if -step > track.backward_largest_ns:
+                            track.backward_largest_ns = -step if step > INT64_MIN else INT64_MAX
+                        if stamp < track.lowest_ns:
+                            track.lowest_ns = stamp
+                        step = -step if step > INT64_MIN else INT64_MAX
+                    elif stamp > track.highest_ns:
+                        track.highest_ns = stamp
+                    if JUMP_LOW_S * <int64_t> 1000000000 <= step <= JUMP_HIGH_S * <int64_t> 1000000000:
+                        odd = True
+                        track.jumps += 1
+                    if odd and used < room:
+                        listed[used] = Step(frames.frame_number[i] + frame_shift, track.last_ns, stamp, source)
+                        used += 1
+            track.last_ns = stamp
+            track.frames += 1
+    return used
+
+
+cdef struct ArrivalTrack:
+    uint64_t frames
+    int64_t first_ns
+    int64_t last_ns
+    int64_t first_frame
+    int64_t last_frame
+    uint64_t gaps
+    uint64_t backward
+    int64_t sum_ns
+    int64_t lowest_ns
+    int64_t highest_ns
+    int64_t highest_frame
+    int64_t first_gap_ns
+    int64_t last_gap_ns
+    double jitter_ns
+    double jitter_decay
+    uint64_t bytes
+
+ARRIVAL_TRACK_DTYPE = np.dtype([
+    ("frames", np.uint64),
+    ("first_ns", np.int64),
+    ("last_ns", np.int64),
+    ("first_frame", np.int64),
+    ("last_frame", np.int64),
+    ("gaps", np.uint64),
+    ("backward", np.uint64),
+    ("sum_ns", np.int64),
+    ("lowest_ns", np.int64),
+    ("highest_ns", np.int64),
+    ("highest_frame", np.int64),
+    ("first_gap_ns", np.int64),
+    ("last_gap_ns", np.int64),
+    ("jitter_ns", np.float64),
+    ("jitter_decay", np.float64),
+    ("bytes", np.uint64),
+])
+
+SILENCE_DTYPE = np.dtype([
+    ("flow", np.int64), ("gap_ns", np.int64), ("start_ns", np.int64),
+    ("before_frame", np.int64), ("after_frame", np.int64),
+])
+
+cdef struct Silence:
+    int64_t flow
+    int64_t gap_ns
+    int64_t start_ns
+    int64_t before_frame
+    int64_t after_frame
+
+
+cdef inline int64_t arrive(ArrivalTrack *track, int64_t stamp, int64_t frame, uint32_t wire) noexcept nogil:
+    """Add one frame to a track; return its gap to the one before, -1 where it has none."""
+    cdef int64_t gap = -1
+    cdef double change
+    if track.frames == 0:
+        track.first_ns = stamp
+        track.first_frame = frame
+    else:
+        gap = difference(stamp, track.last_ns)
+        if gap < 0:
+            track.backward += 1
+            gap = -1
+        else:
+            if track.gaps == 0:
+                track.first_gap_ns = gap
+                track.lowest_ns = gap
+                track.highest_ns = gap
+                track.highest_frame = frame
+                track.jitter_decay = 1
+            else:
+                if gap < track.lowest_ns:
+                    track.lowest_ns = gap
+                if gap > track.highest_ns:
+                    track.highest_ns = gap
+                    track.highest_frame = frame
+                change = <double> gap - <double> track.last_gap_ns
+                track.jitter_ns += ((change if change >= 0 else -change) - track.jitter_ns) * 0.0625
+                track.jitter_decay *= 0.9375
+            track.gaps += 1
+            track.sum_ns += gap
+            track.last_gap_ns = gap
+    track.last_ns = stamp
+    track.last_frame = frame
+    track.frames += 1
+    track.bytes += wire
+    return gap
+
+
+def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, uint8_t[::1] tracks,
+                   uint64_t[:, ::1] counts, uint8_t[::1] flow_tracks, Cells cells, uint8_t[::1] largest,
+                   Py_ssize_t largest_used, uint64_t[::1] scratch):
+    """Update the inter-arrival state with a batch; return how many rows of `largest` are used now.
+
+    Parameters
+    ----------
+    frame_shift : int
+        Added to the batch's frame numbers.
+    tracks : IN OUT, ARRIVAL_TRACK_DTYPE of shape (SOURCES,) as bytes
+    counts : IN OUT, shape (SOURCES, BUCKETS)
+        Histogram of the gaps between all frames of a source.
+    flow_tracks : IN OUT, ARRIVAL_TRACK_DTYPE as bytes
+        One a flow, more than the highest id in the batch.
+    cells : IN OUT
+        Histogram of the gaps within each flow.
+    largest : IN OUT, SILENCE_DTYPE as bytes, sorted by falling gap
+        `flow` holds the source; the largest gaps between all frames.
+    scratch : shape (at least frames.count,)
+    """
+    cdef ArrivalTrack *all_tracks = <ArrivalTrack *> &tracks[0]
+    cdef ArrivalTrack *of_flow = <ArrivalTrack *> &flow_tracks[0]
+    cdef Silence *top = <Silence *> &largest[0]
+    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(ArrivalTrack)
+    cdef Py_ssize_t room = largest.shape[0] // <Py_ssize_t> sizeof(Silence), used = largest_used
+    cdef Py_ssize_t i, keys = 0, at, n = frames.count
+    cdef int64_t stamp, gap, frame, before_ns, before_frame
+    cdef int32_t flow
+    cdef int source
+    cdef uint64_t key
+    if (tracks.shape[0] != SOURCE_COUNT * sizeof(ArrivalTrack) or counts.shape[0] != SOURCE_COUNT
+            or counts.shape[1] != COUNTS_LENGTH or scratch.shape[0] < n or headers.count != n):
+        raise ValueError("an array has another shape than its loop expects")
+    cells.reserve(n)
+    with nogil:
+        for i in range(n):
+            source = frames.timestamp_source[i]
+            if source >= NO_STAMP:
+                continue
+            stamp = frames.timestamp_ns[i]
+            frame = frames.frame_number[i] + frame_shift
+            before_ns = all_tracks[source].last_ns
+            before_frame = all_tracks[source].last_frame
+            gap = arrive(&all_tracks[source], stamp, frame, frames.wire_length[i])
+            if gap >= 0:
+                counts[source, index_of(gap)] += 1
+                if used < room or gap > top[used - 1].gap_ns:
+                    at = used if used < room else used - 1
+                    while at > 0 and top[at - 1].gap_ns < gap:
+                        top[at] = top[at - 1]
+                        at -= 1
+                    top[at] = Silence(source, gap, before_ns, before_frame, frame)
+                    if used < room:
+                        used += 1
+            flow = headers.flow[i]
+            if 0 <= flow < flows:
+                gap = arrive(&of_flow[flow], stamp, frame, frames.wire_length[i])
+                if gap >= 0:
+                    key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
+                    scratch[keys] = key
+                    keys += 1
+                    prefetch(&cells.cells[cells.home(key)])
+                    if keys > 16:
+                        cells.add(scratch[keys - 17], 1)
+        for i in range(keys - 16 if keys > 16 else 0, keys):
+            cells.add(scratch[i], 1)
+    return used
+
+
+cdef struct GapTrack:
+    uint64_t frames
+    int64_t first_ns
+    int64_t first_frame
+    int64_t last_ns
+    int64_t last_frame
+    int64_t floor_ns
+    uint64_t over
+    int64_t over_ns
+    uint64_t octaves[40]
+    int64_t octaves_ns[40]
+
+GAP_TRACK_DTYPE = np.dtype([
+    ("frames", np.uint64),
+    ("first_ns", np.int64),
+    ("first_frame", np.int64),
+    ("last_ns", np.int64),
+    ("last_frame", np.int64),
+    ("floor_ns", np.int64),
+    ("over", np.uint64),
+    ("over_ns", np.int64),
+    ("octaves", np.uint64, OCTAVES),
+    ("octaves_ns", np.int64, OCTAVES),
+])
+
+
+cdef inline int octave_of(int64_t gap) noexcept nogil:
+    """Return 0 for gaps below 32 ns, k for those in 2^(k+4) .. 2^(k+5)-1, the last for all beyond."""
+    cdef int octave = 63 - leading_zeros(<unsigned long long> gap | 16) - 4
+    return octave if octave < OCTAVES else OCTAVES - 1
+
+
+def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
+               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] silences,
+               Py_ssize_t silences_used):
+    """Update the silences of each flow with the rows of a batch from `first_row` on.
+
+    Parameters
+    ----------
+    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
+        One a flow, more than the highest id in the batch; gaps at or below `floor_ns` are not kept.
+    threshold_ns : int
+        Gaps longer than it are counted in `over` and kept; -1 where the threshold is known only at the end.
+    silences : IN OUT, SILENCE_DTYPE as bytes
+
+    Returns
+    -------
+    tuple of int
+        The first row not taken (because `silences` is full; else the count of rows), and how many rows of
+        `silences` are used now.
+    """
+    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0]
+    cdef GapTrack *track
+    cdef Silence *kept = <Silence *> &silences[0]
+    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
+    cdef Py_ssize_t room = silences.shape[0] // <Py_ssize_t> sizeof(Silence), used = silences_used
+    cdef Py_ssize_t i = first_row
+    cdef int64_t stamp, gap, frame
+    cdef int32_t flow
+    cdef int octave
+    if headers.count != frames.count:
+        raise ValueError("the headers are not those of this batch")
+    with nogil:
+        while i < frames.count and used < room:
+            flow = headers.flow[i]
+            if frames.timestamp_source[i] >= NO_STAMP or flow < 0 or flow >= flows:
+                i += 1
+                continue
+            track = &of_flow[flow]
+            stamp = frames.timestamp_ns[i]
+            frame = frames.frame_number[i] + frame_shift
+            if track.frames == 0:
+                track.first_ns = stamp
+                track.first_frame = frame
+            else:
+                gap = difference(stamp, track.last_ns)
+                if gap >= 0:
+                    if threshold_ns < 0:
+                        octave = octave_of(gap)
+                        track.octaves[octave] += 1
+                        track.octaves_ns[octave] += gap
+                    elif gap > threshold_ns:
+                        track.over += 1
+                        track.over_ns += gap
+                    if gap > track.floor_ns:
+                        kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
+                        used += 1
+            track.last_ns = stamp
+            track.last_frame = frame
+            track.frames += 1
+            i += 1
+    return i, used

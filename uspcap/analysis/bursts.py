@@ -1,0 +1,140 @@
+"""Bursts: the busiest sliding windows, from a microsecond to a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uspcap._native.bursts import SlidingWindow, sources_in
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.overhead import FCS_BYTES, GAP_BYTES, PREAMBLE_BYTES
+from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+
+WIDTHS_NS = tuple(10**power for power in range(3, 10))
+"""1 us to 1 s."""
+
+DEFINITION = (
+    "each window slides in steps of 1/1000 of its width (1 ns for the narrowest), aligned to the epoch; "
+    "a step backward in time starts it anew"
+)
+
+
+class Bursts(Analysis):
+    """Peak bytes and frames in sliding windows, where each starts, and how it compares with the mean.
+
+    Parameters
+    ----------
+    line_rate_bps : int, optional
+        To compare peaks with; preamble, FCS and minimum gap (24 bytes a frame) are then added.
+    widths_ns : tuple of int
+        Multiples of 1000.
+    """
+
+    name = "bursts"
+
+    def __init__(self, *, line_rate_bps: int | None = None, widths_ns: tuple[int, ...] = WIDTHS_NS) -> None:
+        super().__init__()
+        self._line_rate_bps = line_rate_bps
+        self._widths_ns = widths_ns
+        self._windows: dict[int, list[SlidingWindow]] = {}
+        self._totals: dict[int, _Total] = {}
+
+    def _of(self, source: int) -> tuple[list[SlidingWindow], _Total]:
+        if source not in self._windows:
+            self._windows[source] = [SlidingWindow(width) for width in self._widths_ns]
+            self._totals[source] = _Total()
+        return self._windows[source], self._totals[source]
+
+    def _update(self, batch: FrameBatch) -> None:
+        present = sources_in(batch)
+        for source in range(TimestampSource.NONE):
+            if present >> source & 1:
+                windows, total = self._of(source)
+                total.update(batch, source, alone=present == 1 << source)
+                for window in windows:
+                    window.update(batch, self._shift(batch), source)
+
+    def _merge(self, later: Bursts) -> None:
+        for source, windows in later._windows.items():
+            mine, total = self._of(source)
+            total.merge(later._totals[source])
+            for window, other in zip(mine, windows, strict=True):
+                window.join(other, self.frames_read)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            self._row(source, window, self._totals[source])
+            for source in sorted(self._windows)
+            for window in self._windows[source]
+        ]
+
+    def _row(self, source: int, window: SlidingWindow, total: _Total) -> dict[str, Any]:
+        by_bytes, by_frames = window.peaks()
+        width = window.width_ns
+        peak_bps = by_bytes[0] * 8 * NANOSECONDS / width
+        mean_bps = total.bytes_per_ns * 8 * NANOSECONDS
+        framing = PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES
+        rate = self._line_rate_bps
+        return {
+            "source": TimestampSource(source).name,
+            "window_ns": width,
+            "peak_bytes": by_bytes[0],
+            "peak_bytes_frames": by_bytes[1],
+            "peak_bytes_start_ns": by_bytes[2],
+            "peak_bytes_first_frame": by_bytes[3],
+            "peak_bits_per_second": round(peak_bps, 3),
+            "peak_to_mean": round(peak_bps / mean_bps, 3)
+            if mean_bps and total.duration_ns >= width
+            else None,
+            "line_rate_share": (
+                round((by_bytes[0] + framing * by_bytes[1]) * 8 * NANOSECONDS / width / rate, 6)
+                if rate
+                else None
+            ),
+            "peak_frames": by_frames[1],
+            "peak_frames_bytes": by_frames[0],
+            "peak_frames_start_ns": by_frames[2],
+            "peak_frames_first_frame": by_frames[3],
+            "restarts": window.restarts,
+        }
+
+    def result(self) -> Result:
+        return {
+            "definition": DEFINITION,
+            "line_rate_bps": self._line_rate_bps,
+            "windows": self._rows(),
+        }
+
+    def tables(self) -> dict[str, Table]:
+        rows = self._rows()
+        return {"windows": {name: [row[name] for row in rows] for name in rows[0]} if rows else {}}
+
+
+class _Total:
+    """Bytes and time span of one source, for the mean."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.lowest_ns = 1 << 63
+        self.highest_ns = -(1 << 63)
+
+    def update(self, batch: FrameBatch, source: int, *, alone: bool) -> None:
+        stamps, lengths = batch.timestamp_ns, batch.wire_length
+        if not alone:
+            mask = batch.timestamp_source == source
+            stamps, lengths = stamps[mask], lengths[mask]
+        self.bytes += int(lengths.sum())
+        self.lowest_ns = min(self.lowest_ns, int(stamps.min()))
+        self.highest_ns = max(self.highest_ns, int(stamps.max()))
+
+    def merge(self, later: _Total) -> None:
+        self.bytes += later.bytes
+        self.lowest_ns = min(self.lowest_ns, later.lowest_ns)
+        self.highest_ns = max(self.highest_ns, later.highest_ns)
+
+    @property
+    def duration_ns(self) -> int:
+        return max(self.highest_ns - self.lowest_ns, 0)
+
+    @property
+    def bytes_per_ns(self) -> float:
+        return self.bytes / self.duration_ns if self.duration_ns else 0.0

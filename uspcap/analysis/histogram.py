@@ -1,0 +1,175 @@
+"""HDR histograms: log-linear buckets, three significant figures, mergeable by addition.
+
+Source of the bucket layout and of the interchange formats: HdrHistogram (Gil Tene), HdrHistogram_c's
+hdr_histogram.h and HdrHistogram's histogram log format 1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.histogram import BUCKETS, bucket_bounds, record_many
+
+PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999")
+"""Reported percentiles, as the keys of `percentiles_ns`."""
+
+ENOUGH_BEYOND = 10
+"""A percentile is given only where at least so many values lie beyond it."""
+
+
+@cache
+def bounds() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the lowest and the highest value of every bucket, int64 of shape (BUCKETS,) each."""
+    return bucket_bounds()
+
+
+def enough_for(percentile: str, count: int) -> bool:
+    """Tell whether at least `ENOUGH_BEYOND` of `count` values lie beyond a percentile."""
+    return count * (100 - Fraction(percentile)) >= 100 * ENOUGH_BEYOND
+
+
+def rank_of(percentile: str, count: int) -> int:
+    """Return which of `count` sorted values, from 1, a percentile is: the smallest rank that covers it."""
+    return max(1, -((-Fraction(percentile) * count) // 100))
+
+
+class Histogram:
+    """Counts of non-negative int64 values, in ns unless said otherwise.
+
+    Parameters
+    ----------
+    counts : ndarray of uint64, shape (BUCKETS,), optional
+        Taken over, not copied.
+    sum_ns, lowest_ns, highest_ns : int
+        Exact where given; from the buckets otherwise.
+    """
+
+    def __init__(
+        self,
+        counts: NDArray[np.uint64] | None = None,
+        *,
+        sum_ns: int | None = None,
+        lowest_ns: int | None = None,
+        highest_ns: int | None = None,
+    ) -> None:
+        self.counts = np.zeros(BUCKETS, np.uint64) if counts is None else counts
+        self.sum_ns = sum_ns
+        self.lowest_ns = lowest_ns
+        self.highest_ns = highest_ns
+
+    @classmethod
+    def from_values(cls, values: Sequence[int] | NDArray[np.int64]) -> Histogram:
+        """Count values, with exact sum and extremes."""
+        array = np.ascontiguousarray(values, np.int64)
+        histogram = cls()
+        record_many(histogram.counts, array)
+        if len(array):
+            histogram.sum_ns = sum(map(int, array.tolist()))
+            histogram.lowest_ns, histogram.highest_ns = int(array.min()), int(array.max())
+        return histogram
+
+    @property
+    def total_count(self) -> int:
+        """Values counted."""
+        return int(self.counts.sum())
+
+    def value_at(self, percentile: str) -> int:
+        """Return the highest value of the bucket that holds a percentile, at most the exact maximum.
+
+        Parameters
+        ----------
+        percentile : str
+            A decimal number of 0 to 100, as text, so that 99.999 is exact.
+        """
+        used, counts = self._used()
+        cumulative = np.cumsum(counts)
+        at = int(np.searchsorted(cumulative, rank_of(percentile, int(cumulative[-1]))))
+        value = int(bounds()[1][used[at]])
+        return value if self.highest_ns is None else min(value, self.highest_ns)
+
+    def _used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        used = np.flatnonzero(self.counts)
+        return used, self.counts[used].astype(np.int64)
+
+    def result(self, percentiles: Iterable[str] = PERCENTILES) -> dict[str, Any]:
+        """Return the report's form of a histogram (`count`, `min_ns` … `percentiles_ns`).
+
+        A percentile with fewer than `ENOUGH_BEYOND` values beyond it is None, and named in
+        `insufficient`. The mean is exact where the sum is; the standard deviation is taken from the middles
+        of the buckets, as HdrHistogram does.
+        """
+        used, counts = self._used()
+        if not len(used):
+            return {
+                "count": 0, "min_ns": None, "max_ns": None, "mean_ns": None, "stddev_ns": None,
+                "percentiles_ns": dict.fromkeys(percentiles), "insufficient": list(percentiles),
+            }  # fmt: skip
+        lowest, highest = bounds()
+        total = int(counts.sum())
+        middles = lowest[used] + (highest[used] - lowest[used]) // 2
+        total_ns = self.sum_ns
+        if total_ns is None:
+            total_ns = sum(int(m) * int(c) for m, c in zip(middles, counts, strict=True))
+        mean = Fraction(total_ns, total)
+        deviations = (middles.astype(np.float64) - float(mean)) ** 2
+        given = {p: self.value_at(p) if enough_for(p, total) else None for p in percentiles}
+        return {
+            "count": total,
+            "min_ns": int(lowest[used[0]]) if self.lowest_ns is None else self.lowest_ns,
+            "max_ns": int(highest[used[-1]]) if self.highest_ns is None else self.highest_ns,
+            "mean_ns": round(mean),
+            "stddev_ns": round(float(np.sqrt(np.average(deviations, weights=counts)))),
+            "percentiles_ns": given,
+            "insufficient": [p for p, value in given.items() if value is None],
+        }
+
+    def table(self) -> dict[str, list[int]]:
+        """Return the buckets that are not empty, as columns."""
+        used, counts = self._used()
+        lowest, highest = bounds()
+        return {
+            "lowest_ns": lowest[used].tolist(),
+            "highest_ns": highest[used].tolist(),
+            "count": counts.tolist(),
+        }
+
+
+def grouped_percentiles(
+    groups: NDArray[np.int64],
+    buckets: NDArray[np.int64],
+    counts: NDArray[np.uint64],
+    percentile: str,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return one percentile of many histograms at once.
+
+    Parameters
+    ----------
+    groups, buckets : ndarray of int64, shape (n,)
+        Which histogram and which bucket, sorted by group, then by bucket.
+    counts : ndarray of uint64, shape (n,)
+
+    Returns
+    -------
+    tuple of ndarray of int64, shape (histograms,) each
+        The group numbers, how many values each has, and the percentile in ns (-1 where too few values
+        lie beyond it).
+    """
+    if not len(groups):
+        empty = np.empty(0, np.int64)
+        return empty, empty, empty
+    starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
+    totals = np.add.reduceat(counts.astype(np.int64), starts)
+    cumulative = np.cumsum(counts.astype(np.int64))
+    before = cumulative[starts] - counts[starts].astype(np.int64)
+    ranks = np.array([rank_of(percentile, int(total)) for total in np.unique(totals)], np.int64)
+    rank = ranks[np.searchsorted(np.unique(totals), totals)]
+    values = bounds()[1][buckets[np.searchsorted(cumulative, before + rank)]]
+    share = 100 - Fraction(percentile)
+    enough = totals * share.numerator >= 100 * ENOUGH_BEYOND * share.denominator
+    return groups[starts], totals, np.where(enough, values, -1)

@@ -1,0 +1,347 @@
+"""Inter-arrival times: between all frames of a stamp source, and within each flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
+from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SILENCE_DTYPE, SOURCES, track_arrivals
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, grouped_percentiles
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.flows import FlowRows, FlowTable
+
+LARGEST_KEPT = 100
+"""Largest gaps between all frames kept one by one."""
+
+LARGEST_SHOWN = 10
+FLOWS_SHOWN = 10
+
+MAXIMUM_CELLS = 1 << 22
+"""Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
+
+TAIL = "99.9"
+"""Percentile that ranks the worst flows."""
+
+JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
+
+
+class InterArrival(Analysis):
+    """Histograms of the time between frames, jitter, and the largest gaps.
+
+    A backward step is counted, never folded into a histogram.
+
+    Parameters
+    ----------
+    flows : FlowTable, optional
+        Shared with other analyses of the same run.
+    maximum_cells : int
+        Bound on the histogram cells of all flows together.
+    shown : int
+        Flows in the result's two lists; the table holds all.
+    """
+
+    name = "inter_arrival"
+
+    def __init__(
+        self, flows: FlowTable | None = None, *, maximum_cells: int = MAXIMUM_CELLS, shown: int = FLOWS_SHOWN
+    ) -> None:
+        super().__init__()
+        self.flows = flows if flows is not None else FlowTable()
+        self._maximum_cells = maximum_cells
+        self._shown = shown
+        self._tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
+        self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
+        self._per_flow = FlowRows(self.flows, ARRIVAL_TRACK_DTYPE)
+        self._cells = Cells()
+        self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
+        self._largest_used = 0
+        self._scratch = np.empty(0, np.uint64)
+
+    def _update(self, batch: FrameBatch) -> None:
+        self.flows.assign(batch)
+        self._sync()
+        if len(self._scratch) < batch.count:
+            self._scratch = np.empty(batch.capacity, np.uint64)
+        self._largest_used = track_arrivals(
+            batch,
+            batch.headers,
+            self._shift(batch),
+            self._tracks.view(np.uint8),
+            self._counts,
+            self._per_flow.raw(),
+            self._cells,
+            self._largest.view(np.uint8),
+            self._largest_used,
+            self._scratch,
+        )
+        self._keep_bound()
+
+    def _sync(self) -> None:
+        """Follow the flow table where its ids have changed."""
+        remap = self._per_flow.sync()
+        if remap is not None:
+            cells = Cells()
+            cells.absorb(self._cells, remap)
+            self._cells = cells
+
+    def _keep_bound(self) -> None:
+        while self._cells.count > self._maximum_cells and len(self.flows):
+            self.flows.raise_level()
+            self._sync()
+
+    def _merge(self, later: InterArrival) -> None:
+        later._sync()
+        ids = self.flows.absorb(later.flows)
+        self._sync()
+        shift = self.frames_read
+        for tracks in (later._tracks, later._per_flow.rows):
+            for field in ("first_frame", "last_frame", "highest_frame"):
+                tracks[field] += shift
+        later._largest["before_frame"] += shift
+        later._largest["after_frame"] += shift
+        candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
+        both = (self._tracks["frames"] > 0) & (later._tracks["frames"] > 0)
+        for source in np.flatnonzero(both):
+            gap = int(later._tracks["first_ns"][source]) - int(self._tracks["last_ns"][source])
+            if gap >= 0:
+                self._counts[source] += Histogram.from_values([gap]).counts
+                event = (
+                    source,
+                    gap,
+                    self._tracks["last_ns"][source],
+                    self._tracks["last_frame"][source],
+                    later._tracks["first_frame"][source],
+                )
+                candidates.append(np.array([event], SILENCE_DTYPE))
+        self._counts += later._counts
+        _append(self._tracks, np.arange(SOURCES), later._tracks)
+        self._merge_flows(later, ids)
+        largest = np.concatenate(candidates)
+        largest = largest[np.lexsort((largest["after_frame"], -largest["gap_ns"]))][:LARGEST_KEPT]
+        self._largest[: len(largest)] = largest
+        self._largest_used = len(largest)
+        self._keep_bound()
+
+    def _merge_flows(self, later: InterArrival, ids: NDArray[np.int32]) -> None:
+        rows, others = self._per_flow.rows, later._per_flow.rows
+        kept = ids >= 0
+        mine, theirs = rows[ids[kept]], others[kept]
+        gaps = theirs["first_ns"] - mine["last_ns"]
+        stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
+        keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
+        self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
+        self._cells.absorb(later._cells, ids)
+        later._cells = Cells()
+        _append(rows, ids[kept], theirs)
+
+    def result(self) -> Result:
+        self._sync()
+        items = self._cells.items()
+        rows = self._per_flow.rows
+        tracked = int(rows["frames"].sum())
+        total = int(self._tracks["frames"].sum())
+        flows, tails = self._tails(*items)
+        by_count = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))[: self._shown]
+        worst = flows[np.lexsort((flows, -tails))][: self._shown]
+        worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
+        return {
+            "sources": {
+                TimestampSource(source).name: self._source_result(source)
+                for source in range(SOURCES)
+                if self._tracks["frames"][source]
+            },
+            "jitter": JITTER,
+            "largest_gaps": [
+                {
+                    "gap_ns": int(gap["gap_ns"]),
+                    "start_ns": int(gap["start_ns"]),
+                    "end_ns": int(gap["start_ns"]) + int(gap["gap_ns"]),
+                    "before_frame": int(gap["before_frame"]),
+                    "after_frame": int(gap["after_frame"]),
+                    "source": TimestampSource(int(gap["flow"])).name,
+                }
+                for gap in self._largest[: min(self._largest_used, LARGEST_SHOWN)]
+            ],
+            "flows": {
+                "tracked": len(self.flows),
+                "estimated": self.flows.estimated_flows,
+                "sampled_one_in": 1 << self.flows.level,
+                "frames_untracked": total - tracked,
+                "by_count": self._flow_results(by_count, *items),
+                "worst": self._flow_results(worst, *items),
+                "worst_by": f"p{TAIL}",
+            },
+        }
+
+    def _tails(
+        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
+        groups = (keys >> FLOW_SHIFT).astype(np.int64) - 1
+        flows, _, tails = grouped_percentiles(groups, (keys & 0xFFFF).astype(np.int64), counts, TAIL)
+        return flows, np.minimum(tails, self._per_flow.rows["highest_ns"][flows])
+
+    def _source_result(self, source: int) -> dict[str, Any]:
+        track = self._tracks[source]
+        return _histogram(track, self._counts[source]).result() | _track_result(track)
+
+    def _flow_results(
+        self, ids: NDArray[np.int64], keys: NDArray[np.uint64], counts: NDArray[np.uint64]
+    ) -> list[dict[str, Any]]:
+        results = []
+        for number, flow in zip(ids, self.flows.flows(ids), strict=True):
+            track = self._per_flow.rows[number]
+            results.append(
+                {
+                    "flow": str(flow),
+                    "source_kind": flow.timestamp_source.name,
+                    "frames": int(track["frames"]),
+                    "bytes_on_wire": int(track["bytes"]),
+                }
+                | self._flow_histogram(int(number), keys, counts).result()
+                | _track_result(track)
+            )
+        return results
+
+    def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
+        """Return the histogram of one flow's gaps, by its id."""
+        dense = np.zeros(BUCKETS, np.uint64)
+        first, last = np.searchsorted(keys, np.array([flow + 1, flow + 2], np.uint64) << np.uint64(FLOW_SHIFT))
+        dense[(keys[first:last] & np.uint64(0xFFFF)).astype(np.int64)] = counts[first:last]
+        return _histogram(self._per_flow.rows[flow], dense)
+
+    def tables(self) -> dict[str, Table]:
+        self._sync()
+        rows = self._per_flow.rows
+        order = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))
+        keys, counts = self._cells.items()
+        groups, buckets = (keys >> FLOW_SHIFT).astype(np.int64) - 1, (keys & 0xFFFF).astype(np.int64)
+        flows = self.flows.flows(order)
+        table: dict[str, Any] = {
+            "flow": [str(flow) for flow in flows],
+            "timestamp_source": [flow.timestamp_source.name for flow in flows],
+        }
+        for column in ("frames", "bytes", "gaps", "backward", "first_ns", "last_ns"):
+            table[column] = rows[column][order].tolist()
+        for column, field in (
+            ("min_ns", "lowest_ns"),
+            ("max_ns", "highest_ns"),
+            ("max_frame", "highest_frame"),
+        ):
+            table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
+        for percentile in PERCENTILES:
+            column_values = np.full(len(rows), -1, np.int64)
+            ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
+            column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
+            table[f"p{percentile}_ns"] = [
+                value if value >= 0 else None for value in column_values[order].tolist()
+            ]
+        table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
+        histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}
+        for source in np.flatnonzero(self._tracks["frames"]):
+            part = Histogram(self._counts[source]).table()
+            histograms["source"] += [TimestampSource(int(source)).name] * len(part["count"])
+            for column, part_values in part.items():
+                histograms[column] += part_values
+        largest = self._largest[: self._largest_used]
+        return {
+            "flows": table,
+            "histogram": histograms,
+            "largest_gaps": {
+                "source": [TimestampSource(int(source)).name for source in largest["flow"]],
+                "gap_ns": largest["gap_ns"].tolist(),
+                "start_ns": largest["start_ns"].tolist(),
+                "before_frame": largest["before_frame"].tolist(),
+                "after_frame": largest["after_frame"].tolist(),
+            },
+        }
+
+
+def bucket_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the histogram bucket of each value."""
+    return np.searchsorted(bounds()[0], values, side="right") - 1
+
+
+def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
+    if not track["gaps"]:
+        return Histogram(counts)
+    return Histogram(
+        counts,
+        sum_ns=int(track["sum_ns"]),
+        lowest_ns=int(track["lowest_ns"]),
+        highest_ns=int(track["highest_ns"]),
+    )
+
+
+def _track_result(track: Any) -> dict[str, Any]:
+    return {
+        "max_frame": int(track["highest_frame"]),
+        "backward_steps": int(track["backward"]),
+        "jitter_ns": round(float(track["jitter_ns"])),
+    }
+
+
+def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
+    """Append the tracks in `later` to `rows[ids]`, with the gap between the two parts of each."""
+    mine = rows[ids]
+    empty, nothing = mine["frames"] == 0, later["frames"] == 0
+    gap = later["first_ns"] - mine["last_ns"]
+    joined = ~empty & ~nothing
+    forward = joined & (gap >= 0)
+    out = mine.copy()
+    # The gap across the cut, as the compiled loop would have added it.
+    _add_gap(out, gap, later["first_frame"], forward)
+    out["backward"] += (joined & ~forward).astype(np.uint64)
+    # The later part's own gaps: jitter is affine in what came before, so its end value follows.
+    more = joined & (later["gaps"] > 0)
+    first = more & (out["gaps"] == 0)
+    change = np.abs(later["first_gap_ns"].astype(np.float64) - out["last_gap_ns"].astype(np.float64))
+    before = out["jitter_ns"] + (change - out["jitter_ns"]) / 16
+    out["jitter_ns"] = np.where(
+        first,
+        later["jitter_ns"],
+        np.where(more, later["jitter_ns"] + later["jitter_decay"] * before, out["jitter_ns"]),
+    )
+    out["jitter_decay"] = np.where(
+        first,
+        later["jitter_decay"],
+        np.where(more, out["jitter_decay"] * 0.9375 * later["jitter_decay"], out["jitter_decay"]),
+    )
+    larger = more & (first | (later["highest_ns"] > out["highest_ns"]))
+    out["highest_ns"] = np.where(larger, later["highest_ns"], out["highest_ns"])
+    out["highest_frame"] = np.where(larger, later["highest_frame"], out["highest_frame"])
+    smaller = more & (first | (later["lowest_ns"] < out["lowest_ns"]))
+    out["lowest_ns"] = np.where(smaller, later["lowest_ns"], out["lowest_ns"])
+    out["first_gap_ns"] = np.where(first, later["first_gap_ns"], out["first_gap_ns"])
+    out["last_gap_ns"] = np.where(more, later["last_gap_ns"], out["last_gap_ns"])
+    for field in ("gaps", "backward", "sum_ns", "frames", "bytes"):
+        out[field] += later[field]
+    for field in ("last_ns", "last_frame"):
+        out[field] = np.where(joined, later[field], out[field])
+    out[empty] = later[empty]
+    rows[ids] = out
+
+
+def _add_gap(
+    tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]
+) -> None:
+    """Add one gap to each of the tracks that `where` names."""
+    first = where & (tracks["gaps"] == 0)
+    change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))
+    after = where & ~first
+    tracks["jitter_ns"] += np.where(after, (change - tracks["jitter_ns"]) / 16, 0)
+    tracks["jitter_decay"] = np.where(
+        first, 1, np.where(after, tracks["jitter_decay"] * 0.9375, tracks["jitter_decay"])
+    )
+    larger = where & (first | (gap > tracks["highest_ns"]))
+    tracks["highest_ns"] = np.where(larger, gap, tracks["highest_ns"])
+    tracks["highest_frame"] = np.where(larger, frame, tracks["highest_frame"])
+    tracks["lowest_ns"] = np.where(where & (first | (gap < tracks["lowest_ns"])), gap, tracks["lowest_ns"])
+    tracks["first_gap_ns"] = np.where(first, gap, tracks["first_gap_ns"])
+    tracks["last_gap_ns"] = np.where(where, gap, tracks["last_gap_ns"])
+    tracks["sum_ns"] += np.where(where, gap, 0)
+    tracks["gaps"] += where.astype(np.uint64)

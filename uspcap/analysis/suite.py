@@ -1,0 +1,236 @@
+"""All analyses of one run, sharing one flow table, and how files are fed to them on all cores."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from uspcap.analysis.base import Analysis
+from uspcap.analysis.bursts import Bursts
+from uspcap.analysis.gaps import Gaps
+from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.overhead import Overhead
+from uspcap.analysis.summary import Summary
+from uspcap.analysis.timestamps import Timestamps
+from uspcap.bpf.filters import FrameFilter
+from uspcap.formats.parts import continues, open_parts
+from uspcap.formats.reader import CaptureReader
+from uspcap.frames import FrameBatch, Problem
+from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+
+NAMES = ("summary", "timestamps", "inter_arrival", "gaps", "bursts", "overhead")
+"""Every analysis, in the order of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is asked for.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Analyses, of `NAMES`.
+    expression : str
+        Filter expression as of pcap-filter(7); empty keeps everything.
+    maximum_flows : int
+        Bound on the flows tracked one by one.
+    gap_threshold_ns : int or None
+        None lets each flow have its own.
+    line_rate_bps : int or None
+        To compare bursts with.
+    framing : bool
+        Count preamble, FCS and inter-frame gap as overhead.
+    tunnels : bool
+        Let the innermost headers count.
+    top : int
+        Rows in the report's lists.
+    """
+
+    names: tuple[str, ...] = NAMES
+    expression: str = ""
+    maximum_flows: int = MAXIMUM_FLOWS
+    gap_threshold_ns: int | None = None
+    line_rate_bps: int | None = None
+    framing: bool = False
+    tunnels: bool = False
+    top: int = 10
+
+
+class Suite:
+    """The analyses of one run; itself a monoid like each of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._flows = FlowTable(settings.maximum_flows)
+        makers: dict[str, Callable[[], Analysis]] = {
+            "summary": Summary,
+            "timestamps": Timestamps,
+            "inter_arrival": lambda: InterArrival(self._flows, shown=settings.top),
+            "gaps": lambda: Gaps(self._flows, threshold_ns=settings.gap_threshold_ns, shown=settings.top),
+            "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
+            "overhead": lambda: Overhead(framing=settings.framing),
+        }
+        self.summary = Summary()
+        self.analyses: dict[str, Analysis] = {
+            name: self.summary if name == "summary" else makers[name]() for name in NAMES if name in settings.names
+        }
+        self._all = [self.summary, *(one for one in self.analyses.values() if one is not self.summary)]
+
+    def update(self, batch: FrameBatch) -> None:
+        """Give a batch to every analysis."""
+        batch.decode_tunnels = self._settings.tunnels
+        for analysis in self._all:
+            analysis.update(batch)
+
+    def merge(self, later: Suite) -> None:
+        """Append what came directly after; `later` is used up."""
+        for analysis, other in zip(self._all, later._all, strict=True):
+            analysis.merge(other)
+        self._flows.forget_absorbed()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run over files found, beside what the analyses hold.
+
+    Attributes
+    ----------
+    suite : Suite
+    frames_read : int
+        Frames in the files, before any filter.
+    problems : list of Problem
+    truncated : bool
+    finer_than_ns : int
+    interface_drops : dict of str to int
+        Frames that the capturing host says it dropped, by file and interface.
+    files : list of dict
+        Name, format and number of the first frame of each file.
+    refused : dict of int to str
+        Link types that the filter does not compile for, and why.
+    """
+
+    suite: Suite
+    frames_read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    truncated: bool = False
+    finer_than_ns: int = 0
+    interface_drops: dict[str, int] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+Progress = Callable[[int, int], None]
+"""Told of bytes read and frames seen since it was last called, from any thread."""
+
+
+def analyze_files(
+    paths: Sequence[str],
+    settings: Settings,
+    *,
+    jobs: int,
+    progress: Progress = lambda bytes_read, frames: None,
+) -> Outcome:
+    """Run all analyses over files, one after the other in one stream, on up to `jobs` threads.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Capture files in the order of their time; `-` is standard input.
+
+    Raises
+    ------
+    UspcapError
+        A file cannot be opened, or the filter does not compile.
+    """
+    run = _Run(settings, progress)
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
+        waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
+        try:
+            for path in paths:
+                for reader in open_parts(path, jobs if len(paths) < jobs else 1):
+                    waiting.append((path, reader, pool.submit(_read_part, reader, settings, progress)))
+                    if len(waiting) > jobs:
+                        run.join(*waiting.popleft())
+            while waiting:
+                run.join(*waiting.popleft())
+            run.leave_reader()
+        finally:
+            for _, reader, future in waiting:
+                future.cancel()
+                reader.close()
+    return run.outcome
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a thread made of one part of a file."""
+
+    suite: Suite
+    filter: FrameFilter
+    frames_read: int
+
+
+def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) -> _Part:
+    part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
+    part.frames_read = _feed(reader, part.filter, part.suite, progress)
+    return part
+
+
+def _feed(reader: CaptureReader, frame_filter: FrameFilter, suite: Suite, progress: Progress) -> int:
+    """Read to the reader's `stop_at` or its end; return how many frames it had."""
+    frames_read = 0
+    position = reader.position
+    for batch in reader.batches():
+        frames_read += batch.frames_read
+        frame_filter.apply(batch)
+        suite.update(batch)
+        progress(reader.position - position, batch.frames_read)
+        position = reader.position
+    return frames_read
+
+
+class _Run:
+    """Joins parts in order; what a part's guessed start got wrong, the part before it reads instead."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self.outcome = Outcome(Suite(settings))
+        self._filter = FrameFilter(settings.expression)
+        self._progress = progress
+        self._reader: CaptureReader | None = None
+
+    def join(self, path: str, reader: CaptureReader, future: Future[_Part]) -> None:
+        """Append the part that `reader` and `future` have read."""
+        outcome, before = self.outcome, self._reader
+        part = future.result()
+        if before is None or reader.began_at == 0:
+            self.leave_reader()
+            outcome.files.append({"file": path, "format": reader.format, "first_frame": outcome.frames_read + 1})
+        elif before.ended or not continues(before, reader):
+            if not before.ended:
+                before.stop_at = reader.stop_at
+                outcome.frames_read += _feed(before, self._filter, outcome.suite, self._progress)
+            reader.close()
+            return
+        else:
+            self.leave_reader()
+        self._reader = reader
+        outcome.suite.merge(part.suite)
+        outcome.frames_read += part.frames_read
+        outcome.refused |= part.filter.refused
+
+    def leave_reader(self) -> None:
+        """Keep what the reader at hand knows, and close it."""
+        reader, outcome = self._reader, self.outcome
+        if reader is None:
+            return
+        facts = reader.facts
+        outcome.problems += facts.problems
+        outcome.truncated |= facts.truncated
+        outcome.finer_than_ns += facts.finer_than_ns
+        for interface, drops in facts.interface_drops.items():
+            outcome.interface_drops[f"{reader.name}:{interface}"] = drops
+        reader.close()
+        self._reader = None

@@ -1,0 +1,188 @@
+"""What is in the capture: what capinfos says, rates, protocols and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from uspcap._native.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
+from uspcap.protocols.link_types import link_type_name
+
+SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
+"""Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
+
+_NEVER = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
+
+
+class Summary(Analysis):
+    """Counts, bytes, times and rates; tables by protocol, frame size, interface and layer."""
+
+    name = "summary"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_protocol = np.zeros((PROTOCOL_CLASSES, 2), np.uint64)
+        self._by_size = np.zeros((SIZE_CLASSES, 2), np.uint64)
+        self._by_layer = np.zeros(16, np.uint64)
+        self._by_interface = np.zeros((16, 3), np.uint64)
+        self._by_source = np.zeros(8, np.uint64)
+        self._extremes = np.array([*_NEVER, *_NEVER], np.int64)
+        self._interfaces: tuple[Interface, ...] = ()
+        self._bytes_captured = 0
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+
+    def _update(self, batch: FrameBatch) -> None:
+        self._know(batch.interfaces)
+        if not batch.count:
+            return
+        self._bytes_captured += tally_frames(
+            batch,
+            batch.headers,
+            self._by_protocol,
+            self._by_size,
+            self._by_layer,
+            self._by_interface,
+            self._by_source,
+            self._extremes,
+        )
+        first, last = batch.stamped_ends()
+        if first is not None:
+            self._first_ns = first if self._first_ns is None else self._first_ns
+            self._last_ns = last
+
+    def _know(self, interfaces: Sequence[Interface]) -> None:
+        """Make room for the interfaces of a batch, which are those known so far and perhaps more."""
+        if len(interfaces) > len(self._interfaces):
+            self._interfaces = tuple(interfaces)
+        if len(interfaces) > len(self._by_interface):
+            grown = np.zeros((2 * len(interfaces), 3), np.uint64)
+            grown[: len(self._by_interface)] = self._by_interface
+            self._by_interface = grown
+
+    def _merge(self, later: Summary) -> None:
+        common = min(len(self._interfaces), len(later._interfaces))
+        same = self._interfaces[:common] == later._interfaces[:common]
+        base = 0 if same else len(self._interfaces)
+        count = len(later._interfaces)
+        self._know(self._interfaces[:base] + later._interfaces)
+        self._by_interface[base : base + count] += later._by_interface[:count]
+        self._by_protocol += later._by_protocol
+        self._by_size += later._by_size
+        self._by_layer += later._by_layer
+        self._by_source += later._by_source
+        lower, higher = (
+            np.minimum(self._extremes, later._extremes),
+            np.maximum(self._extremes, later._extremes),
+        )
+        self._extremes = np.array([lower[0], higher[1], lower[2], higher[3]], np.int64)
+        self._bytes_captured += later._bytes_captured
+        self._first_ns = later._first_ns if self._first_ns is None else self._first_ns
+        self._last_ns = self._last_ns if later._last_ns is None else later._last_ns
+
+    @property
+    def frames(self) -> int:
+        """Frames counted."""
+        return int(self._by_size[:, 0].sum())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the report says of its source: counts, bytes, times, interfaces."""
+        return {
+            "packets": self.frames,
+            "bytes_on_wire": int(self._by_size[:, 1].sum()),
+            "bytes_captured": self._bytes_captured,
+            "first_timestamp_ns": self._first_ns,
+            "last_timestamp_ns": self._last_ns,
+            "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
+            "interfaces": self._interface_results(),
+            "timestamp_sources": {
+                TimestampSource(source).name: int(count)
+                for source, count in enumerate(self._by_source)
+                if count
+            },
+        }
+
+    def _interface_results(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": interface.name,
+                "description": interface.description,
+                "link_type": link_type_name(interface.link_type),
+                "snaplen": interface.snaplen,
+                "ticks_per_second": interface.ticks_per_second,
+                "packets": int(counts[0]),
+                "bytes_on_wire": int(counts[1]),
+                "cut": int(counts[2]),
+            }
+            for interface, counts in zip(self._interfaces, self._by_interface, strict=False)
+        ]
+
+    def result(self) -> Result:
+        frames, bytes_on_wire = self.frames, int(self._by_size[:, 1].sum())
+        stamped = frames - int(self._by_source[TimestampSource.NONE])
+        earliest, latest = (int(stamp) for stamp in self._extremes[:2])
+        duration_ns = latest - earliest if stamped else None
+        return {
+            "packets": frames,
+            "bytes_on_wire": bytes_on_wire,
+            "bytes_captured": self._bytes_captured,
+            "cut_packets": int(self._by_interface[:, 2].sum()),
+            "first_timestamp_ns": self._first_ns,
+            "last_timestamp_ns": self._last_ns,
+            "earliest_timestamp_ns": earliest if stamped else None,
+            "latest_timestamp_ns": latest if stamped else None,
+            "duration_ns": duration_ns,
+            "packets_per_second": round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3)
+            if duration_ns
+            else None,
+            "shortest_packet_bytes": int(self._extremes[2]) if frames else None,
+            "longest_packet_bytes": int(self._extremes[3]) if frames else None,
+            "mean_packet_bytes": round(bytes_on_wire / frames, 3) if frames else None,
+            "protocols": [
+                {"protocol": protocol_class_name(kind), "packets": int(count), "bytes_on_wire": int(size)}
+                for kind, (count, size) in self._protocols()
+            ],
+            "sizes": [
+                {"bytes": name, "packets": int(count), "bytes_on_wire": int(size)}
+                for name, (count, size) in zip(SIZE_NAMES, self._by_size, strict=True)
+            ],
+            "layers": {
+                str(layer.name).lower(): int(self._by_layer[layer.bit_length() - 1])
+                for layer in Layer
+                if self._by_layer[layer.bit_length() - 1]
+            },
+            "interfaces": self._interface_results(),
+        }
+
+    def _protocols(self) -> list[tuple[int, Any]]:
+        """Return the protocol classes met and their counts, most bytes first."""
+        kinds = np.flatnonzero(self._by_protocol[:, 0])
+        rows = self._by_protocol[kinds]
+        order = np.lexsort((kinds, -rows[:, 1].astype(np.int64)))
+        return [(int(kinds[at]), rows[at]) for at in order]
+
+    def tables(self) -> dict[str, Table]:
+        result = self.result()
+        return {
+            name: {
+                column: [row[column] for row in result[name]]
+                for column in (first, "packets", "bytes_on_wire")
+            }
+            for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
+        }
+
+
+def protocol_class_name(kind: int) -> str:
+    """Return the name of a protocol class as the compiled tallies number them."""
+    if kind < 512:
+        version, protocol = (4, kind) if kind < 256 else (6, kind - 256)
+        return f"IPv{version}/{PROTOCOL_NAMES.get(protocol, protocol)}"
+    ethertype = kind - 512
+    return ETHERTYPE_NAMES.get(ethertype, f"0x{ethertype:04x}") if ethertype else "other"

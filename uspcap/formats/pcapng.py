@@ -1,0 +1,273 @@
+"""Reading pcapng files.
+
+Source: draft-ietf-opsawg-pcapng. Packets are walked natively; the blocks that describe them (section
+headers, interfaces, statistics) come by rarely and are read here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+from uspcap._native.reader import PcapngWalker, Stop
+from uspcap.formats.byte_source import ByteSource
+from uspcap.formats.reader import BATCH_FRAMES, BOUNDARY_CHAIN, BOUNDARY_SEARCH, BIG_FRAME_LINK_TYPES, LONGEST_BIG_FRAME, CaptureReader
+from uspcap.formats.window import Window
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+
+SECTION_HEADER = 0x0A0D0D0A
+INTERFACE_DESCRIPTION = 1
+INTERFACE_STATISTICS = 5
+BYTE_ORDER_MAGIC = 0x1A2B3C4D
+
+LONGEST_BLOCK = 16 * 1024 * 1024
+"""Longest packet block without a link type that allows more; tshark's limit for any block."""
+
+_KNOWN_BLOCKS = frozenset({1, 2, 3, 4, 5, 6, 9, 10, SECTION_HEADER, 0x00000BAD, 0x40000BAD})
+
+_INTERFACE_TEXT = {2: "name", 3: "description", 12: "operating_system", 15: "hardware"}
+
+SOURCE_MARK = "timestamps: "
+"""How the description of an interface that uspcap wrote starts its last part; a source's name follows."""
+
+
+def is_pcapng(start: bytes) -> bool:
+    """Tell whether a file that starts with these (at least four) bytes is pcapng."""
+    return int.from_bytes(start[:4], "little") == SECTION_HEADER
+
+
+def options_of(body: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """Yield code and value of each option in `body`, up to its end, opt_endofopt or the first that is cut."""
+    position = 0
+    while position + 4 <= len(body):
+        code, length = struct.unpack_from(order + "HH", body, position)
+        value = body[position + 4 : position + 4 + length]
+        if code == 0 or len(value) < length:
+            return
+        yield code, value
+        position += 4 + (length + 3 & ~3)
+
+
+class PcapngReader(CaptureReader):
+    """Reads one pcapng file: any number of sections in either byte order."""
+
+    format = "pcapng"
+
+    def __init__(self, source: ByteSource, window: Window) -> None:
+        super().__init__(source, window)
+        self._walker = PcapngWalker(LONGEST_BLOCK)
+        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch.set_interfaces(())
+        self._order = "<"
+        self._section_base = 0
+        self._blocks_read = 0
+
+    @property
+    def knowledge(self) -> int:
+        return self._blocks_read
+
+    def jump_near(self, offset: int) -> bool:
+        # The first packets are read, and forgotten, for the descriptions that stand before them.
+        next(self.batches(), None)
+        self.facts.problems.clear()
+        self._window.jump(offset + (-offset % 4))
+        self._window.require(BOUNDARY_SEARCH)
+        data = self._window.data[: self._window.end]
+        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
+        if start < 0:
+            return False
+        self._window.start = start
+        self.began_at = self._window.position
+        self.initial_knowledge = self.knowledge
+        self._walker.frames_seen = 0
+        return True
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Yield all frames; damage is stepped over where the lengths of blocks can be trusted."""
+        window, walker, batch = self._window, self._walker, self._batch
+        batch.set_data(window.data)
+        while True:
+            stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset)
+            if batch.count:
+                batch.refilled()
+                yield batch
+            window.start = walker.position
+            if stop == Stop.FULL:
+                continue
+            if stop == Stop.LIMIT:
+                break
+            data = window.data
+            goes_on = self._handle(stop)
+            if window.data is not data:
+                batch.set_data(window.data)
+            if not goes_on:
+                self.ended = True
+                break
+        self._note_precision()
+
+    def _handle(self, stop: int) -> bool:
+        """Do what the walker could not; return whether there is more to walk."""
+        window, walker = self._window, self._walker
+        if stop == Stop.NEED_MORE:
+            if not window.at_end and (window.refill() or not window.at_end):
+                return True
+            self._source_ended(window.available, "a block")
+            return False
+        if stop == Stop.BLOCK:
+            return self._describing_block()
+        if stop == Stop.SKIP:
+            at, length = window.position, walker.block_length
+            skipped = window.skip(length)
+            if skipped < length:
+                self.facts.truncated = True
+                self._problem(at, f"the file ends {skipped} bytes into a block of {length}")
+                return False
+            return True
+        return self._step_over(walker.damage, walker.block_length)
+
+    def _step_over(self, damage: str, length: int) -> bool:
+        """Say what is wrong with the block at hand and go to the next, if one can be seen there."""
+        window = self._window
+        at = window.position
+        if length and window.require(length + 12):
+            kind, next_length = struct.unpack(
+                self._order + "II", window.data[window.start + length :][:8].tobytes()
+            )
+            plausible = kind in _KNOWN_BLOCKS and (
+                kind == SECTION_HEADER or (12 <= next_length <= LONGEST_BLOCK and next_length % 4 == 0)
+            )
+        else:
+            plausible = bool(length) and window.available == length
+        if not plausible:
+            self._problem(at, f"{damage}; nothing after it was read")
+            return False
+        self._problem(at, f"{damage}; reading went on at the next block, byte {at + length}")
+        window.start += length
+        return True
+
+    def _describing_block(self) -> bool:
+        """Read the section header, interface description or statistics block at hand."""
+        window = self._window
+        if not window.require(12):
+            self._source_ended(window.available, "a block")
+            return False
+        start = window.peek(12)
+        if start[:4] == SECTION_HEADER.to_bytes(4, "little"):
+            marks = {struct.pack(order + "I", BYTE_ORDER_MAGIC): order for order in ("<", ">")}
+            if start[8:12] not in marks:
+                return self._step_over("the section header has no byte-order magic", 0)
+            self._order = marks[start[8:12]]
+        kind, length = struct.unpack(self._order + "II", start[:8])
+        if length < 16 or length % 4 or length > LONGEST_BLOCK:
+            return self._step_over(f"the describing block claims a length of {length} bytes", 0)
+        if not window.require(length):
+            self._source_ended(window.available, f"a block of {length}")
+            return False
+        block = window.peek(length)
+        (closing,) = struct.unpack(self._order + "I", block[-4:])
+        if closing != length:
+            return self._step_over(f"the block's two lengths differ ({length} and {closing})", length)
+        body = block[8:-4]
+        if kind == SECTION_HEADER:
+            read_on = self._section_header(body)
+        elif kind == INTERFACE_DESCRIPTION:
+            read_on = self._interface_description(body)
+        else:
+            read_on = self._interface_statistics(body)
+        if read_on:
+            window.start += length
+        return read_on
+
+    def _section_header(self, body: bytes) -> bool:
+        if len(body) < 16:
+            return self._step_over("the section header is too short", 0)
+        major, minor = struct.unpack_from(self._order + "HH", body, 4)
+        if major != 1:
+            return self._step_over(f"pcapng version {major}.{minor} is not one that is known (1.x)", 0)
+        self._walker.begin_section(self._order == ">")
+        self._section_base = len(self.facts.interfaces)
+        self._batch.big_endian_options = self._order == ">"
+        self._blocks_read += 1
+        return True
+
+    def _interface_description(self, body: bytes) -> bool:
+        if len(body) < 8:
+            return self._step_over("the interface description is too short", len(body) + 12)
+        link_type, _, snaplen = struct.unpack_from(self._order + "HHI", body)
+        interface = Interface(link_type=link_type, snaplen=snaplen, ticks_per_second=1_000_000)
+        multiplier, divisor, shift, offset_s = 1000, 1, 0, 0
+        for code, value in options_of(body[8:], self._order):
+            if code in _INTERFACE_TEXT:
+                interface = replace(interface, **{_INTERFACE_TEXT[code]: value.decode("utf-8", "replace")})
+            elif code == 8 and len(value) == 8:
+                interface = replace(interface, speed_bps=struct.unpack(self._order + "Q", value)[0])
+            elif code == 9 and len(value) == 1:
+                ticks, multiplier, divisor, shift = resolution(value[0])
+                interface = replace(interface, ticks_per_second=ticks)
+            elif code == 11 and len(value) > 1 and value[0] == 0:
+                interface = replace(interface, filter=value[1:].decode("utf-8", "replace"))
+            elif code == 13 and len(value) == 1:
+                interface = replace(interface, fcs_length=value[0])
+            elif code == 14 and len(value) == 8:
+                offset_s = struct.unpack(self._order + "q", value)[0]
+        if abs(offset_s) * NANOSECONDS >= 1 << 63:
+            self._problem(self._window.position, f"if_tsoffset of {offset_s} s lies beyond any date, ignored")
+            offset_s = 0
+        source = written_source(interface.description)
+        interface = replace(interface, timestamp_offset_s=offset_s, timestamp_source=source)
+        if link_type in BIG_FRAME_LINK_TYPES:
+            self._walker.allow(LONGEST_BIG_FRAME)
+        try:
+            self._walker.add_interface(
+                multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source)
+            )
+        except OverflowError as too_many:
+            return self._step_over(f"{too_many} are described", 0)
+        self.facts.interfaces.append(interface)
+        self._batch.set_interfaces(self.facts.interfaces)
+        self._blocks_read += 1
+        return True
+
+    def _interface_statistics(self, body: bytes) -> bool:
+        if len(body) < 12:
+            return self._step_over("the interface statistics are too short", len(body) + 12)
+        interface = self._section_base + struct.unpack_from(self._order + "I", body)[0]
+        drops = {
+            code: struct.unpack(self._order + "Q", value)[0]
+            for code, value in options_of(body[12:], self._order)
+            if code in (5, 7) and len(value) == 8
+        }
+        if drops and interface < len(self.facts.interfaces):
+            self.facts.interface_drops[interface] = sum(drops.values())
+        return True
+
+    def _note_precision(self) -> None:
+        self.facts.finer_than_ns = self._walker.finer_than_ns
+        if self.ended and self._walker.out_of_range:
+            self._problem(
+                0,
+                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262 and were set to the nearest end",
+            )
+
+
+def resolution(value: int) -> tuple[int, int, int, int]:
+    """Return ticks per second and how to make ns of ticks, for an if_tsresol octet.
+
+    Returns
+    -------
+    tuple of int
+        Ticks per second, then multiplier, divisor and shift: ns = ticks * multiplier / divisor >> shift.
+    """
+    exponent = value & 0x7F
+    if value & 0x80:
+        return 1 << exponent, NANOSECONDS, 1, exponent
+    if exponent <= 9:
+        return 10**exponent, 10 ** (9 - exponent), 1, 0
+    return 10**exponent, 1, 10 ** min(exponent - 9, 19), 0
+
+
+def written_source(description: str) -> TimestampSource:
+    """Return the stamp source that an interface description written by uspcap names, else FILE."""
+    _, mark, name = description.rpartition(SOURCE_MARK)
+    return TimestampSource[name] if mark and name in TimestampSource.__members__ else TimestampSource.FILE
