@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import open_writer
-from uspcap.frames import FrameBatch, Interface
+from uspcap.frames import FrameBatch, Interface, TimestampSource
 
 ETHERNET = Interface(link_type=1, name="eth0")
 RAW_IP = Interface(link_type=101, name="tun0", snaplen=65535)
@@ -307,6 +307,18 @@ def test_stamps_that_do_not_fit_are_counted_and_said(format, tmp_path):
     assert writer.frames_written == 4 - refused
     assert len(writer.problems) == 1
     assert writer.problems[0].startswith(f"{refused} frames were not written: their timestamps lie outside")
+
+
+@BOTH
+def test_frames_without_a_stamp_are_said_to_have_none(format, tmp_path):
+    batch = make_batch(3)
+    batch.storage("timestamp_source")[1] = TimestampSource.NONE
+    batch.storage("timestamp_ns")[1] = 0
+    writer = write(tmp_path / "out", batch, format=format)
+    assert writer.frames_written == 3
+    assert writer.problems == [
+        "1 frames have no timestamp and were written with 0, which others read as 1970"
+    ]
 
 
 @BOTH

@@ -41,6 +41,7 @@ cdef enum:
     OPTION_FLAGS = 2
     OPTION_DROP_COUNT = 4
     OPTION_QUEUE = 6
+    NO_TIMESTAMP = 6  # uspcap.frames.TimestampSource.NONE
     # What the columns can add: flags (8), queue (8), drop count (12), end of options (4), and up to 3
     # bytes of padding that the last raw option lacked.
     OPTIONS_OVERHEAD = 36
@@ -79,6 +80,9 @@ cdef class RecordFormatter:
         Bytes of `buffer` that the last call filled.
     frames : int
         Frames in them.
+    timestamps_missing : int
+        Frames since the start that have no timestamp, and were written with 0: neither format has a way
+        to say so.
     timestamps_refused : int
         Frames left out since the start because the format cannot hold their timestamp.
     lengths_refused : int
@@ -93,6 +97,7 @@ cdef class RecordFormatter:
     cdef readonly object buffer
     cdef readonly Py_ssize_t used
     cdef readonly Py_ssize_t frames
+    cdef readonly int64_t timestamps_missing
     cdef readonly int64_t timestamps_refused
     cdef readonly int64_t lengths_refused
     cdef readonly int64_t frames_cut
@@ -245,9 +250,10 @@ cdef class RecordFormatter:
             store32(at, <uint32_t> (at + 4 - block))
             store32(block + 4, <uint32_t> (at + 4 - block))
             at += 4
-            row += 1
             self.frames += 1
             self.frames_cut += cut
+            self.timestamps_missing += batch.timestamp_source[row] == NO_TIMESTAMP
+            row += 1
         self.used = at - self.start
         return row
 
@@ -348,8 +354,9 @@ cdef class RecordFormatter:
             at += size
             if batch.options_length[row]:
                 self.options_refused += 1
-            row += 1
             self.frames += 1
             self.frames_cut += cut
+            self.timestamps_missing += batch.timestamp_source[row] == NO_TIMESTAMP
+            row += 1
         self.used = at - self.start
         return row

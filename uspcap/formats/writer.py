@@ -211,6 +211,10 @@ class CaptureWriter(ABC):
                 formatter.timestamps_refused,
                 f"frames were not written: their timestamps lie outside of {self._timestamp_range}",
             ),
+            (
+                formatter.timestamps_missing,
+                "frames have no timestamp and were written with 0, which others read as 1970",
+            ),
             (formatter.lengths_refused, "frames were not written: they are too long for one block"),
             (formatter.frames_cut, "frames were cut to the snaplen that the file states"),
             (formatter.options_refused, self._options_problem),
