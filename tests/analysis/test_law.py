@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-
 from support.streams import Frame, cut_streams, feed
+
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps

@@ -133,9 +133,7 @@ def test_an_empty_file_has_no_bytes_and_no_problem(tmp_path):
 
 
 def test_a_missing_file_is_one_clear_sentence(tmp_path):
-    with pytest.raises(
-        CaptureFileError, match=r"^cannot open .*/none\.pcap: No such file or directory; check"
-    ):
+    with pytest.raises(CaptureFileError, match=r"^cannot open .*/none\.pcap: No such file or directory; check"):
         open_byte_source(str(tmp_path / "none.pcap"))
 
 

@@ -134,9 +134,7 @@ def test_a_leading_skippable_frame_is_taken_for_zstd():
     assert decompress("zstd", SKIPPABLE_FRAME + COMPRESSORS["zstd"](b"x")) == (b"x", None)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"write_content_size": False}, {"write_checksum": True}, {"level": 19}]
-)
+@pytest.mark.parametrize("options", [{}, {"write_content_size": False}, {"write_checksum": True}, {"level": 19}])
 def test_zstd_frames_of_every_header_form_come_out(options):
     content = b"".join(struct.pack("<I", i * 2654435761 % 2**32) for i in range(200_000)) + bytes(1_000_000)
     compressor = zstandard.ZstdCompressor(**options)
@@ -151,9 +149,7 @@ def test_no_piece_of_a_bomb_is_longer_than_the_bound(compression):
     compressed = COMPRESSORS[compression](content)
     assert len(compressed) < len(content) // 100
     stream = io.BytesIO(compressed)
-    lengths = [
-        len(piece) for piece in decompression.decompress(compression, lambda: stream.read(1 << 18), "bomb")
-    ]
+    lengths = [len(piece) for piece in decompression.decompress(compression, lambda: stream.read(1 << 18), "bomb")]
     assert sum(lengths) == len(content)
     assert max(lengths) <= decompression.PIECE_BYTES
 

@@ -105,10 +105,7 @@ def format_all(formatter, call):
 
 some_options = st.builds(
     lambda order, items, tail: (
-        b"".join(
-            struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
-            for code, value in items
-        )
+        b"".join(struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4) for code, value in items)
         + tail
     ),
     st.sampled_from("<>"),
@@ -150,17 +147,14 @@ def test_pcapng_blocks_are_those_of_the_twin(frames, snaplens, numbers, big_endi
         ),
     )
     blocks = [
-        expected_block(frame, numbers[frame["interface"]], snaplens[frame["interface"]], big_endian)
-        for frame in frames
+        expected_block(frame, numbers[frame["interface"]], snaplens[frame["interface"]], big_endian) for frame in frames
     ]
     assert out == b"".join(blocks)
     assert count == sum(map(bool, blocks))
     assert formatter.timestamps_refused == len(frames) - count
     assert formatter.lengths_refused == 0
     assert formatter.frames_cut == sum(
-        0 < snaplens[frame["interface"]] < len(frame["data"])
-        for frame in frames
-        if frame["timestamp_ns"] >= 0
+        0 < snaplens[frame["interface"]] < len(frame["data"]) for frame in frames if frame["timestamp_ns"] >= 0
     )
 
 
@@ -237,9 +231,7 @@ def test_a_row_that_points_outside_is_an_error(column, value):
             formatter.pcap(batch, 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("options_offset", -1), ("options_offset", 5), ("options_length", 9)]
-)
+@pytest.mark.parametrize(("column", "value"), [("options_offset", -1), ("options_offset", 5), ("options_length", 9)])
 def test_options_that_point_outside_are_an_error(column, value):
     batch = make_batch([frame(options=option(1, b"abcd"))])
     batch.storage(column)[0] = value

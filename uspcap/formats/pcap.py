@@ -14,9 +14,9 @@ from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.reader import (
     BATCH_FRAMES,
+    BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
     BOUNDARY_SEARCH,
-    BIG_FRAME_LINK_TYPES,
     LONGEST_BIG_FRAME,
     LONGEST_FRAME,
     CaptureReader,

@@ -14,9 +14,9 @@ from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.reader import (
     BATCH_FRAMES,
+    BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
     BOUNDARY_SEARCH,
-    BIG_FRAME_LINK_TYPES,
     LONGEST_BIG_FRAME,
     CaptureReader,
 )
@@ -250,7 +250,7 @@ class PcapngReader(CaptureReader):
         if self.ended and self._walker.out_of_range:
             self._problem(
                 0,
-                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262 and were set to the nearest end",
+                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken",
             )
 
 

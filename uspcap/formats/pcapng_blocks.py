@@ -79,9 +79,7 @@ def interface_description(interface: Interface) -> bytes:
         + (_option(13, bytes([interface.fcs_length])) if 0 <= interface.fcs_length <= 255 else b"")
         + _text_option(15, interface.hardware)
     )
-    return _block(
-        INTERFACE_DESCRIPTION_BLOCK, struct.pack("<HHI", interface.link_type, 0, interface.snaplen), options
-    )
+    return _block(INTERFACE_DESCRIPTION_BLOCK, struct.pack("<HHI", interface.link_type, 0, interface.snaplen), options)
 
 
 def interface_statistics(number: int, statistics: InterfaceStatistics, timestamp_ns: int) -> bytes:

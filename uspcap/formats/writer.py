@@ -255,9 +255,7 @@ class CaptureWriter(ABC):
     def _check_usable(self) -> None:
         if self._closed or self._broken:
             state = "an earlier write failed" if self._broken else "it is closed"
-            raise CaptureFileError(
-                f"cannot write {self._sink.place}: {state}; it holds {self.frames_written} frames"
-            )
+            raise CaptureFileError(f"cannot write {self._sink.place}: {state}; it holds {self.frames_written} frames")
 
     def _map_interfaces(self, interfaces: Sequence[Interface]) -> NDArray[np.uint32]:
         """Return the number in the file of each of a batch's interfaces, adding those that it lacks."""
@@ -390,9 +388,7 @@ class PcapWriter(CaptureWriter):
 
     def _write_header(self, link_type: int) -> None:
         snaplen = self._snaplen or PCAP_SNAPLEN_BYTES
-        self._emit(
-            memoryview(struct.pack("<IHHiIII", PCAP_NANOSECOND_MAGIC, 2, 4, 0, 0, snaplen, link_type)), 0
-        )
+        self._emit(memoryview(struct.pack("<IHHiIII", PCAP_NANOSECOND_MAGIC, 2, 4, 0, 0, snaplen, link_type)), 0)
         self._header_written = True
 
     def _format(self, batch: FrameBatch, row: int, numbers: NDArray[np.uint32]) -> int:
