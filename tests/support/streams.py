@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -86,5 +87,5 @@ def cut_streams(draw: st.DrawFn, **kwargs: int) -> tuple[list[Frame], list[list[
     frames = draw(streams(**kwargs))
     cuts = sorted(draw(st.lists(st.integers(0, len(frames)), max_size=4)))
     edges = [0, *cuts, len(frames)]
-    parts = [frames[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [frames[start:end] for start, end in pairwise(edges)]
     return frames, parts, draw(st.sampled_from([1, 2, 7, 4096]))
