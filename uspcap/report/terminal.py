@@ -44,7 +44,7 @@ def render(report: dict[str, Any], console: Console) -> None:
     context = Context(
         one_day=_one_day(source),
         warnings=len(warnings),
-        source=source,
+        resolutions_ns=_resolutions(analyses),
     )
     for name, section in SECTIONS.items():
         if name in analyses:
@@ -58,8 +58,7 @@ def render(report: dict[str, Any], console: Console) -> None:
 
 def _header(console: Console, report: dict[str, Any]) -> None:
     source, summary = report["source"], report["analyses"].get("summary", {})
-    title = Text("uspcap ", style="bold") + Text(_files(source["files"]), style="bold cyan")
-    title = Text(shorten(title.plain, console.width), style="bold")
+    title = Text("uspcap ", style="dim") + Text(shorten(_files(source["files"]), console.width - 7), style="bold")
     print_line(console, title, "")
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
@@ -106,6 +105,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if source["truncated"]:
         warnings.append("the input ends in the middle of a record: what came after is not in this report")
     return warnings
+
+
+def _resolutions(analyses: dict[str, Any]) -> dict[str, int]:
+    qualities = analyses.get("timestamps", {}).get("sources", {})
+    return {name: quality["observed_resolution_ns"] for name, quality in qualities.items()}
 
 
 def _one_day(source: dict[str, Any]) -> bool:

@@ -32,6 +32,12 @@ ROWS_SHOWN = 10
 
 BAR_CELLS = 24
 
+PERCENTILE_DIGITS = 3
+"""Significant figures that the histograms hold; more would be made up."""
+
+FLOW_TAILS = 2
+"""Percentiles beyond the median in lists of flows: the farthest that any flow listed has."""
+
 Result = dict[str, Any]
 
 
@@ -45,13 +51,13 @@ class Context:
         All stamps are of one UTC day, which the header names; times of day then suffice.
     warnings : int
         Warnings that the report opens with.
-    source : dict
-        The report's `source`.
+    resolutions_ns : dict of str to int
+        What stamps were seen to resolve, by stamp source.
     """
 
     one_day: bool
     warnings: int
-    source: Result
+    resolutions_ns: dict[str, int]
 
     def instants(self, title: str, stamps: Sequence[int], rank: int) -> Column:
         """Return a column of instants, of the time of day where the width asks for it and the day is known."""
@@ -87,7 +93,7 @@ def percentile_cell(histogram: Result, percentile: str) -> str:
     """Return a percentile, or `n<10k`: that more samples are needed."""
     value = histogram["percentiles_ns"].get(percentile)
     if value is not None:
-        return duration(value)
+        return duration(value, PERCENTILE_DIGITS)
     return f"n<{compact_count(samples_needed(percentile))}" if histogram["count"] else "-"
 
 
@@ -217,7 +223,8 @@ def inter_arrival(console: Console, result: Result, context: Context) -> None:
     flows = result["flows"]
     sampled = flows["sampled_one_in"] > 1
     _flows(console, "Flows with most packets", flows["by_count"], tail_first=False)
-    _flows(console, f"Flows with the longest {flows['worst_by']}", flows["worst"], tail_first=True)
+    if flows["estimated"] > 1:
+        _flows(console, f"Flows with the longest {flows['worst_by']}", flows["worst"], tail_first=True)
     told = f"{plural(flows['estimated'], 'flow')} in all"
     if sampled:
         told = (
@@ -229,25 +236,29 @@ def inter_arrival(console: Console, result: Result, context: Context) -> None:
     if gaps:
         print_line(console, Text())
         print_line(console, Text("Longest times without any packet", style="bold"))
-        print_table(
-            console,
-            [
-                Column("gap", [duration(gap["gap_ns"]) for gap in gaps], style="bold"),
-                context.instants("from", [gap["start_ns"] for gap in gaps], 1),
-                context.instants("to", [gap["end_ns"] for gap in gaps], 3),
-                Column("frames", [f"{count(gap['before_frame'])} - {count(gap['after_frame'])}" for gap in gaps]),
-                Column("stamped by", [gap["source"] for gap in gaps], left=True, rank=2),
-            ],
-        )
+        columns = [
+            Column("gap", [duration(gap["gap_ns"]) for gap in gaps], style="bold"),
+            context.instants("from", [gap["start_ns"] for gap in gaps], 1),
+            context.instants("to", [gap["end_ns"] for gap in gaps], 3),
+            _frames(gaps),
+        ]
+        if len(sources) > 1:
+            columns.append(Column("stamped by", [gap["source"] for gap in gaps], left=True))
+        print_table(console, columns)
     _footnote(console, [*rows, *flows["by_count"], *flows["worst"]])
     print_paragraph(console, f"jitter: {result['jitter']}", style="dim")
+
+
+def _frames(gaps: Sequence[Result], rank: int = 0) -> Column:
+    """Return a column of the two frames around each gap."""
+    return Column("frames", [f"{count(gap['before_frame'])} - {count(gap['after_frame'])}" for gap in gaps], rank=rank)
 
 
 def _statistics(console: Console, sources: dict[str, Result]) -> None:
     """Print statistics as rows and stamp sources as columns."""
     rows = list(sources.values())
     percentiles = list(rows[0]["percentiles_ns"])
-    labels = ["times", "min", *(f"p{one}" for one in percentiles), "max", "ended by frame", "mean", "stddev", "jitter"]
+    labels = ["samples", "min", *(f"p{one}" for one in percentiles), "max", "ended by frame", "mean", "stddev", "jitter"]
     columns = [Column("", labels, left=True)]
     for name, row in sources.items():
         cells = [
@@ -271,21 +282,22 @@ def _statistics(console: Console, sources: dict[str, Result]) -> None:
 def _flows(console: Console, title: str, flows: Sequence[Result], *, tail_first: bool) -> None:
     if not flows:
         return
-    percentiles = [p for p in ("50", "99", "99.9") if p in flows[0]["percentiles_ns"]]
-    ranks = {"50": 2 if not tail_first else 4, "99": 3, "99.9": 5 if not tail_first else 0}
+    percentiles = list(flows[0]["percentiles_ns"])
+    given = [p for p in percentiles[1:] if any(flow["percentiles_ns"][p] is not None for flow in flows)]
+    shown = [*percentiles[:1], *given[-FLOW_TAILS:]]
     print_line(console, Text())
     print_line(console, Text(title, style="bold"))
     print_table(
         console,
         [
             names("flow", [flow["flow"] for flow in flows]),
-            Column("packets", [count(flow["frames"]) for flow in flows], rank=1 if tail_first else 0),
+            Column("packets", [count(flow["frames"]) for flow in flows], rank=4 if tail_first else 0),
             Column("bytes", [byte_count(flow["bytes_on_wire"]) for flow in flows], rank=9),
             *(
-                Column(f"p{p}", [percentile_cell(flow, p) for flow in flows], rank=ranks[p])
-                for p in percentiles
+                Column(f"p{p}", [percentile_cell(flow, p) for flow in flows], rank=2 if p == shown[-1] else 5)
+                for p in shown
             ),
-            Column("max", [duration(flow["max_ns"]) for flow in flows]),
+            Column("max", [duration(flow["max_ns"]) for flow in flows], rank=1),
             Column("by frame", [count(flow["max_frame"]) if flow["count"] else "-" for flow in flows], rank=7),
             Column("jitter", [duration(flow["jitter_ns"]) if flow["count"] else "-" for flow in flows], rank=6),
             Column("backward", [count(flow["backward_steps"]) for flow in flows], rank=8),
@@ -299,12 +311,14 @@ def gaps(console: Console, result: Result, context: Context) -> None:
     threshold = result["threshold_ns"]
     rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result["rule"]
     print_paragraph(console, f"threshold: {rule}", style="dim")
-    without = result["flows_without_threshold"]
-    told = (
-        f"{plural(result['count'], 'gap')} in {plural(result['flows_with_gaps'], 'flow')} of "
-        f"{count(result['flows_tracked'])}, {duration(result['total_ns'])} together"
-    )
-    print_paragraph(console, told + (f"; {plural(without, 'flow')} had too few packets" if without else ""))
+    tracked, without = result["flows_tracked"], result["flows_without_threshold"]
+    told = f"no gap in {plural(tracked, 'flow')}"
+    if result["count"]:
+        told = (
+            f"{plural(result['count'], 'gap')} in {count(result['flows_with_gaps'])} of {plural(tracked, 'flow')}, "
+            f"{duration(result['total_ns'])} together"
+        )
+    print_paragraph(console, told + (f"; {count(without)} had too few packets for a threshold" if without else ""))
     if result["sampled_one_in"] > 1:
         print_paragraph(console, f"only one flow in {result['sampled_one_in']:,} was tracked", style="yellow")
     shown = result["longest"]
@@ -314,7 +328,7 @@ def gaps(console: Console, result: Result, context: Context) -> None:
             Column("gap", [duration(gap["gap_ns"]) for gap in shown], style="bold"),
             names("flow", [gap["flow"] for gap in shown]),
             context.instants("from", [gap["start_ns"] for gap in shown], 1),
-            Column("frames", [f"{count(gap['before_frame'])} - {count(gap['after_frame'])}" for gap in shown], rank=2),
+            _frames(shown, rank=2),
             Column("threshold", [duration(gap["threshold_ns"]) for gap in shown], rank=4),
             context.instants("to", [gap["end_ns"] for gap in shown], 5),
         ],
@@ -346,6 +360,14 @@ def bursts(console: Console, result: Result, context: Context) -> None:
     if result["line_rate_bps"]:
         columns.insert(2, Column("of line", [share(row["line_rate_share"]) for row in rows]))
     print_table(console, columns)
+    unresolved = [row["window_ns"] for row in rows if row["window_ns"] <= context.resolutions_ns.get(row["source"], 0)]
+    if unresolved:
+        print_paragraph(
+            console,
+            f"windows of up to {exact_duration(max(unresolved))} are no wider than the stamps resolve: "
+            "their peaks say how frames share stamps, not how close they came",
+            style="yellow",
+        )
     print_paragraph(console, result["definition"], style="dim")
     if result["line_rate_bps"]:
         print_paragraph(

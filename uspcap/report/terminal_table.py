@@ -58,15 +58,16 @@ def names(title: str, texts: Sequence[str]) -> Column:
 def fit(columns: Sequence[Column], width: int) -> list[Column]:
     """Return the columns that `width` terminal cells have room for, in the form that they have room for.
 
-    Short forms are taken first, left to right; then columns are left out, highest rank first; at last the
-    widest left-hand column is cut in the middle of its names.
+    Short forms are taken first, all those that stay on one line together, then those that fold; then columns
+    are left out, highest rank first; at last the widest left-hand column is cut in the middle of its names.
     """
     chosen = list(columns)
-    for position, column in enumerate(columns):
+    for folded in (False, True):
         if _total(chosen) <= width:
             return chosen
-        if column.short is not None:
-            chosen[position] = _with_cells(column, column.short)
+        for position, column in enumerate(columns):
+            if column.short is not None and any("\n" in cell for cell in column.short) == folded:
+                chosen[position] = _with_cells(column, column.short)
     while _total(chosen) > width and any(column.rank for column in chosen):
         highest = max(column.rank for column in chosen)
         chosen.remove(next(column for column in reversed(chosen) if column.rank == highest))
