@@ -27,10 +27,16 @@ def count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
 
 
-def duration(nanoseconds: int | None) -> str:
-    """Return a time span, to four significant digits, in the unit that suits it.
+def duration(nanoseconds: int | None, digits: int = SIGNIFICANT_DIGITS) -> str:
+    """Return a time span in the unit that suits it.
 
     Whole ns below 1 µs are exact; from 1,000 s on the span is written as days, hours, minutes and seconds.
+
+    Parameters
+    ----------
+    nanoseconds : int or None
+    digits : int
+        Significant digits between the two, at least 3.
     """
     if nanoseconds is None:
         return MISSING
@@ -38,7 +44,7 @@ def duration(nanoseconds: int | None) -> str:
     if size < 1_000:
         return f"{nanoseconds} ns"
     for unit_ns, unit in _DURATION_UNITS[1:]:
-        text = _significant(Fraction(size, unit_ns))
+        text = _significant(Fraction(size, unit_ns), digits)
         if text is not None:
             return f"{sign}{text} {unit}"
     return sign + _long_duration(round(Fraction(size, _SECOND)))
@@ -171,13 +177,14 @@ def encodable(text: str, encoding: str) -> str:
         return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _significant(value: Fraction) -> str | None:
-    """Return a positive value with `SIGNIFICANT_DIGITS` digits, None where it rounds to 1,000 or more."""
+def _significant(value: Fraction, digits: int = SIGNIFICANT_DIGITS) -> str | None:
+    """Return a positive value with so many digits (3 or more), None where it rounds to 1,000 or more."""
     if value >= 1_000:
         return None
     for whole_digits in (1, 2, 3):
-        decimals = SIGNIFICANT_DIGITS - whole_digits
+        decimals = digits - whole_digits
         units = round(value * 10**decimals)
-        if units < 10**SIGNIFICANT_DIGITS:
-            return f"{units // 10**decimals}.{units % 10**decimals:0{decimals}d}"
+        if units < 10**digits:
+            fraction = f".{units % 10**decimals:0{decimals}d}" if decimals else ""
+            return f"{units // 10**decimals}{fraction}"
     return None
