@@ -8,7 +8,7 @@ from uspcap.bpf.instructions import R0, R1, R2, R3, R6, R10, Instruction
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the table holds little-endian encodings")
 
-# The encodings are those of clang's and bpftool's output for the same instructions; opcodes as in RFC 9669.
+# Written from RFC 9669; the disassembly by bpf-objdump of GNU binutils 2.40 names the same instructions.
 TABLE = [
     ("r1 += r2", ebpf.alu64_reg(ebpf.BPF_ADD, R1, R2), "0f21000000000000"),
     ("r1 -= 1", ebpf.alu64_imm(ebpf.BPF_SUB, R1, 1), "1701000001000000"),
