@@ -1,5 +1,5 @@
 """Fixtures for all tests."""
 
-from tests.namespaces import _namespaces_possible, make_namespace
+from namespaces import _namespaces_possible, make_namespace
 
 __all__ = ["_namespaces_possible", "make_namespace"]
