@@ -179,7 +179,7 @@ class _Translation:
         size = instruction.code & 0x18
         length = ebpf.SIZE_IN_BYTES[size]
         indirect = mode == classic.BPF_IND
-        if instruction.k >= classic.SKF_LL_OFF and not indirect:
+        if instruction.k >= classic.SKF_LL_OFF and mode == classic.BPF_ABS:
             raise FilterError(
                 f"instruction {index}: asks the kernel about its socket buffer (offset {instruction.k:#x}), "
                 "which does not exist yet at the XDP hook: use the packet_mmap backend for this filter"
