@@ -45,6 +45,7 @@ from uspcap.bpf.xdp_program import (
     Counter,
     build_capture_program,
 )
+from uspcap.capabilities import effective_capabilities
 from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
 
 PROGRAM_NAME: Final = "uspcap_capture"
@@ -355,6 +356,7 @@ def _load(
         queue_count=maps.queue_count,
         metadata=metadata,
         hardware_timestamps=hardware_timestamps,
+        direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
     )
     functions: dict[str, int] = {}
     if hardware_timestamps:

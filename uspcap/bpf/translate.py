@@ -83,7 +83,12 @@ class _FarLoad:
 
 
 def translate(
-    builder: Builder, program: Iterable[tuple[int, int, int, int]], *, accept: Label, reject: Label
+    builder: Builder,
+    program: Iterable[tuple[int, int, int, int]],
+    *,
+    accept: Label,
+    reject: Label,
+    direct_indirect_loads: bool = True,
 ) -> None:
     """Append a filter to a program under construction.
 
@@ -96,6 +101,10 @@ def translate(
     accept, reject : Label
         Where the filter goes with a frame that matches, or does not. R6 and R9 are as before; R0 to R5,
         R7, R8 and `STACK_BYTES` of stack are not.
+    direct_indirect_loads : bool
+        Add offsets that the frame itself holds to a pointer into the frame. Who loads the program needs
+        CAP_PERFMON for that, as the verifier cannot guard it against speculation; without, such loads
+        take bpf_xdp_load_bytes, which is slower and means the same.
 
     Raises
     ------
@@ -109,19 +118,25 @@ def translate(
     """
     instructions = [classic.Instruction._make(one) for one in program]
     classic.validate(instructions)
-    _Translation(builder, instructions, accept, reject).run()
+    _Translation(builder, instructions, accept, reject, direct_indirect_loads).run()
 
 
 class _Translation:
     """One run of `translate`."""
 
     def __init__(
-        self, builder: Builder, instructions: list[classic.Instruction], accept: Label, reject: Label
+        self,
+        builder: Builder,
+        instructions: list[classic.Instruction],
+        accept: Label,
+        reject: Label,
+        direct_indirect_loads: bool,
     ) -> None:
         self.builder = builder
         self.instructions = instructions
         self.accept = accept
         self.reject = reject
+        self.direct_indirect_loads = direct_indirect_loads
         self.labels = [builder.label() for _ in instructions]
         self.far_loads: list[_FarLoad] = []
 
@@ -190,11 +205,15 @@ class _Translation:
         entry, back = builder.label(), builder.label()
         self.far_loads.append(_FarLoad(entry, back, None if indirect else instruction.k, size, destination))
         if indirect:
+            direct = self.direct_indirect_loads
             builder.add(ebpf.mov64_reg(R3, _X), ebpf.alu64_imm(ebpf.BPF_ADD, R3, instruction.k))
-            builder.jump_if(ebpf.BPF_JGT, R3, entry, immediate=MAX_PACKET_OFFSET - length, wide=True)
-        if not indirect and instruction.k + length > MAX_PACKET_OFFSET:
+        else:
+            direct = instruction.k + length <= MAX_PACKET_OFFSET
+        if not direct:
             builder.jump(entry)
         else:
+            if indirect:
+                builder.jump_if(ebpf.BPF_JGT, R3, entry, immediate=MAX_PACKET_OFFSET - length, wide=True)
             builder.add(
                 ebpf.ldx_mem(ebpf.BPF_W, R1, CONTEXT, XDP_MD_DATA),
                 ebpf.ldx_mem(ebpf.BPF_W, R2, CONTEXT, XDP_MD_DATA_END),

@@ -160,6 +160,7 @@ def build_capture_program(
     queue_count: int,
     metadata: bool = True,
     hardware_timestamps: bool = False,
+    direct_indirect_loads: bool = True,
 ) -> Program:
     """Build the program that captures.
 
@@ -173,6 +174,8 @@ def build_capture_program(
         Put the metadata area before each frame.
     hardware_timestamps : bool
         Ask the driver for its stamp; the program can then only be loaded bound to its device.
+    direct_indirect_loads : bool
+        As in `translate`; False where CAP_PERFMON is missing.
 
     Returns
     -------
@@ -191,7 +194,13 @@ def build_capture_program(
     matched, passed = builder.label(), builder.label()
     _enter(builder, queue_count, passed)
     if filter_program is not None:
-        translate(builder, filter_program, accept=matched, reject=passed)
+        translate(
+            builder,
+            filter_program,
+            accept=matched,
+            reject=passed,
+            direct_indirect_loads=direct_indirect_loads,
+        )
     builder.place(matched)
     _count(builder, Counter.MATCHED)
     if metadata:
