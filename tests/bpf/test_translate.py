@@ -30,12 +30,12 @@ LINEAR_BYTES = 3520
 Rows = Sequence[tuple[int, int, int, int]]
 
 
-def build(rows: Iterable[tuple[int, int, int, int]]) -> bytes:
+def build(rows: Iterable[tuple[int, int, int, int]], direct: bool = True) -> bytes:
     """Return an XDP program that passes what matches and drops what does not."""
     builder = Builder()
     accept, reject = builder.label(), builder.label()
     builder.add(mov64_reg(R6, R1))
-    translate(builder, rows, accept=accept, reject=reject)
+    translate(builder, rows, accept=accept, reject=reject, direct_indirect_loads=direct)
     builder.place(accept)
     builder.add(mov64_imm(R0, XdpAction.XDP_PASS), exit_insn())
     builder.place(reject)
@@ -43,9 +43,11 @@ def build(rows: Iterable[tuple[int, int, int, int]]) -> bytes:
     return builder.build().link()
 
 
-def matches(rows: Iterable[tuple[int, int, int, int]], frames: Sequence[bytes]) -> list[bool]:
+def matches(
+    rows: Iterable[tuple[int, int, int, int]], frames: Sequence[bytes], direct: bool = True
+) -> list[bool]:
     """Return for each frame whether the translated filter matches it."""
-    with LoadedProgram.load(build(rows), name="filter", flags=BPF_F_XDP_HAS_FRAGS) as program:
+    with LoadedProgram.load(build(rows, direct), name="filter", flags=BPF_F_XDP_HAS_FRAGS) as program:
         verdicts = [program.test_run(frame).verdict for frame in frames]
     assert set(verdicts) <= {XdpAction.XDP_PASS, XdpAction.XDP_DROP}
     return [verdict == XdpAction.XDP_PASS for verdict in verdicts]
@@ -124,26 +126,29 @@ def test_every_filter_matches_what_libpcap_matches(all_frames: list[bytes]) -> N
 
 @needs_libpcap
 @pytest.mark.usefixtures("kernel_bpf")
-def test_unoptimised_filters_match_the_same(all_frames: list[bytes]) -> None:
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "through the helper"])
+def test_unoptimised_filters_match_the_same(all_frames: list[bytes], direct: bool) -> None:
     frames = all_frames[::5]
     for expression in EXPRESSIONS:
         rows = [tuple(row) for row in compile_filter(expression, 1, optimize=False)]
         if len(rows) > 1500:
             continue  # more than eBPF's jumps reach, which tests below cover
-        assert matches(rows, frames) == libpcap_matches(rows, frames), expression[:200]
+        assert matches(rows, frames, direct) == libpcap_matches(rows, frames), expression[:200]
 
 
 @pytest.mark.usefixtures("kernel_bpf")
 @settings(max_examples=600, deadline=None)
-@given(programs(), st.lists(st.binary(min_size=14, max_size=60), min_size=1, max_size=4))
+@given(programs(), st.lists(st.binary(min_size=14, max_size=60), min_size=1, max_size=4), st.booleans())
 def test_any_valid_program_matches_what_the_python_interpreter_matches(
-    rows: Rows, frames: list[bytes]
+    rows: Rows, frames: list[bytes], direct: bool
 ) -> None:
     if any(code in (0x20, 0x28, 0x30) and k >= SKF_LL_OFF for code, _, _, k in rows):
         with pytest.raises(FilterError, match="socket buffer"):
-            build(rows)
+            build(rows, direct)
         return
-    assert matches(rows, frames) == [interpret(list(rows), frame, len(frame)) != 0 for frame in frames]
+    assert matches(rows, frames, direct) == [
+        interpret(list(rows), frame, len(frame)) != 0 for frame in frames
+    ]
 
 
 def returns_whether_equal(load: tuple[int, int, int, int], value: int) -> Rows:
@@ -155,8 +160,9 @@ def returns_whether_equal(load: tuple[int, int, int, int], value: int) -> Rows:
 @pytest.mark.parametrize("mode", [0x20, 0x40], ids=["absolute", "indirect"])
 @pytest.mark.parametrize(("size_bits", "size"), [(0x00, 4), (0x08, 2), (0x10, 1)])
 @pytest.mark.parametrize("length", [LINEAR_BYTES, 9000, 66000])
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "through the helper"])
 def test_loads_reach_into_every_fragment_and_not_beyond(
-    mode: int, size_bits: int, size: int, length: int
+    mode: int, size_bits: int, size: int, length: int, direct: bool
 ) -> None:
     frame = random.Random(length).randbytes(length)
     offsets = {*range(LINEAR_BYTES - 5, LINEAR_BYTES + 3), *range(length - 5, length + 2), 4090, 8000}
@@ -167,7 +173,7 @@ def test_loads_reach_into_every_fragment_and_not_beyond(
         rows = returns_whether_equal((mode | size_bits, 0, 0, offset - indirect), value)
         # bpf_xdp_load_bytes reads from offsets up to 65535, so what lies beyond is out of reach.
         inside = offset + size <= length and offset <= 0xFFFF
-        assert matches(rows, [frame]) == [inside], offset
+        assert matches(rows, [frame], direct) == [inside], offset
 
 
 @needs_libpcap
