@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bpf_samples import returning
 from filter_expressions import EXPRESSIONS
 
 from uspcap.bpf import syscalls
@@ -29,12 +30,6 @@ from uspcap.bpf.syscalls import (
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
 
 kernel = pytest.mark.usefixtures("kernel_bpf")
-
-
-def returning(verdict: int) -> bytes:
-    builder = Builder()
-    builder.add(mov64_imm(R0, verdict), exit_insn())
-    return builder.build().link()
 
 
 def array(max_entries: int = 4, value_size: int = 8) -> Map:
