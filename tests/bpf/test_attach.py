@@ -1,6 +1,7 @@
 """The capture program on veth pairs in namespaces of the test's own."""
 
 import errno
+import os
 import signal
 import socket
 import subprocess
@@ -19,13 +20,17 @@ from xsk import XskSocket
 
 from uspcap.bpf import attach
 from uspcap.bpf.attach import AttachMode, CaptureMaps, attach_capture, find_attached
+from uspcap.bpf.builder import Builder
 from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.instructions import R1, R2, call, exit_insn, mov64_imm
 from uspcap.bpf.syscalls import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, Link, LoadedProgram, XdpAction
 from uspcap.bpf.xdp_program import METADATA_LENGTH, Counter, Metadata
 from uspcap.errors import BpfError, FilterError, HookOccupied, PermissionDenied
 
 pytestmark = pytest.mark.usefixtures("kernel_bpf")
+BPF_FUNC_REDIRECT = 23  # linux/bpf.h
 ETH_P_ALL = 3  # linux/if_ether.h
+SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20  # linux/socket.h, linux/if_packet.h
 HERE, THERE = "here0", "there0"
 UDP_5000 = tuple(compile_filter("udp port 5000", 1))
 
@@ -37,9 +42,10 @@ class Pair:
     here: Namespace
     there: Namespace
 
-    def send(self, *frames: bytes) -> None:
+    def send(self, *frames: bytes, bypass_queueing: bool = False) -> None:
         """Send frames from `there` to `here`."""
         with self.there.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+            sender.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, int(bypass_queueing))
             sender.bind((THERE, 0))
             for frame in frames:
                 sender.send(frame)
@@ -312,19 +318,45 @@ def test_jumbo_frames_match_and_pass_where_there_is_no_socket(make_pair: Callabl
         assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1}
 
 
-def test_queues_are_counted_apart_and_add_up(make_pair: Callable[..., Pair]) -> None:
-    """A live-frame source on one CPU feeds one queue of the four; the sums close whichever it is."""
+def test_queues_are_counted_apart_and_those_beyond_together(make_pair: Callable[..., Pair]) -> None:
+    """Without a qdisc, the CPU that a frame is sent on chooses the queue."""
+    cpus = sorted(os.sched_getaffinity(0))
     pair = make_pair(queues=4)
+    sent = [0, 0, 0]
     with pair.here.entered(), CaptureMaps(2) as maps, attach_capture(HERE, UDP_5000, maps):
-        with pair.listening() as listener:
-            pair.send(*[UDP_FRAME] * 20)
-            for _ in range(20):
-                listener.recv(2048)
-        queues = maps.read_counters()
-        assert len(queues) == 3
-        assert sum(queue[Counter.SEEN] for queue in queues) == 20
-        for queue in queues:
-            assert queue[Counter.MATCHED] == queue[Counter.NO_SOCKET] == queue[Counter.SEEN]
+        receiver = XskSocket(socket.if_nametoindex(HERE), 1, METADATA_LENGTH)
+        maps.set_socket(1, receiver.fileno())
+        for cpu in cpus:
+            os.sched_setaffinity(0, [cpu])
+            try:
+                pair.send(*[UDP_FRAME] * (cpu + 3), bypass_queueing=True)
+            finally:
+                os.sched_setaffinity(0, cpus)
+            sent[min(cpu % 4, 2)] += cpu + 3
+        received = receiver.receive(sent[1])
+        receiver.close()
+        assert wait_until(lambda: counted(maps).get("SEEN") == sum(sent))
+        assert [queue[Counter.SEEN] for queue in maps.read_counters()] == sent
+        assert [queue[Counter.REDIRECTED] for queue in maps.read_counters()] == [0, sent[1], 0]
+    assert [Metadata.unpack(area)[3] for area, _ in received] == [1] * sent[1]
+
+
+def test_live_frames_arrive_one_and_all(pair: Pair) -> None:
+    builder = Builder()
+    with pair.there.entered():
+        builder.add(mov64_imm(R1, socket.if_nametoindex(THERE)), mov64_imm(R2, 0), call(BPF_FUNC_REDIRECT))
+    builder.add(exit_insn())
+    with (
+        pair.here.entered(),
+        CaptureMaps(1) as maps,
+        attach_capture(HERE, UDP_5000, maps),
+        LoadedProgram.load(builder.build().link(), name="send") as sender,
+    ):
+        with pair.there.entered():
+            sender.send_live_frames(UDP_FRAME, repeat=1000)
+            sender.send_live_frames(TCP_FRAME, repeat=500, ifindex=socket.if_nametoindex(THERE))
+        assert wait_until(lambda: counted(maps).get("SEEN") == 1500)
+        assert counted(maps) == {"SEEN": 1500, "MATCHED": 1000, "NO_SOCKET": 1000}
 
 
 def test_socket_can_be_taken_out_of_the_map_again(pair: Pair) -> None:

@@ -8,7 +8,23 @@ import pytest
 from bpf_samples import TCP_FRAME, UDP_FRAME, counted
 
 from uspcap.bpf.attach import CaptureMaps
+from uspcap.bpf.builder import Program
 from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.instructions import (
+    BPF_CALL,
+    BPF_DW,
+    BPF_JMP,
+    R0,
+    R1,
+    R2,
+    Instruction,
+    exit_insn,
+    ld_imm64,
+    mov32_imm,
+    mov64_imm,
+    st_mem,
+    stx_mem,
+)
 from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, RunResult, XdpAction, XdpContext
 from uspcap.bpf.xdp_program import (
     METADATA_LENGTH,
@@ -19,6 +35,8 @@ from uspcap.bpf.xdp_program import (
     build_capture_program,
 )
 from uspcap.errors import FilterError
+
+BPF_PSEUDO_CALL = 1  # linux/bpf.h
 
 
 @pytest.fixture
@@ -57,6 +75,7 @@ def test_matching_frame_gets_metadata_in_front_and_stays_as_it_is(maps: CaptureM
     assert metadata is not None
     assert before <= metadata.hook_tai_ns <= after
     assert metadata[1:] == (0, len(UDP_FRAME), 0)
+    assert result.data[16:24] == bytes(8)
 
 
 def test_matching_frame_of_a_queue_without_socket_passes(maps: CaptureMaps) -> None:
@@ -103,6 +122,45 @@ def test_counts_add_up_over_programs_that_share_the_maps(maps: CaptureMaps) -> N
     run(maps, TCP_FRAME)
     run(maps, TCP_FRAME, None, metadata=False)
     assert counted(maps) == {"SEEN": 3, "MATCHED": 2, "NO_SOCKET": 2}
+
+
+def run_with_driver(maps: CaptureMaps, *driver: Instruction) -> RunResult:
+    """Run on a UDP frame with instructions in the place of the driver's function for stamps.
+
+    They get the context in R1 and where to put the stamp in R2, and are called as a function of BPF's.
+    """
+    program = build_capture_program(None, queue_count=maps.queue_count, hardware_timestamps=True)
+    [(index, _)] = program.kernel_functions
+    position = sum(instruction.slots for instruction in program.instructions[:index])
+    local_call = Instruction(
+        BPF_JMP | BPF_CALL, source=BPF_PSEUDO_CALL, immediate=program.slots - position - 1
+    )
+    instructions = (*program.instructions[:index], local_call, *program.instructions[index + 1 :], *driver)
+    code = Program(instructions, program.maps).link(maps.fds)
+    with LoadedProgram.load(code, name="capture", flags=BPF_F_XDP_HAS_FRAGS) as loaded:
+        return loaded.test_run(UDP_FRAME)
+
+
+def test_stamp_of_the_driver_goes_into_the_metadata(maps: CaptureMaps) -> None:
+    result = run_with_driver(
+        maps, ld_imm64(R1, 0x1122334455667788), stx_mem(BPF_DW, R2, R1, 0), mov64_imm(R0, 0), exit_insn()
+    )
+    metadata = Metadata.unpack(result.data[:METADATA_LENGTH])
+    assert metadata is not None
+    assert metadata.hardware_ns == 0x1122334455667788
+    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1, "HARDWARE_STAMPED": 1}
+
+
+@pytest.mark.parametrize(
+    ("stamp", "answer"), [(0, 0), (7, -95), (7, -61)], ids=["a stamp of 0", "EOPNOTSUPP", "ENODATA"]
+)
+def test_zero_and_refusals_of_the_driver_are_no_stamp(maps: CaptureMaps, stamp: int, answer: int) -> None:
+    driver = (st_mem(BPF_DW, R2, 0, stamp), mov32_imm(R0, answer), exit_insn())
+    result = run_with_driver(maps, *driver)
+    assert result.metadata_length == METADATA_LENGTH
+    flags, hardware_ns = struct.unpack_from("=6xH8xQ", result.data)
+    assert (flags, hardware_ns) == (0, 0)
+    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1}
 
 
 def test_building_is_repeatable_and_needs_no_kernel() -> None:
