@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dpkt
@@ -13,12 +14,12 @@ from filter_expressions import EXPRESSIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uspcap.bpf.builder import Builder, JumpTooFar
+from uspcap.bpf.builder import Builder, JumpTooFar, Program
 from uspcap.bpf.classic import SKF_LL_OFF, compile_filter
-from uspcap.bpf.instructions import R0, R1, R6, exit_insn, mov64_imm, mov64_reg
-from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, XdpAction
-from uspcap.bpf.translate import translate
-from uspcap.errors import FilterError
+from uspcap.bpf.instructions import R0, R1, R6, call, exit_insn, mov64_imm, mov64_reg
+from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, XdpAction, XdpContext
+from uspcap.bpf.translate import BPF_FUNC_XDP_LOAD_BYTES, translate
+from uspcap.errors import BpfError, FilterError
 
 SHARED = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[2].parent / "shared"))
 LIBPCAP = libpcap_library()
@@ -30,7 +31,7 @@ LINEAR_BYTES = 3520
 Rows = Sequence[tuple[int, int, int, int]]
 
 
-def build(rows: Iterable[tuple[int, int, int, int]], direct: bool = True) -> bytes:
+def build(rows: Iterable[tuple[int, int, int, int]], direct: bool = True) -> Program:
     """Return an XDP program that passes what matches and drops what does not."""
     builder = Builder()
     accept, reject = builder.label(), builder.label()
@@ -40,17 +41,37 @@ def build(rows: Iterable[tuple[int, int, int, int]], direct: bool = True) -> byt
     builder.add(mov64_imm(R0, XdpAction.XDP_PASS), exit_insn())
     builder.place(reject)
     builder.add(mov64_imm(R0, XdpAction.XDP_DROP), exit_insn())
-    return builder.build().link()
+    return builder.build()
 
 
 def matches(
-    rows: Iterable[tuple[int, int, int, int]], frames: Sequence[bytes], direct: bool = True
+    rows: Iterable[tuple[int, int, int, int]],
+    frames: Sequence[bytes],
+    direct: bool = True,
+    linear_lengths: Sequence[int] | None = None,
 ) -> list[bool]:
-    """Return for each frame whether the translated filter matches it."""
-    with LoadedProgram.load(build(rows, direct), name="filter", flags=BPF_F_XDP_HAS_FRAGS) as program:
-        verdicts = [program.test_run(frame).verdict for frame in frames]
+    """Return for each frame whether the translated filter matches it.
+
+    `linear_lengths` are the bytes of each frame that stay in its linear part, the rest become fragments;
+    by default all of it is linear, as far as a page goes.
+    """
+    ends = [len(frame) for frame in frames] if linear_lengths is None else linear_lengths
+    with LoadedProgram.load(build(rows, direct).link(), name="filter", flags=BPF_F_XDP_HAS_FRAGS) as program:
+        verdicts = [
+            program.test_run(frame, context=XdpContext(data_end=min(end, len(frame)))).verdict
+            for frame, end in zip(frames, ends, strict=True)
+        ]
     assert set(verdicts) <= {XdpAction.XDP_PASS, XdpAction.XDP_DROP}
     return [verdict == XdpAction.XDP_PASS for verdict in verdicts]
+
+
+@pytest.fixture(scope="session")
+def small_linear_part(kernel_bpf: None) -> None:
+    """Skip where test runs cannot split a frame that fits into a page."""
+    try:
+        matches([(0x06, 0, 0, 1)], [bytes(60)], linear_lengths=[14])
+    except BpfError as reason:
+        pytest.skip(f"this kernel's test runs keep a frame of one page linear: {reason}")
 
 
 def libpcap_matches(rows: Rows, frames: Sequence[bytes]) -> list[bool]:
@@ -125,6 +146,17 @@ def test_every_filter_matches_what_libpcap_matches(all_frames: list[bytes]) -> N
 
 
 @needs_libpcap
+@pytest.mark.usefixtures("small_linear_part")
+def test_where_the_linear_part_ends_makes_no_difference(all_frames: list[bytes]) -> None:
+    frames = all_frames[::2]
+    linear_lengths = [14 + 7 * index % 53 for index in range(len(frames))]
+    for expression in EXPRESSIONS:
+        rows = [tuple(row) for row in compile_filter(expression, 1)]
+        found = matches(rows, frames, linear_lengths=linear_lengths)
+        assert found == libpcap_matches(rows, frames), expression[:200]
+
+
+@needs_libpcap
 @pytest.mark.usefixtures("kernel_bpf")
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "through the helper"])
 def test_unoptimised_filters_match_the_same(all_frames: list[bytes], direct: bool) -> None:
@@ -174,6 +206,35 @@ def test_loads_reach_into_every_fragment_and_not_beyond(
         # bpf_xdp_load_bytes reads from offsets up to 65535, so what lies beyond is out of reach.
         inside = offset + size <= length and offset <= 0xFFFF
         assert matches(rows, [frame], direct) == [inside], offset
+
+
+@pytest.mark.usefixtures("small_linear_part")
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "through the helper"])
+@pytest.mark.parametrize("mode", [0x20, 0x40], ids=["absolute", "indirect"])
+def test_loads_across_the_end_of_the_linear_part_are_whole(mode: int, direct: bool) -> None:
+    frame = bytes(range(1, 61))
+    for size_bits, size in ((0x00, 4), (0x08, 2), (0x10, 1)):
+        value = int.from_bytes(frame[40 : 40 + size], "big")
+        rows = returns_whether_equal((mode | size_bits, 0, 0, 40 - (mode == 0x40)), value)
+        ends = list(range(38, 47))
+        assert matches(rows, [frame] * len(ends), direct, ends) == [True] * len(ends)
+
+
+@pytest.mark.usefixtures("kernel_bpf")
+@pytest.mark.parametrize(
+    "rows",
+    [[(0x30, 0, 0, 23), (0x16, 0, 0, 0)], [(0x01, 0, 0, 20), (0x50, 0, 0, 3), (0x16, 0, 0, 0)]],
+    ids=["absolute", "indirect"],
+)
+def test_load_from_the_linear_part_needs_no_helper(rows: Rows) -> None:
+    program = build(rows)
+    helper = call(BPF_FUNC_XDP_LOAD_BYTES)
+    assert helper in program.instructions
+    failing = tuple(mov64_imm(R0, -1) if one == helper else one for one in program.instructions)
+    code = replace(program, instructions=failing).link()
+    with LoadedProgram.load(code, name="filter", flags=BPF_F_XDP_HAS_FRAGS) as loaded:
+        assert loaded.test_run(bytes(23) + b"\1").verdict == XdpAction.XDP_PASS
+        assert loaded.test_run(bytes(23)).verdict == XdpAction.XDP_DROP
 
 
 @needs_libpcap

@@ -557,11 +557,13 @@ class LoadedProgram(BpfObject):
         Parameters
         ----------
         data : bytes
-            At least 14; the kernel splits what exceeds a page into fragments.
+            At least 14 bytes.
         repeat : int
             Number of runs, for `RunResult.duration_ns`.
         context : XdpContext, optional
-            Where metadata and data begin and end, and the receive queue.
+            Where metadata and data begin and end, and the receive queue. New kernels take a `data_end`
+            before the end of `data` and make fragments of the rest. By default all is linear, as far as
+            a page goes; without any context, Linux 6.18 makes all of it fragments.
 
         Raises
         ------
@@ -570,6 +572,8 @@ class LoadedProgram(BpfObject):
         """
         data_in = ctypes.create_string_buffer(data, len(data))
         data_out = ctypes.create_string_buffer(len(data) + _HEADROOM)
+        if context is None:
+            context = XdpContext(data_end=len(data))
         context_out = XdpContext()
         attributes = _TestRun(
             prog_fd=self.fd,
@@ -578,12 +582,11 @@ class LoadedProgram(BpfObject):
             data_in=_address(data_in),
             data_out=_address(data_out),
             repeat=repeat,
+            ctx_size_in=ctypes.sizeof(context),
             ctx_size_out=ctypes.sizeof(context_out),
+            ctx_in=ctypes.addressof(context),
             ctx_out=ctypes.addressof(context_out),
         )
-        if context is not None:
-            attributes.ctx_size_in = ctypes.sizeof(context)
-            attributes.ctx_in = ctypes.addressof(context)
         _checked(Command.BPF_PROG_TEST_RUN, attributes, f"cannot test-run a BPF program on {len(data)} bytes")
         return RunResult(
             attributes.retval,
