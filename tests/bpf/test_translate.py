@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uspcap.bpf.builder import Builder, JumpTooFar, Program
-from uspcap.bpf.classic import SKF_LL_OFF, compile_filter
+from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.instructions import R0, R1, R6, call, exit_insn, mov64_imm, mov64_reg
 from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, XdpAction, XdpContext
-from uspcap.bpf.translate import BPF_FUNC_XDP_LOAD_BYTES, translate
+from uspcap.bpf.translate import BPF_FUNC_XDP_LOAD_BYTES, SKF_LL_OFF, translate
 from uspcap.errors import BpfError, FilterError
 
 SHARED = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -295,6 +295,11 @@ def test_msh_takes_four_times_the_low_nibble() -> None:
 def test_backward_jump_is_refused() -> None:
     with pytest.raises(FilterError, match="backward"):
         build([(0x00, 0, 0, 0), (0x05, 0, 0, 0xFFFFFFFE), (0x06, 0, 0, 0)])
+
+
+def test_direction_is_refused_as_the_hook_comes_before_the_socket_buffer() -> None:
+    with pytest.raises(FilterError, match=r"socket buffer .* 'inbound' and 'outbound' .* packet_mmap"):
+        build(compile_filter("inbound and udp", 1))
 
 
 def test_jump_out_of_the_program_is_refused() -> None:

@@ -51,6 +51,9 @@ BPF_FUNC_XDP_LOAD_BYTES: Final = 189
 MAX_PACKET_OFFSET: Final = 0xFFFF
 """Farthest that the verifier lets a pointer into a frame go, and that bpf_xdp_load_bytes reads from."""
 
+SKF_LL_OFF: Final = 0xFFE00000
+"""Lowest offset, as an unsigned number, that asks for the kernel's socket buffer (linux/filter.h)."""
+
 _A: Final = R7
 _X: Final = R8
 _SCRATCH_START: Final = -64
@@ -194,10 +197,11 @@ class _Translation:
         size = instruction.code & 0x18
         length = ebpf.SIZE_IN_BYTES[size]
         indirect = mode == classic.BPF_IND
-        if instruction.k >= classic.SKF_LL_OFF and mode == classic.BPF_ABS:
+        if instruction.k >= SKF_LL_OFF and mode == classic.BPF_ABS:
             raise FilterError(
-                f"instruction {index}: asks the kernel about its socket buffer (offset {instruction.k:#x}), "
-                "which does not exist yet at the XDP hook: use the packet_mmap backend for this filter"
+                f"instruction {index}: asks for the kernel's socket buffer (offset {instruction.k:#x}), as "
+                "'inbound' and 'outbound' do, and the XDP hook comes before it, when all frames are inbound: "
+                "leave that out, or use the packet_mmap backend"
             )
         if instruction.k > MAX_PACKET_OFFSET:
             builder.jump(self.reject)
