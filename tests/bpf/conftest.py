@@ -3,7 +3,8 @@
 import pytest
 from bpf_samples import returning
 
-from uspcap.bpf.syscalls import LoadedProgram, XdpAction
+from uspcap.bpf.kernel_types import XdpAction
+from uspcap.bpf.syscalls import LoadedProgram
 from uspcap.errors import MissingFeature, PermissionDenied
 
 

@@ -23,7 +23,8 @@ from uspcap.bpf.attach import AttachMode, CaptureMaps, attach_capture, find_atta
 from uspcap.bpf.builder import Builder
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.instructions import R1, R2, call, exit_insn, mov64_imm
-from uspcap.bpf.syscalls import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, Link, LoadedProgram, XdpAction
+from uspcap.bpf.kernel_types import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, XdpAction
+from uspcap.bpf.syscalls import Link, LoadedProgram
 from uspcap.bpf.xdp_program import METADATA_LENGTH, Counter, Metadata
 from uspcap.errors import BpfError, FilterError, HookOccupied, PermissionDenied
 

@@ -12,21 +12,11 @@ import pytest
 from bpf_samples import returning
 from filter_expressions import EXPRESSIONS
 
-from uspcap.bpf import syscalls
+from uspcap.bpf import kernel_types
 from uspcap.bpf.builder import Builder
 from uspcap.bpf.instructions import BPF_ADD, BPF_W, R0, R1, R2, R5, alu64_imm, exit_insn, ldx_mem, mov64_imm
-from uspcap.bpf.syscalls import (
-    BPF_F_XDP_HAS_FRAGS,
-    Command,
-    Link,
-    LoadedProgram,
-    Map,
-    MapType,
-    XdpAction,
-    XdpContext,
-    call_error,
-    possible_cpus,
-)
+from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, Command, MapType, XdpAction, XdpContext
+from uspcap.bpf.syscalls import Link, LoadedProgram, Map, call_error, possible_cpus
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
 
 kernel = pytest.mark.usefixtures("kernel_bpf")
@@ -188,7 +178,7 @@ def test_frame_without_ethernet_header_is_refused() -> None:
 @kernel
 def test_link_to_no_interface_is_an_error() -> None:
     with LoadedProgram.load(returning(2), name="x") as program, pytest.raises(BpfError) as caught:
-        Link.attach_xdp(program, 0x7FFFFFFF, syscalls.XDP_FLAGS_SKB_MODE)
+        Link.attach_xdp(program, 0x7FFFFFFF, kernel_types.XDP_FLAGS_SKB_MODE)
     assert caught.value.errno in (errno.ENODEV, errno.EINVAL)
 
 
@@ -218,20 +208,20 @@ def test_structs_are_laid_out_as_the_kernels(tmp_path: Path) -> None:
         pytest.skip(f"no C compiler: {reason}")
     printed = subprocess.run([executable], capture_output=True, text=True, check=True)
     assert [int(word) for word in printed.stdout.split()] == [
-        syscalls._MapCreate.map_name.offset,
-        syscalls._MapElement.key.offset,
-        syscalls._ProgLoad.prog_name.offset,
-        syscalls._ProgLoad.expected_attach_type.offset,
-        syscalls._TestRun.ctx_out.offset,
-        syscalls._TestRun.batch_size.offset,
-        syscalls._GetInfo.info.offset,
-        syscalls._LinkCreate.flags.offset,
-        syscalls._LinkUpdate.old_prog_fd.offset,
-        syscalls._LinkDetach.link_fd.offset,
+        kernel_types.MapCreate.map_name.offset,
+        kernel_types.MapElement.key.offset,
+        kernel_types.ProgLoad.prog_name.offset,
+        kernel_types.ProgLoad.expected_attach_type.offset,
+        kernel_types.TestRun.ctx_out.offset,
+        kernel_types.TestRun.batch_size.offset,
+        kernel_types.GetInfo.info.offset,
+        kernel_types.LinkCreate.flags.offset,
+        kernel_types.LinkUpdate.old_prog_fd.offset,
+        kernel_types.LinkDetach.link_fd.offset,
         ctypes.sizeof(XdpContext),
-        syscalls.ProgramInfo.name.offset,
-        syscalls.ProgramInfo.verified_insns.offset,
-        syscalls.LinkInfo.ifindex.offset,
+        kernel_types.ProgramInfo.name.offset,
+        kernel_types.ProgramInfo.verified_insns.offset,
+        kernel_types.LinkInfo.ifindex.offset,
     ]
 
 
@@ -280,6 +270,7 @@ def test_missing_capability_is_named(
 ) -> None:
     done = with_capabilities(
         capabilities,
+        "from uspcap.bpf.kernel_types import *\n"
         "from uspcap.bpf.syscalls import *\n"
         "from uspcap.errors import PermissionDenied\n"
         f"code = bytes.fromhex('{returning(2).hex()}')\n"
@@ -297,6 +288,7 @@ def test_every_filter_loads_with_the_three_capabilities_that_capture_needs(
     done = with_capabilities(
         "bpf net_admin net_raw",
         "from uspcap.bpf.classic import compile_filter\n"
+        "from uspcap.bpf.kernel_types import *\n"
         "from uspcap.bpf.syscalls import *\n"
         "from uspcap.bpf.xdp_program import *\n"
         "sockets = Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=4)\n"

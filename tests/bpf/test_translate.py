@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from uspcap.bpf.builder import Builder, JumpTooFar, Program
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.instructions import R0, R1, R6, call, exit_insn, mov64_imm, mov64_reg
-from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, XdpAction, XdpContext
+from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction, XdpContext
+from uspcap.bpf.syscalls import LoadedProgram
 from uspcap.bpf.translate import BPF_FUNC_XDP_LOAD_BYTES, SKF_LL_OFF, translate
 from uspcap.errors import BpfError, FilterError
 

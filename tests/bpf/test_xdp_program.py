@@ -25,7 +25,8 @@ from uspcap.bpf.instructions import (
     st_mem,
     stx_mem,
 )
-from uspcap.bpf.syscalls import BPF_F_XDP_HAS_FRAGS, LoadedProgram, RunResult, XdpAction, XdpContext
+from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction, XdpContext
+from uspcap.bpf.syscalls import LoadedProgram, RunResult
 from uspcap.bpf.xdp_program import (
     METADATA_LENGTH,
     METADATA_MAGIC,

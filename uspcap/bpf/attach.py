@@ -26,17 +26,14 @@ from typing import Final, Self
 from pyroute2 import IPRoute
 
 from uspcap.bpf.btf import kernel_function_ids
-from uspcap.bpf.syscalls import (
+from uspcap.bpf.kernel_types import (
     BPF_F_XDP_DEV_BOUND_ONLY,
     BPF_F_XDP_HAS_FRAGS,
     XDP_FLAGS_DRV_MODE,
     XDP_FLAGS_SKB_MODE,
-    Link,
-    LoadedProgram,
-    Map,
     MapType,
-    possible_cpus,
 )
+from uspcap.bpf.syscalls import Link, LoadedProgram, Map, possible_cpus
 from uspcap.bpf.xdp_program import (
     COUNTER_BYTES,
     COUNTER_MAP,

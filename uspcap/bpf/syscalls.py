@@ -1,8 +1,5 @@
 """The bpf(2) system call: maps, programs, links, test runs.
 
-Attribute structs mirror the members of union bpf_attr in include/uapi/linux/bpf.h, in its order; a
-kernel that is older than a member takes the call as long as that member is 0.
-
 Every object holds one file descriptor. The kernel makes them close-on-exec; a caller that forks without
 exec closes them in the child, since who holds a program's descriptor can attach it without a capability.
 """
@@ -15,11 +12,34 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from uspcap.bpf.kernel_types import (
+    BPF_F_TEST_XDP_LIVE_FRAMES,
+    BPF_LOG_LEVEL1,
+    BPF_LOG_STATS,
+    BPF_PROG_TYPE_XDP,
+    BPF_XDP,
+    NAME_LENGTH,
+    XDP_PACKET_HEADROOM,
+    Attributes,
+    Command,
+    GetId,
+    GetInfo,
+    LinkCreate,
+    LinkDetach,
+    LinkInfo,
+    LinkUpdate,
+    MapCreate,
+    MapElement,
+    MapType,
+    ProgLoad,
+    ProgramInfo,
+    TestRun,
+    XdpContext,
+)
 from uspcap.capabilities import explain_missing
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
 
@@ -37,224 +57,8 @@ _SYSCALL_NUMBERS: Final = {
 LICENSE: Final = "Dual MIT/GPL"
 """Among the licences of include/linux/license.h that the kernel takes as GPL compatible."""
 
-NAME_LENGTH: Final = 16
-"""BPF_OBJ_NAME_LEN of linux/bpf.h, the closing zero included."""
-
 LOG_BYTES: Final = 1 << 20
 LOG_LINES_IN_ERROR: Final = 6
-BPF_LOG_LEVEL1: Final = 1  # include/linux/bpf_verifier.h
-BPF_LOG_STATS: Final = 4
-
-BPF_F_XDP_HAS_FRAGS: Final = 1 << 5
-BPF_F_XDP_DEV_BOUND_ONLY: Final = 1 << 6
-BPF_F_TEST_XDP_LIVE_FRAMES: Final = 1 << 1
-XDP_FLAGS_SKB_MODE: Final = 1 << 1  # linux/if_link.h
-XDP_FLAGS_DRV_MODE: Final = 1 << 2
-
-
-class Command(IntEnum):
-    """Members of enum bpf_cmd in linux/bpf.h that are used here."""
-
-    BPF_MAP_CREATE = 0
-    BPF_MAP_LOOKUP_ELEM = 1
-    BPF_MAP_UPDATE_ELEM = 2
-    BPF_MAP_DELETE_ELEM = 3
-    BPF_PROG_LOAD = 5
-    BPF_PROG_TEST_RUN = 10
-    BPF_PROG_GET_FD_BY_ID = 13
-    BPF_OBJ_GET_INFO_BY_FD = 15
-    BPF_LINK_CREATE = 28
-    BPF_LINK_UPDATE = 29
-    BPF_LINK_DETACH = 34
-
-
-class MapType(IntEnum):
-    """Members of enum bpf_map_type in linux/bpf.h that are used here."""
-
-    BPF_MAP_TYPE_ARRAY = 2
-    BPF_MAP_TYPE_PERCPU_ARRAY = 6
-    BPF_MAP_TYPE_XSKMAP = 17
-    BPF_MAP_TYPE_RINGBUF = 27
-
-
-BPF_PROG_TYPE_XDP: Final = 6
-BPF_XDP: Final = 37  # enum bpf_attach_type
-
-
-class XdpAction(IntEnum):
-    """Enum xdp_action in linux/bpf.h: what becomes of a frame."""
-
-    XDP_ABORTED = 0
-    XDP_DROP = 1
-    XDP_PASS = 2
-    XDP_TX = 3
-    XDP_REDIRECT = 4
-
-
-class _Attributes(ctypes.Structure):
-    """A member of union bpf_attr; the whole union is aligned to 8 bytes."""
-
-
-class _MapCreate(_Attributes):
-    _fields_ = (
-        ("map_type", ctypes.c_uint32),
-        ("key_size", ctypes.c_uint32),
-        ("value_size", ctypes.c_uint32),
-        ("max_entries", ctypes.c_uint32),
-        ("map_flags", ctypes.c_uint32),
-        ("inner_map_fd", ctypes.c_uint32),
-        ("numa_node", ctypes.c_uint32),
-        ("map_name", ctypes.c_char * NAME_LENGTH),
-    )
-
-
-class _MapElement(_Attributes):
-    _fields_ = (
-        ("map_fd", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
-        ("key", ctypes.c_uint64),
-        ("value", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-    )
-
-
-class _ProgLoad(_Attributes):
-    _fields_ = (
-        ("prog_type", ctypes.c_uint32),
-        ("insn_cnt", ctypes.c_uint32),
-        ("insns", ctypes.c_uint64),
-        ("license", ctypes.c_uint64),
-        ("log_level", ctypes.c_uint32),
-        ("log_size", ctypes.c_uint32),
-        ("log_buf", ctypes.c_uint64),
-        ("kern_version", ctypes.c_uint32),
-        ("prog_flags", ctypes.c_uint32),
-        ("prog_name", ctypes.c_char * NAME_LENGTH),
-        ("prog_ifindex", ctypes.c_uint32),
-        ("expected_attach_type", ctypes.c_uint32),
-    )
-
-
-class _TestRun(_Attributes):
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("data_in", ctypes.c_uint64),
-        ("data_out", ctypes.c_uint64),
-        ("repeat", ctypes.c_uint32),
-        ("duration", ctypes.c_uint32),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_uint64),
-        ("ctx_out", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
-    )
-
-
-class _GetId(_Attributes):
-    _fields_ = (("id", ctypes.c_uint32), ("next_id", ctypes.c_uint32), ("open_flags", ctypes.c_uint32))
-
-
-class _GetInfo(_Attributes):
-    _fields_ = (("bpf_fd", ctypes.c_uint32), ("info_len", ctypes.c_uint32), ("info", ctypes.c_uint64))
-
-
-class _LinkCreate(_Attributes):
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32),
-        ("target_ifindex", ctypes.c_uint32),
-        ("attach_type", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-    )
-
-
-class _LinkUpdate(_Attributes):
-    _fields_ = (
-        ("link_fd", ctypes.c_uint32),
-        ("new_prog_fd", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("old_prog_fd", ctypes.c_uint32),
-    )
-
-
-class _LinkDetach(_Attributes):
-    _fields_ = (("link_fd", ctypes.c_uint32),)
-
-
-class XdpContext(ctypes.Structure):
-    """Struct xdp_md of linux/bpf.h: what an XDP program is given.
-
-    In test runs `data_meta`, `data` and `data_end` are byte offsets from the start of the buffer.
-    """
-
-    _fields_ = (
-        ("data", ctypes.c_uint32),
-        ("data_end", ctypes.c_uint32),
-        ("data_meta", ctypes.c_uint32),
-        ("ingress_ifindex", ctypes.c_uint32),
-        ("rx_queue_index", ctypes.c_uint32),
-        ("egress_ifindex", ctypes.c_uint32),
-    )
-
-
-class ProgramInfo(ctypes.Structure):
-    """Struct bpf_prog_info of linux/bpf.h up to `verified_insns` (Linux 5.16)."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("tag", ctypes.c_uint8 * 8),
-        ("jited_prog_len", ctypes.c_uint32),
-        ("xlated_prog_len", ctypes.c_uint32),
-        ("jited_prog_insns", ctypes.c_uint64),
-        ("xlated_prog_insns", ctypes.c_uint64),
-        ("load_time", ctypes.c_uint64),
-        ("created_by_uid", ctypes.c_uint32),
-        ("nr_map_ids", ctypes.c_uint32),
-        ("map_ids", ctypes.c_uint64),
-        ("name", ctypes.c_char * NAME_LENGTH),
-        ("ifindex", ctypes.c_uint32),
-        ("gpl_compatible", ctypes.c_uint32),
-        ("netns_dev", ctypes.c_uint64),
-        ("netns_ino", ctypes.c_uint64),
-        ("nr_jited_ksyms", ctypes.c_uint32),
-        ("nr_jited_func_lens", ctypes.c_uint32),
-        ("jited_ksyms", ctypes.c_uint64),
-        ("jited_func_lens", ctypes.c_uint64),
-        ("btf_id", ctypes.c_uint32),
-        ("func_info_rec_size", ctypes.c_uint32),
-        ("func_info", ctypes.c_uint64),
-        ("nr_func_info", ctypes.c_uint32),
-        ("nr_line_info", ctypes.c_uint32),
-        ("line_info", ctypes.c_uint64),
-        ("jited_line_info", ctypes.c_uint64),
-        ("nr_jited_line_info", ctypes.c_uint32),
-        ("line_info_rec_size", ctypes.c_uint32),
-        ("jited_line_info_rec_size", ctypes.c_uint32),
-        ("nr_prog_tags", ctypes.c_uint32),
-        ("prog_tags", ctypes.c_uint64),
-        ("run_time_ns", ctypes.c_uint64),
-        ("run_cnt", ctypes.c_uint64),
-        ("recursion_misses", ctypes.c_uint64),
-        ("verified_insns", ctypes.c_uint32),
-    )
-
-
-class LinkInfo(ctypes.Structure):
-    """Struct bpf_link_info of linux/bpf.h with its `xdp` member; `ifindex` is 0 once detached."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("prog_id", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
-        ("ifindex", ctypes.c_uint32),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +87,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def _bpf(command: Command, attributes: _Attributes) -> int:
+def _bpf(command: Command, attributes: Attributes) -> int:
     """Call bpf(2).
 
     Returns
@@ -309,7 +113,7 @@ def _bpf(command: Command, attributes: _Attributes) -> int:
             return -number
 
 
-def _checked(command: Command, attributes: _Attributes, what: str, needed: Sequence[str] = ()) -> int:
+def _checked(command: Command, attributes: Attributes, what: str, needed: Sequence[str] = ()) -> int:
     """Call bpf(2) and turn a failure into an error of ours, which begins with `what`."""
     result = _bpf(command, attributes)
     if result < 0:
@@ -413,7 +217,7 @@ class Map(BpfObject):
         self.value_size = value_size
         self.max_entries = max_entries
         self.name = name
-        attributes = _MapCreate(
+        attributes = MapCreate(
             map_type=map_type,
             key_size=key_size,
             value_size=value_size,
@@ -441,7 +245,7 @@ class Map(BpfObject):
     def _element(self, command: Command, key: bytes, value: ctypes.Array[ctypes.c_char] | None) -> None:
         self._check_size("key", key, self.key_size)
         key_buffer = ctypes.create_string_buffer(key, len(key))
-        attributes = _MapElement(map_fd=self.fd, key=_address(key_buffer), value=_address(value))
+        attributes = MapElement(map_fd=self.fd, key=_address(key_buffer), value=_address(value))
         _checked(command, attributes, f"cannot access key {key.hex()} of the BPF map {self.name}")
 
     def _value_bytes(self) -> int:
@@ -490,7 +294,7 @@ class LoadedProgram(BpfObject):
         """
         code = ctypes.create_string_buffer(instructions, len(instructions))
         licence = ctypes.create_string_buffer(LICENSE.encode("ascii"))
-        attributes = _ProgLoad(
+        attributes = ProgLoad(
             prog_type=program_type,
             insn_cnt=len(instructions) // 8,
             insns=_address(code),
@@ -533,7 +337,7 @@ class LoadedProgram(BpfObject):
         return cls(
             _checked(
                 Command.BPF_PROG_GET_FD_BY_ID,
-                _GetId(id=program_id),
+                GetId(id=program_id),
                 f"cannot open the BPF program with id {program_id}",
                 ("CAP_SYS_ADMIN",),
             )
@@ -571,11 +375,11 @@ class LoadedProgram(BpfObject):
             The kernel refused; EINVAL for frames under 14 bytes and for device-bound programs.
         """
         data_in = ctypes.create_string_buffer(data, len(data))
-        data_out = ctypes.create_string_buffer(len(data) + _HEADROOM)
+        data_out = ctypes.create_string_buffer(len(data) + XDP_PACKET_HEADROOM)
         if context is None:
             context = XdpContext(data_end=len(data))
         context_out = XdpContext()
-        attributes = _TestRun(
+        attributes = TestRun(
             prog_fd=self.fd,
             data_size_in=len(data),
             data_size_out=len(data_out),
@@ -609,7 +413,7 @@ class LoadedProgram(BpfObject):
         """
         data_in = ctypes.create_string_buffer(data, len(data))
         context = XdpContext(data=0, data_end=len(data), ingress_ifindex=ifindex)
-        attributes = _TestRun(
+        attributes = TestRun(
             prog_fd=self.fd,
             data_size_in=len(data),
             data_in=_address(data_in),
@@ -641,18 +445,18 @@ class Link(BpfObject):
             With errno EBUSY or EEXIST where the hook is taken, EOPNOTSUPP where the driver has none,
             ERANGE where the MTU is too large for the driver.
         """
-        attributes = _LinkCreate(prog_fd=program.fd, target_ifindex=ifindex, attach_type=BPF_XDP, flags=flags)
+        attributes = LinkCreate(prog_fd=program.fd, target_ifindex=ifindex, attach_type=BPF_XDP, flags=flags)
         what = f"cannot attach an XDP program to interface {ifindex}"
         return cls(_checked(Command.BPF_LINK_CREATE, attributes, what))
 
     def replace(self, program: LoadedProgram) -> None:
         """Put another program in the place of the attached one, with no frame in between missed."""
-        attributes = _LinkUpdate(link_fd=self.fd, new_prog_fd=program.fd)
+        attributes = LinkUpdate(link_fd=self.fd, new_prog_fd=program.fd)
         _checked(Command.BPF_LINK_UPDATE, attributes, "cannot replace the attached XDP program")
 
     def detach(self) -> None:
         """Take the program off the interface now, whoever else holds the descriptor."""
-        _checked(Command.BPF_LINK_DETACH, _LinkDetach(link_fd=self.fd), "cannot detach the XDP program")
+        _checked(Command.BPF_LINK_DETACH, LinkDetach(link_fd=self.fd), "cannot detach the XDP program")
 
     def info(self) -> LinkInfo:
         """Return what the kernel knows about the link: BPF_OBJ_GET_INFO_BY_FD."""
@@ -661,12 +465,8 @@ class Link(BpfObject):
         return information
 
 
-_HEADROOM: Final = 256
-"""XDP_PACKET_HEADROOM of linux/bpf.h: the most that a program can put before a frame."""
-
-
 def _get_info(fd: int, information: ctypes.Structure) -> None:
-    attributes = _GetInfo(bpf_fd=fd, info_len=ctypes.sizeof(information), info=ctypes.addressof(information))
+    attributes = GetInfo(bpf_fd=fd, info_len=ctypes.sizeof(information), info=ctypes.addressof(information))
     _checked(Command.BPF_OBJ_GET_INFO_BY_FD, attributes, "cannot read what the kernel knows of a BPF object")
 
 

@@ -62,7 +62,7 @@ from uspcap.bpf.instructions import (
     st_mem,
     stx_mem,
 )
-from uspcap.bpf.syscalls import XdpAction
+from uspcap.bpf.kernel_types import XdpAction
 from uspcap.bpf.translate import (
     BPF_FUNC_XDP_GET_BUFF_LEN,
     CONTEXT,
