@@ -20,8 +20,8 @@ LARGEST_KEPT = 100
 LARGEST_SHOWN = 10
 FLOWS_SHOWN = 10
 
-MAXIMUM_CELLS = 1 << 22
-"""Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
+MAXIMUM_LINES = 1 << 19
+"""Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
 
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
@@ -41,8 +41,8 @@ class InterArrival(Analysis):
     ----------
     flows : FlowTable, optional
         Shared with other analyses of the same run.
-    maximum_cells : int
-        Bound on the histogram cells of all flows together.
+    maximum_lines : int
+        Bound on the lines of histogram buckets of all flows together.
     shown : int
         Flows in the result's two lists; the table holds all.
     """
@@ -50,11 +50,11 @@ class InterArrival(Analysis):
     name = "inter_arrival"
 
     def __init__(
-        self, flows: FlowTable | None = None, *, maximum_cells: int = MAXIMUM_CELLS, shown: int = FLOWS_SHOWN
+        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = FLOWS_SHOWN
     ) -> None:
         super().__init__()
         self.flows = flows if flows is not None else FlowTable()
-        self._maximum_cells = maximum_cells
+        self._maximum_lines = maximum_lines
         self._shown = shown
         self._tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
         self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
@@ -92,7 +92,7 @@ class InterArrival(Analysis):
             self._cells = cells
 
     def _keep_bound(self) -> None:
-        while self._cells.count > self._maximum_cells and len(self.flows):
+        while self._cells.lines > self._maximum_lines and len(self.flows):
             self.flows.raise_level()
             self._sync()
 
