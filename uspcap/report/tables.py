@@ -57,7 +57,7 @@ def _write_file(table: Table, path: Path) -> None:
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
                 write_table(table, stream)
             # mkstemp keeps others out; a report is as readable as the umask lets it be.
             umask = os.umask(0)

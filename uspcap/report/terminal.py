@@ -17,7 +17,7 @@ from uspcap.report.format import (
     safe_text,
     stamp,
 )
-from uspcap.report.terminal_sections import SECTIONS, Context
+from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS, Context
 from uspcap.report.terminal_table import print_line, print_paragraph, shorten
 
 FILES_NAMED = 3
@@ -47,7 +47,8 @@ def render(report: dict[str, Any], console: Console) -> None:
         resolutions_ns=_resolutions(analyses),
     )
     for name, section in SECTIONS.items():
-        if name in analyses:
+        # Without packets the header has said everything.
+        if name in analyses and source["packets"]:
             section(console, analyses[name], context)
     unknown = [name for name in analyses if name not in SECTIONS]
     if unknown:
@@ -71,7 +72,9 @@ def _header(console: Console, report: dict[str, Any]) -> None:
     if source["filter"]:
         rows.append(("filter", safe_text(source["filter"])))
     if first is not None:
-        rows += [("first", stamp(first)), ("last", f"{stamp(last)}  ({duration(span)} in all)")]
+        rows.append(("first", stamp(first)))
+    if span:
+        rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
     if span:
         rate = packet_rate(packets * 1_000_000_000 / span)
         rows.append(("rate", f"{rate}, {bit_rate(size * 8 * 1_000_000_000 / span)} on average"))
@@ -109,7 +112,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
 
 def _resolutions(analyses: dict[str, Any]) -> dict[str, int]:
     qualities = analyses.get("timestamps", {}).get("sources", {})
-    return {name: quality["observed_resolution_ns"] for name, quality in qualities.items()}
+    return {
+        name: quality["observed_resolution_ns"]
+        for name, quality in qualities.items()
+        if quality["frames"] >= ENOUGH_STAMPS
+    }
 
 
 def _one_day(source: dict[str, Any]) -> bool:

@@ -132,7 +132,6 @@ def print_line(console: Console, text: Text, indent: str = INDENT) -> None:
     plain = encodable(line.plain, console.encoding)
     if plain != line.plain:
         line = _respelt(line, console.encoding)
-    line.truncate(console.width, overflow="crop")
     console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
