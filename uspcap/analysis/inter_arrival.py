@@ -212,6 +212,14 @@ class InterArrival(Analysis):
             )
         return results
 
+    def source_histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        return {
+            TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
+            for source in range(SOURCES)
+            if self._tracks["frames"][source]
+        }
+
     def flow_histogram(self, flow: int) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
         counts = np.zeros(BUCKETS, np.uint64)
