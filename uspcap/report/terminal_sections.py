@@ -387,7 +387,7 @@ def bursts(console: Console, result: Result, context: Context) -> None:
     if result["line_rate_bps"]:
         print_paragraph(
             console,
-            f"line rate: {bit_rate(result['line_rate_bps'])}; its share counts preamble, FCS and gap (24 bytes a frame)",
+            f"line rate: {bit_rate(result['line_rate_bps'])}; shares count preamble, FCS and gap, 24 bytes a frame",
             style="dim",
         )
 
