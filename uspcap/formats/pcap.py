@@ -14,9 +14,9 @@ from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.reader import (
     BATCH_FRAMES,
+    BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
     BOUNDARY_SEARCH,
-    BIG_FRAME_LINK_TYPES,
     LONGEST_BIG_FRAME,
     LONGEST_FRAME,
     CaptureReader,
@@ -71,9 +71,7 @@ class PcapReader(CaptureReader):
         ticks_per_second, record_header = _VARIANTS[magic]
         link_type = link_field & 0xFFFF
         if link_field & 0x03FF0000:
-            self._problem(
-                20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored"
-            )
+            self._problem(20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored")
         self.interface = Interface(
             link_type=link_type,
             snaplen=snaplen,
@@ -114,11 +112,10 @@ class PcapReader(CaptureReader):
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_interfaces(self.facts.interfaces)
         batch.set_data(window.data)
+        batch.big_endian_options = self._swapped
         source = int(self.interface.timestamp_source)
         while True:
-            stop = walker.walk(
-                batch, window.data, window.start, window.end, self.stop_at - window.offset, source
-            )
+            stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset, source)
             if batch.count:
                 batch.refilled()
                 yield batch

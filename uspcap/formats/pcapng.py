@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
-from uspcap.formats.reader import BATCH_FRAMES, BOUNDARY_CHAIN, BOUNDARY_SEARCH, BIG_FRAME_LINK_TYPES, LONGEST_BIG_FRAME, CaptureReader
+from uspcap.formats.reader import (
+    BATCH_FRAMES,
+    BIG_FRAME_LINK_TYPES,
+    BOUNDARY_CHAIN,
+    BOUNDARY_SEARCH,
+    LONGEST_BIG_FRAME,
+    CaptureReader,
+)
 from uspcap.formats.window import Window
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
@@ -131,9 +138,7 @@ class PcapngReader(CaptureReader):
         window = self._window
         at = window.position
         if length and window.require(length + 12):
-            kind, next_length = struct.unpack(
-                self._order + "II", window.data[window.start + length :][:8].tobytes()
-            )
+            kind, next_length = struct.unpack(self._order + "II", window.data[window.start + length :][:8].tobytes())
             plausible = kind in _KNOWN_BLOCKS and (
                 kind == SECTION_HEADER or (12 <= next_length <= LONGEST_BLOCK and next_length % 4 == 0)
             )
@@ -219,9 +224,7 @@ class PcapngReader(CaptureReader):
         if link_type in BIG_FRAME_LINK_TYPES:
             self._walker.allow(LONGEST_BIG_FRAME)
         try:
-            self._walker.add_interface(
-                multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source)
-            )
+            self._walker.add_interface(multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source))
         except OverflowError as too_many:
             return self._step_over(f"{too_many} are described", 0)
         self.facts.interfaces.append(interface)
@@ -247,7 +250,7 @@ class PcapngReader(CaptureReader):
         if self.ended and self._walker.out_of_range:
             self._problem(
                 0,
-                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262 and were set to the nearest end",
+                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken",
             )
 
 
