@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from uspcap.frames import NANOSECONDS
 from uspcap.report.format import (
     bit_rate,
     byte_count,
@@ -66,9 +67,11 @@ def _header(console: Console, report: dict[str, Any]) -> None:
     earliest = summary.get("earliest_timestamp_ns", first)
     latest = summary.get("latest_timestamp_ns", last)
     span = None if earliest is None or latest is None else abs(latest - earliest)
-    rows = [("packets", f"{count(packets)}, {byte_count(size)} on the wire")]
+    read = source.get("packets_read", packets)
+    told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
     if source["bytes_captured"] != size:
-        rows[0] = ("packets", f"{rows[0][1]}, {byte_count(source['bytes_captured'])} captured")
+        told += f", {byte_count(source['bytes_captured'])} captured"
+    rows = [("packets", told)]
     if source["filter"]:
         rows.append(("filter", safe_text(source["filter"])))
     if first is not None:
@@ -76,8 +79,9 @@ def _header(console: Console, report: dict[str, Any]) -> None:
     if span:
         rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
     if span:
-        rate = packet_rate(packets * 1_000_000_000 / span)
-        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * 1_000_000_000 / span)} on average"))
+        stamped = packets - source["timestamp_sources"].get("NONE", 0)
+        rate = packet_rate(stamped * NANOSECONDS / span)
+        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * NANOSECONDS / span)} on average"))
     sources = ", ".join(f"{name} {count(frames)}" for name, frames in source["timestamp_sources"].items())
     rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", sources)]
     for name, text in rows:
@@ -87,12 +91,12 @@ def _header(console: Console, report: dict[str, Any]) -> None:
         matched = "matches the filter" if source["filter"] else "is in the input"
         print_line(console, Text(f"No packet {matched}.", style="bold yellow"))
     if source["problems"]:
-        told = plural(len(source["problems"]), "problem")
-        print_line(console, Text(f"{told} with the input, listed at the end", style="bold red"))
+        problems = plural(len(source["problems"]), "problem")
+        print_line(console, Text(f"{problems} with the input, listed at the end", style="bold red"))
 
 
-def _files(files: list[Any]) -> str:
-    named = [safe_text(file if isinstance(file, str) else file["file"]) for file in files[:FILES_NAMED]]
+def _files(files: list[str]) -> str:
+    named = [safe_text(file) for file in files[:FILES_NAMED]]
     more = len(files) - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more else "")
 
