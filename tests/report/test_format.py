@@ -20,7 +20,9 @@ PREFIXES = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 def spoken_ns(text: str) -> Fraction:
     """The obvious reading of a duration."""
     words = text.removeprefix("-").replace(",", "").split()
-    total = sum((Fraction(number) * UNITS_NS[unit] for number, unit in zip(words[::2], words[1::2], strict=True)), Fraction())
+    total = sum(
+        (Fraction(number) * UNITS_NS[unit] for number, unit in zip(words[::2], words[1::2], strict=True)), Fraction()
+    )
     return -total if text.startswith("-") else total
 
 
@@ -133,7 +135,8 @@ def test_shares_never_round_to_nothing_or_everything(part: float | None, whole: 
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (1.0, "1×"), (12.34, "12.3×"), (999.4, "999×"), (999.6, "1.00 k×"), (1.23e7, "12.3 M×")]
+    ("value", "text"),
+    [(None, "-"), (1.0, "1×"), (12.34, "12.3×"), (999.4, "999×"), (999.6, "1.00 k×"), (1.23e7, "12.3 M×")],
 )
 def test_ratios_have_three_digits(value: float | None, text: str) -> None:
     assert fmt.ratio(value) == text
@@ -149,7 +152,8 @@ def test_stamps_read_back_to_the_nanosecond(nanoseconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(20, "20"), (100, "100"), (1_000, "1k"), (10_000, "10k"), (1_000_000, "1M"), (1_500, "1500"), (0, "0")]
+    ("value", "text"),
+    [(20, "20"), (100, "100"), (1_000, "1k"), (10_000, "10k"), (1_000_000, "1M"), (1_500, "1500"), (0, "0")],
 )
 def test_round_counts_are_short(value: int, text: str) -> None:
     assert fmt.compact_count(value) == text

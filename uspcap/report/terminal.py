@@ -60,7 +60,7 @@ def render(report: dict[str, Any], console: Console) -> None:
 
 def _header(console: Console, report: dict[str, Any]) -> None:
     source, summary = report["source"], report["analyses"].get("summary", {})
-    title = Text("uspcap ", style="dim") + Text(shorten(_files(source["files"]), console.width - 7), style="bold")
+    title = Text.assemble(("uspcap ", "dim"), (shorten(_files(source["files"]), console.width - 7), "bold"))
     print_line(console, title, "")
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
@@ -86,7 +86,7 @@ def _header(console: Console, report: dict[str, Any]) -> None:
     rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", sources)]
     for name, text in rows:
         if text:
-            print_line(console, Text(f"{name:<8}", style="dim") + Text(shorten(text, console.width - 10)))
+            print_line(console, Text.assemble((f"{name:<8}", "dim"), shorten(text, console.width - 10)))
     if not packets:
         matched = "matches the filter" if source["filter"] else "is in the input"
         print_line(console, Text(f"No packet {matched}.", style="bold yellow"))

@@ -71,10 +71,10 @@ class Context:
 def _open(console: Console, title: str, context: Context | None = None) -> None:
     """Start a section; one that rests on timestamps refers to what they are worth."""
     print_line(console, Text())
-    heading = Text(title, style="bold cyan")
+    heading = Text.assemble((title, "bold cyan"))
     if context is not None and context.warnings:
         numbers = "[1]" if context.warnings == 1 else f"[1]-[{context.warnings}]"
-        heading += Text(f"  read with {numbers} above", style="yellow")
+        heading.append(f"  read with {numbers} above", "yellow")
     print_line(console, heading, "")
 
 
