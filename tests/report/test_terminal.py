@@ -31,7 +31,7 @@ TITLES = {
 
 
 def steady(packets: int, step_ns: int = 1_000, flows: int = 1) -> list[Frame]:
-    return [Frame(START_NS + at * step_ns + at % 7, 60 + at % 100, 1 + at % flows) for at in range(packets)]
+    return [Frame(START_NS + at * step_ns + at * at % 11, 60 + at % 100, 1 + at % flows) for at in range(packets)]
 
 
 def key_numbers(report: dict[str, Any]) -> list[str]:
