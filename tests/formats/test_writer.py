@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from writer_cases import (
+from support.writer_cases import (
     ETHERNET,
     RAW_IP,
     START_NS,
@@ -40,9 +40,7 @@ def test_tshark_reads_the_same_frames_and_nanoseconds(format, tmp_path):
     stamps = [*batch.timestamp_ns.tolist(), 0, 1_000_000_007, 2_000_000_014]
     fields = tshark_fields(path, "frame.time_epoch", "frame.cap_len", "frame.len", "udp.payload")
     assert [line[0] for line in fields] == [seconds(stamp) for stamp in stamps]
-    assert [line[1:] for line in fields] == [
-        ["46", str(46 + row), "74657374"] for row in [*range(50), *range(3)]
-    ]
+    assert [line[1:] for line in fields] == [["46", str(46 + row), "74657374"] for row in [*range(50), *range(3)]]
 
 
 @tool("tcpdump")
@@ -123,9 +121,7 @@ def test_only_comments_of_big_endian_options_are_passed_on(tmp_path):
     path = tmp_path / "out"
     writer = write(path, batch)
     assert tshark_fields(path, "frame.comment", "frame.packet_id") == [["hi", ""]]
-    assert writer.problems == [
-        "1 options of frames were not written: they are damaged or of unknown byte order"
-    ]
+    assert writer.problems == ["1 options of frames were not written: they are damaged or of unknown byte order"]
 
 
 @tool("capinfos")
@@ -228,9 +224,7 @@ def test_pcap_refuses_a_second_link_type_and_stays_whole(tmp_path):
     path = tmp_path / "out"
     with open_writer(str(path), "pcap") as writer:
         writer.write(make_batch(2))
-        with pytest.raises(
-            CaptureFileError, match="one link type, and the interfaces have 1 and 101; write pcapng"
-        ):
+        with pytest.raises(CaptureFileError, match="one link type, and the interfaces have 1 and 101; write pcapng"):
             writer.write(make_batch(2, interfaces=(RAW_IP,)))
         writer.write(make_batch(2))
     with path.open("rb") as file:
@@ -259,9 +253,7 @@ def test_frames_without_a_stamp_are_said_to_have_none(format, tmp_path):
     batch.storage("timestamp_ns")[1] = 0
     writer = write(tmp_path / "out", batch, format=format)
     assert writer.frames_written == 3
-    assert writer.problems == [
-        "1 frames have no timestamp and were written with 0, which others read as 1970"
-    ]
+    assert writer.problems == ["1 frames have no timestamp and were written with 0, which others read as 1970"]
 
 
 @BOTH
@@ -336,9 +328,7 @@ interface_strategy = st.builds(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     interfaces=st.lists(interface_strategy, min_size=1, max_size=4),
-    frames=st.lists(
-        st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=200), st.integers(0, 3)), max_size=30
-    ),
+    frames=st.lists(st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=200), st.integers(0, 3)), max_size=30),
     buffer_bytes=st.integers(64, 4096),
     pieces=st.integers(1, 4),
 )

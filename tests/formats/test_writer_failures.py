@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import dpkt
 import pytest
-from writer_cases import (
+from support.writer_cases import (
     ETHERNET,
     RAW_IP,
     blocks,
@@ -123,9 +123,7 @@ def test_a_reader_that_goes_away_is_said():
         "except CaptureFileError as error: print(error, file=sys.stderr)\n"
         "writer.close()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout.read(4) == b"\x0a\x0d\x0d\x0a"
         child.stdout.close()
         said = child.stderr.read().decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uspcap._native.bursts import SlidingWindow, sources_in
+from uspcap._native.bursts import SlidingWindows, sources_in
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.overhead import FCS_BYTES, GAP_BYTES, PREAMBLE_BYTES
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
@@ -35,12 +35,12 @@ class Bursts(Analysis):
         super().__init__()
         self._line_rate_bps = line_rate_bps
         self._widths_ns = widths_ns
-        self._windows: dict[int, list[SlidingWindow]] = {}
+        self._windows: dict[int, SlidingWindows] = {}
         self._totals: dict[int, _Total] = {}
 
-    def _of(self, source: int) -> tuple[list[SlidingWindow], _Total]:
+    def _of(self, source: int) -> tuple[SlidingWindows, _Total]:
         if source not in self._windows:
-            self._windows[source] = [SlidingWindow(width) for width in self._widths_ns]
+            self._windows[source] = SlidingWindows(self._widths_ns)
             self._totals[source] = _Total()
         return self._windows[source], self._totals[source]
 
@@ -50,26 +50,26 @@ class Bursts(Analysis):
             if present >> source & 1:
                 windows, total = self._of(source)
                 total.update(batch, source, alone=present == 1 << source)
-                for window in windows:
-                    window.update(batch, self._shift(batch), source)
+                windows.update(batch, self._shift(batch), source)
 
     def _merge(self, later: Bursts) -> None:
         for source, windows in later._windows.items():
             mine, total = self._of(source)
             total.merge(later._totals[source])
-            for window, other in zip(mine, windows, strict=True):
-                window.join(other, self.frames_read)
+            mine.join(windows, self.frames_read)
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
-            self._row(source, window, self._totals[source])
+            self._row(source, width, peaks)
             for source in sorted(self._windows)
-            for window in self._windows[source]
+            for width, peaks in zip(self._widths_ns, self._windows[source].peaks(), strict=True)
         ]
 
-    def _row(self, source: int, window: SlidingWindow, total: _Total) -> dict[str, Any]:
-        by_bytes, by_frames = window.peaks()
-        width = window.width_ns
+    def _row(
+        self, source: int, width: int, peaks: tuple[tuple[int, int, int, int], tuple[int, int, int, int], int]
+    ) -> dict[str, Any]:
+        by_bytes, by_frames, restarts = peaks
+        total = self._totals[source]
         peak_bps = by_bytes[0] * 8 * NANOSECONDS / width
         mean_bps = total.bytes_per_ns * 8 * NANOSECONDS
         framing = PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES
@@ -90,7 +90,7 @@ class Bursts(Analysis):
             "peak_frames_bytes": by_frames[0],
             "peak_frames_start_ns": by_frames[2],
             "peak_frames_first_frame": by_frames[3],
-            "restarts": window.restarts,
+            "restarts": restarts,
         }
 
     def result(self) -> Result:

@@ -26,6 +26,9 @@ MAXIMUM_CELLS = 1 << 22
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
 
+JITTER_DECAY = 15 / 16
+"""What each gap leaves of the jitter before it (RFC 3550, section 6.4.1: J += (|D| - J) / 16)."""
+
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
 
 
@@ -303,21 +306,14 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     # The gap across the cut, as the compiled loop would have added it.
     _add_gap(out, gap, later["first_frame"], forward)
     out["backward"] += (joined & ~forward).astype(np.uint64)
-    # The later part's own gaps: jitter is affine in what came before, so its end value follows.
+    # The later part's own gaps: jitter is affine in what came before, each gap after the first but shrinks it.
     more = joined & (later["gaps"] > 0)
     first = more & (out["gaps"] == 0)
     change = np.abs(later["first_gap_ns"].astype(np.float64) - out["last_gap_ns"].astype(np.float64))
     before = out["jitter_ns"] + (change - out["jitter_ns"]) / 16
-    out["jitter_ns"] = np.where(
-        first,
-        later["jitter_ns"],
-        np.where(more, later["jitter_ns"] + later["jitter_decay"] * before, out["jitter_ns"]),
-    )
-    out["jitter_decay"] = np.where(
-        first,
-        later["jitter_decay"],
-        np.where(more, out["jitter_decay"] * 0.9375 * later["jitter_decay"], out["jitter_decay"]),
-    )
+    decay = np.power(JITTER_DECAY, np.maximum(later["gaps"].astype(np.float64) - 1, 0))
+    after = np.where(first, later["jitter_ns"], later["jitter_ns"] + decay * before)
+    out["jitter_ns"] = np.where(more, after, out["jitter_ns"])
     larger = more & (first | (later["highest_ns"] > out["highest_ns"]))
     out["highest_ns"] = np.where(larger, later["highest_ns"], out["highest_ns"])
     out["highest_frame"] = np.where(larger, later["highest_frame"], out["highest_frame"])
@@ -339,9 +335,6 @@ def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int
     change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))
     after = where & ~first
     tracks["jitter_ns"] += np.where(after, (change - tracks["jitter_ns"]) / 16, 0)
-    tracks["jitter_decay"] = np.where(
-        first, 1, np.where(after, tracks["jitter_decay"] * 0.9375, tracks["jitter_decay"])
-    )
     larger = where & (first | (gap > tracks["highest_ns"]))
     tracks["highest_ns"] = np.where(larger, gap, tracks["highest_ns"])
     tracks["highest_frame"] = np.where(larger, frame, tracks["highest_frame"])

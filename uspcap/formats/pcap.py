@@ -16,7 +16,6 @@ from uspcap.formats.reader import (
     BATCH_FRAMES,
     BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
-    BOUNDARY_SEARCH,
     LONGEST_BIG_FRAME,
     LONGEST_FRAME,
     CaptureReader,
@@ -92,19 +91,13 @@ class PcapReader(CaptureReader):
     def knowledge(self) -> int:
         return 0
 
-    def jump_near(self, offset: int) -> bool:
+    def _find_start(self, offset: int) -> int:
         first_s = int.from_bytes(self._window.peek(4), "big" if self._swapped else "little")
-        self._window.jump(offset)
-        self._window.require(BOUNDARY_SEARCH)
-        data = self._window.data[: self._window.end]
-        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, first_s, self._window.at_end)
-        if start < 0:
-            return False
-        self._window.start = start
-        self.began_at = self._window.position
-        self.initial_knowledge = self.knowledge
+        data = self._look_at(offset)
+        return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, first_s, self._window.at_end)
+
+    def _restart_numbers(self) -> None:
         self._walker.frames_seen = 0
-        return True
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames up to the end, the first damaged record or `stop_at`."""

@@ -38,7 +38,7 @@ def outlier_frames(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for gap in gaps:
         flow = f" in {gap['flow']}" if "flow" in gap else ""
         title = f"{kind} of {duration(gap['gap_ns'])}{flow}, frames {gap['before_frame']} to {gap['after_frame']}:"
-        shown = []
+        shown: list[tuple[int, str]] = []
         for middle, mark in ((gap["before_frame"], "<"), (gap["after_frame"], ">")):
             for frame in range(middle - AROUND, middle + AROUND + 1):
                 if frame in lines and (not shown or frame > shown[-1][0]):
