@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support.reports import suite_of
+from support.streams import START_NS, Frame
 
 from uspcap.analysis.histogram import Histogram, bounds
+from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.frames import TimestampSource
 from uspcap.report.hdr import Interval, encode, percentile_distribution, write_log
 
 hdrh = pytest.importorskip("hdrh.histogram", reason="hdrhistogram, the independent reader, is not installed")
@@ -165,3 +169,17 @@ def test_a_log_of_nothing_says_its_version() -> None:
     stream = io.StringIO()
     write_log([], stream)
     assert stream.getvalue() == "#[Histogram log format version 1.3]\n"
+
+
+def test_histograms_of_an_analysis_are_those_of_its_result() -> None:
+    kinds = (TimestampSource.KERNEL, TimestampSource.HARDWARE)
+    frames = [Frame(START_NS + 331 * at * at, 60, 1, kinds[at % 3 == 0]) for at in range(500)]
+    analysis = suite_of(frames).analyses["inter_arrival"]
+    assert isinstance(analysis, InterArrival)
+    sources = analysis.result()["sources"]
+    histograms = analysis.source_histograms()
+    assert list(histograms) == list(sources) == ["HARDWARE", "KERNEL"]
+    for name, histogram in histograms.items():
+        assert histogram.result().items() <= sources[name].items()
+        decoded = hdrh.HdrHistogram.decode(encode(histogram))
+        assert decoded.get_total_count() == sources[name]["count"]

@@ -186,12 +186,12 @@ def timestamps(console: Console, result: Result, context: Context) -> None:
             Column("stamped by", list(sources), left=True),
             Column("frames", [count(row["frames"]) for row in rows]),
             Column("resolves", [_resolution(row) for row in rows]),
-            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows], rank=3),
-            Column("longest run", [count(row["longest_run"]) for row in rows], rank=1),
+            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows], rank=2),
+            Column("longest run", [count(row["longest_run"]) for row in rows], rank=3),
             Column("backward", [count(row["backward_steps"]) for row in rows]),
-            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows], rank=4),
+            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows], rank=1),
             Column("TAI-like", [count(row["tai_like_jumps"]) for row in rows]),
-            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=2),
+            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=4),
         ],
     )
     shown = result["steps"][:ROWS_SHOWN]
@@ -384,6 +384,13 @@ def bursts(console: Console, result: Result, context: Context) -> None:
             style="yellow",
         )
     print_paragraph(console, result["definition"], style="dim")
+    if any((row["line_rate_share"] or 0) > 1 for row in rows):
+        print_paragraph(
+            console,
+            "more than 100 % of line: a packet counts whole at its stamp, even where the line takes longer for it than "
+            "the window; or the stamps bunch what the line spread",
+            style="yellow",
+        )
     if result["line_rate_bps"]:
         print_paragraph(
             console,
