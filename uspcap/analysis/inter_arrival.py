@@ -211,6 +211,14 @@ class InterArrival(Analysis):
             )
         return results
 
+    def source_histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        return {
+            TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
+            for source in range(SOURCES)
+            if self._tracks["frames"][source]
+        }
+
     def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
         dense = np.zeros(BUCKETS, np.uint64)
