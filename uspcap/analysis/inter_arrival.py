@@ -62,6 +62,8 @@ class InterArrival(Analysis):
         self._cells = Cells()
         self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
         self._largest_used = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._largest_raw = self._largest.view(np.uint8)
         self._scratch = np.empty(0, np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
@@ -73,11 +75,11 @@ class InterArrival(Analysis):
             batch,
             batch.headers,
             self._shift(batch),
-            self._tracks.view(np.uint8),
+            self._tracks_raw,
             self._counts,
             self._per_flow.raw(),
             self._cells,
-            self._largest.view(np.uint8),
+            self._largest_raw,
             self._largest_used,
             self._scratch,
         )
