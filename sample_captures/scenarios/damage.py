@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import struct
+from random import Random
 
-from scenarios.wire import MILLISECOND, OPEN_NS, Capture, Host, Truth, ethernet, pcapng, silence_between, udp
+from scenarios.wire import (
+    MICROSECOND,
+    MILLISECOND,
+    OPEN_NS,
+    Capture,
+    Host,
+    Truth,
+    ethernet,
+    pcapng,
+    silence_between,
+    skewed,
+    udp,
+)
 
 SENSOR = Host("02:00:00:00:10:01", "198.51.100.40")
 COLLECTOR = Host("02:00:00:00:11:01", "203.0.113.40")
@@ -21,9 +34,10 @@ DAMAGED_SILENCE_THRESHOLD_NS = 5 * MILLISECOND
 
 def damaged() -> tuple[bytes, Truth]:
     """Write a plain capture, then spoil one block in the middle and cut the last."""
-    capture = Capture()
+    random, capture = Random(4), Capture()
     for number in range(1, DAMAGED_FRAMES + 1):
-        at_ns = OPEN_NS + number * DAMAGED_SPACING_NS + (DAMAGED_PAUSE[1] if number > DAMAGED_PAUSE[0] else 0)
+        pause_ns = DAMAGED_PAUSE[1] if number > DAMAGED_PAUSE[0] else 0
+        at_ns = OPEN_NS + number * DAMAGED_SPACING_NS + pause_ns + skewed(random, 100 * MICROSECOND)
         payload = struct.pack("!Q", number).ljust(120, b"\x5a")
         capture.add(at_ns, ethernet(SENSOR, COLLECTOR, udp(40_000, 40_001, payload), number))
     capture.order()

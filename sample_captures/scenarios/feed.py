@@ -43,21 +43,21 @@ FEED_SESSION = b"SAMPLE0305"
 FEED_HEARTBEAT_NS = 20 * MILLISECOND
 FEED_SCHEDULE = (
     # what the sender does, how many packets or for how long
-    ("send", 200),
+    ("send", 220),
     ("idle", 110 * MILLISECOND),  # no messages, but heartbeats
-    ("send", 160),
+    ("send", 180),
     ("silence", 90 * MILLISECOND),  # not even those
-    ("send", 120),
+    ("send", 150),
     ("idle", 45 * MILLISECOND),
 )
 FEED_LOST = {
     # packets, counted from 1, first and last of each range
     "A": ((41, 43), (120, 120), (250, 257)),
-    "B": ((77, 77), (254, 262), (480, 480)),  # 254 to 257 on both lines; 480 is the last of all
+    "B": ((77, 77), (254, 262), (550, 550)),  # 254 to 257 on both lines; 550 is the last of all
 }
 FEED_LATE = (("A", 160, 3),)
 """Line, packet, and how many later ones overtake it."""
-FEED_DUPLICATED = (("B", 30, 2_100), ("B", 301, 1_850), ("A", 340, 40 * MILLISECOND))
+FEED_DUPLICATED = (("B", 30, 2_100), ("B", 301, 1_850), ("A", 290, 40 * MILLISECOND))
 """Line, packet, and how much later it comes again, in ns."""
 FEED_HELD = (("A", 101), ("A", 223), ("A", 391))
 """Line and packet: written into the file one frame late, as where two queues are read in turn."""

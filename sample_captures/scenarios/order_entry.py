@@ -149,7 +149,7 @@ def order_session() -> tuple[bytes, Truth]:
             now += IDLE_NS
         now += ORDER_SPACING_NS
         token = b"ORDER%09d" % order
-        request = soup(b"U", ouch(b"O", 0, token, order))
+        request = soup(b"U", ouch(b"O", now, token, order))
         sent = []
         if "split" in fate:
             sent.append(connection.send(now, CLIENT, request[:20]))
@@ -173,7 +173,7 @@ def order_session() -> tuple[bytes, Truth]:
             one["execution"] = connection.answer(now, soup(b"S", ouch(b"E", now - 14_000, token, order)))
         elif fate == "canceled":
             now += MILLISECOND
-            one["cancel"] = connection.send(now, CLIENT, soup(b"U", ouch(b"X", 0, token, order)))
+            one["cancel"] = connection.send(now, CLIENT, soup(b"U", ouch(b"X", now, token, order)))
             now += end_ns
             one["canceled"] = connection.answer(now, soup(b"S", ouch(b"C", now - 12_000, token, order)))
         orders.append(one)
