@@ -155,7 +155,8 @@ def test_late_and_repeated_packets_and_heartbeats_are_the_frames_the_truth_names
 @needs_tshark
 def test_order_messages_and_their_times_are_those_of_the_table():
     truth = TRUTH[ORDERS]
-    messages = Counter(kind for (kinds,) in rows(ORDERS, "ouch.packet_type", only="ouch") for kind in kinds.split(","))
+    kinds = rows(ORDERS, "ouch.packet_type", only="ouch")
+    messages = Counter(kind.strip("'") for (one,) in kinds for kind in one.split(","))
     names = {"entered": "O", "accepted": "A", "rejected": "J", "executed": "E", "canceled": "C"}
     for name, kind in names.items():
         # A retransmitted segment is not decoded twice.
