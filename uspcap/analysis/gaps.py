@@ -161,14 +161,14 @@ class Gaps(Analysis):
         if self._threshold_ns is None:
             octaves = octave_of(gap[forward])
             at = np.flatnonzero(forward)
-            out["octaves"][at, octaves] += np.uint64(1)
-            out["octaves_ns"][at, octaves] += gap[forward]
+            out["octaves"][at, octaves, 0] += 1
+            out["octaves"][at, octaves, 1] += gap[forward]
             over = forward
         else:
             over = forward & (gap > self._threshold_ns)
             out["over"] += over.astype(np.uint64)
             out["over_ns"] += np.where(over, gap, 0)
-        for field in ("frames", "over", "over_ns", "octaves", "octaves_ns"):
+        for field in ("frames", "over", "over_ns", "octaves"):
             out[field] += later[field]
         for field in ("last_ns", "last_frame"):
             out[field] = np.where(later["frames"] > 0, later[field], out[field])
@@ -188,7 +188,7 @@ class Gaps(Analysis):
         rows = self._per_flow.rows
         if self._threshold_ns is not None:
             return np.full(len(rows), self._threshold_ns, np.int64)
-        octaves = rows["octaves"].astype(np.int64)
+        octaves = rows["octaves"][:, :, 0]
         totals = octaves.sum(axis=1)
         rank = -(-99 * totals // 100)
         octave = (np.cumsum(octaves, axis=1) < rank[:, None]).sum(axis=1)
@@ -205,8 +205,8 @@ class Gaps(Analysis):
         else:
             lowest = np.int64(16) << np.arange(GAP_OCTAVES, dtype=np.int64)
             over = (lowest[None, :] > thresholds[:, None]) & (thresholds[:, None] >= 0)
-            counts = np.where(over, rows["octaves"].astype(np.int64), 0).sum(axis=1)
-            totals = np.where(over, rows["octaves_ns"], 0).sum(axis=1)
+            counts = np.where(over, rows["octaves"][:, :, 0], 0).sum(axis=1)
+            totals = np.where(over, rows["octaves"][:, :, 1], 0).sum(axis=1)
         kept = self._silences[: self._used]
         limits = thresholds[kept["flow"]]
         kept = kept[(kept["gap_ns"] > limits) & (limits >= 0)]
