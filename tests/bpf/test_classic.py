@@ -150,9 +150,7 @@ class TestCompile:
     def test_refusals_name_the_expression_the_link_type_and_the_reason(self, expression, link_type, reason):
         with pytest.raises(FilterError, match=reason) as caught:
             compile_filter(expression, link_type)
-        assert str(caught.value).startswith(
-            f"filter {expression!r} does not compile for link type {link_type}: "
-        )
+        assert str(caught.value).startswith(f"filter {expression!r} does not compile for link type {link_type}: ")
         assert caught.value.exit_code == 2
 
     def test_long_expressions_are_cut_in_messages(self):
@@ -164,9 +162,7 @@ class TestCompile:
         expressions = [f"tcp port {port} and host 10.0.0.{port % 256}" for port in range(1, 200)]
         alone = [list(compile_filter(one, 1)) for one in expressions]
         with ThreadPoolExecutor(8) as pool:
-            together = [
-                list(program) for program in pool.map(lambda one: compile_filter(one, 1), expressions)
-            ]
+            together = [list(program) for program in pool.map(lambda one: compile_filter(one, 1), expressions)]
         assert together == alone
 
     def test_direction_is_refused_for_files_and_asks_the_socket_buffer_for_live_frames(self):
@@ -175,9 +171,7 @@ class TestCompile:
             compile_filter("inbound", 1, file_byte_order="little")
 
     @pytest.mark.parametrize("link_type", [1, 12, 101, 113, 228, 276])
-    @pytest.mark.parametrize(
-        "expression", ["udp port 5000", "ip6 or tcp[tcpflags] & tcp-syn != 0", "less 100", ""]
-    )
+    @pytest.mark.parametrize("expression", ["udp port 5000", "ip6 or tcp[tcpflags] & tcp-syn != 0", "less 100", ""])
     def test_other_programs_are_the_same_for_files_and_live_frames(self, link_type, expression):
         live = compile_filter(expression, link_type)
         for order in ("little", "big"):

@@ -102,7 +102,5 @@ def pcap_offline_filter(
     """Return what libpcap's interpreter returns for a frame, as 32 unsigned bits."""
     rows = (BpfInstruction * len(program))(*program)
     header = PacketHeader(0, 0, len(frame), wire_length)
-    value = library.pcap_offline_filter(
-        ctypes.byref(BpfProgram(len(program), rows)), ctypes.byref(header), frame
-    )
+    value = library.pcap_offline_filter(ctypes.byref(BpfProgram(len(program), rows)), ctypes.byref(header), frame)
     return int(value) & WORD

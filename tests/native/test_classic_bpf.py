@@ -85,9 +85,7 @@ def matches(rows, frames, wire_lengths):
 @example([(0x01, 0, 0, 0xFFFFFFFF), (0x50, 0, 0, 2), (0x06, 0, 0, 1)], ([bytes(4)], [4]))
 def test_matches_what_the_python_interpreter_matches(rows, cut):
     frames, wire_lengths = cut
-    expected = [
-        int(interpret(rows, frame, wire) != 0) for frame, wire in zip(frames, wire_lengths, strict=True)
-    ]
+    expected = [int(interpret(rows, frame, wire) != 0) for frame, wire in zip(frames, wire_lengths, strict=True)]
     assert matches(rows, frames, wire_lengths) == expected
 
 
@@ -100,12 +98,9 @@ def test_matches_what_libpcap_matches(rows, cut, scratch):
     rows = [*filled, (0x00, 0, 0, 0), *rows]
     frames, wire_lengths = cut
     expected = [
-        pcap_offline_filter(LIBRARY, rows, frame, wire)
-        for frame, wire in zip(frames, wire_lengths, strict=True)
+        pcap_offline_filter(LIBRARY, rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
     ]
-    assert expected == [
-        interpret(rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)
-    ]
+    assert expected == [interpret(rows, frame, wire) for frame, wire in zip(frames, wire_lengths, strict=True)]
     assert matches(rows, frames, wire_lengths) == [int(value != 0) for value in expected]
 
 
@@ -123,6 +118,22 @@ def test_every_opcode_computes_what_the_python_interpreter_computes(code):
             tested = [*rows, (0x54, 0, 0, 1 << bit), (0x16, 0, 0, 0)]
             expected = int(interpret(tested, frame, 77) != 0)
             assert matches(tested, [frame], [77]) == [expected], (code, a, x, k, bit)
+
+
+@pytest.mark.parametrize("load", [0x20, 0x28, 0x30, 0x40, 0x48, 0x50])
+@pytest.mark.parametrize("jump", [0x15, 0x25, 0x35, 0x45])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_every_load_with_every_comparison_behind_it_matches_the_python_interpreter(load, jump, offset):
+    frames = [bytes((first, second, 0, second, first)) for first in range(4) for second in range(4)]
+    frames += [frame[:cut] for frame in frames[:4] for cut in range(5)]
+    wire_lengths = [len(frame) for frame in frames]
+    for x in (0, 1):
+        for k in (0, 1, 2, 3, 0x100, 0x102, 0x1020001, 0x2000202):
+            # What was loaded decides once more after the comparison, so that A is seen too.
+            rows = [(0x01, 0, 0, x), (load, 0, 0, offset), (jump, 1, 0, k), (0x04, 0, 0, 1)]
+            rows += [(0x54, 0, 0, 0x103), (0x16, 0, 0, 0)]
+            expected = [int(interpret(rows, frame, len(frame)) != 0) for frame in frames]
+            assert matches(rows, frames, wire_lengths) == expected, (x, k)
 
 
 def test_a_jump_to_a_comparison_that_was_merged_with_its_load_works():

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ class FrameColumns:
     count: int
     frames_read: int
     frames_before: int
-    def __init__(self, capacity: int, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, capacity: int, *args: Any, **kwargs: Any) -> Self: ...
     @property
     def capacity(self) -> int: ...
     @property

@@ -18,12 +18,19 @@ cdef inline uint32_t index_of(int64_t value) noexcept nogil:
     return (<uint32_t> octave << HALF_BITS) + <uint32_t> (value >> octave)
 
 
+# A cell is one word: key in the upper 40 bits, count in the lower 24.
+cdef enum:
+    COUNT_BITS = 24
+    FULL_COUNT = 0xFFFFFF
+
+
 cdef class Cells:
     cdef readonly Py_ssize_t count
     cdef Py_ssize_t allocated
-    cdef uint64_t *keys
-    cdef uint64_t *counts
+    cdef uint64_t *cells
     cdef int shift
+    cdef dict overflow
     cdef int reserve(self, Py_ssize_t more) except -1
+    cdef void spill(self, uint64_t key, uint64_t count) noexcept with gil
     cdef void add(self, uint64_t key, uint64_t count) noexcept nogil
     cdef uint64_t home(self, uint64_t key) noexcept nogil

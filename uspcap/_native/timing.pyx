@@ -345,8 +345,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                     key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
                     scratch[keys] = key
                     keys += 1
-                    prefetch(&cells.keys[cells.home(key)])
-                    prefetch(&cells.counts[cells.home(key)])
+                    prefetch(&cells.cells[cells.home(key)])
                     if keys > 16:
                         cells.add(scratch[keys - 17], 1)
         for i in range(keys - 16 if keys > 16 else 0, keys):

@@ -82,13 +82,9 @@ class Bursts(Analysis):
             "peak_bytes_start_ns": by_bytes[2],
             "peak_bytes_first_frame": by_bytes[3],
             "peak_bits_per_second": round(peak_bps, 3),
-            "peak_to_mean": round(peak_bps / mean_bps, 3)
-            if mean_bps and total.duration_ns >= width
-            else None,
+            "peak_to_mean": round(peak_bps / mean_bps, 3) if mean_bps and total.duration_ns >= width else None,
             "line_rate_share": (
-                round((by_bytes[0] + framing * by_bytes[1]) * 8 * NANOSECONDS / width / rate, 6)
-                if rate
-                else None
+                round((by_bytes[0] + framing * by_bytes[1]) * 8 * NANOSECONDS / width / rate, 6) if rate else None
             ),
             "peak_frames": by_frames[1],
             "peak_frames_bytes": by_frames[0],

@@ -147,9 +147,7 @@ class Gaps(Analysis):
         self._store(everything)
         self._prune()
 
-    def _append_tracks(
-        self, rows: NDArray[Any], ids: NDArray[np.int32], others: NDArray[Any]
-    ) -> NDArray[Any]:
+    def _append_tracks(self, rows: NDArray[Any], ids: NDArray[np.int32], others: NDArray[Any]) -> NDArray[Any]:
         """Append the later part's tracks; return the silences across the cut."""
         kept = ids >= 0
         flows, later = ids[kept], others[kept]

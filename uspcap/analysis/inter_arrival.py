@@ -84,18 +84,9 @@ class InterArrival(Analysis):
         """Follow the flow table where its ids have changed."""
         remap = self._per_flow.sync()
         if remap is not None:
-            keys, counts = self._cells.items()
-            self._cells = Cells()
-            self._add_cells(keys, counts, remap)
-
-    def _add_cells(
-        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64], ids: NDArray[np.int32]
-    ) -> None:
-        """Add cells whose flow ids are to be looked up in `ids` first."""
-        flows = ids[(keys >> FLOW_SHIFT).astype(np.int64) - 1].astype(np.int64)
-        kept = flows >= 0
-        moved = ((flows[kept] + 1) << FLOW_SHIFT).astype(np.uint64) | (keys[kept] & np.uint64(0xFFFF))
-        self._cells.add_many(moved, counts[kept])
+            cells = Cells()
+            cells.absorb(self._cells, remap)
+            self._cells = cells
 
     def _keep_bound(self) -> None:
         while self._cells.count > self._maximum_cells and len(self.flows):
@@ -108,8 +99,9 @@ class InterArrival(Analysis):
         self._sync()
         shift = self.frames_read
         for tracks in (later._tracks, later._per_flow.rows):
-            for field in ("first_frame", "last_frame", "highest_frame"):
+            for field in ("first_frame", "last_frame"):
                 tracks[field] += shift
+            tracks["highest_frame"] += np.where(tracks["gaps"] > 0, shift, 0)
         later._largest["before_frame"] += shift
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
@@ -141,18 +133,19 @@ class InterArrival(Analysis):
         mine, theirs = rows[ids[kept]], others[kept]
         gaps = theirs["first_ns"] - mine["last_ns"]
         stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
-        counts = np.zeros(int(stitched.sum()), np.uint64) + np.uint64(1)
         keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
-        self._cells.add_many(keys | bucket_of(gaps[stitched]).astype(np.uint64), counts)
-        self._add_cells(*later._cells.items(), ids)
+        self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
+        self._cells.absorb(later._cells, ids)
+        later._cells = Cells()
         _append(rows, ids[kept], theirs)
 
     def result(self) -> Result:
         self._sync()
+        items = self._cells.items()
         rows = self._per_flow.rows
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
-        flows, tails = self._tails()
+        flows, tails = self._tails(*items)
         by_count = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
@@ -179,15 +172,16 @@ class InterArrival(Analysis):
                 "estimated": self.flows.estimated_flows,
                 "sampled_one_in": 1 << self.flows.level,
                 "frames_untracked": total - tracked,
-                "by_count": self._flow_results(by_count),
-                "worst": self._flow_results(worst),
+                "by_count": self._flow_results(by_count, *items),
+                "worst": self._flow_results(worst, *items),
                 "worst_by": f"p{TAIL}",
             },
         }
 
-    def _tails(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _tails(
+        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
-        keys, counts = self._cells.items()
         groups = (keys >> FLOW_SHIFT).astype(np.int64) - 1
         flows, _, tails = grouped_percentiles(groups, (keys & 0xFFFF).astype(np.int64), counts, TAIL)
         return flows, np.minimum(tails, self._per_flow.rows["highest_ns"][flows])
@@ -196,7 +190,9 @@ class InterArrival(Analysis):
         track = self._tracks[source]
         return _histogram(track, self._counts[source]).result() | _track_result(track)
 
-    def _flow_results(self, ids: NDArray[np.int64]) -> list[dict[str, Any]]:
+    def _flow_results(
+        self, ids: NDArray[np.int64], keys: NDArray[np.uint64], counts: NDArray[np.uint64]
+    ) -> list[dict[str, Any]]:
         results = []
         for number, flow in zip(ids, self.flows.flows(ids), strict=True):
             track = self._per_flow.rows[number]
@@ -207,18 +203,17 @@ class InterArrival(Analysis):
                     "frames": int(track["frames"]),
                     "bytes_on_wire": int(track["bytes"]),
                 }
-                | self.flow_histogram(int(number)).result()
+                | self._flow_histogram(int(number), keys, counts).result()
                 | _track_result(track)
             )
         return results
 
-    def flow_histogram(self, flow: int) -> Histogram:
+    def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
-        counts = np.zeros(BUCKETS, np.uint64)
-        keys, cell_counts = self._cells.items()
-        first, last = np.searchsorted(keys, [(flow + 1) << FLOW_SHIFT, (flow + 2) << FLOW_SHIFT])
-        counts[(keys[first:last] & np.uint64(0xFFFF)).astype(np.int64)] = cell_counts[first:last]
-        return _histogram(self._per_flow.rows[flow], counts)
+        dense = np.zeros(BUCKETS, np.uint64)
+        first, last = np.searchsorted(keys, np.array([flow + 1, flow + 2], np.uint64) << np.uint64(FLOW_SHIFT))
+        dense[(keys[first:last] & np.uint64(0xFFFF)).astype(np.int64)] = counts[first:last]
+        return _histogram(self._per_flow.rows[flow], dense)
 
     def tables(self) -> dict[str, Table]:
         self._sync()
@@ -243,9 +238,7 @@ class InterArrival(Analysis):
             column_values = np.full(len(rows), -1, np.int64)
             ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
             column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
-            table[f"p{percentile}_ns"] = [
-                value if value >= 0 else None for value in column_values[order].tolist()
-            ]
+            table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
         histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}
         for source in np.flatnonzero(self._tracks["frames"]):
@@ -332,9 +325,7 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     rows[ids] = out
 
 
-def _add_gap(
-    tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]
-) -> None:
+def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]) -> None:
     """Add one gap to each of the tracks that `where` names."""
     first = where & (tracks["gaps"] == 0)
     change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))

@@ -69,13 +69,9 @@ class Overhead(Analysis):
         kinds = np.flatnonzero(self._by_protocol[:, 0])
         order = np.lexsort((kinds, -self._by_protocol[kinds, 1].astype(np.int64)))
         protocols = [
-            {"protocol": protocol_class_name(int(kind))} | self._row(self._by_protocol[kind])
-            for kind in kinds[order]
+            {"protocol": protocol_class_name(int(kind))} | self._row(self._by_protocol[kind]) for kind in kinds[order]
         ]
-        sizes = [
-            {"bytes": name} | self._row(counts)
-            for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)
-        ]
+        sizes = [{"bytes": name} | self._row(counts) for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)]
         return protocols, [row for row in sizes if row["packets"]]
 
     def result(self) -> Result:

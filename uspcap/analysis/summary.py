@@ -102,9 +102,7 @@ class Summary(Analysis):
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
             "interfaces": self._interface_results(),
             "timestamp_sources": {
-                TimestampSource(source).name: int(count)
-                for source, count in enumerate(self._by_source)
-                if count
+                TimestampSource(source).name: int(count) for source, count in enumerate(self._by_source) if count
             },
         }
 
@@ -139,9 +137,7 @@ class Summary(Analysis):
             "latest_timestamp_ns": latest if stamped else None,
             "duration_ns": duration_ns,
             "packets_per_second": round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
-            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3)
-            if duration_ns
-            else None,
+            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
             "shortest_packet_bytes": int(self._extremes[2]) if frames else None,
             "longest_packet_bytes": int(self._extremes[3]) if frames else None,
             "mean_packet_bytes": round(bytes_on_wire / frames, 3) if frames else None,
@@ -171,10 +167,7 @@ class Summary(Analysis):
     def tables(self) -> dict[str, Table]:
         result = self.result()
         return {
-            name: {
-                column: [row[column] for row in result[name]]
-                for column in (first, "packets", "bytes_on_wire")
-            }
+            name: {column: [row[column] for row in result[name]] for column in (first, "packets", "bytes_on_wire")}
             for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
         }
 

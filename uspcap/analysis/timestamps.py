@@ -71,8 +71,7 @@ class Timestamps(Analysis):
                 warnings += _warnings(name, sources[name])
         if len(sources) > 1:
             warnings.append(
-                f"stamps come from {len(sources)} sources ({', '.join(sources)}); "
-                "times are never compared across them"
+                f"stamps come from {len(sources)} sources ({', '.join(sources)}); times are never compared across them"
             )
         if self._unstamped:
             warnings.append(f"{self._unstamped} frames have no timestamp and count in no timing")
@@ -196,13 +195,9 @@ def _warnings(name: str, quality: dict[str, Any]) -> list[str]:
     warnings = []
     frames, resolution = quality["frames"], quality["observed_resolution_ns"]
     if frames >= 100 and resolution > 1:
-        warnings.append(
-            f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured"
-        )
+        warnings.append(f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured")
     elif frames >= 100 and quality["common_divisor_ns"] > 1:
-        warnings.append(
-            f"{name} stamps are all multiples of {quality['common_divisor_ns']} ns apart (quantised clock)"
-        )
+        warnings.append(f"{name} stamps are all multiples of {quality['common_divisor_ns']} ns apart (quantised clock)")
     if quality["backward_steps"]:
         warnings.append(
             f"{name} stamps step backward {quality['backward_steps']} times, "
@@ -214,7 +209,5 @@ def _warnings(name: str, quality: dict[str, Any]) -> list[str]:
             f"(runs of up to {quality['longest_run']}): frames were stamped in batches, or by a coarse clock"
         )
     if quality["tai_like_jumps"]:
-        warnings.append(
-            f"{name} stamps jump by 35 to 38 s {quality['tai_like_jumps']} times: TAI and UTC may be mixed"
-        )
+        warnings.append(f"{name} stamps jump by 35 to 38 s {quality['tai_like_jumps']} times: TAI and UTC may be mixed")
     return warnings

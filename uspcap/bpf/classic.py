@@ -99,9 +99,7 @@ _ARITHMETIC = {
     for source in (BPF_K, BPF_X)
 }
 _CONDITIONAL_JUMPS = {
-    BPF_JMP | operation | source
-    for operation in (BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET)
-    for source in (BPF_K, BPF_X)
+    BPF_JMP | operation | source for operation in (BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET) for source in (BPF_K, BPF_X)
 }
 _RETURNS = {BPF_RET | BPF_K, BPF_RET | BPF_A}
 _SCRATCH = {BPF_LD | BPF_MEM, BPF_LDX | BPF_MEM, BPF_ST, BPF_STX}
@@ -173,15 +171,11 @@ def as_array(instructions: Iterable[tuple[int, int, int, int]]) -> NDArray[Any]:
     rows = [tuple(row) for row in instructions]
     for index, (code, jt, jf, k) in enumerate(rows):
         if not (0 <= code < 1 << 16 and 0 <= jt < 1 << 8 and 0 <= jf < 1 << 8 and 0 <= k < 1 << 32):
-            raise FilterError(
-                f"instruction {index}: ({code}, {jt}, {jf}, {k}) does not fit struct sock_filter"
-            )
+            raise FilterError(f"instruction {index}: ({code}, {jt}, {jf}, {k}) does not fit struct sock_filter")
     return np.array(rows, INSTRUCTION_DTYPE)
 
 
-def validate(
-    program: NDArray[Any] | Iterable[tuple[int, int, int, int]], *, maximum_length: int | None = None
-) -> None:
+def validate(program: NDArray[Any] | Iterable[tuple[int, int, int, int]], *, maximum_length: int | None = None) -> None:
     """Check that a program ends, stays inside itself and its scratch memory, and has known opcodes only.
 
     Parameters
@@ -203,9 +197,7 @@ def validate(
     """
     array = program if isinstance(program, np.ndarray) else as_array(program)
     if array.dtype != INSTRUCTION_DTYPE or array.ndim != 1:
-        raise FilterError(
-            f"a program is a one-dimensional array of {INSTRUCTION_DTYPE}, not of {array.dtype}"
-        )
+        raise FilterError(f"a program is a one-dimensional array of {INSTRUCTION_DTYPE}, not of {array.dtype}")
     length = len(array)
     if length == 0:
         raise FilterError("a program has at least one instruction, this one has none")
@@ -215,9 +207,7 @@ def validate(
         if code not in OPCODES:
             raise FilterError(f"instruction {index}: there is no opcode {code:#06x}")
         if code in _SCRATCH and k >= BPF_MEMWORDS:
-            raise FilterError(
-                f"instruction {index}: scratch memory ends at M[{BPF_MEMWORDS - 1}], not M[{k}]"
-            )
+            raise FilterError(f"instruction {index}: scratch memory ends at M[{BPF_MEMWORDS - 1}], not M[{k}]")
         if code in _CONSTANT_DIVISIONS and k == 0:
             raise FilterError(f"instruction {index}: divides by the constant 0")
         if code in _CONDITIONAL_JUMPS:
@@ -228,9 +218,7 @@ def validate(
             continue
         if index + 1 + farthest >= length:
             where = f"backward by {(1 << 32) - k}" if farthest >= 1 << 31 else f"past the end by {farthest}"
-            raise FilterError(
-                f"instruction {index}: jumps {where}, only forward jumps inside the program are valid"
-            )
+            raise FilterError(f"instruction {index}: jumps {where}, only forward jumps inside the program are valid")
     if int(array["code"][-1]) not in _RETURNS:
         raise FilterError(f"instruction {length - 1}: the last instruction must be a return")
 

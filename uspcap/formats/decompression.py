@@ -278,7 +278,8 @@ def _streams(
             raise _foreign(source, compression)
         stream = make()
         while not stream.eof:
-            data = source.take_piece() if stream.needs_input else b""
+            asked = stream.needs_input
+            data = source.take_piece() if asked else b""
             try:
                 piece = stream.decompress(data, PIECE_BYTES)
             except errors as error:
@@ -287,7 +288,7 @@ def _streams(
                 raise Damage(f"the {compression} data is damaged ({_reason(error)})") from error
             if piece:
                 yield piece
-            elif stream.needs_input and not data and not stream.eof:
+            elif asked and not data and not stream.eof:
                 raise Damage(f"the {compression} data is cut in the middle of a stream")
         source.give_back(stream.unused_data or b"")
 
@@ -296,9 +297,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _zstd_frames(
-    source: _Input, make: Callable[[], FrameDecompressor], error_type: type[Exception]
-) -> Iterator[bytes]:
+def _zstd_frames(source: _Input, make: Callable[[], FrameDecompressor], error_type: type[Exception]) -> Iterator[bytes]:
     """Yield the pieces of a chain of zstd frames.
 
     The decompressors take no bound on their output, and do not tell a cut frame from a short one. So

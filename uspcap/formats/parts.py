@@ -40,6 +40,4 @@ def open_parts(path: str, most: int) -> list[CaptureReader]:
 
 def continues(earlier: CaptureReader, later: CaptureReader) -> bool:
     """Tell whether `earlier`, which has been read to its `stop_at`, proves the start of `later`."""
-    return (
-        not earlier.ended and earlier.stopped_at == later.began_at and earlier.knowledge == later.initial_knowledge
-    )
+    return not earlier.ended and earlier.stopped_at == later.began_at and earlier.knowledge == later.initial_knowledge

@@ -14,9 +14,8 @@ from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.reader import (
     BATCH_FRAMES,
-    BOUNDARY_CHAIN,
-    BOUNDARY_SEARCH,
     BIG_FRAME_LINK_TYPES,
+    BOUNDARY_CHAIN,
     LONGEST_BIG_FRAME,
     LONGEST_FRAME,
     CaptureReader,
@@ -71,9 +70,7 @@ class PcapReader(CaptureReader):
         ticks_per_second, record_header = _VARIANTS[magic]
         link_type = link_field & 0xFFFF
         if link_field & 0x03FF0000:
-            self._problem(
-                20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored"
-            )
+            self._problem(20, f"the reserved bits of the link type field are not zero ({link_field:#010x}), ignored")
         self.interface = Interface(
             link_type=link_type,
             snaplen=snaplen,
@@ -94,19 +91,13 @@ class PcapReader(CaptureReader):
     def knowledge(self) -> int:
         return 0
 
-    def jump_near(self, offset: int) -> bool:
+    def _find_start(self, offset: int) -> int:
         first_s = int.from_bytes(self._window.peek(4), "big" if self._swapped else "little")
-        self._window.jump(offset)
-        self._window.require(BOUNDARY_SEARCH)
-        data = self._window.data[: self._window.end]
-        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, first_s, self._window.at_end)
-        if start < 0:
-            return False
-        self._window.start = start
-        self.began_at = self._window.position
-        self.initial_knowledge = self.knowledge
+        data = self._look_at(offset)
+        return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, first_s, self._window.at_end)
+
+    def _restart_numbers(self) -> None:
         self._walker.frames_seen = 0
-        return True
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames up to the end, the first damaged record or `stop_at`."""
@@ -114,11 +105,10 @@ class PcapReader(CaptureReader):
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_interfaces(self.facts.interfaces)
         batch.set_data(window.data)
+        batch.big_endian_options = self._swapped
         source = int(self.interface.timestamp_source)
         while True:
-            stop = walker.walk(
-                batch, window.data, window.start, window.end, self.stop_at - window.offset, source
-            )
+            stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset, source)
             if batch.count:
                 batch.refilled()
                 yield batch

@@ -9,22 +9,29 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
-from uspcap.formats.reader import BATCH_FRAMES, BOUNDARY_CHAIN, BOUNDARY_SEARCH, BIG_FRAME_LINK_TYPES, LONGEST_BIG_FRAME, CaptureReader
+from uspcap.formats.pcapng_blocks import (
+    BYTE_ORDER_MAGIC,
+    INTERFACE_DESCRIPTION_BLOCK,
+    SECTION_HEADER_BLOCK,
+)
+from uspcap.formats.reader import (
+    BATCH_FRAMES,
+    BIG_FRAME_LINK_TYPES,
+    BOUNDARY_CHAIN,
+    LONGEST_BIG_FRAME,
+    CaptureReader,
+)
 from uspcap.formats.window import Window
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
-
-SECTION_HEADER = 0x0A0D0D0A
-INTERFACE_DESCRIPTION = 1
-INTERFACE_STATISTICS = 5
-BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
 LONGEST_BLOCK = 16 * 1024 * 1024
 """Longest packet block without a link type that allows more; tshark's limit for any block."""
 
-_KNOWN_BLOCKS = frozenset({1, 2, 3, 4, 5, 6, 9, 10, SECTION_HEADER, 0x00000BAD, 0x40000BAD})
+_KNOWN_BLOCKS = frozenset({1, 2, 3, 4, 5, 6, 9, 10, SECTION_HEADER_BLOCK, 0x00000BAD, 0x40000BAD})
 
 _INTERFACE_TEXT = {2: "name", 3: "description", 12: "operating_system", 15: "hardware"}
 
@@ -34,7 +41,7 @@ SOURCE_MARK = "timestamps: "
 
 def is_pcapng(start: bytes) -> bool:
     """Tell whether a file that starts with these (at least four) bytes is pcapng."""
-    return int.from_bytes(start[:4], "little") == SECTION_HEADER
+    return int.from_bytes(start[:4], "little") == SECTION_HEADER_BLOCK
 
 
 def options_of(body: bytes, order: str) -> Iterator[tuple[int, bytes]]:
@@ -67,21 +74,15 @@ class PcapngReader(CaptureReader):
     def knowledge(self) -> int:
         return self._blocks_read
 
-    def jump_near(self, offset: int) -> bool:
+    def _find_start(self, offset: int) -> int:
         # The first packets are read, and forgotten, for the descriptions that stand before them.
         next(self.batches(), None)
         self.facts.problems.clear()
-        self._window.jump(offset + (-offset % 4))
-        self._window.require(BOUNDARY_SEARCH)
-        data = self._window.data[: self._window.end]
-        start = self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
-        if start < 0:
-            return False
-        self._window.start = start
-        self.began_at = self._window.position
-        self.initial_knowledge = self.knowledge
+        data = self._look_at(offset + (-offset % 4))
+        return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
+
+    def _restart_numbers(self) -> None:
         self._walker.frames_seen = 0
-        return True
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; damage is stepped over where the lengths of blocks can be trusted."""
@@ -131,11 +132,9 @@ class PcapngReader(CaptureReader):
         window = self._window
         at = window.position
         if length and window.require(length + 12):
-            kind, next_length = struct.unpack(
-                self._order + "II", window.data[window.start + length :][:8].tobytes()
-            )
+            kind, next_length = struct.unpack(self._order + "II", window.data[window.start + length :][:8].tobytes())
             plausible = kind in _KNOWN_BLOCKS and (
-                kind == SECTION_HEADER or (12 <= next_length <= LONGEST_BLOCK and next_length % 4 == 0)
+                kind == SECTION_HEADER_BLOCK or (12 <= next_length <= LONGEST_BLOCK and next_length % 4 == 0)
             )
         else:
             plausible = bool(length) and window.available == length
@@ -153,7 +152,7 @@ class PcapngReader(CaptureReader):
             self._source_ended(window.available, "a block")
             return False
         start = window.peek(12)
-        if start[:4] == SECTION_HEADER.to_bytes(4, "little"):
+        if start[:4] == SECTION_HEADER_BLOCK.to_bytes(4, "little"):
             marks = {struct.pack(order + "I", BYTE_ORDER_MAGIC): order for order in ("<", ">")}
             if start[8:12] not in marks:
                 return self._step_over("the section header has no byte-order magic", 0)
@@ -169,9 +168,9 @@ class PcapngReader(CaptureReader):
         if closing != length:
             return self._step_over(f"the block's two lengths differ ({length} and {closing})", length)
         body = block[8:-4]
-        if kind == SECTION_HEADER:
+        if kind == SECTION_HEADER_BLOCK:
             read_on = self._section_header(body)
-        elif kind == INTERFACE_DESCRIPTION:
+        elif kind == INTERFACE_DESCRIPTION_BLOCK:
             read_on = self._interface_description(body)
         else:
             read_on = self._interface_statistics(body)
@@ -197,9 +196,10 @@ class PcapngReader(CaptureReader):
         link_type, _, snaplen = struct.unpack_from(self._order + "HHI", body)
         interface = Interface(link_type=link_type, snaplen=snaplen, ticks_per_second=1_000_000)
         multiplier, divisor, shift, offset_s = 1000, 1, 0, 0
+        texts: dict[str, Any] = {}
         for code, value in options_of(body[8:], self._order):
             if code in _INTERFACE_TEXT:
-                interface = replace(interface, **{_INTERFACE_TEXT[code]: value.decode("utf-8", "replace")})
+                texts[_INTERFACE_TEXT[code]] = value.decode("utf-8", "replace")
             elif code == 8 and len(value) == 8:
                 interface = replace(interface, speed_bps=struct.unpack(self._order + "Q", value)[0])
             elif code == 9 and len(value) == 1:
@@ -214,14 +214,12 @@ class PcapngReader(CaptureReader):
         if abs(offset_s) * NANOSECONDS >= 1 << 63:
             self._problem(self._window.position, f"if_tsoffset of {offset_s} s lies beyond any date, ignored")
             offset_s = 0
-        source = written_source(interface.description)
-        interface = replace(interface, timestamp_offset_s=offset_s, timestamp_source=source)
+        source = written_source(texts.get("description", ""))
+        interface = replace(interface, timestamp_offset_s=offset_s, timestamp_source=source, **texts)
         if link_type in BIG_FRAME_LINK_TYPES:
             self._walker.allow(LONGEST_BIG_FRAME)
         try:
-            self._walker.add_interface(
-                multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source)
-            )
+            self._walker.add_interface(multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source))
         except OverflowError as too_many:
             return self._step_over(f"{too_many} are described", 0)
         self.facts.interfaces.append(interface)
@@ -247,7 +245,7 @@ class PcapngReader(CaptureReader):
         if self.ended and self._walker.out_of_range:
             self._problem(
                 0,
-                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262 and were set to the nearest end",
+                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken",
             )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.window import Window
 from uspcap.frames import FrameBatch, Problem, SourceFacts
@@ -93,13 +96,34 @@ class CaptureReader(ABC):
     def knowledge(self) -> int:
         """Describing blocks read so far: two readers of a file that have read as many know the same."""
 
-    @abstractmethod
     def jump_near(self, offset: int) -> bool:
         """Go on at the first place from `offset` on that looks like the start of a record.
 
         It is a guess: only when the reader of what comes before arrives exactly at `began_at`, knowing as much,
         is it right. Frames are numbered from 1 again. False where nothing looks like a record.
         """
+        start = self._find_start(offset)
+        if start < 0:
+            return False
+        self._window.start = start
+        self.began_at = self._window.position
+        self.initial_knowledge = self.knowledge
+        self._restart_numbers()
+        return True
+
+    def _look_at(self, offset: int) -> NDArray[np.uint8]:
+        """Move the window to `offset` and return its bytes, enough to look for a record."""
+        self._window.jump(offset)
+        self._window.require(BOUNDARY_SEARCH)
+        return self._window.data[: self._window.end]
+
+    @abstractmethod
+    def _find_start(self, offset: int) -> int:
+        """Move the window to `offset` and return where in it a record seems to start, or -1."""
+
+    @abstractmethod
+    def _restart_numbers(self) -> None:
+        """Number frames from 1 again."""
 
     @abstractmethod
     def batches(self) -> Iterator[FrameBatch]:

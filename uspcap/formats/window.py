@@ -80,7 +80,7 @@ class Window:
             larger[:left] = self.data
             self.data = larger
         added = 0
-        view = memoryview(self.data)
+        view = self.data.data
         while self.end < len(self.data):
             got = self._source.readinto(view[self.end :])
             if got == 0:

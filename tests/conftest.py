@@ -1,0 +1,30 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+# A deadline would judge a duration; a fixed seed makes a red run repeatable.
+settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("uspcap")
+
+LACKING_HERE = "this machine lacks"
+"""How the reason of a skip starts where no package could help: a kernel feature or a device."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With USPCAP_FEW_SKIPS set, fail what is skipped for want of a tool or a privilege that could be there."""
+    report = yield
+    if report.skipped and os.environ.get("USPCAP_FEW_SKIPS") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if LACKING_HERE not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped where every tool should be there: {reason}"
+    return report

@@ -1,0 +1,91 @@
+"""Streams of frames for the tests of analyses: made by hypothesis, cut anywhere, fed in any batches."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import strategies as st
+
+from uspcap.analysis.base import Analysis
+from uspcap.frames import FrameBatch, TimestampSource
+
+START_NS = 1_700_000_000_000_000_000
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: when, how long, of which flow, stamped by whom."""
+
+    timestamp_ns: int
+    length: int
+    flow: int
+    source: int = TimestampSource.FILE
+
+    def wire(self) -> bytes:
+        """Ethernet, IPv4, UDP; flow 0 is ARP."""
+        ethernet = bytes.fromhex("020000000002020000000001")
+        if self.flow == 0:
+            return (ethernet + b"\x08\x06").ljust(self.length, b"\0")
+        payload = max(self.length - 42, 0)
+        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + payload, 0, 0, 64, 17, 0, b"\x0a\0\0\x01", b"\x0a\0\0\x02")
+        udp = struct.pack("!HHHH", 1000 + self.flow, 9, 8 + payload, 0)
+        return (ethernet + b"\x08\0" + ip + udp).ljust(self.length, b"\0")
+
+
+def batch_of(frames: Sequence[Frame], first_frame_number: int = 1) -> FrameBatch:
+    """One batch of these frames."""
+    batch = FrameBatch.from_frames(
+        [frame.wire() for frame in frames],
+        [frame.timestamp_ns for frame in frames],
+        first_frame_number=first_frame_number,
+    )
+    batch.storage("timestamp_source")[: len(frames)] = np.array([frame.source for frame in frames], np.uint8)
+    return batch
+
+
+def feed(analysis: Analysis, frames: Sequence[Frame], batch_frames: int) -> Analysis:
+    """Give frames to an analysis in batches, numbered from 1."""
+    for start in range(0, len(frames), batch_frames):
+        analysis.update(batch_of(frames[start : start + batch_frames], start + 1))
+    return analysis
+
+
+STEPS_NS = st.one_of(
+    st.just(0),
+    st.integers(0, 40),
+    st.integers(0, 5_000),
+    st.integers(0, 10**7),
+    st.integers(0, 3 * 10**9),
+    st.integers(35 * 10**9, 38 * 10**9),
+    st.integers(-2_000, -1),
+    st.integers(-37 * 10**9, -1),
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn, *, most: int = 60, flows: int = 5) -> list[Frame]:
+    """A stream with bursts, silences, equal stamps, steps backward, jumps and two stamp sources."""
+    sources = draw(st.sampled_from([(TimestampSource.FILE,), (TimestampSource.KERNEL, TimestampSource.HARDWARE)]))
+    grid_ns = draw(st.sampled_from([1, 1, 8, 1000]))
+    now = START_NS
+    frames = []
+    for _ in range(draw(st.integers(0, most))):
+        now += draw(STEPS_NS) // grid_ns * grid_ns
+        source = draw(st.sampled_from([*sources, *sources, TimestampSource.NONE]))
+        length = draw(st.sampled_from([60, 60, 64, 127, 128, 600, 1514, 9000]))
+        frames.append(Frame(now, length, draw(st.integers(0, flows)), source))
+    return frames
+
+
+@st.composite
+def cut_streams(draw: st.DrawFn, **kwargs: int) -> tuple[list[Frame], list[list[Frame]], int]:
+    """A stream, the same in parts (some perhaps empty), and a batch size."""
+    frames = draw(streams(**kwargs))
+    cuts = sorted(draw(st.lists(st.integers(0, len(frames)), max_size=4)))
+    edges = [0, *cuts, len(frames)]
+    parts = [frames[start:end] for start, end in pairwise(edges)]
+    return frames, parts, draw(st.sampled_from([1, 2, 7, 4096]))

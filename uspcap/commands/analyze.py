@@ -1,0 +1,142 @@
+"""`uspcap analyze`: capture files in, a report out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
+from uspcap.bpf.classic import join_words
+from uspcap.commands.options import DurationType, RateType, split_files
+from uspcap.errors import CaptureFileError, UsageError
+from uspcap.protocols.flows import MAXIMUM_FLOWS
+from uspcap.report.document import build_report, source_of
+from uspcap.report.progress import Progress
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return NAMES
+    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(NAMES)}")
+    return names
+
+
+@click.command("analyze")
+@click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
+@click.option("--only", callback=_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
+@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")
+@click.option("--tables", type=click.Path(file_okay=False), help="Also write every table as CSV into this directory.")
+@click.option("--gap-threshold", type=DurationType(), help="Gaps longer than this count, as 1ms; else each flow's own.")
+@click.option("--line-rate", type=RateType(), help="Compare bursts with this rate, as 10G.")
+@click.option("--framing", is_flag=True, help="Count preamble, FCS and inter-frame gap as overhead.")
+@click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
+@click.option(
+    "--top", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rows in lists of flows and gaps."
+)
+@click.option(
+    "--max-flows",
+    type=click.IntRange(1, 1 << 23),
+    default=MAXIMUM_FLOWS,
+    show_default=True,
+    help="Flows followed one by one; beyond it, a sample.",
+)
+@click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
+@click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
+def command(
+    words: tuple[str, ...],
+    only: tuple[str, ...],
+    expression: str,
+    form: str,
+    output: str | None,
+    tables: str | None,
+    gap_threshold: int | None,
+    line_rate: int | None,
+    framing: bool,
+    tunnels: bool,
+    top: int,
+    max_flows: int,
+    show_outliers: bool,
+    jobs: int | None,
+    no_names: bool,
+) -> None:
+    """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
+
+    pcap and pcapng are read, plain or in gzip, zstd, xz or lz4. Several files are one stream, in the order given.
+    What follows the files is a FILTER as tcpdump takes it: uspcap analyze day.pcap udp port 30001
+
+    The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
+    """
+    files, filter_words = split_files(words)
+    if expression and filter_words:
+        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
+    if show_outliers and (form == "json" or "-" in files):
+        raise UsageError("--show-outliers reads the files again and shows text: not for standard input or JSON")
+    settings = Settings(
+        names=only,
+        expression=expression or join_words(filter_words),
+        maximum_flows=max_flows,
+        gap_threshold_ns=gap_threshold,
+        line_rate_bps=line_rate,
+        framing=framing,
+        tunnels=tunnels,
+        top=top,
+    )
+    with Progress(_total_bytes(files)) as progress:
+        outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
+    if output is None:
+        _write(sys.stdout, form, outcome, settings, show_outliers)
+    else:
+        try:
+            with Path(output).open("w", encoding="utf-8") as stream:
+                _write(stream, form, outcome, settings, show_outliers)
+        except OSError as error:
+            raise CaptureFileError(f"{output}: cannot write the report: {error.strerror}; name another file") from error
+    if tables is not None:
+        from uspcap.report.tables import write_tables
+
+        write_tables(outcome.suite.analyses, tables)
+    if outcome.problems:
+        first = outcome.problems[0]
+        more = f" (and {len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
+        click.echo(f"uspcap: {first.file}: byte {first.offset}: {first.what}{more}", err=True)
+        sys.exit(1)
+
+
+def _total_bytes(files: list[str]) -> int | None:
+    """Return how many bytes there are to read, None where that is not known."""
+    try:
+        return sum(Path(file).stat().st_size for file in files)
+    except OSError:
+        return None
+
+
+def _write(stream: TextIO, form: str, outcome: Outcome, settings: Settings, show_outliers: bool) -> None:
+    report = build_report(source_of(outcome, settings.expression), outcome.suite.analyses)
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(report, stream)
+        return
+    from rich.console import Console
+
+    from uspcap.report.terminal import render
+
+    console = Console(file=stream)
+    render(report, console)
+    if show_outliers:
+        from uspcap.report.outliers import outlier_frames
+
+        for title, lines in outlier_frames(report):
+            console.print(f"\n{title}", markup=False, highlight=False)
+            for line in lines:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,70 @@
+"""The report: one plain dict, which everything that shows or stores a run is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from uspcap.analysis.base import Analysis
+from uspcap.analysis.suite import Outcome
+
+SCHEMA = "uspcap.report/1"
+"""Name of the schema; a field that it publishes stays."""
+
+_SCHEMA_FILE = "uspcap.report.1.schema.json"
+
+
+def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) -> dict[str, Any]:
+    """Return the report of a run, ready for JSON.
+
+    Parameters
+    ----------
+    source : mapping
+        What the run read: `files` and `Summary.facts`, and where there is something to say `truncated`,
+        `problems`, `notes`, `interface_drops` and `filter`.
+    analyses : mapping of str to Analysis
+        In the order in which they are to be shown.
+    """
+    quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
+    return {
+        "schema": SCHEMA,
+        "version": version("uspcap"),
+        "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
+        "analyses": {name: analysis.result() for name, analysis in analyses.items()},
+    }
+
+
+def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
+    """Return the report's `source` for a run over files.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    expression : str
+        The filter, empty where there was none.
+    """
+    notes = [f"no frame of link type {link_type} can match: {why}" for link_type, why in outcome.refused.items()]
+    if outcome.finer_than_ns:
+        notes.append(f"{outcome.finer_than_ns} stamps are finer than 1 ns; what is below was dropped")
+    return {
+        "files": [one["file"] for one in outcome.files],
+        "first_frames": [one["first_frame"] for one in outcome.files],
+        **outcome.suite.summary.facts,
+        "packets_read": outcome.frames_read,
+        "truncated": outcome.truncated,
+        "problems": [asdict(problem) for problem in outcome.problems],
+        "notes": notes,
+        "interface_drops": outcome.interface_drops,
+        "filter": expression or None,
+    }
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of reports."""
+    text = files("uspcap.report").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema

@@ -1,0 +1,190 @@
+"""Numbers, times and foreign text as people read them.
+
+Everything returned is one line without control characters. Units are chosen by value and rounding never
+shows a number that its unit cannot hold (999,999 ns is `1.000 ms`, not `1000 µs`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+SIGNIFICANT_DIGITS = 4
+
+MISSING = "-"
+"""Shown where there is no value."""
+
+_DURATION_UNITS = ((1, "ns"), (1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s"))
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+_SECOND = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ASCII = str.maketrans({"µ": "u", "×": "x", "…": "~", "–": "-", "─": "-", "█": "#", "·": ","})
+
+
+def count(value: int | None) -> str:
+    """Return an exact whole number with thousands separators."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def duration(nanoseconds: int | None, digits: int = SIGNIFICANT_DIGITS) -> str:
+    """Return a time span in the unit that suits it.
+
+    Whole ns below 1 µs are exact; from 1,000 s on the span is written as days, hours, minutes and seconds.
+
+    Parameters
+    ----------
+    nanoseconds : int or None
+    digits : int
+        Significant digits between the two, at least 3.
+    """
+    if nanoseconds is None:
+        return MISSING
+    sign, size = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
+    if size < 1_000:
+        return f"{nanoseconds} ns"
+    for unit_ns, unit in _DURATION_UNITS[1:]:
+        text = _significant(Fraction(size, unit_ns), digits)
+        if text is not None:
+            return f"{sign}{text} {unit}"
+    return sign + _long_duration(round(Fraction(size, _SECOND)))
+
+
+def _long_duration(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    while parts[0][0] == 0 and len(parts) > 1:
+        parts.pop(0)
+    return " ".join(f"{number:,} {unit}" for number, unit in parts[:3])
+
+
+def exact_duration(nanoseconds: int | None) -> str:
+    """Return a span without rounding, in the largest unit that holds it as a whole number: `10 µs`."""
+    if nanoseconds is None:
+        return MISSING
+    unit_ns, unit = next(
+        ((size, name) for size, name in reversed(_DURATION_UNITS) if nanoseconds and nanoseconds % size == 0), (1, "ns")
+    )
+    return f"{nanoseconds // unit_ns:,} {unit}"
+
+
+def scaled(value: float | None, unit: str) -> str:
+    """Return a quantity to four significant digits with a decimal prefix: `1.234 Gbit/s`, `52.1 kB`.
+
+    Whole numbers below 1,000 are exact.
+    """
+    if value is None:
+        return MISSING
+    sign, size = ("-" if value < 0 else ""), abs(Fraction(value))
+    if size < 1_000 and size.denominator == 1:
+        return f"{sign}{int(size)} {unit}"
+    for power, prefix in enumerate(_PREFIXES):
+        text = _significant(size / 1_000**power)
+        if text is not None:
+            return f"{sign}{text} {prefix}{unit}"
+    return f"{sign}{round(size / 1_000**6):,} {_PREFIXES[-1]}{unit}"
+
+
+def byte_count(value: int | None) -> str:
+    """Return a number of bytes with a decimal prefix (1 kB is 1,000 bytes)."""
+    return scaled(value, "B")
+
+
+def bit_rate(bits_per_second: float | None) -> str:
+    """Return bits a second with a decimal prefix."""
+    return scaled(bits_per_second, "bit/s")
+
+
+def packet_rate(packets_per_second: float | None) -> str:
+    """Return packets a second with a decimal prefix."""
+    return scaled(packets_per_second, "packets/s")
+
+
+def ratio(value: float | None) -> str:
+    """Return how many times one thing is another: `12.3×`."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}×" if value >= 999.5 else f"{value:.3g}×" if value < 100 else f"{value:.0f}×"
+
+
+def share(part: float | None, whole: float = 1) -> str:
+    """Return `part` of `whole` in per cent.
+
+    What is more than nothing never reads as 0, and what is less than everything never as 100.
+    """
+    if part is None or not whole:
+        return MISSING
+    if part == 0:
+        return "0 %"
+    percent = 100 * part / whole
+    if percent < 0.1:
+        return "<0.1 %"
+    if percent < 100 and f"{percent:.1f}" == "100.0":
+        return ">99.9 %"
+    return f"{percent:,.1f} %"
+
+
+def stamp(nanoseconds: int | None) -> str:
+    """Return an instant as UTC in ISO 8601 with all nine decimals: `2026-11-23T09:30:00.000000001Z`."""
+    if nanoseconds is None:
+        return MISSING
+    seconds, rest = divmod(nanoseconds, _SECOND)
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def clock(nanoseconds: int | None) -> str:
+    """Return the time of day of an instant, as `stamp` without the date."""
+    return MISSING if nanoseconds is None else stamp(nanoseconds)[11:]
+
+
+def compact_count(value: int) -> str:
+    """Return a round number shortly: `10k`, `1M`; others exactly."""
+    for size, suffix in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if value and value % size == 0:
+            return f"{value // size}{suffix}"
+    return f"{value}"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: `1 frame`, `2 frames`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def safe_text(text: str) -> str:
+    r"""Return foreign text with everything that is not a visible character escaped as `\x1b` or `\u202e`.
+
+    File names, interface names and comments come from outside; in a terminal they must neither move the
+    cursor, nor reorder what is read, nor fail to encode.
+    """
+    return "".join(
+        _escape(char) if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return text that `encoding` can write: symbols get their ASCII stand-ins, the rest is escaped."""
+    try:
+        text.encode(encoding)
+        return text
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _significant(value: Fraction, digits: int = SIGNIFICANT_DIGITS) -> str | None:
+    """Return a positive value with so many digits (3 or more), None where it rounds to 1,000 or more."""
+    if value >= 1_000:
+        return None
+    for whole_digits in (1, 2, 3):
+        decimals = digits - whole_digits
+        units = round(value * 10**decimals)
+        if units < 10**digits:
+            fraction = f".{units % 10**decimals:0{decimals}d}" if decimals else ""
+            return f"{units // 10**decimals}{fraction}"
+    return None

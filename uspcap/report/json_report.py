@@ -1,0 +1,17 @@
+"""The report as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+
+def write_json(report: dict[str, Any], stream: TextIO) -> None:
+    """Write a report with its keys in the order given, indented by 2, in ASCII, with a newline at the end.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite, which JSON cannot say; nothing is written.
+    """
+    stream.write(json.dumps(report, indent=2, allow_nan=False) + "\n")

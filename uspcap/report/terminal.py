@@ -1,0 +1,133 @@
+"""The report on a terminal: what qualifies the numbers first, then a section for each analysis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap.report.format import (
+    bit_rate,
+    byte_count,
+    count,
+    duration,
+    packet_rate,
+    plural,
+    safe_text,
+    stamp,
+)
+from uspcap.report.terminal_sections import SECTIONS, Context
+from uspcap.report.terminal_table import print_line, print_paragraph, shorten
+
+FILES_NAMED = 3
+
+
+def render(report: dict[str, Any], console: Console) -> None:
+    """Show a report.
+
+    Parameters
+    ----------
+    report : dict
+        As `build_report` returns it, or as read back from JSON.
+    console : rich.console.Console
+        Its width, colours and encoding are kept to.
+    """
+    source, analyses = report["source"], report["analyses"]
+    warnings = _warnings(report)
+    _header(console, report)
+    if warnings:
+        print_line(console, Text())
+        print_line(console, Text("Read this first", style="bold yellow"), "")
+        for number, warning in enumerate(warnings, 1):
+            print_paragraph(console, warning, style="yellow", lead=f"[{number}] ")
+    context = Context(
+        one_day=_one_day(source),
+        warnings=len(warnings),
+        resolutions_ns=_resolutions(analyses),
+    )
+    for name, section in SECTIONS.items():
+        if name in analyses:
+            section(console, analyses[name], context)
+    unknown = [name for name in analyses if name not in SECTIONS]
+    if unknown:
+        print_line(console, Text())
+        print_paragraph(console, f"Not shown here, but in the JSON report: {', '.join(unknown)}.", style="dim")
+    _closing(console, source)
+
+
+def _header(console: Console, report: dict[str, Any]) -> None:
+    source, summary = report["source"], report["analyses"].get("summary", {})
+    title = Text("uspcap ", style="dim") + Text(shorten(_files(source["files"]), console.width - 7), style="bold")
+    print_line(console, title, "")
+    packets, size = source["packets"], source["bytes_on_wire"]
+    first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
+    earliest = summary.get("earliest_timestamp_ns", first)
+    latest = summary.get("latest_timestamp_ns", last)
+    span = None if earliest is None or latest is None else abs(latest - earliest)
+    rows = [("packets", f"{count(packets)}, {byte_count(size)} on the wire")]
+    if source["bytes_captured"] != size:
+        rows[0] = ("packets", f"{rows[0][1]}, {byte_count(source['bytes_captured'])} captured")
+    if source["filter"]:
+        rows.append(("filter", safe_text(source["filter"])))
+    if first is not None:
+        rows += [("first", stamp(first)), ("last", f"{stamp(last)}  ({duration(span)} in all)")]
+    if span:
+        rate = packet_rate(packets * 1_000_000_000 / span)
+        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * 1_000_000_000 / span)} on average"))
+    sources = ", ".join(f"{name} {count(frames)}" for name, frames in source["timestamp_sources"].items())
+    rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", sources)]
+    for name, text in rows:
+        if text:
+            print_line(console, Text(f"{name:<8}", style="dim") + Text(shorten(text, console.width - 10)))
+    if not packets:
+        matched = "matches the filter" if source["filter"] else "is in the input"
+        print_line(console, Text(f"No packet {matched}.", style="bold yellow"))
+    if source["problems"]:
+        told = plural(len(source["problems"]), "problem")
+        print_line(console, Text(f"{told} with the input, listed at the end", style="bold red"))
+
+
+def _files(files: list[Any]) -> str:
+    named = [safe_text(file if isinstance(file, str) else file["file"]) for file in files[:FILES_NAMED]]
+    more = len(files) - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    """Return what every number below must be read with."""
+    source = report["source"]
+    warnings = list(report["analyses"].get("timestamps", {}).get("warnings", []))
+    drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
+    if drops:
+        where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())
+        warnings.append(f"the capturing host dropped frames ({where}): a gap may be loss of the capture, not silence")
+    if source["truncated"]:
+        warnings.append("the input ends in the middle of a record: what came after is not in this report")
+    return warnings
+
+
+def _resolutions(analyses: dict[str, Any]) -> dict[str, int]:
+    qualities = analyses.get("timestamps", {}).get("sources", {})
+    return {name: quality["observed_resolution_ns"] for name, quality in qualities.items()}
+
+
+def _one_day(source: dict[str, Any]) -> bool:
+    first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
+    return first is not None and stamp(first)[:10] == stamp(last)[:10]
+
+
+def _closing(console: Console, source: dict[str, Any]) -> None:
+    if source["notes"]:
+        _title(console, "Notes", "")
+        for note in source["notes"]:
+            print_paragraph(console, note)
+    if source["problems"]:
+        _title(console, f"Problems ({len(source['problems'])})", "bold red")
+        for problem in source["problems"]:
+            print_paragraph(console, f"{problem['file']}, byte {problem['offset']:,}: {problem['what']}", style="red")
+
+
+def _title(console: Console, text: str, style: str) -> None:
+    print_line(console, Text())
+    print_line(console, Text(text, style=style or "bold"), "")

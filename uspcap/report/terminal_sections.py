@@ -1,0 +1,432 @@
+"""One section of the terminal report for each analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap.analysis.histogram import ENOUGH_BEYOND
+from uspcap.report.format import (
+    bit_rate,
+    byte_count,
+    clock,
+    compact_count,
+    count,
+    duration,
+    exact_duration,
+    plural,
+    ratio,
+    safe_text,
+    share,
+    stamp,
+)
+from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
+
+ROWS_SHOWN = 10
+"""Rows of a list; the JSON report and the CSV tables hold more."""
+
+BAR_CELLS = 24
+
+PERCENTILE_DIGITS = 3
+"""Significant figures that the histograms hold; more would be made up."""
+
+FLOW_TAILS = 2
+"""Percentiles beyond the median in lists of flows: the farthest that any flow listed has."""
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What sections need to know of the report around them.
+
+    Attributes
+    ----------
+    one_day : bool
+        All stamps are of one UTC day, which the header names; times of day then suffice.
+    warnings : int
+        Warnings that the report opens with.
+    resolutions_ns : dict of str to int
+        What stamps were seen to resolve, by stamp source.
+    """
+
+    one_day: bool
+    warnings: int
+    resolutions_ns: dict[str, int]
+
+    def instants(self, title: str, stamps: Sequence[int], rank: int) -> Column:
+        """Return a column of instants, of the time of day where the width asks for it and the day is known."""
+        short = [clock(value) for value in stamps] if self.one_day else None
+        return Column(title, [stamp(value) for value in stamps], left=True, short=short, rank=rank)
+
+
+def _open(console: Console, title: str, context: Context | None = None) -> None:
+    """Start a section; one that rests on timestamps refers to what they are worth."""
+    print_line(console, Text())
+    heading = Text(title, style="bold cyan")
+    if context is not None and context.warnings:
+        numbers = "[1]" if context.warnings == 1 else f"[1]-[{context.warnings}]"
+        heading += Text(f"  read with {numbers} above", style="yellow")
+    print_line(console, heading, "")
+
+
+def _more(console: Console, hidden: int, what: str) -> None:
+    if hidden > 0:
+        print_line(console, Text(f"and {plural(hidden, what)} more", style="dim"))
+
+
+def _bar(part: float, whole: float) -> str:
+    return "█" * max(1, round(BAR_CELLS * part / whole)) if whole and part else ""
+
+
+def samples_needed(percentile: str) -> int:
+    """Return how many samples it takes before a percentile is given."""
+    return -int(-100 * ENOUGH_BEYOND // (100 - Fraction(percentile)))
+
+
+def percentile_cell(histogram: Result, percentile: str) -> str:
+    """Return a percentile, or `n<10k`: that more samples are needed."""
+    value = histogram["percentiles_ns"].get(percentile)
+    if value is not None:
+        return duration(value, PERCENTILE_DIGITS)
+    return f"n<{compact_count(samples_needed(percentile))}" if histogram["count"] else "-"
+
+
+def _footnote(console: Console, histograms: Sequence[Result]) -> None:
+    """Explain `n<…` where it occurs."""
+    if any(histogram["insufficient"] and histogram["count"] for histogram in histograms):
+        print_paragraph(
+            console,
+            f"n<10k: not given, as it takes 10,000 samples for {ENOUGH_BEYOND} of them to lie beyond this percentile",
+            style="dim",
+        )
+
+
+def summary(console: Console, result: Result, context: Context) -> None:
+    """Protocols, sizes, layers and interfaces."""
+    _open(console, "Summary")
+    if not result["packets"]:
+        print_line(console, Text("no packets", style="dim"))
+        return
+    lengths = (
+        f"{count(result['shortest_packet_bytes'])} to {count(result['longest_packet_bytes'])} bytes a packet, "
+        f"{result['mean_packet_bytes']:,.1f} on average"
+    )
+    if result["cut_packets"]:
+        lengths += f"; {count(result['cut_packets'])} kept only in part"
+    print_paragraph(console, lengths)
+    print_line(console, Text())
+    _traffic(console, result["protocols"], "protocol", result)
+    print_line(console, Text())
+    _traffic(console, [row for row in result["sizes"] if row["packets"]], "bytes", result)
+    if result["layers"]:
+        layers = ", ".join(
+            f"{name.replace('_', ' ')} {count(frames)} ({share(frames, result['packets'])})"
+            for name, frames in result["layers"].items()
+        )
+        print_line(console, Text())
+        print_paragraph(console, f"met in packets: {layers}")
+    _interfaces(console, result["interfaces"])
+
+
+def _traffic(console: Console, rows: Sequence[Result], key: str, result: Result) -> None:
+    shown = rows[:ROWS_SHOWN]
+    packets, size = result["packets"], result["bytes_on_wire"]
+    print_table(
+        console,
+        [
+            Column(key, [safe_text(row[key]) for row in shown], left=True),
+            Column("packets", [count(row["packets"]) for row in shown]),
+            Column("share", [share(row["packets"], packets) for row in shown]),
+            Column("on the wire", [byte_count(row["bytes_on_wire"]) for row in shown]),
+            Column("share", [share(row["bytes_on_wire"], size) for row in shown]),
+            Column("", [_bar(row["packets"], packets) for row in shown], left=True, rank=1, style="cyan"),
+        ],
+    )
+    _more(console, len(rows) - len(shown), key)
+
+
+def _interfaces(console: Console, interfaces: Sequence[Result]) -> None:
+    if len(interfaces) < 2 and not any(one["name"] or one["description"] for one in interfaces):
+        return
+    shown = interfaces[:ROWS_SHOWN]
+    print_line(console, Text())
+    print_table(
+        console,
+        [
+            Column("interface", [safe_text(one["name"] or f"#{at}") for at, one in enumerate(shown)], left=True),
+            Column("link", [safe_text(one["link_type"]) for one in shown], left=True),
+            Column("packets", [count(one["packets"]) for one in shown]),
+            Column("on the wire", [byte_count(one["bytes_on_wire"]) for one in shown]),
+            Column("cut", [count(one["cut"]) for one in shown], rank=2),
+            Column("snaplen", [count(one["snaplen"]) if one["snaplen"] else "none" for one in shown], rank=3),
+            Column("ticks/s", [f"{one['ticks_per_second']:,}" for one in shown], rank=1),
+            Column("description", [safe_text(one["description"]) for one in shown], left=True, rank=4),
+        ],
+    )
+    _more(console, len(interfaces) - len(shown), "interface")
+
+
+def timestamps(console: Console, result: Result, context: Context) -> None:
+    """Quality by stamp source, and the steps that no clock should make."""
+    _open(console, "Timestamps")
+    sources = result["sources"]
+    if not sources:
+        print_line(console, Text("no packet has a timestamp", style="dim"))
+        return
+    rows = list(sources.values())
+    print_table(
+        console,
+        [
+            Column("stamped by", list(sources), left=True),
+            Column("frames", [count(row["frames"]) for row in rows]),
+            Column("resolves", [exact_duration(row["observed_resolution_ns"]) for row in rows]),
+            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows]),
+            Column("longest run", [count(row["longest_run"]) for row in rows], rank=1),
+            Column("backward", [count(row["backward_steps"]) for row in rows]),
+            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows]),
+            Column("TAI-like", [count(row["tai_like_jumps"]) for row in rows]),
+            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=2),
+        ],
+    )
+    shown = result["steps"][:ROWS_SHOWN]
+    if shown:
+        print_line(console, Text())
+        print_line(console, Text("Steps backward and jumps of 35 to 38 s, the first ones", style="bold"))
+        print_table(
+            console,
+            [
+                Column("frame", [count(step["frame"]) for step in shown]),
+                Column("step", [duration(step["step_ns"]) for step in shown]),
+                context.instants("from", [step["before_ns"] for step in shown], 2),
+                context.instants("to", [step["after_ns"] for step in shown], 3),
+                Column("stamped by", [step["source"] for step in shown], left=True, rank=1),
+            ],
+        )
+        _more(console, len(result["steps"]) - len(shown), "step")
+
+
+def inter_arrival(console: Console, result: Result, context: Context) -> None:
+    """Percentiles by stamp source, flows and the largest gaps."""
+    _open(console, "Inter-arrival times", context)
+    sources = {name: one for name, one in result["sources"].items() if one["count"]}
+    if not sources:
+        print_line(console, Text("too few stamped packets for a time between two", style="dim"))
+        return
+    rows = list(sources.values())
+    _statistics(console, sources)
+    flows = result["flows"]
+    sampled = flows["sampled_one_in"] > 1
+    _flows(console, "Flows with most packets", flows["by_count"], tail_first=False)
+    if flows["estimated"] > 1:
+        _flows(console, f"Flows with the longest {flows['worst_by']}", flows["worst"], tail_first=True)
+    told = f"{plural(flows['estimated'], 'flow')} in all"
+    if sampled:
+        told = (
+            f"about {told}; one in {flows['sampled_one_in']:,} was tracked ({count(flows['tracked'])}), which leaves "
+            f"{plural(flows['frames_untracked'], 'frame')} out of the flow lists"
+        )
+    print_paragraph(console, told, style="yellow" if sampled else "dim")
+    gaps = result["largest_gaps"]
+    if gaps:
+        print_line(console, Text())
+        print_line(console, Text("Longest times without any packet", style="bold"))
+        columns = [
+            Column("gap", [duration(gap["gap_ns"]) for gap in gaps], style="bold"),
+            context.instants("from", [gap["start_ns"] for gap in gaps], 1),
+            context.instants("to", [gap["end_ns"] for gap in gaps], 3),
+            _frames(gaps),
+        ]
+        if len(sources) > 1:
+            columns.append(Column("stamped by", [gap["source"] for gap in gaps], left=True))
+        print_table(console, columns)
+    _footnote(console, [*rows, *flows["by_count"], *flows["worst"]])
+    print_paragraph(console, f"jitter: {result['jitter']}", style="dim")
+
+
+def _frames(gaps: Sequence[Result], rank: int = 0) -> Column:
+    """Return a column of the two frames around each gap."""
+    return Column("frames", [f"{count(gap['before_frame'])} - {count(gap['after_frame'])}" for gap in gaps], rank=rank)
+
+
+def _statistics(console: Console, sources: dict[str, Result]) -> None:
+    """Print statistics as rows and stamp sources as columns."""
+    rows = list(sources.values())
+    percentiles = list(rows[0]["percentiles_ns"])
+    labels = ["samples", "min", *(f"p{one}" for one in percentiles), "max", "ended by frame", "mean", "stddev", "jitter"]
+    columns = [Column("", labels, left=True)]
+    for name, row in sources.items():
+        cells = [
+            count(row["count"]),
+            duration(row["min_ns"]),
+            *(percentile_cell(row, one) for one in percentiles),
+            duration(row["max_ns"]),
+            count(row["max_frame"]),
+            duration(row["mean_ns"]),
+            duration(row["stddev_ns"]),
+            duration(row["jitter_ns"]),
+        ]
+        if any(one["backward_steps"] for one in rows):
+            cells.append(count(row["backward_steps"]))
+        columns.append(Column(name, cells))
+    if len(columns[1].cells) > len(labels):
+        labels.append("backward steps")
+    print_table(console, columns)
+
+
+def _flows(console: Console, title: str, flows: Sequence[Result], *, tail_first: bool) -> None:
+    if not flows:
+        return
+    percentiles = list(flows[0]["percentiles_ns"])
+    given = [p for p in percentiles[1:] if any(flow["percentiles_ns"][p] is not None for flow in flows)]
+    shown = [*percentiles[:1], *given[-FLOW_TAILS:]]
+    print_line(console, Text())
+    print_line(console, Text(title, style="bold"))
+    print_table(
+        console,
+        [
+            names("flow", [flow["flow"] for flow in flows]),
+            Column("packets", [count(flow["frames"]) for flow in flows], rank=4 if tail_first else 0),
+            Column("bytes", [byte_count(flow["bytes_on_wire"]) for flow in flows], rank=9),
+            *(
+                Column(f"p{p}", [percentile_cell(flow, p) for flow in flows], rank=2 if p == shown[-1] else 5)
+                for p in shown
+            ),
+            Column("max", [duration(flow["max_ns"]) for flow in flows], rank=1),
+            Column("by frame", [count(flow["max_frame"]) if flow["count"] else "-" for flow in flows], rank=7),
+            Column("jitter", [duration(flow["jitter_ns"]) if flow["count"] else "-" for flow in flows], rank=6),
+            Column("backward", [count(flow["backward_steps"]) for flow in flows], rank=8),
+        ],
+    )
+
+
+def gaps(console: Console, result: Result, context: Context) -> None:
+    """Silences within flows: rule, counts and the longest."""
+    _open(console, "Gaps within flows", context)
+    threshold = result["threshold_ns"]
+    rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result["rule"]
+    print_paragraph(console, f"threshold: {rule}", style="dim")
+    tracked, without = result["flows_tracked"], result["flows_without_threshold"]
+    told = f"no gap in {plural(tracked, 'flow')}"
+    if result["count"]:
+        told = (
+            f"{plural(result['count'], 'gap')} in {count(result['flows_with_gaps'])} of {plural(tracked, 'flow')}, "
+            f"{duration(result['total_ns'])} together"
+        )
+    print_paragraph(console, told + (f"; {count(without)} had too few packets for a threshold" if without else ""))
+    if result["sampled_one_in"] > 1:
+        print_paragraph(console, f"only one flow in {result['sampled_one_in']:,} was tracked", style="yellow")
+    shown = result["longest"]
+    print_table(
+        console,
+        [
+            Column("gap", [duration(gap["gap_ns"]) for gap in shown], style="bold"),
+            names("flow", [gap["flow"] for gap in shown]),
+            context.instants("from", [gap["start_ns"] for gap in shown], 1),
+            _frames(shown, rank=2),
+            Column("threshold", [duration(gap["threshold_ns"]) for gap in shown], rank=4),
+            context.instants("to", [gap["end_ns"] for gap in shown], 5),
+        ],
+    )
+    _more(console, result["count"] - len(shown), "gap")
+
+
+def bursts(console: Console, result: Result, context: Context) -> None:
+    """The busiest windows of each width."""
+    _open(console, "Bursts", context)
+    rows = result["windows"]
+    if not rows:
+        print_line(console, Text("no stamped packets", style="dim"))
+        return
+    sources = [row["source"] for row in rows]
+    columns = [
+        Column("window", [exact_duration(row["window_ns"]) for row in rows]),
+        Column("peak rate", [bit_rate(row["peak_bits_per_second"]) for row in rows], style="bold"),
+        Column("of mean", [ratio(row["peak_to_mean"]) for row in rows]),
+        Column("bytes", [count(row["peak_bytes"]) for row in rows], rank=2),
+        Column("packets", [count(row["peak_bytes_frames"]) for row in rows], rank=3),
+        context.instants("from", [row["peak_bytes_start_ns"] for row in rows], 1),
+        Column("first frame", [count(row["peak_bytes_first_frame"]) for row in rows]),
+        Column("most packets", [count(row["peak_frames"]) for row in rows], rank=4),
+        Column("from frame", [count(row["peak_frames_first_frame"]) for row in rows], rank=5),
+    ]
+    if len(set(sources)) > 1:
+        columns.insert(0, Column("stamped by", sources, left=True))
+    if result["line_rate_bps"]:
+        columns.insert(2, Column("of line", [share(row["line_rate_share"]) for row in rows]))
+    print_table(console, columns)
+    unresolved = [row["window_ns"] for row in rows if row["window_ns"] <= context.resolutions_ns.get(row["source"], 0)]
+    if unresolved:
+        print_paragraph(
+            console,
+            f"windows of up to {exact_duration(max(unresolved))} are no wider than the stamps resolve: "
+            "their peaks say how frames share stamps, not how close they came",
+            style="yellow",
+        )
+    print_paragraph(console, result["definition"], style="dim")
+    if result["line_rate_bps"]:
+        print_paragraph(
+            console,
+            f"line rate: {bit_rate(result['line_rate_bps'])}; preamble, FCS and gap (24 bytes a frame) are added for it",
+            style="dim",
+        )
+
+
+def overhead(console: Console, result: Result, context: Context) -> None:
+    """Where the bytes go."""
+    _open(console, "Overhead")
+    total = result["total"]
+    if not total["packets"]:
+        print_line(console, Text("no packets", style="dim"))
+        return
+    layers = [layer for layer in LAYERS if total[f"{layer}_bytes"]]
+    whole = total["bytes_on_wire"] + total["framing_bytes"]
+    sizes = [total[f"{layer}_bytes"] for layer in layers]
+    print_table(
+        console,
+        [
+            Column("layer", layers, left=True),
+            Column("bytes", [count(size) for size in sizes]),
+            Column("share", [share(size, whole) for size in sizes]),
+            Column("", [_bar(size, whole) for size in sizes], left=True, rank=1, style="cyan"),
+        ],
+    )
+    for key in ("protocol", "bytes"):
+        rows = result["protocols" if key == "protocol" else "sizes"]
+        shown = rows[:ROWS_SHOWN]
+        print_line(console, Text())
+        print_table(
+            console,
+            [
+                Column(key, [safe_text(row[key]) for row in shown], left=True),
+                Column("packets", [count(row["packets"]) for row in shown], rank=2),
+                *(
+                    Column(
+                        layer,
+                        [share(row[f"{layer}_bytes"], row["bytes_on_wire"] + row["framing_bytes"]) for row in shown],
+                        rank=0 if layer == "payload" else 1,
+                    )
+                    for layer in layers
+                ),
+            ],
+        )
+        _more(console, len(rows) - len(shown), key)
+    framing = "with" if result["framing_included"] else "without"
+    print_paragraph(console, f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", style="dim")
+
+
+LAYERS = ("payload", "transport", "network", "link", "trailer", "undecoded", "framing")
+
+SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
+    "summary": summary,
+    "timestamps": timestamps,
+    "inter_arrival": inter_arrival,
+    "gaps": gaps,
+    "bursts": bursts,
+    "overhead": overhead,
+}
