@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-CAPTURES = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[2] / "shared")) / "captures"
+CAPTURES = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[3] / "shared")) / "captures"
 
 needs_captures = pytest.mark.skipif(
     not (CAPTURES / "manifest.json").exists(),
