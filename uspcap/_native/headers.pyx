@@ -234,12 +234,19 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         return NOTHING
     if link == 9 or link == 50:
         h.layers[row] |= PPP
-        if captured >= 4 and (p[0] == 0x0F or p[0] == 0x8F) and p[1] == 0:
-            position[0] = 4
-            ethertype[0] = be16(p + 2)
-            return BY_ETHERTYPE
-        if captured >= 2 and p[0] == 0xFF and p[1] == 0x03:
-            position[0] = 2
+        if lacks(h, row, 0, 1, captured, end):
+            return NOTHING
+        # An address field, or a compressed protocol number right away (RFC 1661, 1662).
+        if p[0] == 0xFF or p[0] == 0x0F or p[0] == 0x8F:
+            if lacks(h, row, 0, 2, captured, end):
+                return NOTHING
+            if p[0] != 0xFF and p[1] == 0:
+                # Cisco HDLC
+                position[0] = 4
+                ethertype[0] = be16(p + 2) if not lacks(h, row, 0, 4, captured, end) else 0
+                return BY_ETHERTYPE if ethertype[0] >= 0x0600 else NOTHING
+            if p[0] == 0xFF and p[1] == 0x03:
+                position[0] = 2
         return PPP_PROTOCOL
     if link == 51:
         return PPPOE_HEADER
@@ -276,7 +283,6 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
                 or ethertype[0] == 0x9200):
             break
         if lacks(h, row, position[0], 4, captured, end[0]):
-            h.ethertype[row] = <uint16_t> ethertype[0]
             return NOTHING
         tag = be16(p + position[0])
         if h.vlan_depth[row] == 0:
