@@ -435,17 +435,14 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     memcpy(h.source_address + 16 * row, header + 8, 16)
     memcpy(h.destination_address + 16 * row, header + 24, 16)
     h.ttl[row] = header[7]
-    h.protocol[row] = header[6]
+    h.protocol[row] = this = header[6]
     length = be16(header + 4)
     position[0] += 40
     # A length of 0 is that of a jumbogram, or what segmentation offload leaves.
     if length:
         bound(h, row, position[0] + length, end)
     # Hop-by-hop, routing, fragment, destination options (RFC 8200), authentication (RFC 4302).
-    while True:
-        this = h.protocol[row]
-        if this != 0 and this != 43 and this != 44 and this != 60 and this != 51:
-            return TRANSPORT
+    while this == 0 or this == 43 or this == 44 or this == 60 or this == 51:
         if lacks(h, row, position[0], 8, captured, end[0]):
             return NOTHING
         header = p + position[0]
@@ -458,7 +455,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
                 h.layers[row] |= MORE_FRAGMENTS
         else:
             length += (4 if this == 51 else 8) * <int64_t> header[1]
-        h.protocol[row] = header[0]
+        h.protocol[row] = this = header[0]
         if position[0] + length > end[0]:
             h.layers[row] |= MALFORMED
             position[0] = end[0]
@@ -466,6 +463,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
         position[0] += length
         if h.fragment_offset[row]:
             return NOTHING
+    return TRANSPORT
 
 
 cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
