@@ -7,6 +7,9 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+from support.namespaces import _namespaces_possible, make_namespace
+
+__all__ = ["_namespaces_possible", "make_namespace"]
 
 # A deadline would judge a duration; a fixed seed makes a red run repeatable.
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -4,6 +4,9 @@
       CaptureFileError          a capture file cannot be read or written
         NotACaptureFile         the first bytes are of no known format
       MissingFeature            this build, host or kernel lacks something
+      BpfError                  the kernel refused a bpf(2) call; carries its errno
+        PermissionDenied        a capability is missing; the message names it
+        HookOccupied            another's XDP program is attached to the interface
       FilterError               a filter expression does not compile (exit code 2)
       UsageError                options that contradict each other (exit code 2)
 
@@ -29,6 +32,31 @@ class NotACaptureFile(CaptureFileError):
 
 class MissingFeature(UspcapError):
     """Something optional is not there: a package, a library, a kernel feature."""
+
+
+class BpfError(UspcapError):
+    """The kernel refused a bpf(2) call.
+
+    Attributes
+    ----------
+    errno : int
+        The call's error number, 0 where none was involved.
+    verifier_log : str
+        Everything the verifier said, empty where it said nothing.
+    """
+
+    def __init__(self, message: str, errno: int = 0, verifier_log: str = "") -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.verifier_log = verifier_log
+
+
+class PermissionDenied(BpfError):
+    """The process lacks a capability."""
+
+
+class HookOccupied(BpfError):
+    """The XDP hook of an interface is taken by another's program, which is never replaced."""
 
 
 class FilterError(UspcapError):

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from tcpdump_oracle import CAPTURES, Refused, read_with_tcpdump
+from support.tcpdump_oracle import CAPTURES, Refused, read_with_tcpdump
 
 from uspcap.bpf import libpcap
 from uspcap.bpf.filters import FrameFilter

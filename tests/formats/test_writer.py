@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from writer_cases import (
+from support.writer_cases import (
     ETHERNET,
     RAW_IP,
     START_NS,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import dpkt
 import pytest
-from writer_cases import (
+from support.writer_cases import (
     ETHERNET,
     RAW_IP,
     blocks,

@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
-from uspcap._native.histogram cimport COUNTS_LENGTH, Cells, index_of, leading_zeros
+from uspcap._native.histogram cimport COUNTS_LENGTH, LANE_BITS, Cells, index_of, leading_zeros
 
 cdef extern from *:
     """
@@ -211,7 +211,6 @@ cdef struct ArrivalTrack:
     int64_t first_gap_ns
     int64_t last_gap_ns
     double jitter_ns
-    double jitter_decay
     uint64_t bytes
 
 ARRIVAL_TRACK_DTYPE = np.dtype([
@@ -229,7 +228,6 @@ ARRIVAL_TRACK_DTYPE = np.dtype([
     ("first_gap_ns", np.int64),
     ("last_gap_ns", np.int64),
     ("jitter_ns", np.float64),
-    ("jitter_decay", np.float64),
     ("bytes", np.uint64),
 ])
 
@@ -264,7 +262,6 @@ cdef inline int64_t arrive(ArrivalTrack *track, int64_t stamp, int64_t frame, ui
                 track.lowest_ns = gap
                 track.highest_ns = gap
                 track.highest_frame = frame
-                track.jitter_decay = 1
             else:
                 if gap < track.lowest_ns:
                     track.lowest_ns = gap
@@ -273,7 +270,6 @@ cdef inline int64_t arrive(ArrivalTrack *track, int64_t stamp, int64_t frame, ui
                     track.highest_frame = frame
                 change = <double> gap - <double> track.last_gap_ns
                 track.jitter_ns += ((change if change >= 0 else -change) - track.jitter_ns) * 0.0625
-                track.jitter_decay *= 0.9375
             track.gaps += 1
             track.sum_ns += gap
             track.last_gap_ns = gap
@@ -313,7 +309,9 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     cdef int64_t stamp, gap, frame, before_ns, before_frame
     cdef int32_t flow
     cdef int source
-    cdef uint64_t key
+    cdef uint64_t key, slot
+    cdef ArrivalTrack track
+    cdef int track_source = -1
     if (tracks.shape[0] != SOURCE_COUNT * sizeof(ArrivalTrack) or counts.shape[0] != SOURCE_COUNT
             or counts.shape[1] != COUNTS_LENGTH or scratch.shape[0] < n or headers.count != n):
         raise ValueError("an array has another shape than its loop expects")
@@ -325,9 +323,15 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                 continue
             stamp = frames.timestamp_ns[i]
             frame = frames.frame_number[i] + frame_shift
-            before_ns = all_tracks[source].last_ns
-            before_frame = all_tracks[source].last_frame
-            gap = arrive(&all_tracks[source], stamp, frame, frames.wire_length[i])
+            # The source's track stays in registers as long as the source does not change.
+            if source != track_source:
+                if track_source >= 0:
+                    all_tracks[track_source] = track
+                track = all_tracks[source]
+                track_source = source
+            before_ns = track.last_ns
+            before_frame = track.last_frame
+            gap = arrive(&track, stamp, frame, frames.wire_length[i])
             if gap >= 0:
                 counts[source, index_of(gap)] += 1
                 if used < room or gap > top[used - 1].gap_ns:
@@ -345,11 +349,15 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                     key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
                     scratch[keys] = key
                     keys += 1
-                    prefetch(&cells.cells[cells.home(key)])
+                    slot = cells.home(key >> LANE_BITS)
+                    prefetch(&cells.keys[slot])
+                    prefetch(&cells.counts[slot << LANE_BITS])
                     if keys > 16:
-                        cells.add(scratch[keys - 17], 1)
+                        cells.add(scratch[keys - 17])
+        if track_source >= 0:
+            all_tracks[track_source] = track
         for i in range(keys - 16 if keys > 16 else 0, keys):
-            cells.add(scratch[i], 1)
+            cells.add(scratch[i])
     return used
 
 

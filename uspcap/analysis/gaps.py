@@ -69,6 +69,7 @@ class Gaps(Analysis):
         self._shown = shown
         self._per_flow = FlowRows(self.flows, GAP_TRACK_DTYPE)
         self._silences = np.zeros(min(FIRST_BUFFER, 2 * maximum_silences), SILENCE_DTYPE)
+        self._silences_raw = self._silences.view(np.uint8)
         self._used = 0
         self._floors_set = 0
 
@@ -84,7 +85,7 @@ class Gaps(Analysis):
                 row,
                 self._per_flow.raw(),
                 -1 if self._threshold_ns is None else self._threshold_ns,
-                self._silences.view(np.uint8),
+                self._silences_raw,
                 self._used,
             )
             if self._used == len(self._silences):
@@ -112,6 +113,7 @@ class Gaps(Analysis):
             wanted *= 2
         if wanted != len(self._silences):
             self._silences = np.zeros(wanted, SILENCE_DTYPE)
+            self._silences_raw = self._silences.view(np.uint8)
         self._silences[: len(silences)] = silences
         self._used = len(silences)
 

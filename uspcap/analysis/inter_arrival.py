@@ -20,11 +20,14 @@ LARGEST_KEPT = 100
 LARGEST_SHOWN = 10
 FLOWS_SHOWN = 10
 
-MAXIMUM_CELLS = 1 << 22
-"""Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
+MAXIMUM_LINES = 1 << 19
+"""Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
 
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
+
+JITTER_DECAY = 15 / 16
+"""What each gap leaves of the jitter before it (RFC 3550, section 6.4.1: J += (|D| - J) / 16)."""
 
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
 
@@ -38,8 +41,8 @@ class InterArrival(Analysis):
     ----------
     flows : FlowTable, optional
         Shared with other analyses of the same run.
-    maximum_cells : int
-        Bound on the histogram cells of all flows together.
+    maximum_lines : int
+        Bound on the lines of histogram buckets of all flows together.
     shown : int
         Flows in the result's two lists; the table holds all.
     """
@@ -47,11 +50,11 @@ class InterArrival(Analysis):
     name = "inter_arrival"
 
     def __init__(
-        self, flows: FlowTable | None = None, *, maximum_cells: int = MAXIMUM_CELLS, shown: int = FLOWS_SHOWN
+        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = FLOWS_SHOWN
     ) -> None:
         super().__init__()
         self.flows = flows if flows is not None else FlowTable()
-        self._maximum_cells = maximum_cells
+        self._maximum_lines = maximum_lines
         self._shown = shown
         self._tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
         self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
@@ -59,6 +62,8 @@ class InterArrival(Analysis):
         self._cells = Cells()
         self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
         self._largest_used = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._largest_raw = self._largest.view(np.uint8)
         self._scratch = np.empty(0, np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
@@ -70,11 +75,11 @@ class InterArrival(Analysis):
             batch,
             batch.headers,
             self._shift(batch),
-            self._tracks.view(np.uint8),
+            self._tracks_raw,
             self._counts,
             self._per_flow.raw(),
             self._cells,
-            self._largest.view(np.uint8),
+            self._largest_raw,
             self._largest_used,
             self._scratch,
         )
@@ -89,7 +94,7 @@ class InterArrival(Analysis):
             self._cells = cells
 
     def _keep_bound(self) -> None:
-        while self._cells.count > self._maximum_cells and len(self.flows):
+        while self._cells.lines > self._maximum_lines and len(self.flows):
             self.flows.raise_level()
             self._sync()
 
@@ -208,6 +213,14 @@ class InterArrival(Analysis):
             )
         return results
 
+    def source_histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        return {
+            TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
+            for source in range(SOURCES)
+            if self._tracks["frames"][source]
+        }
+
     def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
         dense = np.zeros(BUCKETS, np.uint64)
@@ -295,21 +308,14 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     # The gap across the cut, as the compiled loop would have added it.
     _add_gap(out, gap, later["first_frame"], forward)
     out["backward"] += (joined & ~forward).astype(np.uint64)
-    # The later part's own gaps: jitter is affine in what came before, so its end value follows.
+    # The later part's own gaps: jitter is affine in what came before, each gap after the first but shrinks it.
     more = joined & (later["gaps"] > 0)
     first = more & (out["gaps"] == 0)
     change = np.abs(later["first_gap_ns"].astype(np.float64) - out["last_gap_ns"].astype(np.float64))
     before = out["jitter_ns"] + (change - out["jitter_ns"]) / 16
-    out["jitter_ns"] = np.where(
-        first,
-        later["jitter_ns"],
-        np.where(more, later["jitter_ns"] + later["jitter_decay"] * before, out["jitter_ns"]),
-    )
-    out["jitter_decay"] = np.where(
-        first,
-        later["jitter_decay"],
-        np.where(more, out["jitter_decay"] * 0.9375 * later["jitter_decay"], out["jitter_decay"]),
-    )
+    decay = np.power(JITTER_DECAY, np.maximum(later["gaps"].astype(np.float64) - 1, 0))
+    after = np.where(first, later["jitter_ns"], later["jitter_ns"] + decay * before)
+    out["jitter_ns"] = np.where(more, after, out["jitter_ns"])
     larger = more & (first | (later["highest_ns"] > out["highest_ns"]))
     out["highest_ns"] = np.where(larger, later["highest_ns"], out["highest_ns"])
     out["highest_frame"] = np.where(larger, later["highest_frame"], out["highest_frame"])
@@ -331,9 +337,6 @@ def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int
     change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))
     after = where & ~first
     tracks["jitter_ns"] += np.where(after, (change - tracks["jitter_ns"]) / 16, 0)
-    tracks["jitter_decay"] = np.where(
-        first, 1, np.where(after, tracks["jitter_decay"] * 0.9375, tracks["jitter_decay"])
-    )
     larger = where & (first | (gap > tracks["highest_ns"]))
     tracks["highest_ns"] = np.where(larger, gap, tracks["highest_ns"])
     tracks["highest_frame"] = np.where(larger, frame, tracks["highest_frame"])

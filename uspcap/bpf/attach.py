@@ -1,0 +1,386 @@
+"""Load the capture program and attach it to an interface, in the best way that this interface allows.
+
+Tried in this order:
+
+1. DEVICE_BOUND: at the driver's hook, bound to the device, which alone may ask it for hardware stamps;
+2. NATIVE: at the driver's hook;
+3. SKB: generic XDP, after the driver made a socket buffer; it works everywhere.
+
+Attached is by an unpinned bpf_link: when the process ends, however it ends, the kernel detaches. Where
+another program is attached, nothing is changed and the error names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import Final, Self
+
+from pyroute2 import IPRoute
+
+from uspcap.bpf.btf import kernel_function_ids
+from uspcap.bpf.kernel_types import (
+    BPF_F_XDP_DEV_BOUND_ONLY,
+    BPF_F_XDP_HAS_FRAGS,
+    XDP_FLAGS_DRV_MODE,
+    XDP_FLAGS_SKB_MODE,
+    MapType,
+)
+from uspcap.bpf.syscalls import Link, LoadedProgram, Map, possible_cpus
+from uspcap.bpf.xdp_program import (
+    COUNTER_BYTES,
+    COUNTER_MAP,
+    RX_TIMESTAMP_FUNCTION,
+    SOCKET_MAP,
+    Counter,
+    build_capture_program,
+)
+from uspcap.capabilities import effective_capabilities
+from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
+
+PROGRAM_NAME: Final = "uspcap_capture"
+
+ClassicInstructions = Sequence[tuple[int, int, int, int]]
+"""code, jt, jf, k of each instruction of a filter."""
+
+
+class AttachMode(Enum):
+    """How a program is attached, best first."""
+
+    DEVICE_BOUND = "native, bound to the device"
+    NATIVE = "native"
+    SKB = "skb"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A mode that could not be had, and why."""
+
+    mode: AttachMode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignProgram:
+    """An XDP program that is attached to an interface.
+
+    Attributes
+    ----------
+    program_id : int
+        As `bpftool prog show id` takes it.
+    name : str
+        Empty where this process may not ask.
+    """
+
+    program_id: int
+    name: str
+
+
+class CaptureMaps:
+    """The maps that the capture program and user space share.
+
+    They outlive programs, so that one program can be replaced by another and counts go on.
+
+    Attributes
+    ----------
+    queue_count : int
+        Receive queues, each with a place for a socket and with counters of its own.
+    """
+
+    def __init__(self, queue_count: int) -> None:
+        """Create the maps.
+
+        Raises
+        ------
+        BpfError, PermissionDenied, MissingFeature
+            The kernel refused.
+        """
+        if queue_count < 1:
+            raise ValueError(f"an interface has at least one receive queue, not {queue_count}")
+        self.queue_count = queue_count
+        self._sockets = Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queue_count)
+        try:
+            self._counters = Map(
+                MapType.BPF_MAP_TYPE_PERCPU_ARRAY,
+                name=COUNTER_MAP,
+                max_entries=queue_count + 1,
+                value_size=COUNTER_BYTES,
+            )
+        except BaseException:
+            self._sockets.close()
+            raise
+
+    @property
+    def fds(self) -> dict[str, int]:
+        """File descriptors by the names under which the program refers to them."""
+        return {SOCKET_MAP: self._sockets.fd, COUNTER_MAP: self._counters.fd}
+
+    def set_socket(self, queue: int, socket_fd: int) -> None:
+        """Let the frames of a receive queue go to a bound AF_XDP socket."""
+        self._sockets.update(struct.pack("=I", queue), struct.pack("=I", socket_fd))
+
+    def remove_socket(self, queue: int) -> None:
+        """Let the frames of a receive queue go to the kernel again."""
+        self._sockets.delete(struct.pack("=I", queue))
+
+    def read_counters(self) -> list[dict[Counter, int]]:
+        """Return the counts so far, summed over CPUs.
+
+        Returns
+        -------
+        list of dict of Counter to int
+            `queue_count + 1` items: one a receive queue, the last one for all queues beyond.
+        """
+        layout = struct.Struct(f"={len(Counter)}Q")
+        counts = []
+        for queue in range(self.queue_count + 1):
+            values = self._counters.lookup(struct.pack("=I", queue))
+            rows = [layout.unpack_from(values, cpu * COUNTER_BYTES) for cpu in range(possible_cpus())]
+            counts.append({counter: sum(row[counter] for row in rows) for counter in Counter})
+        return counts
+
+    def close(self) -> None:
+        """Close both maps; a program that is still attached keeps its own hold on them."""
+        self._sockets.close()
+        self._counters.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
+class Attachment:
+    """The capture program at work on an interface, until `close`.
+
+    Attributes
+    ----------
+    interface : str
+    ifindex : int
+    mode : AttachMode
+        What was obtained.
+    refusals : list of Refusal
+        The better modes that were not to be had, and why.
+    maps : CaptureMaps
+        Not closed with the attachment.
+    metadata : bool
+        Frames carry the metadata area.
+    """
+
+    interface: str
+    ifindex: int
+    mode: AttachMode
+    refusals: list[Refusal]
+    maps: CaptureMaps
+    metadata: bool
+    _filter: ClassicInstructions | None
+    _link: Link
+    _program: LoadedProgram = field(repr=False)
+
+    @property
+    def program_id(self) -> int:
+        """Id of the attached program, as bpftool shows it."""
+        return int(self._program.info().id)
+
+    @property
+    def attached(self) -> bool:
+        """False once closed, or once the interface went away and the kernel detached."""
+        return not self._link.closed and self._link.info().ifindex == self.ifindex
+
+    def leave_metadata_out(self) -> None:
+        """Replace the program by one without metadata, for a driver that has no room for it.
+
+        `Counter.METADATA_FAILED` tells: it goes up with every matching frame there.
+        """
+        program = _load(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
+        try:
+            self._link.replace(program)
+        except BaseException:
+            program.close()
+            raise
+        self._program.close()
+        self._program = program
+        self.metadata = False
+
+    def close(self) -> None:
+        """Detach; frames go to the kernel again. May be called again, and after the interface is gone."""
+        if not self._link.closed:
+            with contextlib.suppress(BpfError):
+                self._link.detach()
+        self._link.close()
+        self._program.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def attach_capture(
+    interface: str,
+    filter_program: Iterable[tuple[int, int, int, int]] | None,
+    maps: CaptureMaps,
+    *,
+    modes: Sequence[AttachMode] = tuple(AttachMode),
+    metadata: bool = True,
+) -> Attachment:
+    """Attach the capture program to an interface of the current network namespace.
+
+    Parameters
+    ----------
+    interface : str
+        Name, as `ip link` shows it.
+    filter_program : iterable of (code, jt, jf, k), optional
+        Classic BPF for the interface's link type; None takes every frame from the kernel.
+    maps : CaptureMaps
+        Sockets set in there get frames from the first moment on.
+    modes : sequence of AttachMode
+        Which to try, in this order.
+    metadata : bool
+        Put stamps before each frame; without, DEVICE_BOUND has no use and is left out.
+
+    Raises
+    ------
+    HookOccupied
+        Another's program is attached.
+    FilterError
+        The filter cannot run at the XDP hook.
+    PermissionDenied
+        A capability is missing.
+    BpfError
+        There is no such interface, or no mode is to be had; the message gives each reason.
+    """
+    try:
+        ifindex = socket.if_nametoindex(interface)
+    except OSError:
+        raise BpfError(
+            f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV
+        ) from None
+    instructions = None if filter_program is None else tuple(filter_program)
+    _refuse_if_occupied(interface, ifindex)
+    refusals: list[Refusal] = []
+    for mode in modes:
+        if mode is AttachMode.DEVICE_BOUND and not metadata:
+            continue
+        try:
+            program = _load(interface, ifindex, mode, instructions, maps, metadata)
+        except PermissionDenied:
+            raise
+        except (BpfError, MissingFeature) as error:
+            refusals.append(Refusal(mode, str(error)))
+            continue
+        try:
+            flags = XDP_FLAGS_SKB_MODE if mode is AttachMode.SKB else XDP_FLAGS_DRV_MODE
+            link = Link.attach_xdp(program, ifindex, flags)
+        except BpfError as error:
+            program.close()
+            if isinstance(error, PermissionDenied):
+                raise
+            if error.errno in (errno.EBUSY, errno.EEXIST):
+                _refuse_if_occupied(interface, ifindex)
+            refusals.append(Refusal(mode, _attach_reason(error)))
+            continue
+        except BaseException:
+            program.close()
+            raise
+        return Attachment(interface, ifindex, mode, refusals, maps, metadata, instructions, link, program)
+    reasons = "; ".join(f"{refusal.mode.value}: {refusal.reason}" for refusal in refusals)
+    raise BpfError(
+        f"cannot attach to interface {interface} in any mode ({reasons}): use the packet_mmap backend"
+    )
+
+
+def find_attached(ifindex: int) -> ForeignProgram | None:
+    """Return the XDP program that an interface has, in whatever mode; None where it has none."""
+    with IPRoute() as netlink:
+        for link in netlink.link("get", index=ifindex):
+            attributes = link.get_attr("IFLA_XDP")
+            if attributes is None:
+                continue
+            for kind in ("", "DRV_", "SKB_", "HW_"):
+                program_id = attributes.get_attr(f"IFLA_XDP_{kind}PROG_ID")
+                if program_id:
+                    return ForeignProgram(program_id, _program_name(program_id))
+    return None
+
+
+def _program_name(program_id: int) -> str:
+    """Return a program's name; empty where it has none, is gone, or only root may ask."""
+    try:
+        with LoadedProgram.by_id(program_id) as program:
+            return bytes(program.info().name).decode("ascii", "replace")
+    except BpfError:
+        return ""
+
+
+def _refuse_if_occupied(interface: str, ifindex: int) -> None:
+    attached = find_attached(ifindex)
+    if attached is not None:
+        name = f" named '{attached.name}'" if attached.name else ""
+        raise HookOccupied(
+            f"interface {interface} has the XDP program with id {attached.program_id}{name} attached, which "
+            "uspcap does not replace: stop its owner, or use the packet_mmap backend",
+            errno.EBUSY,
+        )
+
+
+def _load(
+    interface: str,
+    ifindex: int,
+    mode: AttachMode,
+    filter_program: ClassicInstructions | None,
+    maps: CaptureMaps,
+    metadata: bool,
+) -> LoadedProgram:
+    bound = mode is AttachMode.DEVICE_BOUND
+    hardware_timestamps = bound and metadata
+    program = build_capture_program(
+        filter_program,
+        queue_count=maps.queue_count,
+        metadata=metadata,
+        hardware_timestamps=hardware_timestamps,
+        direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
+    )
+    functions: dict[str, int] = {}
+    if hardware_timestamps:
+        functions = kernel_function_ids([RX_TIMESTAMP_FUNCTION])
+        if not functions:
+            raise MissingFeature(f"this kernel has no {RX_TIMESTAMP_FUNCTION}, which Linux 6.3 brought")
+    try:
+        return LoadedProgram.load(
+            program.link(maps.fds, functions),
+            name=PROGRAM_NAME,
+            flags=BPF_F_XDP_HAS_FRAGS | (BPF_F_XDP_DEV_BOUND_ONLY if bound else 0),
+            ifindex=ifindex if bound else 0,
+        )
+    except BpfError as error:
+        if bound and error.errno == errno.EOPNOTSUPP:
+            raise BpfError(
+                f"the driver of {interface} offers no frame metadata to XDP programs", error.errno
+            ) from None
+        raise
+
+
+def _attach_reason(error: BpfError) -> str:
+    """Return why an interface refused a program, in words where the error number means one thing."""
+    known = {
+        errno.EOPNOTSUPP: "the driver has no native XDP, or not in its present configuration",
+        errno.ERANGE: "the MTU is too large for the driver's XDP: lower it with 'ip link set … mtu'",
+        errno.ENODEV: "the interface is gone",
+    }
+    reason = known.get(error.errno)
+    return f"{reason} ({os.strerror(error.errno)})" if reason else str(error)
