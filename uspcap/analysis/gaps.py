@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.timing import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, track_gaps
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
 
@@ -153,7 +153,7 @@ class Gaps(Analysis):
         flows, later = ids[kept], others[kept]
         mine = rows[flows]
         empty = mine["frames"] == 0
-        gap = later["first_ns"] - mine["last_ns"]
+        gap = difference_ns(later["first_ns"], mine["last_ns"])
         forward = ~empty & (later["frames"] > 0) & (gap >= 0)
         out = mine.copy()
         if self._threshold_ns is None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
 from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SILENCE_DTYPE, SOURCES, track_arrivals
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, grouped_percentiles
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
@@ -109,8 +109,9 @@ class InterArrival(Analysis):
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
         both = (self._tracks["frames"] > 0) & (later._tracks["frames"] > 0)
+        across = difference_ns(later._tracks["first_ns"], self._tracks["last_ns"])
         for source in np.flatnonzero(both):
-            gap = int(later._tracks["first_ns"][source]) - int(self._tracks["last_ns"][source])
+            gap = int(across[source])
             if gap >= 0:
                 self._counts[source] += Histogram.from_values([gap]).counts
                 event = (
@@ -134,7 +135,7 @@ class InterArrival(Analysis):
         rows, others = self._per_flow.rows, later._per_flow.rows
         kept = ids >= 0
         mine, theirs = rows[ids[kept]], others[kept]
-        gaps = theirs["first_ns"] - mine["last_ns"]
+        gaps = difference_ns(theirs["first_ns"], mine["last_ns"])
         stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
         keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
         self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
@@ -291,7 +292,7 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     """Append the tracks in `later` to `rows[ids]`, with the gap between the two parts of each."""
     mine = rows[ids]
     empty, nothing = mine["frames"] == 0, later["frames"] == 0
-    gap = later["first_ns"] - mine["last_ns"]
+    gap = difference_ns(later["first_ns"], mine["last_ns"])
     joined = ~empty & ~nothing
     forward = joined & (gap >= 0)
     out = mine.copy()
