@@ -150,7 +150,7 @@ class InterArrival(Analysis):
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
         flows, tails = self._tails(*items)
-        by_count = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))[: self._shown]
+        by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
         return {
@@ -181,6 +181,12 @@ class InterArrival(Analysis):
                 "worst_by": f"p{TAIL}",
             },
         }
+
+    def _by_count(self) -> NDArray[np.int64]:
+        """Return the ids of the flows that have stamped frames, most frames first."""
+        frames = self._per_flow.rows["frames"].astype(np.int64)
+        order = np.lexsort((np.arange(len(frames)), -frames))
+        return order[frames[order] > 0]
 
     def _tails(
         self, keys: NDArray[np.uint64], counts: NDArray[np.uint64]
@@ -222,7 +228,7 @@ class InterArrival(Analysis):
     def tables(self) -> dict[str, Table]:
         self._sync()
         rows = self._per_flow.rows
-        order = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))
+        order = self._by_count()
         keys, counts = self._cells.items()
         groups, buckets = (keys >> FLOW_SHIFT).astype(np.int64) - 1, (keys & 0xFFFF).astype(np.int64)
         flows = self.flows.flows(order)
