@@ -23,6 +23,9 @@ FLOWS_SHOWN = 10
 MAXIMUM_CELLS = 1 << 22
 """Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
 
+LARGEST_SUM_NS = 2.0**62
+"""Gaps that may add up to more than an int64 holds have their mean taken from the buckets."""
+
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
 
@@ -278,9 +281,11 @@ def bucket_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
 def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
     if not track["gaps"]:
         return Histogram(counts)
+    used = np.flatnonzero(counts)
+    fits = float(bounds()[0][used].astype(np.float64) @ counts[used].astype(np.float64)) < LARGEST_SUM_NS
     return Histogram(
         counts,
-        sum_ns=int(track["sum_ns"]),
+        sum_ns=int(track["sum_ns"]) if fits else None,
         lowest_ns=int(track["lowest_ns"]),
         highest_ns=int(track["highest_ns"]),
     )
