@@ -29,8 +29,9 @@ OCTAVES_ABOVE = 3
 GAPS_SHOWN = 10
 
 AUTOMATIC_RULE = (
-    f"{1 << OCTAVES_ABOVE} times the flow's 99th percentile of inter-arrival times, rounded up to a power of two "
-    f"in ns; none for flows with fewer than {FEWEST_GAPS} gaps"
+    f"a gap of {1 << OCTAVES_ABOVE} times the next power of two (in ns, at least 32) above the flow's 99th "
+    "percentile of inter-arrival times, or of 2^43 ns if that is less, lies over the threshold; "
+    f"flows with fewer than {FEWEST_GAPS} gaps have none"
 )
 
 
