@@ -33,7 +33,7 @@ def test_thread_comes_back_after_a_failure_inside(make_namespace: MakeNamespace)
 def test_namespace_of_a_process_that_ended_is_removed(make_namespace: MakeNamespace, killed: bool) -> None:
     mine = make_namespace()
     end = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)" if killed else "raise RuntimeError"
-    script = f"import namespaces; print(namespaces.Namespace().path, flush=True); {end}"
+    script = f"from support import namespaces; print(namespaces.Namespace().path, flush=True); {end}"
     done = subprocess.run([sys.executable, "-c", script], cwd=DIRECTORY, capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGKILL if killed else 1)
     path = Path(done.stdout.strip())

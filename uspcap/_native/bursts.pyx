@@ -47,7 +47,7 @@ cdef struct Window:
     int64_t end_ns
     int64_t slot_ns
     double slots_per_ns
-    Py_ssize_t first               # of the entries in the window that ends with the open slot
+    Py_ssize_t first               # of the entries that may be in the window that ends with the open slot
     Py_ssize_t used                # entries in the line, the open slot's the last
     Py_ssize_t line_end            # where the live entries move to the front
     bint head_complete
@@ -65,6 +65,13 @@ cdef struct Window:
 cdef inline void look(Window *window, uint64_t bytes, uint64_t frames) noexcept nogil:
     """Look at the window that ends with the open slot, `bytes` and `frames` being counted so far."""
     cdef Entry *start = &window.entries[window.first]
+    # Slots that left the window are still among the entries; with them it holds more than it does. Mostly that
+    # is no peak either, and there is no need to know which ones left.
+    if (bytes - start.bytes_before < window.by_bytes.bytes
+            and frames - start.frames_before <= window.by_frames.frames):
+        return
+    leave(window)
+    start = &window.entries[window.first]
     bytes -= start.bytes_before
     frames -= start.frames_before
     if bytes >= window.by_bytes.bytes and (bytes > window.by_bytes.bytes
@@ -72,6 +79,13 @@ cdef inline void look(Window *window, uint64_t bytes, uint64_t frames) noexcept 
         window.by_bytes = Peak(bytes, frames, start.first_ns, start.first_frame)
     if frames > window.by_frames.frames:
         window.by_frames = Peak(bytes, frames, start.first_ns, start.first_frame)
+
+
+cdef inline void leave(Window *window) noexcept nogil:
+    """Let go of the slots before the window that ends with the open slot."""
+    cdef int64_t limit = window.begin_ns - (SLOTS - 1) * window.slot_ns
+    while window.entries[window.first].first_ns < limit:
+        window.first += 1
 
 
 cdef void complete_head(Window *window, uint64_t bytes, uint64_t frames) noexcept nogil:
@@ -84,6 +98,8 @@ cdef void complete_head(Window *window, uint64_t bytes, uint64_t frames) noexcep
 cdef inline int64_t slot_begin(Window *window, int64_t stamp) noexcept nogil:
     """Return where the slot of a stamp begins."""
     cdef int64_t begin, ahead = stamp - window.begin_ns
+    if window.slot_ns == 1:
+        return stamp
     if window.used and 0 <= ahead < EXACT_IN_DOUBLE:
         # A 64-bit division would cost more than all the rest: multiply, and mend the last place.
         begin = window.begin_ns + <int64_t> (<double> ahead * window.slots_per_ns) * window.slot_ns
@@ -97,7 +113,7 @@ cdef inline int64_t slot_begin(Window *window, int64_t stamp) noexcept nogil:
 cdef inline void step(Window *window, int64_t stamp, int64_t frame, uint64_t bytes,
                       uint64_t frames) noexcept nogil:
     """Close the open slot and open that of a frame which does not lie in it."""
-    cdef int64_t begin, limit
+    cdef int64_t begin
     cdef Py_ssize_t live
     if window.used:
         look(window, bytes, frames)
@@ -106,10 +122,9 @@ cdef inline void step(Window *window, int64_t stamp, int64_t frame, uint64_t byt
             window.restarts += 1
             window.first = window.used = 0
     begin = slot_begin(window, stamp)
-    limit = begin - (SLOTS - 1) * window.slot_ns
-    while window.first < window.used and window.entries[window.first].first_ns < limit:
-        window.first += 1
     if window.used >= window.line_end:
+        if window.used:
+            leave(window)
         live = window.used - window.first
         memmove(&window.entries[0], &window.entries[window.first], live * sizeof(Entry))
         window.first = 0

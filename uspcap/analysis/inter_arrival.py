@@ -20,8 +20,8 @@ LARGEST_KEPT = 100
 LARGEST_SHOWN = 10
 FLOWS_SHOWN = 10
 
-MAXIMUM_CELLS = 1 << 22
-"""Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
+MAXIMUM_LINES = 1 << 19
+"""Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
 
 LARGEST_SUM_NS = 2.0**62
 """Gaps that may add up to more than an int64 holds have their mean taken from the buckets."""
@@ -44,8 +44,8 @@ class InterArrival(Analysis):
     ----------
     flows : FlowTable, optional
         Shared with other analyses of the same run.
-    maximum_cells : int
-        Bound on the histogram cells of all flows together.
+    maximum_lines : int
+        Bound on the lines of histogram buckets of all flows together.
     shown : int
         Flows in the result's two lists; the table holds all.
     """
@@ -53,11 +53,11 @@ class InterArrival(Analysis):
     name = "inter_arrival"
 
     def __init__(
-        self, flows: FlowTable | None = None, *, maximum_cells: int = MAXIMUM_CELLS, shown: int = FLOWS_SHOWN
+        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = FLOWS_SHOWN
     ) -> None:
         super().__init__()
         self.flows = flows if flows is not None else FlowTable()
-        self._maximum_cells = maximum_cells
+        self._maximum_lines = maximum_lines
         self._shown = shown
         self._tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
         self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
@@ -95,7 +95,7 @@ class InterArrival(Analysis):
             self._cells = cells
 
     def _keep_bound(self) -> None:
-        while self._cells.count > self._maximum_cells and len(self.flows):
+        while self._cells.lines > self._maximum_lines and len(self.flows):
             self.flows.raise_level()
             self._sync()
 
@@ -220,6 +220,14 @@ class InterArrival(Analysis):
                 | _track_result(track)
             )
         return results
+
+    def source_histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        return {
+            TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
+            for source in range(SOURCES)
+            if self._tracks["frames"][source]
+        }
 
     def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
