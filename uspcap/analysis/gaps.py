@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.timing import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, track_gaps
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
 
@@ -29,8 +29,9 @@ OCTAVES_ABOVE = 3
 GAPS_SHOWN = 10
 
 AUTOMATIC_RULE = (
-    f"{1 << OCTAVES_ABOVE} times the flow's 99th percentile of inter-arrival times, rounded up to a power of two "
-    f"in ns; none for flows with fewer than {FEWEST_GAPS} gaps"
+    f"a gap of {1 << OCTAVES_ABOVE} times the next power of two (in ns, at least 32) above the flow's 99th "
+    "percentile of inter-arrival times, or of 2^43 ns if that is less, lies over the threshold; "
+    f"flows with fewer than {FEWEST_GAPS} gaps have none"
 )
 
 
@@ -155,7 +156,7 @@ class Gaps(Analysis):
         flows, later = ids[kept], others[kept]
         mine = rows[flows]
         empty = mine["frames"] == 0
-        gap = later["first_ns"] - mine["last_ns"]
+        gap = difference_ns(later["first_ns"], mine["last_ns"])
         forward = ~empty & (later["frames"] > 0) & (gap >= 0)
         out = mine.copy()
         if self._threshold_ns is None:

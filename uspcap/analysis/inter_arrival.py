@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
 from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SILENCE_DTYPE, SOURCES, track_arrivals
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, grouped_percentiles
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
@@ -22,6 +22,9 @@ FLOWS_SHOWN = 10
 
 MAXIMUM_LINES = 1 << 19
 """Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
+
+LARGEST_SUM_NS = 2.0**62
+"""Gaps that may add up to more than an int64 holds have their mean taken from the buckets."""
 
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
@@ -115,8 +118,9 @@ class InterArrival(Analysis):
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
         both = (self._tracks["frames"] > 0) & (later._tracks["frames"] > 0)
+        across = difference_ns(later._tracks["first_ns"], self._tracks["last_ns"])
         for source in np.flatnonzero(both):
-            gap = int(later._tracks["first_ns"][source]) - int(self._tracks["last_ns"][source])
+            gap = int(across[source])
             if gap >= 0:
                 self._counts[source] += Histogram.from_values([gap]).counts
                 event = (
@@ -140,7 +144,7 @@ class InterArrival(Analysis):
         rows, others = self._per_flow.rows, later._per_flow.rows
         kept = ids >= 0
         mine, theirs = rows[ids[kept]], others[kept]
-        gaps = theirs["first_ns"] - mine["last_ns"]
+        gaps = difference_ns(theirs["first_ns"], mine["last_ns"])
         stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
         keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
         self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
@@ -155,7 +159,7 @@ class InterArrival(Analysis):
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
         flows, tails = self._tails(cells)
-        by_count = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))[: self._shown]
+        by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
         return {
@@ -186,6 +190,12 @@ class InterArrival(Analysis):
                 "worst_by": f"p{TAIL}",
             },
         }
+
+    def _by_count(self) -> NDArray[np.int64]:
+        """Return the ids of the flows that have stamped frames, most frames first."""
+        frames = self._per_flow.rows["frames"].astype(np.int64)
+        order = np.lexsort((np.arange(len(frames)), -frames))
+        return order[frames[order] > 0]
 
     def _tails(self, cells: CellColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
@@ -232,7 +242,7 @@ class InterArrival(Analysis):
     def tables(self) -> dict[str, Table]:
         self._sync()
         rows = self._per_flow.rows
-        order = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))
+        order = self._by_count()
         cells = self._cells.items()
         flows = self.flows.flows(order)
         table: dict[str, Any] = {
@@ -285,10 +295,11 @@ def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
 
 
 def _make_exact(histogram: Histogram, track: Any) -> None:
-    """Give a histogram the sum and the extremes that its track knows to the ns."""
+    """Give a histogram the extremes that its track knows to the ns, and the sum where it fits 64 bits for sure."""
     if track["gaps"]:
-        histogram.sum_ns = int(track["sum_ns"])
         histogram.lowest_ns, histogram.highest_ns = int(track["lowest_ns"]), int(track["highest_ns"])
+        if histogram.approximate_sum() < LARGEST_SUM_NS:
+            histogram.sum_ns = int(track["sum_ns"])
 
 
 def _track_result(track: Any) -> dict[str, Any]:
@@ -303,7 +314,7 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     """Append the tracks in `later` to `rows[ids]`, with the gap between the two parts of each."""
     mine = rows[ids]
     empty, nothing = mine["frames"] == 0, later["frames"] == 0
-    gap = later["first_ns"] - mine["last_ns"]
+    gap = difference_ns(later["first_ns"], mine["last_ns"])
     joined = ~empty & ~nothing
     forward = joined & (gap >= 0)
     out = mine.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,12 +61,7 @@ class Summary(Analysis):
             self._by_interface = grown
 
     def _merge(self, later: Summary) -> None:
-        common = min(len(self._interfaces), len(later._interfaces))
-        same = self._interfaces[:common] == later._interfaces[:common]
-        base = 0 if same else len(self._interfaces)
-        count = len(later._interfaces)
-        self._know(self._interfaces[:base] + later._interfaces)
-        self._by_interface[base : base + count] += later._by_interface[:count]
+        self._merge_interfaces(later)
         self._by_protocol += later._by_protocol
         self._by_size += later._by_size
         self._by_layer += later._by_layer
@@ -83,6 +79,19 @@ class Summary(Analysis):
         """The first and the last stamp in the order of the frames."""
         stamped, first, last = (int(value) for value in self._extremes[4:])
         return (first, last) if stamped else (None, None)
+
+    def _merge_interfaces(self, later: Summary) -> None:
+        """Add the counts of equal interfaces; where a part has several equal ones, the n-th to the n-th."""
+        places = {key: place for place, key in enumerate(_keys(self._interfaces))}
+        mine = list(self._interfaces)
+        targets = []
+        for key in _keys(later._interfaces):
+            if key not in places:
+                places[key] = len(mine)
+                mine.append(key[0])
+            targets.append(places[key])
+        self._know(mine)
+        self._by_interface[targets] += later._by_interface[: len(targets)]
 
     @property
     def frames(self) -> int:
@@ -169,6 +178,16 @@ class Summary(Analysis):
             name: {column: [row[column] for row in result[name]] for column in (first, "packets", "bytes_on_wire")}
             for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
         }
+
+
+def _keys(interfaces: Sequence[Interface]) -> list[tuple[Interface, int]]:
+    """Return each interface with how many equal ones stand before it."""
+    met: Counter[Interface] = Counter()
+    keys = []
+    for interface in interfaces:
+        keys.append((interface, met[interface]))
+        met[interface] += 1
+    return keys
 
 
 def protocol_class_name(kind: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uspcap._native.timing import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, clipped_ns
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 
 STEPS_LISTED = 100
@@ -110,12 +110,12 @@ class Timestamps(Analysis):
 def _stitch(source: int, track: Any, other: Any) -> list[Any]:
     """Append a later part's track to an earlier one; return the step between them if it is to be listed."""
     before, after = int(track["last_ns"]), int(other["first_ns"])
-    step = after - before
+    step = clipped_ns(after - before)
     jumped = JUMP_NS[0] <= abs(step) <= JUMP_NS[1]
     track["jumps"] += other["jumps"] + np.uint64(jumped)
     track["backward"] += other["backward"] + np.uint64(step < 0)
     largest = max(int(track["backward_largest_ns"]), int(other["backward_largest_ns"]), -step)
-    track["backward_largest_ns"] = largest
+    track["backward_largest_ns"] = clipped_ns(largest)
     track["duplicates"] += other["duplicates"] + np.uint64(step == 0)
     apart = abs(after - int(track["first_ns"]))
     track["divisor"] = math.gcd(int(track["divisor"]), int(other["divisor"]), apart)
