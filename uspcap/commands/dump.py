@@ -63,13 +63,12 @@ def command(
         raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
     frame_filter = FrameFilter(expression or join_words(filter_words))
     problems: list[Problem] = []
-    shown = 0
-    for batch, row, number in _wanted(files, frame_filter, frames, tunnels, problems):
+    found = _wanted(files, frame_filter, frames, tunnels, problems)
+    for shown, (batch, row, number) in enumerate(found, 1):
         click.echo(decode_line(batch, row, number=number))
         if show_bytes:
             for line in hex_lines(batch.frame_bytes(row)):
                 click.echo(line)
-        shown += 1
         if shown == count:
             break
     for problem in problems:
