@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import click
 
+# numpy's BLAS starts threads on import that spin for work it never gets from us; said before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from uspcap import __version__
 from uspcap.errors import UspcapError
 
