@@ -241,15 +241,6 @@ class FrameBatch(FrameColumns):
         self.select(mask)
         self.refilled()
 
-    def stamped_ends(self) -> tuple[int, int] | tuple[None, None]:
-        """Return the stamps of the first and the last row that have one, in ns."""
-        stamped = self.timestamp_source != TimestampSource.NONE
-        if not stamped.any():
-            return None, None
-        stamps = self.timestamp_ns
-        first, last = int(stamped.argmax()), self.count - 1 - int(stamped[::-1].argmax())
-        return int(stamps[first]), int(stamps[last])
-
     def frame_bytes(self, row: int) -> bytes:
         """Return the captured bytes of one row, copied."""
         start = int(self.storage("offset")[row])

@@ -198,8 +198,9 @@ def test_cells_count_beyond_the_bits_they_have_and_keep_it_when_moved():
 
 
 def contents(cells):
-    keys, counts = cells.items()
-    assert (np.diff(keys.astype(np.int64)) > 0).all()
+    flows, buckets, counts = cells.items()
+    keys = ((flows.astype(np.int64) + 1) << FLOW_SHIFT) | buckets
+    assert (np.diff(keys) > 0).all()
     return Counter(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
 
 

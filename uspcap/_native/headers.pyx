@@ -234,12 +234,19 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         return NOTHING
     if link == 9 or link == 50:
         h.layers[row] |= PPP
-        if captured >= 4 and (p[0] == 0x0F or p[0] == 0x8F) and p[1] == 0:
-            position[0] = 4
-            ethertype[0] = be16(p + 2)
-            return BY_ETHERTYPE
-        if captured >= 2 and p[0] == 0xFF and p[1] == 0x03:
-            position[0] = 2
+        if lacks(h, row, 0, 1, captured, end):
+            return NOTHING
+        # An address field, or a compressed protocol number right away (RFC 1661, 1662).
+        if p[0] == 0xFF or p[0] == 0x0F or p[0] == 0x8F:
+            if lacks(h, row, 0, 2, captured, end):
+                return NOTHING
+            if p[0] != 0xFF and p[1] == 0:
+                # Cisco HDLC
+                position[0] = 4
+                ethertype[0] = be16(p + 2) if not lacks(h, row, 0, 4, captured, end) else 0
+                return BY_ETHERTYPE if ethertype[0] >= 0x0600 else NOTHING
+            if p[0] == 0xFF and p[1] == 0x03:
+                position[0] = 2
         return PPP_PROTOCOL
     if link == 51:
         return PPPOE_HEADER
@@ -276,7 +283,6 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
                 or ethertype[0] == 0x9200):
             break
         if lacks(h, row, position[0], 4, captured, end[0]):
-            h.ethertype[row] = <uint16_t> ethertype[0]
             return NOTHING
         tag = be16(p + position[0])
         if h.vlan_depth[row] == 0:
@@ -429,17 +435,14 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     memcpy(h.source_address + 16 * row, header + 8, 16)
     memcpy(h.destination_address + 16 * row, header + 24, 16)
     h.ttl[row] = header[7]
-    h.protocol[row] = header[6]
+    h.protocol[row] = this = header[6]
     length = be16(header + 4)
     position[0] += 40
     # A length of 0 is that of a jumbogram, or what segmentation offload leaves.
     if length:
         bound(h, row, position[0] + length, end)
     # Hop-by-hop, routing, fragment, destination options (RFC 8200), authentication (RFC 4302).
-    while True:
-        this = h.protocol[row]
-        if this != 0 and this != 43 and this != 44 and this != 60 and this != 51:
-            return TRANSPORT
+    while this == 0 or this == 43 or this == 44 or this == 60 or this == 51:
         if lacks(h, row, position[0], 8, captured, end[0]):
             return NOTHING
         header = p + position[0]
@@ -452,7 +455,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
                 h.layers[row] |= MORE_FRAGMENTS
         else:
             length += (4 if this == 51 else 8) * <int64_t> header[1]
-        h.protocol[row] = header[0]
+        h.protocol[row] = this = header[0]
         if position[0] + length > end[0]:
             h.layers[row] |= MALFORMED
             position[0] = end[0]
@@ -460,6 +463,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
         position[0] += length
         if h.fragment_offset[row]:
             return NOTHING
+    return TRANSPORT
 
 
 cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,

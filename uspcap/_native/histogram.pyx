@@ -170,30 +170,49 @@ cdef class Cells:
                 self.overflow[key] = self.overflow.get(key, 0) + count
 
     def items(self):
-        """Return keys and counts of the cells that are not 0, sorted by key.
+        """Return the cells that are not 0, sorted by flow, then by bucket.
 
         Returns
         -------
-        tuple of ndarray of uint64, shape (cells,) each
+        flows, buckets : ndarray of int32, shape (cells,)
+        counts : ndarray of int64, shape (cells,)
         """
-        keys = np.empty(self.lines, np.uint64)
-        lanes = np.empty((self.lines, LANES), np.uint16)
-        cdef uint64_t[::1] key_view = keys
-        cdef uint16_t[:, ::1] lane_view = lanes
-        cdef Py_ssize_t i, row = 0
+        lines = np.empty((self.lines, 2), np.uint64)
+        cdef uint64_t[:, ::1] line_view = lines
+        cdef Py_ssize_t i, row = 0, cells = 0
+        cdef int lane
+        cdef uint16_t *line
         for i in range(self.allocated):
             if self.keys[i]:
-                key_view[row] = self.keys[i]
-                memcpy(&lane_view[row, 0], self.counts + i * LANES, LANES * sizeof(uint16_t))
+                line_view[row, 0] = self.keys[i]
+                line_view[row, 1] = i
                 row += 1
-        order = np.argsort(keys)
-        lanes = lanes[order]
-        line, lane = np.nonzero(lanes)
-        cells = (keys[order][line] << np.uint64(LANE_BITS)) | lane.astype(np.uint64)
-        counts = lanes[line, lane].astype(np.uint64)
+                for lane in range(LANES):
+                    cells += self.counts[i * LANES + lane] != 0
+        lines = np.ascontiguousarray(lines[np.argsort(lines[:, 0])])
+        line_view = lines
+        flows = np.empty(cells, np.int32)
+        buckets = np.empty(cells, np.int32)
+        counts = np.empty(cells, np.int64)
+        cdef int32_t[::1] flow_view = flows
+        cdef int32_t[::1] bucket_view = buckets
+        cdef int64_t[::1] count_view = counts
+        cdef int32_t flow, bucket
+        cells = 0
+        for row in range(self.lines):
+            line = self.counts + line_view[row, 1] * LANES
+            flow = <int32_t> (line_view[row, 0] >> (FLOW_BITS - LANE_BITS)) - 1
+            bucket = <int32_t> ((line_view[row, 0] << LANE_BITS) & 0xFFFF)
+            for lane in range(LANES):
+                if line[lane]:
+                    flow_view[cells] = flow
+                    bucket_view[cells] = bucket | lane
+                    count_view[cells] = line[lane]
+                    cells += 1
         for key, count in self.overflow.items():
-            counts[np.searchsorted(cells, np.uint64(key))] += np.uint64(count)
-        return cells, counts
+            first, last = np.searchsorted(flows, [(key >> FLOW_BITS) - 1, key >> FLOW_BITS])
+            counts[first + np.searchsorted(buckets[first:last], key & 0xFFFF)] += count
+        return flows, buckets, counts
 
 
 def record_many(uint64_t[::1] counts, const int64_t[::1] values):

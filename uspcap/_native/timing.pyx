@@ -370,8 +370,7 @@ cdef struct GapTrack:
     int64_t floor_ns
     uint64_t over
     int64_t over_ns
-    uint64_t octaves[40]
-    int64_t octaves_ns[40]
+    int64_t octaves[40][2]      # how many, and their sum in ns
 
 GAP_TRACK_DTYPE = np.dtype([
     ("frames", np.uint64),
@@ -382,8 +381,7 @@ GAP_TRACK_DTYPE = np.dtype([
     ("floor_ns", np.int64),
     ("over", np.uint64),
     ("over_ns", np.int64),
-    ("octaves", np.uint64, OCTAVES),
-    ("octaves_ns", np.int64, OCTAVES),
+    ("octaves", np.int64, (OCTAVES, 2)),
 ])
 
 
@@ -440,8 +438,8 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                 if gap >= 0:
                     if threshold_ns < 0:
                         octave = octave_of(gap)
-                        track.octaves[octave] += 1
-                        track.octaves_ns[octave] += gap
+                        track.octaves[octave][0] += 1
+                        track.octaves[octave][1] += gap
                     elif gap > threshold_ns:
                         track.over += 1
                         track.over_ns += gap

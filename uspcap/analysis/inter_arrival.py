@@ -35,6 +35,10 @@ JITTER_DECAY = 15 / 16
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
 
 
+CellColumns = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
+"""Flow, bucket and count of each histogram cell, sorted by flow, then by bucket."""
+
+
 class InterArrival(Analysis):
     """Histograms of the time between frames, jitter, and the largest gaps.
 
@@ -65,6 +69,8 @@ class InterArrival(Analysis):
         self._cells = Cells()
         self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
         self._largest_used = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._largest_raw = self._largest.view(np.uint8)
         self._scratch = np.empty(0, np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
@@ -76,11 +82,11 @@ class InterArrival(Analysis):
             batch,
             batch.headers,
             self._shift(batch),
-            self._tracks.view(np.uint8),
+            self._tracks_raw,
             self._counts,
             self._per_flow.raw(),
             self._cells,
-            self._largest.view(np.uint8),
+            self._largest_raw,
             self._largest_used,
             self._scratch,
         )
@@ -148,11 +154,11 @@ class InterArrival(Analysis):
 
     def result(self) -> Result:
         self._sync()
-        items = self._cells.items()
+        cells = self._cells.items()
         rows = self._per_flow.rows
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
-        flows, tails = self._tails(*items)
+        flows, tails = self._tails(cells)
         by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
@@ -179,8 +185,8 @@ class InterArrival(Analysis):
                 "estimated": self.flows.estimated_flows,
                 "sampled_one_in": 1 << self.flows.level,
                 "frames_untracked": total - tracked,
-                "by_count": self._flow_results(by_count, *items),
-                "worst": self._flow_results(worst, *items),
+                "by_count": self._flow_results(by_count, cells),
+                "worst": self._flow_results(worst, cells),
                 "worst_by": f"p{TAIL}",
             },
         }
@@ -191,21 +197,16 @@ class InterArrival(Analysis):
         order = np.lexsort((np.arange(len(frames)), -frames))
         return order[frames[order] > 0]
 
-    def _tails(
-        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _tails(self, cells: CellColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
-        groups = (keys >> FLOW_SHIFT).astype(np.int64) - 1
-        flows, _, tails = grouped_percentiles(groups, (keys & 0xFFFF).astype(np.int64), counts, TAIL)
+        flows, _, tails = grouped_percentiles(*cells, TAIL)
         return flows, np.minimum(tails, self._per_flow.rows["highest_ns"][flows])
 
     def _source_result(self, source: int) -> dict[str, Any]:
         track = self._tracks[source]
         return _histogram(track, self._counts[source]).result() | _track_result(track)
 
-    def _flow_results(
-        self, ids: NDArray[np.int64], keys: NDArray[np.uint64], counts: NDArray[np.uint64]
-    ) -> list[dict[str, Any]]:
+    def _flow_results(self, ids: NDArray[Any], cells: CellColumns) -> list[dict[str, Any]]:
         results = []
         for number, flow in zip(ids, self.flows.flows(ids), strict=True):
             track = self._per_flow.rows[number]
@@ -216,7 +217,7 @@ class InterArrival(Analysis):
                     "frames": int(track["frames"]),
                     "bytes_on_wire": int(track["bytes"]),
                 }
-                | self._flow_histogram(int(number), keys, counts).result()
+                | self._flow_histogram(int(number), *cells).result()
                 | _track_result(track)
             )
         return results
@@ -229,19 +230,20 @@ class InterArrival(Analysis):
             if self._tracks["frames"][source]
         }
 
-    def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
+    def _flow_histogram(
+        self, flow: int, flows: NDArray[np.int32], buckets: NDArray[np.int32], counts: NDArray[np.int64]
+    ) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
-        dense = np.zeros(BUCKETS, np.uint64)
-        first, last = np.searchsorted(keys, np.array([flow + 1, flow + 2], np.uint64) << np.uint64(FLOW_SHIFT))
-        dense[(keys[first:last] & np.uint64(0xFFFF)).astype(np.int64)] = counts[first:last]
-        return _histogram(self._per_flow.rows[flow], dense)
+        first, last = np.searchsorted(flows, [flow, flow + 1])
+        histogram = Histogram.from_buckets(buckets[first:last], counts[first:last])
+        _make_exact(histogram, self._per_flow.rows[flow])
+        return histogram
 
     def tables(self) -> dict[str, Table]:
         self._sync()
         rows = self._per_flow.rows
         order = self._by_count()
-        keys, counts = self._cells.items()
-        groups, buckets = (keys >> FLOW_SHIFT).astype(np.int64) - 1, (keys & 0xFFFF).astype(np.int64)
+        cells = self._cells.items()
         flows = self.flows.flows(order)
         table: dict[str, Any] = {
             "flow": [str(flow) for flow in flows],
@@ -257,7 +259,7 @@ class InterArrival(Analysis):
             table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
         for percentile in PERCENTILES:
             column_values = np.full(len(rows), -1, np.int64)
-            ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
+            ids, _, values = grouped_percentiles(*cells, percentile)
             column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
             table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
@@ -287,16 +289,17 @@ def bucket_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
-    if not track["gaps"]:
-        return Histogram(counts)
-    used = np.flatnonzero(counts)
-    fits = float(bounds()[0][used].astype(np.float64) @ counts[used].astype(np.float64)) < LARGEST_SUM_NS
-    return Histogram(
-        counts,
-        sum_ns=int(track["sum_ns"]) if fits else None,
-        lowest_ns=int(track["lowest_ns"]),
-        highest_ns=int(track["highest_ns"]),
-    )
+    histogram = Histogram(counts)
+    _make_exact(histogram, track)
+    return histogram
+
+
+def _make_exact(histogram: Histogram, track: Any) -> None:
+    """Give a histogram the extremes that its track knows to the ns, and the sum where it fits 64 bits for sure."""
+    if track["gaps"]:
+        histogram.lowest_ns, histogram.highest_ns = int(track["lowest_ns"]), int(track["highest_ns"])
+        if histogram.approximate_sum() < LARGEST_SUM_NS:
+            histogram.sum_ns = int(track["sum_ns"])
 
 
 def _track_result(track: Any) -> dict[str, Any]:

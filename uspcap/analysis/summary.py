@@ -32,11 +32,9 @@ class Summary(Analysis):
         self._by_layer = np.zeros(16, np.uint64)
         self._by_interface = np.zeros((16, 3), np.uint64)
         self._by_source = np.zeros(8, np.uint64)
-        self._extremes = np.array([*_NEVER, *_NEVER], np.int64)
+        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0], np.int64)
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
-        self._first_ns: int | None = None
-        self._last_ns: int | None = None
 
     def _update(self, batch: FrameBatch) -> None:
         self._know(batch.interfaces)
@@ -52,10 +50,6 @@ class Summary(Analysis):
             self._by_source,
             self._extremes,
         )
-        first, last = batch.stamped_ends()
-        if first is not None:
-            self._first_ns = first if self._first_ns is None else self._first_ns
-            self._last_ns = last
 
     def _know(self, interfaces: Sequence[Interface]) -> None:
         """Make room for the interfaces of a batch, which are those known so far and perhaps more."""
@@ -72,14 +66,19 @@ class Summary(Analysis):
         self._by_size += later._by_size
         self._by_layer += later._by_layer
         self._by_source += later._by_source
-        lower, higher = (
-            np.minimum(self._extremes, later._extremes),
-            np.maximum(self._extremes, later._extremes),
+        mine, others = self._extremes, later._extremes
+        lower, higher = np.minimum(mine, others), np.maximum(mine, others)
+        first, last = (mine if mine[4] else others)[5], (others if others[4] else mine)[6]
+        self._extremes = np.array(
+            [lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last], np.int64
         )
-        self._extremes = np.array([lower[0], higher[1], lower[2], higher[3]], np.int64)
         self._bytes_captured += later._bytes_captured
-        self._first_ns = later._first_ns if self._first_ns is None else self._first_ns
-        self._last_ns = self._last_ns if later._last_ns is None else later._last_ns
+
+    @property
+    def _ends(self) -> tuple[int, int] | tuple[None, None]:
+        """The first and the last stamp in the order of the frames."""
+        stamped, first, last = (int(value) for value in self._extremes[4:])
+        return (first, last) if stamped else (None, None)
 
     def _merge_interfaces(self, later: Summary) -> None:
         """Add the counts of equal interfaces; where a part has several equal ones, the n-th to the n-th."""
@@ -106,8 +105,8 @@ class Summary(Analysis):
             "packets": self.frames,
             "bytes_on_wire": int(self._by_size[:, 1].sum()),
             "bytes_captured": self._bytes_captured,
-            "first_timestamp_ns": self._first_ns,
-            "last_timestamp_ns": self._last_ns,
+            "first_timestamp_ns": self._ends[0],
+            "last_timestamp_ns": self._ends[1],
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
             "interfaces": self._interface_results(),
             "timestamp_sources": {
@@ -132,7 +131,7 @@ class Summary(Analysis):
 
     def result(self) -> Result:
         frames, bytes_on_wire = self.frames, int(self._by_size[:, 1].sum())
-        stamped = frames - int(self._by_source[TimestampSource.NONE])
+        stamped = int(self._extremes[4])
         earliest, latest = (int(stamp) for stamp in self._extremes[:2])
         duration_ns = latest - earliest if stamped else None
         return {
@@ -140,8 +139,8 @@ class Summary(Analysis):
             "bytes_on_wire": bytes_on_wire,
             "bytes_captured": self._bytes_captured,
             "cut_packets": int(self._by_interface[:, 2].sum()),
-            "first_timestamp_ns": self._first_ns,
-            "last_timestamp_ns": self._last_ns,
+            "first_timestamp_ns": self._ends[0],
+            "last_timestamp_ns": self._ends[1],
             "earliest_timestamp_ns": earliest if stamped else None,
             "latest_timestamp_ns": latest if stamped else None,
             "duration_ns": duration_ns,

@@ -31,15 +31,17 @@ class Timestamps(Analysis):
         self._tracks = np.zeros(SOURCES, STAMP_TRACK_DTYPE)
         self._steps = np.zeros(STEPS_LISTED, STEP_DTYPE)
         self._steps_used = 0
-        self._unstamped = 0
+        self._frames = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._steps_raw = self._steps.view(np.uint8)
 
     def _update(self, batch: FrameBatch) -> None:
-        self._unstamped += batch.count
-        before = int(self._tracks["frames"].sum())
-        self._steps_used = track_stamps(
-            batch, self._shift(batch), self._tracks.view(np.uint8), self._steps.view(np.uint8), self._steps_used
-        )
-        self._unstamped -= int(self._tracks["frames"].sum()) - before
+        self._frames += batch.count
+        self._steps_used = track_stamps(batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used)
+
+    @property
+    def _unstamped(self) -> int:
+        return self._frames - int(self._tracks["frames"].sum())
 
     def _merge(self, later: Timestamps) -> None:
         steps = list(self._steps[: self._steps_used].copy())
@@ -58,7 +60,7 @@ class Timestamps(Analysis):
         self._steps_used = min(len(steps), STEPS_LISTED)
         for row, step in enumerate(steps[:STEPS_LISTED]):
             self._steps[row] = step
-        self._unstamped += later._unstamped
+        self._frames += later._frames
 
     def result(self) -> Result:
         sources = {}

@@ -7,9 +7,12 @@ headers, interfaces, statistics) come by rarely and are read here.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
@@ -65,7 +68,7 @@ class PcapngReader(CaptureReader):
         super().__init__(source, window)
         self._walker = PcapngWalker(LONGEST_BLOCK)
         self._batch = FrameBatch(BATCH_FRAMES)
-        self._batch.set_interfaces(())
+        self._link_types = array("i")
         self._order = "<"
         self._section_base = 0
         self._blocks_read = 0
@@ -97,6 +100,10 @@ class PcapngReader(CaptureReader):
         while True:
             stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset)
             if batch.count:
+                if len(batch.interfaces) != len(self._link_types):
+                    # Only now, and not for each one: a file may describe 65536.
+                    batch.interfaces = tuple(self.facts.interfaces)
+                    batch.set_link_types(np.array(self._link_types, np.int32))
                 batch.refilled()
                 yield batch
             window.start = walker.position
@@ -253,7 +260,7 @@ class PcapngReader(CaptureReader):
         except OverflowError as too_many:
             return f"{too_many} are described"
         self.facts.interfaces.append(interface)
-        self._batch.set_interfaces(self.facts.interfaces)
+        self._link_types.append(link_type)
         self._blocks_read += 1
         return ""
 
