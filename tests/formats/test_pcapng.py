@@ -89,7 +89,7 @@ def test_resolutions_of_powers_of_two(tmp_path, exponent):
     assert [row.timestamp_ns for row in rows] == whole
     assert facts.interfaces[0].ticks_per_second == 2**exponent
     assert facts.finer_than_ns == sum(tick * 10**9 % 2**exponent != 0 for tick in ticks)
-    assert bool(facts.problems) == any(value >= 2**63 for value in exact)
+    assert facts.out_of_range == sum(value >= 2**63 for value in exact)
 
 
 @pytest.mark.parametrize("octet", range(256))
@@ -105,7 +105,8 @@ def test_stamps_beyond_64_bits_of_nanoseconds_are_clamped_and_told(tmp_path):
     content = section() + interface(options=option(9, b"\0")) + packet(2**63, b"x")
     rows, facts = read_bytes(tmp_path, content)
     assert rows[0].timestamp_ns == 2**63 - 1
-    assert "1 stamps lie outside" in facts.problems[0].what
+    assert facts.out_of_range == 1
+    assert [problem.what[:20] for problem in facts.all_problems("x")] == ["1 stamps lie outside"]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -100,5 +100,5 @@ def _wanted(
                 read += batch.frames_read
                 if last is not None and before + read >= last:
                     return
-            problems += reader.facts.problems
+            problems += reader.facts.all_problems(reader.name)
             before += read

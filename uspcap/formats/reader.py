@@ -125,7 +125,7 @@ class CaptureReader(ABC):
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; the same batch each time, filled anew.
 
-        Damage ends the iteration, or is stepped over, and is then in `facts.problems`; it never raises.
+        Damage ends the iteration, or is stepped over, and is then in `facts`; it never raises.
         """
 
     def close(self) -> None:
