@@ -1,12 +1,12 @@
 """Decoding header columns.
 
-A. Every byte is read only after its offset was compared with the captured length, and the frame's bytes lie
-   inside `data` or the frame is left undecoded.
+A. Every byte is read only after its offset was compared with the captured length and with the end that the
+   headers before it set (`lacks`), and the frame's bytes lie inside `data` or the frame is left undecoded.
 B. Columns are set to their defaults a column at a time, then each row writes what it has.
 C. Plain Ethernet, IPv4 without options, UDP or TCP takes a path of its own; whatever it does not expect
    goes through the general one, which starts from the same defaults.
-D. A tunnel is entered by starting over at the inner header; what the outer headers left behind in the
-   transport columns is cleared first.
+D. A tunnel is entered by starting over at the inner header; once that is known to be there, what the outer
+   headers left behind is cleared.
 
 Sources: IEEE 802.3, 802.1Q, 802.1AD, 802.2; RFC 791, 8200, 768, 9293, 3828, 9260, 4340, 792, 4443, 2784, 2890,
 7348, 8926, 2516, 1661, 3032; link types from the tcpdump.org registry.
@@ -46,7 +46,7 @@ cdef enum:
 cdef enum:
     UNTAGGED = 0xFFFF
     NO_PROTOCOL = 255
-    DEEPEST = 8          # headers of one kind entered in one frame: tags, labels, extension headers, tunnels
+    DEEPEST = 8          # tags, labels and tunnels gone through in one frame, as a unit of each limit
 
 # What comes next in a frame.
 cdef enum:
@@ -128,7 +128,7 @@ cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, 
         h.payload_length[row] = length - 8
     elif p[23] == TCP:
         header = (p[46] >> 4) * 4 if captured >= 54 else 0
-        if header < 20 or 20 + header > total:
+        if header < 20 or 20 + header > total or 34 + header > captured:
             return False
         h.payload_offset[row] = 34 + header
         h.payload_length[row] = total - 20 - header
@@ -162,13 +162,33 @@ cdef void clear_transport(HeaderColumns h, Py_ssize_t row) noexcept nogil:
     h.transport_offset[row] = -1
 
 
+cdef inline bint lacks(HeaderColumns h, Py_ssize_t row, int64_t position, int64_t length, int64_t captured,
+                       int64_t end) noexcept nogil:
+    """Tell whether `length` bytes at `position` are missing, and note why."""
+    if position + length > end:
+        h.layers[row] |= MALFORMED
+        return True
+    if position + length > captured:
+        h.layers[row] |= CUT
+        return True
+    return False
+
+
+cdef inline void bound(HeaderColumns h, Py_ssize_t row, int64_t claimed, int64_t *end) noexcept nogil:
+    """Let a length field that says that the headers' part of the frame ends at `claimed` count."""
+    if claimed > end[0]:
+        h.layers[row] |= MALFORMED
+    else:
+        end[0] = claimed
+
+
 cdef inline void end_with(HeaderColumns h, Py_ssize_t row, int64_t payload, int64_t end) noexcept nogil:
     """What lies from `payload` to `end` is payload."""
     h.payload_offset[row] = <int32_t> payload
     h.payload_length[row] = <uint32_t> (end - payload) if end > payload else 0
 
 
-cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t wire, int link,
+cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t end, int link,
                   int64_t *position, uint32_t *ethertype) noexcept nogil:
     """Read what a link type puts before the first EtherType or IP header; return what comes next."""
     cdef uint32_t family
@@ -184,17 +204,23 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         return IPV6
     if link == 113 or link == 276:
         position[0] = 16 if link == 113 else 20
-        if captured < position[0]:
-            h.layers[row] |= CUT
+        if lacks(h, row, 0, position[0], captured, end):
             return NOTHING
-        ethertype[0] = be16(p + 14) if link == 113 else be16(p)
-        if be16(p + 4 if link == 113 else p + 10) == 6 or (link == 276 and p[11] == 6):
-            map_mac(h.source_address, row, p + 6 if link == 113 else p + 12)
-        return LLC_HEADER if ethertype[0] == 4 else BY_ETHERTYPE
+        if link == 113:
+            ethertype[0] = be16(p + 14)
+            if be16(p + 4) == 6:
+                map_mac(h.source_address, row, p + 6)
+        else:
+            ethertype[0] = be16(p)
+            if p[11] == 6:
+                map_mac(h.source_address, row, p + 12)
+        # Below the EtherTypes stand Linux's own numbers (ETH_P_802_2 is 4) and, for netlink, families.
+        if ethertype[0] == 4:
+            return LLC_HEADER
+        return BY_ETHERTYPE if ethertype[0] >= 0x0600 else NOTHING
     if link == 0 or link == 108:
         position[0] = 4
-        if captured < 4:
-            h.layers[row] |= CUT
+        if lacks(h, row, 0, 4, captured, end):
             return NOTHING
         family = be32(p)
         if family > 0xFFFF:
@@ -222,11 +248,16 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
 
 
 cdef int enter_ethernet(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
-                        uint32_t *ethertype) noexcept nogil:
+                        int64_t end, uint32_t *ethertype) noexcept nogil:
     cdef const uint8_t *header = p + position[0]
-    if captured < position[0] + 14:
-        h.layers[row] |= CUT
+    if lacks(h, row, position[0], 14, captured, end):
         return NOTHING
+    if position[0]:
+        clear_transport(h, row)
+        h.ip_version[row] = h.ttl[row] = 0
+        h.network_offset[row] = -1
+        h.vlan_id[row] = UNTAGGED
+        h.vlan_depth[row] = 0
     map_mac(h.destination_address, row, header)
     map_mac(h.source_address, row, header + 6)
     ethertype[0] = be16(header + 12)
@@ -244,8 +275,7 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
         if not (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
                 or ethertype[0] == 0x9200):
             break
-        if captured < position[0] + 4:
-            h.layers[row] |= CUT
+        if lacks(h, row, position[0], 4, captured, end[0]):
             h.ethertype[row] = <uint16_t> ethertype[0]
             return NOTHING
         tag = be16(p + position[0])
@@ -259,8 +289,7 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
         position[0] += 4
     if ethertype[0] < 0x0600:
         h.ethertype[row] = 0
-        if ethertype[0] and position[0] + ethertype[0] < end[0]:
-            end[0] = position[0] + ethertype[0]
+        bound(h, row, position[0] + ethertype[0], end)
         return LLC_HEADER
     h.ethertype[row] = <uint16_t> ethertype[0]
     if ethertype[0] == 0x0800:
@@ -272,65 +301,70 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
     if ethertype[0] == 0x8847 or ethertype[0] == 0x8848:
         h.layers[row] |= MPLS
         for depth in range(2 * DEEPEST):
-            if captured < position[0] + 4:
-                h.layers[row] |= CUT
+            if lacks(h, row, position[0], 4, captured, end[0]):
                 return NOTHING
             bottom = p[position[0] + 2] & 1
             position[0] += 4
             if bottom:
                 break
-        if not bottom or captured <= position[0]:
+        if not bottom or position[0] == end[0] or lacks(h, row, position[0], 1, captured, end[0]):
             return NOTHING
         tag = p[position[0]] >> 4
         if tag == 4:
             return IPV4
         if tag == 6:
             return IPV6
-        if tag == 0 and tunnels and captured >= position[0] + 4:
+        if tag == 0 and tunnels and not lacks(h, row, position[0], 4 + 14, captured, end[0]):
             position[0] += 4
             return ETHERNET
     return NOTHING
 
 
 cdef int follow_llc(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
-                    uint32_t *ethertype) noexcept nogil:
+                    int64_t end, uint32_t *ethertype) noexcept nogil:
     cdef const uint8_t *header = p + position[0]
     h.layers[row] |= LLC
-    if captured < position[0] + 3:
-        h.layers[row] |= CUT
+    if lacks(h, row, position[0], 3, captured, end):
         return NOTHING
     if header[0] == 0xAA and header[1] == 0xAA and header[2] == 0x03:
-        if captured < position[0] + 8:
-            h.layers[row] |= CUT
+        if lacks(h, row, position[0], 8, captured, end):
             return NOTHING
         h.layers[row] |= SNAP
         ethertype[0] = be16(header + 6)
         position[0] += 8
         # RFC 1042 and IEEE 802.1H: only these organisations' protocol identifiers are EtherTypes.
-        if header[3] == 0 and header[4] == 0 and (header[5] == 0 or header[5] == 0xF8):
-            if ethertype[0] >= 0x0600:
-                return BY_ETHERTYPE
-        h.ethertype[row] = <uint16_t> ethertype[0]
+        if header[3] == 0 and header[4] == 0 and (header[5] == 0 or header[5] == 0xF8) and ethertype[0] >= 0x0600:
+            return BY_ETHERTYPE
         return NOTHING
-    position[0] += 3
-    if header[0] == 0x06 and header[1] == 0x06:
+    # The control field has one byte in unnumbered frames, else two.
+    position[0] += 3 if header[2] & 3 == 3 else 4
+    if header[0] == 0x06 and header[1] == 0x06 and header[2] == 0x03:
         return IPV4
     return NOTHING
 
 
-cdef int follow_ppp(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
-                    int64_t *position, uint32_t *ethertype) noexcept nogil:
+cdef int enter_pppoe(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                     int64_t *end) noexcept nogil:
+    h.layers[row] |= PPPOE
+    if lacks(h, row, position[0], 6, captured, end[0]):
+        return NOTHING
+    bound(h, row, position[0] + 6 + be16(p + position[0] + 4), end)
+    position[0] += 6
+    # Any code but session data belongs to the discovery stage.
+    return PPP_PROTOCOL if p[position[0] - 5] == 0 else NOTHING
+
+
+cdef int follow_ppp(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                    int64_t end, uint32_t *ethertype) noexcept nogil:
     cdef uint32_t protocol
     h.layers[row] |= PPP
-    if captured < position[0] + 1:
-        h.layers[row] |= CUT
+    if lacks(h, row, position[0], 1, captured, end):
         return NOTHING
     protocol = p[position[0]]
     if protocol & 1:
         position[0] += 1
     else:
-        if captured < position[0] + 2:
-            h.layers[row] |= CUT
+        if lacks(h, row, position[0], 2, captured, end):
             return NOTHING
         protocol = be16(p + position[0])
         position[0] += 2
@@ -348,8 +382,7 @@ cdef int enter_ipv4(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
                     int64_t *end) noexcept nogil:
     cdef const uint8_t *header = p + position[0]
     cdef int64_t length, total
-    if captured < position[0] + 20:
-        h.layers[row] |= CUT
+    if lacks(h, row, position[0], 20, captured, end[0]):
         return NOTHING
     length = (header[0] & 0x0F) * 4
     if header[0] >> 4 != 4 or length < 20:
@@ -359,12 +392,6 @@ cdef int enter_ipv4(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     h.network_offset[row] = <int32_t> position[0]
     h.ip_version[row] = 4
     total = be16(header + 2)
-    # A total length of 0 is what segmentation offload leaves: the frame's own length counts.
-    if total:
-        if total < length:
-            h.layers[row] |= MALFORMED
-        elif position[0] + total < end[0]:
-            end[0] = position[0] + total
     map_ipv4(h.source_address, row, header + 12)
     map_ipv4(h.destination_address, row, header + 16)
     h.ip_id[row] = be16(header + 4)
@@ -373,24 +400,25 @@ cdef int enter_ipv4(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     h.fragment_offset[row] = (be16(header + 6) & 0x1FFF) * 8
     if header[6] & 0x20:
         h.layers[row] |= FRAGMENT | MORE_FRAGMENTS
-    position[0] += length
-    if position[0] > end[0]:
-        position[0] = end[0]
-        h.layers[row] |= MALFORMED
+    # A total length of 0 is what segmentation offload leaves: the frame's own length counts.
+    if total >= length:
+        bound(h, row, position[0] + total, end)
     if h.fragment_offset[row]:
         h.layers[row] |= FRAGMENT
+    if 0 < total < length or position[0] + length > end[0]:
+        h.layers[row] |= MALFORMED
+        position[0] += 20
         return NOTHING
-    return TRANSPORT
+    position[0] += length
+    return NOTHING if h.fragment_offset[row] else TRANSPORT
 
 
 cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
                     int64_t *end) noexcept nogil:
     cdef const uint8_t *header = p + position[0]
     cdef int64_t length
-    cdef int depth
-    cdef uint8_t following
-    if captured < position[0] + 40:
-        h.layers[row] |= CUT
+    cdef uint8_t this
+    if lacks(h, row, position[0], 40, captured, end[0]):
         return NOTHING
     if header[0] >> 4 != 6:
         h.layers[row] |= MALFORMED
@@ -398,44 +426,40 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     clear_transport(h, row)
     h.network_offset[row] = <int32_t> position[0]
     h.ip_version[row] = 6
-    length = be16(header + 4)
-    if length and position[0] + 40 + length < end[0]:
-        end[0] = position[0] + 40 + length
     memcpy(h.source_address + 16 * row, header + 8, 16)
     memcpy(h.destination_address + 16 * row, header + 24, 16)
     h.ttl[row] = header[7]
-    following = header[6]
+    h.protocol[row] = header[6]
+    length = be16(header + 4)
     position[0] += 40
-    for depth in range(DEEPEST):
-        h.protocol[row] = following
-        # Hop-by-hop, routing, fragment, destination options (RFC 8200).
-        if following != 0 and following != 43 and following != 44 and following != 60:
+    # A length of 0 is that of a jumbogram, or what segmentation offload leaves.
+    if length:
+        bound(h, row, position[0] + length, end)
+    # Hop-by-hop, routing, fragment, destination options (RFC 8200), authentication (RFC 4302).
+    while True:
+        this = h.protocol[row]
+        if this != 0 and this != 43 and this != 44 and this != 60 and this != 51:
             return TRANSPORT
-        header = p + position[0]
-        if captured < position[0] + 8:
-            h.layers[row] |= CUT
+        if lacks(h, row, position[0], 8, captured, end[0]):
             return NOTHING
-        following = header[0]
-        if h.protocol[row] == 44:
+        header = p + position[0]
+        length = 8
+        if this == 44:
             h.layers[row] |= FRAGMENT
             h.ip_id[row] = be32(header + 4)
             h.fragment_offset[row] = be16(header + 2) & 0xFFF8
             if header[3] & 1:
                 h.layers[row] |= MORE_FRAGMENTS
-            length = 8
         else:
-            length = 8 + 8 * <int64_t> header[1]
-        position[0] += length
-        if position[0] > end[0]:
+            length += (4 if this == 51 else 8) * <int64_t> header[1]
+        h.protocol[row] = header[0]
+        if position[0] + length > end[0]:
             h.layers[row] |= MALFORMED
             position[0] = end[0]
-            h.protocol[row] = following
             return NOTHING
+        position[0] += length
         if h.fragment_offset[row]:
-            h.protocol[row] = following
             return NOTHING
-    h.protocol[row] = following
-    return NOTHING
 
 
 cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
@@ -444,17 +468,17 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
     cdef const uint8_t *header
     cdef int64_t there, length, wanted
     cdef uint8_t protocol = h.protocol[row]
-    # An authentication header is in the way, in IPv4 as in IPv6 (RFC 4302).
-    if protocol == 51:
-        if captured < position[0] + 8:
-            h.layers[row] |= CUT
+    # An authentication header may be in the way (RFC 4302).
+    while protocol == 51:
+        if lacks(h, row, position[0], 8, captured, end[0]):
             return NOTHING
         h.protocol[row] = protocol = p[position[0]]
-        position[0] += 8 + 4 * <int64_t> p[position[0] + 1]
-        if position[0] > end[0]:
-            position[0] = end[0]
+        length = 8 + 4 * <int64_t> p[position[0] + 1]
+        if position[0] + length > end[0]:
             h.layers[row] |= MALFORMED
+            position[0] = end[0]
             return NOTHING
+        position[0] += length
     header = p + position[0]
     there = (captured if captured < end[0] else end[0]) - position[0]
     h.transport_offset[row] = <int32_t> position[0]
@@ -462,7 +486,7 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
         h.layers[row] |= IP_IN_IP
         return IPV4 if protocol == 4 else IPV6
     if tunnels and protocol == 47:
-        return enter_gre(h, row, p, captured, position, ethertype)
+        return enter_gre(h, row, p, captured, position, end[0], ethertype)
     if protocol == TCP:
         wanted = 20
     elif protocol == UDP or protocol == UDP_LITE or protocol == 1 or protocol == 58:
@@ -471,8 +495,7 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
         wanted = 12
     else:
         return NOTHING
-    if there < wanted:
-        h.layers[row] |= MALFORMED if position[0] + wanted > end[0] else CUT
+    lacks(h, row, position[0], wanted, captured, end[0])
     if protocol == 1 or protocol == 58:
         if there >= 2:
             h.icmp_type[row] = header[0]
@@ -496,9 +519,10 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
             h.tcp_window[row] = be16(header + 14)
     elif protocol == UDP and there >= 6:
         wanted = be16(header + 4)
+        # A length of 0 is that of a jumbogram (RFC 2675); a first fragment holds less than it says.
         if wanted >= 8:
-            if position[0] + wanted < end[0]:
-                end[0] = position[0] + wanted
+            if not h.layers[row] & MORE_FRAGMENTS or position[0] + wanted < end[0]:
+                bound(h, row, position[0] + wanted, end)
         elif wanted:
             h.layers[row] |= MALFORMED
     elif protocol == 33 and there >= 5:
@@ -507,45 +531,65 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
             h.layers[row] |= MALFORMED
             length = 12
     if position[0] + length > end[0]:
-        if position[0] + length > end[0] and there >= wanted:
-            h.layers[row] |= MALFORMED
+        h.layers[row] |= MALFORMED
         position[0] = end[0]
         return NOTHING
     position[0] += length
-    if tunnels and protocol == UDP and captured >= position[0] + 8:
-        header = p + position[0]
-        if h.destination_port[row] == VXLAN_PORT and header[0] & 0x08:
-            h.layers[row] |= VXLAN
-            position[0] += 8
-            return ETHERNET
-        if h.destination_port[row] == GENEVE_PORT and header[0] >> 6 == 0:
-            length = 8 + 4 * <int64_t> (header[0] & 0x3F)
-            if captured >= position[0] + length and position[0] + length <= end[0]:
-                h.layers[row] |= GENEVE
-                ethertype[0] = be16(header + 2)
-                position[0] += length
-                return ETHERNET if ethertype[0] == 0x6558 else BY_ETHERTYPE
+    if tunnels and protocol == UDP and there >= 8:
+        if h.destination_port[row] == VXLAN_PORT:
+            return enter_vxlan(h, row, p, captured, position, end[0])
+        if h.destination_port[row] == GENEVE_PORT:
+            return enter_geneve(h, row, p, captured, position, end[0], ethertype)
     return NOTHING
 
 
+cdef int enter_by(uint32_t ethertype) noexcept nogil:
+    """Return what comes next in a tunnel that names it by EtherType; what is not decoded is its payload."""
+    if ethertype == 0x6558:
+        return ETHERNET
+    if ethertype == 0x0800 or ethertype == 0x86DD or ethertype == 0x8847 or ethertype == 0x8848:
+        return BY_ETHERTYPE
+    return NOTHING
+
+
+cdef int enter_vxlan(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                     int64_t end) noexcept nogil:
+    if lacks(h, row, position[0], 8, captured, end) or not p[position[0]] & 0x08:
+        return NOTHING
+    h.layers[row] |= VXLAN
+    position[0] += 8
+    return ETHERNET
+
+
+cdef int enter_geneve(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                      int64_t end, uint32_t *ethertype) noexcept nogil:
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t length
+    if lacks(h, row, position[0], 8, captured, end) or header[0] >> 6 != 0:
+        return NOTHING
+    length = 8 + 4 * <int64_t> (header[0] & 0x3F)
+    if lacks(h, row, position[0], length, captured, end):
+        return NOTHING
+    h.layers[row] |= GENEVE
+    ethertype[0] = be16(header + 2)
+    position[0] += length
+    return enter_by(ethertype[0])
+
+
 cdef int enter_gre(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
-                   uint32_t *ethertype) noexcept nogil:
+                   int64_t end, uint32_t *ethertype) noexcept nogil:
     """Go through a GRE header of version 0 with any of its optional fields (RFC 2784, 2890)."""
     cdef const uint8_t *header = p + position[0]
     cdef int64_t length = 4
-    if captured < position[0] + 4:
-        h.layers[row] |= CUT
-        return NOTHING
-    if header[1] & 0x07 or header[0] & 0x40:
+    if lacks(h, row, position[0], 4, captured, end) or header[1] & 0x07 or header[0] & 0x40:
         return NOTHING
     length += 4 * ((header[0] >> 7) + ((header[0] >> 5) & 1) + ((header[0] >> 4) & 1))
-    if captured < position[0] + length:
-        h.layers[row] |= CUT
+    if lacks(h, row, position[0], length, captured, end):
         return NOTHING
     h.layers[row] |= GRE
     ethertype[0] = be16(header + 2)
     position[0] += length
-    return ETHERNET if ethertype[0] == 0x6558 else BY_ETHERTYPE
+    return enter_by(ethertype[0])
 
 
 cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t wire, int link,
@@ -554,26 +598,23 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
     cdef int64_t position = 0, end = wire
     cdef uint32_t ethertype = 0
     cdef int entered = 0, following
-    following = start_of(h, row, p, captured, wire, link, &position, &ethertype)
+    following = start_of(h, row, p, captured, end, link, &position, &ethertype)
     if position < 0:
         return
     while following != NOTHING and entered < 4 * DEEPEST:
         entered += 1
         if following == ETHERNET:
-            following = enter_ethernet(h, row, p, captured, &position, &ethertype)
+            following = enter_ethernet(h, row, p, captured, &position, end, &ethertype)
         elif following == BY_ETHERTYPE:
             following = follow_ethertype(h, row, p, captured, tunnels, &position, &ethertype, &end)
         elif following == LLC_HEADER:
-            following = follow_llc(h, row, p, captured, &position, &ethertype)
+            following = follow_llc(h, row, p, captured, &position, end, &ethertype)
         elif following == PPPOE_HEADER:
-            h.layers[row] |= PPPOE
-            position += 6
-            following = PPP_PROTOCOL
+            following = enter_pppoe(h, row, p, captured, &position, &end)
         elif following == PPP_PROTOCOL:
-            following = follow_ppp(h, row, p, captured, tunnels, &position, &ethertype)
+            following = follow_ppp(h, row, p, captured, &position, end, &ethertype)
         elif following == BY_NIBBLE:
-            if captured < 1:
-                h.layers[row] |= CUT
+            if lacks(h, row, 0, 1, captured, end):
                 following = NOTHING
             else:
                 following = IPV4 if p[0] >> 4 == 4 else IPV6 if p[0] >> 4 == 6 else NOTHING
@@ -586,6 +627,8 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
             following = enter_transport(h, row, p, captured, tunnels, &position, &end, &ethertype)
     if position > end:
         position = end
+    if position > captured:
+        h.layers[row] |= CUT
     end_with(h, row, position, end)
 
 

@@ -3,14 +3,14 @@
 Columns of `FrameBatch.headers` (one row a frame; `HeaderColumns.column(name)` gives a view)
 ---------------------------------------------------------------------------------------
 ethertype : uint16
-    EtherType after all VLAN tags and through SNAP; 0 where there is none. Raw IP link types give 0x0800 or
-    0x86dd.
+    EtherType after all VLAN tags and through SNAP (of RFC 1042 and 802.1H); 0 where there is none. Raw IP and
+    null/loop link types give 0x0800 or 0x86dd. A tunnel's counts where its payload is decoded.
 vlan_id : uint16
     VID of the outermost tag, `UNTAGGED` where there is none.
 vlan_depth : uint8
     Number of tags.
 layers : uint16
-    A `Layer` bit set.
+    A `Layer` bit set: all that was gone through, outer and inner.
 ip_version : uint8
     4, 6, or 0 where no IP header was decoded.
 protocol : uint8
@@ -32,8 +32,9 @@ network_offset, transport_offset, payload_offset : int32
     From the frame's first byte, -1 where there is no such thing; at most the wire length, and beyond the captured
     length where the frame was cut there (`Layer.CUT`).
 payload_length : uint32
-    Bytes after the transport header as the headers claim them, never beyond the wire length; after the
-    network header where the transport is not known; after the link header where there is no IP.
+    Bytes after the transport header as the shortest claim of the headers before says (802.3, PPPoE, IP, UDP),
+    never beyond the wire length; after the network header where the transport is not known; after the link
+    header where there is no IP.
 tcp_sequence, tcp_acknowledgment : uint32
 tcp_flags : uint16
     Twelve bits, RFC 9293 and RFC 3540: reserved, AE, CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
@@ -43,7 +44,12 @@ flow_hash : uint64
 flow : int32
     Id in the flow table that filled it (`uspcap.protocols.flows`).
 
-Outer headers are decoded, unless tunnels are asked for: the innermost headers then win every column.
+Outer headers are decoded, unless tunnels are asked for: the innermost headers then win every column, those of an
+inner Ethernet frame without IP too. Tunnels are GRE (version 0), VXLAN, GENEVE, IP in IP (protocols 4 and 41), each with
+IP or Ethernet inside, and Ethernet in MPLS behind a control word.
+
+A header is decoded as far as it is captured; what is derived from bytes that are not there keeps its default. An IPv4
+header whose total length is less than itself ends the decoding, as in every stack.
 """
 
 from __future__ import annotations
@@ -74,7 +80,7 @@ class Layer(IntFlag):
     CUT = 1 << 13
     """Headers reach beyond the captured bytes."""
     MALFORMED = 1 << 14
-    """A length field contradicts itself or the frame."""
+    """A length field contradicts itself or the frame, or the frame is too short for its headers."""
 
 
 # IANA protocol numbers.
