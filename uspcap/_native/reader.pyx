@@ -347,12 +347,13 @@ cdef class PcapngWalker:
              Py_ssize_t limit):
         """Fill `frames` from `data[start:end]` and return a `Stop`; `position` is where it stopped.
 
-        `block_length` is the length of the block there for `BLOCK`, `SKIP` and, where its length can be
-        trusted, `DAMAGED`; else 0.
+        `block_length` is the length of the block there for `SKIP` and, where it may be trusted, `DAMAGED`;
+        else 0. Some writers leave the padding out of the length, which must be a multiple of 4, but not
+        out of the file: it is added, as Wireshark does.
         """
         cdef Py_ssize_t position = start, row = 0, capacity = frames.capacity, body, options
         cdef bint swap = self.swap
-        cdef int64_t number = self.frames_seen, available = 0
+        cdef int64_t number = self.frames_seen, available = 0, stride = 0
         cdef uint32_t kind, length, captured = 0, wire, interface = 0, most
         cdef uint64_t ticks
         cdef InterfaceClock *clock
@@ -377,34 +378,36 @@ cdef class PcapngWalker:
                 if kind == SECTION_HEADER:
                     reason = BLOCK
                     break
-                if length < 12 or length & 3:
+                if length < 12:
                     reason = DAMAGED
                     wrong = 1
                     break
+                stride = (<int64_t> length + 3) & ~3
                 if kind != ENHANCED_PACKET and kind != SIMPLE_PACKET and kind != OBSOLETE_PACKET:
-                    self.block_length = length
                     if kind == INTERFACE_DESCRIPTION or kind == INTERFACE_STATISTICS:
                         reason = BLOCK
                         break
-                    if position + <int64_t> length > end:
+                    if position + stride > end:
+                        self.block_length = stride
                         reason = SKIP
                         break
-                    if load32(block + length - 4, swap) != length:
+                    if load32(block + stride - 4, swap) != length:
+                        self.block_length = stride
                         reason = DAMAGED
                         wrong = 2
                         break
-                    position += length
+                    position += stride
                     continue
                 if length > self.longest:
-                    self.block_length = length
+                    self.block_length = stride
                     reason = DAMAGED
                     wrong = 3
                     break
-                if position + <int64_t> length > end:
+                if position + stride > end:
                     reason = NEED_MORE
                     break
-                if load32(block + length - 4, swap) != length:
-                    self.block_length = length
+                if load32(block + stride - 4, swap) != length:
+                    self.block_length = stride
                     reason = DAMAGED
                     wrong = 2
                     break
@@ -418,10 +421,10 @@ cdef class PcapngWalker:
                 if kind == SIMPLE_PACKET:
                     interface = 0
                     body = 12
-                    available = <int64_t> length - 16
+                    available = stride - 16
                 else:
                     body = 28
-                    available = <int64_t> length - 32
+                    available = stride - 32
                     if available >= 0:
                         interface = (load32(block + 8, swap) if kind == ENHANCED_PACKET
                                      else load16(block + 8, swap))
@@ -430,7 +433,7 @@ cdef class PcapngWalker:
                 elif self.section_base + interface >= self.interface_count:
                     wrong = 5
                 if wrong:
-                    self.block_length = length
+                    self.block_length = stride
                     reason = DAMAGED
                     break
                 clock = &self.clocks[self.section_base + interface]
@@ -447,7 +450,7 @@ cdef class PcapngWalker:
                     captured = load32(block + 20, swap)
                     wire = load32(block + 24, swap)
                     if captured > available:
-                        self.block_length = length
+                        self.block_length = stride
                         reason = DAMAGED
                         wrong = 6
                         break
@@ -461,8 +464,8 @@ cdef class PcapngWalker:
                         if load16(block + 10, swap) != 0xFFFF:
                             frames.drop_count[row] = load16(block + 10, swap)
                     options = body + ((<Py_ssize_t> captured + 3) & ~3)
-                    if options + 4 <= <Py_ssize_t> length - 4:
-                        self.take_options(frames, row, base, position + options, position + length - 4)
+                    if options + 4 <= stride - 4:
+                        self.take_options(frames, row, base, position + options, position + stride - 4)
                 frames.captured_length[row] = captured
                 frames.wire_length[row] = wire
                 frames.offset[row] = position + body
@@ -470,7 +473,7 @@ cdef class PcapngWalker:
                 number += 1
                 frames.frame_number[row] = number
                 row += 1
-                position += length
+                position += stride
         frames.count = row
         frames.frames_read = row
         frames.frames_before = self.frames_seen
@@ -480,7 +483,7 @@ cdef class PcapngWalker:
             if wrong == 1:
                 self.damage = f"the block claims a length of {length} bytes, which no block can have"
             elif wrong == 2:
-                self.damage = f"the block's two lengths differ ({length} and {load32(block + length - 4, swap)})"
+                self.damage = f"the block's two lengths differ ({length} and {load32(block + stride - 4, swap)})"
             elif wrong == 3:
                 self.damage = f"the packet block claims {length} bytes, more than the {self.longest} allowed"
             elif wrong == 4:

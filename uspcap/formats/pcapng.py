@@ -118,32 +118,49 @@ class PcapngReader(CaptureReader):
         if stop == Stop.BLOCK:
             return self._describing_block()
         if stop == Stop.SKIP:
-            at, length = window.position, walker.block_length
-            skipped = window.skip(length)
-            if skipped < length:
-                self.facts.truncated = True
-                self._problem(at, f"the file ends {skipped} bytes into a block of {length}")
-                return False
-            return True
+            return self._skip_block(walker.block_length)
         return self._step_over(walker.damage, walker.block_length)
+
+    def _skip_block(self, length: int) -> bool:
+        """Go past a block of no use that is longer than what is left of the window."""
+        window = self._window
+        at = window.position
+        claimed = window.peek(8)[4:]
+        skipped = window.skip(length - 4)
+        if not window.require(4):
+            self._cut_short(at, skipped + window.available, length)
+            return False
+        if window.take(4) != claimed:
+            return self._resume(at, f"the block's two lengths differ (it begins with one of {length})")
+        return True
+
+    def _cut_short(self, at: int, there: int, length: int) -> None:
+        self.facts.truncated = True
+        what = self._source.problem or f"the file ends {there} bytes into a block of {length}"
+        self._problem(at, what)
 
     def _step_over(self, damage: str, length: int) -> bool:
         """Say what is wrong with the block at hand and go to the next, if one can be seen there."""
         window = self._window
         at = window.position
-        if length and window.require(length + 12):
-            kind, next_length = struct.unpack(self._order + "II", window.data[window.start + length :][:8].tobytes())
-            plausible = kind in _KNOWN_BLOCKS and (
-                kind == SECTION_HEADER_BLOCK or (12 <= next_length <= LONGEST_BLOCK and next_length % 4 == 0)
-            )
-        else:
-            plausible = bool(length) and window.available == length
-        if not plausible:
+        if length == 0 or window.skip(length) < length:
             self._problem(at, f"{damage}; nothing after it was read")
             return False
-        self._problem(at, f"{damage}; reading went on at the next block, byte {at + length}")
-        window.start += length
-        return True
+        return self._resume(at, damage)
+
+    def _resume(self, at: int, damage: str) -> bool:
+        """Say what is wrong with the block at offset `at`, which is used up, and whether another one follows."""
+        window = self._window
+        if window.require(8):
+            kind, length = struct.unpack(self._order + "II", window.peek(8))
+            plausible = kind in _KNOWN_BLOCKS and (kind == SECTION_HEADER_BLOCK or 12 <= length <= LONGEST_BLOCK)
+        else:
+            plausible = window.available == 0
+        if plausible:
+            self._problem(at, f"{damage}; reading went on at the next block, byte {window.position}")
+        else:
+            self._problem(at, f"{damage}; nothing after it was read")
+        return plausible
 
     def _describing_block(self) -> bool:
         """Read the section header, interface description or statistics block at hand."""
@@ -158,55 +175,62 @@ class PcapngReader(CaptureReader):
                 return self._step_over("the section header has no byte-order magic", 0)
             self._order = marks[start[8:12]]
         kind, length = struct.unpack(self._order + "II", start[:8])
-        if length < 16 or length % 4 or length > LONGEST_BLOCK:
+        if length < 12 or length > LONGEST_BLOCK:
             return self._step_over(f"the describing block claims a length of {length} bytes", 0)
-        if not window.require(length):
+        padded = length + 3 & ~3
+        if not window.require(padded):
             self._source_ended(window.available, f"a block of {length}")
             return False
-        block = window.peek(length)
+        block = window.peek(padded)
         (closing,) = struct.unpack(self._order + "I", block[-4:])
         if closing != length:
-            return self._step_over(f"the block's two lengths differ ({length} and {closing})", length)
+            return self._step_over(f"the block's two lengths differ ({length} and {closing})", padded)
         body = block[8:-4]
         if kind == SECTION_HEADER_BLOCK:
-            read_on = self._section_header(body)
+            damage = self._section_header(body)
+            if damage:
+                # Without it, nothing says which byte order and interfaces the rest has.
+                return self._step_over(damage, 0)
         elif kind == INTERFACE_DESCRIPTION_BLOCK:
-            read_on = self._interface_description(body)
+            damage = self._interface_description(body)
         else:
-            read_on = self._interface_statistics(body)
-        if read_on:
-            window.start += length
-        return read_on
+            damage = self._interface_statistics(body)
+        if damage:
+            return self._step_over(damage, padded)
+        window.start += padded
+        return True
 
-    def _section_header(self, body: bytes) -> bool:
+    # Each of these returns what is wrong with the block, '' for nothing.
+
+    def _section_header(self, body: bytes) -> str:
         if len(body) < 16:
-            return self._step_over("the section header is too short", 0)
+            return "the section header is too short"
         major, minor = struct.unpack_from(self._order + "HH", body, 4)
         if major != 1:
-            return self._step_over(f"pcapng version {major}.{minor} is not one that is known (1.x)", 0)
+            return f"pcapng version {major}.{minor} is not one that is known (1.x)"
         self._walker.begin_section(self._order == ">")
         self._section_base = len(self.facts.interfaces)
         self._batch.big_endian_options = self._order == ">"
         self._blocks_read += 1
-        return True
+        return ""
 
-    def _interface_description(self, body: bytes) -> bool:
+    def _interface_description(self, body: bytes) -> str:
         if len(body) < 8:
-            return self._step_over("the interface description is too short", len(body) + 12)
+            return "the interface description is too short"
         link_type, _, snaplen = struct.unpack_from(self._order + "HHI", body)
         interface = Interface(link_type=link_type, snaplen=snaplen, ticks_per_second=1_000_000)
         multiplier, divisor, shift, offset_s = 1000, 1, 0, 0
         texts: dict[str, Any] = {}
         for code, value in options_of(body[8:], self._order):
             if code in _INTERFACE_TEXT:
-                texts[_INTERFACE_TEXT[code]] = value.decode("utf-8", "replace")
+                texts[_INTERFACE_TEXT[code]] = _text(value)
             elif code == 8 and len(value) == 8:
                 interface = replace(interface, speed_bps=struct.unpack(self._order + "Q", value)[0])
             elif code == 9 and len(value) == 1:
                 ticks, multiplier, divisor, shift = resolution(value[0])
                 interface = replace(interface, ticks_per_second=ticks)
             elif code == 11 and len(value) > 1 and value[0] == 0:
-                interface = replace(interface, filter=value[1:].decode("utf-8", "replace"))
+                interface = replace(interface, filter=_text(value[1:]))
             elif code == 13 and len(value) == 1:
                 interface = replace(interface, fcs_length=value[0])
             elif code == 14 and len(value) == 8:
@@ -221,15 +245,15 @@ class PcapngReader(CaptureReader):
         try:
             self._walker.add_interface(multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source))
         except OverflowError as too_many:
-            return self._step_over(f"{too_many} are described", 0)
+            return f"{too_many} are described"
         self.facts.interfaces.append(interface)
         self._batch.set_interfaces(self.facts.interfaces)
         self._blocks_read += 1
-        return True
+        return ""
 
-    def _interface_statistics(self, body: bytes) -> bool:
+    def _interface_statistics(self, body: bytes) -> str:
         if len(body) < 12:
-            return self._step_over("the interface statistics are too short", len(body) + 12)
+            return "the interface statistics are too short"
         interface = self._section_base + struct.unpack_from(self._order + "I", body)[0]
         drops = {
             code: struct.unpack(self._order + "Q", value)[0]
@@ -238,7 +262,7 @@ class PcapngReader(CaptureReader):
         }
         if drops and interface < len(self.facts.interfaces):
             self.facts.interface_drops[interface] = sum(drops.values())
-        return True
+        return ""
 
     def _note_precision(self) -> None:
         self.facts.finer_than_ns = self._walker.finer_than_ns
@@ -262,7 +286,15 @@ def resolution(value: int) -> tuple[int, int, int, int]:
         return 1 << exponent, NANOSECONDS, 1, exponent
     if exponent <= 9:
         return 10**exponent, 10 ** (9 - exponent), 1, 0
-    return 10**exponent, 1, 10 ** min(exponent - 9, 19), 0
+    if exponent <= 28:
+        return 10**exponent, 1, 10 ** (exponent - 9), 0
+    # No stamp of 64 bits reaches 1 ns.
+    return 10**exponent, 1, 1, 127
+
+
+def _text(value: bytes) -> str:
+    # Some writers count a terminating NUL, or padding, as part of the text.
+    return value.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def written_source(description: str) -> TimestampSource:
