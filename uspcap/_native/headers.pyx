@@ -60,7 +60,7 @@ cdef enum:
     UNTAGGED = 0xFFFF
     NO_PROTOCOL = 255
     LONGEST = 0x7FFFFFFF # offsets are int32
-    DEEPEST = 8          # tags, labels and tunnels gone through in one frame, as a unit of each limit
+    DEEPEST_COUNTED = 255 # vlan_depth is uint8
 
 # What comes next in a frame.
 cdef enum:
@@ -287,8 +287,9 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         if lacks(h, row, 0, 4, captured, end):
             return NOTHING
         family = be32(p)
-        if family > 0xFFFF:
-            family = (p[1] << 8) | p[0]
+        # Only null has the byte order of the host; families are small numbers.
+        if link == 0 and family > 0xFFFF:
+            family = (<uint32_t> p[3] << 24) | (<uint32_t> p[2] << 16) | (<uint32_t> p[1] << 8) | p[0]
         if family == 2:
             h.ethertype[row] = 0x0800
             return IPV4
@@ -332,13 +333,10 @@ cdef int enter_ethernet(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
 cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
                           int64_t *position, uint32_t *ethertype, int64_t *end) noexcept nogil:
     """Go through tags and labels; return what comes next."""
-    cdef int depth
     cdef uint32_t tag
     cdef bint bottom = False
-    for depth in range(DEEPEST):
-        if not (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
-                or ethertype[0] == 0x9200):
-            break
+    while (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
+           or ethertype[0] == 0x9200):
         if lacks(h, row, position[0], 4, captured, end[0]):
             h.ethertype[row] = <uint16_t> ethertype[0]
             return NOTHING
@@ -348,7 +346,8 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
             h.layers[row] |= VLAN
         else:
             h.layers[row] |= QINQ
-        h.vlan_depth[row] += 1
+        if h.vlan_depth[row] < DEEPEST_COUNTED:
+            h.vlan_depth[row] += 1
         ethertype[0] = be16(p + position[0] + 2)
         position[0] += 4
     if ethertype[0] < 0x0600:
@@ -364,14 +363,12 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
         return PPPOE_HEADER
     if ethertype[0] == 0x8847 or ethertype[0] == 0x8848:
         h.layers[row] |= MPLS
-        for depth in range(2 * DEEPEST):
+        while not bottom:
             if lacks(h, row, position[0], 4, captured, end[0]):
                 return NOTHING
             bottom = p[position[0] + 2] & 1
             position[0] += 4
-            if bottom:
-                break
-        if not bottom or position[0] == end[0] or lacks(h, row, position[0], 1, captured, end[0]):
+        if position[0] == end[0] or lacks(h, row, position[0], 1, captured, end[0]):
             return NOTHING
         tag = p[position[0]] >> 4
         if tag == 4:
@@ -661,12 +658,12 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
     """Decode any frame of any link type that is known."""
     cdef int64_t position = 0, end = wire
     cdef uint32_t ethertype = 0
-    cdef int entered = 0, following
+    cdef int following
     following = start_of(h, row, p, captured, end, link, &position, &ethertype)
     if position < 0:
         return
-    while following != NOTHING and entered < 4 * DEEPEST:
-        entered += 1
+    # However deep: each header moves `position` on or ends the way, so that bytes bound the turns.
+    while following != NOTHING:
         if following == ETHERNET:
             following = enter_ethernet(h, row, p, captured, &position, end, &ethertype)
         elif following == BY_ETHERTYPE:
