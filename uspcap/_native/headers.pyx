@@ -299,12 +299,20 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         return NOTHING
     if link == 9 or link == 50:
         h.layers[row] |= PPP
-        if captured >= 4 and (p[0] == 0x0F or p[0] == 0x8F) and p[1] == 0:
-            position[0] = 4
-            ethertype[0] = be16(p + 2)
-            return BY_ETHERTYPE
-        if captured >= 2 and p[0] == 0xFF and p[1] == 0x03:
-            position[0] = 2
+        if lacks(h, row, 0, 1, captured, end):
+            return NOTHING
+        # Address and control: of HDLC-like framing (RFC 1662), or Cisco's, which has an EtherType behind.
+        if p[0] == 0xFF or p[0] == 0x0F or p[0] == 0x8F:
+            if lacks(h, row, 0, 2, captured, end):
+                return NOTHING
+            if p[0] == 0xFF and p[1] == 0x03:
+                position[0] = 2
+            elif p[0] != 0xFF and p[1] == 0:
+                if lacks(h, row, 0, 4, captured, end):
+                    return NOTHING
+                position[0] = 4
+                ethertype[0] = be16(p + 2)
+                return BY_ETHERTYPE
         return PPP_PROTOCOL
     if link == 51:
         return PPPOE_HEADER
