@@ -91,7 +91,7 @@ def at(network, transport=None, payload=None):
     }
 
 
-def udp4_over(name, link_type, frame, layers=Layer(0), **expected):
+def udp4_over(name, link_type, frame, layers=0, **expected):
     start = len(frame) - len(UDP4)
     return Case(name, frame, {**IS_4, **IS_UDP, **at(start), "layers": int(layers), **expected}, link_type)
 
@@ -128,7 +128,8 @@ LINK_TYPES = [
     udp4_over("ppp compressed", 9, b"\x21" + UDP4, Layer.PPP, ethertype=0),
     udp4_over("ppp hdlc", 50, b"\xff\x03\x00\x21" + UDP4, Layer.PPP, ethertype=0),
     udp4_over("cisco hdlc", 50, b"\x0f\x00\x08\x00" + UDP4, Layer.PPP),
-    Case("ppp IPv6", b"\xff\x03\x00\x57" + UDP6, {**IS_6, **IS_UDP, **at(4, 44), "layers": Layer.PPP, "ethertype": 0}, 9),
+    Case("ppp IPv6", b"\xff\x03\x00\x57" + UDP6,
+         {**IS_6, **IS_UDP, **at(4, 44), "layers": Layer.PPP, "ethertype": 0}, 9),
     Case("ppp LCP", b"\xff\x03\xc0\x21" + bytes(8),
          {"payload_offset": 4, "payload_length": 8, "layers": Layer.PPP}, 9),
     udp4_over("pppoe", 51, pppoe(0x0021, UDP4), Layer.PPPOE | Layer.PPP, ethertype=0),
