@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from uspcap import __version__
 from uspcap.errors import UspcapError
 
 COMMANDS = {
@@ -40,7 +41,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(None, "-V", "--version", package_name="uspcap", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def cli() -> None:
     """Capture packets past the kernel, stamp every frame, and report latency, gaps and bursts."""
 

@@ -19,6 +19,9 @@ from uspcap._native.columns import FrameColumns, HeaderColumns
 
 NANOSECONDS = 1_000_000_000
 
+PROBLEMS_LISTED = 100
+"""Problems of a source kept one by one; those that come after are counted."""
+
 
 class TimestampSource(IntEnum):
     """Where a frame's timestamp was taken; the lower the number, the closer to the wire."""
@@ -105,20 +108,54 @@ class SourceFacts:
     interfaces : list of Interface
         All interfaces met so far, in the order of the `interface` column.
     problems : list of Problem
-        Damage; reading went on where it could.
+        Damage, the first `PROBLEMS_LISTED`; reading went on where it could.
+    problems_unlisted : int
+        Further ones.
     truncated : bool
         The input ended in the middle of a record.
     interface_drops : dict of int to int
         Frames that the capturing host says it dropped, by interface, where the file says so.
     finer_than_ns : int
         Stamps that lost what the file said below 1 ns.
+    out_of_range : int
+        Stamps outside the years 1677 to 2262, of which the nearest end was taken.
     """
 
     interfaces: list[Interface] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    problems_unlisted: int = 0
     truncated: bool = False
     interface_drops: dict[int, int] = field(default_factory=dict)
     finer_than_ns: int = 0
+    out_of_range: int = 0
+
+    def add_problem(self, problem: Problem) -> None:
+        """List a problem, or count it where too many are listed."""
+        if len(self.problems) < PROBLEMS_LISTED:
+            self.problems.append(problem)
+        else:
+            self.problems_unlisted += 1
+
+    def append(self, later: SourceFacts) -> None:
+        """Take in what was found in the part of the source that comes directly after; interfaces are left alone."""
+        for problem in later.problems:
+            self.add_problem(problem)
+        self.problems_unlisted += later.problems_unlisted
+        self.truncated |= later.truncated
+        self.interface_drops |= later.interface_drops
+        self.finer_than_ns += later.finer_than_ns
+        self.out_of_range += later.out_of_range
+
+    def all_problems(self, name: str) -> list[Problem]:
+        """Return the problems listed, and one for each kind of which there is only a count."""
+        problems = list(self.problems)
+        if self.problems_unlisted:
+            what = f"and {self.problems_unlisted} more problems after this one"
+            problems.append(Problem(name, problems[-1].offset, what))
+        if self.out_of_range:
+            what = f"{self.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken"
+            problems.append(Problem(name, 0, what))
+        return problems
 
 
 class FrameBatch(FrameColumns):
@@ -203,15 +240,6 @@ class FrameBatch(FrameColumns):
         """Keep the rows where `mask` is not 0; header columns are decoded anew on next use."""
         self.select(mask)
         self.refilled()
-
-    def stamped_ends(self) -> tuple[int, int] | tuple[None, None]:
-        """Return the stamps of the first and the last row that have one, in ns."""
-        stamped = self.timestamp_source != TimestampSource.NONE
-        if not stamped.any():
-            return None, None
-        stamps = self.timestamp_ns
-        first, last = int(stamped.argmax()), self.count - 1 - int(stamped[::-1].argmax())
-        return int(stamps[first]), int(stamps[last])
 
     def frame_bytes(self, row: int) -> bytes:
         """Return the captured bytes of one row, copied."""

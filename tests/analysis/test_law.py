@@ -22,7 +22,7 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "summary": Summary,
     "timestamps": Timestamps,
     "inter_arrival": InterArrival,
-    "inter_arrival with few cells": lambda: InterArrival(maximum_cells=6),
+    "inter_arrival with few lines": lambda: InterArrival(maximum_lines=6),
     "inter_arrival with few flows": lambda: InterArrival(FlowTable(2)),
     "gaps, automatic": Gaps,
     "gaps, automatic, with few kept": lambda: Gaps(maximum_silences=8, kept_a_flow=4),

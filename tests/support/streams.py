@@ -89,3 +89,35 @@ def cut_streams(draw: st.DrawFn, **kwargs: int) -> tuple[list[Frame], list[list[
     edges = [0, *cuts, len(frames)]
     parts = [frames[start:end] for start, end in pairwise(edges)]
     return frames, parts, draw(st.sampled_from([1, 2, 7, 4096]))
+
+
+def seeded_stream(
+    seed: int,
+    count: int,
+    *,
+    flows: int = 40,
+    mean_gap_ns: int = 2_000,
+    sources: Sequence[int] = (TimestampSource.FILE,),
+    grid_ns: int = 1,
+    backward_share: float = 0.001,
+) -> list[Frame]:
+    """A long stream of a seed: lognormal gaps, few busy and many quiet flows, silences, equal stamps, steps back."""
+    random = np.random.default_rng(seed)
+    gaps = random.lognormal(np.log(mean_gap_ns), 1.5, count).astype(np.int64)
+    gaps[random.random(count) < 0.05] = 0
+    silent = random.random(count) < 0.002
+    gaps[silent] *= random.integers(100, 100_000, int(silent.sum()))
+    back = random.random(count) < backward_share
+    gaps[back] = -random.integers(1, 10_000, int(back.sum()))
+    stamps = START_NS + np.cumsum(gaps // grid_ns * grid_ns)
+    of_flow = np.minimum(random.geometric(4 / (flows + 4), count) - 1, flows)
+    lengths = random.choice([60, 64, 65, 127, 128, 255, 256, 600, 1023, 1024, 1514, 1518, 1519, 9000], count)
+    by = random.choice(np.array(sources), count)
+    return [Frame(*row) for row in zip(stamps.tolist(), lengths.tolist(), of_flow.tolist(), by.tolist(), strict=True)]
+
+
+def flow_text(flow: int) -> str:
+    """The report's name of one of the flows that frames are made of."""
+    if flow == 0:
+        return "ARP 02:00:00:00:00:01 > 02:00:00:00:00:02"
+    return f"UDP 10.0.0.1:{1000 + flow} > 10.0.0.2:9"

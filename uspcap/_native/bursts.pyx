@@ -151,14 +151,23 @@ cdef class SlidingWindows:
     ----------
     widths_ns : tuple of int
         Rising multiples of 1000.
+
+    Attributes
+    ----------
+    bytes, frames : int
+        Counted so far.
+    lowest_ns, highest_ns : int
+        Earliest and latest stamp so far; meaningless before the first.
     """
 
     cdef readonly tuple widths_ns
     cdef Py_ssize_t count
     cdef bint nested
     cdef Window *windows
-    cdef uint64_t bytes
-    cdef uint64_t frames
+    cdef readonly uint64_t bytes
+    cdef readonly uint64_t frames
+    cdef readonly int64_t lowest_ns
+    cdef readonly int64_t highest_ns
 
     def __init__(self, tuple widths_ns):
         cdef Py_ssize_t k
@@ -182,6 +191,7 @@ cdef class SlidingWindows:
         cdef Py_ssize_t i, k, count = self.count
         cdef int64_t stamp
         cdef uint64_t bytes = self.bytes, counted = self.frames
+        cdef int64_t lowest = self.lowest_ns, highest = self.highest_ns
         cdef bint nested = self.nested
         cdef Window *window
         with nogil:
@@ -189,6 +199,12 @@ cdef class SlidingWindows:
                 if frames.timestamp_source[i] != source:
                     continue
                 stamp = frames.timestamp_ns[i]
+                if counted == 0:
+                    lowest = highest = stamp
+                if stamp < lowest:
+                    lowest = stamp
+                if stamp > highest:
+                    highest = stamp
                 for k in range(count):
                     window = &self.windows[k]
                     if window.begin_ns <= stamp < window.end_ns:
@@ -200,6 +216,8 @@ cdef class SlidingWindows:
                 counted += 1
         self.bytes = bytes
         self.frames = counted
+        self.lowest_ns = lowest
+        self.highest_ns = highest
 
     def join(self, SlidingWindows later, int64_t frame_shift):
         """Append what came directly after; its frame numbers move up by `frame_shift`."""
@@ -210,6 +228,10 @@ cdef class SlidingWindows:
             return
         for k in range(self.count):
             self.join_one(&self.windows[k], later, &later.windows[k], frame_shift)
+        if self.frames == 0 or later.lowest_ns < self.lowest_ns:
+            self.lowest_ns = later.lowest_ns
+        if self.frames == 0 or later.highest_ns > self.highest_ns:
+            self.highest_ns = later.highest_ns
         self.bytes += later.bytes
         self.frames += later.frames
 

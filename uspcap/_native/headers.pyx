@@ -301,18 +301,17 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         h.layers[row] |= PPP
         if lacks(h, row, 0, 1, captured, end):
             return NOTHING
-        # Address and control: of HDLC-like framing (RFC 1662), or Cisco's, which has an EtherType behind.
+        # An address field, or a compressed protocol number right away (RFC 1661, 1662).
         if p[0] == 0xFF or p[0] == 0x0F or p[0] == 0x8F:
             if lacks(h, row, 0, 2, captured, end):
                 return NOTHING
+            if p[0] != 0xFF and p[1] == 0:
+                # Cisco HDLC
+                position[0] = 4
+                ethertype[0] = be16(p + 2) if not lacks(h, row, 0, 4, captured, end) else 0
+                return BY_ETHERTYPE if ethertype[0] >= 0x0600 else NOTHING
             if p[0] == 0xFF and p[1] == 0x03:
                 position[0] = 2
-            elif p[0] != 0xFF and p[1] == 0:
-                if lacks(h, row, 0, 4, captured, end):
-                    return NOTHING
-                position[0] = 4
-                ethertype[0] = be16(p + 2)
-                return BY_ETHERTYPE
         return PPP_PROTOCOL
     if link == 51:
         return PPPOE_HEADER
@@ -346,7 +345,6 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
     while (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
            or ethertype[0] == 0x9200):
         if lacks(h, row, position[0], 4, captured, end[0]):
-            h.ethertype[row] = <uint16_t> ethertype[0]
             return NOTHING
         tag = be16(p + position[0])
         if h.vlan_depth[row] == 0:
@@ -498,17 +496,14 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
     memcpy(h.source_address + 16 * row, header + 8, 16)
     memcpy(h.destination_address + 16 * row, header + 24, 16)
     h.ttl[row] = header[7]
-    h.protocol[row] = header[6]
+    h.protocol[row] = this = header[6]
     length = be16(header + 4)
     position[0] += 40
     # A length of 0 is that of a jumbogram, or what segmentation offload leaves.
     if length:
         bound(h, row, position[0] + length, end)
     # Hop-by-hop, routing, fragment, destination options (RFC 8200), authentication (RFC 4302).
-    while True:
-        this = h.protocol[row]
-        if this != 0 and this != 43 and this != 44 and this != 60 and this != 51:
-            return TRANSPORT
+    while this == 0 or this == 43 or this == 44 or this == 60 or this == 51:
         if lacks(h, row, position[0], 8, captured, end[0]):
             return NOTHING
         header = p + position[0]
@@ -521,7 +516,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
                 h.layers[row] |= MORE_FRAGMENTS
         else:
             length += (4 if this == 51 else 8) * <int64_t> header[1]
-        h.protocol[row] = header[0]
+        h.protocol[row] = this = header[0]
         if position[0] + length > end[0]:
             h.layers[row] |= MALFORMED
             position[0] = end[0]
@@ -529,6 +524,7 @@ cdef int enter_ipv6(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t c
         position[0] += length
         if h.fragment_offset[row]:
             return NOTHING
+    return TRANSPORT
 
 
 cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,

@@ -1,6 +1,6 @@
 """C view of the histograms."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll"(unsigned long long) nogil
@@ -18,19 +18,22 @@ cdef inline uint32_t index_of(int64_t value) noexcept nogil:
     return (<uint32_t> octave << HALF_BITS) + <uint32_t> (value >> octave)
 
 
-# A cell is one word: key in the upper 40 bits, count in the lower 24.
+# A line is 32 neighbouring buckets of one flow, 16 bits each: one cache line.
 cdef enum:
-    COUNT_BITS = 24
-    FULL_COUNT = 0xFFFFFF
+    LANE_BITS = 5
+    LANES = 32
+    FULL_LANE = 0xFFFF
 
 
 cdef class Cells:
-    cdef readonly Py_ssize_t count
+    cdef readonly Py_ssize_t lines
     cdef Py_ssize_t allocated
-    cdef uint64_t *cells
+    cdef uint64_t *keys
+    cdef uint16_t *counts
     cdef int shift
     cdef dict overflow
     cdef int reserve(self, Py_ssize_t more) except -1
-    cdef void spill(self, uint64_t key, uint64_t count) noexcept with gil
-    cdef void add(self, uint64_t key, uint64_t count) noexcept nogil
-    cdef uint64_t home(self, uint64_t key) noexcept nogil
+    cdef void carry(self, uint64_t key) noexcept with gil
+    cdef uint64_t find(self, uint64_t line) noexcept nogil
+    cdef void add(self, uint64_t key) noexcept nogil
+    cdef uint64_t home(self, uint64_t line) noexcept nogil

@@ -8,14 +8,15 @@ A. Buckets are those of HdrHistogram with lowest discernible value 1, highest tr
        width          1        |       2        |       4        |
        index   0 ........ 2047 | 2048 .... 3071 | 3072 .... 4095 |
 
-B. `Cells` counts (flow, bucket) pairs in one open-addressing table: memory follows the number of distinct
-   pairs, and percentiles of all flows are a few array operations on the result. Key and count share a
-   word, so that a count costs one cache line; eight neighbouring buckets of a flow share that line. What does
-   not fit 24 bits is carried to a dict, once in 16 million.
+B. `Cells` counts (flow, bucket) pairs. Gaps of one flow fall into a few neighbourhoods of buckets, so that a table
+   of single pairs would be mostly keys; here an open-addressing table holds lines of 32 neighbouring buckets,
+   16 bits each, a cache line beside its key. Memory follows the number of neighbourhoods. A count that
+   outgrows its 16 bits is carried to a dict.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -47,113 +48,171 @@ cdef enum:
 
 
 cdef class Cells:
-    """Counts by key; key = (flow + 1) << 16 | bucket, in 40 bits."""
+    """Counts by key; key = (flow + 1) << 16 | bucket, in 48 bits.
+
+    Attributes
+    ----------
+    lines : int
+        Neighbourhoods in use, 72 bytes each.
+    """
 
     def __cinit__(self):
-        self.count = 0
+        self.lines = 0
         self.allocated = 0
         self.overflow = {}
-        self.reserve(1024)
+        self.reserve(64)
 
     def __dealloc__(self):
-        free(self.cells)
+        free(self.keys)
+        free(self.counts)
 
-    cdef inline uint64_t home(self, uint64_t key) noexcept nogil:
-        return ((((key >> 3) * <uint64_t> 0x9E3779B97F4A7C15) >> self.shift) << 3) | (key & 7)
+    cdef inline uint64_t home(self, uint64_t line) noexcept nogil:
+        return (line * <uint64_t> 0x9E3779B97F4A7C15) >> self.shift
 
     cdef int reserve(self, Py_ssize_t more) except -1:
-        """Make room for `more` new keys, keeping the table at most 5/8 full."""
-        cdef Py_ssize_t wanted = self.count + more, allocated = self.allocated or 4096
+        """Make room for `more` new lines, keeping the table at most 5/8 full."""
+        cdef Py_ssize_t wanted = self.lines + more, allocated = self.allocated or 128
         cdef Py_ssize_t old_allocated = self.allocated, i
-        cdef uint64_t *old_cells = self.cells
-        cdef uint64_t *cells
+        cdef uint64_t *old_keys = self.keys
+        cdef uint16_t *old_counts = self.counts
+        cdef uint64_t *keys
+        cdef uint16_t *counts
         while 5 * allocated < 8 * wanted:
             allocated *= 2
         if allocated == self.allocated:
             return 0
-        cells = <uint64_t *> zeroed(allocated * sizeof(uint64_t))
-        if cells == NULL:
+        keys = <uint64_t *> zeroed(allocated * sizeof(uint64_t))
+        counts = <uint16_t *> zeroed(allocated * LANES * sizeof(uint16_t))
+        if keys == NULL or counts == NULL:
+            free(keys)
+            free(counts)
             raise MemoryError
-        self.cells = cells
+        self.keys = keys
+        self.counts = counts
         self.allocated = allocated
-        self.count = 0
+        self.lines = 0
         self.shift = 64
-        while allocated > 8:
+        while allocated > 1:
             allocated >>= 1
             self.shift -= 1
         with nogil:
             for i in range(old_allocated):
-                if old_cells[i]:
-                    self.add(old_cells[i] >> COUNT_BITS, old_cells[i] & FULL_COUNT)
-        free(old_cells)
+                if old_keys[i]:
+                    memcpy(self.counts + self.find(old_keys[i]) * LANES, old_counts + i * LANES,
+                           LANES * sizeof(uint16_t))
+        free(old_keys)
+        free(old_counts)
         return 0
 
-    cdef void spill(self, uint64_t key, uint64_t count) noexcept with gil:
-        self.overflow[key] = self.overflow.get(key, 0) + count
+    cdef void carry(self, uint64_t key) noexcept with gil:
+        self.overflow[key] = self.overflow.get(key, 0) + FULL_LANE
 
-    cdef inline void add(self, uint64_t key, uint64_t count) noexcept nogil:
-        """Add at most FULL_COUNT to a cell; `reserve` has made room."""
+    cdef inline uint64_t find(self, uint64_t line) noexcept nogil:
+        """Return the slot of a line, taking a free one where it is new; `reserve` has made room."""
         cdef uint64_t mask = self.allocated - 1
-        cdef uint64_t slot = self.home(key)
-        while self.cells[slot] >> COUNT_BITS != key:
-            if self.cells[slot] == 0:
-                self.cells[slot] = key << COUNT_BITS
-                self.count += 1
+        cdef uint64_t slot = self.home(line)
+        while self.keys[slot] != line:
+            if self.keys[slot] == 0:
+                self.keys[slot] = line
+                self.lines += 1
                 break
             slot = (slot + 1) & mask
-        if (self.cells[slot] & FULL_COUNT) + count > FULL_COUNT:
-            self.spill(key, self.cells[slot] & FULL_COUNT)
-            self.cells[slot] = key << COUNT_BITS
-        self.cells[slot] += count
+        return slot
+
+    cdef inline void add(self, uint64_t key) noexcept nogil:
+        """Count one; `reserve` has made room."""
+        cdef uint16_t *count = &self.counts[(self.find(key >> LANE_BITS) << LANE_BITS) | (key & (LANES - 1))]
+        if count[0] == FULL_LANE:
+            self.carry(key)
+            count[0] = 0
+        count[0] += 1
 
     def add_one_each(self, const uint64_t[::1] keys):
         """Add one to the cell at each of `keys`, shape (n,)."""
         cdef Py_ssize_t i
         self.reserve(keys.shape[0])
         for i in range(keys.shape[0]):
-            self.add(keys[i], 1)
+            self.add(keys[i])
 
     def absorb(self, Cells other, const int32_t[::1] flows):
         """Add the cells of `other`, whose flow f is `flows[f]` here, -1 for nowhere."""
         cdef Py_ssize_t i
-        cdef uint64_t key
+        cdef uint64_t line, key
         cdef int64_t flow
-        # All the room at once: cells come in the order of their hash, and would pile up in a smaller table.
-        self.reserve(other.count)
+        cdef int lane
+        cdef uint32_t total
+        cdef uint16_t *mine
+        cdef uint16_t *theirs
+        # All the room at once: lines come in the order of their hash, and would pile up in a smaller table.
+        self.reserve(other.lines)
         with nogil:
             for i in range(other.allocated):
-                if other.cells[i] == 0:
+                if other.keys[i] == 0:
                     continue
-                key = other.cells[i] >> COUNT_BITS
-                flow = <int64_t> (key >> FLOW_BITS) - 1
-                if flow < flows.shape[0] and flows[flow] >= 0:
-                    key = (<uint64_t> (flows[flow] + 1) << FLOW_BITS) | (key & 0xFFFF)
-                    self.add(key, other.cells[i] & FULL_COUNT)
+                line = other.keys[i]
+                flow = <int64_t> (line >> (FLOW_BITS - LANE_BITS)) - 1
+                if flow >= flows.shape[0] or flows[flow] < 0:
+                    continue
+                line = (<uint64_t> (flows[flow] + 1) << (FLOW_BITS - LANE_BITS)) | (
+                    line & ((1 << (FLOW_BITS - LANE_BITS)) - 1))
+                mine = self.counts + self.find(line) * LANES
+                theirs = other.counts + i * LANES
+                for lane in range(LANES):
+                    total = <uint32_t> mine[lane] + theirs[lane]
+                    if total > FULL_LANE:
+                        self.carry((line << LANE_BITS) | lane)
+                        total -= FULL_LANE
+                    mine[lane] = <uint16_t> total
         for key, count in other.overflow.items():
             flow = <int64_t> (key >> FLOW_BITS) - 1
             if flow < flows.shape[0] and flows[flow] >= 0:
-                self.spill((<uint64_t> (flows[flow] + 1) << FLOW_BITS) | (key & 0xFFFF), count)
+                key = (<uint64_t> (flows[flow] + 1) << FLOW_BITS) | (key & 0xFFFF)
+                self.overflow[key] = self.overflow.get(key, 0) + count
 
     def items(self):
-        """Return keys and counts, sorted by key.
+        """Return the cells that are not 0, sorted by flow, then by bucket.
 
         Returns
         -------
-        tuple of ndarray of uint64, shape (count,) each
+        flows, buckets : ndarray of int32, shape (cells,)
+        counts : ndarray of int64, shape (cells,)
         """
-        cells = np.empty(self.count, np.uint64)
-        cdef uint64_t[::1] view = cells
-        cdef Py_ssize_t i, row = 0
+        lines = np.empty((self.lines, 2), np.uint64)
+        cdef uint64_t[:, ::1] line_view = lines
+        cdef Py_ssize_t i, row = 0, cells = 0
+        cdef int lane
+        cdef uint16_t *line
         for i in range(self.allocated):
-            if self.cells[i]:
-                view[row] = self.cells[i]
+            if self.keys[i]:
+                line_view[row, 0] = self.keys[i]
+                line_view[row, 1] = i
                 row += 1
-        cells.sort()
-        keys = cells >> np.uint64(COUNT_BITS)
-        cells &= np.uint64(FULL_COUNT)
+                for lane in range(LANES):
+                    cells += self.counts[i * LANES + lane] != 0
+        lines = np.ascontiguousarray(lines[np.argsort(lines[:, 0])])
+        line_view = lines
+        flows = np.empty(cells, np.int32)
+        buckets = np.empty(cells, np.int32)
+        counts = np.empty(cells, np.int64)
+        cdef int32_t[::1] flow_view = flows
+        cdef int32_t[::1] bucket_view = buckets
+        cdef int64_t[::1] count_view = counts
+        cdef int32_t flow, bucket
+        cells = 0
+        for row in range(self.lines):
+            line = self.counts + line_view[row, 1] * LANES
+            flow = <int32_t> (line_view[row, 0] >> (FLOW_BITS - LANE_BITS)) - 1
+            bucket = <int32_t> ((line_view[row, 0] << LANE_BITS) & 0xFFFF)
+            for lane in range(LANES):
+                if line[lane]:
+                    flow_view[cells] = flow
+                    bucket_view[cells] = bucket | lane
+                    count_view[cells] = line[lane]
+                    cells += 1
         for key, count in self.overflow.items():
-            cells[np.searchsorted(keys, np.uint64(key))] += np.uint64(count)
-        return keys, cells
+            first, last = np.searchsorted(flows, [(key >> FLOW_BITS) - 1, key >> FLOW_BITS])
+            counts[first + np.searchsorted(buckets[first:last], key & 0xFFFF)] += count
+        return flows, buckets, counts
 
 
 def record_many(uint64_t[::1] counts, const int64_t[::1] values):

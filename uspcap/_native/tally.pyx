@@ -49,8 +49,9 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     by_interface : IN OUT, shape (more than any interface, 3)
         Frames, bytes on the wire, frames that were cut.
     by_source : IN OUT, shape (at least 7,)
-    extremes : IN OUT, shape (4,)
-        Lowest and highest stamp, shortest and longest wire length.
+    extremes : IN OUT, shape (7,)
+        Lowest and highest stamp, shortest and longest wire length; then how many frames had a stamp, the first
+        stamp and the last.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     cdef int bit
     cdef int64_t stamp
     if (by_protocol.shape[0] != CLASSES or by_size.shape[0] != SIZES or by_layer.shape[0] != LAYER_BITS
-            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7
+            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 7
             or headers.count != frames.count):
         raise ValueError("an array has another shape than its loop expects")
     with nogil:
@@ -88,6 +89,10 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
             by_source[frames.timestamp_source[i]] += 1
             if frames.timestamp_source[i] != 6:
                 stamp = frames.timestamp_ns[i]
+                if extremes[4] == 0:
+                    extremes[5] = stamp
+                extremes[4] += 1
+                extremes[6] = stamp
                 if stamp < extremes[0]:
                     extremes[0] = stamp
                 if stamp > extremes[1]:

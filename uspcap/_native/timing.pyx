@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
-from uspcap._native.histogram cimport COUNTS_LENGTH, Cells, index_of, leading_zeros
+from uspcap._native.histogram cimport COUNTS_LENGTH, LANE_BITS, Cells, index_of, leading_zeros
 
 cdef extern from *:
     """
@@ -309,7 +309,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     cdef int64_t stamp, gap, frame, before_ns, before_frame
     cdef int32_t flow
     cdef int source
-    cdef uint64_t key
+    cdef uint64_t key, slot
     cdef ArrivalTrack track
     cdef int track_source = -1
     if (tracks.shape[0] != SOURCE_COUNT * sizeof(ArrivalTrack) or counts.shape[0] != SOURCE_COUNT
@@ -349,13 +349,15 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                     key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
                     scratch[keys] = key
                     keys += 1
-                    prefetch(&cells.cells[cells.home(key)])
+                    slot = cells.home(key >> LANE_BITS)
+                    prefetch(&cells.keys[slot])
+                    prefetch(&cells.counts[slot << LANE_BITS])
                     if keys > 16:
-                        cells.add(scratch[keys - 17], 1)
+                        cells.add(scratch[keys - 17])
         if track_source >= 0:
             all_tracks[track_source] = track
         for i in range(keys - 16 if keys > 16 else 0, keys):
-            cells.add(scratch[i], 1)
+            cells.add(scratch[i])
     return used
 
 
@@ -368,8 +370,7 @@ cdef struct GapTrack:
     int64_t floor_ns
     uint64_t over
     int64_t over_ns
-    uint64_t octaves[40]
-    int64_t octaves_ns[40]
+    int64_t octaves[40][2]      # how many, and their sum in ns
 
 GAP_TRACK_DTYPE = np.dtype([
     ("frames", np.uint64),
@@ -380,8 +381,7 @@ GAP_TRACK_DTYPE = np.dtype([
     ("floor_ns", np.int64),
     ("over", np.uint64),
     ("over_ns", np.int64),
-    ("octaves", np.uint64, OCTAVES),
-    ("octaves_ns", np.int64, OCTAVES),
+    ("octaves", np.int64, (OCTAVES, 2)),
 ])
 
 
@@ -438,8 +438,8 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                 if gap >= 0:
                     if threshold_ns < 0:
                         octave = octave_of(gap)
-                        track.octaves[octave] += 1
-                        track.octaves_ns[octave] += gap
+                        track.octaves[octave][0] += 1
+                        track.octaves[octave][1] += gap
                     elif gap > threshold_ns:
                         track.over += 1
                         track.over_ns += gap

@@ -12,6 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uspcap.frames import FrameBatch
 
 Result = dict[str, Any]
@@ -19,6 +22,21 @@ Result = dict[str, Any]
 
 Table = Mapping[str, Sequence[Any]]
 """Column name to values, all of one length; times in ns are int and named `…_ns`."""
+
+
+_INT64 = np.iinfo(np.int64)
+
+
+def difference_ns(later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `later - earlier`; where it does not fit, the nearest value that does, as in the compiled loops."""
+    difference = np.subtract(later, earlier)
+    overflow = ((later ^ earlier) & (later ^ difference)) < 0
+    return np.where(overflow, np.where(later > earlier, _INT64.max, _INT64.min), difference)
+
+
+def clipped_ns(value: int) -> int:
+    """Return the int64 nearest to `value`."""
+    return max(int(_INT64.min), min(int(_INT64.max), value))
 
 
 class Analysis(ABC):

@@ -36,27 +36,21 @@ class Bursts(Analysis):
         self._line_rate_bps = line_rate_bps
         self._widths_ns = widths_ns
         self._windows: dict[int, SlidingWindows] = {}
-        self._totals: dict[int, _Total] = {}
 
-    def _of(self, source: int) -> tuple[SlidingWindows, _Total]:
+    def _of(self, source: int) -> SlidingWindows:
         if source not in self._windows:
             self._windows[source] = SlidingWindows(self._widths_ns)
-            self._totals[source] = _Total()
-        return self._windows[source], self._totals[source]
+        return self._windows[source]
 
     def _update(self, batch: FrameBatch) -> None:
         present = sources_in(batch)
         for source in range(TimestampSource.NONE):
             if present >> source & 1:
-                windows, total = self._of(source)
-                total.update(batch, source, alone=present == 1 << source)
-                windows.update(batch, self._shift(batch), source)
+                self._of(source).update(batch, self._shift(batch), source)
 
     def _merge(self, later: Bursts) -> None:
         for source, windows in later._windows.items():
-            mine, total = self._of(source)
-            total.merge(later._totals[source])
-            mine.join(windows, self.frames_read)
+            self._of(source).join(windows, self.frames_read)
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
@@ -69,9 +63,10 @@ class Bursts(Analysis):
         self, source: int, width: int, peaks: tuple[tuple[int, int, int, int], tuple[int, int, int, int], int]
     ) -> dict[str, Any]:
         by_bytes, by_frames, restarts = peaks
-        total = self._totals[source]
+        windows = self._windows[source]
+        duration_ns = windows.highest_ns - windows.lowest_ns
         peak_bps = by_bytes[0] * 8 * NANOSECONDS / width
-        mean_bps = total.bytes_per_ns * 8 * NANOSECONDS
+        mean_bps = windows.bytes * 8 * NANOSECONDS / duration_ns if duration_ns else 0.0
         framing = PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES
         rate = self._line_rate_bps
         return {
@@ -82,7 +77,7 @@ class Bursts(Analysis):
             "peak_bytes_start_ns": by_bytes[2],
             "peak_bytes_first_frame": by_bytes[3],
             "peak_bits_per_second": round(peak_bps, 3),
-            "peak_to_mean": round(peak_bps / mean_bps, 3) if mean_bps and total.duration_ns >= width else None,
+            "peak_to_mean": round(peak_bps / mean_bps, 3) if mean_bps and duration_ns >= width else None,
             "line_rate_share": (
                 round((by_bytes[0] + framing * by_bytes[1]) * 8 * NANOSECONDS / width / rate, 6) if rate else None
             ),
@@ -103,34 +98,3 @@ class Bursts(Analysis):
     def tables(self) -> dict[str, Table]:
         rows = self._rows()
         return {"windows": {name: [row[name] for row in rows] for name in rows[0]} if rows else {}}
-
-
-class _Total:
-    """Bytes and time span of one source, for the mean."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.lowest_ns = 1 << 63
-        self.highest_ns = -(1 << 63)
-
-    def update(self, batch: FrameBatch, source: int, *, alone: bool) -> None:
-        stamps, lengths = batch.timestamp_ns, batch.wire_length
-        if not alone:
-            mask = batch.timestamp_source == source
-            stamps, lengths = stamps[mask], lengths[mask]
-        self.bytes += int(lengths.sum())
-        self.lowest_ns = min(self.lowest_ns, int(stamps.min()))
-        self.highest_ns = max(self.highest_ns, int(stamps.max()))
-
-    def merge(self, later: _Total) -> None:
-        self.bytes += later.bytes
-        self.lowest_ns = min(self.lowest_ns, later.lowest_ns)
-        self.highest_ns = max(self.highest_ns, later.highest_ns)
-
-    @property
-    def duration_ns(self) -> int:
-        return max(self.highest_ns - self.lowest_ns, 0)
-
-    @property
-    def bytes_per_ns(self) -> float:
-        return self.bytes / self.duration_ns if self.duration_ns else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.timing import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, track_gaps
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
 
@@ -29,8 +29,9 @@ OCTAVES_ABOVE = 3
 GAPS_SHOWN = 10
 
 AUTOMATIC_RULE = (
-    f"{1 << OCTAVES_ABOVE} times the flow's 99th percentile of inter-arrival times, rounded up to a power of two "
-    f"in ns; none for flows with fewer than {FEWEST_GAPS} gaps"
+    f"a gap of {1 << OCTAVES_ABOVE} times the next power of two (in ns, at least 32) above the flow's 99th "
+    "percentile of inter-arrival times, or of 2^43 ns if that is less, lies over the threshold; "
+    f"flows with fewer than {FEWEST_GAPS} gaps have none"
 )
 
 
@@ -69,6 +70,7 @@ class Gaps(Analysis):
         self._shown = shown
         self._per_flow = FlowRows(self.flows, GAP_TRACK_DTYPE)
         self._silences = np.zeros(min(FIRST_BUFFER, 2 * maximum_silences), SILENCE_DTYPE)
+        self._silences_raw = self._silences.view(np.uint8)
         self._used = 0
         self._floors_set = 0
 
@@ -84,7 +86,7 @@ class Gaps(Analysis):
                 row,
                 self._per_flow.raw(),
                 -1 if self._threshold_ns is None else self._threshold_ns,
-                self._silences.view(np.uint8),
+                self._silences_raw,
                 self._used,
             )
             if self._used == len(self._silences):
@@ -112,6 +114,7 @@ class Gaps(Analysis):
             wanted *= 2
         if wanted != len(self._silences):
             self._silences = np.zeros(wanted, SILENCE_DTYPE)
+            self._silences_raw = self._silences.view(np.uint8)
         self._silences[: len(silences)] = silences
         self._used = len(silences)
 
@@ -153,20 +156,20 @@ class Gaps(Analysis):
         flows, later = ids[kept], others[kept]
         mine = rows[flows]
         empty = mine["frames"] == 0
-        gap = later["first_ns"] - mine["last_ns"]
+        gap = difference_ns(later["first_ns"], mine["last_ns"])
         forward = ~empty & (later["frames"] > 0) & (gap >= 0)
         out = mine.copy()
         if self._threshold_ns is None:
             octaves = octave_of(gap[forward])
             at = np.flatnonzero(forward)
-            out["octaves"][at, octaves] += np.uint64(1)
-            out["octaves_ns"][at, octaves] += gap[forward]
+            out["octaves"][at, octaves, 0] += 1
+            out["octaves"][at, octaves, 1] += gap[forward]
             over = forward
         else:
             over = forward & (gap > self._threshold_ns)
             out["over"] += over.astype(np.uint64)
             out["over_ns"] += np.where(over, gap, 0)
-        for field in ("frames", "over", "over_ns", "octaves", "octaves_ns"):
+        for field in ("frames", "over", "over_ns", "octaves"):
             out[field] += later[field]
         for field in ("last_ns", "last_frame"):
             out[field] = np.where(later["frames"] > 0, later[field], out[field])
@@ -186,7 +189,7 @@ class Gaps(Analysis):
         rows = self._per_flow.rows
         if self._threshold_ns is not None:
             return np.full(len(rows), self._threshold_ns, np.int64)
-        octaves = rows["octaves"].astype(np.int64)
+        octaves = rows["octaves"][:, :, 0]
         totals = octaves.sum(axis=1)
         rank = -(-99 * totals // 100)
         octave = (np.cumsum(octaves, axis=1) < rank[:, None]).sum(axis=1)
@@ -203,8 +206,8 @@ class Gaps(Analysis):
         else:
             lowest = np.int64(16) << np.arange(GAP_OCTAVES, dtype=np.int64)
             over = (lowest[None, :] > thresholds[:, None]) & (thresholds[:, None] >= 0)
-            counts = np.where(over, rows["octaves"].astype(np.int64), 0).sum(axis=1)
-            totals = np.where(over, rows["octaves_ns"], 0).sum(axis=1)
+            counts = np.where(over, rows["octaves"][:, :, 0], 0).sum(axis=1)
+            totals = np.where(over, rows["octaves"][:, :, 1], 0).sum(axis=1)
         kept = self._silences[: self._used]
         limits = thresholds[kept["flow"]]
         kept = kept[(kept["gap_ns"] > limits) & (limits >= 0)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Histogram:
     Parameters
     ----------
     counts : ndarray of uint64, shape (BUCKETS,), optional
-        Taken over, not copied.
+        Taken over, not copied, and not to be changed once something was asked of the histogram.
     sum_ns, lowest_ns, highest_ns : int
         Exact where given; from the buckets otherwise.
     """
@@ -58,7 +58,7 @@ class Histogram:
         lowest_ns: int | None = None,
         highest_ns: int | None = None,
     ) -> None:
-        self.counts = np.zeros(BUCKETS, np.uint64) if counts is None else counts
+        self._counts = np.zeros(BUCKETS, np.uint64) if counts is None else counts
         self.sum_ns = sum_ns
         self.lowest_ns = lowest_ns
         self.highest_ns = highest_ns
@@ -68,16 +68,41 @@ class Histogram:
         """Count values, with exact sum and extremes."""
         array = np.ascontiguousarray(values, np.int64)
         histogram = cls()
-        record_many(histogram.counts, array)
+        record_many(histogram._counts, array)
         if len(array):
             histogram.sum_ns = sum(map(int, array.tolist()))
             histogram.lowest_ns, histogram.highest_ns = int(array.min()), int(array.max())
         return histogram
 
+    @classmethod
+    def from_buckets(cls, buckets: NDArray[Any], counts: NDArray[np.int64]) -> Histogram:
+        """Take the numbers of the buckets that are not empty, rising, and their counts."""
+        histogram = cls.__new__(cls)
+        histogram.sum_ns = histogram.lowest_ns = histogram.highest_ns = None
+        histogram._used = (buckets, counts)
+        return histogram
+
+    @cached_property
+    def _counts(self) -> NDArray[np.uint64]:
+        counts = np.zeros(BUCKETS, np.uint64)
+        buckets, of_buckets = self._used
+        counts[buckets] = of_buckets.astype(np.uint64)
+        return counts
+
+    @property
+    def counts(self) -> NDArray[np.uint64]:
+        """Counts by bucket: ndarray of uint64, shape (BUCKETS,)."""
+        return self._counts
+
     @property
     def total_count(self) -> int:
         """Values counted."""
-        return int(self.counts.sum())
+        return int(self._used[1].sum())
+
+    def approximate_sum(self) -> float:
+        """Return the sum of all values, each taken as the lowest of its bucket."""
+        used, counts = self._used
+        return float(bounds()[0][used].astype(np.float64) @ counts.astype(np.float64))
 
     def value_at(self, percentile: str) -> int:
         """Return the highest value of the bucket that holds a percentile, at most the exact maximum.
@@ -87,15 +112,19 @@ class Histogram:
         percentile : str
             A decimal number of 0 to 100, as text, so that 99.999 is exact.
         """
-        used, counts = self._used()
-        cumulative = np.cumsum(counts)
+        used, cumulative = self._used[0], self._cumulative
         at = int(np.searchsorted(cumulative, rank_of(percentile, int(cumulative[-1]))))
         value = int(bounds()[1][used[at]])
         return value if self.highest_ns is None else min(value, self.highest_ns)
 
-    def _used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        used = np.flatnonzero(self.counts)
-        return used, self.counts[used].astype(np.int64)
+    @cached_property
+    def _used(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        used = np.flatnonzero(self._counts)
+        return used, self._counts[used].astype(np.int64)
+
+    @cached_property
+    def _cumulative(self) -> NDArray[np.int64]:
+        return np.cumsum(self._used[1])
 
     def result(self, percentiles: Iterable[str] = PERCENTILES) -> dict[str, Any]:
         """Return the report's form of a histogram (`count`, `min_ns` … `percentiles_ns`).
@@ -104,7 +133,7 @@ class Histogram:
         `insufficient`. The mean is exact where the sum is; the standard deviation is taken from the middles
         of the buckets, as HdrHistogram does.
         """
-        used, counts = self._used()
+        used, counts = self._used
         if not len(used):
             return {
                 "count": 0, "min_ns": None, "max_ns": None, "mean_ns": None, "stddev_ns": None,
@@ -131,7 +160,7 @@ class Histogram:
 
     def table(self) -> dict[str, list[int]]:
         """Return the buckets that are not empty, as columns."""
-        used, counts = self._used()
+        used, counts = self._used
         lowest, highest = bounds()
         return {
             "lowest_ns": lowest[used].tolist(),
@@ -141,34 +170,34 @@ class Histogram:
 
 
 def grouped_percentiles(
-    groups: NDArray[np.int64],
-    buckets: NDArray[np.int64],
-    counts: NDArray[np.uint64],
+    groups: NDArray[np.int32],
+    buckets: NDArray[np.int32],
+    counts: NDArray[np.int64],
     percentile: str,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Return one percentile of many histograms at once.
 
     Parameters
     ----------
-    groups, buckets : ndarray of int64, shape (n,)
+    groups, buckets : ndarray of int32, shape (n,)
         Which histogram and which bucket, sorted by group, then by bucket.
-    counts : ndarray of uint64, shape (n,)
+    counts : ndarray of int64, shape (n,)
 
     Returns
     -------
-    tuple of ndarray of int64, shape (histograms,) each
+    tuple of ndarray, shape (histograms,) each
         The group numbers, how many values each has, and the percentile in ns (-1 where too few values
         lie beyond it).
     """
     if not len(groups):
         empty = np.empty(0, np.int64)
-        return empty, empty, empty
+        return groups, empty, empty
     starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
-    totals = np.add.reduceat(counts.astype(np.int64), starts)
-    cumulative = np.cumsum(counts.astype(np.int64))
-    before = cumulative[starts] - counts[starts].astype(np.int64)
-    ranks = np.array([rank_of(percentile, int(total)) for total in np.unique(totals)], np.int64)
-    rank = ranks[np.searchsorted(np.unique(totals), totals)]
+    totals = np.add.reduceat(counts, starts)
+    cumulative = np.cumsum(counts)
+    before = cumulative[starts] - counts[starts]
+    ranks = {total: rank_of(percentile, total) for total in set(totals.tolist())}
+    rank = np.array([ranks[total] for total in totals.tolist()], np.int64)
     values = bounds()[1][buckets[np.searchsorted(cumulative, before + rank)]]
     share = 100 - Fraction(percentile)
     enough = totals * share.numerator >= 100 * ENOUGH_BEYOND * share.denominator

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
 from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SILENCE_DTYPE, SOURCES, track_arrivals
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, grouped_percentiles
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
@@ -20,8 +20,11 @@ LARGEST_KEPT = 100
 LARGEST_SHOWN = 10
 FLOWS_SHOWN = 10
 
-MAXIMUM_CELLS = 1 << 22
-"""Bound on the (flow, bucket) pairs of all flows together; beyond it the flow table halves its sample."""
+MAXIMUM_LINES = 1 << 19
+"""Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
+
+LARGEST_SUM_NS = 2.0**62
+"""Gaps that may add up to more than an int64 holds have their mean taken from the buckets."""
 
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
@@ -30,6 +33,10 @@ JITTER_DECAY = 15 / 16
 """What each gap leaves of the jitter before it (RFC 3550, section 6.4.1: J += (|D| - J) / 16)."""
 
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
+
+
+CellColumns = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
+"""Flow, bucket and count of each histogram cell, sorted by flow, then by bucket."""
 
 
 class InterArrival(Analysis):
@@ -41,8 +48,8 @@ class InterArrival(Analysis):
     ----------
     flows : FlowTable, optional
         Shared with other analyses of the same run.
-    maximum_cells : int
-        Bound on the histogram cells of all flows together.
+    maximum_lines : int
+        Bound on the lines of histogram buckets of all flows together.
     shown : int
         Flows in the result's two lists; the table holds all.
     """
@@ -50,11 +57,11 @@ class InterArrival(Analysis):
     name = "inter_arrival"
 
     def __init__(
-        self, flows: FlowTable | None = None, *, maximum_cells: int = MAXIMUM_CELLS, shown: int = FLOWS_SHOWN
+        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = FLOWS_SHOWN
     ) -> None:
         super().__init__()
         self.flows = flows if flows is not None else FlowTable()
-        self._maximum_cells = maximum_cells
+        self._maximum_lines = maximum_lines
         self._shown = shown
         self._tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
         self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
@@ -62,6 +69,8 @@ class InterArrival(Analysis):
         self._cells = Cells()
         self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
         self._largest_used = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._largest_raw = self._largest.view(np.uint8)
         self._scratch = np.empty(0, np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
@@ -73,11 +82,11 @@ class InterArrival(Analysis):
             batch,
             batch.headers,
             self._shift(batch),
-            self._tracks.view(np.uint8),
+            self._tracks_raw,
             self._counts,
             self._per_flow.raw(),
             self._cells,
-            self._largest.view(np.uint8),
+            self._largest_raw,
             self._largest_used,
             self._scratch,
         )
@@ -92,7 +101,7 @@ class InterArrival(Analysis):
             self._cells = cells
 
     def _keep_bound(self) -> None:
-        while self._cells.count > self._maximum_cells and len(self.flows):
+        while self._cells.lines > self._maximum_lines and len(self.flows):
             self.flows.raise_level()
             self._sync()
 
@@ -109,8 +118,9 @@ class InterArrival(Analysis):
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
         both = (self._tracks["frames"] > 0) & (later._tracks["frames"] > 0)
+        across = difference_ns(later._tracks["first_ns"], self._tracks["last_ns"])
         for source in np.flatnonzero(both):
-            gap = int(later._tracks["first_ns"][source]) - int(self._tracks["last_ns"][source])
+            gap = int(across[source])
             if gap >= 0:
                 self._counts[source] += Histogram.from_values([gap]).counts
                 event = (
@@ -134,7 +144,7 @@ class InterArrival(Analysis):
         rows, others = self._per_flow.rows, later._per_flow.rows
         kept = ids >= 0
         mine, theirs = rows[ids[kept]], others[kept]
-        gaps = theirs["first_ns"] - mine["last_ns"]
+        gaps = difference_ns(theirs["first_ns"], mine["last_ns"])
         stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
         keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
         self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
@@ -144,12 +154,12 @@ class InterArrival(Analysis):
 
     def result(self) -> Result:
         self._sync()
-        items = self._cells.items()
+        cells = self._cells.items()
         rows = self._per_flow.rows
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
-        flows, tails = self._tails(*items)
-        by_count = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))[: self._shown]
+        flows, tails = self._tails(cells)
+        by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
         return {
@@ -175,27 +185,28 @@ class InterArrival(Analysis):
                 "estimated": self.flows.estimated_flows,
                 "sampled_one_in": 1 << self.flows.level,
                 "frames_untracked": total - tracked,
-                "by_count": self._flow_results(by_count, *items),
-                "worst": self._flow_results(worst, *items),
+                "by_count": self._flow_results(by_count, cells),
+                "worst": self._flow_results(worst, cells),
                 "worst_by": f"p{TAIL}",
             },
         }
 
-    def _tails(
-        self, keys: NDArray[np.uint64], counts: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _by_count(self) -> NDArray[np.int64]:
+        """Return the ids of the flows that have stamped frames, most frames first."""
+        frames = self._per_flow.rows["frames"].astype(np.int64)
+        order = np.lexsort((np.arange(len(frames)), -frames))
+        return order[frames[order] > 0]
+
+    def _tails(self, cells: CellColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
-        groups = (keys >> FLOW_SHIFT).astype(np.int64) - 1
-        flows, _, tails = grouped_percentiles(groups, (keys & 0xFFFF).astype(np.int64), counts, TAIL)
+        flows, _, tails = grouped_percentiles(*cells, TAIL)
         return flows, np.minimum(tails, self._per_flow.rows["highest_ns"][flows])
 
     def _source_result(self, source: int) -> dict[str, Any]:
         track = self._tracks[source]
         return _histogram(track, self._counts[source]).result() | _track_result(track)
 
-    def _flow_results(
-        self, ids: NDArray[np.int64], keys: NDArray[np.uint64], counts: NDArray[np.uint64]
-    ) -> list[dict[str, Any]]:
+    def _flow_results(self, ids: NDArray[Any], cells: CellColumns) -> list[dict[str, Any]]:
         results = []
         for number, flow in zip(ids, self.flows.flows(ids), strict=True):
             track = self._per_flow.rows[number]
@@ -206,24 +217,33 @@ class InterArrival(Analysis):
                     "frames": int(track["frames"]),
                     "bytes_on_wire": int(track["bytes"]),
                 }
-                | self._flow_histogram(int(number), keys, counts).result()
+                | self._flow_histogram(int(number), *cells).result()
                 | _track_result(track)
             )
         return results
 
-    def _flow_histogram(self, flow: int, keys: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Histogram:
+    def source_histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        return {
+            TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
+            for source in range(SOURCES)
+            if self._tracks["frames"][source]
+        }
+
+    def _flow_histogram(
+        self, flow: int, flows: NDArray[np.int32], buckets: NDArray[np.int32], counts: NDArray[np.int64]
+    ) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
-        dense = np.zeros(BUCKETS, np.uint64)
-        first, last = np.searchsorted(keys, np.array([flow + 1, flow + 2], np.uint64) << np.uint64(FLOW_SHIFT))
-        dense[(keys[first:last] & np.uint64(0xFFFF)).astype(np.int64)] = counts[first:last]
-        return _histogram(self._per_flow.rows[flow], dense)
+        first, last = np.searchsorted(flows, [flow, flow + 1])
+        histogram = Histogram.from_buckets(buckets[first:last], counts[first:last])
+        _make_exact(histogram, self._per_flow.rows[flow])
+        return histogram
 
     def tables(self) -> dict[str, Table]:
         self._sync()
         rows = self._per_flow.rows
-        order = np.lexsort((np.arange(len(rows)), -rows["frames"].astype(np.int64)))
-        keys, counts = self._cells.items()
-        groups, buckets = (keys >> FLOW_SHIFT).astype(np.int64) - 1, (keys & 0xFFFF).astype(np.int64)
+        order = self._by_count()
+        cells = self._cells.items()
         flows = self.flows.flows(order)
         table: dict[str, Any] = {
             "flow": [str(flow) for flow in flows],
@@ -239,7 +259,7 @@ class InterArrival(Analysis):
             table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
         for percentile in PERCENTILES:
             column_values = np.full(len(rows), -1, np.int64)
-            ids, _, values = grouped_percentiles(groups, buckets, counts, percentile)
+            ids, _, values = grouped_percentiles(*cells, percentile)
             column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
             table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
@@ -269,14 +289,17 @@ def bucket_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
-    if not track["gaps"]:
-        return Histogram(counts)
-    return Histogram(
-        counts,
-        sum_ns=int(track["sum_ns"]),
-        lowest_ns=int(track["lowest_ns"]),
-        highest_ns=int(track["highest_ns"]),
-    )
+    histogram = Histogram(counts)
+    _make_exact(histogram, track)
+    return histogram
+
+
+def _make_exact(histogram: Histogram, track: Any) -> None:
+    """Give a histogram the extremes that its track knows to the ns, and the sum where it fits 64 bits for sure."""
+    if track["gaps"]:
+        histogram.lowest_ns, histogram.highest_ns = int(track["lowest_ns"]), int(track["highest_ns"])
+        if histogram.approximate_sum() < LARGEST_SUM_NS:
+            histogram.sum_ns = int(track["sum_ns"])
 
 
 def _track_result(track: Any) -> dict[str, Any]:
@@ -291,7 +314,7 @@ def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
     """Append the tracks in `later` to `rows[ids]`, with the gap between the two parts of each."""
     mine = rows[ids]
     empty, nothing = mine["frames"] == 0, later["frames"] == 0
-    gap = later["first_ns"] - mine["last_ns"]
+    gap = difference_ns(later["first_ns"], mine["last_ns"])
     joined = ~empty & ~nothing
     forward = joined & (gap >= 0)
     out = mine.copy()

@@ -18,7 +18,7 @@ from uspcap.analysis.timestamps import Timestamps
 from uspcap.bpf.filters import FrameFilter
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
-from uspcap.frames import FrameBatch, Problem
+from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
 
 NAMES = ("summary", "timestamps", "inter_arrival", "gaps", "bursts", "overhead")
@@ -156,7 +156,7 @@ def analyze_files(
                         run.join(*waiting.popleft())
             while waiting:
                 run.join(*waiting.popleft())
-            run.leave_reader()
+            run.leave_file()
         finally:
             for _, reader, future in waiting:
                 future.cancel()
@@ -174,22 +174,16 @@ class _Part:
 
 
 def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) -> _Part:
+    """Read to the reader's `stop_at` or its end."""
     part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
-    part.frames_read = _feed(reader, part.filter, part.suite, progress)
-    return part
-
-
-def _feed(reader: CaptureReader, frame_filter: FrameFilter, suite: Suite, progress: Progress) -> int:
-    """Read to the reader's `stop_at` or its end; return how many frames it had."""
-    frames_read = 0
     position = reader.position
     for batch in reader.batches():
-        frames_read += batch.frames_read
-        frame_filter.apply(batch)
-        suite.update(batch)
+        part.frames_read += batch.frames_read
+        part.filter.apply(batch)
+        part.suite.update(batch)
         progress(reader.position - position, batch.frames_read)
         position = reader.position
-    return frames_read
+    return part
 
 
 class _Run:
@@ -197,40 +191,49 @@ class _Run:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.outcome = Outcome(Suite(settings))
-        self._filter = FrameFilter(settings.expression)
+        self._settings = settings
         self._progress = progress
         self._reader: CaptureReader | None = None
+        self._facts = SourceFacts()
 
     def join(self, path: str, reader: CaptureReader, future: Future[_Part]) -> None:
         """Append the part that `reader` and `future` have read."""
         outcome, before = self.outcome, self._reader
         part = future.result()
         if before is None or reader.began_at == 0:
-            self.leave_reader()
+            self.leave_file()
             outcome.files.append({"file": path, "format": reader.format, "first_frame": outcome.frames_read + 1})
         elif before.ended or not continues(before, reader):
             if not before.ended:
                 before.stop_at = reader.stop_at
-                outcome.frames_read += _feed(before, self._filter, outcome.suite, self._progress)
+                self._append(_read_part(before, self._settings, self._progress))
             reader.close()
             return
         else:
-            self.leave_reader()
+            self._leave_reader()
         self._reader = reader
-        outcome.suite.merge(part.suite)
-        outcome.frames_read += part.frames_read
-        outcome.refused |= part.filter.refused
+        self._append(part)
 
-    def leave_reader(self) -> None:
+    def _append(self, part: _Part) -> None:
+        self.outcome.suite.merge(part.suite)
+        self.outcome.frames_read += part.frames_read
+        self.outcome.refused |= part.filter.refused
+
+    def _leave_reader(self) -> None:
         """Keep what the reader at hand knows, and close it."""
+        if self._reader is not None:
+            self._facts.append(self._reader.facts)
+            self._reader.close()
+
+    def leave_file(self) -> None:
+        """Keep what is known of the file at hand, and close it."""
         reader, outcome = self._reader, self.outcome
         if reader is None:
             return
-        facts = reader.facts
-        outcome.problems += facts.problems
+        self._leave_reader()
+        facts, self._facts, self._reader = self._facts, SourceFacts(), None
+        outcome.problems += facts.all_problems(reader.name)
         outcome.truncated |= facts.truncated
         outcome.finer_than_ns += facts.finer_than_ns
         for interface, drops in facts.interface_drops.items():
             outcome.interface_drops[f"{reader.name}:{interface}"] = drops
-        reader.close()
-        self._reader = None

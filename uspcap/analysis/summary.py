@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +32,9 @@ class Summary(Analysis):
         self._by_layer = np.zeros(16, np.uint64)
         self._by_interface = np.zeros((16, 3), np.uint64)
         self._by_source = np.zeros(8, np.uint64)
-        self._extremes = np.array([*_NEVER, *_NEVER], np.int64)
+        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0], np.int64)
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
-        self._first_ns: int | None = None
-        self._last_ns: int | None = None
 
     def _update(self, batch: FrameBatch) -> None:
         self._know(batch.interfaces)
@@ -51,10 +50,6 @@ class Summary(Analysis):
             self._by_source,
             self._extremes,
         )
-        first, last = batch.stamped_ends()
-        if first is not None:
-            self._first_ns = first if self._first_ns is None else self._first_ns
-            self._last_ns = last
 
     def _know(self, interfaces: Sequence[Interface]) -> None:
         """Make room for the interfaces of a batch, which are those known so far and perhaps more."""
@@ -66,24 +61,37 @@ class Summary(Analysis):
             self._by_interface = grown
 
     def _merge(self, later: Summary) -> None:
-        common = min(len(self._interfaces), len(later._interfaces))
-        same = self._interfaces[:common] == later._interfaces[:common]
-        base = 0 if same else len(self._interfaces)
-        count = len(later._interfaces)
-        self._know(self._interfaces[:base] + later._interfaces)
-        self._by_interface[base : base + count] += later._by_interface[:count]
+        self._merge_interfaces(later)
         self._by_protocol += later._by_protocol
         self._by_size += later._by_size
         self._by_layer += later._by_layer
         self._by_source += later._by_source
-        lower, higher = (
-            np.minimum(self._extremes, later._extremes),
-            np.maximum(self._extremes, later._extremes),
+        mine, others = self._extremes, later._extremes
+        lower, higher = np.minimum(mine, others), np.maximum(mine, others)
+        first, last = (mine if mine[4] else others)[5], (others if others[4] else mine)[6]
+        self._extremes = np.array(
+            [lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last], np.int64
         )
-        self._extremes = np.array([lower[0], higher[1], lower[2], higher[3]], np.int64)
         self._bytes_captured += later._bytes_captured
-        self._first_ns = later._first_ns if self._first_ns is None else self._first_ns
-        self._last_ns = self._last_ns if later._last_ns is None else later._last_ns
+
+    @property
+    def _ends(self) -> tuple[int, int] | tuple[None, None]:
+        """The first and the last stamp in the order of the frames."""
+        stamped, first, last = (int(value) for value in self._extremes[4:])
+        return (first, last) if stamped else (None, None)
+
+    def _merge_interfaces(self, later: Summary) -> None:
+        """Add the counts of equal interfaces; where a part has several equal ones, the n-th to the n-th."""
+        places = {key: place for place, key in enumerate(_keys(self._interfaces))}
+        mine = list(self._interfaces)
+        targets = []
+        for key in _keys(later._interfaces):
+            if key not in places:
+                places[key] = len(mine)
+                mine.append(key[0])
+            targets.append(places[key])
+        self._know(mine)
+        self._by_interface[targets] += later._by_interface[: len(targets)]
 
     @property
     def frames(self) -> int:
@@ -97,8 +105,8 @@ class Summary(Analysis):
             "packets": self.frames,
             "bytes_on_wire": int(self._by_size[:, 1].sum()),
             "bytes_captured": self._bytes_captured,
-            "first_timestamp_ns": self._first_ns,
-            "last_timestamp_ns": self._last_ns,
+            "first_timestamp_ns": self._ends[0],
+            "last_timestamp_ns": self._ends[1],
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
             "interfaces": self._interface_results(),
             "timestamp_sources": {
@@ -123,7 +131,7 @@ class Summary(Analysis):
 
     def result(self) -> Result:
         frames, bytes_on_wire = self.frames, int(self._by_size[:, 1].sum())
-        stamped = frames - int(self._by_source[TimestampSource.NONE])
+        stamped = int(self._extremes[4])
         earliest, latest = (int(stamp) for stamp in self._extremes[:2])
         duration_ns = latest - earliest if stamped else None
         return {
@@ -131,8 +139,8 @@ class Summary(Analysis):
             "bytes_on_wire": bytes_on_wire,
             "bytes_captured": self._bytes_captured,
             "cut_packets": int(self._by_interface[:, 2].sum()),
-            "first_timestamp_ns": self._first_ns,
-            "last_timestamp_ns": self._last_ns,
+            "first_timestamp_ns": self._ends[0],
+            "last_timestamp_ns": self._ends[1],
             "earliest_timestamp_ns": earliest if stamped else None,
             "latest_timestamp_ns": latest if stamped else None,
             "duration_ns": duration_ns,
@@ -170,6 +178,16 @@ class Summary(Analysis):
             name: {column: [row[column] for row in result[name]] for column in (first, "packets", "bytes_on_wire")}
             for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
         }
+
+
+def _keys(interfaces: Sequence[Interface]) -> list[tuple[Interface, int]]:
+    """Return each interface with how many equal ones stand before it."""
+    met: Counter[Interface] = Counter()
+    keys = []
+    for interface in interfaces:
+        keys.append((interface, met[interface]))
+        met[interface] += 1
+    return keys
 
 
 def protocol_class_name(kind: int) -> str:

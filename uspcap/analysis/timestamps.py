@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uspcap._native.timing import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, clipped_ns
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 
 STEPS_LISTED = 100
@@ -31,15 +31,17 @@ class Timestamps(Analysis):
         self._tracks = np.zeros(SOURCES, STAMP_TRACK_DTYPE)
         self._steps = np.zeros(STEPS_LISTED, STEP_DTYPE)
         self._steps_used = 0
-        self._unstamped = 0
+        self._frames = 0
+        self._tracks_raw = self._tracks.view(np.uint8)
+        self._steps_raw = self._steps.view(np.uint8)
 
     def _update(self, batch: FrameBatch) -> None:
-        self._unstamped += batch.count
-        before = int(self._tracks["frames"].sum())
-        self._steps_used = track_stamps(
-            batch, self._shift(batch), self._tracks.view(np.uint8), self._steps.view(np.uint8), self._steps_used
-        )
-        self._unstamped -= int(self._tracks["frames"].sum()) - before
+        self._frames += batch.count
+        self._steps_used = track_stamps(batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used)
+
+    @property
+    def _unstamped(self) -> int:
+        return self._frames - int(self._tracks["frames"].sum())
 
     def _merge(self, later: Timestamps) -> None:
         steps = list(self._steps[: self._steps_used].copy())
@@ -58,7 +60,7 @@ class Timestamps(Analysis):
         self._steps_used = min(len(steps), STEPS_LISTED)
         for row, step in enumerate(steps[:STEPS_LISTED]):
             self._steps[row] = step
-        self._unstamped += later._unstamped
+        self._frames += later._frames
 
     def result(self) -> Result:
         sources = {}
@@ -108,12 +110,12 @@ class Timestamps(Analysis):
 def _stitch(source: int, track: Any, other: Any) -> list[Any]:
     """Append a later part's track to an earlier one; return the step between them if it is to be listed."""
     before, after = int(track["last_ns"]), int(other["first_ns"])
-    step = after - before
+    step = clipped_ns(after - before)
     jumped = JUMP_NS[0] <= abs(step) <= JUMP_NS[1]
     track["jumps"] += other["jumps"] + np.uint64(jumped)
     track["backward"] += other["backward"] + np.uint64(step < 0)
     largest = max(int(track["backward_largest_ns"]), int(other["backward_largest_ns"]), -step)
-    track["backward_largest_ns"] = largest
+    track["backward_largest_ns"] = clipped_ns(largest)
     track["duplicates"] += other["duplicates"] + np.uint64(step == 0)
     apart = abs(after - int(track["first_ns"]))
     track["divisor"] = math.gcd(int(track["divisor"]), int(other["divisor"]), apart)

@@ -267,9 +267,7 @@ def attach_capture(
     try:
         ifindex = socket.if_nametoindex(interface)
     except OSError:
-        raise BpfError(
-            f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV
-        ) from None
+        raise BpfError(f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV) from None
     instructions = None if filter_program is None else tuple(filter_program)
     _refuse_if_occupied(interface, ifindex)
     refusals: list[Refusal] = []
@@ -299,9 +297,7 @@ def attach_capture(
             raise
         return Attachment(interface, ifindex, mode, refusals, maps, metadata, instructions, link, program)
     reasons = "; ".join(f"{refusal.mode.value}: {refusal.reason}" for refusal in refusals)
-    raise BpfError(
-        f"cannot attach to interface {interface} in any mode ({reasons}): use the packet_mmap backend"
-    )
+    raise BpfError(f"cannot attach to interface {interface} in any mode ({reasons}): use the packet_mmap backend")
 
 
 def find_attached(ifindex: int) -> ForeignProgram | None:
@@ -369,9 +365,7 @@ def _load(
         )
     except BpfError as error:
         if bound and error.errno == errno.EOPNOTSUPP:
-            raise BpfError(
-                f"the driver of {interface} offers no frame metadata to XDP programs", error.errno
-            ) from None
+            raise BpfError(f"the driver of {interface} offers no frame metadata to XDP programs", error.errno) from None
         raise
 
 

@@ -60,8 +60,7 @@ def kernel_function_ids(names: Collection[str], path: str | os.PathLike[str] = V
         content = Path(path).read_bytes()
     except OSError as error:
         raise MissingFeature(
-            f"{path}: {error.strerror}; hardware stamps at the XDP hook need a kernel with "
-            "CONFIG_DEBUG_INFO_BTF"
+            f"{path}: {error.strerror}; hardware stamps at the XDP hook need a kernel with CONFIG_DEBUG_INFO_BTF"
         ) from None
     return find_functions(content, names, str(path))
 

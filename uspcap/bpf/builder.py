@@ -222,9 +222,7 @@ class Builder:
             index = waiting.pop()
             while index not in reached:
                 if index >= len(self._items):
-                    raise ValueError(
-                        "the program can run past its last instruction: end it with exit or a jump"
-                    )
+                    raise ValueError("the program can run past its last instruction: end it with exit or a jump")
                 reached.add(index)
                 item = self._items[index]
                 if item.target is not None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import functools
 import os
 import struct
@@ -197,6 +196,8 @@ def system_compiler() -> Compiler | None:
 @functools.cache
 def load_system_library() -> ctypes.CDLL | None:
     """Return the system's libpcap with its functions declared, or None where there is none."""
+    import ctypes.util  # slow to import, and only for this
+
     for name in (*SHARED_LIBRARIES, ctypes.util.find_library("pcap")):
         if name is None:
             continue

@@ -121,9 +121,7 @@ def _checked(command: Command, attributes: Attributes, what: str, needed: Sequen
     return result
 
 
-def call_error(
-    command: Command, number: int, what: str, needed: Sequence[str] = ()
-) -> BpfError | MissingFeature:
+def call_error(command: Command, number: int, what: str, needed: Sequence[str] = ()) -> BpfError | MissingFeature:
     """Return the error for a refused call: one sentence, with the capability that is missing."""
     if number == errno_module.EPERM:
         return PermissionDenied(f"{what}: {explain_missing(needed or ('CAP_BPF', 'CAP_NET_ADMIN'))}", number)
@@ -313,9 +311,7 @@ class LoadedProgram(BpfObject):
             raise call_error(Command.BPF_PROG_LOAD, number, what)
         # A full log of a program that is too complex is long and says no more than its statistics.
         log_buffer = ctypes.create_string_buffer(LOG_BYTES)
-        attributes.log_level = (
-            BPF_LOG_STATS if number == errno_module.E2BIG else BPF_LOG_LEVEL1 | BPF_LOG_STATS
-        )
+        attributes.log_level = BPF_LOG_STATS if number == errno_module.E2BIG else BPF_LOG_LEVEL1 | BPF_LOG_STATS
         attributes.log_size = LOG_BYTES
         attributes.log_buf = _address(log_buffer)
         retried = _bpf(Command.BPF_PROG_LOAD, attributes)

@@ -7,9 +7,12 @@ headers, interfaces, statistics) come by rarely and are read here.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.byte_source import ByteSource
@@ -26,7 +29,7 @@ from uspcap.formats.reader import (
     CaptureReader,
 )
 from uspcap.formats.window import Window
-from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, SourceFacts, TimestampSource
 
 LONGEST_BLOCK = 16 * 1024 * 1024
 """Longest packet block without a link type that allows more; tshark's limit for any block."""
@@ -65,10 +68,12 @@ class PcapngReader(CaptureReader):
         super().__init__(source, window)
         self._walker = PcapngWalker(LONGEST_BLOCK)
         self._batch = FrameBatch(BATCH_FRAMES)
-        self._batch.set_interfaces(())
+        self._link_types = array("i")
         self._order = "<"
         self._section_base = 0
         self._blocks_read = 0
+        self._finer_before = 0
+        self._out_of_range_before = 0
 
     @property
     def knowledge(self) -> int:
@@ -77,7 +82,11 @@ class PcapngReader(CaptureReader):
     def _find_start(self, offset: int) -> int:
         # The first packets are read, and forgotten, for the descriptions that stand before them.
         next(self.batches(), None)
-        self.facts.problems.clear()
+        if self.ended:
+            return -1
+        self.facts = SourceFacts(interfaces=self.facts.interfaces)
+        self._finer_before = self._walker.finer_than_ns
+        self._out_of_range_before = self._walker.out_of_range
         data = self._look_at(offset + (-offset % 4))
         return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
 
@@ -91,6 +100,10 @@ class PcapngReader(CaptureReader):
         while True:
             stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset)
             if batch.count:
+                if len(batch.interfaces) != len(self._link_types):
+                    # Only now, and not for each one: a file may describe 65536.
+                    batch.interfaces = tuple(self.facts.interfaces)
+                    batch.set_link_types(np.array(self._link_types, np.int32))
                 batch.refilled()
                 yield batch
             window.start = walker.position
@@ -247,7 +260,7 @@ class PcapngReader(CaptureReader):
         except OverflowError as too_many:
             return f"{too_many} are described"
         self.facts.interfaces.append(interface)
-        self._batch.set_interfaces(self.facts.interfaces)
+        self._link_types.append(link_type)
         self._blocks_read += 1
         return ""
 
@@ -265,12 +278,8 @@ class PcapngReader(CaptureReader):
         return ""
 
     def _note_precision(self) -> None:
-        self.facts.finer_than_ns = self._walker.finer_than_ns
-        if self.ended and self._walker.out_of_range:
-            self._problem(
-                0,
-                f"{self._walker.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken",
-            )
+        self.facts.finer_than_ns = self._walker.finer_than_ns - self._finer_before
+        self.facts.out_of_range = self._walker.out_of_range - self._out_of_range_before
 
 
 def resolution(value: int) -> tuple[int, int, int, int]:

@@ -32,9 +32,6 @@ BOUNDARY_SEARCH = 2 * 1024 * 1024
 BOUNDARY_CHAIN = 64
 """Records in a row that must look right there."""
 
-PROBLEMS_LISTED = 100
-"""Problems kept one by one; what comes after is counted in the last."""
-
 
 class CaptureReader(ABC):
     """Reads one capture file as batches.
@@ -68,7 +65,6 @@ class CaptureReader(ABC):
         self.initial_knowledge = 0
         self._source = source
         self._window = window
-        self._problems_unlisted = 0
         self.ended = False
 
     @property
@@ -143,11 +139,7 @@ class CaptureReader(ABC):
         self.close()
 
     def _problem(self, offset: int, what: str) -> None:
-        if len(self.facts.problems) < PROBLEMS_LISTED:
-            self.facts.problems.append(Problem(self.name, offset, what))
-            return
-        self._problems_unlisted += 1
-        self.facts.problems[-1] = Problem(self.name, offset, f"and {self._problems_unlisted} more like these")
+        self.facts.add_problem(Problem(self.name, offset, what))
 
     def _source_ended(self, left: int, what: str) -> None:
         """Say what is wrong with an end of input that leaves `left` bytes unused."""

@@ -213,6 +213,7 @@ class FlowRows:
         self._table = table
         self._generation = table.generation
         self._rows = np.zeros(64, dtype)
+        self._raw = self._rows.view(np.uint8)
         self._used = 0
 
     def sync(self) -> NDArray[np.int32] | None:
@@ -236,6 +237,8 @@ class FlowRows:
             grown = np.zeros(max(count, 2 * len(self._rows)), self._rows.dtype)
             grown[: len(self._rows)] = self._rows
             self._rows = grown
+        if self._raw.base is not self._rows:
+            self._raw = self._rows.view(np.uint8)
         self._used = count
         return remap
 
@@ -246,4 +249,4 @@ class FlowRows:
 
     def raw(self) -> NDArray[np.uint8]:
         """The same rows and spare ones as bytes, for the compiled loops."""
-        return self._rows.view(np.uint8)
+        return self._raw

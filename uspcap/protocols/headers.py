@@ -14,7 +14,8 @@ layers : uint16
 ip_version : uint8
     4, 6, or 0 where no IP header was decoded.
 protocol : uint8
-    IANA protocol number after IPv6 extension headers and AH; `NO_PROTOCOL` where there is none.
+    IANA protocol number after IPv6 extension headers and AH, the last that is known where one of those is cut;
+    `NO_PROTOCOL` where there is none.
 source_address, destination_address : uint8, 16 a row
     Network byte order; IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2); of frames without IP the MAC addresses in
     the last six bytes; else zeros.

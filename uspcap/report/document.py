@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
 
+from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome
 
@@ -32,7 +31,7 @@ def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) ->
     quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
     return {
         "schema": SCHEMA,
-        "version": version("uspcap"),
+        "version": __version__,
         "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
         "analyses": {name: analysis.result() for name, analysis in analyses.items()},
     }
@@ -65,6 +64,8 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of reports."""
+    from importlib.resources import files
+
     text = files("uspcap.report").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

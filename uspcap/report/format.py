@@ -19,7 +19,7 @@ _DURATION_UNITS = ((1, "ns"), (1_000, "µs"), (1_000_000, "ms"), (1_000_000_000,
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ASCII = str.maketrans({"µ": "u", "×": "x", "…": "~", "–": "-", "─": "-", "█": "#", "·": ","})
+_ASCII = str.maketrans({"µ": "u", "×": "x", "…": "~", "–": "-", "─": "-", "█": "#", "·": ",", "≤": "<="})
 
 
 def count(value: int | None) -> str:
@@ -30,7 +30,8 @@ def count(value: int | None) -> str:
 def duration(nanoseconds: int | None, digits: int = SIGNIFICANT_DIGITS) -> str:
     """Return a time span in the unit that suits it.
 
-    Whole ns below 1 µs are exact; from 1,000 s on the span is written as days, hours, minutes and seconds.
+    Whole ns below 1 µs are exact; from 1,000 s on the span is written as two of days, hours, minutes and
+    seconds, from 100 days on as days.
 
     Parameters
     ----------
@@ -47,17 +48,16 @@ def duration(nanoseconds: int | None, digits: int = SIGNIFICANT_DIGITS) -> str:
         text = _significant(Fraction(size, unit_ns), digits)
         if text is not None:
             return f"{sign}{text} {unit}"
-    return sign + _long_duration(round(Fraction(size, _SECOND)))
+    return sign + _long_duration(Fraction(size, _SECOND))
 
 
-def _long_duration(seconds: int) -> str:
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    while parts[0][0] == 0 and len(parts) > 1:
-        parts.pop(0)
-    return " ".join(f"{number:,} {unit}" for number, unit in parts[:3])
+def _long_duration(seconds: Fraction) -> str:
+    """Return a span of 1,000 s and more."""
+    for size, unit, part, part_unit in ((60, "min", 1, "s"), (3_600, "h", 60, "min"), (86_400, "d", 3_600, "h")):
+        wholes, parts = divmod(round(seconds / part), size // part)
+        if wholes * size < 86_400 and not (unit == "min" and wholes >= 60):
+            return f"{wholes} {unit} {parts} {part_unit}"
+    return f"{wholes} d {parts} h" if wholes < 100 else f"{round(seconds / 86_400):,} d"
 
 
 def exact_duration(nanoseconds: int | None) -> str:
@@ -70,18 +70,20 @@ def exact_duration(nanoseconds: int | None) -> str:
     return f"{nanoseconds // unit_ns:,} {unit}"
 
 
-def scaled(value: float | None, unit: str) -> str:
-    """Return a quantity to four significant digits with a decimal prefix: `1.234 Gbit/s`, `52.1 kB`.
+def scaled(value: float | None, unit: str, digits: int = SIGNIFICANT_DIGITS) -> str:
+    """Return a quantity with a decimal prefix: `1.234 Gbit/s`, `52.10 kB`.
 
-    Whole numbers below 1,000 are exact.
+    Whole numbers below 1,000 are exact; others have so many significant digits, at least 3.
     """
     if value is None:
         return MISSING
     sign, size = ("-" if value < 0 else ""), abs(Fraction(value))
     if size < 1_000 and size.denominator == 1:
         return f"{sign}{int(size)} {unit}"
+    if size < Fraction(1, 2):
+        return f"{sign}{float(size):.{digits}g} {unit}"
     for power, prefix in enumerate(_PREFIXES):
-        text = _significant(size / 1_000**power)
+        text = _significant(size / 1_000**power, digits)
         if text is not None:
             return f"{sign}{text} {prefix}{unit}"
     return f"{sign}{round(size / 1_000**6):,} {_PREFIXES[-1]}{unit}"
@@ -103,10 +105,10 @@ def packet_rate(packets_per_second: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Return how many times one thing is another: `12.3×`."""
+    """Return how many times one thing is another, to three significant digits: `12.3×`, `4.56 k×`."""
     if value is None:
         return MISSING
-    return f"{value:,.0f}×" if value >= 999.5 else f"{value:.3g}×" if value < 100 else f"{value:.0f}×"
+    return f"{value:.3g}×" if value < 999.5 else scaled(value, "×", 3)
 
 
 def share(part: float | None, whole: float = 1) -> str:
@@ -177,7 +179,7 @@ def encodable(text: str, encoding: str) -> str:
         return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _significant(value: Fraction, digits: int = SIGNIFICANT_DIGITS) -> str | None:
+def _significant(value: Fraction, digits: int) -> str | None:
     """Return a positive value with so many digits (3 or more), None where it rounds to 1,000 or more."""
     if value >= 1_000:
         return None

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from uspcap.frames import NANOSECONDS
 from uspcap.report.format import (
     bit_rate,
     byte_count,
@@ -17,7 +18,7 @@ from uspcap.report.format import (
     safe_text,
     stamp,
 )
-from uspcap.report.terminal_sections import SECTIONS, Context
+from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS, Context
 from uspcap.report.terminal_table import print_line, print_paragraph, shorten
 
 FILES_NAMED = 3
@@ -47,7 +48,8 @@ def render(report: dict[str, Any], console: Console) -> None:
         resolutions_ns=_resolutions(analyses),
     )
     for name, section in SECTIONS.items():
-        if name in analyses:
+        # Without packets the header has said everything.
+        if name in analyses and source["packets"]:
             section(console, analyses[name], context)
     unknown = [name for name in analyses if name not in SECTIONS]
     if unknown:
@@ -58,38 +60,43 @@ def render(report: dict[str, Any], console: Console) -> None:
 
 def _header(console: Console, report: dict[str, Any]) -> None:
     source, summary = report["source"], report["analyses"].get("summary", {})
-    title = Text("uspcap ", style="dim") + Text(shorten(_files(source["files"]), console.width - 7), style="bold")
+    title = Text.assemble(("uspcap ", "dim"), (shorten(_files(source["files"]), console.width - 7), "bold"))
     print_line(console, title, "")
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
     earliest = summary.get("earliest_timestamp_ns", first)
     latest = summary.get("latest_timestamp_ns", last)
     span = None if earliest is None or latest is None else abs(latest - earliest)
-    rows = [("packets", f"{count(packets)}, {byte_count(size)} on the wire")]
+    read = source.get("packets_read", packets)
+    told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
     if source["bytes_captured"] != size:
-        rows[0] = ("packets", f"{rows[0][1]}, {byte_count(source['bytes_captured'])} captured")
+        told += f", {byte_count(source['bytes_captured'])} captured"
+    rows = [("packets", told)]
     if source["filter"]:
         rows.append(("filter", safe_text(source["filter"])))
     if first is not None:
-        rows += [("first", stamp(first)), ("last", f"{stamp(last)}  ({duration(span)} in all)")]
+        rows.append(("first", stamp(first)))
     if span:
-        rate = packet_rate(packets * 1_000_000_000 / span)
-        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * 1_000_000_000 / span)} on average"))
+        rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
+    if span:
+        stamped = packets - source["timestamp_sources"].get("NONE", 0)
+        rate = packet_rate(stamped * NANOSECONDS / span)
+        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * NANOSECONDS / span)} on average"))
     sources = ", ".join(f"{name} {count(frames)}" for name, frames in source["timestamp_sources"].items())
     rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", sources)]
     for name, text in rows:
         if text:
-            print_line(console, Text(f"{name:<8}", style="dim") + Text(shorten(text, console.width - 10)))
+            print_line(console, Text.assemble((f"{name:<8}", "dim"), shorten(text, console.width - 10)))
     if not packets:
         matched = "matches the filter" if source["filter"] else "is in the input"
         print_line(console, Text(f"No packet {matched}.", style="bold yellow"))
     if source["problems"]:
-        told = plural(len(source["problems"]), "problem")
-        print_line(console, Text(f"{told} with the input, listed at the end", style="bold red"))
+        problems = plural(len(source["problems"]), "problem")
+        print_line(console, Text(f"{problems} with the input, listed at the end", style="bold red"))
 
 
-def _files(files: list[Any]) -> str:
-    named = [safe_text(file if isinstance(file, str) else file["file"]) for file in files[:FILES_NAMED]]
+def _files(files: list[str]) -> str:
+    named = [safe_text(file) for file in files[:FILES_NAMED]]
     more = len(files) - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more else "")
 
@@ -109,7 +116,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
 
 def _resolutions(analyses: dict[str, Any]) -> dict[str, int]:
     qualities = analyses.get("timestamps", {}).get("sources", {})
-    return {name: quality["observed_resolution_ns"] for name, quality in qualities.items()}
+    return {
+        name: quality["observed_resolution_ns"]
+        for name, quality in qualities.items()
+        if quality["frames"] >= ENOUGH_STAMPS
+    }
 
 
 def _one_day(source: dict[str, Any]) -> bool:

@@ -38,6 +38,9 @@ PERCENTILE_DIGITS = 3
 FLOW_TAILS = 2
 """Percentiles beyond the median in lists of flows: the farthest that any flow listed has."""
 
+ENOUGH_STAMPS = 100
+"""Stamps that it takes to tell what they resolve."""
+
 Result = dict[str, Any]
 
 
@@ -52,7 +55,7 @@ class Context:
     warnings : int
         Warnings that the report opens with.
     resolutions_ns : dict of str to int
-        What stamps were seen to resolve, by stamp source.
+        What stamps were seen to resolve, by stamp source; those with enough stamps to tell.
     """
 
     one_day: bool
@@ -68,10 +71,10 @@ class Context:
 def _open(console: Console, title: str, context: Context | None = None) -> None:
     """Start a section; one that rests on timestamps refers to what they are worth."""
     print_line(console, Text())
-    heading = Text(title, style="bold cyan")
+    heading = Text.assemble((title, "bold cyan"))
     if context is not None and context.warnings:
         numbers = "[1]" if context.warnings == 1 else f"[1]-[{context.warnings}]"
-        heading += Text(f"  read with {numbers} above", style="yellow")
+        heading.append(f"  read with {numbers} above", "yellow")
     print_line(console, heading, "")
 
 
@@ -110,13 +113,10 @@ def _footnote(console: Console, histograms: Sequence[Result]) -> None:
 def summary(console: Console, result: Result, context: Context) -> None:
     """Protocols, sizes, layers and interfaces."""
     _open(console, "Summary")
-    if not result["packets"]:
-        print_line(console, Text("no packets", style="dim"))
-        return
-    lengths = (
-        f"{count(result['shortest_packet_bytes'])} to {count(result['longest_packet_bytes'])} bytes a packet, "
-        f"{result['mean_packet_bytes']:,.1f} on average"
-    )
+    shortest, longest = result["shortest_packet_bytes"], result["longest_packet_bytes"]
+    lengths = f"{count(shortest)} bytes a packet"
+    if shortest != longest:
+        lengths = f"{count(shortest)} to {count(longest)} bytes a packet, {result['mean_packet_bytes']:,.1f} on average"
     if result["cut_packets"]:
         lengths += f"; {count(result['cut_packets'])} kept only in part"
     print_paragraph(console, lengths)
@@ -185,13 +185,13 @@ def timestamps(console: Console, result: Result, context: Context) -> None:
         [
             Column("stamped by", list(sources), left=True),
             Column("frames", [count(row["frames"]) for row in rows]),
-            Column("resolves", [exact_duration(row["observed_resolution_ns"]) for row in rows]),
-            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows]),
-            Column("longest run", [count(row["longest_run"]) for row in rows], rank=1),
+            Column("resolves", [_resolution(row) for row in rows]),
+            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows], rank=2),
+            Column("longest run", [count(row["longest_run"]) for row in rows], rank=3),
             Column("backward", [count(row["backward_steps"]) for row in rows]),
-            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows]),
+            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows], rank=1),
             Column("TAI-like", [count(row["tai_like_jumps"]) for row in rows]),
-            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=2),
+            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=4),
         ],
     )
     shown = result["steps"][:ROWS_SHOWN]
@@ -209,6 +209,12 @@ def timestamps(console: Console, result: Result, context: Context) -> None:
             ],
         )
         _more(console, len(result["steps"]) - len(shown), "step")
+
+
+def _resolution(quality: Result) -> str:
+    """Return what stamps resolve; of few stamps that is no more than a bound."""
+    bound = "" if quality["frames"] >= ENOUGH_STAMPS else "≤"
+    return bound + exact_duration(quality["observed_resolution_ns"])
 
 
 def inter_arrival(console: Console, result: Result, context: Context) -> None:
@@ -258,7 +264,16 @@ def _statistics(console: Console, sources: dict[str, Result]) -> None:
     """Print statistics as rows and stamp sources as columns."""
     rows = list(sources.values())
     percentiles = list(rows[0]["percentiles_ns"])
-    labels = ["samples", "min", *(f"p{one}" for one in percentiles), "max", "ended by frame", "mean", "stddev", "jitter"]
+    labels = [
+        "samples",
+        "min",
+        *(f"p{one}" for one in percentiles),
+        "max",
+        "ended by frame",
+        "mean",
+        "stddev",
+        "jitter",
+    ]
     columns = [Column("", labels, left=True)]
     for name, row in sources.items():
         cells = [
@@ -369,10 +384,17 @@ def bursts(console: Console, result: Result, context: Context) -> None:
             style="yellow",
         )
     print_paragraph(console, result["definition"], style="dim")
+    if any((row["line_rate_share"] or 0) > 1 for row in rows):
+        print_paragraph(
+            console,
+            "more than 100 % of line: a packet counts whole at its stamp, even where the line takes longer for it than "
+            "the window; or the stamps bunch what the line spread",
+            style="yellow",
+        )
     if result["line_rate_bps"]:
         print_paragraph(
             console,
-            f"line rate: {bit_rate(result['line_rate_bps'])}; preamble, FCS and gap (24 bytes a frame) are added for it",
+            f"line rate: {bit_rate(result['line_rate_bps'])}; shares count preamble, FCS and gap, 24 bytes a frame",
             style="dim",
         )
 
@@ -381,9 +403,6 @@ def overhead(console: Console, result: Result, context: Context) -> None:
     """Where the bytes go."""
     _open(console, "Overhead")
     total = result["total"]
-    if not total["packets"]:
-        print_line(console, Text("no packets", style="dim"))
-        return
     layers = [layer for layer in LAYERS if total[f"{layer}_bytes"]]
     whole = total["bytes_on_wire"] + total["framing_bytes"]
     sizes = [total[f"{layer}_bytes"] for layer in layers]

@@ -95,8 +95,10 @@ def shorten(text: str, width: int) -> str:
     """Return text of at most `width` cells, its middle replaced by `…` where it is longer."""
     if cell_len(text) <= width:
         return text
-    tail = (width - 1) // 2
-    return set_cell_size(text, width - 1 - tail).rstrip() + "…" + text[-tail:]
+    tail, room = len(text), (width - 1) // 2
+    while tail and cell_len(text[tail - 1 :]) <= room:
+        tail -= 1
+    return set_cell_size(text, width - 1 - room).rstrip() + "…" + text[tail:]
 
 
 def print_table(console: Console, columns: Sequence[Column]) -> None:
@@ -132,7 +134,6 @@ def print_line(console: Console, text: Text, indent: str = INDENT) -> None:
     plain = encodable(line.plain, console.encoding)
     if plain != line.plain:
         line = _respelt(line, console.encoding)
-    line.truncate(console.width, overflow="crop")
     console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 

@@ -1,0 +1,106 @@
+"""Files cut into parts on several threads give the report that one thread gives."""
+
+import gzip
+import json
+
+import pytest
+from support.capture_files import section
+from support.hard_to_cut import cases, mimicking_pcapng, named_interface, packets, pcap_file, pcapng_file
+from support.streams import seeded_stream
+
+from uspcap.analysis.suite import Settings, analyze_files
+from uspcap.formats import parts
+from uspcap.report.document import build_report, source_of
+
+CASES = cases()
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(parts, "SMALLEST_PART", 16_384)
+
+
+def everything(paths, jobs, **settings):
+    """Return all that a run has found: the report, every table, and the files."""
+    outcome = analyze_files([str(path) for path in paths], Settings(**settings), jobs=jobs)
+    report = build_report(source_of(outcome), outcome.suite.analyses)
+    tables = {name: analysis.tables() for name, analysis in outcome.suite.analyses.items()}
+    return json.loads(json.dumps(report)), tables, outcome.files, outcome.frames_read
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_threads_change_nothing(tmp_path, name):
+    path = tmp_path / "capture"
+    path.write_bytes(CASES[name].content)
+    alone = everything([path], 1)
+    assert alone[0]["source"]["packets"] == CASES[name].frames
+    for jobs in (2, 3, 4, 13):
+        assert everything([path], jobs) == alone
+
+
+@pytest.mark.parametrize("settings", [{"expression": "udp port 1003"}, {"maximum_flows": 3, "gap_threshold_ns": 100}])
+@pytest.mark.parametrize("name", ["pcap", "pcap in pcap", "pcapng, an interface described late"])
+def test_threads_change_nothing_with_filters_and_bounds(tmp_path, name, settings):
+    if "expression" in settings:
+        pytest.importorskip("cypcap", reason="filters need libpcap")
+    path = tmp_path / "capture"
+    path.write_bytes(CASES[name].content)
+    alone = everything([path], 1, **settings)
+    for jobs in (2, 4):
+        assert everything([path], jobs, **settings) == alone
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 4, 8])
+def test_several_files_are_one_stream(tmp_path, jobs):
+    frames = seeded_stream(71, 6_000, flows=9)
+    late = (
+        section()
+        + named_interface(name="eth7", link_type=1)
+        + b"".join(packets(frames[4000:4500]))
+        + named_interface(name="tun0", link_type=101)
+        + b"".join(packets(frames[4500:4600], of=1) + packets(frames[4600:]))
+    )
+    contents = {
+        "a.pcap": pcap_file(frames[:2000]),
+        "b.pcapng": mimicking_pcapng(frames[2000:2200]),
+        "c.pcapng.gz": gzip.compress(pcapng_file(frames[2200:4000])),
+        "d.pcapng": late,
+        "e.pcap": CASES["pcap, damaged at 3/8"].content,
+    }
+    paths = [tmp_path / name for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        path.write_bytes(content)
+    for some in (paths, paths[:2], paths[3:], [paths[3], paths[3]]):
+        alone = everything(some, 1)
+        assert everything(some, jobs) == alone
+        assert alone[2] == [
+            {"file": str(path), "format": one["format"], "first_frame": one["first_frame"]}
+            for path, one in zip(some, alone[2], strict=True)
+        ]
+
+
+def test_frames_are_numbered_through_all_files(tmp_path):
+    frames = seeded_stream(72, 3_000, flows=5)
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    whole.write_bytes(pcap_file(frames))
+    first.write_bytes(pcap_file(frames[:1700]))
+    second.write_bytes(pcap_file(frames[1700:]))
+    report, tables, files, read = everything([first, second], 4)
+    expected = everything([whole], 1)
+    assert (report["analyses"], tables, read) == (expected[0]["analyses"], expected[1], expected[3])
+    assert [one["first_frame"] for one in files] == [1, 1701]
+
+
+def test_a_compressed_file_gives_the_report_of_the_plain_one(tmp_path):
+    plain, packed = tmp_path / "capture.pcap", tmp_path / "capture.pcap.gz"
+    plain.write_bytes(CASES["pcap"].content)
+    packed.write_bytes(gzip.compress(CASES["pcap"].content))
+    assert everything([packed], 4)[0]["analyses"] == everything([plain], 4)[0]["analyses"]
+
+
+def test_progress_adds_up_to_all_frames_and_bytes_when_no_guess_was_wrong(tmp_path):
+    path = tmp_path / "capture.pcap"
+    path.write_bytes(CASES["pcap"].content)
+    told = []
+    analyze_files([str(path)], Settings(names=("summary",)), jobs=3, progress=lambda *one: told.append(one))
+    assert sum(frames for _, frames in told) == CASES["pcap"].frames

@@ -1,0 +1,76 @@
+"""Tables as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.reports import suite_of
+from support.streams import START_NS, Frame
+
+from uspcap.report.tables import TableError, write_table, write_tables
+
+FRAMES = [Frame(START_NS + 1_000 * at * at, 60 + at % 3, 1 + at % 2) for at in range(400)]
+
+
+def test_every_table_of_every_analysis_is_a_file_that_pandas_reads_back(tmp_path: Path) -> None:
+    analyses = suite_of(FRAMES).analyses
+    written = write_tables(analyses, tmp_path / "made" / "on the way")
+    expected = {f"{name}.{table}.csv" for name, one in analyses.items() for table in one.tables()}
+    assert {path.name for path in written} == expected == {path.name for path in written[0].parent.iterdir()}
+    for path in written:
+        name, table_name, _ = path.name.split(".")
+        table = analyses[name].tables()[table_name]
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        assert list(frame.columns) == list(table)
+        for column, values in table.items():
+            read = [None if pd.isna(value) else value for value in frame[column]]
+            assert read == list(values), (path.name, column)
+
+
+def test_files_are_replaced_whole_and_as_readable_as_the_umask_lets_them_be(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        first = write_tables(suite_of(FRAMES).analyses, tmp_path)
+        again = write_tables(suite_of(FRAMES[:3]).analyses, tmp_path)
+    finally:
+        os.umask(before)
+    assert first == again
+    assert sorted(tmp_path.iterdir()) == sorted(first), "nothing temporary stays"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in first} == {0o640}
+    assert len((tmp_path / "inter_arrival.flows.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_a_table_without_columns_makes_no_file(tmp_path: Path) -> None:
+    written = {path.name for path in write_tables(suite_of([]).analyses, tmp_path)}
+    assert "bursts.windows.csv" not in written
+    assert (tmp_path / "gaps.gaps.csv").read_text().count("\n") == 1
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TableError, match=r"file/tables: cannot make this directory .*Not a directory.*; name one"):
+        write_tables({}, tmp_path / "file" / "tables")
+
+
+def test_a_table_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "summary.protocols.csv" / "in the way").mkdir(parents=True)
+    with pytest.raises(TableError, match=r"summary\.protocols\.csv: cannot write this table .*; free space"):
+        write_tables(suite_of(FRAMES).analyses, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.protocols.csv"]
+
+
+def test_values_with_commas_quotes_and_newlines_come_back() -> None:
+    stream = io.StringIO()
+    write_table({"name": ['a,"b"\nc', None], "value": [1, 2]}, stream)
+    assert list(csv.reader(io.StringIO(stream.getvalue()))) == [["name", "value"], ['a,"b"\nc', "1"], ["", "2"]]
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        write_table({"one": [1], "two": []}, io.StringIO())
