@@ -20,12 +20,14 @@ from support.header_frames import (
     batch_of,
     decoded_row,
     ethernet,
+    geneve,
     ipv4,
     mpls,
     rows_of,
     tcp,
     udp,
     vlan,
+    vxlan,
 )
 from support.shared_captures import CAPTURES, manifest, needs_captures
 
@@ -38,6 +40,8 @@ TESTS = Path(__file__).parents[1]
 
 ports = st.integers(0, 65535)
 payloads = st.binary(max_size=40)
+VXLAN_BODY = vxlan(ethernet(0x0800, UDP4))[8:]
+GENEVE_BODY = geneve(0x0800, TCP4)[8:]
 
 
 # The plain path and the general one.
@@ -48,9 +52,11 @@ def ipv4_packets(draw):
     """Packets that the plain path takes, or just about does not."""
     if draw(st.booleans()):
         length = draw(st.none() | st.integers(0, 70))
-        segment = 17, udp(draw(payloads), draw(ports), draw(st.sampled_from((53, 4789, 6081))), length)
+        payload = draw(payloads | st.sampled_from([VXLAN_BODY, GENEVE_BODY]))
+        segment = 17, udp(payload, draw(ports), draw(st.sampled_from((53, 4789, 6081))), length)
     else:
-        segment = 6, tcp(draw(payloads), draw(ports), draw(ports), flags=draw(st.integers(0, 4095)))
+        options = bytes(4 * draw(st.integers(0, 10)))
+        segment = 6, tcp(draw(payloads), draw(ports), draw(ports), options=options, flags=draw(st.integers(0, 4095)))
     total = draw(st.none() | st.integers(0, 100))
     packet = bytearray(ipv4(*segment, draw(st.ip_addresses(v=4)), draw(st.ip_addresses(v=4)), total=total))
     if draw(st.booleans()):
@@ -64,16 +70,27 @@ def moved(row, by):
     return row | {name: row[name] + by if row[name] >= 0 else -1 for name in offsets}
 
 
-@given(ipv4_packets(), st.integers(0, 20), st.booleans())
-def test_the_plain_path_and_the_general_one_say_the_same(packet, uncaptured, tunnels):
+def check_both_paths(packet, wire, tunnels):
     """A tagged frame never takes the plain path; its hash has no part of the tag."""
-    assume(packet)
-    wire = len(packet) + uncaptured
     plain = decoded_row(ethernet(0x0800, packet), tunnels=tunnels, wire_length=14 + wire)
     general = decoded_row(ethernet(0x8100, vlan(3, 0x0800, packet)), tunnels=tunnels, wire_length=18 + wire)
-    if general["vlan_depth"]:
-        general |= {"vlan_id": 0xFFFF, "vlan_depth": 0, "layers": general["layers"] & ~Layer.VLAN}
-    assert moved(plain, 4) == general
+    # The tag shows in `layers` even where an inner Ethernet frame, of VXLAN or GENEVE, has set the other columns anew.
+    assert general["layers"] & Layer.VLAN
+    of_tag = {"vlan_id": 0, "vlan_depth": 0}
+    assert moved(plain, 4) | of_tag | {"layers": plain["layers"] | Layer.VLAN} == general | of_tag
+
+
+@given(ipv4_packets(), st.integers(0, 20), st.booleans())
+def test_the_plain_path_and_the_general_one_say_the_same(packet, uncaptured, tunnels):
+    assume(packet)
+    check_both_paths(packet, len(packet) + uncaptured, tunnels)
+
+
+@pytest.mark.parametrize("tunnels", [False, True])
+def test_both_paths_say_the_same_wherever_a_packet_is_cut(tunnels):
+    for packet in (UDP4, TCP4, ipv4(17, udp(VXLAN_BODY, 9, 4789)), ipv4(17, udp(GENEVE_BODY, 9, 6081))):
+        for length in range(1, len(packet) + 1):
+            check_both_paths(packet[:length], len(packet), tunnels)
 
 
 def test_rows_of_both_paths_keep_nothing_of_the_batch_before():

@@ -82,6 +82,10 @@ def vxlan(payload):
     return udp(struct.pack("!II", 0x08000000, 77 << 8) + payload, destination=4789)
 
 
+def geneve(ethertype, payload):
+    return udp(struct.pack("!BBHI4x", 1, 0, ethertype, 99 << 8) + payload, destination=6081)
+
+
 UDP4 = ipv4(17, udp())
 TCP4 = ipv4(6, tcp(options=bytes(12)))
 UDP6 = ipv6(17, udp())
@@ -117,6 +121,7 @@ TUNNEL_FRAMES = [
     (1, ethernet(0x86DD, ipv6(41, UDP6))),
     (1, ethernet(0x0800, ipv4(47, gre(0x6558, ethernet(0x0800, UDP4))))),
     (1, ethernet(0x0800, ipv4(17, vxlan(ethernet(0x8100, vlan(2, 0x86DD, UDP6)))))),
+    (1, ethernet(0x86DD, ipv6(17, geneve(0x86DD, UDP6)))),
     (1, ethernet(0x8847, mpls([16], bytes(4) + ethernet(0x0800, TCP4)))),
 ]
 
