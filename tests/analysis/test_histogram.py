@@ -197,6 +197,20 @@ def test_cells_count_beyond_the_bits_they_have_and_keep_it_when_moved():
     assert contents(moved) == twice
 
 
+@pytest.mark.parametrize("count", [65_534, 65_535, 65_536, 131_070, 131_071, 131_072])
+def test_cells_carry_exactly(count):
+    cells = Cells()
+    key = (1 << FLOW_SHIFT) | 31
+    for part in (count - 3, 1, 2):
+        cells.add_one_each(np.full(part, key, np.uint64))
+    cells.add_one_each(np.array([key - 1, key + 1], np.uint64))
+    assert contents(cells) == {key - 1: 1, key: count, key + 1: 1}
+    twice = Cells()
+    for _ in range(2):
+        twice.absorb(cells, np.zeros(1, np.int32))
+    assert contents(twice) == {key - 1: 2, key: 2 * count, key + 1: 2}
+
+
 def contents(cells):
     flows, buckets, counts = cells.items()
     keys = ((flows.astype(np.int64) + 1) << FLOW_SHIFT) | buckets

@@ -168,8 +168,8 @@ def test_the_table_holds_every_flow_and_the_largest_gaps():
     assert (np.array(whole.values) <= np.array(histogram["highest_ns"])[at]).all()
 
 
-@pytest.mark.parametrize(("maximum_flows", "maximum_cells"), [(8, 1 << 22), (1 << 17, 9_000)])
-def test_a_bound_leaves_a_sample_by_hash_whose_figures_are_exact(maximum_flows, maximum_cells):
+@pytest.mark.parametrize(("maximum_flows", "maximum_lines"), [(8, 1 << 22), (1 << 17, 1_500)])
+def test_a_bound_leaves_a_sample_by_hash_whose_figures_are_exact(maximum_flows, maximum_lines):
     frames = seeded_stream(4, 30_000, flows=300)
     unbounded = FlowTable()
     hashes = {}
@@ -178,7 +178,7 @@ def test_a_bound_leaves_a_sample_by_hash_whose_figures_are_exact(maximum_flows, 
     for flow, value in zip(unbounded.flows(np.arange(len(unbounded))), unbounded.hashes().tolist(), strict=True):
         hashes[str(flow)] = value
     table = FlowTable(maximum_flows)
-    analysis = feed(InterArrival(table, maximum_cells=maximum_cells, shown=1000), frames, 4096)
+    analysis = feed(InterArrival(table, maximum_lines=maximum_lines, shown=1000), frames, 4096)
     result = analysis.result()
     level = table.level
     assert level > 0
@@ -195,13 +195,14 @@ def test_a_bound_leaves_a_sample_by_hash_whose_figures_are_exact(maximum_flows, 
     check(result, frames)
     # No level less would have kept the bound.
     one_less = [name for name in tracks if level == 1 or hashes[name] >> (65 - level) == 0]
-    cells = sum(len({bucket(gap) for gap in tracks[name].values}) for name in one_less)
-    assert len(one_less) > maximum_flows or cells > maximum_cells
+    lines = sum(len({line(gap) for gap in tracks[name].values}) for name in one_less)
+    assert len(one_less) > maximum_flows or lines > maximum_lines
 
 
-def bucket(gap):
+def line(gap):
+    """The 32 neighbouring buckets that a gap is counted with."""
     octave = max(gap.bit_length() - 11, 0)
-    return octave, gap >> octave
+    return ((octave << 10) + (gap >> octave)) // 32
 
 
 def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():

@@ -7,6 +7,7 @@ need them skip where they are missing.
 import functools
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,31 @@ def manifest() -> list[dict[str, Any]]:
     """Return what other tools say about each capture; nothing where there are none."""
     path = CAPTURES / "manifest.json"
     return json.loads(path.read_text())["files"] if path.exists() else []
+
+
+WELL_FORMED = (
+    "corrupt/tcpdump__arp-oobr.pcap",
+    "fix-orders/nDPI__fix2.pcap",
+    "market-data/go-iex__DEEP10_rec1-12236.pcap",
+    "market-data/go-iex__TOPS16_rec1-7162.pcap",
+    "pcapng-blocks/nDPI__stun_google_meet.pcapng",
+    "rtp-mcast/nDPI__FAX-Call-t38-CA-TDM-SIP-FB-1.pcap",
+    "rtp-mcast/nDPI__telegram.pcap",
+    "snaplen-cut/suricata-verify__enip-keywords__enip_cip_example.pcap",
+    "snaplen-cut/zeek__timestamp.pcap",
+    "tcp/packets__http_espn.pcapng",
+    "tcp/suricata-verify__smb2-frames-gap-payload-logging__smb2-peter-minus-p191.pcap",
+    "udp-rr/pcaps__dns.cap",
+)
+"""Some hundred Ethernet frames each, which every reader takes for the same."""
+
+
+def fields_of(path: Path, *fields: str) -> list[list[str]]:
+    """Return the first occurrence of some of tshark's fields in each frame, '' where there is none."""
+    command = ["tshark", "-n", "-r", str(path), "-T", "fields", "-E", "occurrence=f", "-E", "separator=|"]
+    for preference in ("ip.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE"):
+        command += ["-o", preference]
+    for field in fields:
+        command += ["-e", field]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [line.split("|") for line in output.splitlines()]

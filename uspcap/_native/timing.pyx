@@ -4,10 +4,10 @@ A. State lives in numpy structured arrays that Python allocates, grows and merge
    the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
 B. Stamps of different sources are never subtracted: each source has a track of its own, and flows are
    keyed by source already (see flows.pyx). Frames without a stamp are passed over.
-C. A difference that does not fit 64 bits is taken as the nearest value that does.
+C. A difference that does not fit 64 bits, or not with either sign, is taken as the nearest value that does.
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 import numpy as np
 
@@ -18,8 +18,9 @@ cdef extern from *:
     """
     static inline int64_t uspcap_difference(int64_t later, int64_t earlier) {
         int64_t difference;
-        if (__builtin_sub_overflow(later, earlier, &difference))
-            return later > earlier ? INT64_MAX : INT64_MIN;
+        /* Never INT64_MIN, which has no positive counterpart. */
+        if (__builtin_sub_overflow(later, earlier, &difference) || difference == INT64_MIN)
+            return later > earlier ? INT64_MAX : -INT64_MAX;
         return difference;
     }
     #define uspcap_prefetch(p) __builtin_prefetch((p), 1)
@@ -94,8 +95,8 @@ cdef struct Step:
     int64_t source
 
 
-cdef inline uint64_t magnitude(int64_t value) noexcept nogil:
-    return <uint64_t> value if value >= 0 else <uint64_t> 0 - <uint64_t> value
+cdef inline uint64_t distance(int64_t a, int64_t b) noexcept nogil:
+    return <uint64_t> a - <uint64_t> b if a >= b else <uint64_t> b - <uint64_t> a
 
 
 cdef uint64_t common_divisor(uint64_t a, uint64_t b) noexcept nogil:
@@ -171,7 +172,7 @@ def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, 
                     track.last_run = 1
                     track.last_run_frame = frames.frame_number[i] + frame_shift
                     if track.divisor != 1:
-                        apart = magnitude(difference(stamp, track.first_ns))
+                        apart = distance(stamp, track.first_ns)
                         if track.divisor == 0 or apart % track.divisor:
                             track.divisor = common_divisor(apart, track.divisor)
                     odd = False
@@ -179,10 +180,10 @@ def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, 
                         odd = True
                         track.backward += 1
                         if -step > track.backward_largest_ns:
-                            track.backward_largest_ns = -step if step > INT64_MIN else INT64_MAX
+                            track.backward_largest_ns = -step
                         if stamp < track.lowest_ns:
                             track.lowest_ns = stamp
-                        step = -step if step > INT64_MIN else INT64_MAX
+                        step = -step
                     elif stamp > track.highest_ns:
                         track.highest_ns = stamp
                     if JUMP_LOW_S * <int64_t> 1000000000 <= step <= JUMP_HIGH_S * <int64_t> 1000000000:

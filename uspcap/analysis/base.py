@@ -24,19 +24,19 @@ Table = Mapping[str, Sequence[Any]]
 """Column name to values, all of one length; times in ns are int and named `…_ns`."""
 
 
-_INT64 = np.iinfo(np.int64)
+_LARGEST = int(np.iinfo(np.int64).max)
 
 
 def difference_ns(later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `later - earlier`; where it does not fit, the nearest value that does, as in the compiled loops."""
+    """Return `later - earlier`; where that fits with neither sign, the nearest that does, as compiled loops do."""
     difference = np.subtract(later, earlier)
     overflow = ((later ^ earlier) & (later ^ difference)) < 0
-    return np.where(overflow, np.where(later > earlier, _INT64.max, _INT64.min), difference)
+    return np.maximum(np.where(overflow, np.where(later > earlier, _LARGEST, -_LARGEST), difference), -_LARGEST)
 
 
 def clipped_ns(value: int) -> int:
-    """Return the int64 nearest to `value`."""
-    return max(int(_INT64.min), min(int(_INT64.max), value))
+    """Return the nearest to `value` of what fits an int64 with either sign."""
+    return max(-_LARGEST, min(_LARGEST, value))
 
 
 class Analysis(ABC):

@@ -15,7 +15,7 @@ from uspcap.protocols.flows import FlowRows, FlowTable
 MAXIMUM_SILENCES = 1 << 20
 """Bound on the silences kept one by one, of all flows together."""
 
-KEPT_A_FLOW = 128
+KEPT_A_FLOW = 64
 """Longest silences kept a flow, where the threshold is automatic; halved while all together are too many."""
 
 FIRST_BUFFER = 1 << 16

@@ -192,7 +192,7 @@ def grouped_percentiles(
     if not len(groups):
         empty = np.empty(0, np.int64)
         return groups, empty, empty
-    starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
+    starts = np.concatenate(([0], np.flatnonzero(groups[1:] != groups[:-1]) + 1))
     totals = np.add.reduceat(counts, starts)
     cumulative = np.cumsum(counts)
     before = cumulative[starts] - counts[starts]

@@ -215,7 +215,10 @@ class _Run:
         self._append(part)
 
     def _append(self, part: _Part) -> None:
-        self.outcome.suite.merge(part.suite)
+        if self.outcome.frames_read:
+            self.outcome.suite.merge(part.suite)
+        else:
+            self.outcome.suite = part.suite
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
 

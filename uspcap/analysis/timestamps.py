@@ -115,7 +115,7 @@ def _stitch(source: int, track: Any, other: Any) -> list[Any]:
     track["jumps"] += other["jumps"] + np.uint64(jumped)
     track["backward"] += other["backward"] + np.uint64(step < 0)
     largest = max(int(track["backward_largest_ns"]), int(other["backward_largest_ns"]), -step)
-    track["backward_largest_ns"] = clipped_ns(largest)
+    track["backward_largest_ns"] = largest
     track["duplicates"] += other["duplicates"] + np.uint64(step == 0)
     apart = abs(after - int(track["first_ns"]))
     track["divisor"] = math.gcd(int(track["divisor"]), int(other["divisor"]), apart)

@@ -82,13 +82,15 @@ class Window:
         added = 0
         view = self.data.data
         while self.end < len(self.data):
+            room = len(self.data) - self.end
             got = self._source.readinto(view[self.end :])
             if got == 0:
                 self.at_end = True
                 break
             self.end += got
             added += got
-            if added >= len(self.data) // 2:
+            # A short read is all that a pipe has for now: frames are not held back for more to come.
+            if got < room or added >= len(self.data) // 2:
                 break
         return added
 

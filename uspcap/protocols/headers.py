@@ -46,8 +46,8 @@ flow : int32
     Id in the flow table that filled it (`uspcap.protocols.flows`).
 
 Outer headers are decoded, unless tunnels are asked for: the innermost headers then win every column, those of an
-inner Ethernet frame without IP too. Tunnels are GRE (version 0), VXLAN, GENEVE, IP in IP (protocols 4 and 41), each
-with IP or Ethernet inside, and Ethernet in MPLS behind a control word.
+inner Ethernet frame without IP too. Tunnels are GRE (version 0), VXLAN, GENEVE, IP in IP (protocols 4, 41), each with
+IP or Ethernet inside, and Ethernet in MPLS behind a control word.
 
 A header is decoded as far as it is captured; what is derived from bytes that are not there keeps its default. An IPv4
 header whose total length is less than itself ends the decoding, as in every stack.

@@ -1,0 +1,104 @@
+"""`uspcap dump`: frames decoded, one line each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+
+from uspcap.bpf.classic import join_words
+from uspcap.bpf.filters import FrameFilter
+from uspcap.commands.options import split_files
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
+from uspcap.frames import FrameBatch, Problem
+from uspcap.report.decode import decode_line, hex_lines
+
+
+class FrameSetType(click.ParamType[tuple[range, ...]]):
+    """Frame numbers such as `3,7-9`."""
+
+    name = "frames"
+
+    def convert(
+        self, value: str | tuple[range, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[range, ...]:
+        """Return one range a part, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        ranges = []
+        for part in value.split(","):
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) < 1:
+                self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
+            ranges.append(range(int(first), int(last if dash else first) + 1))
+        return tuple(ranges)
+
+
+@click.command("dump")
+@click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
+@click.option("-c", "--count", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--frame", "frames", type=FrameSetType(), help="Only these frames, by their number in the files: 3,7-9.")
+@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
+@click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
+@click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
+@click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
+def command(
+    words: tuple[str, ...],
+    count: int | None,
+    frames: tuple[range, ...] | None,
+    expression: str,
+    show_bytes: bool,
+    tunnels: bool,
+    no_names: bool,
+) -> None:
+    """Print the frames of capture FILEs, one decoded line each; `-` is standard input.
+
+    Number, time (UTC), length on the wire (captured/wire where the frame was cut), then what the frame holds. What
+    follows the files is a FILTER as tcpdump takes it.
+    """
+    files, filter_words = split_files(words)
+    if expression and filter_words:
+        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
+    frame_filter = FrameFilter(expression or join_words(filter_words))
+    problems: list[Problem] = []
+    found = _wanted(files, frame_filter, frames, tunnels, problems)
+    for shown, (batch, row, number) in enumerate(found, 1):
+        click.echo(decode_line(batch, row, number=number))
+        if show_bytes:
+            for line in hex_lines(batch.frame_bytes(row)):
+                click.echo(line)
+        if shown == count:
+            break
+    for problem in problems:
+        click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
+    if problems:
+        sys.exit(1)
+
+
+def _wanted(
+    files: Sequence[str],
+    frame_filter: FrameFilter,
+    frames: tuple[range, ...] | None,
+    tunnels: bool,
+    problems: list[Problem],
+) -> Iterator[tuple[FrameBatch, int, int]]:
+    """Yield batch, row and number of each frame to be shown; add to `problems` what was wrong with a file."""
+    last = max((numbers[-1] for numbers in frames if numbers), default=0) if frames is not None else None
+    before = 0
+    for path in files:
+        with open_capture(path) as reader:
+            read = 0
+            for batch in reader.batches():
+                batch.decode_tunnels = tunnels
+                frame_filter.apply(batch)
+                for row, own_number in enumerate(batch.frame_number.tolist()):
+                    number = before + own_number
+                    if frames is None or any(number in numbers for numbers in frames):
+                        yield batch, row, number
+                read += batch.frames_read
+                if last is not None and before + read >= last:
+                    return
+            problems += reader.facts.problems
+            before += read

@@ -1,0 +1,203 @@
+"""Decoded lines: one frame as text, through dpkt where it can and from the header columns where it cannot."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dpkt
+
+from uspcap.formats.pcapng import options_of
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, UNTAGGED, Layer, address_text
+from uspcap.protocols.link_types import link_type_name
+from uspcap.report.format import safe_text, stamp
+
+HEX_PREFIX_BYTES = 16
+
+_TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
+"""Names of the flag bits from the lowest on (RFC 9293; AE: RFC 9768)."""
+
+_TUNNELS = (Layer.GRE, Layer.VXLAN, Layer.GENEVE, Layer.IP_IN_IP, Layer.MPLS, Layer.PPPOE)
+
+_ICMP_TYPES = {
+    (4, 0): "echo reply", (4, 3): "unreachable", (4, 5): "redirect", (4, 8): "echo request", (4, 11): "time exceeded",
+    (6, 1): "unreachable", (6, 2): "packet too big", (6, 3): "time exceeded", (6, 128): "echo request",
+    (6, 129): "echo reply", (6, 133): "router solicitation", (6, 134): "router advertisement",
+    (6, 135): "neighbour solicitation", (6, 136): "neighbour advertisement",
+}  # fmt: skip
+
+_DNS_PORT = 53
+
+
+def decode_line(batch: FrameBatch, row: int, *, number: int | None = None) -> str:
+    """Return one line that says what a frame is.
+
+    Parameters
+    ----------
+    batch : FrameBatch
+    row : int
+        0 to `batch.count` - 1.
+    number : int, optional
+        Frame number to show; by default the batch's own.
+
+    Notes
+    -----
+    Any bytes give a line. What comes from the frame or the file is escaped, so that it cannot steer a terminal.
+    """
+    headers = {name: batch.headers.column(name)[row] for name in _COLUMNS}
+    layers = Layer(int(headers["layers"]))
+    parts = [str(int(batch.frame_number[row]) if number is None else number), _time(batch, row)]
+    if len(batch.interfaces) > 1:
+        parts.append(_interface(batch, row))
+    parts.append(_length(batch, row))
+    if headers["vlan_id"] != UNTAGGED:
+        parts.append(f"vlan {headers['vlan_id']}")
+    parts += [str(layer.name).lower().replace("_", "-") for layer in _TUNNELS if layers & layer]
+    parts.append(_content(batch, row, headers))
+    if layers & Layer.FRAGMENT:
+        more = "+" if layers & Layer.MORE_FRAGMENTS else ""
+        parts.append(f"frag id {headers['ip_id']:#x} at {headers['fragment_offset']}{more}")
+    parts += [f"[{layer.name}]" for layer in (Layer.CUT, Layer.MALFORMED) if layers & layer]
+    parts += [f'"{safe_text(comment)}"' for comment in comments(batch, row)]
+    return " ".join(part for part in parts if part)
+
+
+_COLUMNS = (
+    "ethertype",
+    "vlan_id",
+    "layers",
+    "ip_version",
+    "protocol",
+    "source_address",
+    "destination_address",
+    "source_port",
+    "destination_port",
+    "icmp_type",
+    "icmp_code",
+    "ip_id",
+    "fragment_offset",
+    "transport_offset",
+    "payload_offset",
+    "payload_length",
+    "tcp_sequence",
+    "tcp_acknowledgment",
+    "tcp_flags",
+    "tcp_window",
+)
+
+
+def _time(batch: FrameBatch, row: int) -> str:
+    source = TimestampSource(int(batch.timestamp_source[row]))
+    if source is TimestampSource.NONE:
+        return "no stamp"
+    named = "" if source is TimestampSource.FILE else f" {source.name}"
+    return f"{stamp(int(batch.timestamp_ns[row]))}{named}"
+
+
+def _interface(batch: FrameBatch, row: int) -> str:
+    index = int(batch.interface[row])
+    return safe_text(batch.interfaces[index].name) or f"if{index}"
+
+
+def _length(batch: FrameBatch, row: int) -> str:
+    captured, wire = int(batch.captured_length[row]), int(batch.wire_length[row])
+    return f"{wire} B" if captured == wire else f"{captured}/{wire} B"
+
+
+def _content(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
+    """Say what the frame holds, from the innermost header that is known."""
+    version = int(headers["ip_version"])
+    source = address_text(bytes(headers["source_address"]), version)
+    destination = address_text(bytes(headers["destination_address"]), version)
+    if not version:
+        return _without_ip(batch, row, headers, source, destination)
+    protocol = int(headers["protocol"])
+    name = PROTOCOL_NAMES.get(protocol, f"ip-{protocol}")
+    if headers["source_port"] or headers["destination_port"]:
+        wrap = "[{}]:{}" if version == 6 else "{}:{}"
+        source = wrap.format(source, headers["source_port"])
+        destination = wrap.format(destination, headers["destination_port"])
+    detail = f"len {headers['payload_length']}"
+    if headers["transport_offset"] < 0:
+        pass
+    elif name == "TCP":
+        detail = _tcp(headers)
+    elif name in ("ICMP", "ICMPV6"):
+        kind, code = int(headers["icmp_type"]), int(headers["icmp_code"])
+        detail = f"{_ICMP_TYPES.get((version, kind), f'type {kind}')}, code {code}, {detail}"
+    elif name == "UDP" and _DNS_PORT in (headers["source_port"], headers["destination_port"]):
+        payload = batch.frame_bytes(row)[int(headers["payload_offset"]) :]
+        detail = f"{detail} {_quietly(_dns, payload)}".rstrip()
+    return f"{name} {source} > {destination} {detail}"
+
+
+def _tcp(headers: dict[str, Any]) -> str:
+    flags = [name for bit, name in enumerate(_TCP_FLAGS) if headers["tcp_flags"] >> bit & 1]
+    acknowledged = f" ack {headers['tcp_acknowledgment']}" if "ACK" in flags else ""
+    return (
+        f"[{' '.join(flags) or 'none'}] seq {headers['tcp_sequence']}{acknowledged} win {headers['tcp_window']}"
+        f" len {headers['payload_length']}"
+    )
+
+
+def _without_ip(batch: FrameBatch, row: int, headers: dict[str, Any], source: str, destination: str) -> str:
+    frame = batch.frame_bytes(row)
+    payload_offset = int(headers["payload_offset"])
+    if payload_offset < 0:
+        link = batch.interfaces[int(batch.interface[row])].link_type
+        return f"{link_type_name(link)} {_hex_prefix(frame)}"
+    ethertype = int(headers["ethertype"])
+    payload = frame[payload_offset:]
+    name = ETHERTYPE_NAMES.get(ethertype, f"0x{ethertype:04x}") if ethertype else "no EtherType"
+    said = _quietly(_arp, payload) if name == "ARP" else ""
+    return f"{name} {source} > {destination} {said or _hex_prefix(payload)}"
+
+
+def _hex_prefix(data: bytes) -> str:
+    return data[:HEX_PREFIX_BYTES].hex(" ") + (" …" if len(data) > HEX_PREFIX_BYTES else "")
+
+
+def _quietly(decode: Callable[[bytes], str], data: bytes) -> str:
+    """Return what a decoder makes of bytes, or nothing where it cannot."""
+    try:
+        return safe_text(decode(data))
+    except (dpkt.UnpackError, struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError):
+        # dpkt tells damaged input by any of these.
+        return ""
+
+
+def _arp(data: bytes) -> str:
+    arp = dpkt.arp.ARP(data)
+    sender, target = (".".join(map(str, address)) for address in (arp.spa, arp.tpa))
+    if arp.op == dpkt.arp.ARP_OP_REQUEST:
+        return f"who has {target}, tell {sender}"
+    return f"{sender} is at {arp.sha.hex(':')}" if arp.op == dpkt.arp.ARP_OP_REPLY else f"op {arp.op}"
+
+
+def _dns(data: bytes) -> str:
+    message = dpkt.dns.DNS(data)
+    kind = "response" if message.qr else "query"
+    questions = ", ".join(f"{question.name} type {question.type}" for question in message.qd)
+    answers = f" ({len(message.an)} answers, code {message.rcode})" if message.qr else ""
+    return f"DNS {kind} {questions}{answers}"
+
+
+def comments(batch: FrameBatch, row: int) -> Iterator[str]:
+    """Yield the pcapng comments (opt_comment) of a frame."""
+    length = int(batch.column("options_length")[row])
+    if length:
+        start = int(batch.column("options_offset")[row])
+        options = batch.data[start : start + length].tobytes()
+        for code, value in options_of(options, ">" if batch.big_endian_options else "<"):
+            if code == 1:
+                yield value.decode("utf-8", "replace")
+
+
+def hex_lines(frame: bytes) -> Iterator[str]:
+    """Yield a frame's bytes as offset, hexadecimal and ASCII, sixteen a line."""
+    for start in range(0, len(frame), 16):
+        line = frame[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
+        yield f"    {start:04x}  {line.hex(' '):<47}  {text}"
