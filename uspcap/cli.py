@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the input or the system failed, 2 wrong usage."""
     if sys.stdout is None:
         # The caller closed it; what is opened next must not take its place.
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         try:
             cli.main(args=None if arguments is None else list(arguments), prog_name="uspcap")
