@@ -13,6 +13,7 @@ from uspcap import __version__
 from uspcap.errors import UspcapError
 
 COMMANDS = {
+    "capture": "Capture frames on an interface into a file, a report or both.",
     "analyze": "Histograms, gaps and bursts of capture files.",
     "dump": "Print frames decoded, one line each.",
 }

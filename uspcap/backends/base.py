@@ -107,11 +107,14 @@ class LiveSource(ABC):
     ----------
     backend : str
         Name on the command line.
+    counts_an_interface : bool
+        Its statistics are those of one network interface.
     problems : list of Problem
         What is wrong with the input, where it comes from files.
     """
 
     backend: ClassVar[str]
+    counts_an_interface: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

@@ -11,26 +11,16 @@ import click
 
 from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
 from uspcap.bpf.classic import join_words
-from uspcap.commands.options import DurationType, RateType, split_files
+from uspcap.commands.options import DurationType, RateType, analysis_names, split_files
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
 from uspcap.report.progress import Progress
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return NAMES
-    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
-    for name in names:
-        if name not in NAMES:
-            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(NAMES)}")
-    return names
-
-
 @click.command("analyze")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("--only", callback=_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
+@click.option("--only", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")
@@ -54,7 +44,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
-    only: tuple[str, ...],
+    only: tuple[str, ...] | None,
     expression: str,
     form: str,
     output: str | None,
@@ -82,7 +72,7 @@ def command(
     if show_outliers and (form == "json" or "-" in files):
         raise UsageError("--show-outliers reads the files again and shows text: not for standard input or JSON")
     settings = Settings(
-        names=only,
+        names=NAMES if only is None else only,
         expression=expression or join_words(filter_words),
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
