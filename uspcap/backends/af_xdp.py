@@ -193,7 +193,9 @@ class AfXdpSource(LiveSource):
             "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
             "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
         }
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {
+            **nic_remarks,
             "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
             "addresses on the fill ring that the kernel refused": kernel.invalid,
         }
@@ -201,7 +203,7 @@ class AfXdpSource(LiveSource):
             received=hook[Counter.MATCHED],
             delivered=self._delivered,
             dropped={cause: count for cause, count in dropped.items() if count},
-            nic_dropped=losses_since(self._nic_before, now),
+            nic_dropped=nic_dropped,
             remarks={what: count for what, count in remarks.items() if count},
         )
         if not self._stopped:

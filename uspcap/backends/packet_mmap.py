@@ -255,7 +255,9 @@ class PacketMmapSource(LiveSource):
         for one in self._sockets:
             one.count()
         now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {
+            **nic_remarks,
             "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
             "times that a ring was found full": sum(one.freezes for one in self._sockets),
             "times that the interface went down": self._times_down,
@@ -269,7 +271,7 @@ class PacketMmapSource(LiveSource):
             delivered=self._delivered,
             filtered=self._filtered,
             dropped={cause: count for cause, count in dropped.items() if count},
-            nic_dropped=losses_since(self._nic_before, now),
+            nic_dropped=nic_dropped,
             remarks={what: count for what, count in remarks.items() if count},
         )
         if not self._stopped:
