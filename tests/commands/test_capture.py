@@ -248,6 +248,59 @@ def test_what_cannot_be_is_refused_in_one_sentence(run: Run, words: tuple[str, .
     assert "Traceback" not in running.stderr
 
 
+def test_killed_af_xdp_capture_gives_the_interface_back_and_leaves_a_good_file(
+    pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None
+) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--backend", "af_xdp", "-w", str(path), "udp").ready()
+    assert "xdp" in pair.here.ip("link", "show", HERE)
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) == 50)
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    assert wait_until(lambda: "xdp" not in pair.here.ip("link", "show", HERE))
+    with pair.listening() as listener:
+        pair.send(numbered_frame(51))
+        assert listener.recv(2048) == numbered_frame(51)
+    assert list(in_order(frames_of(path))) == list(range(50))
+
+
+def test_af_xdp_capture_ends_in_good_order(pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--take-all", "-w", str(path), "--analyze", "summary").ready()
+    assert "here0: af_xdp, native XDP, copy" in running.stderr
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert running.end() == 0
+    assert running.accounts == "received 50 = 50 written"
+    assert list(in_order(frames_of(path))) == list(range(50))
+    assert "xdp" not in pair.here.ip("link", "show", HERE)
+    assert "stamps  XDP 50" in running.stdout
+
+
+def test_stopped_af_xdp_reader_accounts_for_every_frame(pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--take-all", "-B", "512", "-w", str(path)).ready()
+    os.kill(running.process.pid, signal.SIGSTOP)
+    sent = 2000
+    pair.send(*[numbered_frame(number) for number in range(sent)])
+    os.kill(running.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) > 0)
+    assert running.end() == 0
+    written = list(in_order(frames_of(path)))
+    counts = re.match(r"received (\d+) = (\d+) written \+ (\d+) dropped ", running.accounts)
+    assert counts is not None, running.accounts
+    assert [int(one) for one in counts.groups()] == [sent, len(written), sent - len(written)]
+    assert "not accounted" not in running.accounts
+    assert written == list(range(len(written)))
+
+
+def test_limit_on_locked_memory_is_named(run: Run, kernel_bpf: None) -> None:
+    words = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=65536:65536")
+    running = run("-i", HERE, "--take-all", wrapper=words)
+    assert running.process.wait(30) == 1
+    assert "the limit on locked memory is too low; raise it with 'ulimit -l'" in running.stderr
+    assert len(running.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("words", [("--fanout", "cpu:x"), ("--analyze", "nothing"), ("-c", "0"), ("-Q", "up")])
 def test_wrong_values_are_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
     running = run("-i", HERE, *words)

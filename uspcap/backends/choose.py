@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from uspcap.backends.af_xdp import AfXdpSource
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, Direction, Fanout, PacketMmapSource
 from uspcap.backends.replay import ReplaySource
 from uspcap.errors import UsageError
 
-BACKENDS: Final = ("auto", "packet_mmap", "replay")
+BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Request:
         To be replayed.
     expression : str
     backend : str
-        Of `BACKENDS`; `auto` replays files where there are some.
+        Of `BACKENDS`; `auto` replays files where there are some, takes AF_XDP where frames may be taken away from
+        the kernel (`take_all`), and else PACKET_MMAP, which takes nothing away.
     snaplen : int
     promiscuous : bool
     direction : {'in', 'out', 'inout'} or None
@@ -33,6 +35,8 @@ class Request:
     fanout : {'cpu', 'hash', 'qm'} or None
     rings : int
     hardware_timestamps : bool
+    take_all : bool
+        AF_XDP may take every frame of an interface that is in use.
     speed : float
     loops : int
     """
@@ -48,6 +52,7 @@ class Request:
     fanout: Fanout | None = None
     rings: int = 1
     hardware_timestamps: bool = False
+    take_all: bool = False
     speed: float = 1.0
     loops: int = 1
 
@@ -73,6 +78,20 @@ def open_source(request: Request) -> LiveSource:
     assert request.interface is not None
     if request.backend == "replay":
         raise UsageError("a replay needs a capture file: name it with -r")
+    if request.backend == "af_xdp" or (request.backend == "auto" and request.take_all):
+        if request.direction not in (None, "in"):
+            raise UsageError("AF_XDP sees received frames only: leave -Q out, or use the packet_mmap backend")
+        if request.fanout is not None:
+            raise UsageError("AF_XDP has a ring for each receive queue: leave --fanout out, or use packet_mmap")
+        return AfXdpSource(
+            request.interface,
+            request.expression,
+            snaplen=request.snaplen,
+            promiscuous=request.promiscuous,
+            buffer_bytes=request.buffer_bytes,
+            take_all=request.take_all,
+            hardware_timestamps=request.hardware_timestamps,
+        )
     return PacketMmapSource(
         request.interface,
         request.expression,

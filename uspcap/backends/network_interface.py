@@ -29,8 +29,12 @@ LINK_TYPES: Final = {
 }
 """ARPHRD_ value to LINKTYPE_ value, where a packet socket hands over the frame as that link type has it."""
 
-LOSS_COUNTERS: Final = ("rx_missed_errors", "rx_fifo_errors", "rx_over_errors", "rx_dropped")
-"""Of struct rtnl_link_stats64: no buffer in the NIC, FIFO overrun, ring overrun, no room or no taker in the host."""
+LOSS_COUNTERS: Final = ("rx_missed_errors", "rx_fifo_errors", "rx_over_errors")
+"""Of struct rtnl_link_stats64: no buffer in the NIC, FIFO overrun, ring overrun; such frames reach no capture."""
+
+AMBIGUOUS_COUNTER: Final = "rx_dropped"
+"""Some drivers count here what the NIC lost, some what an XDP program's redirect lost, and the kernel counts captured
+frames that no protocol took."""
 
 _SCOPE_LINK: Final = 253  # linux/rtnetlink.h: RT_SCOPE_LINK
 
@@ -121,13 +125,13 @@ class NetworkInterface:
         return True
 
     def loss_counters(self) -> dict[str, int]:
-        """Return the `LOSS_COUNTERS` as they are now; none where the interface is gone."""
+        """Return `LOSS_COUNTERS` and `AMBIGUOUS_COUNTER` as they are now; none where the interface is gone."""
         if not self.exists:
             return {}
         with IPRoute() as netlink:
             for link in netlink.link("get", index=self.index):
                 counters = link.get_attr("IFLA_STATS64") or {}
-                return {name: int(counters[name]) for name in LOSS_COUNTERS if name in counters}
+                return {name: int(counters[name]) for name in (*LOSS_COUNTERS, AMBIGUOUS_COUNTER) if name in counters}
         return {}
 
     def alterations(self, *, before_stack: bool) -> tuple[str, ...]:
@@ -158,9 +162,20 @@ class NetworkInterface:
         return {names[known_as] for known_as, active, *_ in features if active and known_as in names}
 
 
-def losses_since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    """Return how far the loss counters went up, those that did."""
-    return {name: value - before.get(name, 0) for name, value in now.items() if value > before.get(name, 0)}
+def losses_since(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how far the counters went up, those that did.
+
+    Returns
+    -------
+    lost : dict of str to int
+        By name in `LOSS_COUNTERS`.
+    remarks : dict of str to int
+        What the interface calls dropped, and what may be among the frames that the capture counts itself.
+    """
+    risen = {name: value - before.get(name, 0) for name, value in now.items() if value > before.get(name, 0)}
+    ambiguous = risen.pop(AMBIGUOUS_COUNTER, 0)
+    said = "rx_dropped of the interface, where drivers also count frames that are accounted for here"
+    return risen, {said: ambiguous} if ambiguous else {}
 
 
 def operating_system() -> str:

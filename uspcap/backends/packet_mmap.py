@@ -37,6 +37,7 @@ from uspcap.backends.base import (
     StampedInterfaces,
 )
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.promiscuous import add_membership
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
@@ -57,14 +58,12 @@ DEFAULT_BUFFER_BYTES: Final = 32 << 20
 
 # linux/if_packet.h.
 _SOL_PACKET: Final = 263
-_PACKET_ADD_MEMBERSHIP: Final = 1
 _PACKET_RX_RING: Final = 5
 _PACKET_STATISTICS: Final = 6
 _PACKET_VERSION: Final = 10
 _PACKET_TIMESTAMP: Final = 17
 _PACKET_FANOUT: Final = 18
 _PACKET_IGNORE_OUTGOING: Final = 23
-_PACKET_MR_PROMISC: Final = 1
 _PACKET_OUTGOING: Final = 4
 _TPACKET_V3: Final = 2
 _PACKET_FANOUT_MODES: Final[dict[Fanout, int]] = {"hash": 0, "cpu": 2, "qm": 5}
@@ -256,7 +255,9 @@ class PacketMmapSource(LiveSource):
         for one in self._sockets:
             one.count()
         now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {
+            **nic_remarks,
             "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
             "times that a ring was found full": sum(one.freezes for one in self._sockets),
             "times that the interface went down": self._times_down,
@@ -270,7 +271,7 @@ class PacketMmapSource(LiveSource):
             delivered=self._delivered,
             filtered=self._filtered,
             dropped={cause: count for cause, count in dropped.items() if count},
-            nic_dropped=losses_since(self._nic_before, now),
+            nic_dropped=nic_dropped,
             remarks={what: count for what, count in remarks.items() if count},
         )
         if not self._stopped:
@@ -358,8 +359,7 @@ class PacketMmapSource(LiveSource):
             ring = self._set_up_ring(raw)
             memory = mmap.mmap(raw.fileno(), self._block_count * BLOCK_BYTES)
             if self._promiscuous:
-                membership = struct.pack("=iHH8s", self._interface.index, _PACKET_MR_PROMISC, 0, b"")
-                raw.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+                add_membership(raw, self._interface)
             raw.bind((name, _ETH_P_ALL))
         except OSError as error:
             raw.close()

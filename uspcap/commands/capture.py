@@ -48,6 +48,7 @@ from uspcap.report.document import build_report, source_of_capture
     show_default=True,
     help="hardware: the NIC's stamp where it made one, on the NIC's own clock.",
 )
+@click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
 @click.option(
     "--loops", type=click.IntRange(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C."
@@ -71,6 +72,7 @@ def command(
     buffer_size: int | None,
     fanout: Any,
     timestamps: str,
+    take_all: bool,
     speed: float,
     loops: int,
     names: tuple[str, ...] | None,
@@ -81,6 +83,9 @@ def command(
 
     Frames go to a file (-w), to analyses (--analyze), or both; with neither, all analyses run. Ctrl-C ends the
     capture in good order, a second one at once.
+
+    packet_mmap copies frames; the kernel and its programs get them as ever. af_xdp takes those that match away from
+    the kernel, before its stack; auto uses it only with --take-all.
 
     What was obtained, and at the end where every frame went, is told on stderr.
     """
@@ -100,6 +105,7 @@ def command(
         fanout=mode,
         rings=rings,
         hardware_timestamps=timestamps == "hardware",
+        take_all=take_all,
         speed=speed,
         loops=loops,
     )
