@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ from support.namespaces import _namespaces_possible, make_namespace
 from support.veth_pairs import make_pair, pair
 
 __all__ = ["_namespaces_possible", "kernel_bpf", "make_namespace", "make_pair", "pair"]
+
+# What tests start must find the installed package, not the sources in the current directory, and the helpers.
+os.environ["PYTHONSAFEPATH"] = "1"
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)
 
 # A deadline would judge a duration; a fixed seed makes a red run repeatable.
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -1,6 +1,7 @@
 """The sample captures: made anew byte for byte, as tshark sees them, and as uspcap's analyses do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def analyze(analysis, name):
 
 
 def test_making_them_again_gives_the_committed_files(tmp_path):
-    subprocess.run([sys.executable, str(SAMPLES / "make.py"), "--directory", str(tmp_path)], check=True, timeout=120)
+    command = [sys.executable, str(SAMPLES / "make.py"), "--directory", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=120, env=os.environ | {"PYTHONPATH": str(SAMPLES)})
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == sorted([*NAMES, "truth.json"])
     for name in made:
