@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -15,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from uspcap import __version__
 from uspcap.errors import UspcapError
+from uspcap.report.format import safe_text
 
 COMMANDS = {
     "analyze": "Histograms, gaps and bursts of capture files.",
@@ -52,14 +54,24 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the input or the system failed, 2 wrong usage."""
+    if sys.stdout is None:
+        # The caller closed it; what is opened next must not take its place.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
-        cli.main(args=None if arguments is None else list(arguments), prog_name="uspcap")
+        try:
+            cli.main(args=None if arguments is None else list(arguments), prog_name="uspcap")
+        finally:
+            sys.stdout.flush()
     except UspcapError as error:
-        click.echo(f"uspcap: {error}", err=True)
+        click.echo(f"uspcap: {safe_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        # What the system refuses to the layers below is an UspcapError by now; what is left is our own output.
+        click.echo(f"uspcap: cannot write the output: {error.strerror}; free space or send it elsewhere", err=True)
         sys.exit(1)
 
 
@@ -76,7 +88,8 @@ def run() -> NoReturn:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
         code = code or 1
     os._exit(code)

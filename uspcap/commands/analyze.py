@@ -11,10 +11,11 @@ import click
 
 from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
 from uspcap.bpf.classic import join_words
-from uspcap.commands.options import DurationType, RateType, split_files
+from uspcap.commands.options import DurationType, RateType, end_with_problems, split_files
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
+from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
 
 
@@ -79,8 +80,8 @@ def command(
     files, filter_words = split_files(words)
     if expression and filter_words:
         raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
-    if show_outliers and (form == "json" or "-" in files):
-        raise UsageError("--show-outliers reads the files again and shows text: not for standard input or JSON")
+    if show_outliers:
+        _check_outliers(files, form, only)
     settings = Settings(
         names=only,
         expression=expression or join_words(filter_words),
@@ -105,11 +106,15 @@ def command(
         from uspcap.report.tables import write_tables
 
         write_tables(outcome.suite.analyses, tables)
-    if outcome.problems:
-        first = outcome.problems[0]
-        more = f" (and {len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
-        click.echo(f"uspcap: {first.file}: byte {first.offset}: {first.what}{more}", err=True)
-        sys.exit(1)
+    end_with_problems(outcome.problems)
+
+
+def _check_outliers(files: list[str], form: str, names: tuple[str, ...]) -> None:
+    """Refuse to show the frames around gaps where that cannot be."""
+    if form == "json" or any(file == "-" or Path(file).is_fifo() for file in files):
+        raise UsageError("--show-outliers reads the files again and shows text: not for standard input, pipes or JSON")
+    if not {"gaps", "inter_arrival"} & set(names):
+        raise UsageError("--show-outliers shows what gaps or inter_arrival find; name one of them in --only")
 
 
 def _total_bytes(files: list[str]) -> int | None:
@@ -128,15 +133,17 @@ def _write(stream: TextIO, form: str, outcome: Outcome, settings: Settings, show
         write_json(report, stream)
         return
     from rich.console import Console
+    from rich.text import Text
 
     from uspcap.report.terminal import render
 
-    console = Console(file=stream)
+    # Left alone, rich would drop the colours only and go on writing bold and dim (https://no-color.org).
+    console = Console(file=stream, color_system=None if os.environ.get("NO_COLOR") else "auto")
     render(report, console)
     if show_outliers:
         from uspcap.report.outliers import outlier_frames
 
-        for title, lines in outlier_frames(report):
-            console.print(f"\n{title}", markup=False, highlight=False)
-            for line in lines:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for title, lines in outlier_frames(report, tunnels=settings.tunnels):
+            for line in ("", title, *lines):
+                # As Text, for in a string rich takes `:ab:` of a MAC address for an emoji.
+                console.print(Text(encodable(line, console.encoding)), soft_wrap=True)

@@ -9,31 +9,12 @@ import click
 
 from uspcap.bpf.classic import join_words
 from uspcap.bpf.filters import FrameFilter
-from uspcap.commands.options import split_files
+from uspcap.commands.options import FrameSetType, end_with_problems, split_files
 from uspcap.errors import UsageError
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Problem
 from uspcap.report.decode import decode_line, hex_lines
-
-
-class FrameSetType(click.ParamType[tuple[range, ...]]):
-    """Frame numbers such as `3,7-9`."""
-
-    name = "frames"
-
-    def convert(
-        self, value: str | tuple[range, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[range, ...]:
-        """Return one range a part, in the order given."""
-        if isinstance(value, tuple):
-            return value
-        ranges = []
-        for part in value.split(","):
-            first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) < 1:
-                self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
-            ranges.append(range(int(first), int(last if dash else first) + 1))
-        return tuple(ranges)
+from uspcap.report.format import encodable
 
 
 @click.command("dump")
@@ -57,6 +38,8 @@ def command(
 
     Number, time (UTC), length on the wire (captured/wire where the frame was cut), then what the frame holds. What
     follows the files is a FILTER as tcpdump takes it.
+
+    The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed.
     """
     files, filter_words = split_files(words)
     if expression and filter_words:
@@ -65,16 +48,13 @@ def command(
     problems: list[Problem] = []
     found = _wanted(files, frame_filter, frames, tunnels, problems)
     for shown, (batch, row, number) in enumerate(found, 1):
-        click.echo(decode_line(batch, row, number=number))
+        click.echo(encodable(decode_line(batch, row, number=number), sys.stdout.encoding))
         if show_bytes:
             for line in hex_lines(batch.frame_bytes(row)):
                 click.echo(line)
         if shown == count:
             break
-    for problem in problems:
-        click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
-    if problems:
-        sys.exit(1)
+    end_with_problems(problems)
 
 
 def _wanted(
@@ -85,7 +65,7 @@ def _wanted(
     problems: list[Problem],
 ) -> Iterator[tuple[FrameBatch, int, int]]:
     """Yield batch, row and number of each frame to be shown; add to `problems` what was wrong with a file."""
-    last = max((numbers[-1] for numbers in frames if numbers), default=0) if frames is not None else None
+    last = max(numbers[-1] for numbers in frames) if frames is not None else None
     before = 0
     for path in files:
         with open_capture(path) as reader:

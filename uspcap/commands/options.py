@@ -1,14 +1,25 @@
-"""What commands share: values with units, and telling files from filter words."""
+"""What commands share: values that options take, telling files from filter words, and problems of the input."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from uspcap.frames import Problem
+from uspcap.report.format import safe_text
+
+if TYPE_CHECKING:
+    _WholeNumberType = click.ParamType[int]
+    _RangesType = click.ParamType[tuple[range, ...]]
+else:
+    # Before click 8.4 it takes no type.
+    _WholeNumberType = _RangesType = click.ParamType
 
 _DURATION_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -16,7 +27,10 @@ _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
 
 
-class DurationType(click.ParamType[int]):
+_LONGEST_NS = (1 << 63) - 1
+
+
+class DurationType(_WholeNumberType):
     """A length of time such as `250us` or `1.5ms`, as whole ns."""
 
     name = "duration"
@@ -25,26 +39,48 @@ class DurationType(click.ParamType[int]):
         """Return ns; a bare number is refused, because nobody agrees on its unit."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|m|h)\s*", str(value))
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ns|us|µs|ms|s|m|h)\s*", str(value))
         if match is None:
             self.fail(f"{value!r} is no length of time; write a number and ns, us, ms, s, m or h, as in 250us", param)
-        return int(Fraction(match[1]) * _DURATION_NS[match[2]])
+        nanoseconds = Fraction(match[1]) * _DURATION_NS[match[2]]
+        if nanoseconds.denominator != 1 or nanoseconds > _LONGEST_NS:
+            self.fail(f"{value!r} is no whole number of nanoseconds up to 292 years; write another, as 250us", param)
+        return int(nanoseconds)
 
 
-class RateType(click.ParamType[int]):
+class RateType(_WholeNumberType):
     """A bit rate such as `10G` or `2.5Gbit`, as bits a second."""
 
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bits a second; prefixes are decimal."""
+        """Return bits a second; prefixes are decimal, and `B` is refused, because bytes are not bits."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:bit|bits|bps|bit/s|b/s)?\s*", str(value).lower())
-        rate = int(Fraction(match[1]) * _RATE_BPS[match[2]]) if match else 0
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtKMGT]?)(?:[bB]it/s|[bB]its?|b/s|bps)?\s*", str(value))
+        rate = int(Fraction(match[1]) * _RATE_BPS[match[2].lower()]) if match else 0
         if rate <= 0:
             self.fail(f"{value!r} is no bit rate; write a number and k, M, G or T, as in 10G", param)
         return rate
+
+
+class FrameSetType(_RangesType):
+    """Frame numbers such as `3,7-9`."""
+
+    name = "frames"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[range, ...]:
+        """Return one range a part, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        ranges = []
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+            if not 1 <= first <= last:
+                self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
+            ranges.append(range(first, last + 1))
+        return tuple(ranges)
 
 
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -55,7 +91,24 @@ def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     files = list(words[:1])
     for word in words[1:]:
-        if word != "-" and Path(word).suffix.lower() not in _CAPTURE_SUFFIXES and not Path(word).exists():
+        if word != "-" and Path(word).suffix.lower() not in _CAPTURE_SUFFIXES and not _exists(word):
             break
         files.append(word)
     return files, list(words[len(files) :])
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except OSError:
+        # Longer than any name, as a whole filter in quotes may be, or in a directory that is closed to us.
+        return False
+
+
+def end_with_problems(problems: Sequence[Problem]) -> None:
+    """Say in one line on standard error what was wrong with the input, and exit with 1; return where nothing was."""
+    if problems:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        click.echo(f"uspcap: {safe_text(first.file)}: byte {first.offset}: {safe_text(first.what)}{more}", err=True)
+        sys.exit(1)

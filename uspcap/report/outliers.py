@@ -7,7 +7,7 @@ from typing import Any
 
 from uspcap.formats import open_capture
 from uspcap.report.decode import decode_line
-from uspcap.report.format import duration
+from uspcap.report.format import duration, safe_text
 
 SHOWN = 5
 """Gaps whose frames are shown."""
@@ -16,8 +16,15 @@ AROUND = 1
 """Further frames shown before and after the two that a gap lies between."""
 
 
-def outlier_frames(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def outlier_frames(report: dict[str, Any], *, tunnels: bool = False) -> Iterator[tuple[str, list[str]]]:
     """Yield a title and the decoded lines for each of the longest gaps of a report, by reading its files again.
+
+    Parameters
+    ----------
+    report : dict
+        As `build_report` returns it; its files can be read twice.
+    tunnels : bool
+        Decode the innermost headers, as the report's run did.
 
     Raises
     ------
@@ -33,20 +40,21 @@ def outlier_frames(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     wanted: set[int] = set()
     for gap in gaps:
         for frame in (gap["before_frame"], gap["after_frame"]):
-            wanted.update(range(frame - AROUND, frame + AROUND + 1))
-    lines = _decoded(report["source"]["files"], wanted)
+            wanted.update(_around(frame))
+    lines = _decoded(report["source"]["files"], wanted, tunnels)
     for gap in gaps:
-        flow = f" in {gap['flow']}" if "flow" in gap else ""
+        flow = f" in {safe_text(gap['flow'])}" if "flow" in gap else ""
         title = f"{kind} of {duration(gap['gap_ns'])}{flow}, frames {gap['before_frame']} to {gap['after_frame']}:"
-        shown: list[tuple[int, str]] = []
-        for middle, mark in ((gap["before_frame"], "<"), (gap["after_frame"], ">")):
-            for frame in range(middle - AROUND, middle + AROUND + 1):
-                if frame in lines and (not shown or frame > shown[-1][0]):
-                    shown.append((frame, f"{mark if frame == middle else ' '} {lines[frame]}"))
-        yield title, [line for _, line in shown]
+        marks = {gap["before_frame"]: "<", gap["after_frame"]: ">"}
+        shown = sorted({near for frame in marks for near in _around(frame)} & lines.keys())
+        yield title, [f"{marks.get(frame, ' ')} {lines[frame]}" for frame in shown]
 
 
-def _decoded(files: list[str], wanted: set[int]) -> dict[int, str]:
+def _around(frame: int) -> range:
+    return range(frame - AROUND, frame + AROUND + 1)
+
+
+def _decoded(files: list[str], wanted: set[int], tunnels: bool) -> dict[int, str]:
     """Return the decoded line of each wanted frame, numbered over all files."""
     lines: dict[int, str] = {}
     before = 0
@@ -54,6 +62,7 @@ def _decoded(files: list[str], wanted: set[int]) -> dict[int, str]:
         with open_capture(path) as reader:
             read = 0
             for batch in reader.batches():
+                batch.decode_tunnels = tunnels
                 first = before + batch.frames_before + 1
                 for number in wanted.intersection(range(first, first + batch.count)):
                     lines[number] = decode_line(batch, number - first, number=number)

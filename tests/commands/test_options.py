@@ -1,0 +1,128 @@
+"""Values that options take, and the words of a command line."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uspcap.commands.options import DurationType, FrameSetType, RateType, end_with_problems, split_files
+from uspcap.frames import Problem
+
+UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+PREFIXES = {"": 1, "k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "G": 10**9, "g": 10**9, "T": 10**12, "t": 10**12}
+
+
+def refusal(kind: click.ParamType, text: str) -> str:
+    with pytest.raises(click.BadParameter) as error:
+        kind.convert(text, None, None)
+    assert "\n" not in error.value.message
+    return error.value.message
+
+
+@given(st.integers(0, 10**9), st.integers(0, 3), st.integers(0, 999), st.sampled_from(list(UNITS_NS)), st.booleans())
+def test_durations_are_exact(whole: int, digits: int, decimals: int, unit: str, spaced: bool) -> None:
+    number = f"{whole}.{decimals % 10**digits:0{digits}d}" if digits else str(whole)
+    exact = Fraction(number) * UNITS_NS[unit]
+    text = f"{number}{' ' if spaced else ''}{unit}"
+    if exact.denominator == 1 and exact < 1 << 63:
+        assert DurationType().convert(text, None, None) == exact
+    else:
+        assert "whole number of nanoseconds" in refusal(DurationType(), text)
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "", "ms", "-1ms", "1.ms", ".5s", "1e3ns", "1 minute", "1ms2us", "1MS", "١ms", "nan s"]
+)
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    assert "250us" in refusal(DurationType(), text)
+
+
+def test_a_duration_beyond_64_bits_is_refused() -> None:
+    assert DurationType().convert(f"{2**63 - 1}ns", None, None) == 2**63 - 1
+    assert "292 years" in refusal(DurationType(), f"{2**63}ns")
+
+
+@given(
+    st.integers(1, 10**6), st.sampled_from(list(PREFIXES)), st.sampled_from(["", "bit", "bits", "bps", "bit/s", "b/s"])
+)
+def test_rates_have_decimal_prefixes_and_any_usual_unit(number: int, prefix: str, unit: str) -> None:
+    assert RateType().convert(f"{number}{prefix}{unit}", None, None) == number * PREFIXES[prefix]
+    assert RateType().convert(f" {number}.5 {prefix}{unit} ", None, None) == int(
+        Fraction(2 * number + 1, 2) * PREFIXES[prefix]
+    )
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.4", "-1G", "10X", "G", "10GB/s", "10GB", "10MBps", "1e9", "10 Gi", "١G"])
+def test_what_is_no_bit_rate_is_refused_with_an_example(text: str) -> None:
+    assert "10G" in refusal(RateType(), text)
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.none() | st.integers(0, 100)), min_size=1))
+def test_frame_sets_hold_the_frames_named(parts: list[tuple[int, int | None]]) -> None:
+    text = ", ".join(str(first) if more is None else f"{first}-{first + more}" for first, more in parts)
+    ranges = FrameSetType().convert(text, None, None)
+    assert [list(one) for one in ranges] == [list(range(first, first + (more or 0) + 1)) for first, more in parts]
+
+
+@pytest.mark.parametrize("text", ["", ",", "3,", "0", "0-3", "-3", "3-", "9-7", "a", "3-4-5", "3..5", "1.5", "١"])
+def test_what_is_no_frame_number_is_refused_with_an_example(text: str) -> None:
+    assert "3,7-9" in refusal(FrameSetType(), text)
+
+
+@pytest.mark.parametrize("kind, value", [(DurationType(), 5), (RateType(), 7), (FrameSetType(), (range(1, 2),))])
+def test_values_converted_before_stay(kind: click.ParamType, value: object) -> None:
+    assert kind.convert(value, None, None) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("tcp", 1),
+        ("a.pcap", 1),
+        ("a.pcap b.pcapng.gz", 2),
+        ("a.pcap tcp port 80", 1),
+        ("a.pcap there tcp", 2),
+        ("a.pcap - host x.pcap", 2),
+        ("- udp", 1),
+        ("a.pcap B.PCAP c.zst d.xz e.lz4 f.cap g.dmp h.ntar udp", 8),
+        ("a.pcap directory udp", 2),
+        ("a.pcap tcp b.pcap", 1),
+    ],
+)
+def test_files_are_what_exists_or_is_named_like_a_capture(
+    words: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").touch()
+    Path("directory").mkdir()
+    split = words.split()
+    assert split_files(split) == (split[:files], split[files:])
+
+
+def test_a_whole_filter_in_one_word_is_no_file_however_long() -> None:
+    expression = " or ".join(f"host 10.0.0.{number}" for number in range(255))
+    assert split_files(["a.pcap", expression]) == (["a.pcap"], [expression])
+    assert split_files(["a.pcap", "tcp[13] & 2 != 0"]) == (["a.pcap"], ["tcp[13] & 2 != 0"])
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=300), min_size=1))
+def test_files_and_filter_together_are_all_words_in_their_order(words: list[str]) -> None:
+    files, rest = split_files(words)
+    assert files + rest == words
+    assert files
+
+
+def test_problems_are_told_in_one_line_and_none_in_none(capsys: pytest.CaptureFixture[str]) -> None:
+    end_with_problems([])
+    assert capsys.readouterr() == ("", "")
+    damage = Problem("a\nb.pcap", 24, "the file ends \x1b[31m")
+    for problems, more in (([damage], ""), ([damage] * 3, " (and 2 more)")):
+        with pytest.raises(SystemExit) as ended:
+            end_with_problems(problems)
+        assert ended.value.code == 1
+        assert capsys.readouterr() == ("", f"uspcap: a\\x0ab.pcap: byte 24: the file ends \\x1b[31m{more}\n")
