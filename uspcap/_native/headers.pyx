@@ -2,9 +2,10 @@
 
 A. Every byte is read only after its offset was compared with the captured length and with the end that the
    headers before it set (`lacks`), and the frame's bytes lie inside `data` or the frame is left undecoded.
-B. Columns are set to their defaults a column at a time, then each row writes what it has.
-C. Plain Ethernet, IPv4 without options, UDP or TCP takes a path of its own; whatever it does not expect
-   goes through the general one, which starts from the same defaults.
+B. Columns that a plain frame leaves alone are set to their defaults a column at a time (`clear_rows`); those that
+   it always fills only in the rows of other frames (`clear_row`).
+C. Plain Ethernet, IPv4 without options, UDP or TCP takes a path of its own, which decodes and hashes in one go;
+   whatever it does not expect goes through the general one.
 D. A tunnel is entered by starting over at the inner header; once that is known to be there, what the outer
    headers left behind is cleared.
 
@@ -23,8 +24,20 @@ cdef extern from *:
         unsigned __int128 product = (unsigned __int128) a * b;
         return (uint64_t) product ^ (uint64_t) (product >> 64);
     }
+
+    /* The last eight bytes of ::ffff:a.b.c.d, as one word for one store. */
+    static inline uint64_t uspcap_mapped_half(const uint8_t *address) {
+        uint32_t ipv4;
+        memcpy(&ipv4, address, 4);
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        return (uint64_t) ipv4 << 32 | 0xFFFF0000u;
+    #else
+        return (uint64_t) 0xFFFFu << 32 | ipv4;
+    #endif
+    }
     """
     uint64_t fold "uspcap_fold"(uint64_t, uint64_t) nogil
+    uint64_t mapped_half "uspcap_mapped_half"(const uint8_t *) nogil
 
 cdef enum:
     VLAN = 1 << 0
@@ -46,7 +59,8 @@ cdef enum:
 cdef enum:
     UNTAGGED = 0xFFFF
     NO_PROTOCOL = 255
-    DEEPEST = 8          # tags, labels and tunnels gone through in one frame, as a unit of each limit
+    LONGEST = 0x7FFFFFFF # offsets are int32
+    DEEPEST_COUNTED = 255 # vlan_depth is uint8
 
 # What comes next in a frame.
 cdef enum:
@@ -77,13 +91,16 @@ cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
     return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
 
 
-cdef inline void map_ipv4(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:
-    """Write ::ffff:a.b.c.d."""
-    cdef uint8_t *out = column + 16 * row
-    memset(out, 0, 8)
-    out[8] = out[9] = 0
-    out[10] = out[11] = 0xFF
-    memcpy(out + 12, address, 4)
+cdef inline uint64_t map_ipv4(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:
+    """Write ::ffff:a.b.c.d and return its second half; the first is 0.
+
+    Whole words, because the hash reads them back: a load that spans several stores waits for all of them.
+    """
+    cdef uint64_t halves[2]
+    halves[0] = 0
+    halves[1] = mapped_half(address)
+    memcpy(column + 16 * row, halves, 16)
+    return halves[1]
 
 
 cdef inline void map_mac(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:
@@ -92,16 +109,8 @@ cdef inline void map_mac(uint8_t *column, Py_ssize_t row, const uint8_t *address
     memcpy(out + 10, address, 6)
 
 
-cdef inline uint64_t hash_flow(HeaderColumns h, Py_ssize_t row, uint8_t timestamp_source) noexcept nogil:
-    cdef uint64_t source[2]
-    cdef uint64_t destination[2]
-    cdef uint64_t rest, ethertype
-    memcpy(source, h.source_address + 16 * row, 16)
-    memcpy(destination, h.destination_address + 16 * row, 16)
-    ethertype = 0 if h.ip_version[row] else h.ethertype[row]
-    rest = (<uint64_t> h.source_port[row] << 48 | <uint64_t> h.destination_port[row] << 32
-            | ethertype << 16 | <uint64_t> h.protocol[row] << 8
-            | <uint64_t> h.ip_version[row] << 4 | timestamp_source)
+cdef inline uint64_t mix(const uint64_t *source, const uint64_t *destination, uint64_t rest) noexcept nogil:
+    """Fold a flow's key to 64 bits, all of which depend on all of it (the multiplications of wyhash)."""
     return fold(
         fold(source[0] ^ <uint64_t> 0xA0761D6478BD642F, source[1] ^ <uint64_t> 0xE7037ED1A0B428DB)
         ^ fold(rest ^ <uint64_t> 0x8EBC6AF09C88C6E3, <uint64_t> 0x589965CC75374CC3),
@@ -109,20 +118,44 @@ cdef inline uint64_t hash_flow(HeaderColumns h, Py_ssize_t row, uint8_t timestam
         ^ <uint64_t> 0x9E3779B97F4A7C15)
 
 
+cdef inline uint64_t key_rest(uint64_t source_port, uint64_t destination_port, uint64_t ethertype, uint64_t protocol,
+                              uint64_t ip_version, uint64_t timestamp_source) noexcept nogil:
+    """Return what a flow's key has beside its addresses in one word; `ethertype` is 0 where there is IP."""
+    return (source_port << 48 | destination_port << 32 | ethertype << 16 | protocol << 8 | ip_version << 4
+            | timestamp_source)
+
+
+cdef uint64_t hash_row(HeaderColumns h, Py_ssize_t row, uint8_t timestamp_source) noexcept nogil:
+    cdef uint64_t source[2]
+    cdef uint64_t destination[2]
+    memcpy(source, h.source_address + 16 * row, 16)
+    memcpy(destination, h.destination_address + 16 * row, 16)
+    return mix(source, destination, key_rest(
+        h.source_port[row], h.destination_port[row], 0 if h.ip_version[row] else h.ethertype[row],
+        h.protocol[row], h.ip_version[row], timestamp_source))
+
+
 cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, uint32_t captured, uint32_t wire,
-                             bint tunnels) noexcept nogil:
-    """Decode Ethernet, IPv4 without options or fragments, UDP or TCP; False where it is anything else."""
-    cdef uint32_t total, length, header
+                             uint8_t timestamp_source, bint tunnels) noexcept nogil:
+    """Decode and hash Ethernet, IPv4 without options or fragments, UDP or TCP; False where it is anything else.
+
+    Sets all columns of `clear_row`, and of those of `clear_rows` what a TCP header has.
+    """
+    cdef uint32_t total, length, header, source_port, destination_port
+    cdef uint64_t source[2]
+    cdef uint64_t destination[2]
     if captured < 42 or p[12] != 0x08 or p[13] != 0x00 or p[14] != 0x45 or (p[20] & 0x3F) or p[21]:
         return False
     total = be16(p + 16)
     if total < 28 or 14 + total > wire:
         return False
+    source_port = be16(p + 34)
+    destination_port = be16(p + 36)
     if p[23] == UDP:
         length = be16(p + 38)
         if length < 8 or length > total - 20:
             return False
-        if tunnels and (be16(p + 36) == VXLAN_PORT or be16(p + 36) == GENEVE_PORT):
+        if tunnels and (destination_port == VXLAN_PORT or destination_port == GENEVE_PORT):
             return False
         h.payload_offset[row] = 42
         h.payload_length[row] = length - 8
@@ -138,18 +171,49 @@ cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, 
         h.tcp_window[row] = be16(p + 48)
     else:
         return False
+    source[0] = destination[0] = 0
+    source[1] = map_ipv4(h.source_address, row, p + 26)
+    destination[1] = map_ipv4(h.destination_address, row, p + 30)
     h.ethertype[row] = 0x0800
     h.ip_version[row] = 4
     h.protocol[row] = p[23]
-    map_ipv4(h.source_address, row, p + 26)
-    map_ipv4(h.destination_address, row, p + 30)
-    h.source_port[row] = be16(p + 34)
-    h.destination_port[row] = be16(p + 36)
+    h.source_port[row] = source_port
+    h.destination_port[row] = destination_port
     h.ttl[row] = p[22]
     h.ip_id[row] = be16(p + 18)
     h.network_offset[row] = 14
     h.transport_offset[row] = 34
+    h.flow_hash[row] = mix(source, destination, key_rest(
+        source_port, destination_port, 0, p[23], 4, timestamp_source))
     return True
+
+
+cdef void clear_rows(HeaderColumns h, Py_ssize_t count) noexcept nogil:
+    """Set the columns that a plain frame leaves alone to their defaults."""
+    memset(h.vlan_id, 0xFF, count * sizeof(uint16_t))
+    memset(h.vlan_depth, 0, count)
+    memset(h.layers, 0, count * sizeof(uint16_t))
+    memset(h.icmp_type, 0, count)
+    memset(h.icmp_code, 0, count)
+    memset(h.fragment_offset, 0, count * sizeof(uint32_t))
+    memset(h.tcp_sequence, 0, count * sizeof(uint32_t))
+    memset(h.tcp_acknowledgment, 0, count * sizeof(uint32_t))
+    memset(h.tcp_flags, 0, count * sizeof(uint16_t))
+    memset(h.tcp_window, 0, count * sizeof(uint16_t))
+
+
+cdef void clear_row(HeaderColumns h, Py_ssize_t row) noexcept nogil:
+    """Set the columns that a plain frame always fills to their defaults."""
+    h.ethertype[row] = 0
+    h.ip_version[row] = 0
+    h.protocol[row] = NO_PROTOCOL
+    memset(h.source_address + 16 * row, 0, 16)
+    memset(h.destination_address + 16 * row, 0, 16)
+    h.source_port[row] = h.destination_port[row] = 0
+    h.ttl[row] = 0
+    h.ip_id[row] = 0
+    h.network_offset[row] = h.transport_offset[row] = h.payload_offset[row] = -1
+    h.payload_length[row] = 0
 
 
 cdef void clear_transport(HeaderColumns h, Py_ssize_t row) noexcept nogil:
@@ -223,8 +287,9 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
         if lacks(h, row, 0, 4, captured, end):
             return NOTHING
         family = be32(p)
-        if family > 0xFFFF:
-            family = (p[1] << 8) | p[0]
+        # Only null has the byte order of the host; families are small numbers.
+        if link == 0 and family > 0xFFFF:
+            family = (<uint32_t> p[3] << 24) | (<uint32_t> p[2] << 16) | (<uint32_t> p[1] << 8) | p[0]
         if family == 2:
             h.ethertype[row] = 0x0800
             return IPV4
@@ -275,13 +340,10 @@ cdef int enter_ethernet(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
 cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, bint tunnels,
                           int64_t *position, uint32_t *ethertype, int64_t *end) noexcept nogil:
     """Go through tags and labels; return what comes next."""
-    cdef int depth
     cdef uint32_t tag
     cdef bint bottom = False
-    for depth in range(DEEPEST):
-        if not (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
-                or ethertype[0] == 0x9200):
-            break
+    while (ethertype[0] == 0x8100 or ethertype[0] == 0x88A8 or ethertype[0] == 0x9100
+           or ethertype[0] == 0x9200):
         if lacks(h, row, position[0], 4, captured, end[0]):
             return NOTHING
         tag = be16(p + position[0])
@@ -290,7 +352,8 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
             h.layers[row] |= VLAN
         else:
             h.layers[row] |= QINQ
-        h.vlan_depth[row] += 1
+        if h.vlan_depth[row] < DEEPEST_COUNTED:
+            h.vlan_depth[row] += 1
         ethertype[0] = be16(p + position[0] + 2)
         position[0] += 4
     if ethertype[0] < 0x0600:
@@ -306,14 +369,12 @@ cdef int follow_ethertype(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int
         return PPPOE_HEADER
     if ethertype[0] == 0x8847 or ethertype[0] == 0x8848:
         h.layers[row] |= MPLS
-        for depth in range(2 * DEEPEST):
+        while not bottom:
             if lacks(h, row, position[0], 4, captured, end[0]):
                 return NOTHING
             bottom = p[position[0] + 2] & 1
             position[0] += 4
-            if bottom:
-                break
-        if not bottom or position[0] == end[0] or lacks(h, row, position[0], 1, captured, end[0]):
+        if position[0] == end[0] or lacks(h, row, position[0], 1, captured, end[0]):
             return NOTHING
         tag = p[position[0]] >> 4
         if tag == 4:
@@ -601,12 +662,12 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
     """Decode any frame of any link type that is known."""
     cdef int64_t position = 0, end = wire
     cdef uint32_t ethertype = 0
-    cdef int entered = 0, following
+    cdef int following
     following = start_of(h, row, p, captured, end, link, &position, &ethertype)
     if position < 0:
         return
-    while following != NOTHING and entered < 4 * DEEPEST:
-        entered += 1
+    # However deep: each header moves `position` on or ends the way, so that bytes bound the turns.
+    while following != NOTHING:
         if following == ETHERNET:
             following = enter_ethernet(h, row, p, captured, &position, end, &ethertype)
         elif following == BY_ETHERTYPE:
@@ -646,51 +707,34 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
     tunnels : bool
         Let the innermost headers win: through GRE, VXLAN, GENEVE, IP in IP, and MPLS with a control word.
     """
-    cdef Py_ssize_t row, n = frames.count
+    cdef Py_ssize_t row, count = frames.count
     cdef HeaderColumns h = headers
     cdef const uint8_t *p
     cdef int64_t offset
     cdef uint32_t captured, wire
     cdef int link
-    if headers.capacity < n:
-        raise ValueError(f"the header columns hold {headers.capacity} rows, the batch has {n}")
-    headers.count = n
+    cdef bint inside
+    if headers.capacity < count:
+        raise ValueError(f"the header columns hold {headers.capacity} rows, the batch has {count}")
+    headers.count = count
     headers.tunnels = tunnels
     with nogil:
-        memset(h.ethertype, 0, n * sizeof(uint16_t))
-        memset(h.vlan_id, 0xFF, n * sizeof(uint16_t))
-        memset(h.vlan_depth, 0, n)
-        memset(h.layers, 0, n * sizeof(uint16_t))
-        memset(h.ip_version, 0, n)
-        memset(h.protocol, NO_PROTOCOL, n)
-        memset(h.source_address, 0, 16 * n)
-        memset(h.destination_address, 0, 16 * n)
-        memset(h.source_port, 0, n * sizeof(uint16_t))
-        memset(h.destination_port, 0, n * sizeof(uint16_t))
-        memset(h.icmp_type, 0, n)
-        memset(h.icmp_code, 0, n)
-        memset(h.ttl, 0, n)
-        memset(h.ip_id, 0, n * sizeof(uint32_t))
-        memset(h.fragment_offset, 0, n * sizeof(uint32_t))
-        memset(h.network_offset, 0xFF, n * sizeof(int32_t))
-        memset(h.transport_offset, 0xFF, n * sizeof(int32_t))
-        memset(h.payload_offset, 0xFF, n * sizeof(int32_t))
-        memset(h.payload_length, 0, n * sizeof(uint32_t))
-        memset(h.tcp_sequence, 0, n * sizeof(uint32_t))
-        memset(h.tcp_acknowledgment, 0, n * sizeof(uint32_t))
-        memset(h.tcp_flags, 0, n * sizeof(uint16_t))
-        memset(h.tcp_window, 0, n * sizeof(uint16_t))
-        for row in range(n):
+        clear_rows(h, count)
+        for row in range(count):
             offset = frames.offset[row]
             captured = frames.captured_length[row]
             wire = frames.wire_length[row]
-            if offset >= 0 and offset + captured <= frames.data_length:
-                if wire < captured:
-                    wire = captured
-                if wire > 0x7FFFFFFF:
-                    wire = 0x7FFFFFFF
+            if wire < captured:
+                wire = captured
+            if wire > LONGEST:
+                wire = LONGEST
+            inside = 0 <= offset <= frames.data_length - <int64_t> captured
+            link = frames.link_types[frames.interface[row]] if frames.interface[row] < frames.interface_count else -1
+            if inside:
                 p = frames.data + offset
-                link = frames.link_types[frames.interface[row]] if frames.interface[row] < frames.interface_count else -1
-                if link != 1 or not plain_frame(h, row, p, captured, wire, tunnels):
-                    general_frame(h, row, p, captured, wire, link, tunnels)
-            h.flow_hash[row] = hash_flow(h, row, frames.timestamp_source[row])
+                if link == 1 and plain_frame(h, row, p, captured, wire, frames.timestamp_source[row], tunnels):
+                    continue
+            clear_row(h, row)
+            if inside:
+                general_frame(h, row, p, captured, wire, link, tunnels)
+            h.flow_hash[row] = hash_row(h, row, frames.timestamp_source[row])
