@@ -7,9 +7,11 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+from support.kernel_bpf import kernel_bpf
 from support.namespaces import _namespaces_possible, make_namespace
+from support.veth_pairs import make_pair, pair
 
-__all__ = ["_namespaces_possible", "make_namespace"]
+__all__ = ["_namespaces_possible", "kernel_bpf", "make_namespace", "make_pair", "pair"]
 
 # A deadline would judge a duration; a fixed seed makes a red run repeatable.
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))

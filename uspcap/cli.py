@@ -19,6 +19,7 @@ from uspcap.errors import UspcapError
 from uspcap.report.format import safe_text
 
 COMMANDS = {
+    "capture": "Capture frames on an interface into a file, a report or both.",
     "analyze": "Histograms, gaps and bursts of capture files.",
     "dump": "Print frames decoded, one line each.",
 }

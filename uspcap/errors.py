@@ -3,6 +3,7 @@
     UspcapError                 exit code 1
       CaptureFileError          a capture file cannot be read or written
         NotACaptureFile         the first bytes are of no known format
+      CaptureError              a live capture cannot start or go on
       MissingFeature            this build, host or kernel lacks something
       BpfError                  the kernel refused a bpf(2) call; carries its errno
         PermissionDenied        a capability is missing; the message names it
@@ -28,6 +29,10 @@ class CaptureFileError(UspcapError):
 
 class NotACaptureFile(CaptureFileError):
     """The first bytes are of no format that uspcap reads."""
+
+
+class CaptureError(UspcapError):
+    """A live capture cannot start, or cannot go on."""
 
 
 class MissingFeature(UspcapError):

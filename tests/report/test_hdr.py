@@ -177,7 +177,7 @@ def test_histograms_of_an_analysis_are_those_of_its_result() -> None:
     analysis = suite_of(frames).analyses["inter_arrival"]
     assert isinstance(analysis, InterArrival)
     sources = analysis.result()["sources"]
-    histograms = analysis.source_histograms()
+    histograms = analysis.histograms()
     assert list(histograms) == list(sources) == ["HARDWARE", "KERNEL"]
     for name, histogram in histograms.items():
         assert histogram.result().items() <= sources[name].items()

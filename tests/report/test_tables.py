@@ -21,9 +21,15 @@ FRAMES = [Frame(START_NS + 1_000 * at * at, 60 + at % 3, 1 + at % 2) for at in r
 def test_every_table_of_every_analysis_is_a_file_that_pandas_reads_back(tmp_path: Path) -> None:
     analyses = suite_of(FRAMES).analyses
     written = write_tables(analyses, tmp_path / "made" / "on the way")
-    expected = {f"{name}.{table}.csv" for name, one in analyses.items() for table in one.tables()}
-    assert {path.name for path in written} == expected == {path.name for path in written[0].parent.iterdir()}
+    tables = {f"{name}.{table}.csv" for name, one in analyses.items() for table in one.tables()}
+    histograms = {f"{name}.{histogram}.hgrm" for name, one in analyses.items() for histogram in one.histograms()}
+    assert histograms
+    made = {path.name for path in written}
+    assert made == tables | histograms == {path.name for path in written[0].parent.iterdir()}
     for path in written:
+        if path.suffix != ".csv":
+            assert "Percentile" in path.read_text(encoding="utf-8").splitlines()[0]
+            continue
         name, table_name, _ = path.name.split(".")
         table = analyses[name].tables()[table_name]
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -12,7 +12,7 @@ C. The table is bounded by sampling on the hash. At level L only keys whose hash
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -33,6 +33,13 @@ KEY_DTYPE = np.dtype([
 
 cdef inline bint tracked(uint64_t hash, int level) noexcept nogil:
     return level == 0 or (hash >> (64 - level)) == 0
+
+
+cdef inline bint equal(const FlowKey *a, const FlowKey *b) noexcept nogil:
+    """Compare the keys whole, as words."""
+    cdef const uint64_t *x = <const uint64_t *> a
+    cdef const uint64_t *y = <const uint64_t *> b
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5])) == 0
 
 
 cdef class FlowIndex:
@@ -91,7 +98,7 @@ cdef class FlowIndex:
         cdef uint64_t slot = hash & self.slot_mask
         cdef int32_t flow = self.slots[slot]
         while flow >= 0:
-            if self.hashes[flow] == hash and memcmp(&self.keys[flow], key, sizeof(FlowKey)) == 0:
+            if self.hashes[flow] == hash and equal(&self.keys[flow], key):
                 return flow
             slot = (slot + 1) & self.slot_mask
             flow = self.slots[slot]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.analysis.histogram import Histogram
 from uspcap.frames import FrameBatch
 
 Result = dict[str, Any]
@@ -76,6 +77,10 @@ class Analysis(ABC):
     @abstractmethod
     def result(self) -> Result:
         """Return what the report shows; may be called at any time, and again."""
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return whole histograms, for the HdrHistogram tools: name to histogram."""
+        return {}
 
     def tables(self) -> dict[str, Table]:
         """Return the long form, for CSV: table name to columns."""

@@ -15,10 +15,10 @@ from uspcap.protocols.flows import FlowRows, FlowTable
 MAXIMUM_SILENCES = 1 << 20
 """Bound on the silences kept one by one, of all flows together."""
 
-KEPT_A_FLOW = 64
+KEPT_A_FLOW = 128
 """Longest silences kept a flow, where the threshold is automatic; halved while all together are too many."""
 
-FIRST_BUFFER = 1 << 16
+FIRST_BUFFER = 1 << 17
 
 FEWEST_GAPS = 100
 """A flow with fewer gaps has no automatic threshold."""

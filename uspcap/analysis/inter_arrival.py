@@ -222,7 +222,7 @@ class InterArrival(Analysis):
             )
         return results
 
-    def source_histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[str, Histogram]:
         """Return the histogram of the times between all frames of each stamp source, by its name."""
         return {
             TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())

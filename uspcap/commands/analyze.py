@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import TextIO
 
 import click
 
 from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
 from uspcap.bpf.classic import join_words
-from uspcap.commands.options import DurationType, RateType, end_with_problems, split_files
+from uspcap.commands.options import DurationType, RateType, analysis_names, end_with_problems, split_files
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
@@ -19,23 +20,17 @@ from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return NAMES
-    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
-    for name in names:
-        if name not in NAMES:
-            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(NAMES)}")
-    return names
-
-
 @click.command("analyze")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("--only", callback=_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
+@click.option("--only", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")
-@click.option("--tables", type=click.Path(file_okay=False), help="Also write every table as CSV into this directory.")
+@click.option(
+    "--tables",
+    type=click.Path(file_okay=False),
+    help="Also write tables as CSV, and histograms as .hgrm, into this directory.",
+)
 @click.option("--gap-threshold", type=DurationType(), help="Gaps longer than this count, as 1ms; else each flow's own.")
 @click.option("--line-rate", type=RateType(), help="Compare bursts with this rate, as 10G.")
 @click.option("--framing", is_flag=True, help="Count preamble, FCS and inter-frame gap as overhead.")
@@ -55,7 +50,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
-    only: tuple[str, ...],
+    only: tuple[str, ...] | None,
     expression: str,
     form: str,
     output: str | None,
@@ -80,10 +75,8 @@ def command(
     files, filter_words = split_files(words)
     if expression and filter_words:
         raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
-    if show_outliers:
-        _check_outliers(files, form, only)
     settings = Settings(
-        names=only,
+        names=NAMES if only is None else only,
         expression=expression or join_words(filter_words),
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
@@ -92,6 +85,9 @@ def command(
         tunnels=tunnels,
         top=top,
     )
+    if show_outliers:
+        _check_outliers(files, form, settings.names)
+    Thread(target=_load_renderer, args=(form,), daemon=True).start()
     with Progress(_total_bytes(files)) as progress:
         outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
     if output is None:
@@ -107,6 +103,12 @@ def command(
 
         write_tables(outcome.suite.analyses, tables)
     end_with_problems(outcome.problems)
+
+
+def _load_renderer(form: str) -> None:
+    """Import what will show the report while the analysis runs: it takes as long as a tenth of a million frames."""
+    if form == "text":
+        import uspcap.report.terminal  # noqa: F401
 
 
 def _check_outliers(files: list[str], form: str, names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uspcap.analysis.suite import NAMES
 from uspcap.frames import Problem
 from uspcap.report.format import safe_text
 
 if TYPE_CHECKING:
     _WholeNumberType = click.ParamType[int]
     _RangesType = click.ParamType[tuple[range, ...]]
+    _FanoutType = click.ParamType[tuple[str, int]]
 else:
     # Before click 8.4 it takes no type.
-    _WholeNumberType = _RangesType = click.ParamType
+    _WholeNumberType = _RangesType = _FanoutType = click.ParamType
 
 _DURATION_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -81,6 +84,32 @@ class FrameSetType(_RangesType):
                 self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
             ranges.append(range(first, last + 1))
         return tuple(ranges)
+
+
+class FanoutType(_FanoutType):
+    """How to spread frames over rings, such as `cpu` or `hash:4`, as mode and number of rings."""
+
+    name = "fanout"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return the mode and as many rings as said, or as there are CPUs to run on."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(cpu|hash|qm)(?::([1-9]\d?))?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no way to spread frames; write cpu, hash or qm, and rings as in hash:4", param)
+        return match[1], int(match[2]) if match[2] else len(os.sched_getaffinity(0))
+
+
+def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Return the names of analyses that an option lists, None where it is not given."""
+    if value is None:
+        return None
+    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(NAMES)}")
+    return names
 
 
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:

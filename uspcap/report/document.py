@@ -9,7 +9,8 @@ from typing import Any
 
 from uspcap import __version__
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.suite import Outcome
+from uspcap.analysis.suite import Outcome, Suite
+from uspcap.capture.session import CaptureOutcome
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""
@@ -58,6 +59,29 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
         "problems": [asdict(problem) for problem in outcome.problems],
         "notes": notes,
         "interface_drops": outcome.interface_drops,
+        "filter": expression or None,
+    }
+
+
+def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "") -> dict[str, Any]:
+    """Return the report's `source` for a live capture; its line and its accounts are among the notes.
+
+    Parameters
+    ----------
+    outcome : CaptureOutcome
+    suite : Suite
+        The capture's analyses.
+    expression : str
+        The filter, empty where there was none.
+    """
+    statistics = outcome.accounts.statistics
+    return {
+        "files": [outcome.what],
+        **suite.summary.facts,
+        "packets_read": statistics.received,
+        "problems": [asdict(problem) for problem in outcome.problems],
+        "notes": [outcome.description, str(outcome.accounts), *([str(outcome.failure)] if outcome.failure else [])],
+        "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
         "filter": expression or None,
     }
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.histogram import Histogram
 from uspcap.errors import UspcapError
+from uspcap.report.hdr import percentile_distribution
 
 
 class TableError(UspcapError):
@@ -19,6 +22,8 @@ class TableError(UspcapError):
 
 def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[str]) -> list[Path]:
     """Write every table as `<analysis>.<table>.csv`; each file appears whole, or not at all.
+
+    Histograms go beside them as `<analysis>.<name>.hgrm`, the text form of the HdrHistogram tools.
 
     Parameters
     ----------
@@ -48,17 +53,20 @@ def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[
         for table_name, table in analysis.tables().items():
             if table:
                 written.append(target / f"{name}.{table_name}.csv")
-                _write_file(table, written[-1])
+                _write_file(partial(write_table, table), written[-1])
+        for histogram_name, histogram in analysis.histograms().items():
+            written.append(target / f"{name}.{histogram_name}.hgrm")
+            _write_file(partial(_write_distribution, histogram), written[-1])
     return written
 
 
-def _write_file(table: Table, path: Path) -> None:
+def _write_file(write: Callable[[TextIO], None], path: Path) -> None:
     """Write beside the target first, so that a reader never sees half a table."""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-                write_table(table, stream)
+                write(stream)
             # mkstemp keeps others out; a report is as readable as the umask lets it be.
             umask = os.umask(0)
             os.umask(umask)
@@ -78,3 +86,7 @@ def write_table(table: Table, stream: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table)
     writer.writerows(zip(*table.values(), strict=True))
+
+
+def _write_distribution(histogram: Histogram, stream: TextIO) -> None:
+    stream.write(percentile_distribution(histogram))

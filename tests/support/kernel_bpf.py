@@ -1,4 +1,4 @@
-"""Fixtures for tests that load programs into the kernel."""
+"""Whether this process may load programs into the kernel."""
 
 import pytest
 from support.bpf_samples import returning

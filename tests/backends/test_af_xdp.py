@@ -1,0 +1,306 @@
+"""AF_XDP on veth pairs in namespaces of the test's own; veth has neither zero copy nor hardware stamps."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.bpf_samples import TCP_FRAME
+from support.namespaces import Namespace
+from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
+from support.veth_pairs import HERE, MakePair, Pair
+from support.xsk import XskSocket
+
+from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.choose import Request, open_source
+from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.bpf.attach import AttachMode, find_attached
+from uspcap.bpf.xdp_program import Counter
+from uspcap.errors import CaptureError, FilterError, HookOccupied, UsageError
+from uspcap.frames import TimestampSource
+
+pytestmark = pytest.mark.usefixtures("kernel_bpf")
+MODES = [AttachMode.NATIVE, AttachMode.SKB]
+
+
+def attached(namespace: Namespace) -> bool:
+    with namespace.entered():
+        return find_attached(socket.if_nametoindex(HERE)) is not None
+
+
+@contextmanager
+def seen_by_the_kernel(pair: Pair) -> Iterator[list[bytes]]:
+    """Collect, until the end, what comes to an ordinary packet socket."""
+    seen: list[bytes] = []
+    with pair.listening() as listener:
+        yield seen
+        listener.settimeout(0.2)
+        while True:
+            try:
+                seen.append(listener.recv(10000))
+            except TimeoutError:
+                return
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_frame_arrives_whole_in_order_and_stamped_within_the_sending(
+    make_pair: MakePair, mode: AttachMode
+) -> None:
+    pair = make_pair(mtu=9100)
+    frames = [numbered_frame(number, length) for number, length in enumerate(LENGTHS * 4)]
+    with pair.here.entered(), AfXdpSource(HERE, modes=[mode]) as source:
+        said = str(source.describe())
+        before = time.time_ns()
+        pair.send(*frames)
+        after = time.time_ns()
+        received, statistics = receive(source, len(frames))
+    assert f"here0: af_xdp, {mode.value} XDP, copy" in said
+    assert "1 of 1 receive queues; stamps: XDP hook" in said
+    assert received.frames == frames
+    assert received.lengths == [len(frame) for frame in frames]
+    assert received.stamps == sorted(received.stamps)
+    assert before <= received.stamps[0]
+    assert received.stamps[-1] <= after
+    assert set(received.sources) == {TimestampSource.XDP}
+    assert (statistics.received, statistics.delivered, statistics.dropped) == (len(frames), len(frames), {})
+    assert statistics.unaccounted == 0
+    assert not attached(pair.here)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_matching_frames_are_taken_and_the_others_reach_the_kernel(pair: Pair, mode: AttachMode) -> None:
+    matching = [numbered_frame(number) for number in range(5)]
+    with pair.here.entered(), seen_by_the_kernel(pair) as seen:
+        with AfXdpSource(HERE, "udp port 5000", modes=[mode]) as source:
+            pair.send(*[frame for one in matching for frame in (one, TCP_FRAME)])
+            received, statistics = receive(source, 5)
+        pair.send(matching[0])
+    assert received.frames == matching
+    assert statistics.received == 5
+    # After the capture, the kernel gets everything again.
+    assert seen == [TCP_FRAME] * 5 + matching[:1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vlan_tags_are_in_the_frames(pair: Pair, mode: AttachMode) -> None:
+    frames = [tagged(numbered_frame(number), 100 + number) for number in range(4)]
+    with pair.here.entered(), AfXdpSource(HERE, "vlan", modes=[mode]) as source:
+        pair.send(*frames, numbered_frame(9))
+        received, _ = receive(source, 4)
+    assert received.frames == frames
+
+
+def test_every_receive_queue_has_its_socket(make_pair: MakePair) -> None:
+    pair = make_pair(queues=4)
+    # veth chooses the queue by the sender's; many flows reach several of them.
+    frames = [numbered_frame(number) for number in range(400)]
+    frames = [frame[:34] + (number % 50).to_bytes(2, "big") + frame[36:] for number, frame in enumerate(frames)]
+    with pair.here.entered(), AfXdpSource(HERE) as source:
+        assert "4 of 4 receive queues" in str(source.describe())
+        pair.send(*frames)
+        received, statistics = receive(source, len(frames))
+    assert sorted(received.frames) == sorted(frames)
+    assert set(received.queues) <= {0, 1, 2, 3}
+    for queue in set(received.queues):
+        rows = [row for row, one in enumerate(received.queues) if one == queue]
+        numbers = list(in_order(received.frames[row] for row in rows))
+        stamps = [received.stamps[row] for row in rows]
+        assert numbers == sorted(numbers)
+        assert stamps == sorted(stamps)
+    assert statistics.unaccounted == 0
+
+
+def test_snaplen_cuts_and_the_wire_length_stays(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=9100)
+    with pair.here.entered(), AfXdpSource(HERE, snaplen=2000) as source:
+        pair.send(numbered_frame(1, 60), numbered_frame(2, 9000))
+        received, _ = receive(source, 2)
+    assert received.frames == [numbered_frame(1, 60), numbered_frame(2, 9000)[:2000]]
+    assert received.lengths == [60, 9000]
+
+
+def test_slow_reader_loses_frames_and_every_one_is_accounted_for(pair: Pair) -> None:
+    frames = [numbered_frame(number) for number in range(1000)]
+    with pair.here.entered(), AfXdpSource(HERE, buffer_bytes=1) as source:
+        assert "512 KiB" in source.describe().mode
+        pair.send(*frames)
+        assert source.statistics().waiting > 0
+        received, statistics = receive(source, 1000, patience=4)
+        after_closing = source
+    assert 0 < len(received.frames) < 1000
+    assert received.frames == frames[: len(received.frames)]
+    assert statistics.received == 1000
+    assert statistics.dropped_total == 1000 - len(received.frames)
+    assert (statistics.unaccounted, statistics.waiting) == (0, 0)
+    assert after_closing.statistics() == statistics
+
+
+def test_ring_goes_round_many_times_without_loss(pair: Pair) -> None:
+    received = 0
+    with pair.here.entered(), AfXdpSource(HERE, buffer_bytes=1) as source:
+        batches = source.batches(0.05)
+        for lap in range(30):
+            frames = [numbered_frame(100 * lap + number) for number in range(100)]
+            pair.send(*frames)
+            got = []
+            for _ in range(100):
+                batch = next(batches)
+                if batch is not None:
+                    got += [batch.frame_bytes(row) for row in range(batch.count)]
+                if len(got) >= 100:
+                    break
+            assert got == frames
+            received += len(got)
+        source.stop()
+        assert list(batches) == []
+        assert source.statistics().received == received == 3000
+
+
+def test_interface_in_use_is_not_taken_without_a_filter(pair: Pair) -> None:
+    pair.here.ip("address", "add", "10.9.0.1/24", "dev", HERE)
+    pair.here.ip("route", "add", "default", "via", "10.9.0.2")
+    with pair.here.entered():
+        with pytest.raises(UsageError, match=r"has the address 10\.9\.0\.1/24 and carries the default route: give a"):
+            AfXdpSource(HERE)
+        assert not attached(pair.here)
+        AfXdpSource(HERE, "udp port 5000").close()
+        with AfXdpSource(HERE, take_all=True) as source:
+            assert "every frame of here0 is taken from the kernel" in str(source.describe())
+
+
+def test_loopback_works_in_skb_mode(pair: Pair) -> None:
+    with pair.here.entered(), AfXdpSource("lo", "udp port 5000") as source:
+        said = source.describe()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in range(3):
+                sender.sendto(bytes([number] * 4), ("127.0.0.1", 5000))
+        received, _ = receive(source, 3)
+    assert said.mode.startswith("skb XDP, copy")
+    assert any("native XDP was refused: the driver has no native XDP" in one for one in said.remarks)
+    assert [frame[-1] for frame in received.frames] == [0, 1, 2]
+
+
+def test_anothers_program_is_not_replaced(pair: Pair) -> None:
+    with (
+        pair.here.entered(),
+        AfXdpSource(HERE, "udp"),
+        pytest.raises((HookOccupied, CaptureError), match=r"uspcap_capture|belongs to another"),
+    ):
+        AfXdpSource(HERE, "tcp")
+
+
+def test_queue_of_another_socket_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uspcap.backends.xsk_socket.BUSY_RETRIES", 2)
+    with pair.here.entered():
+        owner = XskSocket(socket.if_nametoindex(HERE), 0, 0)
+        try:
+            with pytest.raises(CaptureError, match="queue 0 of here0 belongs to another AF_XDP socket"):
+                AfXdpSource(HERE)
+        finally:
+            owner.close()
+        assert not attached(pair.here)
+
+
+def test_capture_can_start_again_at_once(pair: Pair) -> None:
+    with pair.here.entered():
+        for number in range(4):
+            with AfXdpSource(HERE) as source:
+                pair.send(numbered_frame(number))
+                received, _ = receive(source, 1)
+            assert received.frames == [numbered_frame(number)]
+
+
+def test_promiscuous_mode_lasts_as_long_as_the_capture(pair: Pair) -> None:
+    with pair.here.entered():
+        with AfXdpSource(HERE):
+            assert "promiscuity 1" in pair.here.ip("-d", "link", "show", HERE)
+        with AfXdpSource(HERE, promiscuous=False):
+            assert "promiscuity 0" in pair.here.ip("-d", "link", "show", HERE)
+        assert "promiscuity 0" in pair.here.ip("-d", "link", "show", HERE)
+
+
+def test_interface_that_is_down_or_goes_down_is_captured_on_when_it_is_up(pair: Pair) -> None:
+    pair.here.ip("link", "set", HERE, "down")
+    with pair.here.entered(), AfXdpSource(HERE) as source:
+        assert "here0 is down: no frame comes until it is up" in str(source.describe())
+        batches = source.batches(0.02)
+        for lap in range(2):
+            pair.here.ip("link", "set", HERE, "up")
+            frame = numbered_frame(lap)
+            for _ in range(200):
+                pair.send(frame)
+                batch = next(batches)
+                if batch is not None:
+                    assert batch.frame_bytes(0) == frame
+                    break
+            else:
+                pytest.fail("no frame came after the interface was up")
+            while next(batches) is not None:
+                pass
+            pair.here.ip("link", "set", HERE, "down")
+            assert next(batches) is None
+
+
+def test_interface_that_goes_away_ends_the_capture_with_what_it_gave(pair: Pair) -> None:
+    with pair.here.entered(), AfXdpSource(HERE) as source:
+        pair.send(numbered_frame(1))
+        pair.here.ip("link", "delete", HERE)
+        received = []
+        with pytest.raises(CaptureError, match="interface here0 is gone"):
+            for batch in source.batches(0.02):
+                if batch is not None:
+                    received += [batch.frame_bytes(row) for row in range(batch.count)]
+        assert received == [numbered_frame(1)]
+        assert source.statistics().unaccounted == 0
+
+
+def test_driver_without_room_for_metadata_is_captured_without_stamps(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pair.here.entered(), AfXdpSource(HERE) as source:
+        maps = source._maps
+        real = maps.read_counters
+        monkeypatch.setattr(
+            maps, "read_counters", lambda: [{**counts, Counter.METADATA_FAILED: 1} for counts in real()]
+        )
+        assert next(source.batches(0.01)) is None
+        monkeypatch.undo()
+        assert "no room for stamps" in str(source.describe())
+        before = time.time_ns()
+        pair.send(numbered_frame(1))
+        received, _ = receive(source, 1)
+        after = time.time_ns()
+    assert received.frames == [numbered_frame(1)]
+    assert received.sources == [TimestampSource.USER]
+    assert before <= received.stamps[0] <= after
+
+
+def test_stamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
+    with pair.here.entered(), AfXdpSource(HERE, hardware_timestamps=True) as source:
+        assert "native, bound to the device XDP" in source.describe().mode
+        pair.send(numbered_frame(1))
+        received, _ = receive(source, 1)
+        assert [one.timestamp_source for one in source.interfaces] == [TimestampSource.HARDWARE, TimestampSource.XDP]
+    assert received.sources == [TimestampSource.XDP]
+    assert received.interfaces == [1]
+
+
+def test_filter_that_cannot_run_at_the_hook_is_refused(pair: Pair) -> None:
+    with pair.here.entered():
+        with pytest.raises(FilterError):
+            AfXdpSource(HERE, "inbound")
+        with pytest.raises(FilterError):
+            AfXdpSource(HERE, "udp port")
+
+
+def test_auto_takes_frames_from_the_kernel_only_where_that_is_asked_for(pair: Pair) -> None:
+    with pair.here.entered():
+        with open_source(Request(HERE)) as source:
+            assert isinstance(source, PacketMmapSource)
+        with open_source(Request(HERE, take_all=True)) as source:
+            assert isinstance(source, AfXdpSource)
+        with pytest.raises(UsageError, match="received frames only"):
+            open_source(Request(HERE, backend="af_xdp", direction="out"))
+        with pytest.raises(UsageError, match="--fanout"):
+            open_source(Request(HERE, backend="af_xdp", fanout="cpu"))

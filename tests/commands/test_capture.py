@@ -1,0 +1,355 @@
+"""`uspcap capture` as a user runs it: a process of its own, in namespaces of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+from support.bpf_samples import TCP_FRAME
+from support.traffic import in_order, numbered_frame, tagged
+from support.veth_pairs import HERE, Pair, wait_until
+
+from uspcap.formats import open_capture
+from uspcap.report.document import load_schema
+
+USPCAP = [sys.executable, "-c", "from uspcap.cli import main; main()"]
+SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
+
+
+class Running:
+    """A capture in the namespace `here` of a pair, whose stderr is kept."""
+
+    def __init__(self, pair: Pair, directory: Path, *words: str, wrapper: tuple[str, ...] = ()) -> None:
+        self.stderr_path = directory / "stderr"
+        self.stdout_path = directory / "stdout"
+        command = pair.here.command(*wrapper, *USPCAP, "capture", *words)
+        with self.stderr_path.open("wb") as errors, self.stdout_path.open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=errors)
+
+    def ready(self) -> Running:
+        """Wait for the line that a capture starts with."""
+        assert wait_until(lambda: "stamps:" in self.stderr or self.process.poll() is not None)
+        assert self.process.poll() is None, self.stderr
+        return self
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_path.read_text()
+
+    @property
+    def stdout(self) -> str:
+        return self.stdout_path.read_text()
+
+    @property
+    def accounts(self) -> str:
+        """The line that a capture ends with."""
+        (line,) = (line for line in self.stderr.splitlines() if line.startswith("uspcap: received"))
+        return line.removeprefix("uspcap: ")
+
+
+Run = Callable[..., Running]
+
+
+@pytest.fixture
+def run(pair: Pair, tmp_path: Path) -> Iterator[Run]:
+    """Give a function that starts a capture; whatever still runs at the end is killed."""
+    started: list[Running] = []
+
+    def start(*words: str, wrapper: tuple[str, ...] = ()) -> Running:
+        directory = tmp_path / f"run{len(started)}"
+        directory.mkdir()
+        started.append(Running(pair, directory, *words, wrapper=wrapper))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def frames_of(path: Path | str) -> list[bytes]:
+    with open_capture(str(path)) as reader:
+        frames = [batch.frame_bytes(row) for batch in reader.batches() for row in range(batch.count)]
+        assert reader.facts.problems == []
+    return frames
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_a_capture_in_good_order(pair: Pair, run: Run, tmp_path: Path, number: int) -> None:
+    path = tmp_path / "out.pcapng"
+    frames = [numbered_frame(0), tagged(numbered_frame(1)), numbered_frame(2, 1514)]
+    running = run("-i", HERE, "-w", str(path), "--analyze", "summary,gaps").ready()
+    pair.send(*frames)
+    assert running.end(number) == 0
+    assert frames_of(path) == frames
+    assert running.accounts == "received 3 = 3 written"
+    assert "here0: packet_mmap, TPACKET_V3" in running.stderr
+    assert "packets 3" in running.stdout
+
+
+def test_independent_reader_finds_frames_interface_and_counts_in_the_file(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "-w", str(path), "udp", "port", "5000").ready()
+    pair.send(numbered_frame(1), TCP_FRAME, numbered_frame(2))
+    assert running.end() == 0
+    assert list(in_order(frames_of(path))) == [1, 2]
+    said = subprocess.run(["capinfos", "-M", "-c", "-I", str(path)], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Number of packets:\s+2\b", said)
+    assert "Name = here0" in said
+    assert "Filter string = udp port 5000" in said
+    assert "Description = stamps: kernel on receipt (CLOCK_REALTIME)" in said
+    assert re.search(r"Number of stat entries = 1", said)
+
+
+def test_count_ends_after_exactly_so_many(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcap"
+    running = run("-i", HERE, "-c", "5", "-w", str(path)).ready()
+    pair.send(*[numbered_frame(number) for number in range(20)])
+    assert running.process.wait(30) == 0
+    assert list(in_order(frames_of(path))) == [0, 1, 2, 3, 4]
+    assert path.read_bytes()[:4] == b"\x4d\x3c\xb2\xa1"
+    left_out = re.fullmatch(r"received (\d+) = 5 written(?: \+ (\d+) after the limit)?", running.accounts)
+    assert left_out is not None, running.accounts
+    assert int(left_out[1]) == 5 + int(left_out[2] or 0)
+
+
+def test_duration_ends_a_capture_in_which_nothing_comes(run: Run, tmp_path: Path) -> None:
+    running = run("-i", HERE, "--duration", "100ms", "-w", str(tmp_path / "out.pcapng"))
+    assert running.process.wait(30) == 0
+    assert running.accounts == "received 0 = 0 written"
+    assert frames_of(tmp_path / "out.pcapng") == []
+
+
+def test_stdout_can_take_the_frames_while_they_come(pair: Pair, run: Run) -> None:
+    running = run("-i", HERE, "-w", "-", "--analyze", "summary").ready()
+    pair.send(numbered_frame(1))
+    assert wait_until(lambda: numbered_frame(1) in running.stdout_path.read_bytes())
+    assert running.end() == 0
+    assert frames_of(running.stdout_path) == [numbered_frame(1)]
+    assert "packets 1" in running.stderr
+
+
+def test_report_as_json_obeys_the_schema_and_carries_the_accounts(pair: Pair, run: Run) -> None:
+    running = run("-i", HERE, "--format", "json", "udp").ready()
+    pair.send(*[numbered_frame(number) for number in range(7)])
+    assert running.end() == 0
+    report = json.loads(running.stdout)
+    jsonschema.validate(report, load_schema())
+    assert report["source"]["packets"] == 7
+    assert report["source"]["filter"] == "udp"
+    assert report["source"]["files"] == [HERE]
+    assert "received 7 = 7 analyzed" in report["source"]["notes"]
+    assert set(report["source"]["timestamp_sources"]) <= {"KERNEL", "USER"}
+
+
+def test_reader_that_is_stopped_accounts_for_every_frame(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "-B", "512", "-w", str(path)).ready()
+    os.kill(running.process.pid, signal.SIGSTOP)
+    sent = 2000
+    pair.send(*[numbered_frame(number, 1000) for number in range(sent)])
+    os.kill(running.process.pid, signal.SIGCONT)
+    pair.send(numbered_frame(sent))
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) > 0)
+    time.sleep(0.1)
+    assert running.end() == 0
+    written = list(in_order(frames_of(path)))
+    counts = re.match(r"received (\d+) = (\d+) written \+ (\d+) dropped \(ring full (\d+)\)", running.accounts)
+    assert counts is not None, running.accounts
+    assert [int(one) for one in counts.groups()] == [sent + 1, len(written), *[sent + 1 - len(written)] * 2]
+    assert "not accounted" not in running.accounts
+    assert written == sorted(set(written))
+
+
+def test_full_disk_ends_with_a_valid_file_and_one_sentence(pair: Pair, run: Run, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # `ip netns exec` gives the process mounts of its own, so this one is made where the process is.
+    mount = f"mount -t tmpfs -o size=64k none {disk} && trap 'cp {disk}/out.pcapng {tmp_path}' EXIT && \"$@\""
+    running = run("-i", HERE, "-w", str(disk / "out.pcapng"), wrapper=("bash", "-c", mount, "-")).ready()
+    pair.send(*[numbered_frame(number, 1400) for number in range(200)])
+    assert running.process.wait(30) == 1
+    written = list(in_order(frames_of(tmp_path / "out.pcapng")))
+    assert 0 < len(written) < 200
+    assert written == list(range(len(written)))
+    counts = re.match(
+        r"received (\d+) = (\d+) written \+ (\d+) dropped \(the file could not take them (\d+)\)$", running.accounts
+    )
+    assert counts is not None, running.accounts
+    assert int(counts[1]) == int(counts[2]) + int(counts[3])
+    assert int(counts[2]) == len(written)
+    last = running.stderr.splitlines()[-1]
+    assert last.startswith(f"uspcap: cannot write {disk}/out.pcapng: No space left on device; it holds {len(written)}")
+
+
+def test_kill_leaves_a_file_that_is_good_up_to_what_was_written(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "-w", str(path)).ready()
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) == 50)
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    assert list(in_order(frames_of(path))) == list(range(50))
+
+
+def test_interface_that_goes_away_is_told_and_the_file_kept(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "-w", str(path)).ready()
+    pair.send(numbered_frame(1))
+    pair.here.ip("link", "delete", HERE)
+    assert running.process.wait(30) == 1
+    assert frames_of(path) == [numbered_frame(1)]
+    assert running.accounts == "received 1 = 1 written; times that the interface went down: 1"
+    assert running.stderr.splitlines()[-1].startswith("uspcap: interface here0 is gone")
+
+
+def test_missing_capability_is_named_with_the_command_that_grants_it(run: Run) -> None:
+    running = run("-i", HERE, wrapper=("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"))
+    assert running.process.wait(30) == 1
+    assert len(running.stderr.splitlines()) == 1
+    assert "cannot capture on here0: CAP_NET_RAW is missing" in running.stderr
+    assert "setcap cap_net_admin,cap_net_raw,cap_bpf+ep" in running.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("-i", "eth7"), 1, "there is no interface 'eth7': name one of here0, lo"),
+        (("-i", HERE, "udp", "port"), 2, "filter 'udp port' does not compile"),
+        (("-i", HERE, "-w", "/nowhere/x"), 1, "cannot write /nowhere/x: No such file or directory"),
+        ((), 2, "name the interface to capture on with -i, or a file to replay with -r"),
+        (("-i", HERE, "-r", "x"), 2, "not from both"),
+        (("-i", HERE, "--backend", "replay"), 2, "name it with -r"),
+        (("-r", "x", "--backend", "packet_mmap"), 2, "files (-r) are replayed"),
+        (("-i", HERE, "-w", "-", "--format", "json"), 2, "write to a file"),
+        (("-r", "/nowhere/x.pcap"), 1, "cannot open /nowhere/x.pcap"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(run: Run, words: tuple[str, ...], code: int, sentence: str) -> None:
+    running = run(*words)
+    assert running.process.wait(30) == code
+    last = running.stderr.splitlines()[-1]
+    assert last.startswith("uspcap: ")
+    assert sentence in last
+    assert "Traceback" not in running.stderr
+
+
+def test_killed_af_xdp_capture_gives_the_interface_back_and_leaves_a_good_file(
+    pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None
+) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--backend", "af_xdp", "-w", str(path), "udp").ready()
+    assert "xdp" in pair.here.ip("link", "show", HERE)
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) == 50)
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    assert wait_until(lambda: "xdp" not in pair.here.ip("link", "show", HERE))
+    with pair.listening() as listener:
+        pair.send(numbered_frame(51))
+        assert listener.recv(2048) == numbered_frame(51)
+    assert list(in_order(frames_of(path))) == list(range(50))
+
+
+def test_af_xdp_capture_ends_in_good_order(pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--take-all", "-w", str(path), "--analyze", "summary").ready()
+    assert "here0: af_xdp, native XDP, copy" in running.stderr
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert running.end() == 0
+    assert running.accounts == "received 50 = 50 written"
+    assert list(in_order(frames_of(path))) == list(range(50))
+    assert "xdp" not in pair.here.ip("link", "show", HERE)
+    assert "stamps  XDP 50" in running.stdout
+
+
+def test_stopped_af_xdp_reader_accounts_for_every_frame(pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--take-all", "-B", "512", "-w", str(path)).ready()
+    os.kill(running.process.pid, signal.SIGSTOP)
+    sent = 2000
+    pair.send(*[numbered_frame(number) for number in range(sent)])
+    os.kill(running.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: path.exists() and len(frames_of(path)) > 0)
+    assert running.end() == 0
+    written = list(in_order(frames_of(path)))
+    counts = re.match(r"received (\d+) = (\d+) written \+ (\d+) dropped ", running.accounts)
+    assert counts is not None, running.accounts
+    assert [int(one) for one in counts.groups()] == [sent, len(written), sent - len(written)]
+    assert "not accounted" not in running.accounts
+    assert written == list(range(len(written)))
+
+
+def test_limit_on_locked_memory_is_named(run: Run, kernel_bpf: None) -> None:
+    words = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=65536:65536")
+    running = run("-i", HERE, "--take-all", wrapper=words)
+    assert running.process.wait(30) == 1
+    assert "the limit on locked memory is too low; raise it with 'ulimit -l'" in running.stderr
+    assert len(running.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("--fanout", "cpu:x"), ("--analyze", "nothing"), ("-c", "0"), ("-Q", "up")])
+def test_wrong_values_are_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    running = run("-i", HERE, *words)
+    assert running.process.wait(30) == 2
+    assert "Traceback" not in running.stderr
+
+
+def test_rings_by_fanout_and_short_frames(pair: Pair, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    running = run("-i", HERE, "--fanout", "hash:2", "-s", "30", "-p", "-Q", "in", "-w", str(path)).ready()
+    assert "2 rings" in running.stderr
+    assert "fanout hash" in running.stderr
+    frames = [numbered_frame(number, 200) for number in range(10)]
+    pair.send(*frames)
+    assert running.end() == 0
+    assert sorted(frames_of(path)) == sorted(frame[:30] for frame in frames)
+
+
+def test_replay_gives_the_report_that_analyzing_the_file_gives(tmp_path: Path) -> None:
+    def report(*words: str) -> dict[str, object]:
+        done = subprocess.run([*USPCAP, *words, "--format", "json"], capture_output=True, text=True, check=True)
+        return dict(json.loads(done.stdout))
+
+    replayed = report("capture", "-r", str(SAMPLE), "--speed", "0")
+    analyzed = report("analyze", str(SAMPLE))
+    assert replayed["analyses"] == analyzed["analyses"]
+
+
+def test_replay_writes_what_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcap"
+    done = subprocess.run(
+        [*USPCAP, "capture", "-r", str(SAMPLE), "--speed", "50", "-w", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert frames_of(path) == frames_of(SAMPLE)
+    assert "replay, 50 times as fast as the files" in done.stderr
+    assert "received 593 = 593 written" in done.stderr
+
+
+def test_damaged_file_is_replayed_as_far_as_it_goes_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(SAMPLE.read_bytes()[:-5])
+    done = subprocess.run(
+        [*USPCAP, "capture", "-r", str(path), "--speed", "0", "-w", str(tmp_path / "out.pcapng")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert len(frames_of(tmp_path / "out.pcapng")) == 592
+    assert f"uspcap: {path}: byte " in done.stderr.splitlines()[-1]

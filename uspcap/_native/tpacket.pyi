@@ -1,0 +1,22 @@
+from mmap import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.columns import FrameColumns
+
+class PacketRing:
+    frames_cut: int
+    malformed: int
+    def __init__(
+        self,
+        memory: mmap | NDArray[np.uint8],
+        block_bytes: int,
+        block_count: int,
+        snaplen: int,
+        tags: bool,
+        queue: int,
+        interfaces: NDArray[np.uint16],
+    ) -> None: ...
+    def drain(self, frames: FrameColumns, used: int) -> int: ...
+    def close(self) -> None: ...

@@ -1,0 +1,38 @@
+from mmap import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.columns import FrameColumns
+
+class Ring:
+    size: int
+    def __init__(
+        self,
+        memory: mmap | NDArray[np.uint8],
+        producer: int,
+        consumer: int,
+        entries: int,
+        flags: int,
+        size: int,
+        entry_bytes: int,
+    ) -> None: ...
+
+class ReceiveQueue:
+    malformed: int
+    def __init__(
+        self,
+        umem: mmap | NDArray[np.uint8],
+        chunk_bytes: int,
+        receive: Ring,
+        fill: Ring,
+        snaplen: int,
+        queue: int,
+        hardware: bool,
+        interfaces: NDArray[np.uint16],
+    ) -> None: ...
+    @property
+    def needs_wakeup(self) -> bool: ...
+    def prime(self) -> None: ...
+    def drain(self, frames: FrameColumns, used: int, tai_offset_ns: int, read_at_ns: int) -> int: ...
+    def close(self) -> None: ...

@@ -1,0 +1,344 @@
+"""Draining the receive ring of an AF_XDP socket into a batch, and giving its chunks back.
+
+A. Two rings are shared with the kernel. It produces descriptors on the receive ring; this side consumes
+   them, copies the frame out of the UMEM, and produces the chunk's address on the fill ring again. The
+   other side's index is read with acquire order and our own written with release order; indices run
+   freely in 32 bits, and a ring's size is a power of two.
+B. A chunk goes back as soon as its bytes are copied, whatever the consumer of the batch does. As the fill
+   ring has room for every chunk of the UMEM, giving back never waits.
+C. A frame longer than a chunk comes as several descriptors, all but the last with XDP_PKT_CONTD. It is
+   taken only when its last descriptor is there, so no half frame is kept between calls.
+D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A frame is stamped from it
+   only if magic and version are right; otherwise by the time that the ring was read.
+E. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+
+Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
+
+from uspcap._native.columns cimport FrameColumns
+from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
+
+cdef extern from *:
+    """
+    #define uspcap_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define uspcap_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define uspcap_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define uspcap_prefetch(p) __builtin_prefetch(p)
+    """
+    uint32_t load_acquire "uspcap_load_acquire"(uint32_t *) nogil
+    uint32_t load_relaxed "uspcap_load_relaxed"(uint32_t *) nogil
+    void store_release "uspcap_store_release"(uint32_t *, uint32_t) nogil
+    void prefetch "uspcap_prefetch"(const void *) nogil
+
+# struct xdp_desc and its options.
+cdef enum:
+    DESCRIPTOR_BYTES = 16
+    DESCRIPTOR_LENGTH = 8
+    DESCRIPTOR_OPTIONS = 12
+    XDP_PKT_CONTD = 1 << 0
+    XDP_RING_NEED_WAKEUP = 1 << 0
+
+# The metadata area: uspcap.bpf.xdp_program.
+cdef enum:
+    METADATA_MAGIC = 0x75737063
+    METADATA_VERSION = 1
+    METADATA_LENGTH = 32
+    METADATA_FLAGS = 6
+    METADATA_HOOK = 8
+    METADATA_HARDWARE = 16
+    HARDWARE_STAMPED = 1 << 0
+
+cdef enum:
+    EPB_INBOUND = 1
+    PUBLISH_EVERY = 256     # frames; the kernel gets chunks back in such lots at the latest
+    PREFETCH_AHEAD = 4      # descriptors
+
+cdef inline uint16_t load16(const uint8_t *p) noexcept nogil:
+    cdef uint16_t value
+    memcpy(&value, p, 2)
+    return value
+
+
+cdef inline uint32_t load32(const uint8_t *p) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, p, 4)
+    return value
+
+
+cdef inline uint64_t load64(const uint8_t *p) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, p, 8)
+    return value
+
+
+cdef class Ring:
+    """One of the rings of a socket, as it is mapped.
+
+    Parameters
+    ----------
+    memory : writable buffer of bytes
+    producer, consumer, entries, flags : int
+        Where in it these lie, in bytes (struct xdp_ring_offset).
+    size : int
+        Entries, a power of two.
+    entry_bytes : int
+        16 on the receive ring, 8 on the fill ring.
+    """
+
+    cdef uint8_t[::1] memory
+    cdef uint32_t *producer
+    cdef uint32_t *consumer
+    cdef uint32_t *flags
+    cdef uint8_t *entries
+    cdef readonly uint32_t size
+
+    def __init__(self, uint8_t[::1] memory, Py_ssize_t producer, Py_ssize_t consumer, Py_ssize_t entries,
+                 Py_ssize_t flags, uint32_t size, Py_ssize_t entry_bytes):
+        cdef Py_ssize_t length = memory.shape[0]
+        if size == 0 or size & (size - 1):
+            raise ValueError(f"a ring of {size} entries: it must be a power of two")
+        for offset in (producer, consumer, flags):
+            if offset < 0 or offset % 4 or offset + 4 > length:
+                raise ValueError(f"offset {offset} is not within the ring's {length} bytes")
+        if entries < 0 or entries % 8 or entries + <Py_ssize_t> size * entry_bytes > length:
+            raise ValueError(f"{size} entries from {entries} on are not within the ring's {length} bytes")
+        if <uintptr_t> &memory[0] % 8:
+            raise ValueError("a ring starts at a multiple of 8")
+        self.memory = memory
+        self.producer = <uint32_t *> &memory[producer]
+        self.consumer = <uint32_t *> &memory[consumer]
+        self.flags = <uint32_t *> &memory[flags]
+        self.entries = &memory[entries]
+        self.size = size
+
+
+cdef class ReceiveQueue:
+    """The receiving side of one AF_XDP socket.
+
+    Parameters
+    ----------
+    umem : writable buffer of bytes
+    chunk_bytes : int
+        A power of two.
+    receive, fill : Ring
+        The fill ring has at least as many entries as the UMEM has chunks.
+    snaplen : int
+        Bytes kept of a frame.
+    queue : int
+        What the batch's `queue` column says.
+    hardware : bool
+        Take the NIC's stamp where there is one; the hook's stamp otherwise.
+    interfaces : ndarray of uint16, shape (9,)
+        Table of `StampedInterfaces`.
+
+    Attributes
+    ----------
+    malformed : int
+        Frames left out because a descriptor points outside of the UMEM, or a frame has no end.
+    """
+
+    cdef uint8_t[::1] umem
+    cdef uint16_t[::1] interfaces
+    cdef Ring receive
+    cdef Ring fill
+    cdef uint64_t chunk_bytes
+    cdef uint32_t snaplen
+    cdef uint32_t queue
+    cdef bint hardware
+    cdef uint32_t consumed
+    cdef uint32_t filled
+    cdef readonly int64_t malformed
+
+    def __init__(self, uint8_t[::1] umem, uint64_t chunk_bytes, Ring receive, Ring fill, uint32_t snaplen,
+                 uint32_t queue, bint hardware, uint16_t[::1] interfaces):
+        if chunk_bytes == 0 or chunk_bytes & (chunk_bytes - 1) or umem.shape[0] % chunk_bytes:
+            raise ValueError(f"{umem.shape[0]} bytes of UMEM cannot be cut into chunks of {chunk_bytes}")
+        if <uint64_t> umem.shape[0] // chunk_bytes > fill.size:
+            raise ValueError(f"a fill ring of {fill.size} entries has no room for all chunks")
+        if interfaces.shape[0] != STAMPED_ENTRIES:
+            raise ValueError(f"the table of interfaces has {interfaces.shape[0]} entries, not {STAMPED_ENTRIES}")
+        self.umem = umem
+        self.interfaces = interfaces
+        self.receive = receive
+        self.fill = fill
+        self.chunk_bytes = chunk_bytes
+        self.snaplen = snaplen
+        self.queue = queue
+        self.hardware = hardware
+        self.consumed = load_relaxed(receive.consumer)
+        self.filled = load_relaxed(fill.producer)
+        self.malformed = 0
+
+    def prime(self):
+        """Give every chunk to the kernel; once, before the first frame."""
+        cdef uint64_t chunk
+        for chunk in range(<uint64_t> self.umem.shape[0] // self.chunk_bytes):
+            self.give_back(chunk * self.chunk_bytes)
+        store_release(self.fill.producer, self.filled)
+
+    @property
+    def needs_wakeup(self):
+        """Whether the kernel waits to be told that there are chunks on the fill ring."""
+        self.check_open()
+        return bool(load_relaxed(self.fill.flags) & XDP_RING_NEED_WAKEUP)
+
+    def drain(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns):
+        """Append frames to a batch until the ring has no whole one or the batch is full.
+
+        Parameters
+        ----------
+        frames : FrameColumns
+            Rows from `count` on are filled, and `count` moved; numbered on from `frames_before`.
+        used : int
+            Bytes of `frames.data` that earlier rows hold.
+        tai_offset_ns : int
+            CLOCK_TAI minus UTC, taken from the hook's stamps.
+        read_at_ns : int
+            Now, UTC: the stamp of frames that have none.
+
+        Returns
+        -------
+        int
+            Bytes of `frames.data` that all rows hold.
+        """
+        self.check_open()
+        if used < 0 or used > frames.data_length:
+            raise ValueError(f"{used} bytes are not within the batch's {frames.data_length}")
+        with nogil:
+            used = self.copy(frames, used, tai_offset_ns, read_at_ns)
+        return used
+
+    cdef Py_ssize_t copy(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns,
+                         int64_t read_at_ns) noexcept nogil:
+        cdef Py_ssize_t row = frames.count
+        cdef uint32_t produced = load_acquire(self.receive.producer)
+        cdef uint32_t published = self.consumed
+        cdef uint32_t at, available
+        cdef uint64_t length
+        cdef uint32_t kept
+        cdef const uint8_t *descriptor
+        cdef bint whole, sound
+        # More than the ring holds cannot be there.
+        if produced - self.consumed > self.receive.size:
+            produced = self.consumed + self.receive.size
+        while row < frames.capacity and self.consumed != produced:
+            at = self.consumed
+            length = 0
+            whole = False
+            sound = True
+            while at != produced and not whole:
+                descriptor = self.descriptor(at)
+                if not self.within(load64(descriptor), load32(descriptor + DESCRIPTOR_LENGTH)):
+                    sound = False
+                length += load32(descriptor + DESCRIPTOR_LENGTH)
+                whole = not load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD
+                at += 1
+            if not whole:
+                if at - self.consumed < self.receive.size:
+                    break
+                # The ring is full and the frame has no end: nothing would ever come again.
+                sound = False
+            if not sound:
+                self.malformed += 1
+                self.release(at)
+                continue
+            kept = self.snaplen if length > self.snaplen else <uint32_t> length
+            if kept > frames.data_length - used:
+                if row:
+                    break
+                kept = <uint32_t> (frames.data_length - used)
+            self.stamp(frames, row, load64(self.descriptor(self.consumed)), tai_offset_ns, read_at_ns)
+            self.copy_bytes(frames.data + used, kept, self.consumed)
+            frames.wire_length[row] = <uint32_t> length
+            frames.captured_length[row] = kept
+            frames.offset[row] = used
+            frames.frame_number[row] = frames.frames_before + row + 1
+            frames.flags[row] = EPB_INBOUND
+            frames.queue[row] = self.queue
+            used += kept
+            row += 1
+            self.release(at)
+            if self.consumed - published >= PUBLISH_EVERY:
+                self.publish()
+                published = self.consumed
+        if self.consumed != published:
+            self.publish()
+        frames.count = row
+        return used
+
+    cdef inline const uint8_t *descriptor(self, uint32_t at) noexcept nogil:
+        return self.receive.entries + DESCRIPTOR_BYTES * <Py_ssize_t> (at & (self.receive.size - 1))
+
+    cdef inline bint within(self, uint64_t address, uint64_t length) noexcept nogil:
+        """Whether a piece lies in the UMEM."""
+        cdef uint64_t end = <uint64_t> self.umem.shape[0]
+        return address < end and length <= end - address
+
+    cdef inline void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, int64_t tai_offset_ns,
+                           int64_t read_at_ns) noexcept nogil:
+        cdef const uint8_t *area
+        cdef uint8_t source = STAMP_USER
+        cdef int64_t stamp_ns = read_at_ns
+        cdef uint64_t hardware_ns
+        if address & (self.chunk_bytes - 1) >= METADATA_LENGTH:
+            area = &self.umem[0] + address - METADATA_LENGTH
+            if load32(area) == METADATA_MAGIC and load16(area + 4) == METADATA_VERSION:
+                hardware_ns = load64(area + METADATA_HARDWARE)
+                if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_STAMPED:
+                    source = STAMP_HARDWARE
+                    stamp_ns = <int64_t> hardware_ns
+                else:
+                    source = STAMP_XDP
+                    stamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
+        frames.timestamp_ns[row] = stamp_ns
+        frames.timestamp_source[row] = source
+        frames.interface[row] = stamped_interface(&self.interfaces[0], source)
+
+    cdef inline void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at) noexcept nogil:
+        """Copy the first `kept` bytes of the frame whose first descriptor is `at`."""
+        cdef const uint8_t *descriptor
+        cdef uint32_t piece
+        cdef uint64_t ahead = load64(self.descriptor(at + PREFETCH_AHEAD))
+        if self.within(ahead, 1):
+            prefetch(&self.umem[0] + ahead)
+        while kept:
+            descriptor = self.descriptor(at)
+            piece = load32(descriptor + DESCRIPTOR_LENGTH)
+            if piece > kept:
+                piece = kept
+            memcpy(out, &self.umem[0] + load64(descriptor), piece)
+            out += piece
+            kept -= piece
+            at += 1
+
+    cdef inline void release(self, uint32_t end) noexcept nogil:
+        """Consume descriptors up to `end`; their chunks go on the fill ring."""
+        cdef uint64_t address
+        while self.consumed != end:
+            address = load64(self.descriptor(self.consumed))
+            if self.within(address, 0):
+                self.give_back(address & ~(self.chunk_bytes - 1))
+            self.consumed += 1
+
+    cdef inline void give_back(self, uint64_t address) noexcept nogil:
+        memcpy(self.fill.entries + 8 * <Py_ssize_t> (self.filled & (self.fill.size - 1)), &address, 8)
+        self.filled += 1
+
+    cdef inline void publish(self) noexcept nogil:
+        """Tell the kernel how far both rings have got."""
+        store_release(self.receive.consumer, self.consumed)
+        store_release(self.fill.producer, self.filled)
+
+    cdef int check_open(self) except -1:
+        if self.umem is None:
+            raise ValueError("the queue is closed")
+        return 0
+
+    def close(self):
+        """Let go of the mapped memory; the queue is of no use then."""
+        self.umem = None
+        self.receive = None
+        self.fill = None

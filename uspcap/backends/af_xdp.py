@@ -1,0 +1,349 @@
+"""AF_XDP: frames that match are taken at the driver's hook and never reach the kernel's stack.
+
+Every receive queue has a socket with memory of its own. The program goes on last, when all sockets have chunks to
+fill, and comes off first. What does not match the filter goes to the kernel untouched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
+from typing import Final
+
+import numpy as np
+
+from uspcap.backends.base import (
+    BATCH_BYTES,
+    BATCH_FRAMES,
+    DEFAULT_SNAPLEN,
+    Description,
+    LiveSource,
+    SourceStatistics,
+    StampedInterfaces,
+)
+from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.promiscuous import promiscuous_socket
+from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XdpStatistics, XskSocket
+from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
+from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.xdp_program import Counter
+from uspcap.errors import CaptureError, UsageError
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+
+DEFAULT_BUFFER_BYTES: Final = 32 << 20
+"""Size of all UMEMs together."""
+
+SMALLEST_CHUNK_COUNT: Final = 256
+
+_STAMPS: Final = {
+    TimestampSource.HARDWARE: "NIC, on its own clock, not converted to UTC",
+    TimestampSource.XDP: "XDP hook (CLOCK_TAI, converted to UTC)",
+    TimestampSource.USER: "when the ring was read (CLOCK_REALTIME)",
+}
+_SETTLING_MS: Final = 20
+"""After the program came off, what it had redirected is on the ring by then."""
+
+
+class AfXdpSource(LiveSource):
+    """Captures on an interface through an AF_XDP socket for each receive queue.
+
+    Parameters
+    ----------
+    interface : str
+        Name, as `ip link` shows it.
+    expression : str
+        Filter as of pcap-filter(7); runs at the hook.
+    snaplen : int
+        Bytes kept of each frame.
+    promiscuous : bool
+        See what is for other stations too; ends with the process.
+    buffer_bytes : int, optional
+        Of all UMEMs together, `DEFAULT_BUFFER_BYTES` by default; each gets a power of two of chunks.
+    take_all : bool
+        Take every frame even of an interface that the host uses itself.
+    hardware_timestamps : bool
+        Take the NIC's stamp where the driver hands one over. It is on the NIC's own clock.
+    modes : sequence of AttachMode
+        Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
+
+    Raises
+    ------
+    UsageError
+        Every frame of an interface in use would be taken.
+    CaptureError
+        There is no such interface, or a queue cannot be had.
+    HookOccupied
+        Another's XDP program is attached.
+    PermissionDenied
+        A capability is missing.
+    FilterError, MissingFeature
+        The filter does not compile, or cannot run at the hook.
+    """
+
+    backend = "af_xdp"
+
+    def __init__(
+        self,
+        interface: str,
+        expression: str = "",
+        *,
+        snaplen: int = DEFAULT_SNAPLEN,
+        promiscuous: bool = True,
+        buffer_bytes: int | None = None,
+        take_all: bool = False,
+        hardware_timestamps: bool = False,
+        modes: Sequence[AttachMode] = tuple(AttachMode),
+    ) -> None:
+        super().__init__()
+        self._interface = NetworkInterface.look_up(interface)
+        if not expression.strip() and not take_all:
+            _refuse_if_in_use(self._interface)
+        link_type = self._interface.link_type
+        self._program = list(compile_filter(expression, link_type)) if expression.strip() else None
+        self._snaplen = snaplen
+        self._hardware_timestamps = hardware_timestamps
+        self._modes = [mode for mode in modes if hardware_timestamps or mode is not AttachMode.DEVICE_BOUND]
+        self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
+        self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
+        self._stamped = StampedInterfaces(
+            Interface(
+                link_type=link_type,
+                name=interface,
+                filter=expression,
+                operating_system=operating_system(),
+                snaplen=snaplen,
+                timestamp_source=TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.XDP,
+            ),
+            _STAMPS,
+        )
+        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
+        self._delivered = 0
+        self._stopped = self._gone = False
+        self._final: SourceStatistics | None = None
+        self._sockets: list[XskSocket] = []
+        self._membership: socket.socket | None = None
+        self._attachment: Attachment | None = None
+        self._nic_before = self._interface.loss_counters()
+        self._nic_after: dict[str, int] | None = None
+        self._poll = select.poll()
+        self._maps = CaptureMaps(self._interface.queues)
+        try:
+            self._open_sockets(zero_copy=True)
+            if promiscuous:
+                self._membership = promiscuous_socket(self._interface)
+            self._attachment = self._attach(self._modes)
+            if self._attachment.mode is AttachMode.SKB and any(one.zero_copy for one in self._sockets):
+                # Generic XDP copies; sockets that wait for the driver would get nothing.
+                self._attachment.close()
+                self._close_sockets()
+                self._open_sockets(zero_copy=False)
+                self._attachment = self._attach([AttachMode.SKB])
+            self._mode = self._attachment.mode
+            self._refusals = [
+                f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
+            ]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return self._stamped.known
+
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        first = 0
+        rounds_left = 2
+        while rounds_left:
+            if self._fill(first):
+                first = (first + 1) % len(self._sockets)
+                yield self._batch
+            elif self._stopped or self._gone:
+                rounds_left -= 1
+                self._poll.poll(_SETTLING_MS)
+            elif not self._wait(timeout_s):
+                yield None
+        if self._gone:
+            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            if self._attachment is not None:
+                self._attachment.close()
+            self._nic_after = self._interface.loss_counters()
+
+    def statistics(self) -> SourceStatistics:
+        if self._final is not None:
+            return self._final
+        queues = self._maps.read_counters()
+        hook = {counter: sum(counts[counter] for counts in queues) for counter in Counter}
+        kernel = reduce(add, (one.statistics() for one in self._sockets), XdpStatistics())
+        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        dropped = {
+            "ring full": kernel.ring_full,
+            "too long, or no chunk free": kernel.dropped,
+            "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
+            "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
+            "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
+        }
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
+        remarks = {
+            **nic_remarks,
+            "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
+            "addresses on the fill ring that the kernel refused": kernel.invalid,
+        }
+        statistics = SourceStatistics(
+            received=hook[Counter.MATCHED],
+            delivered=self._delivered,
+            dropped={cause: count for cause, count in dropped.items() if count},
+            nic_dropped=nic_dropped,
+            remarks={what: count for what, count in remarks.items() if count},
+        )
+        if not self._stopped:
+            statistics.waiting = max(0, statistics.unaccounted)
+        return statistics
+
+    def describe(self) -> Description:
+        copying = "zero copy" if all(one.zero_copy for one in self._sockets) else "copy"
+        fragments = all(one.fragments for one in self._sockets)
+        memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
+        if all(one.huge_pages for one in self._sockets):
+            memory += " in huge pages"
+        remarks = [*self._refusals, *self._interface.alterations(before_stack=True)]
+        if copying == "copy" and self._sockets[0].refusals:
+            remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
+        if not fragments:
+            remarks.append(f"frames longer than {self._chunk_bytes - KERNEL_HEADROOM_BYTES} bytes are dropped")
+        if not self._interface.up:
+            remarks.append(f"{self._interface.name} is down: no frame comes until it is up")
+        if self._program is None:
+            remarks.append(f"every frame of {self._interface.name} is taken from the kernel")
+        if self._attachment is not None and not self._attachment.metadata:
+            remarks.append("the driver has no room for stamps before frames")
+        stamps = _STAMPS[TimestampSource.XDP]
+        if self._hardware_timestamps:
+            stamps = f"{_STAMPS[TimestampSource.HARDWARE]}; where it has none: {stamps}"
+        return Description(
+            self._interface.name,
+            self.backend,
+            f"{self._mode.value} XDP, {copying}, {memory}",
+            len(self._sockets),
+            self._interface.queues,
+            stamps,
+            tuple(remarks),
+        )
+
+    def close(self) -> None:
+        if self._final is not None:
+            return
+        if self._attachment is not None:
+            self._attachment.close()
+        self._final = self.statistics()
+        self._close_sockets()
+        if self._membership is not None:
+            self._membership.close()
+        self._maps.close()
+
+    def _open_sockets(self, *, zero_copy: bool) -> None:
+        for number in range(self._interface.queues):
+            one = XskSocket(
+                self._interface,
+                number,
+                chunk_bytes=self._chunk_bytes,
+                chunks=self._chunks,
+                snaplen=self._snaplen,
+                hardware_timestamps=self._hardware_timestamps,
+                interfaces=self._stamped.table,
+                zero_copy=zero_copy,
+            )
+            self._sockets.append(one)
+            self._maps.set_socket(number, one.fileno())
+            self._poll.register(one, select.POLLIN | select.POLLERR)
+
+    def _close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for one in sockets:
+            self._poll.unregister(one)
+            one.close()
+
+    def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
+        return attach_capture(self._interface.name, self._program, self._maps, modes=modes)
+
+    def _fill(self, first: int) -> bool:
+        """Read what the rings have, beginning with queue `first`; False where they have nothing."""
+        batch = self._batch
+        batch.count = used = 0
+        batch.frames_before = self._delivered
+        tai_offset_ns = _tai_offset_ns()
+        read_at_ns = time.time_ns()
+        for step in range(len(self._sockets)):
+            one = self._sockets[(first + step) % len(self._sockets)]
+            used = one.queue.drain(batch, used, tai_offset_ns, read_at_ns)
+            one.wake_kernel()
+        batch.frames_read = batch.count
+        if not batch.count:
+            return False
+        if batch.interfaces is not self._stamped.known:
+            batch.set_interfaces(self._stamped.known)
+        batch.refilled()
+        self._delivered += batch.count
+        return True
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a frame; False where none came in time."""
+        ready = False
+        for descriptor, event in self._poll.poll(timeout_s * 1000):
+            ready |= bool(event & select.POLLIN)
+            if event & select.POLLERR:
+                self._take_error(descriptor)
+        if not ready:
+            self._gone = not self._interface.exists
+            self._help_driver_without_metadata()
+        return ready
+
+    def _take_error(self, descriptor: int) -> None:
+        (one,) = (one for one in self._sockets if one.fileno() == descriptor)
+        number = one.take_error()
+        if number not in (0, errno.ENETDOWN):
+            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+
+    def _help_driver_without_metadata(self) -> None:
+        """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""
+        if self._delivered or self._attachment is None or not self._attachment.metadata:
+            return
+        queues = self._maps.read_counters()
+        if any(counts[Counter.METADATA_FAILED] for counts in queues):
+            self._attachment.leave_metadata_out()
+
+
+def _refuse_if_in_use(interface: NetworkInterface) -> None:
+    """Raise UsageError where taking every frame would cut the host off."""
+    uses = []
+    if interface.addresses:
+        uses.append(f"has the address {interface.addresses[0]}")
+    if interface.default_route:
+        uses.append("carries the default route")
+    if uses:
+        raise UsageError(
+            f"AF_XDP would take every frame of {interface.name} from the kernel, and {interface.name} "
+            f"{' and '.join(uses)}: give a filter, --take-all if that is meant, or use the packet_mmap backend"
+        )
+
+
+def _chunk_count(memory_bytes: int, chunk_bytes: int) -> int:
+    """Return the highest power of two of chunks that fits, SMALLEST_CHUNK_COUNT at least."""
+    fitting = max(SMALLEST_CHUNK_COUNT, memory_bytes // chunk_bytes)
+    return 1 << fitting.bit_length() - 1
+
+
+def _tai_offset_ns() -> int:
+    """Return CLOCK_TAI minus UTC, whole seconds in ns, as the kernel has it now."""
+    difference = time.clock_gettime_ns(time.CLOCK_TAI) - time.time_ns()
+    return round(difference / NANOSECONDS) * NANOSECONDS

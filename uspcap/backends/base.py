@@ -1,0 +1,211 @@
+"""What all live sources have in common: one protocol, one way to count losses, one line of description."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+
+BATCH_FRAMES: Final = 4096
+"""Rows of a batch."""
+
+BATCH_BYTES: Final = 1 << 20
+"""Room for the bytes of a batch's frames; longer than the longest frame that Linux hands over."""
+
+DEFAULT_SNAPLEN: Final = 262_144
+"""Bytes kept of a frame where nothing is asked for: everything."""
+
+UNKNOWN_SOURCE: Final = 0xFFFF
+"""In the table of `StampedInterfaces`: no frame was stamped there yet."""
+
+
+@dataclass(slots=True)
+class SourceStatistics:
+    """Where the frames went so far; each is in one place only.
+
+    Attributes
+    ----------
+    received : int
+        Frames that came to the source and match its filter, as its own first counter says.
+    delivered : int
+        Frames in the batches that were yielded.
+    filtered : int
+        Frames that were received and then did not match: only where the filter runs after the ring.
+    dropped : dict of str to int
+        Frames received and lost, by cause; the counts add up.
+    waiting : int
+        Frames in the ring that were not read yet, where the source can tell; 0 after `stop` and the last batch.
+    nic_dropped : dict of str to int
+        Frames that the interface lost before the source could have received them, by the kernel's own counter.
+    remarks : dict of str to int
+        What is counted but is no loss of its own: cut frames, times that the ring was found full.
+    """
+
+    received: int = 0
+    delivered: int = 0
+    filtered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    waiting: int = 0
+    nic_dropped: dict[str, int] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped_total(self) -> int:
+        return sum(self.dropped.values())
+
+    @property
+    def unaccounted(self) -> int:
+        """Frames received that are in none of the other places; negative where there are more than came."""
+        return self.received - self.delivered - self.filtered - self.dropped_total - self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What was obtained, for the line that a capture starts with.
+
+    Attributes
+    ----------
+    what : str
+        Interface or files.
+    backend : str
+    mode : str
+        What the kernel granted, read back where it can be.
+    queues_covered, queues_total : int
+        Receive queues whose frames are seen; 0 and 0 where there are none.
+    stamps : str
+        Who stamps, and on which clock.
+    remarks : tuple of str
+        What a user must know: offloads that alter what is seen, better modes that were refused and why.
+    """
+
+    what: str
+    backend: str
+    mode: str
+    queues_covered: int
+    queues_total: int
+    stamps: str
+    remarks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.what}: {self.backend}, {self.mode}"]
+        if self.queues_total:
+            parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")
+        return "; ".join([*parts, f"stamps: {self.stamps}", *self.remarks])
+
+
+class LiveSource(ABC):
+    """Frames as they come, in batches; a context manager that closes what it opened.
+
+    Attributes
+    ----------
+    backend : str
+        Name on the command line.
+    counts_an_interface : bool
+        Its statistics are those of one network interface.
+    problems : list of Problem
+        What is wrong with the input, where it comes from files.
+    """
+
+    backend: ClassVar[str]
+    counts_an_interface: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    @property
+    @abstractmethod
+    def interfaces(self) -> tuple[Interface, ...]:
+        """What the `interface` column points into; grows at its end only."""
+
+    @abstractmethod
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        """Yield frames as they come, in one batch that is filled anew each time.
+
+        Yields None when no frame came for `timeout_s` seconds, so that the caller can steer. Ends once `stop` was
+        called and what was received before is yielded, or when there is nothing more to come.
+
+        Raises
+        ------
+        CaptureError
+            The interface is gone; what it had given was yielded before.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Take no more frames; `batches` yields those already taken and ends. May be called again."""
+
+    @abstractmethod
+    def statistics(self) -> SourceStatistics:
+        """Return the counts since the beginning; complete once `batches` has ended."""
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Return what was obtained."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back: ring, program, membership. May be called again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class StampedInterfaces:
+    """One capture interface for each place where frames of a network interface were stamped.
+
+    So that a file says of every frame who stamped it, each place gets an interface description of its own. They
+    are numbered as frames with them come; the compiled loops number, this class describes.
+
+    Parameters
+    ----------
+    first : Interface
+        Description for the place that is expected; it is number 0.
+    stamps : dict of TimestampSource to str
+        How each place's stamps are described.
+
+    Attributes
+    ----------
+    table : ndarray of uint16, shape (9,)
+        By the value of `TimestampSource`, the interface's number or UNKNOWN_SOURCE; last, how many there are.
+        Compiled loops write it.
+    """
+
+    def __init__(self, first: Interface, stamps: dict[TimestampSource, str]) -> None:
+        self._template = first
+        self._stamps = stamps
+        self.table: NDArray[np.uint16] = np.full(9, UNKNOWN_SOURCE, np.uint16)
+        self.table[first.timestamp_source] = 0
+        self.table[8] = 1
+        self._known: tuple[Interface, ...] = (self._describe(first.timestamp_source),)
+
+    @property
+    def known(self) -> tuple[Interface, ...]:
+        """All interfaces so far, by number."""
+        if int(self.table[8]) > len(self._known):
+            by_number = sorted((int(self.table[source]), source) for source in TimestampSource)
+            self._known = tuple(self._describe(source) for number, source in by_number if number != UNKNOWN_SOURCE)
+        return self._known
+
+    def _describe(self, source: TimestampSource) -> Interface:
+        like = self._template
+        return Interface(
+            link_type=like.link_type,
+            name=like.name,
+            description=f"stamps: {self._stamps[source]}",
+            filter=like.filter,
+            operating_system=like.operating_system,
+            snaplen=like.snaplen,
+            timestamp_source=source,
+        )

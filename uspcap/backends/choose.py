@@ -1,0 +1,105 @@
+"""From what a user asks for to the source that gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, Direction, Fanout, PacketMmapSource
+from uspcap.backends.replay import ReplaySource
+from uspcap.errors import UsageError
+
+BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be captured, and how; defaults are None where they depend on the backend.
+
+    Attributes
+    ----------
+    interface : str or None
+    files : sequence of str
+        To be replayed.
+    expression : str
+    backend : str
+        Of `BACKENDS`; `auto` replays files where there are some, takes AF_XDP where frames may be taken away from
+        the kernel (`take_all`), and else PACKET_MMAP, which takes nothing away.
+    snaplen : int
+    promiscuous : bool
+    direction : {'in', 'out', 'inout'} or None
+    buffer_bytes : int or None
+    fanout : {'cpu', 'hash', 'qm'} or None
+    rings : int
+    hardware_timestamps : bool
+    take_all : bool
+        AF_XDP may take every frame of an interface that is in use.
+    speed : float
+    loops : int
+    """
+
+    interface: str | None = None
+    files: Sequence[str] = ()
+    expression: str = ""
+    backend: str = "auto"
+    snaplen: int = DEFAULT_SNAPLEN
+    promiscuous: bool = True
+    direction: Direction | None = None
+    buffer_bytes: int | None = None
+    fanout: Fanout | None = None
+    rings: int = 1
+    hardware_timestamps: bool = False
+    take_all: bool = False
+    speed: float = 1.0
+    loops: int = 1
+
+
+def open_source(request: Request) -> LiveSource:
+    """Return the source that a request asks for.
+
+    Raises
+    ------
+    UsageError
+        The request contradicts itself.
+    UspcapError
+        The source cannot be had.
+    """
+    if request.interface is not None and request.files:
+        raise UsageError("frames come from an interface (-i) or from files (-r), not from both")
+    if request.interface is None and not request.files:
+        raise UsageError("name the interface to capture on with -i, or a file to replay with -r")
+    if request.files and request.backend not in ("auto", "replay"):
+        raise UsageError(f"files (-r) are replayed, which the backend {request.backend} cannot do")
+    if request.files:
+        return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
+    assert request.interface is not None
+    if request.backend == "replay":
+        raise UsageError("a replay needs a capture file: name it with -r")
+    if request.backend == "af_xdp" or (request.backend == "auto" and request.take_all):
+        if request.direction not in (None, "in"):
+            raise UsageError("AF_XDP sees received frames only: leave -Q out, or use the packet_mmap backend")
+        if request.fanout is not None:
+            raise UsageError("AF_XDP has a ring for each receive queue: leave --fanout out, or use packet_mmap")
+        return AfXdpSource(
+            request.interface,
+            request.expression,
+            snaplen=request.snaplen,
+            promiscuous=request.promiscuous,
+            buffer_bytes=request.buffer_bytes,
+            take_all=request.take_all,
+            hardware_timestamps=request.hardware_timestamps,
+        )
+    return PacketMmapSource(
+        request.interface,
+        request.expression,
+        snaplen=request.snaplen,
+        promiscuous=request.promiscuous,
+        direction=request.direction or "inout",
+        buffer_bytes=request.buffer_bytes or DEFAULT_BUFFER_BYTES,
+        fanout=request.fanout,
+        rings=request.rings,
+        hardware_timestamps=request.hardware_timestamps,
+    )

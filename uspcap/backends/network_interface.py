@@ -1,0 +1,207 @@
+"""What the kernel says about a network interface, and what of it alters what a capture sees."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+
+from uspcap.errors import CaptureError
+
+# linux/if_arp.h.
+ARPHRD_ETHER: Final = 1
+ARPHRD_LOOPBACK: Final = 772
+
+LINK_TYPES: Final = {
+    ARPHRD_ETHER: 1,
+    ARPHRD_LOOPBACK: 1,
+    519: 101,  # ARPHRD_RAWIP
+    768: 101,  # ARPHRD_TUNNEL
+    769: 101,  # ARPHRD_TUNNEL6
+    776: 101,  # ARPHRD_SIT
+    801: 105,  # ARPHRD_IEEE80211
+    803: 127,  # ARPHRD_IEEE80211_RADIOTAP
+    65534: 101,  # ARPHRD_NONE, as of tun and WireGuard
+}
+"""ARPHRD_ value to LINKTYPE_ value, where a packet socket hands over the frame as that link type has it."""
+
+LOSS_COUNTERS: Final = ("rx_missed_errors", "rx_fifo_errors", "rx_over_errors")
+"""Of struct rtnl_link_stats64: no buffer in the NIC, FIFO overrun, ring overrun; such frames reach no capture."""
+
+AMBIGUOUS_COUNTER: Final = "rx_dropped"
+"""Some drivers count here what the NIC lost, some what an XDP program's redirect lost, and the kernel counts captured
+frames that no protocol took."""
+
+_SCOPE_LINK: Final = 253  # linux/rtnetlink.h: RT_SCOPE_LINK
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """A network interface of the current network namespace, as it was when asked.
+
+    Attributes
+    ----------
+    name : str
+    index : int
+    hardware_type : int
+        ARPHRD_ value.
+    link_type : int
+        LINKTYPE_ value of its frames.
+    mtu : int
+    up : bool
+    queues : int
+        Receive queues in use.
+    addresses : tuple of str
+        Its IP addresses, without those that IPv6 gives every link by itself.
+    default_route : bool
+        The main table's default route goes out there.
+    """
+
+    name: str
+    index: int
+    hardware_type: int
+    link_type: int
+    mtu: int
+    up: bool
+    queues: int
+    addresses: tuple[str, ...]
+    default_route: bool
+
+    @classmethod
+    def look_up(cls, name: str) -> NetworkInterface:
+        """Ask the kernel about an interface.
+
+        Raises
+        ------
+        CaptureError
+            There is none of that name, or frames of its kind have no link type that uspcap knows.
+        """
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError:
+            there = ", ".join(sorted(known for _, known in socket.if_nameindex()))
+            raise CaptureError(f"there is no interface {name!r}: name one of {there}") from None
+        with IPRoute() as netlink:
+            (link,) = netlink.link("get", index=index)
+            addresses = tuple(
+                f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
+                for one in netlink.get_addr(index=index)
+                if not (one["family"] == socket.AF_INET6 and one["scope"] == _SCOPE_LINK)
+            )
+            routes = [*netlink.get_default_routes(socket.AF_INET), *netlink.get_default_routes(socket.AF_INET6)]
+        hardware_type = int(link["ifi_type"])
+        if hardware_type not in LINK_TYPES:
+            raise CaptureError(
+                f"cannot capture on {name}: its hardware type {hardware_type} (linux/if_arp.h) has no link type "
+                "that uspcap knows; capture on the Ethernet or IP interface above or below it"
+            )
+        return cls(
+            name=name,
+            index=index,
+            hardware_type=hardware_type,
+            link_type=LINK_TYPES[hardware_type],
+            mtu=int(link.get_attr("IFLA_MTU")),
+            up=bool(link["flags"] & 1),
+            queues=_receive_queues(name, int(link.get_attr("IFLA_NUM_RX_QUEUES") or 1)),
+            addresses=addresses,
+            default_route=any(_goes_out(route, index) for route in routes),
+        )
+
+    @property
+    def ethernet(self) -> bool:
+        return self.link_type == 1
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is still there, under whatever name."""
+        try:
+            socket.if_indextoname(self.index)
+        except OSError:
+            return False
+        return True
+
+    def loss_counters(self) -> dict[str, int]:
+        """Return `LOSS_COUNTERS` and `AMBIGUOUS_COUNTER` as they are now; none where the interface is gone."""
+        if not self.exists:
+            return {}
+        with IPRoute() as netlink:
+            for link in netlink.link("get", index=self.index):
+                counters = link.get_attr("IFLA_STATS64") or {}
+                return {name: int(counters[name]) for name in (*LOSS_COUNTERS, AMBIGUOUS_COUNTER) if name in counters}
+        return {}
+
+    def alterations(self, *, before_stack: bool) -> tuple[str, ...]:
+        """Return what makes captured frames differ from those on the wire, a sentence each.
+
+        Parameters
+        ----------
+        before_stack : bool
+            The capture is at the XDP hook, before frames are merged and where stripped tags cannot be seen.
+        """
+        on = self._features()
+        said = []
+        if before_stack:
+            if "rxvlan" in on:
+                said.append(
+                    f"the driver may strip VLAN tags before XDP sees them ('ethtool -K {self.name} rxvlan off')"
+                )
+        elif "gro" in on:
+            said.append(f"GRO is on, so frames may be merged ones ('ethtool -K {self.name} gro off')")
+        if "lro" in on:
+            said.append(f"LRO is on, so frames may be merged ones ('ethtool -K {self.name} lro off')")
+        return tuple(said)
+
+    def _features(self) -> set[str]:
+        """Return which of GRO, LRO and VLAN stripping are on."""
+        names = {"rx-gro": "gro", "rx-lro": "lro", "rx-vlan-hw-parse": "rxvlan"}
+        features = _ethtool(self.name, "get_features") or ()
+        return {names[known_as] for known_as, active, *_ in features if active and known_as in names}
+
+
+def losses_since(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how far the counters went up, those that did.
+
+    Returns
+    -------
+    lost : dict of str to int
+        By name in `LOSS_COUNTERS`.
+    remarks : dict of str to int
+        What the interface calls dropped, and what may be among the frames that the capture counts itself.
+    """
+    risen = {name: value - before.get(name, 0) for name, value in now.items() if value > before.get(name, 0)}
+    ambiguous = risen.pop(AMBIGUOUS_COUNTER, 0)
+    said = "rx_dropped of the interface, where drivers also count frames that are accounted for here"
+    return risen, {said: ambiguous} if ambiguous else {}
+
+
+def operating_system() -> str:
+    """Return what a capture file says of the host (if_os)."""
+    return f"{platform.system()} {platform.release()}"
+
+
+def _goes_out(route: Any, index: int) -> bool:
+    hops = route.get_attr("RTA_MULTIPATH") or ()
+    return route.get_attr("RTA_OIF") == index or any(hop["oif"] == index for hop in hops)
+
+
+def _receive_queues(name: str, most: int) -> int:
+    """Return how many receive queues are in use; `most` are set up in the kernel."""
+    channels = _ethtool(name, "get_channels")
+    if channels is None:
+        return most
+    return min(most, int(channels.rx_count) + int(channels.combined_count)) or most
+
+
+def _ethtool(name: str, question: str) -> Any:
+    """Ask the driver; None where it does not answer."""
+    tool = IoctlEthtool(name)
+    try:
+        return getattr(tool, question)()
+    except (OSError, EthtoolError):
+        return None
+    finally:
+        tool.close()

@@ -1,0 +1,430 @@
+"""PACKET_MMAP: the kernel's own copy of each frame, through TPACKET_V3 receive rings.
+
+Nothing is taken from the kernel: it goes on as if nobody looked. The steps of setting up are in an order that
+lets no frame be counted before everything is ready: each socket is bound with a filter that rejects all, joins
+its fanout group, and only then gets the filter that was asked for.
+
+References
+----------
+packet(7); Documentation/networking/packet_mmap.rst; net/packet/af_packet.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import re
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.tpacket import PacketRing
+from uspcap.backends.base import (
+    BATCH_BYTES,
+    BATCH_FRAMES,
+    DEFAULT_SNAPLEN,
+    Description,
+    LiveSource,
+    SourceStatistics,
+    StampedInterfaces,
+)
+from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.promiscuous import add_membership
+from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
+from uspcap.bpf.filters import FrameFilter
+from uspcap.capabilities import explain_missing
+from uspcap.errors import CaptureError, PermissionDenied, UsageError
+from uspcap.frames import FrameBatch, Interface, TimestampSource
+
+Direction = Literal["in", "out", "inout"]
+Fanout = Literal["cpu", "hash", "qm"]
+
+BLOCK_BYTES: Final = 1 << 18
+"""Size of a block: one frame must fit in it, and a merged one may have 64 KiB and more."""
+
+BLOCK_TIMEOUT_MS: Final = 20
+"""A block that is not full is handed over after so long: it delays frames, not their stamps."""
+
+DEFAULT_BUFFER_BYTES: Final = 32 << 20
+"""Size of all rings together."""
+
+# linux/if_packet.h.
+_SOL_PACKET: Final = 263
+_PACKET_RX_RING: Final = 5
+_PACKET_STATISTICS: Final = 6
+_PACKET_VERSION: Final = 10
+_PACKET_TIMESTAMP: Final = 17
+_PACKET_FANOUT: Final = 18
+_PACKET_IGNORE_OUTGOING: Final = 23
+_PACKET_OUTGOING: Final = 4
+_TPACKET_V3: Final = 2
+_PACKET_FANOUT_MODES: Final[dict[Fanout, int]] = {"hash": 0, "cpu": 2, "qm": 5}
+_PACKET_FANOUT_FLAG_UNIQUEID: Final = 0x2000
+
+_ETH_P_ALL: Final = 3
+_SO_ATTACH_FILTER: Final = 26
+_SO_TIMESTAMPNS: Final = 35
+_SOF_TIMESTAMPING_SOFTWARE: Final = 1 << 4
+_SOF_TIMESTAMPING_RAW_HARDWARE: Final = 1 << 6
+_SKF_AD_PKTTYPE: Final = 0xFFFFF000 + 4  # linux/filter.h: SKF_AD_OFF + SKF_AD_PKTTYPE
+
+_STATISTICS: Final = struct.Struct("=III")  # struct tpacket_stats_v3
+_REJECT_ALL: Final = as_array([(BPF_RET | BPF_K, 0, 0, 0)])
+_ONLY_OUTGOING: Final = (
+    (BPF_LD | BPF_W | BPF_ABS, 0, 0, _SKF_AD_PKTTYPE),
+    (BPF_JMP | BPF_JEQ | BPF_K, 1, 0, _PACKET_OUTGOING),
+    (BPF_RET | BPF_K, 0, 0, 0),
+)
+
+_STAMPS: Final = {
+    TimestampSource.HARDWARE: "NIC, on its own clock, not converted to UTC",
+    TimestampSource.KERNEL: "kernel on receipt (CLOCK_REALTIME)",
+    TimestampSource.USER: "kernel when copied to the ring (CLOCK_REALTIME)",
+}
+
+
+@dataclass(slots=True)
+class _Socket:
+    """One socket with its ring."""
+
+    socket: socket.socket
+    memory: mmap.mmap
+    ring: PacketRing
+    packets: int = 0
+    drops: int = 0
+    freezes: int = 0
+
+    def count(self) -> None:
+        """Add what the kernel counted since the last call: it starts from 0 at each reading."""
+        if self.socket.fileno() < 0:
+            return
+        packets, drops, freezes = _STATISTICS.unpack(
+            self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
+        )
+        self.packets += packets
+        self.drops += drops
+        self.freezes += freezes
+
+    def close(self) -> None:
+        self.count()
+        self.ring.close()
+        self.memory.close()
+        self.socket.close()
+
+
+class PacketMmapSource(LiveSource):
+    """Captures on an interface through one TPACKET_V3 ring, or several in a fanout group.
+
+    Parameters
+    ----------
+    interface : str
+        Name, as `ip link` shows it.
+    expression : str
+        Filter as of pcap-filter(7). It runs in the kernel; where it speaks of VLANs, it runs after the ring,
+        because the kernel's frames have their tags taken out and this class puts them back.
+    snaplen : int
+        Bytes kept of each frame.
+    promiscuous : bool
+        See what is for other stations too; ends with the process.
+    direction : {'in', 'out', 'inout'}
+        Frames received, sent by this host, or both. On the loopback, which both sends and receives each frame,
+        'inout' gives each once.
+    buffer_bytes : int
+        Of all rings together; at least two blocks each.
+    fanout : {'cpu', 'hash', 'qm'}, optional
+        How frames are spread over rings: by the CPU that received them, by flow, by receive queue. Order holds
+        within a ring.
+    rings : int
+        How many; more than one needs `fanout`.
+    hardware_timestamps : bool
+        Take the NIC's stamp where it made one. It is on the NIC's own clock.
+
+    Raises
+    ------
+    CaptureError
+        There is no such interface, or the ring cannot be had.
+    PermissionDenied
+        CAP_NET_RAW is missing.
+    FilterError, MissingFeature
+        The filter does not compile.
+    """
+
+    backend = "packet_mmap"
+
+    def __init__(
+        self,
+        interface: str,
+        expression: str = "",
+        *,
+        snaplen: int = DEFAULT_SNAPLEN,
+        promiscuous: bool = True,
+        direction: Direction = "inout",
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        fanout: Fanout | None = None,
+        rings: int = 1,
+        hardware_timestamps: bool = False,
+    ) -> None:
+        super().__init__()
+        if rings > 1 and fanout is None:
+            raise UsageError(f"{rings} rings need a fanout mode: cpu, hash or qm")
+        self._interface = NetworkInterface.look_up(interface)
+        self._filter = FrameFilter(expression) if re.search(r"\bvlan\b", expression) else None
+        self._program = kernel_program(
+            "" if self._filter else expression, self._interface.link_type, snaplen, direction
+        )
+        self._fanout = fanout
+        self._promiscuous = promiscuous
+        self._timestamping = _SOF_TIMESTAMPING_SOFTWARE
+        if hardware_timestamps:
+            self._timestamping |= _SOF_TIMESTAMPING_RAW_HARDWARE
+        # The loopback's frames come back in: with both directions each would be there twice.
+        loopback = self._interface.name == "lo"
+        self._ignore_outgoing = direction == "in" or (direction == "inout" and loopback)
+        self._snaplen = snaplen
+        self._block_count = max(2, buffer_bytes // rings // BLOCK_BYTES)
+        self._stamped = StampedInterfaces(
+            Interface(
+                link_type=self._interface.link_type,
+                name=interface,
+                filter=expression,
+                operating_system=operating_system(),
+                snaplen=snaplen,
+                timestamp_source=TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.KERNEL,
+            ),
+            _STAMPS,
+        )
+        self._hardware_timestamps = hardware_timestamps
+        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
+        self._delivered = self._filtered = 0
+        self._stopped = self._gone = False
+        self._times_down = 0
+        self._poll = select.poll()
+        self._sockets: list[_Socket] = []
+        self._nic_before = self._interface.loss_counters()
+        self._nic_after: dict[str, int] | None = None
+        try:
+            for number in range(rings):
+                self._sockets.append(self._open(number))
+            self._join_fanout()
+            for one in self._sockets:
+                one.count()
+                one.packets = one.drops = one.freezes = 0
+                self._attach(one.socket, self._program)
+                self._poll.register(one.socket, select.POLLIN | select.POLLERR)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return self._stamped.known
+
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        first = 0
+        rounds_left = 2
+        while rounds_left:
+            if self._fill(first):
+                first = (first + 1) % len(self._sockets)
+                yield self._batch
+            elif self._stopped or self._gone:
+                # What the kernel has put in a block is handed over when that block's time is up.
+                rounds_left -= 1
+                self._poll.poll(3 * BLOCK_TIMEOUT_MS)
+            elif not self._wait(timeout_s):
+                yield None
+        if self._gone:
+            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            for one in self._sockets:
+                self._attach(one.socket, _REJECT_ALL)
+            self._nic_after = self._interface.loss_counters()
+
+    def statistics(self) -> SourceStatistics:
+        for one in self._sockets:
+            one.count()
+        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
+        remarks = {
+            **nic_remarks,
+            "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
+            "times that a ring was found full": sum(one.freezes for one in self._sockets),
+            "times that the interface went down": self._times_down,
+        }
+        dropped = {
+            "ring full": sum(one.drops for one in self._sockets),
+            "malformed block": sum(one.ring.malformed for one in self._sockets),
+        }
+        statistics = SourceStatistics(
+            received=sum(one.packets for one in self._sockets),
+            delivered=self._delivered,
+            filtered=self._filtered,
+            dropped={cause: count for cause, count in dropped.items() if count},
+            nic_dropped=nic_dropped,
+            remarks={what: count for what, count in remarks.items() if count},
+        )
+        if not self._stopped:
+            statistics.waiting = max(0, statistics.unaccounted)
+        return statistics
+
+    def describe(self) -> Description:
+        memory = self._block_count * BLOCK_BYTES * len(self._sockets) >> 20
+        rings = f"{len(self._sockets)} ring" + ("s" if len(self._sockets) > 1 else "")
+        mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {BLOCK_TIMEOUT_MS} ms"
+        if self._fanout is not None:
+            mode += f", fanout {self._fanout}"
+        stamps = _STAMPS[TimestampSource.KERNEL]
+        if self._hardware_timestamps:
+            stamps = f"{_STAMPS[TimestampSource.HARDWARE]}; where it has none: {stamps}"
+        remarks = self._interface.alterations(before_stack=False)
+        if self._filter is not None:
+            remarks += ("the filter speaks of VLANs, so it runs after the ring",)
+        if not self._interface.up:
+            remarks += (f"{self._interface.name} is down: no frame comes until it is up",)
+        queues = self._interface.queues
+        return Description(self._interface.name, self.backend, mode, queues, queues, stamps, remarks)
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.close()
+
+    def _fill(self, first: int) -> bool:
+        """Read what the rings have, beginning with ring `first`; False where they have nothing."""
+        batch = self._batch
+        batch.count = used = 0
+        batch.frames_before = self._delivered + self._filtered
+        for step in range(len(self._sockets)):
+            used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used)
+        batch.frames_read = batch.count
+        if not batch.count:
+            return False
+        if batch.interfaces is not self._stamped.known:
+            batch.set_interfaces(self._stamped.known)
+        batch.refilled()
+        if self._filter is not None:
+            self._filter.apply(batch)
+            self._filtered += batch.frames_read - batch.count
+        self._delivered += batch.count
+        return True
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a block; False where none came in time."""
+        ready = False
+        for descriptor, event in self._poll.poll(timeout_s * 1000):
+            ready |= bool(event & select.POLLIN)
+            if event & select.POLLERR:
+                self._take_error(descriptor)
+        if not ready and self._times_down:
+            # A packet socket is told that its interface goes down, and not told again when it then goes away.
+            self._gone = not self._interface.exists
+        return ready
+
+    def _take_error(self, descriptor: int) -> None:
+        """Take a socket's error; raise where it is not that the interface is down."""
+        (one,) = (one for one in self._sockets if one.socket.fileno() == descriptor)
+        number = one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number == errno.ENETDOWN:
+            self._times_down += 1
+        elif number:
+            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+
+    def _open(self, number: int) -> _Socket:
+        """Return a bound socket with its ring, that rejects all frames."""
+        name = self._interface.name
+        try:
+            # Without a protocol, nothing comes before bind.
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        except PermissionError:
+            raise PermissionDenied(
+                f"cannot capture on {name}: {explain_missing(['CAP_NET_RAW'])}", errno.EPERM
+            ) from None
+        try:
+            self._attach(raw, _REJECT_ALL)
+            raw.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+            raw.setsockopt(_SOL_PACKET, _PACKET_TIMESTAMP, self._timestamping)
+            raw.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            if self._ignore_outgoing:
+                raw.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            ring = self._set_up_ring(raw)
+            memory = mmap.mmap(raw.fileno(), self._block_count * BLOCK_BYTES)
+            if self._promiscuous:
+                add_membership(raw, self._interface)
+            raw.bind((name, _ETH_P_ALL))
+        except OSError as error:
+            raw.close()
+            raise CaptureError(
+                f"cannot capture on {name}: {error.strerror}; see that the interface is there"
+            ) from error
+        except BaseException:
+            raw.close()
+            raise
+        packet_ring = PacketRing(
+            memory, BLOCK_BYTES, ring, self._snaplen, self._interface.ethernet, number, self._stamped.table
+        )
+        return _Socket(raw, memory, packet_ring)
+
+    def _set_up_ring(self, raw: socket.socket) -> int:
+        """Ask for the ring and return how many blocks it has."""
+        # struct tpacket_req3; the size of a frame bounds nothing in this version, it only must divide a block.
+        request = struct.pack(
+            "=7I", BLOCK_BYTES, self._block_count, BLOCK_BYTES, self._block_count, BLOCK_TIMEOUT_MS, 0, 0
+        )
+        try:
+            raw.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+        except OSError as error:
+            raise CaptureError(
+                f"cannot have a ring of {self._block_count * BLOCK_BYTES >> 10} KiB on {self._interface.name}: "
+                f"{error.strerror}; ask for a smaller buffer with -B"
+            ) from error
+        return self._block_count
+
+    def _join_fanout(self) -> None:
+        """Put all sockets into one group, whose id the kernel chooses so that no other's is met."""
+        if self._fanout is None:
+            return
+        mode = _PACKET_FANOUT_MODES[self._fanout]
+        wanted = (mode | _PACKET_FANOUT_FLAG_UNIQUEID) << 16
+        try:
+            for one in self._sockets:
+                one.socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, wanted)
+                if one is self._sockets[0]:
+                    obtained = one.socket.getsockopt(_SOL_PACKET, _PACKET_FANOUT)
+                    wanted = mode << 16 | obtained & 0xFFFF
+        except OSError as error:
+            raise CaptureError(
+                f"cannot spread {self._interface.name} over {len(self._sockets)} rings by {self._fanout}: "
+                f"{error.strerror}; capture without --fanout, or bring the interface up first"
+            ) from error
+
+    @staticmethod
+    def _attach(raw: socket.socket, program: NDArray[np.void]) -> None:
+        """Put a filter in the place of the one that a socket has."""
+        instructions = program.tobytes()
+        buffer = ctypes.create_string_buffer(instructions, len(instructions))
+        # struct sock_fprog: the pointer is aligned as pointers are.
+        raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer)))
+
+
+def kernel_program(expression: str, link_type: int, snaplen: int, direction: Direction) -> NDArray[np.void]:
+    """Return the classic BPF program that a packet socket gets.
+
+    Its return value is what the kernel keeps of a frame. Without an expression, no libpcap is needed.
+    """
+    if expression.strip():
+        rows: list[tuple[int, int, int, int]] = list(compile_filter(expression, link_type, snaplen))
+    else:
+        rows = [(BPF_RET | BPF_K, 0, 0, snaplen)]
+    if direction == "out":
+        rows = [*_ONLY_OUTGOING, *rows]
+    return as_array(rows)

@@ -1,0 +1,207 @@
+"""Replay: capture files as if they came live, at their own pace, faster or slower, or without waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from uspcap._native.columns import FRAME_FIELDS
+from uspcap.backends.base import BATCH_FRAMES, Description, LiveSource, SourceStatistics
+from uspcap.bpf.filters import FrameFilter
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+
+SHORTEST_WAIT_S = 0.001
+"""Frames that are due within it come in one batch, as they would from a ring."""
+
+
+class ReplaySource(LiveSource):
+    """Frames of capture files, with the stamps that the files have.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        One after the other; `-` is standard input, which can be read once only.
+    expression : str
+        Filter as of pcap-filter(7).
+    speed : float
+        1 keeps the time between frames, 2 halves it; 0 does not wait at all. A frame with an earlier stamp than
+        the one before it comes at once, and so does one without a stamp.
+    loops : int
+        How often to go through the files; 0 is for ever. From the second time on, stamps are moved on by how long
+        the files last and their mean time between frames, so that time goes on.
+    clock : callable
+        Nanoseconds that never step back.
+    sleep : callable
+        Takes seconds.
+
+    Raises
+    ------
+    UsageError
+        The numbers make no sense, or standard input is to be read twice.
+    """
+
+    backend = "replay"
+    counts_an_interface = False
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        expression: str = "",
+        *,
+        speed: float = 1.0,
+        loops: int = 1,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__()
+        if not paths:
+            raise UsageError("a replay needs a capture file: name it with -r")
+        if not 0 <= speed < float("inf") or loops < 0:
+            raise UsageError(f"cannot replay {loops} times at speed {speed}: both are 0 or more")
+        if "-" in paths and (loops != 1 or paths.count("-") > 1):
+            raise UsageError("standard input can be replayed once only: save it to a file first")
+        self._paths = tuple(paths)
+        self._speed = speed
+        self._loops = loops
+        self._clock = clock
+        self._sleep = sleep
+        self._filter = FrameFilter(expression)
+        self._interfaces: tuple[Interface, ...] = ()
+        self._first_interface: dict[int, int] = {}
+        self._part = FrameBatch(BATCH_FRAMES)
+        self._began: tuple[int, int] | None = None
+        self._stamped = False
+        self._lowest_ns = self._highest_ns = 0
+        self._frames_read = self._received = self._delivered = 0
+        self._stopped = False
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return self._interfaces
+
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        for batch in self._read():
+            at = 0
+            while at < batch.count and not self._stopped:
+                due, wait_s = self._due(batch, at)
+                if due:
+                    whole = due == batch.count
+                    at += due
+                    yield self._deliver(batch if whole else self._cut_out(batch, at - due, due))
+                else:
+                    self._sleep(min(max(wait_s, SHORTEST_WAIT_S), timeout_s))
+                    if wait_s > timeout_s:
+                        yield None
+            if self._stopped:
+                return
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def statistics(self) -> SourceStatistics:
+        return SourceStatistics(
+            received=self._received, delivered=self._delivered, filtered=self._received - self._delivered
+        )
+
+    def describe(self) -> Description:
+        pace = "as fast as it goes"
+        if self._speed:
+            pace = "at the files' own pace" if self._speed == 1 else f"{self._speed:g} times as fast as the files"
+        if self._loops != 1:
+            pace += f", {self._loops} loops" if self._loops else ", loops without end"
+        return Description(", ".join(self._paths), self.backend, pace, 0, 0, "those of the files")
+
+    def close(self) -> None:
+        self._stopped = True
+
+    def _read(self) -> Iterator[FrameBatch]:
+        """Yield all batches of all files and loops, numbered and stamped as one stream."""
+        loop = moved_ns = period_ns = 0
+        while not self._stopped and (loop < self._loops or not self._loops):
+            frames_before = self._frames_read
+            for number, path in enumerate(self._paths):
+                with open_capture(path) as reader:
+                    frames_of_others = self._frames_read
+                    for batch in reader.batches():
+                        self._frames_read += batch.count
+                        self._adopt(batch, number, reader.facts.interfaces, frames_of_others, moved_ns)
+                        yield batch
+                    if not loop:
+                        self.problems += reader.facts.problems
+            frames = self._frames_read - frames_before
+            if not frames:
+                return
+            if not loop:
+                length_ns = self._highest_ns - self._lowest_ns if self._stamped else 0
+                period_ns = length_ns + length_ns // max(frames - 1, 1)
+            moved_ns += period_ns
+            loop += 1
+
+    def _adopt(
+        self, batch: FrameBatch, file: int, interfaces: Sequence[Interface], frames_of_others: int, moved_ns: int
+    ) -> None:
+        """Turn a reader's batch into one of this source: its interfaces, numbers and stamps."""
+        count = batch.count
+        first = self._first_interface.setdefault(file, len(self._interfaces))
+        if first + len(interfaces) > len(self._interfaces):
+            self._interfaces = (*self._interfaces[:first], *interfaces)
+        if batch.interfaces is not self._interfaces:
+            batch.set_interfaces(self._interfaces)
+        batch.storage("interface")[:count] += np.uint16(first)
+        batch.storage("frame_number")[:count] += frames_of_others
+        batch.frames_before += frames_of_others
+        stamped = batch.timestamp_source != TimestampSource.NONE
+        if stamped.any():
+            if moved_ns:
+                batch.storage("timestamp_ns")[:count][stamped] += moved_ns
+            stamps = batch.timestamp_ns[stamped]
+            lowest, highest = int(stamps.min()), int(stamps.max())
+            self._lowest_ns = min(self._lowest_ns, lowest) if self._stamped else lowest
+            self._highest_ns = max(self._highest_ns, highest) if self._stamped else highest
+            self._stamped = True
+
+    def _due(self, batch: FrameBatch, at: int) -> tuple[int, float]:
+        """Return how many rows from `at` on are due, and in how many seconds the next one is."""
+        left = batch.count - at
+        if not self._speed:
+            return left, 0.0
+        stamps = batch.timestamp_ns[at:]
+        waiting = batch.timestamp_source[at:] != TimestampSource.NONE
+        now = self._clock()
+        if self._began is None:
+            if not waiting.any():
+                return left, 0.0
+            self._began = now, int(stamps[waiting.argmax()])
+        clock_then, stamp_then = self._began
+        waiting &= stamps > stamp_then + int((now - clock_then) * self._speed)
+        if not waiting.any():
+            return left, 0.0
+        due = int(waiting.argmax())
+        wait_ns = (int(stamps[due]) - stamp_then) / self._speed - (now - clock_then)
+        return due, wait_ns / NANOSECONDS
+
+    def _cut_out(self, batch: FrameBatch, at: int, count: int) -> FrameBatch:
+        """Return the rows from `at` on as a batch of their own, over the same bytes."""
+        part = self._part
+        if part.capacity < count:
+            part = self._part = FrameBatch(batch.capacity)
+        for name, _ in FRAME_FIELDS:
+            part.storage(name)[:count] = batch.storage(name)[at : at + count]
+        part.count = part.frames_read = count
+        part.frames_before = batch.frames_before + at
+        part.set_data(batch.data)
+        part.big_endian_options = batch.big_endian_options
+        if part.interfaces is not self._interfaces:
+            part.set_interfaces(self._interfaces)
+        return part
+
+    def _deliver(self, batch: FrameBatch) -> FrameBatch:
+        batch.refilled()
+        self._received += batch.count
+        self._filter.apply(batch)
+        self._delivered += batch.count
+        return batch

@@ -1,0 +1,322 @@
+"""One AF_XDP socket for one receive queue: its UMEM, its rings, and the best way of binding that can be had.
+
+References
+----------
+linux/if_xdp.h; Documentation/networking/af_xdp.rst; net/xdp/xsk.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.xsk import ReceiveQueue, Ring
+from uspcap.backends.network_interface import NetworkInterface
+from uspcap.capabilities import explain_missing
+from uspcap.errors import CaptureError, MissingFeature, PermissionDenied
+
+_AF_XDP: Final = 44
+_SOL_XDP: Final = 283
+_XDP_MMAP_OFFSETS: Final = 1
+_XDP_RX_RING: Final = 2
+_XDP_UMEM_REG: Final = 4
+_XDP_UMEM_FILL_RING: Final = 5
+_XDP_UMEM_COMPLETION_RING: Final = 6
+_XDP_STATISTICS: Final = 7
+_XDP_OPTIONS: Final = 8
+_XDP_OPTIONS_ZEROCOPY: Final = 1 << 0
+_XDP_PGOFF_RX_RING: Final = 0
+_XDP_UMEM_PGOFF_FILL_RING: Final = 0x100000000
+_XDP_COPY: Final = 1 << 1
+_XDP_ZEROCOPY: Final = 1 << 2
+_XDP_USE_NEED_WAKEUP: Final = 1 << 3
+_XDP_USE_SG: Final = 1 << 4
+
+_MAP_HUGETLB: Final = 0x40000
+_HUGE_PAGE_BYTES: Final = 2 << 20
+_DESCRIPTOR_BYTES: Final = 16
+_ADDRESS_BYTES: Final = 8
+_COMPLETION_ENTRIES: Final = 64
+"""Nothing is sent, so nothing completes; but the kernel binds no socket without the ring."""
+
+KERNEL_HEADROOM_BYTES: Final = 256
+"""XDP_PACKET_HEADROOM: what a chunk loses to the kernel before the frame."""
+
+BUSY_RETRIES: Final = 20
+BUSY_RETRY_S: Final = 0.05
+"""The kernel tears down a socket's UMEM after its last close, not in it: the queue is busy for a moment."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class XdpStatistics:
+    """struct xdp_statistics, as far as it is about receiving; counts since the socket was made.
+
+    Attributes
+    ----------
+    dropped : int
+        Too long for a chunk, or no chunk free while copying.
+    invalid : int
+        Addresses on the fill ring that are none.
+    ring_full : int
+        No room on the receive ring.
+    fill_ring_empty : int
+        The kernel found no chunk; in copy mode these are among `dropped`, with zero copy the NIC counts the loss.
+    """
+
+    dropped: int = 0
+    invalid: int = 0
+    ring_full: int = 0
+    fill_ring_empty: int = 0
+
+    def __add__(self, other: XdpStatistics) -> XdpStatistics:
+        return XdpStatistics(
+            self.dropped + other.dropped,
+            self.invalid + other.invalid,
+            self.ring_full + other.ring_full,
+            self.fill_ring_empty + other.fill_ring_empty,
+        )
+
+
+class XskSocket:
+    """A bound socket whose fill ring is full, so that frames can come at once.
+
+    Tried in this order: zero copy with fragments, zero copy without where every frame fits into a chunk, copy
+    with fragments, copy without (Linux before 6.6).
+
+    Parameters
+    ----------
+    interface : NetworkInterface
+    queue_number : int
+    chunk_bytes : int
+        2048 or 4096.
+    chunks : int
+        A power of two.
+    snaplen : int
+    hardware_timestamps : bool
+    interfaces : ndarray of uint16, shape (9,)
+        Table of `StampedInterfaces`.
+    zero_copy : bool
+        False leaves zero copy out, as generic XDP needs it.
+
+    Attributes
+    ----------
+    queue : ReceiveQueue
+    zero_copy : bool
+        As read back.
+    fragments : bool
+        Frames longer than a chunk come in several pieces; otherwise they are dropped.
+    huge_pages : bool
+    refusals : list of str
+        Ways of binding that were refused, and why.
+
+    Raises
+    ------
+    CaptureError
+        It cannot be bound; the message says why.
+    PermissionDenied
+        A capability is missing.
+    MissingFeature
+        The kernel has no AF_XDP.
+    """
+
+    def __init__(
+        self,
+        interface: NetworkInterface,
+        queue_number: int,
+        *,
+        chunk_bytes: int,
+        chunks: int,
+        snaplen: int,
+        hardware_timestamps: bool,
+        interfaces: NDArray[np.uint16],
+        zero_copy: bool = True,
+    ) -> None:
+        self._interface = interface
+        self._queue_number = queue_number
+        self._statistics = XdpStatistics()
+        self._maps: list[mmap.mmap] = []
+        self.socket = self._new_socket()
+        self._umem, self.huge_pages = _allocate(chunk_bytes * chunks)
+        self.refusals: list[str] = []
+        fits = interface.mtu + 22 <= chunk_bytes - KERNEL_HEADROOM_BYTES  # two addresses, type, two tags
+        ways = (
+            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, zero_copy),
+            ("zero copy without fragments", _XDP_ZEROCOPY, zero_copy and fits),
+            ("copy", _XDP_COPY | _XDP_USE_SG, True),
+            ("copy without fragments", _XDP_COPY, True),
+        )
+        try:
+            for name, flags, wanted in ways:
+                if not wanted:
+                    continue
+                if self.socket.fileno() < 0:
+                    self.socket = self._new_socket()
+                self._register(chunk_bytes, chunks)
+                number = self._bind(flags | _XDP_USE_NEED_WAKEUP)
+                if not number:
+                    break
+                self.refusals.append(f"{name}: {os.strerror(number)}")
+                self._close_socket()
+                if number not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise self._bind_error(number)
+            else:
+                raise CaptureError(
+                    f"no AF_XDP socket can be bound to queue {queue_number} of {interface.name} "
+                    f"({'; '.join(self.refusals)}): use the packet_mmap backend"
+                )
+            self.fragments = bool(flags & _XDP_USE_SG)
+            (options,) = struct.unpack("=I", self.socket.getsockopt(_SOL_XDP, _XDP_OPTIONS, 4))
+            self.zero_copy = bool(options & _XDP_OPTIONS_ZEROCOPY)
+            self.queue = self._map_rings(chunk_bytes, chunks, snaplen, hardware_timestamps, interfaces)
+            self.queue.prime()
+        except BaseException:
+            self._close_socket()
+            self._umem.close()
+            raise
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def wake_kernel(self) -> None:
+        """Let the driver look at the fill ring, where it asked for that."""
+        if self.queue.needs_wakeup:
+            with contextlib.suppress(OSError):
+                self.socket.recv(1, socket.MSG_DONTWAIT)
+
+    def take_error(self) -> int:
+        """Return the socket's pending error number and clear it."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def statistics(self) -> XdpStatistics:
+        """Return the kernel's counts; after `close`, those of that moment."""
+        if self.socket.fileno() >= 0:
+            dropped, invalid, _, ring_full, fill_ring_empty, _ = struct.unpack(
+                "=6Q", self.socket.getsockopt(_SOL_XDP, _XDP_STATISTICS, 48)
+            )
+            self._statistics = XdpStatistics(dropped, invalid, ring_full, fill_ring_empty)
+        return self._statistics
+
+    def close(self) -> None:
+        """Give queue and memory back; may be called again."""
+        self.statistics()
+        self.queue.close()
+        self._close_socket()
+        self._umem.close()
+
+    def _new_socket(self) -> socket.socket:
+        try:
+            return socket.socket(_AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise PermissionDenied(
+                    f"cannot open an AF_XDP socket for {self._interface.name}: {explain_missing(['CAP_NET_RAW'])}",
+                    errno.EPERM,
+                ) from None
+            raise MissingFeature(
+                f"this kernel has no AF_XDP sockets ({error.strerror}): use the packet_mmap backend"
+            ) from None
+
+    def _register(self, chunk_bytes: int, chunks: int) -> None:
+        """Give the socket its UMEM and its rings."""
+        name = self._interface.name
+        address = np.frombuffer(self._umem, np.uint8).ctypes.data
+        registration = struct.pack("=QQIIII", address, chunk_bytes * chunks, chunk_bytes, 0, 0, 0)
+        try:
+            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_REG, registration)
+            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_FILL_RING, chunks)
+            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_COMPLETION_RING, _COMPLETION_ENTRIES)
+            self.socket.setsockopt(_SOL_XDP, _XDP_RX_RING, chunks)
+        except OSError as error:
+            size = f"{chunk_bytes * chunks >> 10} KiB"
+            if error.errno == errno.ENOBUFS:
+                raise CaptureError(
+                    f"cannot lock {size} of memory for queue {self._queue_number} of {name}: the limit on locked "
+                    "memory is too low; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or ask for less with -B"
+                ) from error
+            raise CaptureError(
+                f"cannot register {size} of memory for queue {self._queue_number} of {name}: {error.strerror}; "
+                "ask for less with -B"
+            ) from error
+
+    def _bind(self, flags: int) -> int:
+        """Bind and return 0 or an error number; where the queue is busy, try again for a second."""
+        address = struct.pack("=HHIII", _AF_XDP, flags, self._interface.index, self._queue_number, 0)
+        for attempt in range(BUSY_RETRIES + 1):
+            if not _libc.bind(self.socket.fileno(), address, len(address)):
+                return 0
+            number = ctypes.get_errno()
+            if number != errno.EBUSY:
+                return number
+            if attempt < BUSY_RETRIES:
+                time.sleep(BUSY_RETRY_S)
+        return errno.EBUSY
+
+    def _bind_error(self, number: int) -> CaptureError:
+        where = f"queue {self._queue_number} of {self._interface.name}"
+        name = self._interface.name
+        if number == errno.EBUSY:
+            return CaptureError(
+                f"{where} belongs to another AF_XDP socket: end its owner, or use the packet_mmap backend"
+            )
+        if number == errno.ENETDOWN:
+            return CaptureError(f"{name} is down, and AF_XDP binds only where it is up: 'ip link set {name} up'")
+        return CaptureError(
+            f"cannot bind an AF_XDP socket to {where}: {os.strerror(number)}; use the packet_mmap backend"
+        )
+
+    def _map_rings(
+        self,
+        chunk_bytes: int,
+        chunks: int,
+        snaplen: int,
+        hardware_timestamps: bool,
+        interfaces: NDArray[np.uint16],
+    ) -> ReceiveQueue:
+        # struct xdp_mmap_offsets: producer, consumer, desc and flags of rx, tx, fill and completion ring.
+        offsets = struct.unpack("=16Q", self.socket.getsockopt(_SOL_XDP, _XDP_MMAP_OFFSETS, 128))
+        rings = []
+        for where, page, entry_bytes in (
+            (offsets[0:4], _XDP_PGOFF_RX_RING, _DESCRIPTOR_BYTES),
+            (offsets[8:12], _XDP_UMEM_PGOFF_FILL_RING, _ADDRESS_BYTES),
+        ):
+            producer, consumer, entries, flags = where
+            memory = mmap.mmap(self.socket.fileno(), entries + chunks * entry_bytes, offset=page)
+            self._maps.append(memory)
+            rings.append(Ring(memory, producer, consumer, entries, flags, chunks, entry_bytes))
+        receive, fill = rings
+        return ReceiveQueue(
+            self._umem, chunk_bytes, receive, fill, snaplen, self._queue_number, hardware_timestamps, interfaces
+        )
+
+    def _close_socket(self) -> None:
+        self.socket.close()
+        maps, self._maps = self._maps, []
+        for one in maps:
+            one.close()
+
+
+def _allocate(size: int) -> tuple[mmap.mmap, bool]:
+    """Return memory that is there already, and whether it is in huge pages."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    if size % _HUGE_PAGE_BYTES == 0:
+        with contextlib.suppress(OSError):
+            return mmap.mmap(-1, size, flags | _MAP_HUGETLB), True
+    try:
+        return mmap.mmap(-1, size, flags), False
+    except OSError as error:
+        raise CaptureError(
+            f"cannot have {size >> 10} KiB of memory for frames: {error.strerror}; ask for less with -B"
+        ) from error

@@ -1,0 +1,206 @@
+"""One capture from its first frame to its accounts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from uspcap.analysis.suite import Suite
+from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.errors import CaptureError, CaptureFileError, UspcapError
+from uspcap.formats.pcapng_blocks import InterfaceStatistics
+from uspcap.formats.writer import CaptureWriter
+from uspcap.frames import NANOSECONDS, FrameBatch, Problem
+
+IDLE_S: Final = 0.1
+"""Where no frame comes, limits and requests to stop are looked at so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Where every frame of a capture went.
+
+    Attributes
+    ----------
+    statistics : SourceStatistics
+        The source's.
+    kept : int
+        Frames that the file and the analyses were given.
+    after_limit : int
+        Frames read beyond the limit, and left out.
+    written : int or None
+        Frames that are whole in the file; None where there is no file.
+    unwritten : int
+        Frames kept that the file could not take.
+    """
+
+    statistics: SourceStatistics
+    kept: int
+    after_limit: int
+    written: int | None
+    unwritten: int
+
+    @property
+    def unaccounted(self) -> int:
+        """Frames received that are nowhere; negative where there are more than were received."""
+        return self.statistics.unaccounted + self.statistics.delivered - self.kept - self.after_limit
+
+    def __str__(self) -> str:
+        statistics = self.statistics
+        parts = [f"{self.kept} analyzed" if self.written is None else f"{self.written} written"]
+        lost = [("the file could not take them", self.unwritten)] if self.unwritten else []
+        lost += statistics.dropped.items()
+        if lost:
+            causes = ", ".join(f"{cause} {count}" for cause, count in lost)
+            parts.append(f"{sum(count for _, count in lost)} dropped ({causes})")
+        for count, what in (
+            (statistics.filtered, "not matching the filter"),
+            (self.after_limit, "after the limit"),
+            (statistics.waiting, "still in the ring"),
+        ):
+            if count:
+                parts.append(f"{count} {what}")
+        line = f"received {statistics.received} = {' + '.join(parts)}"
+        if self.unaccounted:
+            line += f"; {self.unaccounted} are not accounted for"
+        if statistics.nic_dropped:
+            counters = ", ".join(f"{counter} {count}" for counter, count in statistics.nic_dropped.items())
+            line += f"; the interface dropped frames before ({counters})"
+        for what, count in statistics.remarks.items():
+            line += f"; {what}: {count}"
+        return line
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOutcome:
+    """What a capture came to.
+
+    Attributes
+    ----------
+    accounts : Accounts
+    suite : Suite or None
+        The analyses, where there are any.
+    description : str
+        The source's line.
+    what : str
+        Interface or files.
+    problems : list of Problem
+        What is wrong with files that were replayed.
+    failure : UspcapError or None
+        Why the capture ended before it was to.
+    """
+
+    accounts: Accounts
+    suite: Suite | None
+    description: str
+    what: str
+    problems: list[Problem]
+    failure: UspcapError | None
+
+
+class CaptureSession:
+    """Carries frames from a source to a writer and to analyses until a limit, a failure or `stop`.
+
+    Parameters
+    ----------
+    source : LiveSource
+    writer : CaptureWriter, optional
+        Closed by `run`, with the interface's statistics.
+    suite : Suite, optional
+    frames : int, optional
+        End after so many.
+    duration_ns : int, optional
+        End after so long.
+    clock : callable
+        Nanoseconds that never step back.
+    """
+
+    def __init__(
+        self,
+        source: LiveSource,
+        *,
+        writer: CaptureWriter | None = None,
+        suite: Suite | None = None,
+        frames: int | None = None,
+        duration_ns: int | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._suite = suite
+        self._frames = frames
+        self._duration_ns = duration_ns
+        self._clock = clock
+        self._stop_asked = False
+        self._kept = self._after_limit = 0
+        self._failure: UspcapError | None = None
+
+    def stop(self) -> None:
+        """End as soon as what was received is read; may be called by a signal handler."""
+        self._stop_asked = True
+
+    def run(self) -> CaptureOutcome:
+        """Capture, close the file and return what came of it.
+
+        A failure of the source or the file ends the capture and is in the outcome; the frames until then are kept.
+        """
+        source = self._source
+        description = source.describe()
+        started_ns = time.time_ns()
+        end = None if self._duration_ns is None else self._clock() + self._duration_ns
+        idle_s = IDLE_S if self._duration_ns is None else min(IDLE_S, self._duration_ns / NANOSECONDS)
+        try:
+            for batch in source.batches(idle_s):
+                if batch is not None:
+                    self._take(batch)
+                full = self._frames is not None and self._kept >= self._frames
+                over = end is not None and self._clock() >= end
+                if self._stop_asked or full or over or self._failure is not None:
+                    source.stop()
+        except CaptureError as error:
+            self._failure = error
+        statistics = source.statistics()
+        self._close_writer(statistics, started_ns)
+        written = None if self._writer is None else self._writer.frames_written
+        accounts = Accounts(
+            statistics, self._kept, self._after_limit, written, 0 if written is None else self._kept - written
+        )
+        return CaptureOutcome(accounts, self._suite, str(description), description.what, source.problems, self._failure)
+
+    def _take(self, batch: FrameBatch) -> None:
+        """Give a batch to the file and the analyses, as far as the limit allows."""
+        room = batch.count if self._frames is None else min(batch.count, self._frames - self._kept)
+        if room < batch.count:
+            self._after_limit += batch.count - room
+            batch.keep(np.arange(batch.count) < room)
+        if not batch.count:
+            return
+        self._kept += batch.count
+        if self._writer is not None and self._failure is None:
+            try:
+                self._writer.write(batch)
+            except CaptureFileError as error:
+                self._failure = error
+        if self._suite is not None:
+            self._suite.update(batch)
+
+    def _close_writer(self, statistics: SourceStatistics, started_ns: int) -> None:
+        if self._writer is None:
+            return
+        interface_statistics = InterfaceStatistics(
+            start_timestamp_ns=started_ns,
+            end_timestamp_ns=time.time_ns(),
+            received=statistics.received,
+            dropped=sum(statistics.nic_dropped.values()),
+            os_dropped=statistics.dropped_total,
+        )
+        try:
+            # The counts are of the interface itself; the first of its descriptions stands for it.
+            counted = self._source.counts_an_interface and self._writer.interfaces
+            self._writer.close({0: interface_statistics} if counted else None)
+        except CaptureFileError as error:
+            self._failure = self._failure or error

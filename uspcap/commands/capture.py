@@ -1,0 +1,151 @@
+"""`uspcap capture`: an interface in, a file or a report out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import click
+
+from uspcap.analysis.suite import NAMES, Settings, Suite
+from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.choose import BACKENDS, Request, open_source
+from uspcap.bpf.classic import join_words
+from uspcap.capture.session import CaptureOutcome, CaptureSession
+from uspcap.capture.signals import stopping_on_signals
+from uspcap.commands.options import DurationType, FanoutType, analysis_names
+from uspcap.errors import UsageError
+from uspcap.formats.writer import CaptureWriter, open_writer
+from uspcap.report.document import build_report, source_of_capture
+
+
+@click.command("capture")
+@click.argument("words", nargs=-1, metavar="[FILTER]...")
+@click.option("-i", "--interface", metavar="NAME", help="Interface to capture on, as 'ip link' shows it.")
+@click.option("-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap.")
+@click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True)
+@click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
+@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option(
+    "-s",
+    "--snaplen",
+    type=click.IntRange(0, DEFAULT_SNAPLEN),
+    default=DEFAULT_SNAPLEN,
+    show_default=True,
+    help="Bytes kept of a frame; 0 is the default, too.",
+)
+@click.option("-p", "--no-promiscuous", is_flag=True, help="Leave out what is for other stations.")
+@click.option(
+    "-Q", "--direction", type=click.Choice(["in", "out", "inout"]), help="Frames received, sent, or both (default)."
+)
+@click.option("-B", "--buffer-size", type=click.IntRange(1, 1 << 22), metavar="KIB", help="Size of all rings together.")
+@click.option("--fanout", type=FanoutType(), metavar="MODE[:RINGS]", help="Spread over rings by cpu, hash or qm.")
+@click.option(
+    "--timestamps",
+    type=click.Choice(["software", "hardware"]),
+    default="software",
+    show_default=True,
+    help="hardware: the NIC's stamp where it made one, on the NIC's own clock.",
+)
+@click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
+@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
+@click.option(
+    "--loops", type=click.IntRange(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C."
+)
+@click.option(
+    "--analyze", "names", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
+def command(
+    words: tuple[str, ...],
+    interface: str | None,
+    path: str | None,
+    files: tuple[str, ...],
+    backend: str,
+    count: int | None,
+    duration: int | None,
+    snaplen: int,
+    no_promiscuous: bool,
+    direction: Any,
+    buffer_size: int | None,
+    fanout: Any,
+    timestamps: str,
+    take_all: bool,
+    speed: float,
+    loops: int,
+    names: tuple[str, ...] | None,
+    form: str,
+    no_names: bool,
+) -> None:
+    """Capture frames that match FILTER, which is as tcpdump takes it.
+
+    Frames go to a file (-w), to analyses (--analyze), or both; with neither, all analyses run. Ctrl-C ends the
+    capture in good order, a second one at once.
+
+    packet_mmap copies frames; the kernel and its programs get them as ever. af_xdp takes those that match away from
+    the kernel, before its stack; auto uses it only with --take-all.
+
+    What was obtained, and at the end where every frame went, is told on stderr.
+    """
+    if path == "-" and form == "json":
+        raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    expression = join_words(words)
+    mode, rings = fanout or (None, 1)
+    request = Request(
+        interface=interface,
+        files=files,
+        expression=expression,
+        backend=backend,
+        snaplen=snaplen or DEFAULT_SNAPLEN,
+        promiscuous=not no_promiscuous,
+        direction=direction,
+        buffer_bytes=None if buffer_size is None else buffer_size << 10,
+        fanout=mode,
+        rings=rings,
+        hardware_timestamps=timestamps == "hardware",
+        take_all=take_all,
+        speed=speed,
+        loops=loops,
+    )
+    wanted = NAMES if names is None and path is None else names
+    suite = None if wanted is None else Suite(Settings(names=wanted, expression=expression))
+    with open_source(request) as source:
+        click.echo(f"uspcap: {source.describe()}", err=True)
+        writer = None if path is None else _open_writer(path, source)
+        session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
+        with stopping_on_signals(session.stop):
+            outcome = session.run()
+    click.echo(f"uspcap: {outcome.accounts}", err=True)
+    if suite is not None:
+        _report(sys.stderr if path == "-" else sys.stdout, form, outcome, suite, expression)
+    for problem in outcome.problems:
+        click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
+    if outcome.failure is not None:
+        raise outcome.failure
+    if outcome.problems:
+        sys.exit(1)
+
+
+def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
+    return open_writer(
+        path,
+        "pcap" if path.endswith(".pcap") else "pcapng",
+        interfaces=source.interfaces,
+        comment=str(source.describe()),
+    )
+
+
+def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
+    report = build_report(source_of_capture(outcome, suite, expression), suite.analyses)
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(report, stream)
+        return
+    from rich.console import Console
+
+    from uspcap.report.terminal import render
+
+    render(report, Console(file=stream))
