@@ -29,11 +29,7 @@ COMPARED = (
     "encap/suricata-verify__bug-4810__pppoe-session-http.pcap",
     "ipv6-frag/nDPI__http_ipv6.pcap",
 )
-<<<<<<< HEAD
-LINE = re.compile(r"(?P<number>\d+) (?P<time>\S+Z)( \S+)? (?P<length>\S+) B (?P<rest>.*)")
-=======
 LINE = re.compile(r"(?P<number>\d+) (?P<time>\S+Z)( \S+)? (?P<length>[0-9/]+) B (?P<rest>.*)")
->>>>>>> e60ef746e47435110f8afc92e5576ff05451b98f
 FLOW = re.compile(r"(?P<name>[\w-]+) (?P<source>\S+) > (?P<destination>\S+) ?(?P<detail>.*)")
 TCP = re.compile(r"\[(?P<flags>[A-Z ]+|none)\] seq (?P<sequence>\d+)( ack (?P<ack>\d+))? win (?P<window>\d+) len \d+")
 FLAG_BITS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECE": 64, "CWR": 128, "AE": 256}
