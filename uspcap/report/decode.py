@@ -130,13 +130,15 @@ def _content(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
         destination = wrap.format(destination, headers["destination_port"])
     detail = f"len {headers['payload_length']}"
     if name == "TCP" and headers["transport_offset"] >= 0:
-        detail = " ".join([*_tcp(headers, there), detail])
+        detail = " ".join(_tcp(headers, there))
+    elif name == "DCCP" and headers["transport_offset"] >= 0 and there < 5:
+        detail = ""  # the header's own length was not captured
     elif name in ("ICMP", "ICMPV6") and there >= 2:
         kind, code = int(headers["icmp_type"]), int(headers["icmp_code"])
         detail = f"{_ICMP_TYPES.get((version, kind), f'type {kind}')}, code {code}, {detail}"
     elif name == "UDP" and not _DNS_PORTS.isdisjoint((int(headers["source_port"]), int(headers["destination_port"]))):
         detail = f"{detail} {_quietly(_dns, _payload(batch, row, headers))}".rstrip()
-    return f"{name} {source} > {destination} {detail}"
+    return f"{name} {source} > {destination} {detail}".rstrip()
 
 
 def _transport_bytes(batch: FrameBatch, row: int, headers: dict[str, Any]) -> int:
@@ -165,6 +167,9 @@ def _tcp(headers: dict[str, Any], there: int) -> Iterator[str]:
         yield f"ack {headers['tcp_acknowledgment']}"
     if there >= 16:
         yield f"win {headers['tcp_window']}"
+    if there >= 14:
+        # The header's own length is in there; without it the payload's is a guess.
+        yield f"len {headers['payload_length']}"
 
 
 def _without_ip(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
