@@ -40,10 +40,14 @@ with open(sys.argv[1], "rb") as file:
 """
 
 COUNT_LOOP = """
-import sys
-from uspcap.formats import open_capture
-with open_capture(sys.argv[1]) as reader:
-    print(sum(batch.count for batch in reader.batches()))
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+from uspcap.formats.parts import continues, open_parts
+readers = open_parts(sys.argv[1], os.cpu_count())
+with ThreadPoolExecutor() as pool:
+    counts = list(pool.map(lambda reader: sum(batch.count for batch in reader.batches()), readers))
+assert all(map(continues, readers, readers[1:]))
+print(sum(counts))
 """
 
 

@@ -91,10 +91,10 @@ def tshark_rows(path):
 
 
 def one_of_each_kind():
-    """Return a small capture of each directory and suffix."""
+    """Return a small capture of each directory and suffix; of damaged ones programs read different parts."""
     chosen = {}
     for path in captures():
-        if path.stat().st_size < 200_000:
+        if path.stat().st_size < 200_000 and path.parent.name != "corrupt":
             chosen.setdefault((path.parent.name, path.suffix), path)
     return sorted(chosen.values())
 
@@ -131,15 +131,6 @@ def test_pcap_copies_hold_the_same_frames_or_are_refused(tmp_path):
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("path", one_of_each_kind() if CAPTURES.is_dir() else [], ids=lambda path: path.name)
 def test_tshark_reads_a_copy_like_the_original(path, tmp_path):
-    reader = readable(path)
-    if reader is None:
-        pytest.skip("it is no capture")
-    with reader:
-        for _ in reader.batches():
-            pass
-        if reader.facts.problems:
-            pytest.skip("it is damaged: programs differ in where they stop")
     writer = copy(path, tmp_path / "copy.pcapng")
-    if writer.problems:
-        pytest.skip(f"not all of it can be written: {writer.problems}")
+    assert not writer.problems
     assert tshark_rows(tmp_path / "copy.pcapng") == tshark_rows(path)

@@ -36,8 +36,8 @@ from uspcap.bpf.xdp_program import Counter
 from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
-DEFAULT_BUFFER_BYTES: Final = 32 << 20
-"""Size of all UMEMs together."""
+DEFAULT_BUFFER_BYTES: Final = 64 << 20
+"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
 
 SMALLEST_CHUNK_COUNT: Final = 256
 
