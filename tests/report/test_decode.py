@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import dpkt
@@ -292,3 +293,136 @@ def test_hexadecimal_lines_are_those_of_xxd() -> None:
     listed = subprocess.run(["xxd", "-g1"], input=data, check=True, capture_output=True).stdout.decode()
     ours = [line.strip() for line in hex_lines(data)]
     assert ours == [line[4:].replace(": ", "  ", 1) for line in listed.splitlines()]
+
+
+def ip_frame(protocol: int, data: bytes, total: int | None = None) -> bytes:
+    """Ethernet and IPv4 in front of some bytes; `total` is what IP claims as its length."""
+    ip = bytearray(bytes(dpkt.ip.IP(src=b"\x0a\0\0\1", dst=b"\x0a\0\0\2", p=protocol, data=data)))
+    ip[2:4] = (20 + len(data) if total is None else total).to_bytes(2, "big")  # dpkt writes the true one
+    return bytes(dpkt.ethernet.Ethernet(src=b"\2" * 6, dst=b"\4" * 6, type=0x800, data=bytes(ip)))
+
+
+def ipv6_frame(protocol: int, data: bytes) -> bytes:
+    ip = dpkt.ip6.IP6(src=bytes(15) + b"\1", dst=bytes(15) + b"\2", nxt=protocol, plen=len(data), data=data)
+    return bytes(dpkt.ethernet.Ethernet(src=b"\2" * 6, dst=b"\4" * 6, type=0x86DD, data=bytes(ip)))
+
+
+TCP_SEGMENT = bytes(dpkt.tcp.TCP(sport=1, dport=2, seq=7, ack=9, flags=0x18, win=55)) + b"hello"
+TCP_FIELDS = ((4, ":1 "), (8, "seq 7"), (14, "[PSH ACK]"), (14, "ack 9"), (14, " len "), (16, "win 55"))
+"""Bytes of the header that must be there, and what is then said of it (RFC 9293, 3.1)."""
+
+
+@pytest.mark.parametrize("kept", range(len(TCP_SEGMENT) + 1))
+@pytest.mark.parametrize("cut_by", ["snaplen", "IP length"])
+def test_of_a_cut_tcp_header_only_what_is_there_is_said(kept: int, cut_by: str) -> None:
+    whole = ip_frame(6, TCP_SEGMENT, 20 + kept if cut_by == "IP length" else None)
+    line = line_of(whole[: 34 + kept], wire_length=len(whole)) if cut_by == "snaplen" else line_of(whole)
+    for needed, words in TCP_FIELDS:
+        assert (words in line) == (kept >= needed), line
+    assert "none" not in line
+    assert "seq 0" not in line
+    assert "win 0" not in line
+
+
+@pytest.mark.parametrize("framed", [ip_frame, ipv6_frame])
+@pytest.mark.parametrize("kept", range(9))
+def test_of_a_cut_icmp_header_no_type_is_made_up(framed: Callable[[int, bytes], bytes], kept: int) -> None:
+    protocol, reply = (1, 0) if framed is ip_frame else (58, 129)
+    message = bytes([reply, 0, 0, 0, 0, 1, 0, 2])
+    whole = framed(protocol, message)
+    line = line_of(whole[: len(whole) - 8 + kept], wire_length=len(whole))
+    assert ("echo reply, code 0" in line) == (kept >= 2), line
+    assert ("code" in line) == (kept >= 2), line
+    assert ("[CUT]" in line) == (kept < 8)
+
+
+def test_what_stands_behind_the_ip_packet_is_no_transport_header() -> None:
+    echo_request = b"\x08\0" + bytes(18)
+    assert line_of(ip_frame(1, b"", 20) + echo_request).endswith("ICMP 10.0.0.1 > 10.0.0.2 len 0 [MALFORMED]")
+    assert line_of(ip_frame(6, b"", 20) + TCP_SEGMENT).endswith("TCP 10.0.0.1 > 10.0.0.2 [MALFORMED]")
+
+
+CUT_FIELDS = {
+    "tcp.srcport": r"TCP (?:[\d.]+|\[\S+\]):(\d+) >",
+    "tcp.seq_raw": r"\bseq (\d+)",
+    "tcp.ack_raw": r"\back (\d+)",
+    "tcp.flags": r"\[((?:[A-Z]{2,3} ?)+|none)\] seq",
+    "tcp.window_size_value": r"\bwin (\d+)",
+    "tcp.len": r"TCP .*\blen (\d+)",
+    "udp.srcport": r"UDP (?:[\d.]+|\[\S+\]):(\d+) >",
+    "icmp.code": r", code (\d+),",
+}
+"""tshark's fields, and where a line tells them."""
+
+
+@needs_captures
+@pytest.mark.skipif(
+    not (shutil.which("tshark") and shutil.which("editcap")), reason="no tshark and editcap to compare with: install it"
+)
+@pytest.mark.parametrize("name", ["tcp/packets__http_espn.pcapng", "fix-orders/tcpreplay__test.pcap"])
+def test_of_a_cut_frame_nothing_is_said_that_is_not_true_of_the_whole(name: str, tmp_path: Path) -> None:
+    snaplens = range(34, 60)
+    paths = [tmp_path / f"{snaplen}.pcap" for snaplen in snaplens]
+    for path in paths:
+        subprocess.run(["editcap", "-F", "pcap", "-s", path.stem, CAPTURES / name, path], check=True)
+    dissected = dissect([CAPTURES / name, *paths])
+    whole = dissected.pop(CAPTURES / name)
+    shown, hidden = set(), set()
+    for path, rows in dissected.items():
+        for line, row, true in zip(lines_of(path), rows, whole, strict=True):
+            for field, words in CUT_FIELDS.items():
+                said = re.search(words, line)
+                (shown if said else hidden).add(field)
+                if said and field == "tcp.flags":
+                    flags = sum(FLAG_BITS[flag] for flag in said[1].split() if flag != "none")
+                    assert flags == int(true[field][0], 0), (path.name, line)
+                elif said:
+                    assert said[1] == true[field][0], (path.name, field, line)
+                elif field != "tcp.ack_raw":  # without the flag a line has none
+                    assert field not in row, (path.name, field, line)
+    assert {"tcp.seq_raw", "tcp.flags", "tcp.len"} <= shown & hidden
+
+
+def test_padding_is_no_dns_message() -> None:
+    assert line_of(_udp_to_dns(b"") + bytes(18)).endswith("10.0.0.1:1234 > 10.0.0.2:53 len 0")
+    assert line_of(_udp_to_dns(QUERY) + bytes(18)).endswith("DNS query example.org type 1")
+    assert line_of(_udp_to_dns(QUERY[:-3])).endswith(f":53 len {len(QUERY) - 3}")
+
+
+@pytest.mark.parametrize("port", [5353, 5355])
+def test_multicast_names_are_shown_as_dns_has_them(port: int) -> None:
+    udp = dpkt.udp.UDP(sport=port, dport=port, ulen=8 + len(QUERY), data=QUERY)
+    assert line_of(ip_frame(17, bytes(udp))).endswith("DNS query example.org type 1")
+
+
+def test_addresses_of_frames_without_ip_are_only_those_that_the_frame_has() -> None:
+    assert line_of(b"").endswith(" 0 B ETHERNET [MALFORMED]")
+    assert line_of(b"abcdefgh", wire_length=60).endswith(" B ETHERNET 61 62 63 64 65 66 67 68 [CUT]")
+    assert line_of(b"\x30\x31", 101).endswith(" B RAW 30 31")
+    cooked = bytes.fromhex("0000 0001 0006 020304050607 0000 88cc 0102")
+    assert line_of(cooked, 113).endswith(" B LLDP from 02:03:04:05:06:07 01 02")
+    # Zeros that are on the wire are addresses, as on the loopback device.
+    assert line_of(bytes(12) + b"\x90\0\1").endswith(" B LOOPBACK 00:00:00:00:00:00 > 00:00:00:00:00:00 01")
+
+
+def test_logical_link_control_is_named() -> None:
+    addresses = b"\4" * 6 + b"\2" * 6
+    spanning_tree = addresses + b"\0\7\x42\x42\3" + bytes(4)
+    assert " B LLC 02:02:02:02:02:02 > 04:04:04:04:04:04 00 00 00 00" in line_of(spanning_tree)
+    discovery = addresses + b"\0\x0a\xaa\xaa\3\0\0\x0c\x20\0\1\2"
+    assert " B SNAP 02:02:02:02:02:02 > 04:04:04:04:04:04 " in line_of(discovery)
+
+
+def test_arp_of_other_hardware_or_protocols_is_not_read_as_that_of_ipv4() -> None:
+    sizes_differ = b"\xff" * 6 + b"\2" * 6 + b"\x08\x06" + b"\0\7\x08\0\2\4\0\1" + bytes(range(20))
+    assert line_of(sizes_differ).endswith("00 07 08 00 02 04 00 01 00 01 02 03 04 05 06 07 …")
+
+
+@pytest.mark.parametrize("kept", range(17))
+def test_of_a_cut_dccp_header_no_payload_length_is_guessed(kept: int) -> None:
+    # RFC 4340, 5.1: ports, then the header's length in words, here of 16 bytes.
+    header = b"\x04\xd2\x16\x2e\x04\0\0\0\0\x01" + bytes(6)
+    whole = ip_frame(33, header + b"abc")
+    line = line_of(whole[: 34 + kept], wire_length=len(whole))
+    assert ("DCCP 10.0.0.1:1234 > 10.0.0.2:5678" in line) == (kept >= 4), line
+    assert (" len 3" in line) == (" len " in line) == (kept >= 5), line

@@ -28,7 +28,12 @@ _ICMP_TYPES = {
     (6, 135): "neighbour solicitation", (6, 136): "neighbour advertisement",
 }  # fmt: skip
 
-_DNS_PORT = 53
+_PORT_PROTOCOLS = ("TCP", "UDP", "UDP-LITE", "SCTP", "DCCP")
+
+_DNS_PORTS = frozenset({53, 5353, 5355})
+"""DNS, and what has its form: multicast DNS (RFC 6762) and LLMNR (RFC 4795)."""
+
+_ETHERNET = 1
 
 
 def decode_line(batch: FrameBatch, row: int, *, number: int | None = None) -> str:
@@ -107,52 +112,91 @@ def _length(batch: FrameBatch, row: int) -> str:
 
 
 def _content(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
-    """Say what the frame holds, from the innermost header that is known."""
+    """Say what the frame holds, from the innermost header that is known.
+
+    A column whose bytes were not captured holds 0 like one that says 0, so a field is told only where its bytes are.
+    """
     version = int(headers["ip_version"])
+    if not version:
+        return _without_ip(batch, row, headers)
     source = address_text(bytes(headers["source_address"]), version)
     destination = address_text(bytes(headers["destination_address"]), version)
-    if not version:
-        return _without_ip(batch, row, headers, source, destination)
     protocol = int(headers["protocol"])
     name = PROTOCOL_NAMES.get(protocol, f"ip-{protocol}")
-    if headers["source_port"] or headers["destination_port"]:
+    there = _transport_bytes(batch, row, headers)
+    if name in _PORT_PROTOCOLS and there >= 4:
         wrap = "[{}]:{}" if version == 6 else "{}:{}"
         source = wrap.format(source, headers["source_port"])
         destination = wrap.format(destination, headers["destination_port"])
     detail = f"len {headers['payload_length']}"
-    if headers["transport_offset"] < 0:
-        pass
-    elif name == "TCP":
-        detail = _tcp(headers)
-    elif name in ("ICMP", "ICMPV6"):
+    if name == "TCP" and headers["transport_offset"] >= 0:
+        detail = " ".join(_tcp(headers, there))
+    elif name == "DCCP" and headers["transport_offset"] >= 0 and there < 5:
+        detail = ""  # the header's own length was not captured
+    elif name in ("ICMP", "ICMPV6") and there >= 2:
         kind, code = int(headers["icmp_type"]), int(headers["icmp_code"])
         detail = f"{_ICMP_TYPES.get((version, kind), f'type {kind}')}, code {code}, {detail}"
-    elif name == "UDP" and _DNS_PORT in (headers["source_port"], headers["destination_port"]):
-        payload = batch.frame_bytes(row)[int(headers["payload_offset"]) :]
-        detail = f"{detail} {_quietly(_dns, payload)}".rstrip()
-    return f"{name} {source} > {destination} {detail}"
+    elif name == "UDP" and not _DNS_PORTS.isdisjoint((int(headers["source_port"]), int(headers["destination_port"]))):
+        detail = f"{detail} {_quietly(_dns, _payload(batch, row, headers))}".rstrip()
+    return f"{name} {source} > {destination} {detail}".rstrip()
 
 
-def _tcp(headers: dict[str, Any]) -> str:
+def _transport_bytes(batch: FrameBatch, row: int, headers: dict[str, Any]) -> int:
+    """Return how many captured bytes there are from the transport header to the end that the headers claim."""
+    start = int(headers["transport_offset"])
+    if start < 0:
+        return 0
+    end = int(headers["payload_offset"]) + int(headers["payload_length"])
+    return max(min(int(batch.captured_length[row]), end) - start, 0)
+
+
+def _payload(batch: FrameBatch, row: int, headers: dict[str, Any]) -> bytes:
+    """Return what was captured of the payload, without the padding behind it."""
+    start = int(headers["payload_offset"])
+    return batch.frame_bytes(row)[start : start + int(headers["payload_length"])]
+
+
+def _tcp(headers: dict[str, Any], there: int) -> Iterator[str]:
+    """Yield the fields of a TCP header of which so many bytes are there (RFC 9293)."""
     flags = [name for bit, name in enumerate(_TCP_FLAGS) if headers["tcp_flags"] >> bit & 1]
-    acknowledged = f" ack {headers['tcp_acknowledgment']}" if "ACK" in flags else ""
-    return (
-        f"[{' '.join(flags) or 'none'}] seq {headers['tcp_sequence']}{acknowledged} win {headers['tcp_window']}"
-        f" len {headers['payload_length']}"
-    )
+    if there >= 14:
+        yield f"[{' '.join(flags) or 'none'}]"
+    if there >= 8:
+        yield f"seq {headers['tcp_sequence']}"
+    if "ACK" in flags:
+        yield f"ack {headers['tcp_acknowledgment']}"
+    if there >= 16:
+        yield f"win {headers['tcp_window']}"
+    if there >= 14:
+        # The header's own length is in there; without it the payload's is a guess.
+        yield f"len {headers['payload_length']}"
 
 
-def _without_ip(batch: FrameBatch, row: int, headers: dict[str, Any], source: str, destination: str) -> str:
-    frame = batch.frame_bytes(row)
-    payload_offset = int(headers["payload_offset"])
-    if payload_offset < 0:
-        link = batch.interfaces[int(batch.interface[row])].link_type
-        return f"{link_type_name(link)} {_hex_prefix(frame)}"
-    ethertype = int(headers["ethertype"])
-    payload = frame[payload_offset:]
-    name = ETHERTYPE_NAMES.get(ethertype, f"0x{ethertype:04x}") if ethertype else "no EtherType"
+def _without_ip(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
+    link_type = batch.interfaces[int(batch.interface[row])].link_type
+    if headers["payload_offset"] < 0:
+        return f"{link_type_name(link_type)} {_hex_prefix(batch.frame_bytes(row))}".rstrip()
+    ethertype, layers = int(headers["ethertype"]), Layer(int(headers["layers"]))
+    if ethertype:
+        name = ETHERTYPE_NAMES.get(ethertype, f"0x{ethertype:04x}")
+    elif layers & Layer.LLC:
+        name = "SNAP" if layers & Layer.SNAP else "LLC"
+    else:
+        name = link_type_name(link_type)
+    payload = batch.frame_bytes(row)[int(headers["payload_offset"]) :]
     said = _quietly(_arp, payload) if name == "ARP" else ""
-    return f"{name} {source} > {destination} {said or _hex_prefix(payload)}"
+    parts = (name, _link_addresses(batch, row, headers, link_type), said or _hex_prefix(payload))
+    return " ".join(part for part in parts if part)
+
+
+def _link_addresses(batch: FrameBatch, row: int, headers: dict[str, Any], link_type: int) -> str:
+    """Return the MAC addresses that the frame has: not every link type has both, nor every piece of a frame."""
+    source, destination = (bytes(headers[name]) for name in ("source_address", "destination_address"))
+    if (any(source) and any(destination)) or (link_type == _ETHERNET and batch.captured_length[row] >= 12):
+        return f"{address_text(source, 0)} > {address_text(destination, 0)}"
+    if any(source):
+        return f"from {address_text(source, 0)}"
+    return f"to {address_text(destination, 0)}" if any(destination) else ""
 
 
 def _hex_prefix(data: bytes) -> str:
@@ -170,6 +214,8 @@ def _quietly(decode: Callable[[bytes], str], data: bytes) -> str:
 
 def _arp(data: bytes) -> str:
     arp = dpkt.arp.ARP(data)
+    if (arp.pro, arp.hln, arp.pln) != (dpkt.arp.ARP_PRO_IP, 6, 4):
+        return ""  # dpkt takes every ARP for that of IPv4 on Ethernet.
     sender, target = (".".join(map(str, address)) for address in (arp.spa, arp.tpa))
     if arp.op == dpkt.arp.ARP_OP_REQUEST:
         return f"who has {target}, tell {sender}"
