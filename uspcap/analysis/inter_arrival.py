@@ -17,8 +17,7 @@ from uspcap.protocols.flows import FlowRows, FlowTable
 LARGEST_KEPT = 100
 """Largest gaps between all frames kept one by one."""
 
-LARGEST_SHOWN = 10
-FLOWS_SHOWN = 10
+ROWS_SHOWN = 10
 
 MAXIMUM_LINES = 1 << 19
 """Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
@@ -51,13 +50,13 @@ class InterArrival(Analysis):
     maximum_lines : int
         Bound on the lines of histogram buckets of all flows together.
     shown : int
-        Flows in the result's two lists; the table holds all.
+        Rows in each of the result's lists, of largest gaps never more than `LARGEST_KEPT`; the tables hold all.
     """
 
     name = "inter_arrival"
 
     def __init__(
-        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = FLOWS_SHOWN
+        self, flows: FlowTable | None = None, *, maximum_lines: int = MAXIMUM_LINES, shown: int = ROWS_SHOWN
     ) -> None:
         super().__init__()
         self.flows = flows if flows is not None else FlowTable()
@@ -178,7 +177,7 @@ class InterArrival(Analysis):
                     "after_frame": int(gap["after_frame"]),
                     "source": TimestampSource(int(gap["flow"])).name,
                 }
-                for gap in self._largest[: min(self._largest_used, LARGEST_SHOWN)]
+                for gap in self._largest[: min(self._largest_used, self._shown)]
             ],
             "flows": {
                 "tracked": len(self.flows),
