@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.command_line import invoke
 
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.timestamps import Timestamps
+from uspcap.bpf import libpcap
 from uspcap.cli import main
 from uspcap.formats import open_capture
 
@@ -290,3 +293,35 @@ def test_reports_are_the_committed_ones(name, monkeypatch, capsys):
     del report["version"], expected["version"]
     assert report == expected, "if the change is meant: python sample_captures/make.py --reports"
     assert code == (1 if name == DAMAGED else 0)
+
+
+def documented_runs():
+    """Return each command line of the walk-through with the output shown below it."""
+    runs = []
+    for line in (ROOT / "docs" / "samples.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("    $ uspcap "):
+            runs.append((line.removeprefix("    $ uspcap "), []))
+            shown = runs[-1][1]
+        elif line and not line.startswith("    "):
+            shown = []
+        elif runs:
+            shown.append(line[4:])
+    return [(command, "\n".join(shown).strip()) for command, shown in runs]
+
+
+def test_the_walk_through_shows_every_sample():
+    commands = [command for command, _ in documented_runs()]
+    assert all(any(f"sample_captures/{name}" in command for command in commands) for name in NAMES)
+
+
+@pytest.mark.skipif(
+    libpcap.cypcap_compiler() is None and libpcap.system_compiler() is None, reason="no libpcap to compile filters with"
+)
+@pytest.mark.parametrize(("command", "shown"), documented_runs())
+def test_the_walk_through_shows_what_uspcap_says_today(command, shown, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "110")
+    ended = invoke(*shlex.split(command))
+    said = [line.rstrip() for line in (ended.stdout + ended.stderr).splitlines()]
+    assert said == shown.splitlines()
+    assert ended.code == (1 if DAMAGED in command else 0)
