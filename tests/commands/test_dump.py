@@ -185,6 +185,22 @@ def test_what_is_no_capture_ends_with_1_and_one_clear_line(
     assert ended.stdout == ""
 
 
+@pytest.mark.parametrize("wanted", [("-c", "3"), ("--frame", "2,5-6"), ("-c", "3", "--frame", "1-999999999")])
+def test_it_ends_with_what_was_asked_for_and_not_with_the_input(wanted: tuple[str, ...]) -> None:
+    content = pcap_of(FRAMES)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    with subprocess.Popen([*PROGRAM, "dump", "-", *wanted], **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(content)
+        with pytest.raises(BrokenPipeError):
+            for _ in range(20_000):
+                # More than any pipe holds: it goes on until nobody takes it any more.
+                process.stdin.write(content[24:])
+        assert len(process.stdout.readlines()) == 3
+    assert process.returncode == 0
+
+
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
     path = tmp_path / "big.pcap"
     path.write_bytes(pcap_of(FRAMES * 2_000))

@@ -426,3 +426,82 @@ def test_of_a_cut_dccp_header_no_payload_length_is_guessed(kept: int) -> None:
     line = line_of(whole[: 34 + kept], wire_length=len(whole))
     assert ("DCCP 10.0.0.1:1234 > 10.0.0.2:5678" in line) == (kept >= 4), line
     assert (" len 3" in line) == (" len " in line) == (kept >= 5), line
+
+
+FRAGMENT = re.compile(r"frag id (0x[0-9a-f]+) at (\d+)(\+?)")
+
+
+@needs_captures
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark to compare with: install it")
+@pytest.mark.parametrize("name", ["packets__ipv6_fragments.pcapng", "PcapPlusPlus__ipv6-frag.pcap"])
+def test_ipv6_fragments_are_those_of_tshark(name: str) -> None:
+    path = CAPTURES / "ipv6-frag" / name
+    rows = fields_of(path, "ipv6.fraghdr.ident", "ipv6.fraghdr.offset", "ipv6.fraghdr.more")
+    compared = 0
+    for line, (identification, eights, more) in zip(lines_of(path), rows, strict=True):
+        said = FRAGMENT.search(line)
+        assert (said is not None) == bool(identification), line
+        if said:
+            compared += 1
+            # RFC 8200, 4.5: the offset is told in units of 8 bytes.
+            assert (int(said[1], 16), int(said[2])) == (int(identification, 16), 8 * int(eights)), line
+            assert (said[3] == "+") == (more in ("1", "True")), line
+    assert compared > 3
+
+
+@pytest.mark.parametrize(
+    ("flags_and_offset", "said"),
+    [
+        (0x4000, None),  # do not fragment
+        (0x2000, "frag id 0xbeef at 0+"),
+        (0x2001, "frag id 0xbeef at 8+"),
+        (0x1FFF, "frag id 0xbeef at 65528"),
+    ],
+)
+def test_ipv4_fragments_are_told_with_their_offset_in_bytes(flags_and_offset: int, said: str | None) -> None:
+    ip = dpkt.ip.IP(src=b"\x0a\0\0\1", dst=b"\x0a\0\0\2", p=17, id=0xBEEF, data=bytes(24))
+    header = bytearray(bytes(ip))
+    header[6:8] = flags_and_offset.to_bytes(2, "big")
+    line = line_of(bytes(12) + b"\x08\0" + bytes(header))
+    found = FRAGMENT.search(line)
+    assert (found and found[0]) == said, line
+
+
+@pytest.mark.parametrize(
+    ("framed", "kind", "name"),
+    [
+        (ip_frame, dpkt.icmp.ICMP_ECHOREPLY, "echo reply"),
+        (ip_frame, dpkt.icmp.ICMP_UNREACH, "unreachable"),
+        (ip_frame, dpkt.icmp.ICMP_REDIRECT, "redirect"),
+        (ip_frame, dpkt.icmp.ICMP_ECHO, "echo request"),
+        (ip_frame, dpkt.icmp.ICMP_TIMEXCEED, "time exceeded"),
+        (ip_frame, dpkt.icmp.ICMP_TSTAMP, "type 13"),
+        (ipv6_frame, dpkt.icmp6.ICMP6_DST_UNREACH, "unreachable"),
+        (ipv6_frame, dpkt.icmp6.ICMP6_PACKET_TOO_BIG, "packet too big"),
+        (ipv6_frame, dpkt.icmp6.ICMP6_TIME_EXCEEDED, "time exceeded"),
+        (ipv6_frame, dpkt.icmp6.ICMP6_ECHO_REQUEST, "echo request"),
+        (ipv6_frame, dpkt.icmp6.ICMP6_ECHO_REPLY, "echo reply"),
+        (ipv6_frame, dpkt.icmp6.ND_ROUTER_SOLICIT, "router solicitation"),
+        (ipv6_frame, dpkt.icmp6.ND_ROUTER_ADVERT, "router advertisement"),
+        (ipv6_frame, dpkt.icmp6.ND_NEIGHBOR_SOLICIT, "neighbour solicitation"),
+        (ipv6_frame, dpkt.icmp6.ND_NEIGHBOR_ADVERT, "neighbour advertisement"),
+        (ipv6_frame, dpkt.icmp6.MLD_LISTENER_QUERY, "type 130"),
+    ],
+)
+def test_icmp_types_have_the_names_that_dpkt_gives_their_numbers(
+    framed: Callable[[int, bytes], bytes], kind: int, name: str
+) -> None:
+    protocol = 1 if framed is ip_frame else 58
+    line = line_of(framed(protocol, bytes([kind, 3]) + bytes(6)))
+    assert f" {name}, code 3, len " in line, line
+
+
+def test_what_has_no_name_is_told_by_its_number() -> None:
+    # An EtherType that nobody was given, and a protocol number for experiments (RFC 3692).
+    assert line_of(bytes(12) + b"\xab\xcd\1\2").endswith(" B 0xabcd 00:00:00:00:00:00 > 00:00:00:00:00:00 01 02")
+    assert line_of(ip_frame(253, b"abc")).endswith(" B ip-253 10.0.0.1 > 10.0.0.2 len 3")
+
+
+def test_other_operations_of_arp_are_told_by_their_number() -> None:
+    reverse_request = dpkt.arp.ARP(op=3, sha=b"\2" * 6, spa=bytes(4), tha=b"\2" * 6, tpa=bytes(4))
+    assert line_of(b"\xff" * 6 + b"\2" * 6 + b"\x08\x06" + bytes(reverse_request)).endswith(" op 3")
