@@ -230,6 +230,14 @@ def test_both_problems_of_the_damaged_file_are_found_where_they_are():
     assert truncated
 
 
+def test_dump_tells_both_problems_of_the_damaged_file():
+    ended = invoke("dump", SAMPLES / DAMAGED)
+    assert ended.code == 1
+    assert len(ended.lines) == TRUTH[DAMAGED]["frames"]
+    told = [line.split(": byte ")[1].split(":")[0] for line in ended.stderr.splitlines()]
+    assert told == [str(problem["offset"]) for problem in TRUTH[DAMAGED]["problems"]]
+
+
 @pytest.mark.parametrize("name", [FEED, DAMAGED])
 def test_gaps_are_the_silences_that_were_put_in(name):
     truth = TRUTH[name]

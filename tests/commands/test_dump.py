@@ -118,12 +118,17 @@ def test_frames_before_damage_are_printed_and_it_is_told_in_one_line(tmp_path: P
     assert_one_clear_line(ended, 1, f"{path}: byte {offset}: the file ends")
 
 
-def test_damage_of_any_of_several_files_is_told_in_one_line(capture: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cut.pcap"
+def test_every_damage_of_several_files_is_told_in_a_line_of_its_own(capture: Path, tmp_path: Path) -> None:
+    path, other = tmp_path / "cut.pcap", tmp_path / "other.pcap"
     path.write_bytes(pcap_of(FRAMES)[:-1])
-    ended = invoke("dump", path, capture, path)
-    assert numbers(ended.lines) == list(range(1, 59))
-    assert_one_clear_line(ended, 1, str(path), "(and 1 more)")
+    other.write_bytes(pcap_of(FRAMES[:3])[:-1])
+    ended = invoke("dump", path, capture, other)
+    assert numbers(ended.lines) == list(range(1, 42))
+    assert ended.code == 1
+    first, second = ended.stderr.splitlines()
+    assert first.startswith(f"uspcap: {path}: byte ")
+    assert second.startswith(f"uspcap: {other}: byte ")
+    assert "more" not in ended.stderr
 
 
 def test_damage_in_compressed_data_is_told(tmp_path: Path, capture: Path) -> None:

@@ -117,12 +117,22 @@ def test_files_and_filter_together_are_all_words_in_their_order(words: list[str]
     assert files
 
 
-def test_problems_are_told_in_one_line_and_none_in_none(capsys: pytest.CaptureFixture[str]) -> None:
-    end_with_problems([])
+@pytest.mark.parametrize("reported", [True, False])
+def test_no_problems_are_no_end(reported: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    end_with_problems([], reported=reported)
     assert capsys.readouterr() == ("", "")
+
+
+def test_of_problems_in_a_report_one_line_tells_and_of_others_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     damage = Problem("a\nb.pcap", 24, "the file ends \x1b[31m")
-    for problems, more in (([damage], ""), ([damage] * 3, " (and 2 more)")):
+    line = "uspcap: a\\x0ab.pcap: byte 24: the file ends \\x1b[31m"
+    for problems, reported, said in (
+        ([damage], True, f"{line}\n"),
+        ([damage] * 3, True, f"{line} (and 2 more)\n"),
+        ([damage], False, f"{line}\n"),
+        ([damage, Problem("c", 7, "odd")], False, f"{line}\nuspcap: c: byte 7: odd\n"),
+    ):
         with pytest.raises(SystemExit) as ended:
-            end_with_problems(problems)
+            end_with_problems(problems, reported=reported)
         assert ended.value.code == 1
-        assert capsys.readouterr() == ("", f"uspcap: a\\x0ab.pcap: byte 24: the file ends \\x1b[31m{more}\n")
+        assert capsys.readouterr() == ("", said)

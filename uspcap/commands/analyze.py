@@ -102,7 +102,7 @@ def command(
         from uspcap.report.tables import write_tables
 
         write_tables(outcome.suite.analyses, tables)
-    end_with_problems(outcome.problems)
+    end_with_problems(outcome.problems, reported=True)
 
 
 def _load_renderer(form: str) -> None:

@@ -39,7 +39,8 @@ def command(
     Number, time (UTC), length on the wire (captured/wire where the frame was cut), then what the frame holds. What
     follows the files is a FILTER as tcpdump takes it.
 
-    The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed.
+    The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed,
+    and each damage is told in a line on standard error.
     """
     files, filter_words = split_files(words)
     if expression and filter_words:
@@ -54,7 +55,7 @@ def command(
                 click.echo(line)
         if shown == count:
             break
-    end_with_problems(problems)
+    end_with_problems(problems, reported=False)
 
 
 def _wanted(

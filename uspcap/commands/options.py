@@ -134,10 +134,21 @@ def _exists(word: str) -> bool:
         return False
 
 
-def end_with_problems(problems: Sequence[Problem]) -> None:
-    """Say in one line on standard error what was wrong with the input, and exit with 1; return where nothing was."""
-    if problems:
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        click.echo(f"uspcap: {safe_text(first.file)}: byte {first.offset}: {safe_text(first.what)}{more}", err=True)
-        sys.exit(1)
+def end_with_problems(problems: Sequence[Problem], *, reported: bool) -> None:
+    """Say on standard error what was wrong with the input, and exit with 1; return where nothing was.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+    reported : bool
+        A report lists all of them, so that one line about the first is enough; without one each has its line.
+    """
+    if not problems:
+        return
+    shown = problems[:1] if reported else problems
+    more = f" (and {len(problems) - 1} more)" if len(problems) > len(shown) else ""
+    for problem in shown:
+        click.echo(
+            f"uspcap: {safe_text(problem.file)}: byte {problem.offset}: {safe_text(problem.what)}{more}", err=True
+        )
+    sys.exit(1)
