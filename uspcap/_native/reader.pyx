@@ -18,6 +18,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.unaligned cimport load16, load32, load64
 
 cdef extern from *:
     """
@@ -42,22 +43,16 @@ cpdef enum Stop:
     SKIP = 5        # pcapng: the block at `position` is to be skipped and may be longer than the window
 
 
-cdef inline uint16_t load16(const uint8_t *p, bint swap) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, p, 2)
-    return swap16(value) if swap else value
+cdef inline uint16_t read16(const uint8_t *p, bint swap) noexcept nogil:
+    return swap16(load16(p)) if swap else load16(p)
 
 
-cdef inline uint32_t load32(const uint8_t *p, bint swap) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, p, 4)
-    return swap32(value) if swap else value
+cdef inline uint32_t read32(const uint8_t *p, bint swap) noexcept nogil:
+    return swap32(load32(p)) if swap else load32(p)
 
 
-cdef inline uint64_t load64(const uint8_t *p, bint swap) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, p, 8)
-    return swap64(value) if swap else value
+cdef inline uint64_t read64(const uint8_t *p, bint swap) noexcept nogil:
+    return swap64(load64(p)) if swap else load64(p)
 
 
 cdef inline int64_t clamp(int128 value, int64_t *out_of_range) noexcept nogil:
@@ -145,8 +140,8 @@ cdef class PcapWalker:
                     reason = FULL
                     break
                 record = &data[position]
-                captured = load32(record + 8, swap)
-                wire = load32(record + 12, swap)
+                captured = read32(record + 8, swap)
+                wire = read32(record + 12, swap)
                 if swapped_lengths and (swapped_lengths == 1 or captured > wire):
                     exchanged = captured
                     captured = wire
@@ -164,8 +159,8 @@ cdef class PcapWalker:
                         break
                     last_captured = captured
                     last_stride = header + captured
-                frames.timestamp_ns[row] = (<int64_t> load32(record, swap) * 1000000000
-                                            + load32(record + 4, swap) * fraction_ns)
+                frames.timestamp_ns[row] = (<int64_t> read32(record, swap) * 1000000000
+                                            + read32(record + 4, swap) * fraction_ns)
                 frames.captured_length[row] = captured
                 frames.wire_length[row] = wire
                 frames.offset[row] = position + header
@@ -207,11 +202,11 @@ cdef class PcapWalker:
                 previous = around_s
                 while found < chain and position + header <= end:
                     record = &data[position]
-                    second = load32(record, self.swap)
-                    captured = load32(record + 8, self.swap)
-                    wire = load32(record + 12, self.swap)
+                    second = read32(record, self.swap)
+                    captured = read32(record + 8, self.swap)
+                    wire = read32(record + 12, self.swap)
                     if (captured > self.longest or captured > wire or wire > self.longest
-                            or load32(record + 4, self.swap) >= units
+                            or read32(record + 4, self.swap) >= units
                             or (second - previous if second > previous else previous - second)
                             > (315360000 if found == 0 else 86400)):
                         found = -1
@@ -330,16 +325,16 @@ cdef class PcapngWalker:
         cdef uint16_t code, length
         frames.options_offset[row] = start
         while position + 4 <= end:
-            code = load16(data + position, self.swap)
-            length = load16(data + position + 2, self.swap)
+            code = read16(data + position, self.swap)
+            length = read16(data + position + 2, self.swap)
             if code == 0 or position + 4 + length > end:
                 break
             if code == 2 and length == 4:
-                frames.flags[row] = load32(data + position + 4, self.swap)
+                frames.flags[row] = read32(data + position + 4, self.swap)
             elif code == 4 and length == 8:
-                frames.drop_count[row] = load64(data + position + 4, self.swap)
+                frames.drop_count[row] = read64(data + position + 4, self.swap)
             elif code == 6 and length == 4:
-                frames.queue[row] = load32(data + position + 4, self.swap)
+                frames.queue[row] = read32(data + position + 4, self.swap)
             position += 4 + ((length + 3) & ~3)
         frames.options_length[row] = <uint32_t> ((position if position < end else end) - start)
 
@@ -373,8 +368,8 @@ cdef class PcapngWalker:
                     reason = NEED_MORE
                     break
                 block = base + position
-                kind = load32(block, swap)
-                length = load32(block + 4, swap)
+                kind = read32(block, swap)
+                length = read32(block + 4, swap)
                 if kind == SECTION_HEADER:
                     reason = BLOCK
                     break
@@ -391,7 +386,7 @@ cdef class PcapngWalker:
                         self.block_length = stride
                         reason = SKIP
                         break
-                    if load32(block + stride - 4, swap) != length:
+                    if read32(block + stride - 4, swap) != length:
                         self.block_length = stride
                         reason = DAMAGED
                         wrong = 2
@@ -406,7 +401,7 @@ cdef class PcapngWalker:
                 if position + stride > end:
                     reason = NEED_MORE
                     break
-                if load32(block + stride - 4, swap) != length:
+                if read32(block + stride - 4, swap) != length:
                     self.block_length = stride
                     reason = DAMAGED
                     wrong = 2
@@ -426,8 +421,8 @@ cdef class PcapngWalker:
                     body = 28
                     available = stride - 32
                     if available >= 0:
-                        interface = (load32(block + 8, swap) if kind == ENHANCED_PACKET
-                                     else load16(block + 8, swap))
+                        interface = (read32(block + 8, swap) if kind == ENHANCED_PACKET
+                                     else read16(block + 8, swap))
                 if available < 0:
                     wrong = 4
                 elif self.section_base + interface >= self.interface_count:
@@ -438,7 +433,7 @@ cdef class PcapngWalker:
                     break
                 clock = &self.clocks[self.section_base + interface]
                 if kind == SIMPLE_PACKET:
-                    wire = load32(block + 8, swap)
+                    wire = read32(block + 8, swap)
                     captured = wire
                     if clock.snaplen and captured > clock.snaplen:
                         captured = clock.snaplen
@@ -447,22 +442,22 @@ cdef class PcapngWalker:
                     frames.timestamp_ns[row] = 0
                     frames.timestamp_source[row] = NO_STAMP
                 else:
-                    captured = load32(block + 20, swap)
-                    wire = load32(block + 24, swap)
+                    captured = read32(block + 20, swap)
+                    wire = read32(block + 24, swap)
                     if captured > available:
                         self.block_length = stride
                         reason = DAMAGED
                         wrong = 6
                         break
-                    ticks = (<uint64_t> load32(block + 12, swap) << 32) | load32(block + 16, swap)
+                    ticks = (<uint64_t> read32(block + 12, swap) << 32) | read32(block + 16, swap)
                     if ticks < clock.plain_below:
                         frames.timestamp_ns[row] = <int64_t> (ticks * clock.multiplier) + clock.offset_ns
                     else:
                         frames.timestamp_ns[row] = self.to_ns(clock, ticks)
                     frames.timestamp_source[row] = clock.source
                     if kind == OBSOLETE_PACKET:
-                        if load16(block + 10, swap) != 0xFFFF:
-                            frames.drop_count[row] = load16(block + 10, swap)
+                        if read16(block + 10, swap) != 0xFFFF:
+                            frames.drop_count[row] = read16(block + 10, swap)
                     options = body + ((<Py_ssize_t> captured + 3) & ~3)
                     if options + 4 <= stride - 4:
                         self.take_options(frames, row, base, position + options, position + stride - 4)
@@ -483,7 +478,7 @@ cdef class PcapngWalker:
             if wrong == 1:
                 self.damage = f"the block claims a length of {length} bytes, which no block can have"
             elif wrong == 2:
-                self.damage = f"the block's two lengths differ ({length} and {load32(block + stride - 4, swap)})"
+                self.damage = f"the block's two lengths differ ({length} and {read32(block + stride - 4, swap)})"
             elif wrong == 3:
                 self.damage = f"the packet block claims {length} bytes, more than the {self.longest} allowed"
             elif wrong == 4:
@@ -509,14 +504,14 @@ cdef class PcapngWalker:
                 position = candidate
                 found = 0
                 while found < chain and position + 12 <= end:
-                    kind = load32(&data[position], self.swap)
-                    length = load32(&data[position + 4], self.swap)
+                    kind = read32(&data[position], self.swap)
+                    length = read32(&data[position + 4], self.swap)
                     if (kind == 0 or kind > 12 or length < 12 or length & 3 or length > self.longest):
                         found = -1
                         break
                     if position + <int64_t> length > end:
                         break
-                    if load32(&data[position + length - 4], self.swap) != length:
+                    if read32(&data[position + length - 4], self.swap) != length:
                         found = -1
                         break
                     found += 1

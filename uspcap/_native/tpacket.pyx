@@ -20,6 +20,7 @@ from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
 )
+from uspcap._native.unaligned cimport load16, load32
 
 cdef extern from *:
     """
@@ -64,18 +65,6 @@ cdef enum:
     EPB_OUTBOUND = 2
 
 cdef uint32_t TP_STATUS_TS_RAW_HARDWARE = <uint32_t> 1 << 31
-
-
-cdef inline uint16_t load16(const uint8_t *p) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, p, 2)
-    return value
-
-
-cdef inline uint32_t load32(const uint8_t *p) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, p, 4)
-    return value
 
 
 cdef class PacketRing:

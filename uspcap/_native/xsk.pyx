@@ -20,6 +20,7 @@ from libc.string cimport memcpy
 
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
+from uspcap._native.unaligned cimport load16, load32, load64
 
 cdef extern from *:
     """
@@ -55,23 +56,6 @@ cdef enum:
     EPB_INBOUND = 1
     PUBLISH_EVERY = 256     # frames; the kernel gets chunks back in such lots at the latest
     PREFETCH_AHEAD = 4      # descriptors
-
-cdef inline uint16_t load16(const uint8_t *p) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, p, 2)
-    return value
-
-
-cdef inline uint32_t load32(const uint8_t *p) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, p, 4)
-    return value
-
-
-cdef inline uint64_t load64(const uint8_t *p) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, p, 8)
-    return value
 
 
 cdef class Ring:
