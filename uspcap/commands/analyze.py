@@ -11,8 +11,7 @@ from typing import TextIO
 import click
 
 from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
-from uspcap.bpf.classic import join_words
-from uspcap.commands.options import DurationType, RateType, analysis_names, end_with_problems, split_files
+from uspcap.commands.options import DurationType, RateType, analysis_names, end_with_problems, files_and_filter
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
@@ -72,12 +71,10 @@ def command(
 
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
-    files, filter_words = split_files(words)
-    if expression and filter_words:
-        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
+    files, expression = files_and_filter(words, expression)
     settings = Settings(
         names=NAMES if only is None else only,
-        expression=expression or join_words(filter_words),
+        expression=expression,
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
         line_rate_bps=line_rate,

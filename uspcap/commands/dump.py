@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from uspcap.bpf.classic import join_words
 from uspcap.bpf.filters import FrameFilter
-from uspcap.commands.options import FrameSetType, end_with_problems, split_files
-from uspcap.errors import UsageError
+from uspcap.commands.options import FrameSetType, end_with_problems, files_and_filter
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Problem
 from uspcap.report.decode import decode_line, hex_lines
@@ -42,10 +40,8 @@ def command(
     The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed,
     and each damage is told in a line on standard error.
     """
-    files, filter_words = split_files(words)
-    if expression and filter_words:
-        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
-    frame_filter = FrameFilter(expression or join_words(filter_words))
+    files, expression = files_and_filter(words, expression)
+    frame_filter = FrameFilter(expression)
     problems: list[Problem] = []
     found = _wanted(files, frame_filter, frames, tunnels, problems)
     for shown, (batch, row, number) in enumerate(found, 1):

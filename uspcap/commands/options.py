@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uspcap.analysis.suite import NAMES
+from uspcap.bpf.classic import join_words
+from uspcap.errors import UsageError
 from uspcap.frames import Problem
 from uspcap.report.format import safe_text
 
@@ -132,6 +134,20 @@ def _exists(word: str) -> bool:
     except OSError:
         # Longer than any name, as a whole filter in quotes may be, or in a directory that is closed to us.
         return False
+
+
+def files_and_filter(words: Sequence[str], expression: str) -> tuple[list[str], str]:
+    """Return the capture files that a command line names, and its filter: given by an option, or by what follows them.
+
+    Raises
+    ------
+    UsageError
+        It is given both ways.
+    """
+    files, filter_words = split_files(words)
+    if expression and filter_words:
+        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
+    return files, expression or join_words(filter_words)
 
 
 def end_with_problems(problems: Sequence[Problem], *, reported: bool) -> None:
