@@ -6,35 +6,28 @@ fill, and comes off first. What does not match the filter goes to the kernel unt
 
 from __future__ import annotations
 
-import errno
-import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from typing import Final
 
-import numpy as np
-
 from uspcap.backends.base import (
-    BATCH_BYTES,
-    BATCH_FRAMES,
     DEFAULT_SNAPLEN,
     Description,
-    LiveSource,
     SourceStatistics,
-    StampedInterfaces,
 )
-from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
+from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XdpStatistics, XskSocket
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
-from uspcap.errors import CaptureError, UsageError
-from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+from uspcap.errors import UsageError
+from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
 """Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
@@ -46,11 +39,9 @@ _STAMPS: Final = {
     TimestampSource.XDP: "XDP hook (CLOCK_TAI, converted to UTC)",
     TimestampSource.USER: "when the ring was read (CLOCK_REALTIME)",
 }
-_SETTLING_MS: Final = 20
-"""After the program came off, what it had redirected is on the ring by then."""
 
 
-class AfXdpSource(LiveSource):
+class AfXdpSource(RingSource):
     """Captures on an interface through an AF_XDP socket for each receive queue.
 
     Parameters
@@ -87,6 +78,8 @@ class AfXdpSource(LiveSource):
     """
 
     backend = "af_xdp"
+    settling_ms = 20
+    """After the program came off, what it had redirected is on the ring by then."""
 
     def __init__(
         self,
@@ -100,39 +93,21 @@ class AfXdpSource(LiveSource):
         hardware_timestamps: bool = False,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
-        super().__init__()
-        self._interface = NetworkInterface.look_up(interface)
+        network_interface = NetworkInterface.look_up(interface)
         if not expression.strip() and not take_all:
-            _refuse_if_in_use(self._interface)
-        link_type = self._interface.link_type
-        self._program = list(compile_filter(expression, link_type)) if expression.strip() else None
+            _refuse_if_in_use(network_interface)
+        self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
+        expected = TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.XDP
+        super().__init__(network_interface, expression, snaplen, _STAMPS, expected)
         self._snaplen = snaplen
         self._hardware_timestamps = hardware_timestamps
         self._modes = [mode for mode in modes if hardware_timestamps or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
-        self._stamped = StampedInterfaces(
-            Interface(
-                link_type=link_type,
-                name=interface,
-                filter=expression,
-                operating_system=operating_system(),
-                snaplen=snaplen,
-                timestamp_source=TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.XDP,
-            ),
-            _STAMPS,
-        )
-        self._batch = FrameBatch(BATCH_FRAMES)
-        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
-        self._delivered = 0
-        self._stopped = self._gone = False
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
-        self._nic_before = self._interface.loss_counters()
-        self._nic_after: dict[str, int] | None = None
-        self._poll = select.poll()
         self._maps = CaptureMaps(self._interface.queues)
         try:
             self._open_sockets(zero_copy=True)
@@ -154,61 +129,34 @@ class AfXdpSource(LiveSource):
             raise
 
     @property
-    def interfaces(self) -> tuple[Interface, ...]:
-        return self._stamped.known
+    def _ring_count(self) -> int:
+        return len(self._sockets)
 
-    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
-        first = 0
-        rounds_left = 2
-        while rounds_left:
-            if self._fill(first):
-                first = (first + 1) % len(self._sockets)
-                yield self._batch
-            elif self._stopped or self._gone:
-                rounds_left -= 1
-                self._poll.poll(_SETTLING_MS)
-            elif not self._wait(timeout_s):
-                yield None
-        if self._gone:
-            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
-
-    def stop(self) -> None:
-        if not self._stopped:
-            self._stopped = True
-            if self._attachment is not None:
-                self._attachment.close()
-            self._nic_after = self._interface.loss_counters()
+    def _refuse_more(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
 
     def statistics(self) -> SourceStatistics:
-        if self._final is not None:
-            return self._final
+        return super().statistics() if self._final is None else self._final
+
+    def _counts(self) -> RingCounts:
         queues = self._maps.read_counters()
         hook = {counter: sum(counts[counter] for counts in queues) for counter in Counter}
         kernel = reduce(add, (one.statistics() for one in self._sockets), XdpStatistics())
-        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
-        dropped = {
-            "ring full": kernel.ring_full,
-            "too long, or no chunk free": kernel.dropped,
-            "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
-            "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
-            "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
-        }
-        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
-        remarks = {
-            **nic_remarks,
-            "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
-            "addresses on the fill ring that the kernel refused": kernel.invalid,
-        }
-        statistics = SourceStatistics(
+        return RingCounts(
             received=hook[Counter.MATCHED],
-            delivered=self._delivered,
-            dropped={cause: count for cause, count in dropped.items() if count},
-            nic_dropped=nic_dropped,
-            remarks={what: count for what, count in remarks.items() if count},
+            dropped={
+                "ring full": kernel.ring_full,
+                "too long, or no chunk free": kernel.dropped,
+                "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
+                "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
+                "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
+            },
+            remarks={
+                "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
+                "addresses on the fill ring that the kernel refused": kernel.invalid,
+            },
         )
-        if not self._stopped:
-            statistics.waiting = max(0, statistics.unaccounted)
-        return statistics
 
     def describe(self) -> Description:
         copying = "zero copy" if all(one.zero_copy for one in self._sockets) else "copy"
@@ -276,43 +224,22 @@ class AfXdpSource(LiveSource):
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
         return attach_capture(self._interface.name, self._program, self._maps, modes=modes)
 
-    def _fill(self, first: int) -> bool:
-        """Read what the rings have, beginning with queue `first`; False where they have nothing."""
-        batch = self._batch
-        batch.count = used = 0
-        batch.frames_before = self._delivered
+    def _drain(self, batch: FrameBatch, first: int) -> None:
+        used = 0
         tai_offset_ns = _tai_offset_ns()
         read_at_ns = time.time_ns()
         for step in range(len(self._sockets)):
             one = self._sockets[(first + step) % len(self._sockets)]
             used = one.queue.drain(batch, used, tai_offset_ns, read_at_ns)
             one.wake_kernel()
-        batch.frames_read = batch.count
-        if not batch.count:
-            return False
-        if batch.interfaces is not self._stamped.known:
-            batch.set_interfaces(self._stamped.known)
-        batch.refilled()
-        self._delivered += batch.count
-        return True
 
-    def _wait(self, timeout_s: float) -> bool:
-        """Wait for a frame; False where none came in time."""
-        ready = False
-        for descriptor, event in self._poll.poll(timeout_s * 1000):
-            ready |= bool(event & select.POLLIN)
-            if event & select.POLLERR:
-                self._take_error(descriptor)
-        if not ready:
-            self._gone = not self._interface.exists
-            self._help_driver_without_metadata()
-        return ready
-
-    def _take_error(self, descriptor: int) -> None:
+    def _socket_error(self, descriptor: int) -> int:
         (one,) = (one for one in self._sockets if one.fileno() == descriptor)
-        number = one.take_error()
-        if number not in (0, errno.ENETDOWN):
-            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+        return one.take_error()
+
+    def _while_idle(self) -> None:
+        self._gone = not self._interface.exists
+        self._help_driver_without_metadata()
 
     def _help_driver_without_metadata(self) -> None:
         """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""

@@ -14,12 +14,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
-import os
 import re
 import select
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,21 +26,17 @@ from numpy.typing import NDArray
 
 from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import (
-    BATCH_BYTES,
-    BATCH_FRAMES,
     DEFAULT_SNAPLEN,
     Description,
-    LiveSource,
-    SourceStatistics,
-    StampedInterfaces,
 )
-from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import add_membership
+from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import FrameBatch, TimestampSource
 
 Direction = Literal["in", "out", "inout"]
 Fanout = Literal["cpu", "hash", "qm"]
@@ -120,7 +114,7 @@ class _Socket:
         self.socket.close()
 
 
-class PacketMmapSource(LiveSource):
+class PacketMmapSource(RingSource):
     """Captures on an interface through one TPACKET_V3 ring, or several in a fanout group.
 
     Parameters
@@ -158,6 +152,8 @@ class PacketMmapSource(LiveSource):
     """
 
     backend = "packet_mmap"
+    settling_ms = 3 * BLOCK_TIMEOUT_MS
+    """What the kernel has put in a block is handed over when that block's time is up."""
 
     def __init__(
         self,
@@ -172,10 +168,10 @@ class PacketMmapSource(LiveSource):
         rings: int = 1,
         hardware_timestamps: bool = False,
     ) -> None:
-        super().__init__()
         if rings > 1 and fanout is None:
             raise UsageError(f"{rings} rings need a fanout mode: cpu, hash or qm")
-        self._interface = NetworkInterface.look_up(interface)
+        expected = TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.KERNEL
+        super().__init__(NetworkInterface.look_up(interface), expression, snaplen, _STAMPS, expected)
         self._filter = FrameFilter(expression) if re.search(r"\bvlan\b", expression) else None
         self._program = kernel_program(
             "" if self._filter else expression, self._interface.link_type, snaplen, direction
@@ -190,27 +186,8 @@ class PacketMmapSource(LiveSource):
         self._ignore_outgoing = direction == "in" or (direction == "inout" and loopback)
         self._snaplen = snaplen
         self._block_count = max(2, buffer_bytes // rings // BLOCK_BYTES)
-        self._stamped = StampedInterfaces(
-            Interface(
-                link_type=self._interface.link_type,
-                name=interface,
-                filter=expression,
-                operating_system=operating_system(),
-                snaplen=snaplen,
-                timestamp_source=TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.KERNEL,
-            ),
-            _STAMPS,
-        )
         self._hardware_timestamps = hardware_timestamps
-        self._batch = FrameBatch(BATCH_FRAMES)
-        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
-        self._delivered = self._filtered = 0
-        self._stopped = self._gone = False
-        self._times_down = 0
-        self._poll = select.poll()
         self._sockets: list[_Socket] = []
-        self._nic_before = self._interface.loss_counters()
-        self._nic_after: dict[str, int] | None = None
         try:
             for number in range(rings):
                 self._sockets.append(self._open(number))
@@ -225,58 +202,28 @@ class PacketMmapSource(LiveSource):
             raise
 
     @property
-    def interfaces(self) -> tuple[Interface, ...]:
-        return self._stamped.known
+    def _ring_count(self) -> int:
+        return len(self._sockets)
 
-    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
-        first = 0
-        rounds_left = 2
-        while rounds_left:
-            if self._fill(first):
-                first = (first + 1) % len(self._sockets)
-                yield self._batch
-            elif self._stopped or self._gone:
-                # What the kernel has put in a block is handed over when that block's time is up.
-                rounds_left -= 1
-                self._poll.poll(3 * BLOCK_TIMEOUT_MS)
-            elif not self._wait(timeout_s):
-                yield None
-        if self._gone:
-            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+    def _refuse_more(self) -> None:
+        for one in self._sockets:
+            self._attach(one.socket, _REJECT_ALL)
 
-    def stop(self) -> None:
-        if not self._stopped:
-            self._stopped = True
-            for one in self._sockets:
-                self._attach(one.socket, _REJECT_ALL)
-            self._nic_after = self._interface.loss_counters()
-
-    def statistics(self) -> SourceStatistics:
+    def _counts(self) -> RingCounts:
         for one in self._sockets:
             one.count()
-        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
-        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
-        remarks = {
-            **nic_remarks,
-            "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
-            "times that a ring was found full": sum(one.freezes for one in self._sockets),
-            "times that the interface went down": self._times_down,
-        }
-        dropped = {
-            "ring full": sum(one.drops for one in self._sockets),
-            "malformed block": sum(one.ring.malformed for one in self._sockets),
-        }
-        statistics = SourceStatistics(
+        return RingCounts(
             received=sum(one.packets for one in self._sockets),
-            delivered=self._delivered,
-            filtered=self._filtered,
-            dropped={cause: count for cause, count in dropped.items() if count},
-            nic_dropped=nic_dropped,
-            remarks={what: count for what, count in remarks.items() if count},
+            dropped={
+                "ring full": sum(one.drops for one in self._sockets),
+                "malformed block": sum(one.ring.malformed for one in self._sockets),
+            },
+            remarks={
+                "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
+                "times that a ring was found full": sum(one.freezes for one in self._sockets),
+                "times that the interface went down": self._times_down,
+            },
         )
-        if not self._stopped:
-            statistics.waiting = max(0, statistics.unaccounted)
-        return statistics
 
     def describe(self) -> Description:
         memory = self._block_count * BLOCK_BYTES * len(self._sockets) >> 20
@@ -299,45 +246,23 @@ class PacketMmapSource(LiveSource):
         for one in self._sockets:
             one.close()
 
-    def _fill(self, first: int) -> bool:
-        """Read what the rings have, beginning with ring `first`; False where they have nothing."""
-        batch = self._batch
-        batch.count = used = 0
-        batch.frames_before = self._delivered + self._filtered
+    def _drain(self, batch: FrameBatch, first: int) -> None:
+        used = 0
         for step in range(len(self._sockets)):
             used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used)
-        batch.frames_read = batch.count
-        if not batch.count:
-            return False
-        if batch.interfaces is not self._stamped.known:
-            batch.set_interfaces(self._stamped.known)
-        batch.refilled()
+
+    def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is not None:
             self._filter.apply(batch)
-            self._filtered += batch.frames_read - batch.count
-        self._delivered += batch.count
-        return True
 
-    def _wait(self, timeout_s: float) -> bool:
-        """Wait for a block; False where none came in time."""
-        ready = False
-        for descriptor, event in self._poll.poll(timeout_s * 1000):
-            ready |= bool(event & select.POLLIN)
-            if event & select.POLLERR:
-                self._take_error(descriptor)
-        if not ready and self._times_down:
-            # A packet socket is told that its interface goes down, and not told again when it then goes away.
-            self._gone = not self._interface.exists
-        return ready
-
-    def _take_error(self, descriptor: int) -> None:
-        """Take a socket's error; raise where it is not that the interface is down."""
+    def _socket_error(self, descriptor: int) -> int:
         (one,) = (one for one in self._sockets if one.socket.fileno() == descriptor)
-        number = one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number == errno.ENETDOWN:
-            self._times_down += 1
-        elif number:
-            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+        return one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def _while_idle(self) -> None:
+        # A packet socket is told that its interface goes down, and not told again when it then goes away.
+        if self._times_down:
+            self._gone = not self._interface.exists
 
     def _open(self, number: int) -> _Socket:
         """Return a bound socket with its ring, that rejects all frames."""

@@ -1,0 +1,193 @@
+"""What the sources that drain rings of the kernel have in common, however the rings are filled."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from uspcap.backends.base import (
+    BATCH_BYTES,
+    BATCH_FRAMES,
+    LiveSource,
+    SourceStatistics,
+    StampedInterfaces,
+)
+from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.errors import CaptureError
+from uspcap.frames import FrameBatch, Interface, TimestampSource
+
+
+@dataclass(slots=True)
+class RingCounts:
+    """What the rings and the kernel behind them have counted.
+
+    Attributes
+    ----------
+    received : int
+        Frames that matched the filter where it runs in the kernel.
+    dropped : dict of str to int
+        By cause; zeros are left out of the statistics.
+    remarks : dict of str to int
+        Counts that are no losses; likewise.
+    """
+
+    received: int
+    dropped: dict[str, int]
+    remarks: dict[str, int] = field(default_factory=dict)
+
+
+class RingSource(LiveSource):
+    """Captures on one network interface through one or more rings, drained in turn by one thread.
+
+    Parameters
+    ----------
+    interface : NetworkInterface
+    expression : str
+        The filter, for the descriptions of the capture's interfaces.
+    snaplen : int
+    stamps : mapping of TimestampSource to str
+        How each place's stamps are described.
+    expected : TimestampSource
+        Who should stamp; its interface is number 0.
+    """
+
+    settling_ms: ClassVar[int]
+    """How long after `stop` frames that were taken may still appear on a ring."""
+
+    def __init__(
+        self,
+        interface: NetworkInterface,
+        expression: str,
+        snaplen: int,
+        stamps: Mapping[TimestampSource, str],
+        expected: TimestampSource,
+    ) -> None:
+        super().__init__()
+        self._interface = interface
+        first = Interface(
+            link_type=interface.link_type,
+            name=interface.name,
+            filter=expression,
+            operating_system=operating_system(),
+            snaplen=snaplen,
+            timestamp_source=expected,
+        )
+        self._stamped = StampedInterfaces(first, dict(stamps))
+        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
+        self._delivered = self._filtered = 0
+        self._times_down = 0
+        self._stopped = self._gone = False
+        self._poll = select.poll()
+        self._nic_before = interface.loss_counters()
+        self._nic_after: dict[str, int] | None = None
+
+    @property
+    @abstractmethod
+    def _ring_count(self) -> int: ...
+
+    @abstractmethod
+    def _drain(self, batch: FrameBatch, first: int) -> None:
+        """Fill the batch from the rings, beginning with ring `first`."""
+
+    @abstractmethod
+    def _refuse_more(self) -> None:
+        """See to it that no further frame reaches the rings."""
+
+    @abstractmethod
+    def _counts(self) -> RingCounts: ...
+
+    @abstractmethod
+    def _socket_error(self, descriptor: int) -> int:
+        """Take the pending error of the socket with this descriptor: an errno, or 0."""
+
+    @abstractmethod
+    def _while_idle(self) -> None:
+        """Look after the interface when nothing came in time; sets `_gone` where it is."""
+
+    def _after_drain(self, batch: FrameBatch) -> None:
+        """Do with a batch what the kernel could not."""
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return self._stamped.known
+
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        first = 0
+        rounds_left = 2
+        while rounds_left:
+            if self._fill(first):
+                first = (first + 1) % self._ring_count
+                yield self._batch
+            elif self._stopped or self._gone:
+                rounds_left -= 1
+                self._poll.poll(self.settling_ms)
+            elif not self._wait(timeout_s):
+                yield None
+        if self._gone:
+            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._refuse_more()
+            self._nic_after = self._interface.loss_counters()
+
+    def statistics(self) -> SourceStatistics:
+        counts = self._counts()
+        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        nic_dropped, nic_remarks = losses_since(self._nic_before, now)
+        remarks = {**nic_remarks, **counts.remarks}
+        statistics = SourceStatistics(
+            received=counts.received,
+            delivered=self._delivered,
+            filtered=self._filtered,
+            dropped={cause: count for cause, count in counts.dropped.items() if count},
+            nic_dropped=nic_dropped,
+            remarks={what: count for what, count in remarks.items() if count},
+        )
+        if not self._stopped:
+            statistics.waiting = max(0, statistics.unaccounted)
+        return statistics
+
+    def _fill(self, first: int) -> bool:
+        """Read what the rings have, beginning with ring `first`; False where they have nothing."""
+        batch = self._batch
+        batch.count = 0
+        batch.frames_before = self._delivered + self._filtered
+        self._drain(batch, first)
+        batch.frames_read = batch.count
+        if not batch.count:
+            return False
+        if batch.interfaces is not self._stamped.known:
+            batch.set_interfaces(self._stamped.known)
+        batch.refilled()
+        self._after_drain(batch)
+        self._filtered += batch.frames_read - batch.count
+        self._delivered += batch.count
+        return True
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a frame; False where none came in time."""
+        ready = False
+        for descriptor, event in self._poll.poll(timeout_s * 1000):
+            ready |= bool(event & select.POLLIN)
+            if event & select.POLLERR:
+                self._take_error(self._socket_error(descriptor))
+        if not ready:
+            self._while_idle()
+        return ready
+
+    def _take_error(self, number: int) -> None:
+        """Count that the interface went down; raise where it is anything else."""
+        if number == errno.ENETDOWN:
+            self._times_down += 1
+        elif number:
+            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
