@@ -9,6 +9,7 @@ C. Offsets and lengths in a block are the kernel's, and are checked all the same
    outside of its block is counted as malformed, and the rest of that block is left out.
 D. The kernel strips a VLAN tag from the frame and hands it over beside it. It is put back after the two
    addresses; captured and wire length grow by its 4 bytes.
+E. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 """
@@ -82,6 +83,8 @@ cdef class PacketRing:
         Put VLAN tags back: the frames are Ethernet.
     queue : int
         What the batch's `queue` column says.
+    stamp_on_reading : bool
+        Stamp every frame with the time that the ring was read, whatever the kernel says.
     interfaces : ndarray of uint16, shape (9,)
         Table of `StampedInterfaces`.
 
@@ -100,6 +103,7 @@ cdef class PacketRing:
     cdef uint32_t snaplen
     cdef bint tags
     cdef uint32_t queue
+    cdef bint stamp_on_reading
     cdef Py_ssize_t block
     cdef Py_ssize_t position
     cdef uint32_t frames_left
@@ -108,7 +112,7 @@ cdef class PacketRing:
     cdef readonly int64_t malformed
 
     def __init__(self, uint8_t[::1] memory, Py_ssize_t block_bytes, Py_ssize_t block_count, uint32_t snaplen,
-                 bint tags, uint32_t queue, uint16_t[::1] interfaces):
+                 bint tags, uint32_t queue, bint stamp_on_reading, uint16_t[::1] interfaces):
         if block_bytes < BLOCK_HEADER_BYTES + FRAME_HEADER_BYTES or block_bytes % 8 or block_count < 1:
             raise ValueError(f"{block_count} blocks of {block_bytes} bytes are no ring")
         if block_bytes > memory.shape[0] // block_count:
@@ -124,12 +128,13 @@ cdef class PacketRing:
         self.snaplen = snaplen
         self.tags = tags
         self.queue = queue
+        self.stamp_on_reading = stamp_on_reading
         self.block = 0
         self.open = False
         self.frames_cut = 0
         self.malformed = 0
 
-    def drain(self, FrameColumns frames, Py_ssize_t used):
+    def drain(self, FrameColumns frames, Py_ssize_t used, int64_t read_at_ns):
         """Append frames to a batch until the ring has none or the batch is full.
 
         Parameters
@@ -138,6 +143,8 @@ cdef class PacketRing:
             Rows from `count` on are filled, and `count` moved; numbered on from `frames_before`.
         used : int
             Bytes of `frames.data` that earlier rows hold.
+        read_at_ns : int
+            Now, UTC: the stamp of frames that have none.
 
         Returns
         -------
@@ -149,10 +156,10 @@ cdef class PacketRing:
         if used < 0 or used > frames.data_length:
             raise ValueError(f"{used} bytes are not within the batch's {frames.data_length}")
         with nogil:
-            used = self.copy(frames, used)
+            used = self.copy(frames, used, read_at_ns)
         return used
 
-    cdef Py_ssize_t copy(self, FrameColumns frames, Py_ssize_t used) noexcept nogil:
+    cdef Py_ssize_t copy(self, FrameColumns frames, Py_ssize_t used, int64_t read_at_ns) noexcept nogil:
         cdef uint8_t *block
         cdef uint8_t *frame
         cdef uint8_t *out
@@ -162,6 +169,7 @@ cdef class PacketRing:
         cdef uint32_t captured, length, status, kept, step
         cdef uint16_t tag_type
         cdef uint8_t source
+        cdef int64_t stamp_ns
         cdef bint tagged
         while row < frames.capacity:
             block = &self.memory[self.block * self.block_bytes]
@@ -216,9 +224,11 @@ cdef class PacketRing:
                 source = STAMP_KERNEL
             else:
                 source = STAMP_USER
-            frames.timestamp_ns[row] = (
-                <int64_t> load32(frame + FRAME_SECONDS) * 1_000_000_000 + load32(frame + FRAME_NANOSECONDS)
-            )
+            stamp_ns = <int64_t> load32(frame + FRAME_SECONDS) * 1_000_000_000 + load32(frame + FRAME_NANOSECONDS)
+            if self.stamp_on_reading or (source == STAMP_HARDWARE and stamp_ns == 0):
+                source = STAMP_USER
+                stamp_ns = read_at_ns
+            frames.timestamp_ns[row] = stamp_ns
             frames.timestamp_source[row] = source
             frames.interface[row] = stamped_interface(interfaces, source)
             frames.wire_length[row] = length

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -27,18 +26,14 @@ from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_captur
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
 from uspcap.errors import UsageError
-from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.stamping import Stamping, Timestamps
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
 """Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
 
 SMALLEST_CHUNK_COUNT: Final = 256
-
-_STAMPS: Final = {
-    TimestampSource.HARDWARE: "NIC, on its own clock, not converted to UTC",
-    TimestampSource.XDP: "XDP hook (CLOCK_TAI, converted to UTC)",
-    TimestampSource.USER: "when the ring was read (CLOCK_REALTIME)",
-}
 
 
 class AfXdpSource(RingSource):
@@ -58,15 +53,17 @@ class AfXdpSource(RingSource):
         Of all UMEMs together, `DEFAULT_BUFFER_BYTES` by default; each gets a power of two of chunks.
     take_all : bool
         Take every frame even of an interface that the host uses itself.
-    hardware_timestamps : bool
-        Take the NIC's stamp where the driver hands one over. It is on the NIC's own clock.
+    timestamps : Timestamps
+        Who is to stamp: the NIC, where the driver hands its stamps to XDP programs, the hook, or the reader.
+    calls : KernelCalls, optional
+        For stamping.
     modes : sequence of AttachMode
         Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
 
     Raises
     ------
     UsageError
-        Every frame of an interface in use would be taken.
+        Every frame of an interface in use would be taken, or the kernel is to stamp.
     CaptureError
         There is no such interface, or a queue cannot be had.
     HookOccupied
@@ -90,25 +87,30 @@ class AfXdpSource(RingSource):
         promiscuous: bool = True,
         buffer_bytes: int | None = None,
         take_all: bool = False,
-        hardware_timestamps: bool = False,
+        timestamps: Timestamps = "auto",
+        calls: KernelCalls | None = None,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
         network_interface = NetworkInterface.look_up(interface)
         if not expression.strip() and not take_all:
             _refuse_if_in_use(network_interface)
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
-        expected = TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.XDP
-        super().__init__(network_interface, expression, snaplen, _STAMPS, expected)
+        # Before any socket: to switch stamping on can make a driver set up its rings anew.
+        stamping = Stamping(interface, timestamps, TimestampSource.XDP, calls)
+        try:
+            super().__init__(network_interface, expression, snaplen, stamping)
+            self._maps = CaptureMaps(self._interface.queues)
+        except BaseException:
+            stamping.close()
+            raise
         self._snaplen = snaplen
-        self._hardware_timestamps = hardware_timestamps
-        self._modes = [mode for mode in modes if hardware_timestamps or mode is not AttachMode.DEVICE_BOUND]
+        self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
-        self._maps = CaptureMaps(self._interface.queues)
         try:
             self._open_sockets(zero_copy=True)
             if promiscuous:
@@ -124,6 +126,9 @@ class AfXdpSource(RingSource):
             self._refusals = [
                 f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
             ]
+            if stamping.hardware and self._mode is not AttachMode.DEVICE_BOUND:
+                stamping.give_up_hardware(f"it granted {self._mode.value} XDP only, without them")
+                self._stamped.expect(stamping.expected)
         except BaseException:
             self.close()
             raise
@@ -164,7 +169,7 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
-        remarks = [*self._refusals, *self._interface.alterations(before_stack=True)]
+        remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
         if not fragments:
@@ -173,31 +178,31 @@ class AfXdpSource(RingSource):
             remarks.append(f"{self._interface.name} is down: no frame comes until it is up")
         if self._program is None:
             remarks.append(f"every frame of {self._interface.name} is taken from the kernel")
-        if self._attachment is not None and not self._attachment.metadata:
+        if self._attachment is not None and not self._attachment.metadata and not self._stamping.user:
             remarks.append("the driver has no room for stamps before frames")
-        stamps = _STAMPS[TimestampSource.XDP]
-        if self._hardware_timestamps:
-            stamps = f"{_STAMPS[TimestampSource.HARDWARE]}; where it has none: {stamps}"
         return Description(
             self._interface.name,
             self.backend,
             f"{self._mode.value} XDP, {copying}, {memory}",
             len(self._sockets),
             self._interface.queues,
-            stamps,
+            str(self._stamping),
             tuple(remarks),
         )
 
     def close(self) -> None:
         if self._final is not None:
             return
-        if self._attachment is not None:
-            self._attachment.close()
-        self._final = self.statistics()
-        self._close_sockets()
-        if self._membership is not None:
-            self._membership.close()
-        self._maps.close()
+        try:
+            if self._attachment is not None:
+                self._attachment.close()
+            self._final = self.statistics()
+            self._close_sockets()
+            if self._membership is not None:
+                self._membership.close()
+            self._maps.close()
+        finally:
+            self._stamping.close()
 
     def _open_sockets(self, *, zero_copy: bool) -> None:
         for number in range(self._interface.queues):
@@ -207,7 +212,7 @@ class AfXdpSource(RingSource):
                 chunk_bytes=self._chunk_bytes,
                 chunks=self._chunks,
                 snaplen=self._snaplen,
-                hardware_timestamps=self._hardware_timestamps,
+                hardware_timestamps=self._stamping.hardware,
                 interfaces=self._stamped.table,
                 zero_copy=zero_copy,
             )
@@ -222,16 +227,17 @@ class AfXdpSource(RingSource):
             one.close()
 
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
-        return attach_capture(self._interface.name, self._program, self._maps, modes=modes)
+        metadata = not self._stamping.user
+        return attach_capture(self._interface.name, self._program, self._maps, modes=modes, metadata=metadata)
 
-    def _drain(self, batch: FrameBatch, first: int) -> None:
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
         used = 0
-        tai_offset_ns = _tai_offset_ns()
-        read_at_ns = time.time_ns()
+        tai_offset_ns = self._stamping.tai.refresh()
         for step in range(len(self._sockets)):
             one = self._sockets[(first + step) % len(self._sockets)]
             used = one.queue.drain(batch, used, tai_offset_ns, read_at_ns)
             one.wake_kernel()
+        self._stamping.tai.correct(batch, read_at_ns)
 
     def _socket_error(self, descriptor: int) -> int:
         (one,) = (one for one in self._sockets if one.fileno() == descriptor)
@@ -268,9 +274,3 @@ def _chunk_count(memory_bytes: int, chunk_bytes: int) -> int:
     """Return the highest power of two of chunks that fits, SMALLEST_CHUNK_COUNT at least."""
     fitting = max(SMALLEST_CHUNK_COUNT, memory_bytes // chunk_bytes)
     return 1 << fitting.bit_length() - 1
-
-
-def _tai_offset_ns() -> int:
-    """Return CLOCK_TAI minus UTC, whole seconds in ns, as the kernel has it now."""
-    difference = time.clock_gettime_ns(time.CLOCK_TAI) - time.time_ns()
-    return round(difference / NANOSECONDS) * NANOSECONDS

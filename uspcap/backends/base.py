@@ -11,7 +11,9 @@ from typing import ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.formats.pcapng import SOURCE_MARK
 from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+from uspcap.timestamps.nic_clock import ClockAccount
 
 BATCH_FRAMES: Final = 4096
 """Rows of a batch."""
@@ -149,6 +151,10 @@ class LiveSource(ABC):
     def describe(self) -> Description:
         """Return what was obtained."""
 
+    def clocks(self) -> tuple[ClockAccount, ...]:
+        """Return how stamps of clocks other than the host's were put on UTC so far."""
+        return ()
+
     @abstractmethod
     def close(self) -> None:
         """Give everything back: ring, program, membership. May be called again."""
@@ -185,10 +191,15 @@ class StampedInterfaces:
     def __init__(self, first: Interface, stamps: dict[TimestampSource, str]) -> None:
         self._template = first
         self._stamps = stamps
-        self.table: NDArray[np.uint16] = np.full(9, UNKNOWN_SOURCE, np.uint16)
-        self.table[first.timestamp_source] = 0
+        self.table: NDArray[np.uint16] = np.zeros(9, np.uint16)
+        self.expect(first.timestamp_source)
+
+    def expect(self, source: TimestampSource) -> None:
+        """Number anew, from `source` on; only before the first frame."""
+        self.table[:8] = UNKNOWN_SOURCE
+        self.table[source] = 0
         self.table[8] = 1
-        self._known: tuple[Interface, ...] = (self._describe(first.timestamp_source),)
+        self._known: tuple[Interface, ...] = (self._describe(source),)
 
     @property
     def known(self) -> tuple[Interface, ...]:
@@ -203,7 +214,7 @@ class StampedInterfaces:
         return Interface(
             link_type=like.link_type,
             name=like.name,
-            description=f"stamps: {self._stamps[source]}",
+            description=f"stamps: {self._stamps[source]}; {SOURCE_MARK}{source.name}",
             filter=like.filter,
             operating_system=like.operating_system,
             snaplen=like.snaplen,

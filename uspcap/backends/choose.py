@@ -11,6 +11,7 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, Direction, Fanout, PacketMmapSource
 from uspcap.backends.replay import ReplaySource
 from uspcap.errors import UsageError
+from uspcap.timestamps.stamping import Timestamps
 
 BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
 
@@ -34,7 +35,7 @@ class Request:
     buffer_bytes : int or None
     fanout : {'cpu', 'hash', 'qm'} or None
     rings : int
-    hardware_timestamps : bool
+    timestamps : Timestamps
     take_all : bool
         AF_XDP may take every frame of an interface that is in use.
     speed : float
@@ -51,7 +52,7 @@ class Request:
     buffer_bytes: int | None = None
     fanout: Fanout | None = None
     rings: int = 1
-    hardware_timestamps: bool = False
+    timestamps: Timestamps = "auto"
     take_all: bool = False
     speed: float = 1.0
     loops: int = 1
@@ -73,6 +74,8 @@ def open_source(request: Request) -> LiveSource:
         raise UsageError("name the interface to capture on with -i, or a file to replay with -r")
     if request.files and request.backend not in ("auto", "replay"):
         raise UsageError(f"files (-r) are replayed, which the backend {request.backend} cannot do")
+    if request.files and request.timestamps != "auto":
+        raise UsageError(f"frames of files keep the stamps that they have: leave --timestamps {request.timestamps} out")
     if request.files:
         return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
     assert request.interface is not None
@@ -90,7 +93,7 @@ def open_source(request: Request) -> LiveSource:
             promiscuous=request.promiscuous,
             buffer_bytes=request.buffer_bytes,
             take_all=request.take_all,
-            hardware_timestamps=request.hardware_timestamps,
+            timestamps=request.timestamps,
         )
     return PacketMmapSource(
         request.interface,
@@ -101,5 +104,5 @@ def open_source(request: Request) -> LiveSource:
         buffer_bytes=request.buffer_bytes or DEFAULT_BUFFER_BYTES,
         fanout=request.fanout,
         rings=request.rings,
-        hardware_timestamps=request.hardware_timestamps,
+        timestamps=request.timestamps,
     )

@@ -37,6 +37,8 @@ from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.stamping import Stamping, Timestamps
 
 Direction = Literal["in", "out", "inout"]
 Fanout = Literal["cpu", "hash", "qm"]
@@ -77,12 +79,6 @@ _ONLY_OUTGOING: Final = (
     (BPF_JMP | BPF_JEQ | BPF_K, 1, 0, _PACKET_OUTGOING),
     (BPF_RET | BPF_K, 0, 0, 0),
 )
-
-_STAMPS: Final = {
-    TimestampSource.HARDWARE: "NIC, on its own clock, not converted to UTC",
-    TimestampSource.KERNEL: "kernel on receipt (CLOCK_REALTIME)",
-    TimestampSource.USER: "kernel when copied to the ring (CLOCK_REALTIME)",
-}
 
 
 @dataclass(slots=True)
@@ -138,8 +134,10 @@ class PacketMmapSource(RingSource):
         within a ring.
     rings : int
         How many; more than one needs `fanout`.
-    hardware_timestamps : bool
-        Take the NIC's stamp where it made one. It is on the NIC's own clock.
+    timestamps : Timestamps
+        Who is to stamp: the NIC, where it does, the kernel, or the reader of the ring.
+    calls : KernelCalls, optional
+        For stamping.
 
     Raises
     ------
@@ -166,27 +164,32 @@ class PacketMmapSource(RingSource):
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         fanout: Fanout | None = None,
         rings: int = 1,
-        hardware_timestamps: bool = False,
+        timestamps: Timestamps = "auto",
+        calls: KernelCalls | None = None,
     ) -> None:
         if rings > 1 and fanout is None:
             raise UsageError(f"{rings} rings need a fanout mode: cpu, hash or qm")
-        expected = TimestampSource.HARDWARE if hardware_timestamps else TimestampSource.KERNEL
-        super().__init__(NetworkInterface.look_up(interface), expression, snaplen, _STAMPS, expected)
+        network_interface = NetworkInterface.look_up(interface)
         self._filter = FrameFilter(expression) if re.search(r"\bvlan\b", expression) else None
         self._program = kernel_program(
-            "" if self._filter else expression, self._interface.link_type, snaplen, direction
+            "" if self._filter else expression, network_interface.link_type, snaplen, direction
         )
+        stamping = Stamping(interface, timestamps, TimestampSource.KERNEL, calls)
+        try:
+            super().__init__(network_interface, expression, snaplen, stamping)
+        except BaseException:
+            stamping.close()
+            raise
         self._fanout = fanout
         self._promiscuous = promiscuous
         self._timestamping = _SOF_TIMESTAMPING_SOFTWARE
-        if hardware_timestamps:
+        if stamping.hardware:
             self._timestamping |= _SOF_TIMESTAMPING_RAW_HARDWARE
         # The loopback's frames come back in: with both directions each would be there twice.
         loopback = self._interface.name == "lo"
         self._ignore_outgoing = direction == "in" or (direction == "inout" and loopback)
         self._snaplen = snaplen
         self._block_count = max(2, buffer_bytes // rings // BLOCK_BYTES)
-        self._hardware_timestamps = hardware_timestamps
         self._sockets: list[_Socket] = []
         try:
             for number in range(rings):
@@ -231,25 +234,25 @@ class PacketMmapSource(RingSource):
         mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {BLOCK_TIMEOUT_MS} ms"
         if self._fanout is not None:
             mode += f", fanout {self._fanout}"
-        stamps = _STAMPS[TimestampSource.KERNEL]
-        if self._hardware_timestamps:
-            stamps = f"{_STAMPS[TimestampSource.HARDWARE]}; where it has none: {stamps}"
-        remarks = self._interface.alterations(before_stack=False)
+        remarks = (*self._stamping.remarks, *self._interface.alterations(before_stack=False))
         if self._filter is not None:
             remarks += ("the filter speaks of VLANs, so it runs after the ring",)
         if not self._interface.up:
             remarks += (f"{self._interface.name} is down: no frame comes until it is up",)
         queues = self._interface.queues
-        return Description(self._interface.name, self.backend, mode, queues, queues, stamps, remarks)
+        return Description(self._interface.name, self.backend, mode, queues, queues, str(self._stamping), remarks)
 
     def close(self) -> None:
-        for one in self._sockets:
-            one.close()
+        try:
+            for one in self._sockets:
+                one.close()
+        finally:
+            self._stamping.close()
 
-    def _drain(self, batch: FrameBatch, first: int) -> None:
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
         used = 0
         for step in range(len(self._sockets)):
-            used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used)
+            used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used, read_at_ns)
 
     def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is not None:
@@ -295,7 +298,14 @@ class PacketMmapSource(RingSource):
             raw.close()
             raise
         packet_ring = PacketRing(
-            memory, BLOCK_BYTES, ring, self._snaplen, self._interface.ethernet, number, self._stamped.table
+            memory,
+            BLOCK_BYTES,
+            ring,
+            self._snaplen,
+            self._interface.ethernet,
+            number,
+            self._stamping.user,
+            self._stamped.table,
         )
         return _Socket(raw, memory, packet_ring)
 

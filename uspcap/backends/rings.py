@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,7 +22,9 @@ from uspcap.backends.base import (
 )
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
 from uspcap.errors import CaptureError
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import FrameBatch, Interface
+from uspcap.timestamps.nic_clock import ClockAccount
+from uspcap.timestamps.stamping import Stamping
 
 
 @dataclass(slots=True)
@@ -52,10 +55,8 @@ class RingSource(LiveSource):
     expression : str
         The filter, for the descriptions of the capture's interfaces.
     snaplen : int
-    stamps : mapping of TimestampSource to str
-        How each place's stamps are described.
-    expected : TimestampSource
-        Who should stamp; its interface is number 0.
+    stamping : Stamping
+        Who stamps; the capture's interface number 0 is for whom it expects. Closed by `close` of the subclass, last.
     """
 
     settling_ms: ClassVar[int]
@@ -66,20 +67,20 @@ class RingSource(LiveSource):
         interface: NetworkInterface,
         expression: str,
         snaplen: int,
-        stamps: Mapping[TimestampSource, str],
-        expected: TimestampSource,
+        stamping: Stamping,
     ) -> None:
         super().__init__()
         self._interface = interface
+        self._stamping = stamping
         first = Interface(
             link_type=interface.link_type,
             name=interface.name,
             filter=expression,
             operating_system=operating_system(),
             snaplen=snaplen,
-            timestamp_source=expected,
+            timestamp_source=stamping.expected,
         )
-        self._stamped = StampedInterfaces(first, dict(stamps))
+        self._stamped = StampedInterfaces(first, stamping.texts)
         self._batch = FrameBatch(BATCH_FRAMES)
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
@@ -94,8 +95,8 @@ class RingSource(LiveSource):
     def _ring_count(self) -> int: ...
 
     @abstractmethod
-    def _drain(self, batch: FrameBatch, first: int) -> None:
-        """Fill the batch from the rings, beginning with ring `first`."""
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
+        """Fill the batch from the rings, beginning with ring `first`; it is `read_at_ns` now, in UTC."""
 
     @abstractmethod
     def _refuse_more(self) -> None:
@@ -118,6 +119,9 @@ class RingSource(LiveSource):
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         return self._stamped.known
+
+    def clocks(self) -> tuple[ClockAccount, ...]:
+        return self._stamping.accounts()
 
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
@@ -162,10 +166,11 @@ class RingSource(LiveSource):
         batch = self._batch
         batch.count = 0
         batch.frames_before = self._delivered + self._filtered
-        self._drain(batch, first)
+        self._drain(batch, first, time.time_ns())
         batch.frames_read = batch.count
         if not batch.count:
             return False
+        self._stamping.convert(batch)
         if batch.interfaces is not self._stamped.known:
             batch.set_interfaces(self._stamped.known)
         batch.refilled()
@@ -182,6 +187,7 @@ class RingSource(LiveSource):
             if event & select.POLLERR:
                 self._take_error(self._socket_error(descriptor))
         if not ready:
+            self._stamping.follow()
             self._while_idle()
         return ready
 

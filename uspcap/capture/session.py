@@ -15,6 +15,7 @@ from uspcap.errors import CaptureError, CaptureFileError, UspcapError
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
+from uspcap.timestamps.nic_clock import ClockAccount
 
 IDLE_S: Final = 0.1
 """Where no frame comes, limits and requests to stop are looked at so often."""
@@ -90,6 +91,8 @@ class CaptureOutcome:
         Interface or files.
     problems : list of Problem
         What is wrong with files that were replayed.
+    clocks : tuple of ClockAccount
+        How stamps of clocks other than the host's were put on UTC.
     failure : UspcapError or None
         Why the capture ended before it was to.
     """
@@ -99,6 +102,7 @@ class CaptureOutcome:
     description: str
     what: str
     problems: list[Problem]
+    clocks: tuple[ClockAccount, ...]
     failure: UspcapError | None
 
 
@@ -169,7 +173,15 @@ class CaptureSession:
         accounts = Accounts(
             statistics, self._kept, self._after_limit, written, 0 if written is None else self._kept - written
         )
-        return CaptureOutcome(accounts, self._suite, str(description), description.what, source.problems, self._failure)
+        return CaptureOutcome(
+            accounts,
+            self._suite,
+            str(description),
+            description.what,
+            source.problems,
+            source.clocks(),
+            self._failure,
+        )
 
     def _take(self, batch: FrameBatch) -> None:
         """Give a batch to the file and the analyses, as far as the limit allows."""
@@ -197,6 +209,7 @@ class CaptureSession:
             received=statistics.received,
             dropped=sum(statistics.nic_dropped.values()),
             os_dropped=statistics.dropped_total,
+            comment="; ".join(str(clock) for clock in self._source.clocks()),
         )
         try:
             # The counts are of the interface itself; the first of its descriptions stands for it.

@@ -17,6 +17,7 @@ from uspcap.commands.options import DurationType, FanoutType, analysis_names
 from uspcap.errors import UsageError
 from uspcap.formats.writer import CaptureWriter, open_writer
 from uspcap.report.document import build_report, source_of_capture
+from uspcap.timestamps.stamping import TIMESTAMPS, Timestamps
 
 
 @click.command("capture")
@@ -43,10 +44,10 @@ from uspcap.report.document import build_report, source_of_capture
 @click.option("--fanout", type=FanoutType(), metavar="MODE[:RINGS]", help="Spread over rings by cpu, hash or qm.")
 @click.option(
     "--timestamps",
-    type=click.Choice(["software", "hardware"]),
-    default="software",
+    type=click.Choice(TIMESTAMPS),
+    default="auto",
     show_default=True,
-    help="hardware: the NIC's stamp where it made one, on the NIC's own clock.",
+    help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end.",
 )
 @click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
@@ -71,7 +72,7 @@ def command(
     direction: Any,
     buffer_size: int | None,
     fanout: Any,
-    timestamps: str,
+    timestamps: Timestamps,
     take_all: bool,
     speed: float,
     loops: int,
@@ -104,7 +105,7 @@ def command(
         buffer_bytes=None if buffer_size is None else buffer_size << 10,
         fanout=mode,
         rings=rings,
-        hardware_timestamps=timestamps == "hardware",
+        timestamps=timestamps,
         take_all=take_all,
         speed=speed,
         loops=loops,
@@ -118,6 +119,8 @@ def command(
         with stopping_on_signals(session.stop):
             outcome = session.run()
     click.echo(f"uspcap: {outcome.accounts}", err=True)
+    for clock in outcome.clocks:
+        click.echo(f"uspcap: {clock}", err=True)
     if suite is not None:
         _report(sys.stderr if path == "-" else sys.stdout, form, outcome, suite, expression)
     for problem in outcome.problems:

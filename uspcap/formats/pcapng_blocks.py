@@ -40,6 +40,8 @@ class InterfaceStatistics:
         Frames that the interface dropped for lack of room (isb_ifdrop).
     os_dropped : int or None
         Frames that the operating system dropped (isb_osdrop).
+    comment : str
+        What else there is to say (opt_comment); empty for nothing.
     """
 
     start_timestamp_ns: int | None = None
@@ -47,6 +49,7 @@ class InterfaceStatistics:
     received: int | None = None
     dropped: int | None = None
     os_dropped: int | None = None
+    comment: str = ""
 
 
 def section_header(*, comment: str, hardware: str, operating_system: str, application: str) -> bytes:
@@ -93,7 +96,7 @@ def interface_statistics(number: int, statistics: InterfaceStatistics, timestamp
     timestamp_ns : int
         When the counters were read, nanoseconds since the epoch.
     """
-    options = b""
+    options = _text_option(1, statistics.comment)
     for code, stamp in ((2, statistics.start_timestamp_ns), (3, statistics.end_timestamp_ns)):
         if stamp is not None:
             options += _option(code, _timestamp(stamp))

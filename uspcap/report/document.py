@@ -80,7 +80,13 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
         **suite.summary.facts,
         "packets_read": statistics.received,
         "problems": [asdict(problem) for problem in outcome.problems],
-        "notes": [outcome.description, str(outcome.accounts), *([str(outcome.failure)] if outcome.failure else [])],
+        "notes": [
+            outcome.description,
+            str(outcome.accounts),
+            *map(str, outcome.clocks),
+            *([str(outcome.failure)] if outcome.failure else []),
+        ],
+        "clocks": [clock.as_dict() for clock in outcome.clocks],
         "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
         "filter": expression or None,
     }

@@ -1,0 +1,237 @@
+"""What a NIC can stamp, and switching its stamping on for the length of a capture.
+
+The setting is the interface's, not the process's: `ptp4l` and others use it too. It is therefore changed only where
+that was asked for, saved before, read back after (a driver may choose a wider filter than asked for, or refuse), and
+put back at the end.
+
+References
+----------
+linux/net_tstamp.h (struct hwtstamp_config); linux/ethtool.h (struct ethtool_ts_info);
+Documentation/networking/timestamping.rst, section 3.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+import threading
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Final, Self
+
+from uspcap.capabilities import explain_missing
+from uspcap.errors import CaptureError, PermissionDenied
+from uspcap.timestamps.kernel_calls import KernelCalls
+
+# linux/sockios.h and linux/ethtool.h.
+SIOCETHTOOL: Final = 0x8946
+SIOCSHWTSTAMP: Final = 0x89B0
+SIOCGHWTSTAMP: Final = 0x89B1
+ETHTOOL_GET_TS_INFO: Final = 0x41
+
+# linux/net_tstamp.h.
+SOF_TIMESTAMPING_RX_HARDWARE: Final = 1 << 2
+SOF_TIMESTAMPING_RAW_HARDWARE: Final = 1 << 6
+HWTSTAMP_FILTER_ALL: Final = 1
+_FILTERS: Final = (
+    *("none", "all", "some", "ptpv1-l4-event", "ptpv1-l4-sync", "ptpv1-l4-delay-req", "ptpv2-l4-event"),
+    *("ptpv2-l4-sync", "ptpv2-l4-delay-req", "ptpv2-l2-event", "ptpv2-l2-sync", "ptpv2-l2-delay-req"),
+    *("ptpv2-event", "ptpv2-sync", "ptpv2-delay-req", "ntp-all"),
+)
+"""Names of enum hwtstamp_rx_filters, as ethtool(8) shows them."""
+
+ETHTOOL_TS_INFO: Final = struct.Struct("=IIiI3II3I")
+HWTSTAMP_CONFIG: Final = struct.Struct("=iii")
+
+
+def filter_name(rx_filter: int) -> str:
+    """Return what ethtool calls a receive filter."""
+    return _FILTERS[rx_filter] if 0 <= rx_filter < len(_FILTERS) else f"filter {rx_filter}"
+
+
+@dataclass(frozen=True, slots=True)
+class StampingAbilities:
+    """What the driver says that it can do.
+
+    Attributes
+    ----------
+    receives_in_hardware : bool
+        It stamps received frames, and hands the stamps over.
+    clock_index : int
+        Of /dev/ptp<index>; -1 where the NIC has no clock that can be read.
+    rx_filters : int
+        Bit n: it has receive filter n.
+    """
+
+    receives_in_hardware: bool
+    clock_index: int
+    rx_filters: int
+
+    @classmethod
+    def ask(cls, interface: str, calls: KernelCalls) -> StampingAbilities:
+        """Ask the driver; one that does not answer has none."""
+        payload = bytearray(ETHTOOL_TS_INFO.size)
+        ETHTOOL_TS_INFO.pack_into(payload, 0, ETHTOOL_GET_TS_INFO, *[0] * 10)
+        try:
+            calls.about_interface(interface, SIOCETHTOOL, payload)
+        except OSError:
+            return cls(False, -1, 0)
+        _, flags, clock_index, _, _, _, _, rx_filters, *_ = ETHTOOL_TS_INFO.unpack(payload)
+        wanted = SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE
+        return cls(flags & wanted == wanted, clock_index, rx_filters)
+
+    @property
+    def stamps_all(self) -> bool:
+        """It can stamp every received frame, not only PTP's."""
+        return self.receives_in_hardware and bool(self.rx_filters >> HWTSTAMP_FILTER_ALL & 1)
+
+    def refusal(self, interface: str) -> str:
+        """Return why frames of `interface` cannot be stamped in hardware and put on UTC; empty where they can."""
+        if not self.receives_in_hardware:
+            return f"the driver of {interface} stamps no received frames in hardware"
+        if not self.stamps_all:
+            known = ", ".join(filter_name(one) for one in range(1, 32) if self.rx_filters >> one & 1)
+            return f"{interface} cannot stamp every frame, only those of {known or 'no filter'}"
+        if self.clock_index < 0:
+            return f"{interface} stamps, but has no clock that can be read (/dev/ptp), so its stamps have no date"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class StampingSetting:
+    """struct hwtstamp_config of an interface."""
+
+    flags: int
+    tx_type: int
+    rx_filter: int
+
+    @classmethod
+    def read(cls, interface: str, calls: KernelCalls) -> StampingSetting:
+        """Read the present setting; raises OSError where the driver cannot tell."""
+        payload = bytearray(HWTSTAMP_CONFIG.size)
+        calls.about_interface(interface, SIOCGHWTSTAMP, payload)
+        return cls(*HWTSTAMP_CONFIG.unpack(payload))
+
+    def write(self, interface: str, calls: KernelCalls) -> None:
+        """Ask the driver for this setting; raises OSError where it refuses."""
+        calls.about_interface(
+            interface, SIOCSHWTSTAMP, bytearray(HWTSTAMP_CONFIG.pack(self.flags, self.tx_type, self.rx_filter))
+        )
+
+
+class SwitchedOnStamping:
+    """Receive stamping of all frames, from `switch_on` until `restore`.
+
+    Where a signal would end the process without a handler (SIGTERM, SIGHUP), the setting is put back first. A
+    process that is killed (SIGKILL) cannot.
+
+    Attributes
+    ----------
+    announcement : str
+        What was changed; empty where nothing had to be.
+    """
+
+    def __init__(self, interface: str, before: StampingSetting, now: StampingSetting, calls: KernelCalls) -> None:
+        self._interface = interface
+        self._before = before
+        self._now = now
+        self._calls = calls
+        self._to_restore = before != now
+        self._handled: list[int] = []
+        self.announcement = ""
+        if self._to_restore:
+            self.announcement = (
+                f"hardware stamping of frames that {interface} receives was switched from "
+                f"{filter_name(before.rx_filter)} to {filter_name(now.rx_filter)}, and will be switched back"
+            )
+            self._handle_signals()
+
+    @classmethod
+    def switch_on(cls, interface: str, calls: KernelCalls) -> Self:
+        """Have every received frame stamped.
+
+        Raises
+        ------
+        PermissionDenied
+            CAP_NET_ADMIN is missing.
+        CaptureError
+            The driver refuses, or does less; the setting is then as before.
+        """
+        try:
+            before = StampingSetting.read(interface, calls)
+        except OSError as error:
+            raise CaptureError(
+                f"the driver of {interface} does not tell how it stamps now ({os.strerror(error.errno or 0)}), so "
+                "that could not be put back after a change; use --timestamps auto"
+            ) from error
+        if before.rx_filter == HWTSTAMP_FILTER_ALL:
+            return cls(interface, before, before, calls)
+        try:
+            replace(before, rx_filter=HWTSTAMP_FILTER_ALL).write(interface, calls)
+            now = StampingSetting.read(interface, calls)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise PermissionDenied(
+                    f"cannot switch on hardware stamping of {interface}: {explain_missing(['CAP_NET_ADMIN'])}",
+                    errno.EPERM,
+                ) from None
+            raise CaptureError(
+                f"the driver of {interface} refuses to stamp every frame ({os.strerror(error.errno or 0)}); use "
+                "--timestamps auto"
+            ) from error
+        switched = cls(interface, before, now, calls)
+        if now.rx_filter != HWTSTAMP_FILTER_ALL:
+            switched.restore()
+            raise CaptureError(
+                f"{interface} was asked to stamp every frame and stamps {filter_name(now.rx_filter)} instead; "
+                "use --timestamps auto"
+            )
+        return switched
+
+    def restore(self) -> None:
+        """Put the setting back, unless another process has changed it meanwhile; may be called again.
+
+        Raises
+        ------
+        CaptureError
+            The driver refuses.
+        """
+        if not self._to_restore:
+            return
+        self._to_restore = False
+        self._leave_signals()
+        try:
+            if StampingSetting.read(self._interface, self._calls) == self._now:
+                self._before.write(self._interface, self._calls)
+        except OSError as error:
+            if error.errno == errno.ENODEV:  # The interface is gone, and its setting with it.
+                return
+            raise CaptureError(
+                f"cannot switch hardware stamping of {self._interface} back to {filter_name(self._before.rx_filter)} "
+                f"({os.strerror(error.errno or 0)}): do it with 'hwstamp_ctl -i {self._interface} "
+                f"-r {self._before.rx_filter} -t {self._before.tx_type}'"
+            ) from error
+
+    def _handle_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._end)
+                self._handled.append(number)
+
+    def _leave_signals(self) -> None:
+        handled, self._handled = self._handled, []
+        for number in handled:
+            if signal.getsignal(number) == self._end:
+                signal.signal(number, signal.SIG_DFL)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """Put the setting back and let the signal do what it would have done."""
+        try:
+            self.restore()
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

@@ -1,0 +1,276 @@
+"""A NIC's clock followed through a capture: compared with UTC ten times a second, and its stamps put on UTC.
+
+The loop that drains the rings samples, directly after a drain and before the frames of that drain are converted, and
+whenever nothing comes: so at most a tenth of a second of extrapolation lies between a frame and a sample, as long as
+the consumer of the frames keeps up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from uspcap.frames import NANOSECONDS
+from uspcap.timestamps.clock_line import STATED_DRIFT, ClockLine, Int64Array
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.ptp_clock import PtpClock
+from uspcap.timestamps.tai import time_scale
+
+SAMPLE_EVERY_NS: Final = NANOSECONDS // 10
+FIRST_PAUSE_S: Final = 0.02
+"""Between the first two samples, from which the first rate comes."""
+
+OUT_OF_TIME_NS: Final = NANOSECONDS // 1000
+"""A frame from so far in the future is out of time: a clock was stepped since the last sample."""
+
+WAITED_NS: Final = NANOSECONDS
+"""A frame that seems to be older than this may be out of time as well, or has waited in the ring."""
+
+BEFORE_STEP_NS: Final = 30 * NANOSECONDS
+"""After a step, frames from before it are looked for so long."""
+
+STEPS_LISTED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """One of the two clocks was set.
+
+    Attributes
+    ----------
+    after_ns, before_ns : int
+        UTC of the two samples between which it happened.
+    step_ns : int
+        By how much the NIC's clock was moved ahead of UTC, negative for behind.
+    """
+
+    after_ns: int
+    before_ns: int
+    step_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAccount:
+    """How a clock's stamps were put on UTC, for the report.
+
+    Attributes
+    ----------
+    interface, clock, method : str
+        Network interface, device, and the ioctl that compared.
+    time_scale : str
+        What the clock seems to run on: 'UTC', 'TAI' or 'a time of its own'.
+    ahead_of_utc_ns : int
+        At the last sample.
+    frames : int
+        Stamps converted.
+    samples, samples_failed : int
+    error_bound_ns : int
+        Of every stamp, against CLOCK_REALTIME of this host; how right that is, the bound does not say.
+    stated_drift_ppb : int
+        By how much the rate may change between samples without the bound being broken.
+    steps : tuple of ClockStep
+        The first ones.
+    steps_total : int
+    """
+
+    interface: str
+    clock: str
+    method: str
+    time_scale: str
+    ahead_of_utc_ns: int
+    frames: int
+    samples: int
+    samples_failed: int
+    error_bound_ns: int
+    stated_drift_ppb: int
+    steps: tuple[ClockStep, ...]
+    steps_total: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the JSON report has it."""
+        return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
+
+    def __str__(self) -> str:
+        line = (
+            f"{self.frames} stamps of the NIC's clock {self.clock} are within {self.error_bound_ns} ns of "
+            f"CLOCK_REALTIME ({self.samples} samples by {self.method}, a drift of {self.stated_drift_ppb} ppb allowed)"
+        )
+        if self.samples_failed:
+            line += f"; {self.samples_failed} samples failed"
+        if self.steps_total:
+            first = self.steps[0]
+            line += (
+                f"; the clock or CLOCK_REALTIME was stepped {self.steps_total} times, first by "
+                f"{first.step_ns / NANOSECONDS:+.9f} s: stamps of that moment may be off by a step"
+            )
+        return line
+
+
+class NicClock:
+    """The clock of one interface.
+
+    Parameters
+    ----------
+    interface : str
+    index : int
+        Of /dev/ptp<index>.
+    calls : KernelCalls
+
+    Raises
+    ------
+    CaptureError
+        The clock cannot be read.
+    """
+
+    def __init__(self, interface: str, index: int, calls: KernelCalls) -> None:
+        self._interface = interface
+        self._calls = calls
+        self._clock = PtpClock(index, calls)
+        self._samples = self._samples_failed = self._frames = 0
+        self._steps: list[ClockStep] = []
+        self._steps_total = 0
+        self._line: ClockLine | None = None
+        self._before_step: ClockLine | None = None
+        self._stepped_at_ns = self._worst_before_ns = 0
+        self._sampled_at_ns = calls.monotonic_ns() - SAMPLE_EVERY_NS
+        self._take_sample()
+        calls.sleep(FIRST_PAUSE_S)
+        self._take_sample()
+
+    @property
+    def name(self) -> str:
+        return self._clock.name
+
+    @property
+    def method(self) -> str:
+        return self._clock.method
+
+    @property
+    def usable(self) -> bool:
+        """Whether it could be compared with UTC at all."""
+        return self._line is not None
+
+    @property
+    def ahead_of_utc_ns(self) -> int:
+        """How far it was ahead of UTC at the last sample."""
+        if self._line is None:
+            return 0
+        last = self._line.last_sample
+        return last.clock_ns - last.utc_ns
+
+    @property
+    def bound_ns(self) -> int:
+        """The bound at the last sample."""
+        return 0 if self._line is None else self._line.bound_ns()
+
+    def follow(self) -> None:
+        """Compare the clock with UTC where the last time is long enough ago."""
+        if self._calls.monotonic_ns() - self._sampled_at_ns >= SAMPLE_EVERY_NS:
+            self._take_sample()
+
+    def convert(self, stamps_ns: Int64Array) -> Int64Array:
+        """Return UTC for stamps that were just read from a ring.
+
+        Parameters
+        ----------
+        stamps_ns : ndarray of int64, shape (n,)
+            Of this clock, in nanoseconds.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Nanoseconds since the epoch.
+        """
+        if not len(stamps_ns):
+            return stamps_ns
+        assert self._line is not None, "a clock that is not usable converts nothing"
+        self.follow()
+        self._frames += len(stamps_ns)
+        now_ns = self._calls.utc_ns()
+        # Before it is said that these stamps were converted: a step since the last sample would make that wrong.
+        guessed_ns = stamps_ns + (self._line.last_sample.utc_ns - self._line.last_sample.clock_ns)
+        if int(guessed_ns.max()) > now_ns + OUT_OF_TIME_NS or int(guessed_ns.min()) < now_ns - WAITED_NS:
+            self._take_sample()
+        before = self._before_step
+        if before is None:
+            return self._line.convert(stamps_ns)
+        if self._calls.monotonic_ns() - self._stepped_at_ns > BEFORE_STEP_NS:
+            self._worst_before_ns = max(self._worst_before_ns, before.worst_bound_ns)
+            self._before_step = None
+            return self._line.convert(stamps_ns)
+        return self._convert_around_step(stamps_ns, before, self._line, now_ns)
+
+    def account(self) -> ClockAccount:
+        """Return how the stamps were converted so far."""
+        lines = (self._before_step, self._line)
+        worst_ns = max([self._worst_before_ns, *(line.worst_bound_ns for line in lines if line is not None)])
+        return ClockAccount(
+            interface=self._interface,
+            clock=self.name,
+            method=self.method,
+            time_scale=time_scale(self.ahead_of_utc_ns),
+            ahead_of_utc_ns=self.ahead_of_utc_ns,
+            frames=self._frames,
+            samples=self._samples,
+            samples_failed=self._samples_failed,
+            error_bound_ns=worst_ns,
+            stated_drift_ppb=round(STATED_DRIFT * 1e9),
+            steps=tuple(self._steps),
+            steps_total=self._steps_total,
+        )
+
+    def close(self) -> None:
+        """Close the clock; may be called again."""
+        self._clock.close()
+
+    def _take_sample(self) -> None:
+        self._sampled_at_ns = self._calls.monotonic_ns()
+        try:
+            sample = self._clock.sample()
+        except OSError:
+            self._samples_failed += 1
+            return
+        self._samples += 1
+        line = self._line
+        if line is None:
+            self._line = ClockLine(sample)
+        elif not line.is_step(sample):
+            line.add(sample)
+        else:
+            step_ns = -line.deviation_ns(sample)
+            self._steps_total += 1
+            if len(self._steps) < STEPS_LISTED:
+                self._steps.append(ClockStep(line.last_sample.utc_ns, sample.utc_ns, step_ns))
+            if line.used_until_ns > line.last_sample.clock_ns:
+                # What was converted since the last sample may be from after the step.
+                self._worst_before_ns = max(self._worst_before_ns, abs(step_ns) + sample.half_width_ns)
+            if self._before_step is not None:
+                self._worst_before_ns = max(self._worst_before_ns, self._before_step.worst_bound_ns)
+            self._before_step = line
+            self._line = ClockLine(sample)
+            self._stepped_at_ns = self._sampled_at_ns
+
+    def _convert_around_step(
+        self, stamps_ns: Int64Array, before: ClockLine, after: ClockLine, now_ns: int
+    ) -> Int64Array:
+        """Convert each stamp with the line on whose side of the step that puts it.
+
+        Where both do, a step shorter than the time between two samples, the later line is taken, and the step is
+        the bound.
+        """
+        last, first = before.last_sample, after.first_sample
+        shift_ns = first.utc_ns - first.clock_ns
+        shift_before_ns = last.utc_ns - last.clock_ns
+        by_after, by_before = stamps_ns + shift_ns, stamps_ns + shift_before_ns
+        fits_after = (by_after >= last.utc_ns) & (by_after <= now_ns + OUT_OF_TIME_NS)
+        fits_before = by_before <= first.utc_ns + OUT_OF_TIME_NS
+        is_before = fits_before & ~fits_after
+        if (fits_before & fits_after).any():
+            self._worst_before_ns = max(self._worst_before_ns, abs(shift_ns - shift_before_ns))
+        utc_ns = np.empty_like(stamps_ns)
+        for line, rows in ((before, is_before), (after, ~is_before)):
+            if rows.any():
+                utc_ns[rows] = line.convert(stamps_ns[rows])
+        return utc_ns

@@ -1,0 +1,230 @@
+"""Who stamps the frames of a capture: from what was asked for to what this interface can give."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+from uspcap.errors import CaptureError, UsageError
+from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, SwitchedOnStamping
+from uspcap.timestamps.nic_clock import ClockAccount, NicClock
+from uspcap.timestamps.tai import TaiOffset
+
+Timestamps = Literal["auto", "hardware", "xdp", "kernel", "user"]
+"""What a user can ask for; `auto` is the best that can be trusted without a change to the NIC's settings."""
+
+TIMESTAMPS: Final[tuple[Timestamps, ...]] = get_args(Timestamps)
+
+TRUSTED_BOUND_NS: Final = 10_000
+"""`auto` takes hardware stamps only where the NIC's clock can be compared with UTC this well; the kernel's own stamp
+is late by an interrupt and a poll, which is about as much."""
+
+_IS_READ: Final = "when uspcap read the ring (CLOCK_REALTIME)"
+_PACKET_RING: Final = {
+    TimestampSource.KERNEL: "kernel on receipt (CLOCK_REALTIME)",
+    TimestampSource.USER: f"kernel when copied to the ring, or {_IS_READ}",
+}
+_XDP_RING: Final = {
+    TimestampSource.XDP: "XDP hook (CLOCK_TAI, converted to UTC)",
+    TimestampSource.USER: _IS_READ,
+}
+
+
+class Stamping:
+    """Who stamps on one interface; holds the NIC's clock and setting until `close`.
+
+    Parameters
+    ----------
+    interface : str
+    wanted : Timestamps
+    software : {TimestampSource.KERNEL, TimestampSource.XDP}
+        Who stamps before uspcap does where the NIC does not: the kernel in PACKET_MMAP's rings, the hook in AF_XDP's.
+    calls : KernelCalls, optional
+
+    Attributes
+    ----------
+    expected : TimestampSource
+        Who stamps, where nothing comes in between.
+    texts : dict of TimestampSource to str
+        How each place's stamps are described.
+    remarks : list of str
+        What a user must know: what was changed, what is odd about the clock, what would be better.
+    tai : TaiOffset
+
+    Raises
+    ------
+    UsageError
+        There is no such stamp in this backend.
+    CaptureError, PermissionDenied
+        `hardware` was asked for and cannot be had; nothing is changed then.
+    """
+
+    def __init__(
+        self, interface: str, wanted: Timestamps, software: TimestampSource, calls: KernelCalls | None = None
+    ) -> None:
+        self._interface = interface
+        self._wanted = wanted
+        self._software = software
+        _refuse_other_backends_stamps(interface, wanted, software)
+        self.texts = dict(_PACKET_RING if software is TimestampSource.KERNEL else _XDP_RING)
+        if wanted == "user":
+            self.texts[TimestampSource.USER] = _IS_READ
+        self.expected = TimestampSource.USER if wanted == "user" else software
+        self.remarks: list[str] = []
+        self._clock: NicClock | None = None
+        self._switched_on: SwitchedOnStamping | None = None
+        self._calls = calls or KernelCalls()
+        self.tai = TaiOffset(self._calls)
+        if wanted in ("auto", "hardware"):
+            try:
+                self._use_hardware()
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def hardware(self) -> bool:
+        """Frames are to bring the NIC's stamp, where it made one."""
+        return self.expected is TimestampSource.HARDWARE
+
+    @property
+    def user(self) -> bool:
+        """Every frame is stamped when it is read, whatever it brings."""
+        return self.expected is TimestampSource.USER
+
+    def __str__(self) -> str:
+        if self.hardware:
+            return f"{self.texts[TimestampSource.HARDWARE]}; where it has none: {self.texts[self._software]}"
+        return self.texts[self.expected]
+
+    def give_up_hardware(self, why: str) -> None:
+        """Do without the NIC's stamps, as the backend cannot get at them.
+
+        Raises
+        ------
+        CaptureError
+            They were asked for.
+        """
+        if self._wanted == "hardware":
+            raise CaptureError(
+                f"{self._interface} cannot hand over hardware stamps: {why}; use --timestamps auto, or the "
+                "packet_mmap backend"
+            )
+        self.expected = self._software
+        self._end_hardware()
+
+    def follow(self) -> None:
+        """Look after the NIC's clock; to be called a few times a second when no frames come."""
+        if self._clock is not None:
+            self._clock.follow()
+
+    def convert(self, batch: FrameBatch) -> None:
+        """Put the NIC's stamps in a batch, which were just read from the ring, on UTC."""
+        if self._clock is None:
+            return
+        stamps = batch.storage("timestamp_ns")[: batch.count]
+        by_nic = batch.timestamp_source == TimestampSource.HARDWARE
+        if by_nic.all():
+            stamps[:] = self._clock.convert(stamps)
+        elif by_nic.any():
+            stamps[by_nic] = self._clock.convert(stamps[by_nic])
+
+    def accounts(self) -> tuple[ClockAccount, ...]:
+        """Return how stamps were converted, where any were."""
+        return () if self._clock is None else (self._clock.account(),)
+
+    def close(self) -> None:
+        """Give the NIC its setting back; may be called again.
+
+        Raises
+        ------
+        CaptureError
+            The setting could not be put back.
+        """
+        try:
+            self._end_hardware()
+        finally:
+            self._calls.close()
+
+    def _use_hardware(self) -> None:
+        """Take the NIC's stamps; where `auto` cannot trust them, leave it."""
+        abilities = StampingAbilities.ask(self._interface, self._calls)
+        refusal = abilities.refusal(self._interface)
+        if self._wanted == "auto":
+            if refusal:
+                return
+            if not self._stamps_already():
+                self.remarks.append(
+                    f"{self._interface} could stamp in hardware; --timestamps hardware switches that on"
+                )
+                return
+            try:
+                self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
+            except CaptureError as error:
+                self.remarks.append(f"hardware stamps are not used: {error}")
+                return
+            if not self._clock.usable or self._clock.bound_ns > TRUSTED_BOUND_NS:
+                self.remarks.append(
+                    f"hardware stamps are not used: {self._clock.name} can be compared with UTC within "
+                    f"{self._clock.bound_ns} ns only; --timestamps hardware uses them"
+                )
+                self._end_hardware()
+                return
+        else:
+            if refusal:
+                raise CaptureError(f"{refusal}; use --timestamps auto")
+            self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
+            if not self._clock.usable:
+                raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
+            self._switched_on = SwitchedOnStamping.switch_on(self._interface, self._calls)
+            if self._switched_on.announcement:
+                self.remarks.append(self._switched_on.announcement)
+        self.expected = TimestampSource.HARDWARE
+        self.texts[TimestampSource.HARDWARE] = self._describe(self._clock)
+
+    def _stamps_already(self) -> bool:
+        try:
+            return StampingSetting.read(self._interface, self._calls).rx_filter == HWTSTAMP_FILTER_ALL
+        except OSError:
+            return False
+
+    def _describe(self, clock: NicClock) -> str:
+        account = clock.account()
+        if account.time_scale == "TAI" and not self.tai.ns:
+            ahead_s = account.ahead_of_utc_ns / NANOSECONDS
+            self.remarks.append(
+                f"{clock.name} is {ahead_s:.6f} s ahead of CLOCK_REALTIME, as TAI is, but the kernel's TAI offset is "
+                "0: stamps are converted by comparing both clocks, so they are right where CLOCK_REALTIME shows UTC; "
+                "let the time daemon set the offset (chrony: leapseclist or leapsectz)"
+            )
+        elif account.time_scale not in ("UTC", "TAI"):
+            self.remarks.append(
+                f"{clock.name} is {account.ahead_of_utc_ns / NANOSECONDS:.6f} s ahead of UTC, so nothing sets it; "
+                "stamps are converted all the same"
+            )
+        return (
+            f"NIC clock {clock.name} on {account.time_scale}, put on UTC by {clock.method} within {clock.bound_ns} ns "
+            "of CLOCK_REALTIME at the start"
+        )
+
+    def _end_hardware(self) -> None:
+        if self._clock is not None:
+            self._clock.close()
+            if not self.hardware:
+                self._clock = None
+        if self._switched_on is not None:
+            self._switched_on.restore()
+
+
+def _refuse_other_backends_stamps(interface: str, wanted: Timestamps, software: TimestampSource) -> None:
+    if wanted == "xdp" and software is TimestampSource.KERNEL:
+        raise UsageError(
+            f"packet_mmap gets frames of {interface} long after the XDP hook, and without its stamps: use --backend "
+            "af_xdp, or --timestamps kernel"
+        )
+    if wanted == "kernel" and software is TimestampSource.XDP:
+        raise UsageError(
+            f"AF_XDP takes frames of {interface} before the kernel stamps them: use --timestamps xdp, or --backend "
+            "packet_mmap"
+        )
