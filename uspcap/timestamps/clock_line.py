@@ -80,14 +80,14 @@ class ClockLine:
 
     def is_step(self, sample: ClockSample) -> bool:
         """Whether a sample lies where no rate that clocks have leads to."""
-        elapsed_ns = sample.clock_ns - self._samples[-1].clock_ns
-        if elapsed_ns <= 0:
-            return True
+        elapsed_ns = abs(sample.clock_ns - self._samples[-1].clock_ns)
         reachable_ns = self._bound_at(sample.clock_ns) + sample.half_width_ns + UNKNOWN_RATE * elapsed_ns
         return abs(self.deviation_ns(sample)) > reachable_ns + STEP_FLOOR_NS
 
     def add(self, sample: ClockSample) -> None:
-        """Go on through a sample that is no step."""
+        """Go on through a sample that is no step; one that is not later than the last says nothing new."""
+        if sample.clock_ns <= self._samples[-1].clock_ns:
+            return
         last = self._count - 1
         deviation_ns = self.deviation_ns(sample)
         foreseen_ns = self._bound_at(sample.clock_ns) + sample.half_width_ns

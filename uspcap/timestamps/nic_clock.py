@@ -8,12 +8,13 @@ the consumer of the frames keeps up.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any, Final
 
 import numpy as np
 
 from uspcap.frames import NANOSECONDS
-from uspcap.timestamps.clock_line import STATED_DRIFT, ClockLine, Int64Array
+from uspcap.timestamps.clock_line import STATED_DRIFT, UNKNOWN_RATE, ClockLine, Int64Array
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.ptp_clock import PtpClock
 from uspcap.timestamps.tai import time_scale
@@ -133,7 +134,7 @@ class NicClock:
         self._steps_total = 0
         self._line: ClockLine | None = None
         self._before_step: ClockLine | None = None
-        self._stepped_at_ns = self._worst_before_ns = 0
+        self._stepped_at_ns = self._step_bound_ns = self._worst_before_ns = 0
         self._sampled_at_ns = calls.monotonic_ns() - SAMPLE_EVERY_NS
         self._take_sample()
         calls.sleep(FIRST_PAUSE_S)
@@ -239,13 +240,16 @@ class NicClock:
         elif not line.is_step(sample):
             line.add(sample)
         else:
-            step_ns = -line.deviation_ns(sample)
+            step_ns = (sample.clock_ns - sample.utc_ns) - self.ahead_of_utc_ns
             self._steps_total += 1
             if len(self._steps) < STEPS_LISTED:
                 self._steps.append(ClockStep(line.last_sample.utc_ns, sample.utc_ns, step_ns))
+            apart_ns = abs(sample.utc_ns - line.last_sample.utc_ns)
+            widths_ns = line.last_sample.half_width_ns + sample.half_width_ns
+            self._step_bound_ns = abs(step_ns) + widths_ns + ceil(UNKNOWN_RATE * apart_ns)
             if line.used_until_ns > line.last_sample.clock_ns:
                 # What was converted since the last sample may be from after the step.
-                self._worst_before_ns = max(self._worst_before_ns, abs(step_ns) + sample.half_width_ns)
+                self._worst_before_ns = max(self._worst_before_ns, self._step_bound_ns)
             if self._before_step is not None:
                 self._worst_before_ns = max(self._worst_before_ns, self._before_step.worst_bound_ns)
             self._before_step = line
@@ -268,7 +272,7 @@ class NicClock:
         fits_before = by_before <= first.utc_ns + OUT_OF_TIME_NS
         is_before = fits_before & ~fits_after
         if (fits_before & fits_after).any():
-            self._worst_before_ns = max(self._worst_before_ns, abs(shift_ns - shift_before_ns))
+            self._worst_before_ns = max(self._worst_before_ns, self._step_bound_ns)
         utc_ns = np.empty_like(stamps_ns)
         for line, rows in ((before, is_before), (after, ~is_before)):
             if rows.any():

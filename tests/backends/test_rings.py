@@ -1,0 +1,118 @@
+"""What ring sources do with stamps, on a ring in plain memory and a simulated NIC: no privilege."""
+
+from __future__ import annotations
+
+import pytest
+from support.nic_kernel import ALL, EXTENDED, SECOND, NicKernel
+from support.tpacket_ring import RAW_HARDWARE, SOFTWARE, FakeRing, RingFrame
+from support.traffic import Received, numbered_frame
+
+from uspcap._native.tpacket import PacketRing
+from uspcap.backends.base import Description
+from uspcap.backends.network_interface import NetworkInterface
+from uspcap.backends.rings import RingCounts, RingSource
+from uspcap.formats.pcapng import written_source
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.timestamps.stamping import Stamping
+
+BLOCK = 8192
+
+
+class MemoryRing(RingSource):
+    """Drains a ring in plain memory as PACKET_MMAP's source does."""
+
+    backend = "memory"
+    settling_ms = 0
+
+    def __init__(self, fake: FakeRing, stamping: Stamping) -> None:
+        super().__init__(NetworkInterface.look_up("lo"), "", 65535, stamping)
+        self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, stamping.user, self._stamped.table)
+
+    @property
+    def _ring_count(self) -> int:
+        return 1
+
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
+        self.ring.drain(batch, 0, read_at_ns)
+
+    def _refuse_more(self) -> None: ...
+
+    def _counts(self) -> RingCounts:
+        return RingCounts(self._delivered, {})
+
+    def _socket_error(self, descriptor: int) -> int:
+        return 0
+
+    def _while_idle(self) -> None: ...
+
+    def describe(self) -> Description:
+        return Description("lo", "memory", "", 0, 0, str(self._stamping))
+
+    def close(self) -> None:
+        self._stamping.close()
+
+
+def frame(number: int, stamp_ns: int, status: int) -> RingFrame:
+    return RingFrame(numbered_frame(number), divmod(stamp_ns, SECOND), status=status)
+
+
+def test_hardware_stamps_come_out_in_utc_and_each_frame_says_who_stamped_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = NicKernel(setting=(0, 1, ALL), rate_ppm=25, clock_offset_ns=37 * SECOND, methods={EXTENDED})
+    monkeypatch.setattr("uspcap.backends.rings.time.time_ns", kernel.utc_ns)
+    fake = FakeRing(BLOCK, 2)
+    source = MemoryRing(fake, Stamping("lo", "auto", TimestampSource.KERNEL, kernel))
+    truth, frames = [], []
+    for number in range(10):
+        kernel.pass_time(30_000_000)
+        truth.append(kernel.utc_ns())
+        if number == 4:
+            frames.append(frame(number, kernel.utc_ns(), SOFTWARE))
+        else:
+            frames.append(frame(number, 0 if number == 7 else kernel.clock_ns(), RAW_HARDWARE))
+    kernel.pass_time(1_000_000)
+    fake.fill(0, frames[:5])
+    fake.fill(1, frames[5:])
+    received = Received()
+    read_from_ns = kernel.utc_ns()
+    for batch in source.batches(0.0):
+        if batch is None:
+            source.stop()
+        else:
+            received.take(batch)
+    expected = [TimestampSource.HARDWARE] * 10
+    expected[4], expected[7] = TimestampSource.KERNEL, TimestampSource.USER
+    assert received.sources == expected
+    assert [written_source(source.interfaces[number].description) for number in received.interfaces] == expected
+    # A hardware stamp of 0 is none: the frame has the time that it was read.
+    truth[7] = read_from_ns
+    (account,) = source.clocks()
+    assert account.frames == 8
+    errors = [abs(one - was) for one, was in zip(received.stamps, truth, strict=True)]
+    assert errors[4] == errors[7] == 0
+    assert max(errors) <= account.error_bound_ns
+    assert account.error_bound_ns < 20_000
+
+
+def test_reader_stamps_every_frame_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = NicKernel()
+    monkeypatch.setattr("uspcap.backends.rings.time.time_ns", kernel.utc_ns)
+    fake = FakeRing(BLOCK, 2)
+    source = MemoryRing(fake, Stamping("lo", "user", TimestampSource.KERNEL, kernel))
+    fake.fill(0, [frame(1, 5, SOFTWARE), frame(2, 6, RAW_HARDWARE), frame(3, 7, 0)])
+    batch = next(source.batches(0.0))
+    assert batch is not None
+    assert batch.timestamp_ns.tolist() == [kernel.utc_ns()] * 3
+    assert batch.timestamp_source.tolist() == [TimestampSource.USER] * 3
+    assert batch.interface.tolist() == [0] * 3
+    assert source.clocks() == ()
+
+
+def test_clock_is_followed_while_nothing_comes() -> None:
+    kernel = NicKernel(setting=(0, 1, ALL))
+    source = MemoryRing(FakeRing(BLOCK, 2), Stamping("lo", "auto", TimestampSource.KERNEL, kernel))
+    batches = source.batches(0.0)
+    for _ in range(5):
+        kernel.pass_time(100_000_000)
+        assert next(batches) is None
+    (account,) = source.clocks()
+    assert account.samples == 2 + 5

@@ -1,0 +1,168 @@
+"""Switching a simulated driver's stamping on and back, and a real driver's refusal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from support.namespaces import Namespace
+from support.nic_kernel import ALL, NONE, PTP_V2_EVENT, RAW_HARDWARE, RECEIVE_HARDWARE, SOME, NicKernel
+
+from uspcap.errors import CaptureError, PermissionDenied
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.nic import StampingAbilities, StampingSetting, SwitchedOnStamping, filter_name
+
+
+def test_abilities_are_those_that_the_driver_tells() -> None:
+    assert StampingAbilities.ask("x0", NicKernel()) == StampingAbilities(True, 3, 0b11)
+    assert StampingAbilities.ask("x0", NicKernel(flags=RECEIVE_HARDWARE)) == StampingAbilities(False, 3, 0b11)
+    assert StampingAbilities.ask("x0", NicKernel(flags=RAW_HARDWARE, clock_index=-1)).clock_index == -1
+
+
+@pytest.mark.parametrize(
+    ("abilities", "reason"),
+    [
+        (StampingAbilities(True, 0, 0b11), ""),
+        (StampingAbilities(False, 0, 0b11), "stamps no received frames in hardware"),
+        (StampingAbilities(True, 0, 1 << NONE | 1 << PTP_V2_EVENT), "only those of ptpv2-event"),
+        (StampingAbilities(True, 0, 0), "only those of no filter"),
+        (StampingAbilities(True, -1, 0b11), "no clock that can be read"),
+    ],
+)
+def test_what_a_nic_lacks_is_said(abilities: StampingAbilities, reason: str) -> None:
+    assert (reason in abilities.refusal("x0")) if reason else not abilities.refusal("x0")
+
+
+def test_stamping_is_switched_on_announced_and_put_back() -> None:
+    kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
+    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    assert kernel.setting == (0, 1, ALL)
+    assert "x0 receives was switched from ptpv2-event to all" in switched.announcement
+    switched.restore()
+    assert kernel.setting == (0, 1, PTP_V2_EVENT)
+    switched.restore()
+    assert kernel.settings_asked_for == [(0, 1, ALL), (0, 1, PTP_V2_EVENT)]
+
+
+def test_what_is_on_already_is_left_alone() -> None:
+    kernel = NicKernel(setting=(0, 1, ALL))
+    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    assert not switched.announcement
+    switched.restore()
+    assert kernel.settings_asked_for == []
+
+
+@pytest.mark.parametrize("obtained", [SOME, PTP_V2_EVENT, NONE, 99])
+def test_driver_that_sets_another_filter_is_told_and_its_setting_put_back(obtained: int) -> None:
+    kernel = NicKernel(widens={ALL: obtained}, setting=(0, 0, 13))
+    with pytest.raises(CaptureError, match=f"x0 was asked to stamp every frame and stamps {filter_name(obtained)}"):
+        SwitchedOnStamping.switch_on("x0", kernel)
+    assert kernel.setting == (0, 0, 13)
+
+
+def test_setting_that_another_process_changed_is_not_touched() -> None:
+    kernel = NicKernel()
+    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    kernel.setting = (0, 0, PTP_V2_EVENT)
+    switched.restore()
+    assert kernel.setting == (0, 0, PTP_V2_EVENT)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "sentence"),
+    [
+        (errno.ERANGE, CaptureError, "refuses to stamp every frame"),
+        (errno.EPERM, PermissionDenied, "cannot switch on hardware stamping of x0: "),
+    ],
+)
+def test_driver_that_refuses_leaves_nothing_changed(refusal: int, kind: type[Exception], sentence: str) -> None:
+    kernel = NicKernel(refuses_setting=refusal)
+    with pytest.raises(kind, match=sentence):
+        SwitchedOnStamping.switch_on("x0", kernel)
+    assert kernel.setting == (0, 1, NONE)
+
+
+def test_driver_that_does_not_tell_its_setting_is_not_asked_to_change_it() -> None:
+    kernel = NicKernel(refuses_reading=errno.EOPNOTSUPP)
+    with pytest.raises(CaptureError, match="could not be put back"):
+        SwitchedOnStamping.switch_on("x0", kernel)
+    assert kernel.settings_asked_for == []
+
+
+def test_setting_that_cannot_be_put_back_is_told_with_the_command() -> None:
+    kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
+    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    kernel.refuses_setting = errno.EIO
+    with pytest.raises(CaptureError, match="'hwstamp_ctl -i x0 -r 12 -t 1'"):
+        switched.restore()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_setting_of_an_interface_that_is_gone_is_gone_too() -> None:
+    kernel = NicKernel()
+    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    kernel.refuses_reading = errno.ENODEV
+    switched.restore()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_that_ends_the_process_puts_the_setting_back_first(number: int) -> None:
+    program = (
+        "import os, sys\n"
+        "from support.nic_kernel import NicKernel\n"
+        "from uspcap.timestamps.nic import SwitchedOnStamping\n"
+        "class Telling(NicKernel):\n"
+        "    def about_interface(self, name, request, payload):\n"
+        "        super().about_interface(name, request, payload)\n"
+        "        os.write(1, f'{self.setting}\\n'.encode())\n"
+        "switched = SwitchedOnStamping.switch_on('x0', Telling())\n"
+        f"os.kill(os.getpid(), {int(number)})\n"
+        "os.write(1, b'still there')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -number, done.stderr
+    said = done.stdout.splitlines()
+    assert said[-1] == "(0, 1, 0)"
+    assert "(0, 1, 1)" in said
+
+
+def test_handler_of_the_process_is_left_alone() -> None:
+    def handler(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        switched = SwitchedOnStamping.switch_on("x0", NicKernel())
+        assert signal.getsignal(signal.SIGTERM) is handler
+        switched.restore()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_kernel_answers_about_an_interface_without_a_clock(make_namespace: Callable[[], Namespace]) -> None:
+    """The real ioctls, on a real driver: veth has neither hardware stamps nor a clock."""
+    here, there = make_namespace(), make_namespace()
+    here.add_veth("v0", there, "v1")
+    with here.entered():
+        calls = KernelCalls()
+    # Asked from another namespace: the object keeps to the one that it was made in.
+    abilities = StampingAbilities.ask("v0", calls)
+    assert not abilities.receives_in_hardware
+    assert abilities.clock_index == -1
+    payload = bytearray(44)
+    payload[0] = 0x41
+    calls.about_interface("v0", 0x8946, payload)
+    assert any(payload[4:8])  # veth stamps in software, and says so.
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+        StampingSetting.read("v0", calls)
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+        StampingSetting(0, 0, ALL).write("v0", calls)
+    with pytest.raises(CaptureError, match="does not tell how it stamps"):
+        SwitchedOnStamping.switch_on("v0", calls)
+    assert StampingAbilities.ask("nowhere0", calls) == StampingAbilities(False, -1, 0)
+    calls.close()

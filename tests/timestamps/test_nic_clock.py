@@ -1,0 +1,147 @@
+"""A simulated NIC's clock through a whole capture: drift, steps of 37 s, readers that come late."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from support.nic_kernel import EXTENDED, PLAIN, PRECISE, SECOND, START_NS, NicKernel
+
+from uspcap.timestamps.nic_clock import NicClock
+
+MS = 1_000_000
+
+
+class Capture:
+    """Frames that come every `frame_every_ns`, are read every `read_every_ns`, and how they were converted."""
+
+    def __init__(self, kernel: NicKernel, frame_every_ns: int = 3 * MS, read_every_ns: int = 10 * MS) -> None:
+        self.kernel = kernel
+        self.clock = NicClock("x0", 3, kernel)
+        self.frame_every_ns, self.read_every_ns = frame_every_ns, read_every_ns
+        self.truth: list[int] = []
+        self.converted: list[int] = []
+
+    def go_on(self, duration_ns: int, at_ns: int = -1, then: Callable[[], None] | None = None) -> None:
+        """Capture for a time; `then` happens at `at_ns` from now."""
+        start = self.kernel.elapsed_ns
+        waiting: list[tuple[int, int]] = []
+        read_at = start + self.read_every_ns
+        happened = then is None
+        while self.kernel.elapsed_ns < start + duration_ns:
+            if not happened and self.kernel.elapsed_ns >= start + at_ns:
+                assert then is not None
+                then()
+                happened = True
+            waiting.append((self.kernel.utc_ns(), self.kernel.clock_ns()))
+            self.kernel.pass_time(self.frame_every_ns)
+            if self.kernel.elapsed_ns >= read_at:
+                self.read(waiting)
+                waiting = []
+                read_at += self.read_every_ns
+        self.read(waiting)
+
+    def read(self, waiting: list[tuple[int, int]]) -> None:
+        if waiting:
+            self.truth += [truth for truth, _ in waiting]
+            self.converted += self.clock.convert(np.array([stamp for _, stamp in waiting], np.int64)).tolist()
+
+    @property
+    def errors(self) -> list[int]:
+        return [abs(one - truth) for one, truth in zip(self.converted, self.truth, strict=True)]
+
+
+@pytest.mark.parametrize("methods", [{PRECISE}, {EXTENDED}, {PLAIN}])
+@pytest.mark.parametrize("rate_ppm", [0.0, 37.5, -100.0])
+@pytest.mark.parametrize("offset_ns", [0, 37 * SECOND, 123 - START_NS])
+def test_every_stamp_is_within_the_bound_that_is_told(methods: set[int], rate_ppm: float, offset_ns: int) -> None:
+    capture = Capture(NicKernel(methods=methods, rate_ppm=rate_ppm, clock_offset_ns=offset_ns))
+    capture.go_on(5 * SECOND)
+    account = capture.clock.account()
+    assert max(capture.errors) <= account.error_bound_ns
+    # Half of 900 ns; what the first rate, from two samples 20 ms apart, does in the 100 ms to the third.
+    assert account.error_bound_ns < 8_000
+    assert account.frames == len(capture.converted)
+    assert account.samples >= 40
+    assert account.steps_total == account.samples_failed == 0
+    assert account.time_scale == {0: "UTC", 37 * SECOND: "TAI"}.get(offset_ns, "a time of its own")
+    assert np.diff(capture.converted).min() > 0
+
+
+def test_readers_that_come_late_get_stamps_within_the_bound() -> None:
+    """A consumer that stops for 20 s: frames lie between two samples that are far apart."""
+    capture = Capture(NicKernel(rate_ppm=80, methods={EXTENDED}), frame_every_ns=50 * MS)
+    capture.go_on(2 * SECOND)
+    capture.read_every_ns = 20 * SECOND
+    capture.go_on(21 * SECOND)
+    assert max(capture.errors) <= capture.clock.account().error_bound_ns
+    assert np.diff(capture.converted).min() > 0
+
+
+def test_samples_are_taken_while_nothing_comes() -> None:
+    kernel = NicKernel(rate_ppm=50)
+    clock = NicClock("x0", 3, kernel)
+    for _ in range(100):
+        kernel.pass_time(100 * MS)
+        clock.follow()
+        clock.follow()
+    assert clock.account().samples == 102
+
+
+@pytest.mark.parametrize("step_ns", [37 * SECOND, -37 * SECOND, SECOND, -SECOND, 20 * MS, -20 * MS])
+@pytest.mark.parametrize("of_utc", [False, True])
+@pytest.mark.parametrize("at_ms", [1001, 1050, 1093])
+def test_step_is_told_and_no_stamp_is_off_by_more_than_the_bound(step_ns: int, of_utc: bool, at_ms: int) -> None:
+    kernel = NicKernel(rate_ppm=20, methods={EXTENDED}, reading_ns=800)
+
+    def step() -> None:
+        if of_utc:
+            kernel.utc_stepped_ns -= step_ns
+        else:
+            kernel.clock_offset_ns += step_ns
+
+    capture = Capture(kernel)
+    capture.go_on(3 * SECOND, at_ms * MS, step)
+    account = capture.clock.account()
+    assert account.steps_total == 1
+    (told,) = account.steps
+    assert abs(told.step_ns - step_ns) < 10_000
+    assert "was stepped 1 times, first by" in str(account)
+    if of_utc:
+        # Which UTC a frame of that moment has is a matter of definition; all others are right.
+        assert sum(error > 100_000 for error in capture.errors) <= 100 * MS // capture.frame_every_ns + 2
+        return
+    assert max(capture.errors) <= account.error_bound_ns
+    if abs(step_ns) > SECOND:
+        # Frames from before the step were still in the ring when it was found, and are right all the same.
+        assert max(capture.errors) < 1 * MS
+
+
+def test_jump_to_tai_and_back_leaves_every_stamp_right() -> None:
+    kernel = NicKernel(methods={PRECISE})
+    capture = Capture(kernel)
+    for step_s in (37, -37, 37):
+
+        def step(step_s: int = step_s) -> None:
+            kernel.clock_offset_ns += step_s * SECOND
+
+        capture.go_on(2 * SECOND, 511 * MS, step)
+    assert capture.clock.account().steps_total == 3
+    assert max(capture.errors) < 1 * MS
+    assert max(capture.errors) <= capture.clock.account().error_bound_ns
+
+
+def test_clock_that_falls_silent_is_counted_and_the_bound_goes_on_growing() -> None:
+    kernel = NicKernel(rate_ppm=10)
+    capture = Capture(kernel)
+    capture.go_on(2 * SECOND)
+    before = capture.clock.account().error_bound_ns
+    kernel.refuses_clock = errno.EIO
+    capture.go_on(20 * SECOND)
+    account = capture.clock.account()
+    assert account.samples_failed > 100
+    assert account.error_bound_ns >= before + 15_000
+    assert max(capture.errors) <= account.error_bound_ns
+    assert f"{account.samples_failed} samples failed" in str(account)
