@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from support.bpf_samples import TCP_FRAME
 from support.namespaces import Namespace
+from support.nic_kernel import ALL, NONE, NicKernel
 from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
 from support.veth_pairs import HERE, MakePair, Pair
 from support.xsk import XskSocket
@@ -277,13 +278,51 @@ def test_driver_without_room_for_metadata_is_captured_without_stamps(
 
 
 def test_stamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
-    with pair.here.entered(), AfXdpSource(HERE, hardware_timestamps=True) as source:
+    nic = NicKernel()
+    with pair.here.entered(), AfXdpSource(HERE, timestamps="hardware", calls=nic) as source:
+        assert nic.setting == (0, 1, ALL)
         assert "native, bound to the device XDP" in source.describe().mode
         pair.send(numbered_frame(1))
         received, _ = receive(source, 1)
         assert [one.timestamp_source for one in source.interfaces] == [TimestampSource.HARDWARE, TimestampSource.XDP]
     assert received.sources == [TimestampSource.XDP]
     assert received.interfaces == [1]
+    assert nic.setting == (0, 1, NONE)
+    assert nic.open_clocks == 0
+
+
+def test_hardware_stamps_that_xdp_cannot_ask_for_are_done_without_only_under_auto(pair: Pair) -> None:
+    with pair.here.entered():
+        on_already = NicKernel(setting=(0, 1, ALL))
+        with AfXdpSource(HERE, calls=on_already, modes=[AttachMode.SKB]) as source:
+            assert source.describe().stamps == "XDP hook (CLOCK_TAI, converted to UTC)"
+            pair.send(numbered_frame(1))
+            received, _ = receive(source, 1)
+            assert [one.timestamp_source for one in source.interfaces] == [TimestampSource.XDP]
+        assert received.interfaces == [0]
+        nic = NicKernel()
+        with pytest.raises(CaptureError, match="cannot hand over hardware stamps: it granted skb XDP only"):
+            AfXdpSource(HERE, timestamps="hardware", calls=nic, modes=[AttachMode.SKB])
+        assert nic.setting == (0, 1, NONE)
+        assert nic.open_clocks == 0
+    assert not attached(pair.here)
+
+
+def test_reader_stamps_where_that_is_asked_for(pair: Pair) -> None:
+    with pair.here.entered(), AfXdpSource(HERE, timestamps="user") as source:
+        assert source.describe().stamps == "when uspcap read the ring (CLOCK_REALTIME)"
+        assert "no room for stamps" not in str(source.describe())
+        pair.send(numbered_frame(1))
+        sent_at = time.time_ns()
+        time.sleep(0.01)
+        received, _ = receive(source, 1)
+    assert received.sources == [TimestampSource.USER]
+    assert received.stamps[0] > sent_at
+
+
+def test_kernels_stamp_is_refused(pair: Pair) -> None:
+    with pair.here.entered(), pytest.raises(UsageError, match="before the kernel stamps them"):
+        AfXdpSource(HERE, timestamps="kernel")
 
 
 def test_filter_that_cannot_run_at_the_hook_is_refused(pair: Pair) -> None:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from support.bpf_samples import TCP_FRAME
+from support.nic_kernel import ALL, NONE, NicKernel
 from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
 from support.veth_pairs import HERE, MakePair, Pair
 
@@ -208,15 +209,48 @@ def test_buffer_that_cannot_be_had_is_refused(pair: Pair) -> None:
         PacketMmapSource(HERE, buffer_bytes=1 << 45)
 
 
-def test_hardware_stamps_are_described_as_the_nics_own_and_missing_ones_fall_back(pair: Pair) -> None:
-    with pair.here.entered(), PacketMmapSource(HERE, hardware_timestamps=True) as source:
-        assert "NIC, on its own clock" in source.describe().stamps
+def test_hardware_stamps_of_a_driver_without_any_are_refused(pair: Pair) -> None:
+    with pair.here.entered(), pytest.raises(CaptureError, match="here0 stamps no received frames in hardware"):
+        PacketMmapSource(HERE, timestamps="hardware")
+
+
+def test_stamp_of_the_xdp_hook_is_refused(pair: Pair) -> None:
+    with pair.here.entered(), pytest.raises(UsageError, match="use --backend af_xdp"):
+        PacketMmapSource(HERE, timestamps="xdp")
+
+
+def test_reader_stamps_where_that_is_asked_for(pair: Pair) -> None:
+    with pair.here.entered(), PacketMmapSource(HERE, timestamps="user") as source:
+        assert source.describe().stamps == "when uspcap read the ring (CLOCK_REALTIME)"
+        pair.send(numbered_frame(1))
+        sent_at = time.time_ns()
+        received, _ = receive(source, 1)
+    assert received.sources == [TimestampSource.USER]
+    # A block is handed over after 20 ms, and only then read: the kernel's stamp would be from before.
+    assert received.stamps[0] > sent_at
+
+
+def test_nic_that_fails_after_its_stamping_was_switched_on_gets_its_setting_back(pair: Pair) -> None:
+    nic = NicKernel()
+    with pair.here.entered(), pytest.raises(CaptureError, match="smaller buffer with -B"):
+        PacketMmapSource(HERE, timestamps="hardware", buffer_bytes=1 << 45, calls=nic)
+    assert nic.settings_asked_for == [(0, 1, ALL), (0, 1, NONE)]
+    assert nic.open_clocks == 0
+
+
+def test_hardware_stamps_that_are_missing_fall_back_frame_by_frame(pair: Pair) -> None:
+    nic = NicKernel()
+    with pair.here.entered(), PacketMmapSource(HERE, timestamps="hardware", calls=nic) as source:
+        assert source.describe().stamps.startswith("NIC clock /dev/ptp3 (fake clock) on UTC")
+        assert "was switched from none to all" in str(source.describe())
+        assert nic.setting == (0, 1, ALL)
         assert source.interfaces[0].timestamp_source is TimestampSource.HARDWARE
         pair.send(numbered_frame(1), numbered_frame(2))
         received, _ = receive(source, 2)
         said = [source.interfaces[number].timestamp_source for number in received.interfaces]
     assert TimestampSource.HARDWARE not in received.sources
     assert said == received.sources
+    assert nic.setting == (0, 1, NONE)
 
 
 def test_statistics_stay_after_closing(pair: Pair) -> None:

@@ -3,57 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from support.memory_ring import BLOCK, MemoryRing, stamped_frame
 from support.nic_kernel import ALL, EXTENDED, SECOND, NicKernel
-from support.tpacket_ring import RAW_HARDWARE, SOFTWARE, FakeRing, RingFrame
-from support.traffic import Received, numbered_frame
+from support.tpacket_ring import RAW_HARDWARE, SOFTWARE, FakeRing
+from support.traffic import Received
 
-from uspcap._native.tpacket import PacketRing
-from uspcap.backends.base import Description
-from uspcap.backends.network_interface import NetworkInterface
-from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.formats.pcapng import written_source
-from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.frames import TimestampSource
 from uspcap.timestamps.stamping import Stamping
-
-BLOCK = 8192
-
-
-class MemoryRing(RingSource):
-    """Drains a ring in plain memory as PACKET_MMAP's source does."""
-
-    backend = "memory"
-    settling_ms = 0
-
-    def __init__(self, fake: FakeRing, stamping: Stamping) -> None:
-        super().__init__(NetworkInterface.look_up("lo"), "", 65535, stamping)
-        self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, stamping.user, self._stamped.table)
-
-    @property
-    def _ring_count(self) -> int:
-        return 1
-
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
-        self.ring.drain(batch, 0, read_at_ns)
-
-    def _refuse_more(self) -> None: ...
-
-    def _counts(self) -> RingCounts:
-        return RingCounts(self._delivered, {})
-
-    def _socket_error(self, descriptor: int) -> int:
-        return 0
-
-    def _while_idle(self) -> None: ...
-
-    def describe(self) -> Description:
-        return Description("lo", "memory", "", 0, 0, str(self._stamping))
-
-    def close(self) -> None:
-        self._stamping.close()
-
-
-def frame(number: int, stamp_ns: int, status: int) -> RingFrame:
-    return RingFrame(numbered_frame(number), divmod(stamp_ns, SECOND), status=status)
 
 
 def test_hardware_stamps_come_out_in_utc_and_each_frame_says_who_stamped_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +23,9 @@ def test_hardware_stamps_come_out_in_utc_and_each_frame_says_who_stamped_it(monk
         kernel.pass_time(30_000_000)
         truth.append(kernel.utc_ns())
         if number == 4:
-            frames.append(frame(number, kernel.utc_ns(), SOFTWARE))
+            frames.append(stamped_frame(number, kernel.utc_ns(), SOFTWARE))
         else:
-            frames.append(frame(number, 0 if number == 7 else kernel.clock_ns(), RAW_HARDWARE))
+            frames.append(stamped_frame(number, 0 if number == 7 else kernel.clock_ns(), RAW_HARDWARE))
     kernel.pass_time(1_000_000)
     fake.fill(0, frames[:5])
     fake.fill(1, frames[5:])
@@ -98,7 +55,7 @@ def test_reader_stamps_every_frame_where_that_is_asked_for(monkeypatch: pytest.M
     monkeypatch.setattr("uspcap.backends.rings.time.time_ns", kernel.utc_ns)
     fake = FakeRing(BLOCK, 2)
     source = MemoryRing(fake, Stamping("lo", "user", TimestampSource.KERNEL, kernel))
-    fake.fill(0, [frame(1, 5, SOFTWARE), frame(2, 6, RAW_HARDWARE), frame(3, 7, 0)])
+    fake.fill(0, [stamped_frame(1, 5, SOFTWARE), stamped_frame(2, 6, RAW_HARDWARE), stamped_frame(3, 7, 0)])
     batch = next(source.batches(0.0))
     assert batch is not None
     assert batch.timestamp_ns.tolist() == [kernel.utc_ns()] * 3

@@ -236,6 +236,10 @@ def test_missing_capability_is_named_with_the_command_that_grants_it(run: Run) -
         (("-i", HERE, "--backend", "replay"), 2, "name it with -r"),
         (("-r", "x", "--backend", "packet_mmap"), 2, "files (-r) are replayed"),
         (("-i", HERE, "-w", "-", "--format", "json"), 2, "write to a file"),
+        (("-i", HERE, "--timestamps", "xdp"), 2, "use --backend af_xdp, or --timestamps kernel"),
+        (("-i", HERE, "--backend", "af_xdp", "--timestamps", "kernel", "udp"), 2, "--backend packet_mmap"),
+        (("-i", HERE, "--timestamps", "hardware"), 1, "stamps no received frames in hardware; use --timestamps auto"),
+        (("-r", "x", "--timestamps", "user"), 2, "frames of files keep the stamps that they have"),
         (("-r", "/nowhere/x.pcap"), 1, "cannot open /nowhere/x.pcap"),
     ],
 )

@@ -20,6 +20,7 @@ from uspcap.backends.base import StampedInterfaces
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 
 BLOCK = 4096
+READ_AT_NS = 1_700_000_000_000_000_000
 STAMPS = {source: source.name for source in TimestampSource}
 
 
@@ -29,7 +30,7 @@ def make_interfaces() -> StampedInterfaces:
 
 def make_ring(fake: FakeRing, interfaces: StampedInterfaces, *, snaplen: int = 65535, tags: bool = True) -> PacketRing:
     count = len(fake.memory) // fake.block_bytes
-    return PacketRing(fake.memory, fake.block_bytes, count, snaplen, tags, 3, interfaces.table)
+    return PacketRing(fake.memory, fake.block_bytes, count, snaplen, tags, 3, False, interfaces.table)
 
 
 def drain_all(ring: PacketRing, interfaces: StampedInterfaces, *, rows: int = 64, room: int = 1 << 16) -> Received:
@@ -40,7 +41,7 @@ def drain_all(ring: PacketRing, interfaces: StampedInterfaces, *, rows: int = 64
     batch.frames_before = 0
     while True:
         batch.count = 0
-        ring.drain(batch, 0)
+        ring.drain(batch, 0, READ_AT_NS)
         if not batch.count:
             return received
         batch.set_interfaces(interfaces.known)
@@ -83,7 +84,9 @@ def test_each_frame_says_who_stamped_it_and_has_an_interface_for_it() -> None:
     assert received.sources == [kernel, user, hardware, user, kernel]
     assert received.interfaces == [0, 1, 2, 1, 0]
     assert [one.timestamp_source for one in interfaces.known] == [kernel, user, hardware]
-    assert [one.description for one in interfaces.known] == ["stamps: KERNEL", "stamps: USER", "stamps: HARDWARE"]
+    assert [one.description for one in interfaces.known] == [
+        f"stamps: {name}; timestamps: {name}" for name in ("KERNEL", "USER", "HARDWARE")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -204,13 +207,13 @@ def test_memory_that_is_no_ring_is_refused() -> None:
     table = make_interfaces().table
     memory = np.zeros(2 * BLOCK, np.uint8)
     with pytest.raises(ValueError, match="do not hold"):
-        PacketRing(memory, BLOCK, 3, 100, True, 0, table)
+        PacketRing(memory, BLOCK, 3, 100, True, 0, False, table)
     with pytest.raises(ValueError, match="no ring"):
-        PacketRing(memory, 100, 1, 100, True, 0, table)
+        PacketRing(memory, 100, 1, 100, True, 0, False, table)
     with pytest.raises(ValueError, match="multiple of 8"):
-        PacketRing(memory[4:], BLOCK, 1, 100, True, 0, table)
+        PacketRing(memory[4:], BLOCK, 1, 100, True, 0, False, table)
     with pytest.raises(ValueError, match="entries"):
-        PacketRing(memory, BLOCK, 2, 100, True, 0, table[:4])
+        PacketRing(memory, BLOCK, 2, 100, True, 0, False, table[:4])
 
 
 def test_closed_ring_is_refused() -> None:
@@ -219,3 +222,13 @@ def test_closed_ring_is_refused() -> None:
     ring.close()
     with pytest.raises(ValueError, match="closed"):
         drain_all(ring, interfaces)
+
+
+def test_hardware_stamp_of_zero_is_none_and_gets_the_time_of_reading() -> None:
+    fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
+    ring = make_ring(fake, interfaces)
+    frames = [RingFrame(b"frame", (0, 0), RAW_HARDWARE), RingFrame(b"frame", (0, 1), RAW_HARDWARE)]
+    fake.fill(0, [*frames, RingFrame(b"frame", (0, 0), SOFTWARE)])
+    received = drain_all(ring, interfaces)
+    assert received.stamps == [READ_AT_NS, 1, 0]
+    assert received.sources == [TimestampSource.USER, TimestampSource.HARDWARE, TimestampSource.KERNEL]

@@ -1,0 +1,54 @@
+"""A ring source on plain memory, stamped as its stamping says: no kernel, no privilege."""
+
+from __future__ import annotations
+
+from support.nic_kernel import SECOND
+from support.tpacket_ring import FakeRing, RingFrame
+from support.traffic import numbered_frame
+
+from uspcap._native.tpacket import PacketRing
+from uspcap.backends.base import Description
+from uspcap.backends.network_interface import NetworkInterface
+from uspcap.backends.rings import RingCounts, RingSource
+from uspcap.frames import FrameBatch
+from uspcap.timestamps.stamping import Stamping
+
+BLOCK = 8192
+
+
+class MemoryRing(RingSource):
+    """Drains a ring in plain memory as PACKET_MMAP's source does."""
+
+    backend = "memory"
+    settling_ms = 0
+
+    def __init__(self, fake: FakeRing, stamping: Stamping) -> None:
+        super().__init__(NetworkInterface.look_up("lo"), "", 65535, stamping)
+        self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, stamping.user, self._stamped.table)
+
+    @property
+    def _ring_count(self) -> int:
+        return 1
+
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
+        self.ring.drain(batch, 0, read_at_ns)
+
+    def _refuse_more(self) -> None: ...
+
+    def _counts(self) -> RingCounts:
+        return RingCounts(self._delivered, {})
+
+    def _socket_error(self, descriptor: int) -> int:
+        return 0
+
+    def _while_idle(self) -> None: ...
+
+    def describe(self) -> Description:
+        return Description("lo", "memory", "plain", 0, 0, str(self._stamping), tuple(self._stamping.remarks))
+
+    def close(self) -> None:
+        self._stamping.close()
+
+
+def stamped_frame(number: int, stamp_ns: int, status: int) -> RingFrame:
+    return RingFrame(numbered_frame(number), divmod(stamp_ns, SECOND), status=status)
