@@ -18,6 +18,12 @@ from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import StampingAbilities, StampingSetting, SwitchedOnStamping, filter_name
 
 
+def switched_on(kernel: NicKernel) -> SwitchedOnStamping:
+    switched = SwitchedOnStamping("x0", kernel)
+    switched.switch_on()
+    return switched
+
+
 def test_abilities_are_those_that_the_driver_tells() -> None:
     assert StampingAbilities.ask("x0", NicKernel()) == StampingAbilities(True, 3, 0b11)
     assert StampingAbilities.ask("x0", NicKernel(flags=RECEIVE_HARDWARE)) == StampingAbilities(False, 3, 0b11)
@@ -40,7 +46,7 @@ def test_what_a_nic_lacks_is_said(abilities: StampingAbilities, reason: str) -> 
 
 def test_stamping_is_switched_on_announced_and_put_back() -> None:
     kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
-    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    switched = switched_on(kernel)
     assert kernel.setting == (0, 1, ALL)
     assert "x0 receives was switched from ptpv2-event to all" in switched.announcement
     switched.restore()
@@ -51,7 +57,7 @@ def test_stamping_is_switched_on_announced_and_put_back() -> None:
 
 def test_what_is_on_already_is_left_alone() -> None:
     kernel = NicKernel(setting=(0, 1, ALL))
-    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    switched = switched_on(kernel)
     assert not switched.announcement
     switched.restore()
     assert kernel.settings_asked_for == []
@@ -61,13 +67,13 @@ def test_what_is_on_already_is_left_alone() -> None:
 def test_driver_that_sets_another_filter_is_told_and_its_setting_put_back(obtained: int) -> None:
     kernel = NicKernel(widens={ALL: obtained}, setting=(0, 0, 13))
     with pytest.raises(CaptureError, match=f"x0 was asked to stamp every frame and stamps {filter_name(obtained)}"):
-        SwitchedOnStamping.switch_on("x0", kernel)
+        switched_on(kernel)
     assert kernel.setting == (0, 0, 13)
 
 
 def test_setting_that_another_process_changed_is_not_touched() -> None:
     kernel = NicKernel()
-    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    switched = switched_on(kernel)
     kernel.setting = (0, 0, PTP_V2_EVENT)
     switched.restore()
     assert kernel.setting == (0, 0, PTP_V2_EVENT)
@@ -83,34 +89,55 @@ def test_setting_that_another_process_changed_is_not_touched() -> None:
 def test_driver_that_refuses_leaves_nothing_changed(refusal: int, kind: type[Exception], sentence: str) -> None:
     kernel = NicKernel(refuses_setting=refusal)
     with pytest.raises(kind, match=sentence):
-        SwitchedOnStamping.switch_on("x0", kernel)
+        switched_on(kernel)
     assert kernel.setting == (0, 1, NONE)
 
 
 def test_driver_that_does_not_tell_its_setting_is_not_asked_to_change_it() -> None:
     kernel = NicKernel(refuses_reading=errno.EOPNOTSUPP)
     with pytest.raises(CaptureError, match="could not be put back"):
-        SwitchedOnStamping.switch_on("x0", kernel)
+        switched_on(kernel)
     assert kernel.settings_asked_for == []
 
 
 def test_setting_that_cannot_be_put_back_is_told_with_the_command() -> None:
     kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
-    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    switched = switched_on(kernel)
     kernel.refuses_setting = errno.EIO
     with pytest.raises(CaptureError, match="'hwstamp_ctl -i x0 -r 12 -t 1'"):
         switched.restore()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("interrupted_at", [1, 2])
+def test_interruption_in_the_middle_still_puts_the_setting_back(interrupted_at: int) -> None:
+    class Interrupted(NicKernel):
+        calls_left = interrupted_at
+
+        def about_interface(self, name: str, request: int, payload: bytearray) -> None:
+            super().about_interface(name, request, payload)
+            self.calls_left -= request != 0x8946
+            if self.calls_left == -1:
+                raise KeyboardInterrupt
+
+    kernel = Interrupted()
+    switched = SwitchedOnStamping("x0", kernel)
+    with pytest.raises(KeyboardInterrupt):
+        switched.switch_on()
+    assert kernel.setting == (0, 1, ALL)
+    switched.restore()
+    assert kernel.setting == (0, 1, NONE)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_setting_of_an_interface_that_is_gone_is_gone_too() -> None:
     kernel = NicKernel()
-    switched = SwitchedOnStamping.switch_on("x0", kernel)
+    switched = switched_on(kernel)
     kernel.refuses_reading = errno.ENODEV
     switched.restore()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_that_ends_the_process_puts_the_setting_back_first(number: int) -> None:
     program = (
         "import os, sys\n"
@@ -120,15 +147,18 @@ def test_signal_that_ends_the_process_puts_the_setting_back_first(number: int) -
         "    def about_interface(self, name, request, payload):\n"
         "        super().about_interface(name, request, payload)\n"
         "        os.write(1, f'{self.setting}\\n'.encode())\n"
-        "switched = SwitchedOnStamping.switch_on('x0', Telling())\n"
+        "SwitchedOnStamping('x0', Telling()).switch_on()\n"
+        "SwitchedOnStamping('y0', Telling(setting=(0, 0, 12))).switch_on()\n"
         f"os.kill(os.getpid(), {int(number)})\n"
         "os.write(1, b'still there')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == -number, done.stderr
     said = done.stdout.splitlines()
+    assert {"(0, 1, 1)", "(0, 0, 1)"} < set(said)
     assert said[-1] == "(0, 1, 0)"
-    assert "(0, 1, 1)" in said
+    assert "(0, 0, 12)" in said[-3:]
+    assert "still there" not in said
 
 
 def test_handler_of_the_process_is_left_alone() -> None:
@@ -136,7 +166,7 @@ def test_handler_of_the_process_is_left_alone() -> None:
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        switched = SwitchedOnStamping.switch_on("x0", NicKernel())
+        switched = switched_on(NicKernel())
         assert signal.getsignal(signal.SIGTERM) is handler
         switched.restore()
         assert signal.getsignal(signal.SIGTERM) is handler
@@ -163,6 +193,6 @@ def test_kernel_answers_about_an_interface_without_a_clock(make_namespace: Calla
     with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
         StampingSetting(0, 0, ALL).write("v0", calls)
     with pytest.raises(CaptureError, match="does not tell how it stamps"):
-        SwitchedOnStamping.switch_on("v0", calls)
+        SwitchedOnStamping("v0", calls).switch_on()
     assert StampingAbilities.ask("nowhere0", calls) == StampingAbilities(False, -1, 0)
     calls.close()

@@ -149,6 +149,7 @@ def test_backend_that_gets_no_hardware_stamps_does_without_only_under_auto() -> 
     asked_for = Stamping("x0", "hardware", XDP, NicKernel())
     with pytest.raises(CaptureError, match="x0 cannot hand over hardware stamps: it cannot; use"):
         asked_for.give_up_hardware("it cannot")
+    asked_for.close()
 
 
 def test_only_the_nics_stamps_are_converted() -> None:

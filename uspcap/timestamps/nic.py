@@ -19,7 +19,7 @@ import struct
 import threading
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Final, Self
+from typing import Any, Final
 
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied
@@ -122,10 +122,10 @@ class StampingSetting:
 
 
 class SwitchedOnStamping:
-    """Receive stamping of all frames, from `switch_on` until `restore`.
+    """Receive stamping of all frames of an interface, from `switch_on` until `restore`.
 
-    Where a signal would end the process without a handler (SIGTERM, SIGHUP), the setting is put back first. A
-    process that is killed (SIGKILL) cannot.
+    Signals that would end the process (SIGINT, SIGTERM, SIGHUP) put the setting back first, unless the process
+    handles them itself. A process that is killed (SIGKILL) cannot.
 
     Attributes
     ----------
@@ -133,23 +133,15 @@ class SwitchedOnStamping:
         What was changed; empty where nothing had to be.
     """
 
-    def __init__(self, interface: str, before: StampingSetting, now: StampingSetting, calls: KernelCalls) -> None:
+    def __init__(self, interface: str, calls: KernelCalls) -> None:
         self._interface = interface
-        self._before = before
-        self._now = now
         self._calls = calls
-        self._to_restore = before != now
-        self._handled: list[int] = []
+        self._before: StampingSetting | None = None
+        self._now: StampingSetting | None = None
+        self._handlers: dict[int, Any] = {}
         self.announcement = ""
-        if self._to_restore:
-            self.announcement = (
-                f"hardware stamping of frames that {interface} receives was switched from "
-                f"{filter_name(before.rx_filter)} to {filter_name(now.rx_filter)}, and will be switched back"
-            )
-            self._handle_signals()
 
-    @classmethod
-    def switch_on(cls, interface: str, calls: KernelCalls) -> Self:
+    def switch_on(self) -> None:
         """Have every received frame stamped.
 
         Raises
@@ -159,6 +151,7 @@ class SwitchedOnStamping:
         CaptureError
             The driver refuses, or does less; the setting is then as before.
         """
+        interface, calls = self._interface, self._calls
         try:
             before = StampingSetting.read(interface, calls)
         except OSError as error:
@@ -167,11 +160,15 @@ class SwitchedOnStamping:
                 "that could not be put back after a change; use --timestamps auto"
             ) from error
         if before.rx_filter == HWTSTAMP_FILTER_ALL:
-            return cls(interface, before, before, calls)
+            return
+        # From here on there is something to put back, whenever this is interrupted.
+        self._before = before
+        self._handle_signals()
         try:
             replace(before, rx_filter=HWTSTAMP_FILTER_ALL).write(interface, calls)
-            now = StampingSetting.read(interface, calls)
+            self._now = StampingSetting.read(interface, calls)
         except OSError as error:
+            self.restore()
             if error.errno == errno.EPERM:
                 raise PermissionDenied(
                     f"cannot switch on hardware stamping of {interface}: {explain_missing(['CAP_NET_ADMIN'])}",
@@ -181,14 +178,16 @@ class SwitchedOnStamping:
                 f"the driver of {interface} refuses to stamp every frame ({os.strerror(error.errno or 0)}); use "
                 "--timestamps auto"
             ) from error
-        switched = cls(interface, before, now, calls)
-        if now.rx_filter != HWTSTAMP_FILTER_ALL:
-            switched.restore()
+        obtained = filter_name(self._now.rx_filter)
+        if self._now.rx_filter != HWTSTAMP_FILTER_ALL:
+            self.restore()
             raise CaptureError(
-                f"{interface} was asked to stamp every frame and stamps {filter_name(now.rx_filter)} instead; "
-                "use --timestamps auto"
+                f"{interface} was asked to stamp every frame and stamps {obtained} instead; use --timestamps auto"
             )
-        return switched
+        self.announcement = (
+            f"hardware stamping of frames that {interface} receives was switched from "
+            f"{filter_name(before.rx_filter)} to {obtained}, and will be switched back"
+        )
 
     def restore(self) -> None:
         """Put the setting back, unless another process has changed it meanwhile; may be called again.
@@ -198,40 +197,46 @@ class SwitchedOnStamping:
         CaptureError
             The driver refuses.
         """
-        if not self._to_restore:
+        before, self._before = self._before, None
+        if before is None:
             return
-        self._to_restore = False
-        self._leave_signals()
         try:
-            if StampingSetting.read(self._interface, self._calls) == self._now:
-                self._before.write(self._interface, self._calls)
+            now = StampingSetting.read(self._interface, self._calls)
+            if now != before and self._now in (None, now):
+                before.write(self._interface, self._calls)
         except OSError as error:
             if error.errno == errno.ENODEV:  # The interface is gone, and its setting with it.
                 return
             raise CaptureError(
-                f"cannot switch hardware stamping of {self._interface} back to {filter_name(self._before.rx_filter)} "
+                f"cannot switch hardware stamping of {self._interface} back to {filter_name(before.rx_filter)} "
                 f"({os.strerror(error.errno or 0)}): do it with 'hwstamp_ctl -i {self._interface} "
-                f"-r {self._before.rx_filter} -t {self._before.tx_type}'"
+                f"-r {before.rx_filter} -t {before.tx_type}'"
             ) from error
+        finally:
+            self._leave_signals()
 
     def _handle_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            another = getattr(handler, "__func__", None) is SwitchedOnStamping._end
+            if another or handler in (signal.SIG_DFL, signal.default_int_handler):
+                self._handlers[number] = handler
                 signal.signal(number, self._end)
-                self._handled.append(number)
 
     def _leave_signals(self) -> None:
-        handled, self._handled = self._handled, []
-        for number in handled:
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
             if signal.getsignal(number) == self._end:
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        """Put the setting back and let the signal do what it would have done."""
+        """Put the setting back, let others do so that were switched on before, and the signal end the process."""
+        before = self._handlers.get(number)
         try:
             self.restore()
         finally:
-            signal.signal(number, signal.SIG_DFL)
+            another = getattr(before, "__func__", None) is SwitchedOnStamping._end
+            signal.signal(number, before if another else signal.SIG_DFL)
             os.kill(os.getpid(), number)

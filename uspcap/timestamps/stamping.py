@@ -177,7 +177,8 @@ class Stamping:
             self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
             if not self._clock.usable:
                 raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
-            self._switched_on = SwitchedOnStamping.switch_on(self._interface, self._calls)
+            self._switched_on = SwitchedOnStamping(self._interface, self._calls)
+            self._switched_on.switch_on()
             if self._switched_on.announcement:
                 self.remarks.append(self._switched_on.announcement)
         self.expected = TimestampSource.HARDWARE
