@@ -33,7 +33,6 @@ ETHTOOL_GET_TS_INFO: Final = 0x41
 
 # linux/net_tstamp.h.
 SOF_TIMESTAMPING_RX_HARDWARE: Final = 1 << 2
-SOF_TIMESTAMPING_RAW_HARDWARE: Final = 1 << 6
 HWTSTAMP_FILTER_ALL: Final = 1
 _FILTERS: Final = (
     *("none", "all", "some", "ptpv1-l4-event", "ptpv1-l4-sync", "ptpv1-l4-delay-req", "ptpv2-l4-event"),
@@ -58,7 +57,8 @@ class StampingAbilities:
     Attributes
     ----------
     receives_in_hardware : bool
-        It stamps received frames, and hands the stamps over.
+        It stamps received frames. That it does not claim to hand over raw stamps (SOF_TIMESTAMPING_RAW_HARDWARE)
+        means nothing: packet sockets and XDP programs get them all the same.
     clock_index : int
         Of /dev/ptp<index>; -1 where the NIC has no clock that can be read.
     rx_filters : int
@@ -79,8 +79,7 @@ class StampingAbilities:
         except OSError:
             return cls(False, -1, 0)
         _, flags, clock_index, _, _, _, _, rx_filters, *_ = ETHTOOL_TS_INFO.unpack(payload)
-        wanted = SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE
-        return cls(flags & wanted == wanted, clock_index, rx_filters)
+        return cls(bool(flags & SOF_TIMESTAMPING_RX_HARDWARE), clock_index, rx_filters)
 
     @property
     def stamps_all(self) -> bool:
