@@ -142,13 +142,14 @@ def test_setting_of_an_interface_that_is_gone_is_gone_too() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_that_ends_the_process_puts_the_setting_back_first(number: int) -> None:
     program = (
-        "import os, sys\n"
+        "import os, signal\n"
         "from support.nic_kernel import NicKernel\n"
         "from uspcap.timestamps.nic import SwitchedOnStamping\n"
         "class Telling(NicKernel):\n"
         "    def about_interface(self, name, request, payload):\n"
         "        super().about_interface(name, request, payload)\n"
         "        os.write(1, f'{self.setting}\\n'.encode())\n"
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
         "SwitchedOnStamping('x0', Telling()).switch_on()\n"
         "SwitchedOnStamping('y0', Telling(setting=(0, 0, 12))).switch_on()\n"
         f"os.kill(os.getpid(), {int(number)})\n"
