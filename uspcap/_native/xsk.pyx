@@ -286,7 +286,8 @@ cdef class ReceiveQueue:
         cdef const uint8_t *descriptor
         cdef uint32_t piece
         cdef uint64_t ahead = load64(self.descriptor(at + PREFETCH_AHEAD))
-        if self.within(ahead, 1):
+        if ahead >= METADATA_LENGTH and self.within(ahead, 1):
+            prefetch(&self.umem[0] + ahead - METADATA_LENGTH)
             prefetch(&self.umem[0] + ahead)
         while kept:
             descriptor = self.descriptor(at)

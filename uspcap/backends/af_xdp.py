@@ -34,6 +34,12 @@ DEFAULT_BUFFER_BYTES: Final = 64 << 20
 
 SMALLEST_CHUNK_COUNT: Final = 256
 
+_NAP_S_PER_CHUNK: Final = 25e-9
+"""How long frames may gather before they are read: ten million a second then fill a quarter of the ring."""
+
+_SHORTEST_NAP_S: Final = 1e-4
+"""Of less, the system's timers make as much."""
+
 _STAMPS: Final = {
     TimestampSource.HARDWARE: "NIC, on its own clock, not converted to UTC",
     TimestampSource.XDP: "XDP hook (CLOCK_TAI, converted to UTC)",
@@ -104,6 +110,8 @@ class AfXdpSource(RingSource):
         self._modes = [mode for mode in modes if hardware_timestamps or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
+        nap_s = self._chunks * _NAP_S_PER_CHUNK
+        self._nap_s = nap_s if nap_s >= _SHORTEST_NAP_S else 0.0
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class RingSource(LiveSource):
         self._delivered = self._filtered = 0
         self._times_down = 0
         self._stopped = self._gone = False
+        self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
         self._poll = select.poll()
         self._nic_before = interface.loss_counters()
         self._nic_after: dict[str, int] | None = None
@@ -122,13 +124,19 @@ class RingSource(LiveSource):
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
         rounds_left = 2
+        coming = False
         while rounds_left:
             if self._fill(first):
                 first = (first + 1) % self._ring_count
+                coming = True
                 yield self._batch
             elif self._stopped or self._gone:
                 rounds_left -= 1
                 self._poll.poll(self.settling_ms)
+            elif coming and self._nap_s:
+                # More is likely to come: let it gather, rather than be woken for every few frames.
+                coming = False
+                time.sleep(self._nap_s)
             elif not self._wait(timeout_s):
                 yield None
         if self._gone:

@@ -309,14 +309,17 @@ class XskSocket:
 
 
 def _allocate(size: int) -> tuple[mmap.mmap, bool]:
-    """Return memory that is there already, and whether it is in huge pages."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    """Return memory, and whether it is in reserved huge pages; registering it makes all of it present."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     if size % _HUGE_PAGE_BYTES == 0:
         with contextlib.suppress(OSError):
-            return mmap.mmap(-1, size, flags | _MAP_HUGETLB), True
+            return mmap.mmap(-1, size, flags | mmap.MAP_POPULATE | _MAP_HUGETLB), True
     try:
-        return mmap.mmap(-1, size, flags), False
+        memory = mmap.mmap(-1, size, flags)
     except OSError as error:
         raise CaptureError(
             f"cannot have {size >> 10} KiB of memory for frames: {error.strerror}; ask for less with -B"
         ) from error
+    with contextlib.suppress(OSError):  # a kernel without transparent huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory, False
