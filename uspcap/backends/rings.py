@@ -16,6 +16,7 @@ import numpy as np
 from uspcap.backends.base import (
     BATCH_BYTES,
     BATCH_FRAMES,
+    DEFAULT_SNAPLEN,
     LiveSource,
     SourceStatistics,
     StampedInterfaces,
@@ -57,10 +58,18 @@ class RingSource(LiveSource):
         How each place's stamps are described.
     expected : TimestampSource
         Who should stamp; its interface is number 0.
+
+    Attributes
+    ----------
+    emptied : bool
+        Every ring was found empty after the frames that were yielded last: all that are older were yielded.
     """
 
     settling_ms: ClassVar[int]
     """How long after `stop` frames that were taken may still appear on a ring."""
+
+    lag_ns: ClassVar[int]
+    """By how much one ring may lag behind another, with room to spare."""
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class RingSource(LiveSource):
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
         self._times_down = 0
+        self.emptied = False
         self._stopped = self._gone = False
         self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
         self._poll = select.poll()
@@ -93,11 +103,12 @@ class RingSource(LiveSource):
 
     @property
     @abstractmethod
-    def _ring_count(self) -> int: ...
+    def ring_count(self) -> int:
+        """How many rings there are; the batches' `queue` column is below it."""
 
     @abstractmethod
-    def _drain(self, batch: FrameBatch, first: int) -> None:
-        """Fill the batch from the rings, beginning with ring `first`."""
+    def _drain(self, batch: FrameBatch, first: int) -> int:
+        """Fill the batch from the rings, beginning with ring `first`; return how many bytes its frames take."""
 
     @abstractmethod
     def _refuse_more(self) -> None:
@@ -127,7 +138,7 @@ class RingSource(LiveSource):
         coming = False
         while rounds_left:
             if self._fill(first):
-                first = (first + 1) % self._ring_count
+                first = (first + 1) % self.ring_count
                 coming = True
                 yield self._batch
             elif self._stopped or self._gone:
@@ -170,8 +181,9 @@ class RingSource(LiveSource):
         batch = self._batch
         batch.count = 0
         batch.frames_before = self._delivered + self._filtered
-        self._drain(batch, first)
+        used = self._drain(batch, first)
         batch.frames_read = batch.count
+        self.emptied = batch.count < batch.capacity and used <= BATCH_BYTES - DEFAULT_SNAPLEN
         if not batch.count:
             return False
         if batch.interfaces is not self._stamped.known:
