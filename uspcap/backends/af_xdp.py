@@ -181,7 +181,7 @@ class AfXdpSource(RingSource):
             remarks={
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
-                "receive queues that the driver lets nobody poll": len(self._sockets) if in_vain else 0,
+                "receive queues that the kernel did not let uspcap poll": len(self._sockets) if in_vain else 0,
             },
         )
 

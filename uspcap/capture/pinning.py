@@ -77,8 +77,8 @@ def parse_ranges(text: str) -> frozenset[int]:
     """
     numbers: set[int] = set()
     for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
+        first, dash, last = part.partition("-")
+        span = range(int(first), int(last if dash else first) + 1)
         if not span or span.start < 0 or span.stop > 1 << 16:
             raise ValueError(f"{part!r} is no range of numbers")
         numbers.update(span)
