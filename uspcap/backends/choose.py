@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from uspcap.backends.af_xdp import AfXdpSource
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
-from uspcap.backends.merging import MergedSource
-from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, Direction, Fanout, PacketMmapSource
-from uspcap.backends.replay import ReplaySource
-from uspcap.backends.rings import RingSource
 from uspcap.errors import UsageError
+
+if TYPE_CHECKING:
+    from uspcap.backends.packet_mmap import Direction, Fanout
+    from uspcap.backends.rings import RingSource
 
 BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
 
@@ -84,10 +83,16 @@ def open_source(request: Request) -> LiveSource:
     if request.files and request.busy_poll_us is not None:
         raise UsageError("a file has no driver's queue to poll: leave --busy-poll out")
     if request.files:
+        from uspcap.backends.replay import ReplaySource
+
         return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
     source = _open_rings(request)
     window_ns = source.lag_ns if request.merge_window_ns is None else request.merge_window_ns
-    return MergedSource(source, window_ns) if source.ring_count > 1 and window_ns else source
+    if source.ring_count == 1 or not window_ns:
+        return source
+    from uspcap.backends.merging import MergedSource
+
+    return MergedSource(source, window_ns)
 
 
 def _open_rings(request: Request) -> RingSource:
@@ -100,6 +105,8 @@ def _open_rings(request: Request) -> RingSource:
             raise UsageError("AF_XDP sees received frames only: leave -Q out, or use the packet_mmap backend")
         if request.fanout is not None:
             raise UsageError("AF_XDP has a ring for each receive queue: leave --fanout out, or use packet_mmap")
+        from uspcap.backends.af_xdp import AfXdpSource
+
         return AfXdpSource(
             request.interface,
             request.expression,
@@ -115,6 +122,8 @@ def _open_rings(request: Request) -> RingSource:
             "PACKET_MMAP hands over whole blocks and has no driver's queue to poll: leave --busy-poll out, or use "
             "--backend af_xdp"
         )
+    from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, PacketMmapSource
+
     return PacketMmapSource(
         request.interface,
         request.expression,

@@ -48,7 +48,7 @@ from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDeni
 PROGRAM_NAME: Final = "uspcap_capture"
 
 XDP_MTU: Final = 3000
-"""To be tried where a driver refuses a longer one: a frame fits into a page of 4 KiB, with room for what drivers add."""
+"""To be tried where a driver refuses a longer one: frame and what drivers add fit into a page of 4 KiB."""
 
 ClassicInstructions = Sequence[tuple[int, int, int, int]]
 """code, jt, jf, k of each instruction of a filter."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.suite import NAMES, Settings, Suite
+from uspcap.analysis.names import NAMES
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
@@ -18,7 +18,9 @@ from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
 from uspcap.errors import UsageError
 from uspcap.formats.writer import CaptureWriter, open_writer
-from uspcap.report.document import build_report, source_of_capture
+
+if TYPE_CHECKING:
+    from uspcap.analysis.suite import Suite
 
 
 @click.command("capture")
@@ -132,7 +134,7 @@ def command(
         loops=loops,
     )
     wanted = NAMES if names is None and path is None else names
-    suite = None if wanted is None else Suite(Settings(names=wanted, expression=expression))
+    suite = None if wanted is None else _suite(wanted, expression)
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     with open_source(request) as source:
@@ -152,6 +154,12 @@ def command(
         sys.exit(1)
 
 
+def _suite(names: tuple[str, ...], expression: str) -> Suite:
+    from uspcap.analysis.suite import Settings, Suite
+
+    return Suite(Settings(names=names, expression=expression))
+
+
 def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
     return open_writer(
         path,
@@ -162,6 +170,8 @@ def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
 
 
 def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
+    from uspcap.report.document import build_report, source_of_capture
+
     report = build_report(source_of_capture(outcome, suite, expression), suite.analyses)
     if form == "json":
         from uspcap.report.json_report import write_json

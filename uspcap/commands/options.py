@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uspcap.analysis.suite import NAMES
+from uspcap.analysis.names import NAMES
 from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
