@@ -154,6 +154,8 @@ class PacketMmapSource(RingSource):
     backend = "packet_mmap"
     settling_ms = 3 * BLOCK_TIMEOUT_MS
     """What the kernel has put in a block is handed over when that block's time is up."""
+    lag_ns = 50_000_000
+    """A ring's block may be full at once, another's waits for its time to be up."""
 
     def __init__(
         self,
@@ -202,7 +204,7 @@ class PacketMmapSource(RingSource):
             raise
 
     @property
-    def _ring_count(self) -> int:
+    def ring_count(self) -> int:
         return len(self._sockets)
 
     def _refuse_more(self) -> None:
@@ -246,10 +248,11 @@ class PacketMmapSource(RingSource):
         for one in self._sockets:
             one.close()
 
-    def _drain(self, batch: FrameBatch, first: int) -> None:
+    def _drain(self, batch: FrameBatch, first: int) -> int:
         used = 0
         for step in range(len(self._sockets)):
             used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used)
+        return used
 
     def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is not None:
