@@ -131,7 +131,8 @@ def compare(name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str],
 
 def stages(path: Path) -> None:
     """Print CPU time a frame by stage, each measured alone on top of reading, on one thread."""
-    from uspcap.analysis.suite import NAMES, Settings, Suite
+    from uspcap.analysis.names import NAMES
+    from uspcap.analysis.suite import Settings, Suite
     from uspcap.formats import open_capture
     from uspcap.frames import FrameBatch
     from uspcap.protocols.flows import FlowTable

@@ -15,9 +15,10 @@ from uspcap.analysis.histogram import (
     Histogram,
     bounds,
     enough_for,
-    grouped_percentiles,
+    percentile_of_each,
     rank_of,
 )
+from uspcap.analysis.inter_arrival import bucket_of
 
 LARGEST = 2**63 - 1
 COUNT = 200_003
@@ -159,18 +160,19 @@ def test_negative_values_are_refused():
     percentile=st.sampled_from(["50", "90", "99"]),
 )
 def test_percentiles_of_many_histograms_equal_those_of_each(groups, percentile):
-    rows = []
+    cells = Cells()
     for group, values in groups.items():
-        counts = Histogram.from_values(values).counts
-        rows += [(group, int(bucket), int(counts[bucket])) for bucket in np.flatnonzero(counts)]
-    rows.sort()
-    columns = [np.array([row[at] for row in rows], kind) for at, kind in enumerate((np.int64, np.int64, np.uint64))]
-    found, totals, values_ns = grouped_percentiles(*columns, percentile)
+        keys = ((group + 1) << FLOW_SHIFT) | bucket_of(np.array(values, np.int64))
+        cells.add_one_each(keys.astype(np.uint64))
+    by_flow = cells.by_flow()
+    found = zip(
+        by_flow.flows.tolist(), by_flow.totals.tolist(), percentile_of_each(by_flow, percentile).tolist(), strict=True
+    )
     expected = []
     for group, values in sorted(groups.items()):
         value = Histogram(Histogram.from_values(values).counts).value_at(percentile)
         expected.append((group, len(values), value if enough_for(percentile, len(values)) else -1))
-    assert list(zip(found.tolist(), totals.tolist(), values_ns.tolist(), strict=True)) == expected
+    assert list(found) == expected
 
 
 def test_cells_count_beyond_the_bits_they_have_and_keep_it_when_moved():
@@ -212,10 +214,31 @@ def test_cells_carry_exactly(count):
 
 
 def contents(cells):
-    flows, buckets, counts = cells.items()
-    keys = ((flows.astype(np.int64) + 1) << FLOW_SHIFT) | buckets
-    assert (np.diff(keys) > 0).all()
-    return Counter(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
+    by_flow, found = cells.by_flow(), Counter()
+    assert (np.diff(by_flow.flows) > 0).all()
+    for flow, total in zip(by_flow.flows.tolist(), by_flow.totals.tolist(), strict=True):
+        buckets, counts = by_flow.histogram_of(flow)
+        assert (np.diff(buckets) > 0).all()
+        assert (counts > 0).all()
+        assert counts.sum() == total
+        found.update(dict(zip(((flow + 1) << FLOW_SHIFT | buckets).tolist(), counts.tolist(), strict=True)))
+    for rank_from in (0, 0.3, 1):
+        # The slow way: repeat each bucket as often as it was counted.
+        ranks = np.array([max(1, round(total * rank_from)) for total in by_flow.totals.tolist()], np.int64)
+        expected = [
+            value_at(*by_flow.histogram_of(flow), rank)
+            for flow, rank in zip(by_flow.flows.tolist(), ranks, strict=True)
+        ]
+        assert by_flow.buckets_of(ranks).tolist() == expected
+    return found
+
+
+def value_at(buckets, counts, rank):
+    for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
+        rank -= count
+        if rank <= 0:
+            return bucket
+    raise AssertionError("the rank lies beyond the last value")
 
 
 @pytest.mark.parametrize(("name", "values"), distributions().items())

@@ -18,7 +18,7 @@ from uspcap.backends.choose import Request, open_source
 from uspcap.backends.packet_mmap import PacketMmapSource
 from uspcap.bpf.attach import AttachMode, find_attached
 from uspcap.bpf.xdp_program import Counter
-from uspcap.errors import CaptureError, FilterError, HookOccupied, UsageError
+from uspcap.errors import BpfError, CaptureError, FilterError, HookOccupied, UsageError
 from uspcap.frames import TimestampSource
 
 pytestmark = pytest.mark.usefixtures("kernel_bpf")
@@ -343,3 +343,37 @@ def test_auto_takes_frames_from_the_kernel_only_where_that_is_asked_for(pair: Pa
             open_source(Request(HERE, backend="af_xdp", direction="out"))
         with pytest.raises(UsageError, match="--fanout"):
             open_source(Request(HERE, backend="af_xdp", fanout="cpu"))
+
+
+def test_mtu_that_native_xdp_refuses_is_said_and_skb_mode_taken(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the flag, veth refuses an MTU that its receive buffers do not hold, as drivers without fragments do.
+    monkeypatch.setattr("uspcap.bpf.attach.BPF_F_XDP_HAS_FRAGS", 0)
+    pair = make_pair(mtu=9100)
+    frames = [numbered_frame(number, length) for number, length in enumerate(LENGTHS)]
+    with pair.here.entered(), AfXdpSource(HERE) as source:
+        said = str(source.describe())
+        pair.send(*frames)
+        received, statistics = receive(source, len(frames))
+    assert "here0: af_xdp, skb XDP, copy" in said
+    assert (
+        "native XDP was refused: the MTU of 9100 is too large for the driver's XDP, lower it as in "
+        "'ip link set here0 mtu 3000' (Numerical result out of range)"
+    ) in said
+    assert received.frames == frames
+    assert statistics.unaccounted == 0
+
+
+def test_mtu_that_native_xdp_refuses_is_one_sentence_where_only_native_will_do(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uspcap.bpf.attach.BPF_F_XDP_HAS_FRAGS", 0)
+    pair = make_pair(mtu=9100)
+    with pair.here.entered(), pytest.raises(BpfError) as caught:
+        AfXdpSource(HERE, modes=[AttachMode.NATIVE])
+    assert str(caught.value) == (
+        "cannot attach to interface here0 in any mode (native: the MTU of 9100 is too large for the driver's XDP, "
+        "lower it as in 'ip link set here0 mtu 3000' (Numerical result out of range)): use the packet_mmap backend"
+    )
+    assert not attached(pair.here)

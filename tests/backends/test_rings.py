@@ -8,6 +8,7 @@ from support.nic_kernel import ALL, EXTENDED, SECOND, NicKernel
 from support.tpacket_ring import RAW_HARDWARE, SOFTWARE, FakeRing
 from support.traffic import Received
 
+from uspcap.backends.merging import MergedSource
 from uspcap.formats.pcapng import written_source
 from uspcap.frames import TimestampSource
 from uspcap.timestamps.stamping import Stamping
@@ -73,3 +74,10 @@ def test_clock_is_followed_while_nothing_comes() -> None:
         assert next(batches) is None
     (account,) = source.clocks()
     assert account.samples == 2 + 5
+
+
+def test_merged_rings_tell_of_the_clock_too() -> None:
+    stamping = Stamping("lo", "auto", TimestampSource.KERNEL, NicKernel(setting=(0, 1, ALL)))
+    with MergedSource(MemoryRing(FakeRing(BLOCK, 2), stamping), 1_000_000) as source:
+        (account,) = source.clocks()
+    assert account.clock == "/dev/ptp3 (fake clock)"

@@ -22,7 +22,7 @@ from support.shared_captures import CAPTURES, needs_captures
 from support.streams import START_NS, Frame, flow_text, seeded_stream
 from support.tcpdump_oracle import Refused, read_with_tcpdump
 
-from uspcap.analysis.suite import NAMES
+from uspcap.analysis.names import NAMES
 from uspcap.report.document import load_schema
 
 FRAMES = seeded_stream(7, 3_000, flows=12)

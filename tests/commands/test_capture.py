@@ -7,86 +7,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
 from support.bpf_samples import TCP_FRAME
+from support.capturing import USPCAP, Run, frames_of
 from support.traffic import in_order, numbered_frame, tagged
 from support.veth_pairs import HERE, Pair, wait_until
 
-from uspcap.formats import open_capture
 from uspcap.report.document import load_schema
 
-USPCAP = [sys.executable, "-c", "from uspcap.cli import main; main()"]
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
-
-
-class Running:
-    """A capture in the namespace `here` of a pair, whose stderr is kept."""
-
-    def __init__(self, pair: Pair, directory: Path, *words: str, wrapper: tuple[str, ...] = ()) -> None:
-        self.stderr_path = directory / "stderr"
-        self.stdout_path = directory / "stdout"
-        command = pair.here.command(*wrapper, *USPCAP, "capture", *words)
-        with self.stderr_path.open("wb") as errors, self.stdout_path.open("wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=errors)
-
-    def ready(self) -> Running:
-        """Wait for the line that a capture starts with."""
-        assert wait_until(lambda: "stamps:" in self.stderr or self.process.poll() is not None)
-        assert self.process.poll() is None, self.stderr
-        return self
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        """Send a signal and return the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    @property
-    def stderr(self) -> str:
-        return self.stderr_path.read_text()
-
-    @property
-    def stdout(self) -> str:
-        return self.stdout_path.read_text()
-
-    @property
-    def accounts(self) -> str:
-        """The line that a capture ends with."""
-        (line,) = (line for line in self.stderr.splitlines() if line.startswith("uspcap: received"))
-        return line.removeprefix("uspcap: ")
-
-
-Run = Callable[..., Running]
-
-
-@pytest.fixture
-def run(pair: Pair, tmp_path: Path) -> Iterator[Run]:
-    """Give a function that starts a capture; whatever still runs at the end is killed."""
-    started: list[Running] = []
-
-    def start(*words: str, wrapper: tuple[str, ...] = ()) -> Running:
-        directory = tmp_path / f"run{len(started)}"
-        directory.mkdir()
-        started.append(Running(pair, directory, *words, wrapper=wrapper))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
-
-
-def frames_of(path: Path | str) -> list[bytes]:
-    with open_capture(str(path)) as reader:
-        frames = [batch.frame_bytes(row) for batch in reader.batches() for row in range(batch.count)]
-        assert reader.facts.problems == []
-    return frames
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from support.reports import CAPTURES, report_of, report_on
 from support.streams import START_NS, Frame, streams
 
-from uspcap.analysis.suite import NAMES, Settings
+from uspcap.analysis.names import NAMES
+from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.document import build_report, load_schema
 from uspcap.report.json_report import write_json

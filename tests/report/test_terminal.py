@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from support.reports import CAPTURES, report_of, report_on, shown
 from support.streams import START_NS, Frame, streams
 
-from uspcap.analysis.suite import NAMES, Settings
+from uspcap.analysis.names import NAMES
+from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.format import count, duration, stamp
 from uspcap.report.terminal_sections import percentile_cell, samples_needed

@@ -21,17 +21,18 @@ class MemoryRing(RingSource):
 
     backend = "memory"
     settling_ms = 0
+    lag_ns = 0
 
     def __init__(self, fake: FakeRing, stamping: Stamping) -> None:
         super().__init__(NetworkInterface.look_up("lo"), "", 65535, stamping)
         self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, stamping.user, self._stamped.table)
 
     @property
-    def _ring_count(self) -> int:
+    def ring_count(self) -> int:
         return 1
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
-        self.ring.drain(batch, 0, read_at_ns)
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
+        return self.ring.drain(batch, 0, read_at_ns)
 
     def _refuse_more(self) -> None: ...
 

@@ -10,7 +10,8 @@ from support.nic_kernel import ALL, EXTENDED, NONE, PTP_V2_EVENT, SECOND, SOME, 
 
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.timestamps.stamping import Stamping, Timestamps
+from uspcap.timestamps import Timestamps
+from uspcap.timestamps.stamping import Stamping
 
 HARDWARE, XDP, KERNEL, USER = (
     TimestampSource.HARDWARE,

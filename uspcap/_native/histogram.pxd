@@ -34,6 +34,7 @@ cdef class Cells:
     cdef dict overflow
     cdef int reserve(self, Py_ssize_t more) except -1
     cdef void carry(self, uint64_t key) noexcept with gil
+    cdef bint holds(self, uint64_t line) noexcept nogil
     cdef uint64_t find(self, uint64_t line) noexcept nogil
     cdef void add(self, uint64_t key) noexcept nogil
     cdef uint64_t home(self, uint64_t line) noexcept nogil

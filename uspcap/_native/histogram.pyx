@@ -15,7 +15,6 @@ B. `Cells` counts (flow, bucket) pairs. Gaps of one flow fall into a few neighbo
 """
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 import numpy as np
@@ -23,28 +22,48 @@ import numpy as np
 cdef extern from *:
     """
     #include <stdlib.h>
-    #include <string.h>
     #include <sys/mman.h>
+
+    #define USPCAP_HUGE_PAGE ((size_t) 2 << 20)
 
     /* Zeroed memory, on huge pages where it is large: counting goes all over it, and misses no page then. */
     static void *uspcap_zeroed(size_t bytes) {
-        const size_t huge = (size_t) 2 << 20;
-        void *memory = NULL;
-        if (bytes < 2 * huge)
+        char *memory, *aligned;
+        if (bytes < 2 * USPCAP_HUGE_PAGE)
             return calloc(1, bytes);
-        if (posix_memalign(&memory, huge, bytes))
+        memory = mmap(NULL, bytes + USPCAP_HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
             return NULL;
-        madvise(memory, bytes, MADV_HUGEPAGE);
-        return memset(memory, 0, bytes);
+        aligned = (char *) (((size_t) memory + USPCAP_HUGE_PAGE - 1) & ~(USPCAP_HUGE_PAGE - 1));
+        if (aligned != memory)
+            munmap(memory, aligned - memory);
+        if (aligned != memory + USPCAP_HUGE_PAGE)
+            munmap(aligned + bytes, memory + USPCAP_HUGE_PAGE - aligned);
+        madvise(aligned, bytes, MADV_HUGEPAGE);
+        return aligned;
+    }
+
+    /* Give back what uspcap_zeroed gave for so many bytes. */
+    static void uspcap_release(void *memory, size_t bytes) {
+        if (bytes < 2 * USPCAP_HUGE_PAGE)
+            free(memory);
+        else if (memory)
+            munmap(memory, bytes);
     }
     """
     void *zeroed "uspcap_zeroed"(size_t) nogil
+    void release "uspcap_release"(void *, size_t) nogil
 
 BUCKETS = COUNTS_LENGTH
 FLOW_SHIFT = 16
 
 cdef enum:
     FLOW_BITS = 16
+
+
+cdef void release_lines(uint64_t *keys, uint16_t *counts, Py_ssize_t allocated) noexcept:
+    release(keys, allocated * sizeof(uint64_t))
+    release(counts, allocated * LANES * sizeof(uint16_t))
 
 
 cdef class Cells:
@@ -63,8 +82,7 @@ cdef class Cells:
         self.reserve(64)
 
     def __dealloc__(self):
-        free(self.keys)
-        free(self.counts)
+        release_lines(self.keys, self.counts, self.allocated)
 
     cdef inline uint64_t home(self, uint64_t line) noexcept nogil:
         return (line * <uint64_t> 0x9E3779B97F4A7C15) >> self.shift
@@ -84,8 +102,7 @@ cdef class Cells:
         keys = <uint64_t *> zeroed(allocated * sizeof(uint64_t))
         counts = <uint16_t *> zeroed(allocated * LANES * sizeof(uint16_t))
         if keys == NULL or counts == NULL:
-            free(keys)
-            free(counts)
+            release_lines(keys, counts, allocated)
             raise MemoryError
         self.keys = keys
         self.counts = counts
@@ -100,8 +117,7 @@ cdef class Cells:
                 if old_keys[i]:
                     memcpy(self.counts + self.find(old_keys[i]) * LANES, old_counts + i * LANES,
                            LANES * sizeof(uint16_t))
-        free(old_keys)
-        free(old_counts)
+        release_lines(old_keys, old_counts, old_allocated)
         return 0
 
     cdef void carry(self, uint64_t key) noexcept with gil:
@@ -134,27 +150,33 @@ cdef class Cells:
         for i in range(keys.shape[0]):
             self.add(keys[i])
 
+    cdef bint holds(self, uint64_t line) noexcept nogil:
+        cdef uint64_t slot = self.home(line)
+        while self.keys[slot] != line:
+            if self.keys[slot] == 0:
+                return False
+            slot = (slot + 1) & <uint64_t> (self.allocated - 1)
+        return True
+
     def absorb(self, Cells other, const int32_t[::1] flows):
         """Add the cells of `other`, whose flow f is `flows[f]` here, -1 for nowhere."""
-        cdef Py_ssize_t i
-        cdef uint64_t line, key
-        cdef int64_t flow
+        cdef Py_ssize_t i, new = 0
+        cdef uint64_t line
         cdef int lane
         cdef uint32_t total
         cdef uint16_t *mine
         cdef uint16_t *theirs
-        # All the room at once: lines come in the order of their hash, and would pile up in a smaller table.
-        self.reserve(other.lines)
         with nogil:
             for i in range(other.allocated):
-                if other.keys[i] == 0:
+                line = moved_line(other.keys[i], flows)
+                new += line != 0 and not self.holds(line)
+        # All the room at once: lines come in the order of their hash, and would pile up in a smaller table.
+        self.reserve(new)
+        with nogil:
+            for i in range(other.allocated):
+                line = moved_line(other.keys[i], flows)
+                if line == 0:
                     continue
-                line = other.keys[i]
-                flow = <int64_t> (line >> (FLOW_BITS - LANE_BITS)) - 1
-                if flow >= flows.shape[0] or flows[flow] < 0:
-                    continue
-                line = (<uint64_t> (flows[flow] + 1) << (FLOW_BITS - LANE_BITS)) | (
-                    line & ((1 << (FLOW_BITS - LANE_BITS)) - 1))
                 mine = self.counts + self.find(line) * LANES
                 theirs = other.counts + i * LANES
                 for lane in range(LANES):
@@ -164,55 +186,163 @@ cdef class Cells:
                         total -= FULL_LANE
                     mine[lane] = <uint16_t> total
         for key, count in other.overflow.items():
-            flow = <int64_t> (key >> FLOW_BITS) - 1
-            if flow < flows.shape[0] and flows[flow] >= 0:
-                key = (<uint64_t> (flows[flow] + 1) << FLOW_BITS) | (key & 0xFFFF)
+            line = moved_line(key >> LANE_BITS, flows)
+            if line:
+                key = (line << LANE_BITS) | (key & (LANES - 1))
                 self.overflow[key] = self.overflow.get(key, 0) + count
 
-    def items(self):
-        """Return the cells that are not 0, sorted by flow, then by bucket.
+    def by_flow(self):
+        """Return the cells sorted by flow, then by bucket: a CellsByFlow, which later changes leave stale."""
+        return CellsByFlow(self)
+
+
+cdef inline uint64_t moved_line(uint64_t line, const int32_t[::1] flows) noexcept nogil:
+    """Return the key of a line whose flow f is now `flows[f]`; 0 where there is no line, or no place for it."""
+    cdef int64_t flow = <int64_t> (line >> (FLOW_BITS - LANE_BITS)) - 1
+    if flow < 0 or flow >= flows.shape[0] or flows[flow] < 0:
+        return 0
+    return (<uint64_t> (flows[flow] + 1) << (FLOW_BITS - LANE_BITS)) | (line & ((1 << (FLOW_BITS - LANE_BITS)) - 1))
+
+
+cdef class CellsByFlow:
+    """The histograms in a `Cells`, one a flow.
+
+    Parameters
+    ----------
+    cells : Cells
+        Read in place; must not change while this is used.
+
+    Attributes
+    ----------
+    flows : ndarray of int32, shape (flows,)
+        Those that have cells, rising.
+    totals : ndarray of int64, shape (flows,)
+        How many values each has.
+    """
+
+    cdef Cells cells
+    cdef readonly object flows
+    cdef readonly object totals
+    cdef object lines               # keys of the lines, rising
+    cdef object slots               # where their counts are
+    cdef object starts              # the first line of each flow; last, how many lines there are
+    cdef object carried             # keys of the cells that were carried, rising
+    cdef object carried_counts
+
+    def __init__(self, Cells cells not None):
+        self.cells = cells
+        self.carried = np.array(sorted(cells.overflow), np.uint64)
+        self.carried_counts = np.array([cells.overflow[key] for key in sorted(cells.overflow)], np.int64)
+        lines = np.empty(cells.lines, np.uint64)
+        slots = np.empty(cells.lines, np.int64)
+        cdef uint64_t[::1] line_view = lines
+        cdef int64_t[::1] slot_view = slots
+        cdef Py_ssize_t i, row = 0
+        for i in range(cells.allocated):
+            if cells.keys[i]:
+                line_view[row] = cells.keys[i]
+                slot_view[row] = i
+                row += 1
+        order = np.argsort(lines)
+        self.lines = lines[order]
+        self.slots = slots[order]
+        of_flow = (self.lines >> np.uint64(FLOW_BITS - LANE_BITS)).astype(np.int32) - 1
+        firsts = np.flatnonzero(np.diff(of_flow, prepend=-1))
+        self.flows = of_flow[firsts]
+        self.starts = np.append(firsts, len(lines))
+        totals = np.empty(len(firsts), np.int64)
+        cdef int64_t[::1] total_view = totals
+        cdef int64_t[::1] starts = self.starts
+        cdef const int64_t[::1] sorted_slots = self.slots
+        cdef int64_t total
+        cdef int lane
+        cdef uint16_t *line
+        cdef Py_ssize_t number
+        with nogil:
+            for number in range(total_view.shape[0]):
+                total = 0
+                for row in range(starts[number], starts[number + 1]):
+                    line = cells.counts + sorted_slots[row] * LANES
+                    for lane in range(LANES):
+                        total += line[lane]
+                total_view[number] = total
+        np.add.at(totals, np.searchsorted(self.flows, (self.carried >> np.uint64(FLOW_BITS)).astype(np.int64) - 1),
+                  self.carried_counts)
+        self.totals = totals
+
+    def buckets_of(self, const int64_t[::1] ranks):
+        """Return the bucket of one value of each flow.
+
+        Parameters
+        ----------
+        ranks : ndarray of int64, shape (flows,)
+            Which of the flow's sorted values; 1 to its total.
 
         Returns
         -------
-        flows, buckets : ndarray of int32, shape (cells,)
-        counts : ndarray of int64, shape (cells,)
+        ndarray of int32, shape (flows,)
         """
-        lines = np.empty((self.lines, 2), np.uint64)
-        cdef uint64_t[:, ::1] line_view = lines
-        cdef Py_ssize_t i, row = 0, cells = 0
-        cdef int lane
-        cdef uint16_t *line
-        for i in range(self.allocated):
-            if self.keys[i]:
-                line_view[row, 0] = self.keys[i]
-                line_view[row, 1] = i
-                row += 1
-                for lane in range(LANES):
-                    cells += self.counts[i * LANES + lane] != 0
-        lines = np.ascontiguousarray(lines[np.argsort(lines[:, 0])])
-        line_view = lines
-        flows = np.empty(cells, np.int32)
-        buckets = np.empty(cells, np.int32)
-        counts = np.empty(cells, np.int64)
-        cdef int32_t[::1] flow_view = flows
+        cdef int64_t[::1] starts = self.starts
+        cdef const int64_t[::1] slots = self.slots
+        cdef const uint64_t[::1] lines = self.lines
+        cdef const uint64_t[::1] carried = self.carried
+        cdef const int64_t[::1] carried_counts = self.carried_counts
+        buckets = np.zeros(len(self.flows), np.int32)
         cdef int32_t[::1] bucket_view = buckets
-        cdef int64_t[::1] count_view = counts
-        cdef int32_t flow, bucket
-        cells = 0
-        for row in range(self.lines):
-            line = self.counts + line_view[row, 1] * LANES
-            flow = <int32_t> (line_view[row, 0] >> (FLOW_BITS - LANE_BITS)) - 1
-            bucket = <int32_t> ((line_view[row, 0] << LANE_BITS) & 0xFFFF)
+        cdef Py_ssize_t number, row, at = 0
+        cdef int lane
+        cdef int64_t before
+        cdef uint64_t key
+        cdef uint16_t *line
+        if ranks.shape[0] != bucket_view.shape[0]:
+            raise ValueError("each flow takes one rank")
+        with nogil:
+            for number in range(bucket_view.shape[0]):
+                before = 0
+                for row in range(starts[number], starts[number + 1]):
+                    line = self.cells.counts + slots[row] * LANES
+                    for lane in range(LANES):
+                        key = (lines[row] << LANE_BITS) | lane
+                        before += line[lane]
+                        while at < carried.shape[0] and carried[at] < key:
+                            at += 1
+                        if at < carried.shape[0] and carried[at] == key:
+                            before += carried_counts[at]
+                        if before >= ranks[number]:
+                            bucket_view[number] = <int32_t> (key & 0xFFFF)
+                            break
+                    if before >= ranks[number]:
+                        break
+        return buckets
+
+    def histogram_of(self, int32_t flow):
+        """Return the cells of one flow.
+
+        Returns
+        -------
+        tuple of ndarray of int64, shape (cells,) each
+            The buckets that are not empty, rising, and their counts.
+        """
+        number = np.searchsorted(self.flows, flow)
+        if number == len(self.flows) or self.flows[number] != flow:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        rows = slice(self.starts[number], self.starts[number + 1])
+        cdef const int64_t[::1] slots = self.slots[rows]
+        dense = np.empty((slots.shape[0], LANES), np.int64)
+        cdef int64_t[:, ::1] dense_view = dense
+        cdef Py_ssize_t row
+        cdef int lane
+        for row in range(slots.shape[0]):
             for lane in range(LANES):
-                if line[lane]:
-                    flow_view[cells] = flow
-                    bucket_view[cells] = bucket | lane
-                    count_view[cells] = line[lane]
-                    cells += 1
-        for key, count in self.overflow.items():
-            first, last = np.searchsorted(flows, [(key >> FLOW_BITS) - 1, key >> FLOW_BITS])
-            counts[first + np.searchsorted(buckets[first:last], key & 0xFFFF)] += count
-        return flows, buckets, counts
+                dense_view[row, lane] = self.cells.counts[slots[row] * LANES + lane]
+        firsts = (self.lines[rows].astype(np.int64) << LANE_BITS) & 0xFFFF
+        keys = (firsts[:, None] + np.arange(LANES)).ravel()
+        counts = dense.ravel()
+        carried = slice(*np.searchsorted(self.carried, np.array([flow + 1, flow + 2], np.uint64) << np.uint64(FLOW_BITS)))
+        carried_buckets = self.carried[carried].astype(np.int64) & 0xFFFF
+        counts[np.searchsorted(keys, carried_buckets)] += self.carried_counts[carried]
+        used = np.flatnonzero(counts)
+        return keys[used], counts[used]
 
 
 def record_many(uint64_t[::1] counts, const int64_t[::1] values):

@@ -8,12 +8,9 @@ from uspcap._native.histogram import Cells
 
 SOURCES: int
 RUN_LENGTH_CLASSES: int
-GAP_OCTAVES: int
 STAMP_TRACK_DTYPE: np.dtype[Any]
 STEP_DTYPE: np.dtype[Any]
 ARRIVAL_TRACK_DTYPE: np.dtype[Any]
-SILENCE_DTYPE: np.dtype[Any]
-GAP_TRACK_DTYPE: np.dtype[Any]
 
 def track_stamps(
     frames: FrameColumns,
@@ -34,13 +31,3 @@ def track_arrivals(
     largest_used: int,
     scratch: NDArray[np.uint64],
 ) -> int: ...
-def track_gaps(
-    frames: FrameColumns,
-    headers: HeaderColumns,
-    frame_shift: int,
-    first_row: int,
-    flow_tracks: NDArray[np.uint8],
-    threshold_ns: int,
-    silences: NDArray[np.uint8],
-    silences_used: int,
-) -> tuple[int, int]: ...

@@ -1,4 +1,4 @@
-"""What the order and the spacing of timestamps say: quality, inter-arrival times, silences.
+"""What the order and the spacing of timestamps say: their quality, and inter-arrival times.
 
 A. State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror
    the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
@@ -16,29 +16,18 @@ from uspcap._native.histogram cimport COUNTS_LENGTH, LANE_BITS, Cells, index_of,
 
 cdef extern from *:
     """
-    static inline int64_t uspcap_difference(int64_t later, int64_t earlier) {
-        int64_t difference;
-        /* Never INT64_MIN, which has no positive counterpart. */
-        if (__builtin_sub_overflow(later, earlier, &difference) || difference == INT64_MIN)
-            return later > earlier ? INT64_MAX : -INT64_MAX;
-        return difference;
-    }
     #define uspcap_prefetch(p) __builtin_prefetch((p), 1)
     """
-    int64_t difference "uspcap_difference"(int64_t, int64_t) nogil
     void prefetch "uspcap_prefetch"(void *) nogil
 
 SOURCES = 7
 cdef enum:
-    NO_STAMP = 6
     SOURCE_COUNT = 7
     RUN_CLASSES = 64
-    OCTAVES = 40
     JUMP_LOW_S = 35
     JUMP_HIGH_S = 38
 
 RUN_LENGTH_CLASSES = RUN_CLASSES
-GAP_OCTAVES = OCTAVES
 
 
 cdef struct StampTrack:
@@ -232,19 +221,6 @@ ARRIVAL_TRACK_DTYPE = np.dtype([
     ("bytes", np.uint64),
 ])
 
-SILENCE_DTYPE = np.dtype([
-    ("flow", np.int64), ("gap_ns", np.int64), ("start_ns", np.int64),
-    ("before_frame", np.int64), ("after_frame", np.int64),
-])
-
-cdef struct Silence:
-    int64_t flow
-    int64_t gap_ns
-    int64_t start_ns
-    int64_t before_frame
-    int64_t after_frame
-
-
 cdef inline int64_t arrive(ArrivalTrack *track, int64_t stamp, int64_t frame, uint32_t wire) noexcept nogil:
     """Add one frame to a track; return its gap to the one before, -1 where it has none."""
     cdef int64_t gap = -1
@@ -360,95 +336,3 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
         for i in range(keys - 16 if keys > 16 else 0, keys):
             cells.add(scratch[i])
     return used
-
-
-cdef struct GapTrack:
-    uint64_t frames
-    int64_t first_ns
-    int64_t first_frame
-    int64_t last_ns
-    int64_t last_frame
-    int64_t floor_ns
-    uint64_t over
-    int64_t over_ns
-    int64_t octaves[40][2]      # how many, and their sum in ns
-
-GAP_TRACK_DTYPE = np.dtype([
-    ("frames", np.uint64),
-    ("first_ns", np.int64),
-    ("first_frame", np.int64),
-    ("last_ns", np.int64),
-    ("last_frame", np.int64),
-    ("floor_ns", np.int64),
-    ("over", np.uint64),
-    ("over_ns", np.int64),
-    ("octaves", np.int64, (OCTAVES, 2)),
-])
-
-
-cdef inline int octave_of(int64_t gap) noexcept nogil:
-    """Return 0 for gaps below 32 ns, k for those in 2^(k+4) .. 2^(k+5)-1, the last for all beyond."""
-    cdef int octave = 63 - leading_zeros(<unsigned long long> gap | 16) - 4
-    return octave if octave < OCTAVES else OCTAVES - 1
-
-
-def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] silences,
-               Py_ssize_t silences_used):
-    """Update the silences of each flow with the rows of a batch from `first_row` on.
-
-    Parameters
-    ----------
-    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
-        One a flow, more than the highest id in the batch; gaps at or below `floor_ns` are not kept.
-    threshold_ns : int
-        Gaps longer than it are counted in `over` and kept; -1 where the threshold is known only at the end.
-    silences : IN OUT, SILENCE_DTYPE as bytes
-
-    Returns
-    -------
-    tuple of int
-        The first row not taken (because `silences` is full; else the count of rows), and how many rows of
-        `silences` are used now.
-    """
-    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0]
-    cdef GapTrack *track
-    cdef Silence *kept = <Silence *> &silences[0]
-    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
-    cdef Py_ssize_t room = silences.shape[0] // <Py_ssize_t> sizeof(Silence), used = silences_used
-    cdef Py_ssize_t i = first_row
-    cdef int64_t stamp, gap, frame
-    cdef int32_t flow
-    cdef int octave
-    if headers.count != frames.count:
-        raise ValueError("the headers are not those of this batch")
-    with nogil:
-        while i < frames.count and used < room:
-            flow = headers.flow[i]
-            if frames.timestamp_source[i] >= NO_STAMP or flow < 0 or flow >= flows:
-                i += 1
-                continue
-            track = &of_flow[flow]
-            stamp = frames.timestamp_ns[i]
-            frame = frames.frame_number[i] + frame_shift
-            if track.frames == 0:
-                track.first_ns = stamp
-                track.first_frame = frame
-            else:
-                gap = difference(stamp, track.last_ns)
-                if gap >= 0:
-                    if threshold_ns < 0:
-                        octave = octave_of(gap)
-                        track.octaves[octave][0] += 1
-                        track.octaves[octave][1] += gap
-                    elif gap > threshold_ns:
-                        track.over += 1
-                        track.over_ns += gap
-                    if gap > track.floor_ns:
-                        kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
-                        used += 1
-            track.last_ns = stamp
-            track.last_frame = frame
-            track.frames += 1
-            i += 1
-    return i, used

@@ -169,6 +169,12 @@ cdef class ReceiveQueue:
         self.check_open()
         return bool(load_relaxed(self.fill.flags) & XDP_RING_NEED_WAKEUP)
 
+    @property
+    def ready(self):
+        """Whether there is something on the receive ring."""
+        self.check_open()
+        return load_acquire(self.receive.producer) != self.consumed
+
     def drain(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns):
         """Append frames to a batch until the ring has no whole one or the batch is full.
 
@@ -286,7 +292,8 @@ cdef class ReceiveQueue:
         cdef const uint8_t *descriptor
         cdef uint32_t piece
         cdef uint64_t ahead = load64(self.descriptor(at + PREFETCH_AHEAD))
-        if self.within(ahead, 1):
+        if ahead >= METADATA_LENGTH and self.within(ahead, 1):
+            prefetch(&self.umem[0] + ahead - METADATA_LENGTH)
             prefetch(&self.umem[0] + ahead)
         while kept:
             descriptor = self.descriptor(at)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.timing import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, track_gaps
+from uspcap._native.silences import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest, track_gaps
 from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
@@ -120,16 +120,11 @@ class Gaps(Analysis):
 
     def _prune(self) -> None:
         """Keep the longest of each flow, as many as the bound allows, and remember how long they must be."""
-        kept = _longest(self._silences[: self._used], self._kept_a_flow)
+        tracks = self._per_flow.raw()
+        kept = keep_longest(self._silences_raw[: self._used * SILENCE_DTYPE.itemsize], tracks, self._kept_a_flow)
         while len(kept) > self._maximum and self._kept_a_flow > 1:
             self._kept_a_flow //= 2
-            kept = _longest(kept, self._kept_a_flow)
-        flows, counts = np.unique(kept["flow"], return_counts=True)
-        full = flows[counts >= self._kept_a_flow]
-        if len(full):
-            ends = np.cumsum(counts)[counts >= self._kept_a_flow] - 1
-            rows = self._per_flow.rows
-            rows["floor_ns"][full] = np.maximum(rows["floor_ns"][full], kept["gap_ns"][ends])
+            kept = keep_longest(kept.view(np.uint8), tracks, self._kept_a_flow)
         self._store(kept)
 
     def _merge(self, later: Gaps) -> None:
@@ -269,13 +264,3 @@ def octave_of(gaps: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the octave of each gap as the compiled loop counts it: 0 below 32 ns, then one a doubling."""
     edges = np.int64(32) << np.arange(GAP_OCTAVES - 1, dtype=np.int64)
     return np.searchsorted(edges, gaps, side="right")
-
-
-def _longest(silences: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return the `most` longest of each flow, sorted by flow, falling length and frame; earlier ones win ties."""
-    ordered = silences[np.lexsort((silences["after_frame"], -silences["gap_ns"], silences["flow"]))]
-    if not len(ordered):
-        return ordered
-    starts = np.flatnonzero(np.diff(ordered["flow"], prepend=ordered["flow"][0] - 1))
-    rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(starts, append=len(ordered)))
-    return ordered[rank < most]

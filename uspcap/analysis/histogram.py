@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import BUCKETS, bucket_bounds, record_many
+from uspcap._native.histogram import BUCKETS, CellsByFlow, bucket_bounds, record_many
 
 PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999")
 """Reported percentiles, as the keys of `percentiles_ns`."""
@@ -169,36 +169,14 @@ class Histogram:
         }
 
 
-def grouped_percentiles(
-    groups: NDArray[np.int32],
-    buckets: NDArray[np.int32],
-    counts: NDArray[np.int64],
-    percentile: str,
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return one percentile of many histograms at once.
+def percentile_of_each(cells: CellsByFlow, percentile: str) -> NDArray[np.int64]:
+    """Return one percentile of each flow's histogram: ndarray of int64, shape (flows,), in ns.
 
-    Parameters
-    ----------
-    groups, buckets : ndarray of int32, shape (n,)
-        Which histogram and which bucket, sorted by group, then by bucket.
-    counts : ndarray of int64, shape (n,)
-
-    Returns
-    -------
-    tuple of ndarray, shape (histograms,) each
-        The group numbers, how many values each has, and the percentile in ns (-1 where too few values
-        lie beyond it).
+    It is -1 where fewer than `ENOUGH_BEYOND` values lie beyond it.
     """
-    if not len(groups):
-        empty = np.empty(0, np.int64)
-        return groups, empty, empty
-    starts = np.concatenate(([0], np.flatnonzero(groups[1:] != groups[:-1]) + 1))
-    totals = np.add.reduceat(counts, starts)
-    cumulative = np.cumsum(counts)
-    before = cumulative[starts] - counts[starts]
+    totals = cells.totals
     ranks = {total: rank_of(percentile, total) for total in set(totals.tolist())}
-    rank = np.array([ranks[total] for total in totals.tolist()], np.int64)
-    values = bounds()[1][buckets[np.searchsorted(cumulative, before + rank)]]
+    values = bounds()[1][cells.buckets_of(np.array([ranks[total] for total in totals.tolist()], np.int64))]
     share = 100 - Fraction(percentile)
     enough = totals * share.numerator >= 100 * ENOUGH_BEYOND * share.denominator
-    return groups[starts], totals, np.where(enough, values, -1)
+    return np.where(enough, values, -1)

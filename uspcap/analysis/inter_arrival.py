@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
-from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SILENCE_DTYPE, SOURCES, track_arrivals
+from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
+from uspcap._native.silences import SILENCE_DTYPE
+from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SOURCES, track_arrivals
 from uspcap.analysis.base import Analysis, Result, Table, difference_ns
-from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, grouped_percentiles
+from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, percentile_of_each
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
 
@@ -32,10 +33,6 @@ JITTER_DECAY = 15 / 16
 """What each gap leaves of the jitter before it (RFC 3550, section 6.4.1: J += (|D| - J) / 16)."""
 
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
-
-
-CellColumns = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
-"""Flow, bucket and count of each histogram cell, sorted by flow, then by bucket."""
 
 
 class InterArrival(Analysis):
@@ -153,11 +150,11 @@ class InterArrival(Analysis):
 
     def result(self) -> Result:
         self._sync()
-        cells = self._cells.items()
+        cells = self._cells.by_flow()
         rows = self._per_flow.rows
         tracked = int(rows["frames"].sum())
         total = int(self._tracks["frames"].sum())
-        flows, tails = self._tails(cells)
+        flows, tails = cells.flows, self._percentile(cells, TAIL)
         by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
@@ -196,16 +193,16 @@ class InterArrival(Analysis):
         order = np.lexsort((np.arange(len(frames)), -frames))
         return order[frames[order] > 0]
 
-    def _tails(self, cells: CellColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the flows that have gaps, and the tail percentile of each in ns, -1 where not enough."""
-        flows, _, tails = grouped_percentiles(*cells, TAIL)
-        return flows, np.minimum(tails, self._per_flow.rows["highest_ns"][flows])
+    def _percentile(self, cells: CellsByFlow, percentile: str) -> NDArray[np.int64]:
+        """Return a percentile of each of the cells' flows: ndarray of int64, in ns, -1 where not enough."""
+        highest: NDArray[np.int64] = self._per_flow.rows["highest_ns"][cells.flows]
+        return np.minimum(percentile_of_each(cells, percentile), highest)
 
     def _source_result(self, source: int) -> dict[str, Any]:
         track = self._tracks[source]
         return _histogram(track, self._counts[source]).result() | _track_result(track)
 
-    def _flow_results(self, ids: NDArray[Any], cells: CellColumns) -> list[dict[str, Any]]:
+    def _flow_results(self, ids: NDArray[Any], cells: CellsByFlow) -> list[dict[str, Any]]:
         results = []
         for number, flow in zip(ids, self.flows.flows(ids), strict=True):
             track = self._per_flow.rows[number]
@@ -216,7 +213,7 @@ class InterArrival(Analysis):
                     "frames": int(track["frames"]),
                     "bytes_on_wire": int(track["bytes"]),
                 }
-                | self._flow_histogram(int(number), *cells).result()
+                | self._flow_histogram(int(number), cells).result()
                 | _track_result(track)
             )
         return results
@@ -229,12 +226,9 @@ class InterArrival(Analysis):
             if self._tracks["frames"][source]
         }
 
-    def _flow_histogram(
-        self, flow: int, flows: NDArray[np.int32], buckets: NDArray[np.int32], counts: NDArray[np.int64]
-    ) -> Histogram:
+    def _flow_histogram(self, flow: int, cells: CellsByFlow) -> Histogram:
         """Return the histogram of one flow's gaps, by its id."""
-        first, last = np.searchsorted(flows, [flow, flow + 1])
-        histogram = Histogram.from_buckets(buckets[first:last], counts[first:last])
+        histogram = Histogram.from_buckets(*cells.histogram_of(flow))
         _make_exact(histogram, self._per_flow.rows[flow])
         return histogram
 
@@ -242,7 +236,7 @@ class InterArrival(Analysis):
         self._sync()
         rows = self._per_flow.rows
         order = self._by_count()
-        cells = self._cells.items()
+        cells = self._cells.by_flow()
         flows = self.flows.flows(order)
         table: dict[str, Any] = {
             "flow": [str(flow) for flow in flows],
@@ -258,8 +252,7 @@ class InterArrival(Analysis):
             table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
         for percentile in PERCENTILES:
             column_values = np.full(len(rows), -1, np.int64)
-            ids, _, values = grouped_percentiles(*cells, percentile)
-            column_values[ids] = np.minimum(values, rows["highest_ns"][ids])
+            column_values[cells.flows] = self._percentile(cells, percentile)
             table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
         table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
         histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}

@@ -12,6 +12,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.names import NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
@@ -20,9 +21,6 @@ from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
-
-NAMES = ("summary", "timestamps", "inter_arrival", "gaps", "bursts", "overhead")
-"""Every analysis, in the order of a report."""
 
 
 @dataclass(frozen=True, slots=True)

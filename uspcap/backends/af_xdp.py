@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -18,6 +19,7 @@ from uspcap.backends.base import (
     Description,
     SourceStatistics,
 )
+from uspcap.backends.busy_poll import DeferredInterrupts
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
 from uspcap.backends.rings import RingCounts, RingSource
@@ -27,13 +29,22 @@ from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.stamping import Stamping, Timestamps
+from uspcap.timestamps.stamping import Stamping
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
 """Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
 
 SMALLEST_CHUNK_COUNT: Final = 256
+
+_NAP_S_PER_CHUNK: Final = 50e-9
+"""How long frames may gather before they are read: ten million a second then fill half of the ring."""
+
+_SHORTEST_NAP_S: Final = 1e-4
+"""Of less, the system's timers make as much."""
+
+_LONGEST_NAP_S: Final = 1e-3
 
 
 class AfXdpSource(RingSource):
@@ -57,6 +68,9 @@ class AfXdpSource(RingSource):
         Who is to stamp: the NIC, where the driver hands its stamps to XDP programs, the hook, or the reader.
     calls : KernelCalls, optional
         For stamping.
+    busy_poll_us : int, optional
+        Drive the driver's queues from the reader, which then never sleeps; the interface's interrupts are held back
+        for that, until `close` or the end of the process.
     modes : sequence of AttachMode
         Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
 
@@ -77,6 +91,8 @@ class AfXdpSource(RingSource):
     backend = "af_xdp"
     settling_ms = 20
     """After the program came off, what it had redirected is on the ring by then."""
+    lag_ns = 5_000_000
+    """A driver hands over what it received in one go, some tens of frames, at the end of that."""
 
     def __init__(
         self,
@@ -89,6 +105,7 @@ class AfXdpSource(RingSource):
         take_all: bool = False,
         timestamps: Timestamps = "auto",
         calls: KernelCalls | None = None,
+        busy_poll_us: int | None = None,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
         network_interface = NetworkInterface.look_up(interface)
@@ -107,11 +124,17 @@ class AfXdpSource(RingSource):
         self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
+        nap_s = min(_LONGEST_NAP_S, self._chunks * _NAP_S_PER_CHUNK)
+        self._nap_s = nap_s if nap_s >= _SHORTEST_NAP_S and busy_poll_us is None else 0.0
+        self._busy_poll_us = busy_poll_us
+        self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
         try:
+            if busy_poll_us is not None:
+                self._deferred_interrupts = DeferredInterrupts(self._interface)
             self._open_sockets(zero_copy=True)
             if promiscuous:
                 self._membership = promiscuous_socket(self._interface)
@@ -134,7 +157,7 @@ class AfXdpSource(RingSource):
             raise
 
     @property
-    def _ring_count(self) -> int:
+    def ring_count(self) -> int:
         return len(self._sockets)
 
     def _refuse_more(self) -> None:
@@ -147,6 +170,11 @@ class AfXdpSource(RingSource):
     def _counts(self) -> RingCounts:
         queues = self._maps.read_counters()
         hook = {counter: sum(counts[counter] for counts in queues) for counter in Counter}
+        in_vain = (
+            self._busy_poll_us is not None
+            and self._delivered
+            and not any(one.driver_is_polled for one in self._sockets)
+        )
         kernel = reduce(add, (one.statistics() for one in self._sockets), XdpStatistics())
         return RingCounts(
             received=hook[Counter.MATCHED],
@@ -160,6 +188,7 @@ class AfXdpSource(RingSource):
             remarks={
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
+                "receive queues that the kernel did not let uspcap poll": len(self._sockets) if in_vain else 0,
             },
         )
 
@@ -169,9 +198,12 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
+        polling = "" if self._busy_poll_us is None else f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
+        if self._deferred_interrupts is not None:
+            remarks += self._deferred_interrupts.remarks
         if not fragments:
             remarks.append(f"frames longer than {self._chunk_bytes - KERNEL_HEADROOM_BYTES} bytes are dropped")
         if not self._interface.up:
@@ -183,7 +215,7 @@ class AfXdpSource(RingSource):
         return Description(
             self._interface.name,
             self.backend,
-            f"{self._mode.value} XDP, {copying}, {memory}",
+            f"{self._mode.value} XDP, {copying}, {memory}{polling}",
             len(self._sockets),
             self._interface.queues,
             str(self._stamping),
@@ -198,6 +230,8 @@ class AfXdpSource(RingSource):
                 self._attachment.close()
             self._final = self.statistics()
             self._close_sockets()
+            if self._deferred_interrupts is not None:
+                self._deferred_interrupts.close()
             if self._membership is not None:
                 self._membership.close()
             self._maps.close()
@@ -215,6 +249,7 @@ class AfXdpSource(RingSource):
                 hardware_timestamps=self._stamping.hardware,
                 interfaces=self._stamped.table,
                 zero_copy=zero_copy,
+                busy_poll_us=self._busy_poll_us,
             )
             self._sockets.append(one)
             self._maps.set_socket(number, one.fileno())
@@ -230,7 +265,7 @@ class AfXdpSource(RingSource):
         metadata = not self._stamping.user
         return attach_capture(self._interface.name, self._program, self._maps, modes=modes, metadata=metadata)
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         used = 0
         tai_offset_ns = self._stamping.tai.refresh()
         for step in range(len(self._sockets)):
@@ -238,6 +273,18 @@ class AfXdpSource(RingSource):
             used = one.queue.drain(batch, used, tai_offset_ns, read_at_ns)
             one.wake_kernel()
         self._stamping.tai.correct(batch, read_at_ns)
+        return used
+
+    def _wait(self, timeout_s: float) -> bool:
+        if self._busy_poll_us is None:
+            return super()._wait(timeout_s)
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            for one in self._sockets:
+                one.wake_kernel()
+                if one.queue.ready:
+                    return True
+        return super()._wait(0)
 
     def _socket_error(self, descriptor: int) -> int:
         (one,) = (one for one in self._sockets if one.fileno() == descriptor)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from uspcap.backends.af_xdp import AfXdpSource
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
-from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, Direction, Fanout, PacketMmapSource
-from uspcap.backends.replay import ReplaySource
 from uspcap.errors import UsageError
-from uspcap.timestamps.stamping import Timestamps
+from uspcap.timestamps import Timestamps
+
+if TYPE_CHECKING:
+    from uspcap.backends.packet_mmap import Direction, Fanout
+    from uspcap.backends.rings import RingSource
 
 BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
 
@@ -36,8 +37,12 @@ class Request:
     fanout : {'cpu', 'hash', 'qm'} or None
     rings : int
     timestamps : Timestamps
+    busy_poll_us : int or None
+        Drive the driver's queues from the reader; AF_XDP only.
     take_all : bool
         AF_XDP may take every frame of an interface that is in use.
+    merge_window_ns : int or None
+        Give frames of several rings in the order of their stamps; 0 gives them as they come.
     speed : float
     loops : int
     """
@@ -53,7 +58,9 @@ class Request:
     fanout: Fanout | None = None
     rings: int = 1
     timestamps: Timestamps = "auto"
+    busy_poll_us: int | None = None
     take_all: bool = False
+    merge_window_ns: int | None = None
     speed: float = 1.0
     loops: int = 1
 
@@ -76,8 +83,23 @@ def open_source(request: Request) -> LiveSource:
         raise UsageError(f"files (-r) are replayed, which the backend {request.backend} cannot do")
     if request.files and request.timestamps != "auto":
         raise UsageError(f"frames of files keep the stamps that they have: leave --timestamps {request.timestamps} out")
+    if request.files and request.busy_poll_us is not None:
+        raise UsageError("a file has no driver's queue to poll: leave --busy-poll out")
     if request.files:
+        from uspcap.backends.replay import ReplaySource
+
         return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
+    source = _open_rings(request)
+    window_ns = source.lag_ns if request.merge_window_ns is None else request.merge_window_ns
+    if source.ring_count == 1 or not window_ns:
+        return source
+    from uspcap.backends.merging import MergedSource
+
+    return MergedSource(source, window_ns)
+
+
+def _open_rings(request: Request) -> RingSource:
+    """Return the source for a request that names an interface."""
     assert request.interface is not None
     if request.backend == "replay":
         raise UsageError("a replay needs a capture file: name it with -r")
@@ -86,6 +108,8 @@ def open_source(request: Request) -> LiveSource:
             raise UsageError("AF_XDP sees received frames only: leave -Q out, or use the packet_mmap backend")
         if request.fanout is not None:
             raise UsageError("AF_XDP has a ring for each receive queue: leave --fanout out, or use packet_mmap")
+        from uspcap.backends.af_xdp import AfXdpSource
+
         return AfXdpSource(
             request.interface,
             request.expression,
@@ -94,7 +118,15 @@ def open_source(request: Request) -> LiveSource:
             buffer_bytes=request.buffer_bytes,
             take_all=request.take_all,
             timestamps=request.timestamps,
+            busy_poll_us=request.busy_poll_us,
         )
+    if request.busy_poll_us is not None:
+        raise UsageError(
+            "PACKET_MMAP hands over whole blocks and has no driver's queue to poll: leave --busy-poll out, or use "
+            "--backend af_xdp"
+        )
+    from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, PacketMmapSource
+
     return PacketMmapSource(
         request.interface,
         request.expression,

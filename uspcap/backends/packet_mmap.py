@@ -37,8 +37,9 @@ from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.stamping import Stamping, Timestamps
+from uspcap.timestamps.stamping import Stamping
 
 Direction = Literal["in", "out", "inout"]
 Fanout = Literal["cpu", "hash", "qm"]
@@ -152,6 +153,8 @@ class PacketMmapSource(RingSource):
     backend = "packet_mmap"
     settling_ms = 3 * BLOCK_TIMEOUT_MS
     """What the kernel has put in a block is handed over when that block's time is up."""
+    lag_ns = 50_000_000
+    """A ring's block may be full at once, another's waits for its time to be up."""
 
     def __init__(
         self,
@@ -205,7 +208,7 @@ class PacketMmapSource(RingSource):
             raise
 
     @property
-    def _ring_count(self) -> int:
+    def ring_count(self) -> int:
         return len(self._sockets)
 
     def _refuse_more(self) -> None:
@@ -249,10 +252,11 @@ class PacketMmapSource(RingSource):
         finally:
             self._stamping.close()
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         used = 0
         for step in range(len(self._sockets)):
             used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used, read_at_ns)
+        return used
 
     def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from uspcap.backends.base import (
     BATCH_BYTES,
     BATCH_FRAMES,
+    DEFAULT_SNAPLEN,
     LiveSource,
     SourceStatistics,
     StampedInterfaces,
@@ -57,10 +58,18 @@ class RingSource(LiveSource):
     snaplen : int
     stamping : Stamping
         Who stamps; the capture's interface number 0 is for whom it expects. Closed by `close` of the subclass, last.
+
+    Attributes
+    ----------
+    emptied : bool
+        Every ring was found empty after the frames that were yielded last: all that are older were yielded.
     """
 
     settling_ms: ClassVar[int]
     """How long after `stop` frames that were taken may still appear on a ring."""
+
+    lag_ns: ClassVar[int]
+    """By how much one ring may lag behind another, with room to spare."""
 
     def __init__(
         self,
@@ -85,18 +94,24 @@ class RingSource(LiveSource):
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
         self._times_down = 0
+        self.emptied = False
         self._stopped = self._gone = False
+        self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
         self._poll = select.poll()
         self._nic_before = interface.loss_counters()
         self._nic_after: dict[str, int] | None = None
 
     @property
     @abstractmethod
-    def _ring_count(self) -> int: ...
+    def ring_count(self) -> int:
+        """How many rings there are; the batches' `queue` column is below it."""
 
     @abstractmethod
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> None:
-        """Fill the batch from the rings, beginning with ring `first`; it is `read_at_ns` now, in UTC."""
+    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
+        """Fill the batch from the rings, beginning with ring `first`; return how many bytes its frames take.
+
+        It is `read_at_ns` now, in UTC.
+        """
 
     @abstractmethod
     def _refuse_more(self) -> None:
@@ -126,13 +141,19 @@ class RingSource(LiveSource):
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
         rounds_left = 2
+        coming = False
         while rounds_left:
             if self._fill(first):
-                first = (first + 1) % self._ring_count
+                first = (first + 1) % self.ring_count
+                coming = True
                 yield self._batch
             elif self._stopped or self._gone:
                 rounds_left -= 1
                 self._poll.poll(self.settling_ms)
+            elif coming and self._nap_s:
+                # More is likely to come: let it gather, rather than be woken for every few frames.
+                coming = False
+                time.sleep(self._nap_s)
             elif not self._wait(timeout_s):
                 yield None
         if self._gone:
@@ -166,8 +187,9 @@ class RingSource(LiveSource):
         batch = self._batch
         batch.count = 0
         batch.frames_before = self._delivered + self._filtered
-        self._drain(batch, first, time.time_ns())
+        used = self._drain(batch, first, time.time_ns())
         batch.frames_read = batch.count
+        self.emptied = batch.count < batch.capacity and used <= BATCH_BYTES - DEFAULT_SNAPLEN
         if not batch.count:
             return False
         self._stamping.convert(batch)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.xsk import ReceiveQueue, Ring
+from uspcap.backends.busy_poll import napi_id, poll_busily
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, MissingFeature, PermissionDenied
@@ -110,6 +111,8 @@ class XskSocket:
         Table of `StampedInterfaces`.
     zero_copy : bool
         False leaves zero copy out, as generic XDP needs it.
+    busy_poll_us : int, optional
+        Drive the driver's queue when the ring is read; the kernel may poll for so long in one call.
 
     Attributes
     ----------
@@ -143,8 +146,10 @@ class XskSocket:
         hardware_timestamps: bool,
         interfaces: NDArray[np.uint16],
         zero_copy: bool = True,
+        busy_poll_us: int | None = None,
     ) -> None:
         self._interface = interface
+        self._polls_busily = busy_poll_us is not None
         self._queue_number = queue_number
         self._statistics = XdpStatistics()
         self._maps: list[mmap.mmap] = []
@@ -182,6 +187,8 @@ class XskSocket:
             self.zero_copy = bool(options & _XDP_OPTIONS_ZEROCOPY)
             self.queue = self._map_rings(chunk_bytes, chunks, snaplen, hardware_timestamps, interfaces)
             self.queue.prime()
+            if busy_poll_us is not None:
+                poll_busily(self.socket, busy_poll_us, interface)
         except BaseException:
             self._close_socket()
             self._umem.close()
@@ -191,10 +198,15 @@ class XskSocket:
         return self.socket.fileno()
 
     def wake_kernel(self) -> None:
-        """Let the driver look at the fill ring, where it asked for that."""
-        if self.queue.needs_wakeup:
+        """Let the driver look at the fill ring, where it asked for that; with busy polling, let it receive."""
+        if self._polls_busily or self.queue.needs_wakeup:
             with contextlib.suppress(OSError):
                 self.socket.recv(1, socket.MSG_DONTWAIT)
+
+    @property
+    def driver_is_polled(self) -> bool:
+        """Whether the last frame came through a queue that this socket can drive."""
+        return napi_id(self.socket) != 0
 
     def take_error(self) -> int:
         """Return the socket's pending error number and clear it."""
@@ -309,14 +321,17 @@ class XskSocket:
 
 
 def _allocate(size: int) -> tuple[mmap.mmap, bool]:
-    """Return memory that is there already, and whether it is in huge pages."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    """Return memory, and whether it is in reserved huge pages; registering it makes all of it present."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     if size % _HUGE_PAGE_BYTES == 0:
         with contextlib.suppress(OSError):
-            return mmap.mmap(-1, size, flags | _MAP_HUGETLB), True
+            return mmap.mmap(-1, size, flags | mmap.MAP_POPULATE | _MAP_HUGETLB), True
     try:
-        return mmap.mmap(-1, size, flags), False
+        memory = mmap.mmap(-1, size, flags)
     except OSError as error:
         raise CaptureError(
             f"cannot have {size >> 10} KiB of memory for frames: {error.strerror}; ask for less with -B"
         ) from error
+    with contextlib.suppress(OSError):  # a kernel without transparent huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory, False

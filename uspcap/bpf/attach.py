@@ -23,7 +23,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, Self
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from uspcap.bpf.btf import kernel_function_ids
 from uspcap.bpf.kernel_types import (
@@ -46,6 +46,9 @@ from uspcap.capabilities import effective_capabilities
 from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
 
 PROGRAM_NAME: Final = "uspcap_capture"
+
+XDP_MTU: Final = 3000
+"""To be tried where a driver refuses a longer one: frame and what drivers add fit into a page of 4 KiB."""
 
 ClassicInstructions = Sequence[tuple[int, int, int, int]]
 """code, jt, jf, k of each instruction of a filter."""
@@ -290,7 +293,7 @@ def attach_capture(
                 raise
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 _refuse_if_occupied(interface, ifindex)
-            refusals.append(Refusal(mode, _attach_reason(error)))
+            refusals.append(Refusal(mode, _attach_reason(error, interface, ifindex)))
             continue
         except BaseException:
             program.close()
@@ -369,12 +372,26 @@ def _load(
         raise
 
 
-def _attach_reason(error: BpfError) -> str:
+def _attach_reason(error: BpfError, interface: str, ifindex: int) -> str:
     """Return why an interface refused a program, in words where the error number means one thing."""
+    mtu = _mtu(ifindex)
+    lower = f"lower it as in 'ip link set {interface} mtu {XDP_MTU}'"
     known = {
         errno.EOPNOTSUPP: "the driver has no native XDP, or not in its present configuration",
-        errno.ERANGE: "the MTU is too large for the driver's XDP: lower it with 'ip link set … mtu'",
+        errno.ERANGE: f"the MTU of {mtu} is too large for the driver's XDP, {lower}",
         errno.ENODEV: "the interface is gone",
     }
     reason = known.get(error.errno)
-    return f"{reason} ({os.strerror(error.errno)})" if reason else str(error)
+    said = f"{reason} ({os.strerror(error.errno)})" if reason else str(error)
+    if mtu > XDP_MTU and error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EFBIG):
+        # What many drivers say to a long MTU; the reason itself goes to the kernel's log only.
+        said += f"; its MTU of {mtu} may be the cause, {lower}"
+    return said
+
+
+def _mtu(ifindex: int) -> int:
+    """Return an interface's MTU, 0 where it is gone."""
+    with IPRoute() as netlink, contextlib.suppress(NetlinkError):
+        for link in netlink.link("get", index=ifindex):
+            return int(link.get_attr("IFLA_MTU"))
+    return 0

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from uspcap.analysis.suite import Suite
 from uspcap.backends.base import LiveSource, SourceStatistics
 from uspcap.errors import CaptureError, CaptureFileError, UspcapError
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
 from uspcap.timestamps.nic_clock import ClockAccount
+
+if TYPE_CHECKING:
+    # A capture that only writes does without the analyses, whose import takes longer than a ring's set-up.
+    from uspcap.analysis.suite import Suite
 
 IDLE_S: Final = 0.1
 """Where no frame comes, limits and requests to stop are looked at so often."""

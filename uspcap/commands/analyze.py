@@ -10,7 +10,8 @@ from typing import TextIO
 
 import click
 
-from uspcap.analysis.suite import NAMES, Outcome, Settings, analyze_files
+from uspcap.analysis.names import NAMES
+from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.options import DurationType, RateType, analysis_names, end_with_problems, files_and_filter
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS

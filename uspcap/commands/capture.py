@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.suite import NAMES, Settings, Suite
+from uspcap.analysis.names import NAMES
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
+from uspcap.capture.pinning import pin
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
-from uspcap.commands.options import DurationType, FanoutType, analysis_names
+from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
 from uspcap.errors import UsageError
 from uspcap.formats.writer import CaptureWriter, open_writer
-from uspcap.report.document import build_report, source_of_capture
-from uspcap.timestamps.stamping import TIMESTAMPS, Timestamps
+from uspcap.timestamps import TIMESTAMPS, Timestamps
+
+if TYPE_CHECKING:
+    from uspcap.analysis.suite import Suite
 
 
 @click.command("capture")
@@ -49,6 +53,21 @@ from uspcap.timestamps.stamping import TIMESTAMPS, Timestamps
     show_default=True,
     help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end.",
 )
+@click.option(
+    "--busy-poll",
+    type=click.IntRange(1, 10_000),
+    is_flag=False,
+    flag_value=DEFAULT_BUSY_POLL_US,
+    metavar="[USEC]",
+    help="AF_XDP: never sleep, drive the driver's queues; the kernel may poll so long in one go (20).",
+)
+@click.option(
+    "--merge",
+    type=DurationType(),
+    metavar="WINDOW",
+    help="Put frames of several rings in order within this time (5ms, PACKET_MMAP 50ms); 0s: leave them as they come.",
+)
+@click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
 @click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
 @click.option(
@@ -73,6 +92,9 @@ def command(
     buffer_size: int | None,
     fanout: Any,
     timestamps: Timestamps,
+    busy_poll: int | None,
+    merge: int | None,
+    cpus: frozenset[int] | None,
     take_all: bool,
     speed: float,
     loops: int,
@@ -106,12 +128,16 @@ def command(
         fanout=mode,
         rings=rings,
         timestamps=timestamps,
+        busy_poll_us=busy_poll,
+        merge_window_ns=merge,
         take_all=take_all,
         speed=speed,
         loops=loops,
     )
     wanted = NAMES if names is None and path is None else names
-    suite = None if wanted is None else Suite(Settings(names=wanted, expression=expression))
+    suite = None if wanted is None else _suite(wanted, expression)
+    if cpus is not None:
+        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     with open_source(request) as source:
         click.echo(f"uspcap: {source.describe()}", err=True)
         writer = None if path is None else _open_writer(path, source)
@@ -131,6 +157,12 @@ def command(
         sys.exit(1)
 
 
+def _suite(names: tuple[str, ...], expression: str) -> Suite:
+    from uspcap.analysis.suite import Settings, Suite
+
+    return Suite(Settings(names=names, expression=expression))
+
+
 def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
     return open_writer(
         path,
@@ -141,6 +173,8 @@ def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
 
 
 def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
+    from uspcap.report.document import build_report, source_of_capture
+
     report = build_report(source_of_capture(outcome, suite, expression), suite.analyses)
     if form == "json":
         from uspcap.report.json_report import write_json

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uspcap.analysis.suite import NAMES
+from uspcap.analysis.names import NAMES
 from uspcap.bpf.classic import join_words
+from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
 from uspcap.frames import Problem
 from uspcap.report.format import safe_text
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     _WholeNumberType = click.ParamType[int]
     _RangesType = click.ParamType[tuple[range, ...]]
     _FanoutType = click.ParamType[tuple[str, int]]
+    _CpuListType = click.ParamType[frozenset[int]]
 else:
     # Before click 8.4 it takes no type.
-    _WholeNumberType = _RangesType = _FanoutType = click.ParamType
+    _WholeNumberType = _RangesType = _FanoutType = _CpuListType = click.ParamType
 
 _DURATION_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -101,6 +103,21 @@ class FanoutType(_FanoutType):
         if match is None:
             self.fail(f"{value!r} is no way to spread frames; write cpu, hash or qm, and rings as in hash:4", param)
         return match[1], int(match[2]) if match[2] else len(os.sched_getaffinity(0))
+
+
+class CpuListType(_CpuListType):
+    """CPU numbers such as `2` or `0,4-7`, as the kernel writes them."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
+        """Return the numbers."""
+        if isinstance(value, frozenset):
+            return value
+        try:
+            return parse_ranges(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no list of CPUs; write numbers and ranges, as in 2,4-5", param)
 
 
 def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, SwitchedOnStamping
 from uspcap.timestamps.nic_clock import ClockAccount, NicClock
 from uspcap.timestamps.tai import TaiOffset
-
-Timestamps = Literal["auto", "hardware", "xdp", "kernel", "user"]
-"""What a user can ask for; `auto` is the best that can be trusted without a change to the NIC's settings."""
-
-TIMESTAMPS: Final[tuple[Timestamps, ...]] = get_args(Timestamps)
 
 TRUSTED_BOUND_NS: Final = 10_000
 """`auto` takes hardware stamps only where the NIC's clock can be compared with UTC this well; the kernel's own stamp

@@ -1,0 +1,9 @@
+from uspcap._native.columns import FrameColumns
+
+class RingMerger:
+    held: int
+    newest_ns: int
+    late: int
+    def __init__(self, rings: int, frames: int, data_bytes: int) -> None: ...
+    def push(self, batch: FrameColumns, row: int) -> int: ...
+    def pop(self, out: FrameColumns, until_ns: int) -> None: ...

@@ -1,0 +1,214 @@
+"""Putting the frames of several rings into one order, by their stamps.
+
+A. Each ring gives its frames in order, so each has a queue here, first in, first out: an array of `Held` and an arena
+   for bytes, both used as circles. Merging takes the queue whose first frame is oldest, again and again. With the few
+   rings that an interface has, looking at all of them costs less than a heap.
+B. A frame's bytes lie in one piece: what does not fit before the end of the arena starts at its beginning. Every
+   frame takes one byte at least, so an arena whose start and end meet is full.
+C. Where a queue has no room, `push` stops in front of the frame, and the caller takes frames out first.
+D. `late` counts frames that come out after a younger one that was stamped at the same place; two places may have two
+   clocks, so these are not compared.
+"""
+
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from uspcap._native.columns cimport FrameColumns
+
+cdef enum:
+    SOURCES = 256   # values of the timestamp_source column
+
+
+cdef struct Held:
+    int64_t timestamp_ns
+    Py_ssize_t start
+    uint32_t wire_length
+    uint32_t captured_length
+    uint32_t flags
+    uint16_t interface
+    uint8_t timestamp_source
+
+
+cdef struct Fifo:
+    Held *held
+    uint8_t *arena
+    Py_ssize_t first
+    Py_ssize_t count
+    Py_ssize_t end      # of the bytes that are in use; they start at the first frame's
+
+
+cdef class RingMerger:
+    """Holds frames of several rings until they can be given in order.
+
+    Parameters
+    ----------
+    rings : int
+        The `queue` column is below it.
+    frames : int
+        Most frames held of one ring.
+    data_bytes : int
+        Most bytes held of one ring, about: one frame of the longest that come must fit.
+
+    Attributes
+    ----------
+    held : int
+        Frames in here.
+    newest_ns : int
+        Highest stamp that was ever put in.
+    late : int
+        Frames given after a younger one that was stamped at the same place.
+    """
+
+    cdef Fifo *fifos
+    cdef Py_ssize_t rings
+    cdef Py_ssize_t frames
+    cdef Py_ssize_t data_bytes
+    cdef int64_t last_ns[SOURCES]
+    cdef readonly Py_ssize_t held
+    cdef readonly int64_t newest_ns
+    cdef readonly int64_t late
+
+    def __cinit__(self, Py_ssize_t rings, Py_ssize_t frames, Py_ssize_t data_bytes):
+        cdef Py_ssize_t ring
+        if rings < 1 or frames < 1 or data_bytes < 1:
+            raise ValueError(f"{rings} rings, {frames} frames and {data_bytes} bytes: each must be at least 1")
+        self.fifos = <Fifo *> calloc(rings, sizeof(Fifo))
+        if self.fifos == NULL:
+            raise MemoryError
+        self.rings = rings
+        self.frames = frames
+        self.data_bytes = data_bytes
+        for ring in range(rings):
+            self.fifos[ring].held = <Held *> malloc(frames * sizeof(Held))
+            self.fifos[ring].arena = <uint8_t *> malloc(data_bytes)
+            if self.fifos[ring].held == NULL or self.fifos[ring].arena == NULL:
+                raise MemoryError
+        for ring in range(SOURCES):
+            self.last_ns[ring] = INT64_MIN
+        self.newest_ns = INT64_MIN
+
+    def __dealloc__(self):
+        cdef Py_ssize_t ring
+        if self.fifos != NULL:
+            for ring in range(self.rings):
+                free(self.fifos[ring].held)
+                free(self.fifos[ring].arena)
+            free(self.fifos)
+
+    def push(self, FrameColumns batch, Py_ssize_t row):
+        """Take in frames from row `row` on, until one finds no room.
+
+        Returns
+        -------
+        int
+            The row to go on with; batch.count when all are in.
+
+        Raises
+        ------
+        ValueError
+            A row's ring is none, its bytes are outside of the batch, or are more than fit at all.
+        """
+        cdef Py_ssize_t next_row
+        if row < 0 or row > batch.count:
+            raise ValueError(f"no row {row} in a batch of {batch.count}")
+        with nogil:
+            next_row = self.take(batch, row)
+        if next_row < 0:
+            raise ValueError(f"row {-1 - next_row} of the batch has no such ring, or its bytes do not fit")
+        return next_row
+
+    def pop(self, FrameColumns out, int64_t until_ns):
+        """Fill a batch with the oldest frames, as far as they are not younger than `until_ns`.
+
+        `out` is filled from its first row on, numbered from `frames_before` on, until it is full: its room for bytes
+        must take the longest frame.
+        """
+        with nogil:
+            self.give(out, until_ns)
+
+    cdef Py_ssize_t take(self, FrameColumns batch, Py_ssize_t row) noexcept nogil:
+        cdef Fifo *fifo
+        cdef Held *one
+        cdef Py_ssize_t start, length, occupied
+        while row < batch.count:
+            length = batch.captured_length[row]
+            if (batch.queue[row] >= <uint32_t> self.rings or batch.offset[row] < 0 or length > batch.data_length
+                    or batch.offset[row] > batch.data_length - length or length > self.data_bytes):
+                return -1 - row
+            fifo = &self.fifos[batch.queue[row]]
+            occupied = length if length else 1
+            start = self.room(fifo, occupied)
+            if start < 0:
+                break
+            one = &fifo.held[(fifo.first + fifo.count) % self.frames]
+            one.timestamp_ns = batch.timestamp_ns[row]
+            one.start = start
+            one.wire_length = batch.wire_length[row]
+            one.captured_length = <uint32_t> length
+            one.flags = batch.flags[row]
+            one.interface = batch.interface[row]
+            one.timestamp_source = batch.timestamp_source[row]
+            memcpy(fifo.arena + start, batch.data + batch.offset[row], length)
+            fifo.end = start + occupied
+            fifo.count += 1
+            self.held += 1
+            if one.timestamp_ns > self.newest_ns:
+                self.newest_ns = one.timestamp_ns
+            row += 1
+        return row
+
+    cdef Py_ssize_t room(self, Fifo *fifo, Py_ssize_t length) noexcept nogil:
+        """Where `length` bytes, at least one, can go; -1 where there is no room."""
+        cdef Py_ssize_t begin
+        if fifo.count == 0:
+            return 0
+        if fifo.count == self.frames:
+            return -1
+        begin = fifo.held[fifo.first].start
+        if fifo.end > begin:
+            if length <= self.data_bytes - fifo.end:
+                return fifo.end
+            return 0 if length <= begin else -1
+        return fifo.end if length <= begin - fifo.end else -1
+
+    cdef void give(self, FrameColumns out, int64_t until_ns) noexcept nogil:
+        cdef Py_ssize_t row = 0, used = 0, ring, oldest
+        cdef Fifo *fifo
+        cdef Held *one
+        cdef int64_t oldest_ns
+        while row < out.capacity:
+            oldest = -1
+            oldest_ns = until_ns
+            for ring in range(self.rings):
+                fifo = &self.fifos[ring]
+                if fifo.count and (fifo.held[fifo.first].timestamp_ns < oldest_ns
+                                   or (oldest < 0 and fifo.held[fifo.first].timestamp_ns == oldest_ns)):
+                    oldest = ring
+                    oldest_ns = fifo.held[fifo.first].timestamp_ns
+            if oldest < 0:
+                break
+            fifo = &self.fifos[oldest]
+            one = &fifo.held[fifo.first]
+            if one.captured_length > out.data_length - used:
+                break
+            memcpy(out.data + used, fifo.arena + one.start, one.captured_length)
+            out.timestamp_ns[row] = one.timestamp_ns
+            out.timestamp_source[row] = one.timestamp_source
+            out.wire_length[row] = one.wire_length
+            out.captured_length[row] = one.captured_length
+            out.interface[row] = one.interface
+            out.offset[row] = used
+            out.frame_number[row] = out.frames_before + row + 1
+            out.flags[row] = one.flags
+            out.queue[row] = <uint32_t> oldest
+            used += one.captured_length
+            row += 1
+            if one.timestamp_ns < self.last_ns[one.timestamp_source]:
+                self.late += 1
+            else:
+                self.last_ns[one.timestamp_source] = one.timestamp_ns
+            fifo.first = (fifo.first + 1) % self.frames
+            fifo.count -= 1
+            self.held -= 1
+        out.count = row

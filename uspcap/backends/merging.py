@@ -1,0 +1,117 @@
+"""The frames of several rings as one stream in the order of their stamps.
+
+A frame is held until one that is younger by the window was read, and every ring was found empty since: by then, what
+is older has come from all rings, unless a ring lags behind by more than the window. What comes later still is given
+late, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from uspcap._native.merge import RingMerger
+from uspcap.backends.base import BATCH_BYTES, BATCH_FRAMES, Description, LiveSource, SourceStatistics
+from uspcap.backends.rings import RingSource
+from uspcap.errors import CaptureError
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface
+from uspcap.timestamps.nic_clock import ClockAccount
+
+HELD_FRAMES: Final = 1 << 16
+"""Most frames held of a ring; more makes the oldest go before their time."""
+
+HELD_BYTES: Final = 16 << 20
+"""Most bytes held of a ring; likewise."""
+
+_EVERYTHING: Final = (1 << 63) - 1
+
+
+class MergedSource(LiveSource):
+    """A source of several rings, whose frames come in the order of their stamps.
+
+    Parameters
+    ----------
+    source : RingSource
+        Closed with this one.
+    window_ns : int
+        How much older than the youngest frame read so far a frame of another ring may be.
+    """
+
+    def __init__(self, source: RingSource, window_ns: int) -> None:
+        super().__init__()
+        self._source = source
+        self._window_ns = window_ns
+        self._merger = RingMerger(source.ring_count, HELD_FRAMES, HELD_BYTES)
+        self._delivered = 0
+        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
+
+    @property
+    def backend(self) -> str:  # type: ignore[override]
+        return self._source.backend
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return self._source.interfaces
+
+    def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        merger = self._merger
+        try:
+            for batch in self._source.batches(min(timeout_s, self._window_ns / NANOSECONDS)):
+                if batch is None:
+                    # Nothing came for as long as the window, so nothing older will.
+                    yield from self._give(_EVERYTHING)
+                    yield None
+                    continue
+                row = merger.push(batch, 0)
+                while row < batch.count:
+                    yield from self._give(_EVERYTHING, batches=1)
+                    row = merger.push(batch, row)
+                if self._source.emptied:
+                    yield from self._give(merger.newest_ns - self._window_ns)
+        except CaptureError:
+            yield from self._give(_EVERYTHING)
+            raise
+        yield from self._give(_EVERYTHING)
+
+    def stop(self) -> None:
+        self._source.stop()
+
+    def statistics(self) -> SourceStatistics:
+        statistics = self._source.statistics()
+        statistics.delivered = self._delivered
+        statistics.waiting += self._merger.held
+        if self._merger.late:
+            statistics.remarks["frames that came too late to be put in order"] = self._merger.late
+        return statistics
+
+    def describe(self) -> Description:
+        description = self._source.describe()
+        said = f"rings merged by time within {self._window_ns / 1e6:g} ms"
+        return replace(description, remarks=(*description.remarks, said))
+
+    def clocks(self) -> tuple[ClockAccount, ...]:
+        return self._source.clocks()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _give(self, until_ns: int, batches: int | None = None) -> Iterator[FrameBatch]:
+        """Yield frames not younger than `until_ns`, in `batches` batches at most."""
+        batch = self._batch
+        while batches is None or batches > 0:
+            batch.frames_before = self._delivered
+            self._merger.pop(batch, until_ns)
+            if not batch.count:
+                return
+            batch.frames_read = batch.count
+            if batch.interfaces is not self._source.interfaces:
+                batch.set_interfaces(self._source.interfaces)
+            batch.refilled()
+            self._delivered += batch.count
+            if batches is not None:
+                batches -= 1
+            yield batch
