@@ -44,7 +44,7 @@ _NAP_S_PER_CHUNK: Final = 50e-9
 _SHORTEST_NAP_S: Final = 1e-4
 """Of less, the system's timers make as much."""
 
-_LONGEST_NAP_S: Final = 1e-3
+_LONGEST_NAP_S: Final = 2e-3
 
 
 class AfXdpSource(RingSource):
