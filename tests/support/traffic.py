@@ -36,6 +36,7 @@ class Received:
     queues: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     interfaces: list[int] = field(default_factory=list)
+    readings: list[int] = field(default_factory=list)
 
     def take(self, batch: FrameBatch) -> None:
         batch.check_bounds()
@@ -47,6 +48,7 @@ class Received:
         self.queues += batch.column("queue").tolist()
         self.numbers += batch.frame_number.tolist()
         self.interfaces += batch.interface.tolist()
+        self.readings += batch.column("read_ns").tolist()
 
 
 def receive(source: LiveSource, expected: int, patience: int = 100) -> tuple[Received, SourceStatistics]:

@@ -9,7 +9,9 @@ C. Offsets and lengths in a block are the kernel's, and are checked all the same
    outside of its block is counted as malformed, and the rest of that block is left out.
 D. The kernel strips a VLAN tag from the frame and hands it over beside it. It is put back after the two
    addresses; captured and wire length grow by its 4 bytes.
-E. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
+E. The clock is read for each block, after its status word, and again where a later call goes on in a block: so no
+   frame was read before it was there.
+F. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 """
@@ -17,6 +19,7 @@ Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/pack
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
@@ -170,12 +173,14 @@ cdef class PacketRing:
         cdef uint16_t tag_type
         cdef uint8_t source
         cdef int64_t stamp_ns
+        cdef int64_t found_ns = realtime_ns() if self.open else 0
         cdef bint tagged
         while row < frames.capacity:
             block = &self.memory[self.block * self.block_bytes]
             if not self.open:
                 if not load_acquire(<uint32_t *> (block + BLOCK_STATUS)) & TP_STATUS_USER:
                     break
+                found_ns = realtime_ns()
                 self.frames_left = load32(block + BLOCK_FRAMES)
                 self.position = load32(block + BLOCK_FIRST_FRAME)
                 self.open = True
@@ -237,6 +242,7 @@ cdef class PacketRing:
             frames.frame_number[row] = frames.frames_before + row + 1
             frames.flags[row] = EPB_OUTBOUND if frame[FRAME_PACKET_TYPE] == PACKET_OUTGOING else EPB_INBOUND
             frames.queue[row] = self.queue
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.frames_left -= 1

@@ -10,7 +10,8 @@ C. A frame longer than a chunk comes as several descriptors, all but the last wi
    taken only when its last descriptor is there, so no half frame is kept between calls.
 D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A frame is stamped from it
    only if magic and version are right; otherwise by the time that the ring was read.
-E. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
+F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
 
 Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 """
@@ -18,6 +19,7 @@ Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
 from uspcap._native.unaligned cimport load16, load32, load64
@@ -205,6 +207,7 @@ cdef class ReceiveQueue:
                          int64_t read_at_ns) noexcept nogil:
         cdef Py_ssize_t row = frames.count
         cdef uint32_t produced = load_acquire(self.receive.producer)
+        cdef int64_t found_ns = realtime_ns() if produced != self.consumed else 0
         cdef uint32_t published = self.consumed
         cdef uint32_t at, available
         cdef uint64_t length
@@ -248,6 +251,7 @@ cdef class ReceiveQueue:
             frames.frame_number[row] = frames.frames_before + row + 1
             frames.flags[row] = EPB_INBOUND
             frames.queue[row] = self.queue
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.release(at)
