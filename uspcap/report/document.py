@@ -41,7 +41,7 @@ def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) ->
 
 
 def _state_error_bounds(results: Mapping[str, Any], clocks: Sequence[Mapping[str, Any]]) -> None:
-    """Put the bound of the NIC's stamps beside the times that they are part of, which are the stamps' source's to know."""
+    """Put the error bound of the NIC's stamps beside the path latencies that they are part of."""
     by_nic = results.get("path_latency", {}).get("sources", {}).get("HARDWARE")
     if by_nic is not None and clocks:
         by_nic["error_bound_ns"] = max(clock["error_bound_ns"] for clock in clocks)
