@@ -139,7 +139,9 @@ def command(
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     with open_source(request) as source:
-        click.echo(f"uspcap: {source.describe()}", err=True)
+        description = source.describe()
+        for line in (description.headline, *description.remarks):
+            click.echo(f"uspcap: {line}", err=True)
         writer = None if path is None else _open_writer(path, source)
         session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
         with stopping_on_signals(session.stop):
