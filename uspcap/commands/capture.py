@@ -12,6 +12,7 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
+from uspcap.capture.host_facts import section_texts
 from uspcap.capture.pinning import pin
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 @click.option(
     "--analyze", "names", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}."
 )
+@click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
@@ -99,6 +101,7 @@ def command(
     speed: float,
     loops: int,
     names: tuple[str, ...] | None,
+    no_comment: bool,
     form: str,
     no_names: bool,
 ) -> None:
@@ -140,7 +143,7 @@ def command(
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     with open_source(request) as source:
         click.echo(f"uspcap: {source.describe()}", err=True)
-        writer = None if path is None else _open_writer(path, source)
+        writer = None if path is None else _open_writer(path, source, expression, not no_comment)
         session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
         with stopping_on_signals(session.stop):
             outcome = session.run()
@@ -163,13 +166,10 @@ def _suite(names: tuple[str, ...], expression: str) -> Suite:
     return Suite(Settings(names=names, expression=expression))
 
 
-def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
-    return open_writer(
-        path,
-        "pcap" if path.endswith(".pcap") else "pcapng",
-        interfaces=source.interfaces,
-        comment=str(source.describe()),
-    )
+def _open_writer(path: str, source: LiveSource, expression: str, commented: bool) -> CaptureWriter:
+    form = "pcap" if path.endswith(".pcap") else "pcapng"
+    section = section_texts(source, expression) if commented and form == "pcapng" else {}
+    return open_writer(path, form, interfaces=source.interfaces, **section)
 
 
 def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
