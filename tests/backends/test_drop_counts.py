@@ -54,7 +54,7 @@ def test_first_frame_after_a_loss_says_how_many_were_lost(pair: Pair, open_small
     with pair.here.entered(), open_small() as source:
         batches = source.batches(0.1)
         for lap in range(3):
-            # Nobody reads meanwhile, so the ring overflows, in one piece; the last frame comes when there is room again.
+            # Nobody reads meanwhile, so the ring overflows, in one piece; the last frame comes to an empty one.
             first = lap * (SENT + 1)
             pair.send(*[numbered_frame(first + number, 1000) for number in range(SENT)])
             while (batch := next(batches)) is not None:

@@ -226,6 +226,11 @@ class AfXdpSource(RingSource):
             tuple(remarks),
         )
 
+    def capabilities_needed(self) -> frozenset[str]:
+        if self._attachment is not None:
+            self._attachment.prepare_to_leave_metadata_out()
+        return super().capabilities_needed()
+
     def close(self) -> None:
         if self._final is not None:
             return

@@ -236,6 +236,13 @@ class PacketMmapSource(RingSource):
     def ring_count(self) -> int:
         return len(self._sockets)
 
+    def capabilities_needed(self) -> frozenset[str]:
+        if self._filter is not None:
+            # On no frames: libpcap is loaded and the filter compiled while its files can still be read.
+            self._batch.set_interfaces(self._stamped.known)
+            self._filter.apply(self._batch)
+        return super().capabilities_needed()
+
     def _refuse_more(self) -> None:
         for one in self._sockets:
             self._attach(one.socket, _REJECT_ALL)

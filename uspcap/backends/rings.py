@@ -140,6 +140,9 @@ class RingSource(LiveSource):
     def clocks(self) -> tuple[ClockAccount, ...]:
         return self._stamping.accounts()
 
+    def capabilities_needed(self) -> frozenset[str]:
+        return frozenset(["CAP_NET_ADMIN"] if self._stamping.must_restore else [])
+
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
         rounds_left = 2

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from uspcap import __version__
 from uspcap.backends.base import LiveSource
@@ -213,8 +213,17 @@ class HostFacts:
         return ["; ".join([kernel, *processor]), "; ".join(clock), *([] if self.nic is None else self.nic.lines())]
 
 
-def section_texts(source: LiveSource, expression: str) -> dict[str, str]:
-    """Return what a capture file's section header says: arguments of `uspcap.formats.writer.open_writer`.
+class SectionTexts(TypedDict, total=False):
+    """Arguments of `uspcap.formats.writer.open_writer`: what a file's section header says."""
+
+    comment: str
+    hardware: str
+    operating_system: str
+    application: str
+
+
+def section_texts(source: LiveSource, expression: str) -> SectionTexts:
+    """Return what a capture file says of how it was made.
 
     Parameters
     ----------

@@ -12,8 +12,9 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
-from uspcap.capture.host_facts import section_texts
+from uspcap.capture.host_facts import SectionTexts, section_texts
 from uspcap.capture.pinning import pin
+from uspcap.capture.privileges import find_user, relinquish
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
@@ -77,6 +78,13 @@ if TYPE_CHECKING:
 @click.option(
     "--analyze", "names", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}."
 )
+@click.option(
+    "-Z",
+    "--relinquish-privileges",
+    "user_name",
+    metavar="USER",
+    help="Once rings and files are open, go on as this user, without privileges.",
+)
 @click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -101,6 +109,7 @@ def command(
     speed: float,
     loops: int,
     names: tuple[str, ...] | None,
+    user_name: str | None,
     no_comment: bool,
     form: str,
     no_names: bool,
@@ -117,6 +126,7 @@ def command(
     """
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    user = None if user_name is None else find_user(user_name)
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
     request = Request(
@@ -144,6 +154,11 @@ def command(
     with open_source(request) as source:
         click.echo(f"uspcap: {source.describe()}", err=True)
         writer = None if path is None else _open_writer(path, source, expression, not no_comment)
+        if suite is not None:
+            _import_late_modules(form)
+        given_up = relinquish(user, source)
+        if given_up:
+            click.echo(f"uspcap: {given_up}", err=True)
         session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
         with stopping_on_signals(session.stop):
             outcome = session.run()
@@ -160,6 +175,17 @@ def command(
         sys.exit(1)
 
 
+def _import_late_modules(form: str) -> None:
+    """Import what analyses and report need: who goes on after privileges were given up may not be able to read it."""
+    import uspcap._native.headers
+    import uspcap.report.document
+
+    if form == "json":
+        import uspcap.report.json_report
+    else:
+        import uspcap.report.terminal  # noqa: F401
+
+
 def _suite(names: tuple[str, ...], expression: str) -> Suite:
     from uspcap.analysis.suite import Settings, Suite
 
@@ -168,7 +194,7 @@ def _suite(names: tuple[str, ...], expression: str) -> Suite:
 
 def _open_writer(path: str, source: LiveSource, expression: str, commented: bool) -> CaptureWriter:
     form = "pcap" if path.endswith(".pcap") else "pcapng"
-    section = section_texts(source, expression) if commented and form == "pcapng" else {}
+    section = section_texts(source, expression) if commented and form == "pcapng" else SectionTexts()
     return open_writer(path, form, interfaces=source.interfaces, **section)
 
 
