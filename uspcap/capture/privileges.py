@@ -56,6 +56,13 @@ def find_user(name: str) -> pwd.struct_passwd:
     return user
 
 
+def can_relinquish(user: pwd.struct_passwd | None) -> bool:
+    """Whether this process has something that `relinquish` gives up."""
+    if os.geteuid() == 0:
+        return user is not None and user.pw_uid != 0
+    return bool(_permitted())
+
+
 def relinquish(user: pwd.struct_passwd | None, source: LiveSource) -> str:
     """Give up, for good, what a source that is set up does not need.
 
@@ -75,10 +82,10 @@ def relinquish(user: pwd.struct_passwd | None, source: LiveSource) -> str:
     CaptureError
         The system refuses.
     """
+    if not can_relinquish(user):
+        return ""
     root = os.geteuid() == 0
     permitted = _permitted()
-    if (root and (user is None or user.pw_uid == 0)) or (not root and not permitted):
-        return ""
     try:
         kept = _needed(source, permitted)
         # Nothing that is executed later brings privileges back: no file's capabilities, no set-user-ID.

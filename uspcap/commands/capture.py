@@ -14,7 +14,7 @@ from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
 from uspcap.capture.host_facts import SectionTexts, section_texts
 from uspcap.capture.pinning import pin
-from uspcap.capture.privileges import find_user, relinquish
+from uspcap.capture.privileges import can_relinquish, find_user, relinquish
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
@@ -151,11 +151,11 @@ def command(
     suite = None if wanted is None else _suite(wanted, expression)
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+    if suite is not None and can_relinquish(user):
+        _import_late_modules(form)
     with open_source(request) as source:
         click.echo(f"uspcap: {source.describe()}", err=True)
         writer = None if path is None else _open_writer(path, source, expression, not no_comment)
-        if suite is not None:
-            _import_late_modules(form)
         given_up = relinquish(user, source)
         if given_up:
             click.echo(f"uspcap: {given_up}", err=True)
