@@ -70,10 +70,10 @@ def test_offloads_that_alter_frames_are_told(pair: Pair, monkeypatch: pytest.Mon
     with pair.here.entered():
         found = NetworkInterface.look_up(HERE)
     features = [("rx-gro", True, True, 0, 1), ("rx-lro", False, True, 0, 2), ("rx-vlan-hw-parse", True, True, 0, 4)]
-    monkeypatch.setattr("uspcap.backends.network_interface._ethtool", lambda name, question: features)
+    monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: features)
     (behind,) = found.alterations(before_stack=False)
     (before,) = found.alterations(before_stack=True)
     assert behind == "GRO is on, so frames may be merged ones ('ethtool -K here0 gro off')"
     assert "ethtool -K here0 rxvlan off" in before
-    monkeypatch.setattr("uspcap.backends.network_interface._ethtool", lambda name, question: None)
+    monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: None)
     assert found.alterations(before_stack=False) == ()

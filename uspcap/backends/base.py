@@ -160,6 +160,14 @@ class LiveSource(ABC):
         """Return how stamps of clocks other than the host's were put on UTC so far."""
         return ()
 
+    def capabilities_needed(self) -> frozenset[str]:
+        """Prepare for going on without privileges; return the capabilities that are needed all the same.
+
+        Files and rings that are open stay usable, and everything is given back at the end; what would need a
+        privilege while frames come is done now.
+        """
+        return frozenset()
+
     @abstractmethod
     def close(self) -> None:
         """Give everything back: ring, program, membership. May be called again."""

@@ -162,7 +162,7 @@ class NetworkInterface:
     def _features(self) -> set[str]:
         """Return which of GRO, LRO and VLAN stripping are on."""
         names = {"rx-gro": "gro", "rx-lro": "lro", "rx-vlan-hw-parse": "rxvlan"}
-        features = _ethtool(self.name, "get_features") or ()
+        features = ask_driver(self.name, "get_features") or ()
         return {names[known_as] for known_as, active, *_ in features if active and known_as in names}
 
 
@@ -194,19 +194,27 @@ def _goes_out(route: Any, index: int) -> bool:
 
 def _receive_queues(name: str, most: int) -> int:
     """Return how many receive queues are in use; `most` are set up in the kernel."""
-    channels = _ethtool(name, "get_channels")
+    channels = ask_driver(name, "get_channels")
     if channels is None:
         return most
     return min(most, int(channels.rx_count) + int(channels.combined_count)) or most
 
 
 def _ring_frames(name: str) -> int:
-    rings = _ethtool(name, "get_rings")
+    rings = ask_driver(name, "get_rings")
     return 0 if rings is None else int(rings.rx)
 
 
-def _ethtool(name: str, question: str) -> Any:
-    """Ask the driver; None where it does not answer."""
+def ask_driver(name: str, question: str) -> Any:
+    """Ask the driver of an interface by ioctl; None where it does not answer.
+
+    Parameters
+    ----------
+    name : str
+        Interface of the calling thread's network namespace.
+    question : str
+        Method of pyroute2's `IoctlEthtool`, as get_rings.
+    """
     tool = IoctlEthtool(name)
     try:
         return getattr(tool, question)()

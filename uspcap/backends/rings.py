@@ -94,6 +94,7 @@ class RingSource(LiveSource):
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
         self._times_down = 0
+        self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
         self._stopped = self._gone = False
         self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
@@ -110,7 +111,8 @@ class RingSource(LiveSource):
     def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         """Fill the batch from the rings, beginning with ring `first`; return how many bytes its frames take.
 
-        It is `read_at_ns` now, in UTC.
+        It is `read_at_ns` now, in UTC. Rows before which frames were lost get a `drop_count`; `_lossy` is true from
+        the first of them on.
         """
 
     @abstractmethod
@@ -137,6 +139,9 @@ class RingSource(LiveSource):
 
     def clocks(self) -> tuple[ClockAccount, ...]:
         return self._stamping.accounts()
+
+    def capabilities_needed(self) -> frozenset[str]:
+        return frozenset(["CAP_NET_ADMIN"] if self._stamping.must_restore else [])
 
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
@@ -187,6 +192,8 @@ class RingSource(LiveSource):
         batch = self._batch
         batch.count = 0
         batch.frames_before = self._delivered + self._filtered
+        if self._lossy:
+            batch.storage("drop_count").fill(0)
         used = self._drain(batch, first, time.time_ns())
         batch.frames_read = batch.count
         self.emptied = batch.count < batch.capacity and used <= BATCH_BYTES - DEFAULT_SNAPLEN

@@ -12,7 +12,9 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
+from uspcap.capture.host_facts import SectionTexts, section_texts
 from uspcap.capture.pinning import pin
+from uspcap.capture.privileges import can_relinquish, find_user, relinquish
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
@@ -76,6 +78,14 @@ if TYPE_CHECKING:
 @click.option(
     "--analyze", "names", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}."
 )
+@click.option(
+    "-Z",
+    "--relinquish-privileges",
+    "user_name",
+    metavar="USER",
+    help="Once rings and files are open, go on as this user, without privileges.",
+)
+@click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
@@ -99,6 +109,8 @@ def command(
     speed: float,
     loops: int,
     names: tuple[str, ...] | None,
+    user_name: str | None,
+    no_comment: bool,
     form: str,
     no_names: bool,
 ) -> None:
@@ -114,6 +126,7 @@ def command(
     """
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    user = None if user_name is None else find_user(user_name)
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
     request = Request(
@@ -138,11 +151,16 @@ def command(
     suite = None if wanted is None else _suite(wanted, expression)
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+    if suite is not None and can_relinquish(user):
+        _import_late_modules(form)
     with open_source(request) as source:
         description = source.describe()
         for line in (description.headline, *description.remarks):
             click.echo(f"uspcap: {line}", err=True)
-        writer = None if path is None else _open_writer(path, source)
+        writer = None if path is None else _open_writer(path, source, expression, not no_comment)
+        given_up = relinquish(user, source)
+        if given_up:
+            click.echo(f"uspcap: {given_up}", err=True)
         session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
         with stopping_on_signals(session.stop):
             outcome = session.run()
@@ -159,19 +177,27 @@ def command(
         sys.exit(1)
 
 
+def _import_late_modules(form: str) -> None:
+    """Import what analyses and report need: who goes on after privileges were given up may not be able to read it."""
+    import uspcap._native.headers
+    import uspcap.report.document
+
+    if form == "json":
+        import uspcap.report.json_report
+    else:
+        import uspcap.report.terminal  # noqa: F401
+
+
 def _suite(names: tuple[str, ...], expression: str) -> Suite:
     from uspcap.analysis.suite import Settings, Suite
 
     return Suite(Settings(names=names, expression=expression))
 
 
-def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
-    return open_writer(
-        path,
-        "pcap" if path.endswith(".pcap") else "pcapng",
-        interfaces=source.interfaces,
-        comment=str(source.describe()),
-    )
+def _open_writer(path: str, source: LiveSource, expression: str, commented: bool) -> CaptureWriter:
+    form = "pcap" if path.endswith(".pcap") else "pcapng"
+    section = section_texts(source, expression) if commented and form == "pcapng" else SectionTexts()
+    return open_writer(path, form, interfaces=source.interfaces, **section)
 
 
 def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
