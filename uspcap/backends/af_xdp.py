@@ -209,7 +209,9 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
-        polling = "" if self._busy_poll_us is None else f", busy polling {self._busy_poll_us} us"
+        polling = f", frames gather for up to {self._nap_s * 1e3:.2g} ms while they come" if self._nap_s else ""
+        if self._busy_poll_us is not None:
+            polling = f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
