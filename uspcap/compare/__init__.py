@@ -1,0 +1,1 @@
+"""Comparing two captures of the same traffic, frame by frame."""
