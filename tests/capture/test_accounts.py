@@ -146,7 +146,7 @@ def test_live_capture_tells_each_stage_and_the_interface_is_counted_as_the_kerne
     pair.send(*[TCP_FRAME] * others, *[numbered_frame(number, 1000) for number in range(matching)])
     os.kill(running.process.pid, signal.SIGCONT)
     # Its header and much more; to read a file that is being written is another matter.
-    assert wait_until(lambda: path.stat().st_size > 50_000)
+    assert wait_until(lambda: path.exists() and path.stat().st_size > 50_000)
     assert running.end() == 0
     written = len(frames_of(path))
     assert 0 < written < matching
