@@ -1,5 +1,7 @@
 """Draining rings that lie in plain memory: no kernel, no privilege."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,22 @@ def test_frames_come_out_as_they_went_in_and_blocks_go_back() -> None:
     assert fake.is_kernels(0)
     assert fake.is_kernels(1)
     assert (ring.malformed, ring.frames_cut) == (0, 0)
+
+
+def test_reading_is_the_time_of_the_call_that_took_the_frame() -> None:
+    fake, interfaces = FakeRing(BLOCK, 2), make_interfaces()
+    ring = make_ring(fake, interfaces)
+    fake.fill(0, [RingFrame(numbered_frame(number)) for number in range(4)])
+    fake.fill(1, [RingFrame(numbered_frame(4))])
+    before = time.time_ns()
+    readings = drain_all(ring, interfaces, rows=3).readings
+    assert len(readings) == 5
+    assert readings == sorted(readings)
+    assert len(set(readings[:3])) == 1
+    assert before <= readings[0] <= readings[-1] <= time.time_ns()
+    fake.fill(0, [RingFrame(numbered_frame(5))])
+    between = time.time_ns()
+    assert drain_all(ring, interfaces).readings[0] >= between
 
 
 def test_block_that_is_still_the_kernels_is_left_alone() -> None:

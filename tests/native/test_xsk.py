@@ -1,6 +1,7 @@
 """Draining AF_XDP rings that lie in plain memory: no kernel, no privilege."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ class Rig:
             self.batch.set_interfaces(self.interfaces.known)
             received.take(self.batch)
             self.batch.frames_before += self.batch.count
+
+
+def test_reading_is_the_time_of_the_call_that_took_the_frame() -> None:
+    rig = Rig(8, rows=2)
+    for number in range(3):
+        rig.socket.deliver(numbered_frame(number))
+    before = time.time_ns()
+    (first, second, third) = rig.drain().readings
+    assert before <= first == second <= third <= time.time_ns()
+    rig.socket.deliver(numbered_frame(3))
+    between = time.time_ns()
+    assert rig.drain().readings[0] >= between
 
 
 def test_every_chunk_is_given_before_the_first_frame() -> None:

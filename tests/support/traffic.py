@@ -37,6 +37,7 @@ class Received:
     drop_counts: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     interfaces: list[int] = field(default_factory=list)
+    readings: list[int] = field(default_factory=list)
 
     def take(self, batch: FrameBatch) -> None:
         batch.check_bounds()
@@ -49,6 +50,7 @@ class Received:
         self.drop_counts += batch.column("drop_count").tolist()
         self.numbers += batch.frame_number.tolist()
         self.interfaces += batch.interface.tolist()
+        self.readings += batch.column("read_ns").tolist()
 
 
 def receive(source: LiveSource, expected: int, patience: int = 100) -> tuple[Received, SourceStatistics]:

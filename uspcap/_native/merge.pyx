@@ -22,6 +22,7 @@ cdef enum:
 
 cdef struct Held:
     int64_t timestamp_ns
+    int64_t read_ns
     Py_ssize_t start
     uint64_t drop_count
     uint32_t wire_length
@@ -144,6 +145,7 @@ cdef class RingMerger:
                 break
             one = &fifo.held[(fifo.first + fifo.count) % self.frames]
             one.timestamp_ns = batch.timestamp_ns[row]
+            one.read_ns = batch.read_ns[row]
             one.start = start
             one.wire_length = batch.wire_length[row]
             one.captured_length = <uint32_t> length
@@ -196,6 +198,7 @@ cdef class RingMerger:
                 break
             memcpy(out.data + used, fifo.arena + one.start, one.captured_length)
             out.timestamp_ns[row] = one.timestamp_ns
+            out.read_ns[row] = one.read_ns
             out.timestamp_source[row] = one.timestamp_source
             out.wire_length[row] = one.wire_length
             out.captured_length[row] = one.captured_length

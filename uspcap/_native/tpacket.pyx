@@ -9,8 +9,10 @@ C. Offsets and lengths in a block are the kernel's, and are checked all the same
    outside of its block is counted as malformed, and the rest of that block is left out.
 D. The kernel strips a VLAN tag from the frame and hands it over beside it. It is put back after the two
    addresses; captured and wire length grow by its 4 bytes.
-E. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
-F. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
+E. The clock is read for each block, after its status word, and again where a later call goes on in a block: so no
+   frame was read before it was there.
+F. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
+G. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
    row of the first frame of the first such block is kept, for the caller who asks how many.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
@@ -19,6 +21,7 @@ Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/pack
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
@@ -188,6 +191,7 @@ cdef class PacketRing:
         cdef uint32_t block_status
         cdef uint8_t source, packet_type
         cdef int64_t stamp_ns
+        cdef int64_t found_ns = realtime_ns() if self.open else 0
         cdef bint tagged
         self.losing_row = -1
         while row < frames.capacity:
@@ -198,6 +202,7 @@ cdef class PacketRing:
                     break
                 if block_status & TP_STATUS_LOSING and self.losing_row < 0:
                     self.losing_row = row
+                found_ns = realtime_ns()
                 self.frames_left = load32(block + BLOCK_FRAMES)
                 self.position = load32(block + BLOCK_FIRST_FRAME)
                 self.open = True
@@ -260,6 +265,7 @@ cdef class PacketRing:
             packet_type = frame[FRAME_PACKET_TYPE]
             frames.flags[row] = EPB_FLAGS[packet_type] if packet_type < PACKET_TYPES else EPB_INBOUND
             frames.queue[row] = self.queue
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.frames_left -= 1

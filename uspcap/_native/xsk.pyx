@@ -10,8 +10,9 @@ C. A frame longer than a chunk comes as several descriptors, all but the last wi
    taken only when its last descriptor is there, so no half frame is kept between calls.
 D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A frame is stamped from it
    only if magic and version are right; otherwise by the time that the ring was read.
-E. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
-F. The kernel counts what it loses and does not say where. What `note_lost` is told was lost before the producer's
+E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
+F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+G. The kernel counts what it loses and does not say where. What `note_lost` is told was lost before the producer's
    index of that moment, so the count goes to the frame at that index: the first that certainly came after the loss.
 
 Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
@@ -20,6 +21,7 @@ Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
 from uspcap._native.unaligned cimport load16, load32, load64
@@ -225,6 +227,7 @@ cdef class ReceiveQueue:
                          int64_t read_at_ns) noexcept nogil:
         cdef Py_ssize_t row = frames.count
         cdef uint32_t produced = load_acquire(self.receive.producer)
+        cdef int64_t found_ns = realtime_ns() if produced != self.consumed else 0
         cdef uint32_t published = self.consumed
         cdef uint32_t at, available
         cdef uint64_t length
@@ -271,6 +274,7 @@ cdef class ReceiveQueue:
             if self.lost and <int32_t> (self.consumed - self.lost_before) >= 0:
                 frames.drop_count[row] = self.lost
                 self.lost = 0
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.release(at)

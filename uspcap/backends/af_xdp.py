@@ -34,7 +34,11 @@ from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
-"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
+"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second.
+
+More where the NIC's rings hold more: with zero copy, a driver keeps as many chunks as its ring has entries, and those
+on the socket's ring come on top.
+"""
 
 SMALLEST_CHUNK_COUNT: Final = 256
 
@@ -64,7 +68,8 @@ class AfXdpSource(RingSource):
     promiscuous : bool
         See what is for other stations too; ends with the process.
     buffer_bytes : int, optional
-        Of all UMEMs together, `DEFAULT_BUFFER_BYTES` by default; each gets a power of two of chunks.
+        Of all UMEMs together, `DEFAULT_BUFFER_BYTES` or what the NIC's rings ask for by default; each gets a power
+        of two of chunks.
     take_all : bool
         Take every frame even of an interface that the host uses itself.
     timestamps : Timestamps
@@ -127,6 +132,8 @@ class AfXdpSource(RingSource):
         self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
+        if buffer_bytes is None:
+            self._chunks = max(self._chunks, _chunks_for_ring(self._interface.ring_frames))
         nap_s = min(_LONGEST_NAP_S, self._chunks * _NAP_S_PER_CHUNK)
         self._nap_s = nap_s if nap_s >= _SHORTEST_NAP_S and busy_poll_us is None else 0.0
         self._busy_poll_us = busy_poll_us
@@ -204,12 +211,19 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
-        polling = "" if self._busy_poll_us is None else f", busy polling {self._busy_poll_us} us"
+        polling = f", frames gather for up to {self._nap_s * 1e3:.2g} ms while they come" if self._nap_s else ""
+        if self._busy_poll_us is not None:
+            polling = f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:
             remarks += self._deferred_interrupts.remarks
+        if self._chunks < _chunks_for_ring(self._interface.ring_frames):
+            remarks.append(
+                f"the NIC's rings hold {self._interface.ring_frames} frames each, and {self._chunks} chunks a queue "
+                "may be too few for them with zero copy: leave -B out, or raise it"
+            )
         if not fragments:
             remarks.append(f"frames longer than {self._chunk_bytes - KERNEL_HEADROOM_BYTES} bytes are dropped")
         if not self._interface.up:
@@ -341,3 +355,8 @@ def _chunk_count(memory_bytes: int, chunk_bytes: int) -> int:
     """Return the highest power of two of chunks that fits, SMALLEST_CHUNK_COUNT at least."""
     fitting = max(SMALLEST_CHUNK_COUNT, memory_bytes // chunk_bytes)
     return 1 << fitting.bit_length() - 1
+
+
+def _chunks_for_ring(frames: int) -> int:
+    """Return the lowest power of two of chunks that fill a NIC's ring and the socket's as well; 0 for no ring."""
+    return 1 << (2 * frames - 1).bit_length() if frames else 0

@@ -85,7 +85,7 @@ class SourceStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What was obtained, for the line that a capture starts with.
+    """What was obtained, for the lines that a capture starts with.
 
     Attributes
     ----------
@@ -110,11 +110,16 @@ class Description:
     stamps: str
     remarks: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """All but the remarks."""
         parts = [f"{self.what}: {self.backend}, {self.mode}"]
         if self.queues_total:
             parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")
-        return "; ".join([*parts, f"stamps: {self.stamps}", *self.remarks])
+        return "; ".join([*parts, f"stamps: {self.stamps}"])
+
+    def __str__(self) -> str:
+        return "; ".join([self.headline, *self.remarks])
 
 
 class LiveSource(ABC):

@@ -71,6 +71,8 @@ class NetworkInterface:
     up : bool
     queues : int
         Receive queues in use.
+    ring_frames : int
+        How many frames the receive ring of each queue is set to hold; 0 where the driver does not say.
     addresses : tuple of str
         Its IP addresses, without those that IPv6 gives every link by itself.
     default_route : bool
@@ -84,6 +86,7 @@ class NetworkInterface:
     mtu: int
     up: bool
     queues: int
+    ring_frames: int
     addresses: tuple[str, ...]
     default_route: bool
 
@@ -123,6 +126,7 @@ class NetworkInterface:
             mtu=int(link.get_attr("IFLA_MTU")),
             up=bool(link["flags"] & 1),
             queues=_receive_queues(name, int(link.get_attr("IFLA_NUM_RX_QUEUES") or 1)),
+            ring_frames=_ring_frames(name),
             addresses=addresses,
             default_route=any(_goes_out(route, index) for route in routes),
         )
@@ -235,6 +239,11 @@ def _receive_queues(name: str, most: int) -> int:
     if channels is None:
         return most
     return min(most, int(channels.rx_count) + int(channels.combined_count)) or most
+
+
+def _ring_frames(name: str) -> int:
+    rings = ask_driver(name, "get_rings")
+    return 0 if rings is None else int(rings.rx)
 
 
 def ask_driver(name: str, question: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.names import NAMES
+from uspcap.analysis.names import LIVE_NAMES, NAMES
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
@@ -18,7 +18,7 @@ from uspcap.capture.pinning import pin
 from uspcap.capture.privileges import can_relinquish, find_user, relinquish
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
-from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
+from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names, check_names_for_files
 from uspcap.errors import UsageError
 from uspcap.formats.writer import CaptureWriter, open_writer
 from uspcap.timestamps import TIMESTAMPS, Timestamps
@@ -77,7 +77,11 @@ if TYPE_CHECKING:
     "--loops", type=click.IntRange(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C."
 )
 @click.option(
-    "--analyze", "names", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}."
+    "--analyze",
+    "names",
+    callback=analysis_names,
+    metavar="NAME,...",
+    help=f"Analyses to run, of {', '.join(LIVE_NAMES)}.",
 )
 @click.option(
     "-Z",
@@ -148,14 +152,18 @@ def command(
         speed=speed,
         loops=loops,
     )
-    wanted = NAMES if names is None and path is None else names
+    wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
+    if files and wanted is not None:
+        check_names_for_files(wanted)
     suite = None if wanted is None else _suite(wanted, expression)
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     if suite is not None and can_relinquish(user):
         _import_late_modules(form)
     with open_source(request) as source:
-        click.echo(f"uspcap: {source.describe()}", err=True)
+        description = source.describe()
+        for line in (description.headline, *description.remarks):
+            click.echo(f"uspcap: {line}", err=True)
         writer = None if path is None else _open_writer(path, source, expression, not no_comment)
         given_up = relinquish(user, source)
         if given_up:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uspcap.analysis.names import NAMES
+from uspcap.analysis.names import LIVE_NAMES, NAMES
 from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
@@ -126,9 +126,25 @@ def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None
         return None
     names = tuple(name.strip().replace("-", "_") for name in value.split(","))
     for name in names:
-        if name not in NAMES:
-            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(NAMES)}")
+        if name not in LIVE_NAMES:
+            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(LIVE_NAMES)}")
     return names
+
+
+def check_names_for_files(names: Sequence[str]) -> None:
+    """Refuse analyses that frames of files do not tell enough for.
+
+    Raises
+    ------
+    UsageError
+        One of them needs to know when a frame was read from a ring.
+    """
+    live_only = [name for name in names if name not in NAMES]
+    if live_only:
+        raise UsageError(
+            f"{live_only[0]} needs the moment at which a frame was read from a ring, which files do not hold: leave it "
+            "out, or capture on an interface with -i"
+        )
 
 
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,12 +31,21 @@ def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) ->
         In the order in which they are to be shown.
     """
     quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
+    results = {name: analysis.result() for name, analysis in analyses.items()}
+    _state_error_bounds(results, source.get("clocks", ()))
     return {
         "schema": SCHEMA,
         "version": __version__,
         "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
-        "analyses": {name: analysis.result() for name, analysis in analyses.items()},
+        "analyses": results,
     }
+
+
+def _state_error_bounds(results: Mapping[str, Any], clocks: Sequence[Mapping[str, Any]]) -> None:
+    """Put the error bound of the NIC's stamps beside the path latencies that they are part of."""
+    by_nic = results.get("path_latency", {}).get("sources", {}).get("HARDWARE")
+    if by_nic is not None and clocks:
+        by_nic["error_bound_ns"] = max(clock["error_bound_ns"] for clock in clocks)
 
 
 def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:

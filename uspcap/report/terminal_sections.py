@@ -439,6 +439,58 @@ def overhead(console: Console, result: Result, context: Context) -> None:
     print_paragraph(console, f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", style="dim")
 
 
+def path_latency(console: Console, result: Result, context: Context) -> None:
+    """From stamp to reading, by stamp source and ring."""
+    _open(console, "Path latency", context)
+    sources = result["sources"]
+    columns = {name: _path_cells(one) for name, one in sources.items()}
+    for name, one in sources.items():
+        if len(one["rings"]) > 1:
+            columns |= {f"{name} ring {ring['ring']}": _path_cells(ring) for ring in one["rings"]}
+    if columns:
+        first = next(iter(columns.values()))
+        print_table(
+            console,
+            [
+                Column("", list(first), left=True),
+                *(
+                    Column(name, list(cells.values()), rank=at // len(sources))
+                    for at, (name, cells) in enumerate(columns.items())
+                ),
+            ],
+        )
+    else:
+        print_line(console, Text("no packet has a stamp from before its reading", style="dim"))
+    for name, one in sources.items():
+        if one["error_bound_ns"] is not None:
+            bound = f"{name}: each time may be off by {duration(one['error_bound_ns'])}, the error bound of the stamps"
+            print_paragraph(console, bound, style="yellow")
+    for field, what in (
+        ("frames_stamped_on_reading", "stamped on reading, which leaves no path to measure"),
+        ("frames_without_stamp", "without a stamp"),
+        ("frames_without_reading", "from no ring"),
+    ):
+        if result[field]:
+            print_paragraph(console, f"left out: {plural(result[field], 'frame')} {what}", style="dim")
+    _footnote(console, list(sources.values()))
+    print_paragraph(console, result["definition"], style="dim")
+
+
+def _path_cells(row: Result) -> dict[str, str]:
+    """Return what is shown of one histogram of path latencies, by its label."""
+    return {
+        "frames": count(row["count"]),
+        "min": duration(row["min_ns"]),
+        **{f"p{one}": percentile_cell(row, one) for one in row["percentiles_ns"]},
+        "max": duration(row["max_ns"]),
+        "of frame": count(row["max_frame"]),
+        "mean": duration(row["mean_ns"]),
+        "stddev": duration(row["stddev_ns"]),
+        "negative": count(row["negative"]),
+        "at most": duration(row["most_negative_ns"] or None),
+    }
+
+
 LAYERS = ("payload", "transport", "network", "link", "trailer", "undecoded", "framing")
 
 SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
@@ -448,4 +500,5 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "gaps": gaps,
     "bursts": bursts,
     "overhead": overhead,
+    "path_latency": path_latency,
 }
