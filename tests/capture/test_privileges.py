@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -201,6 +202,22 @@ def test_only_what_is_needed_until_the_end_is_kept() -> None:
     assert f"CapPrm: {mask('CAP_NET_ADMIN')}" in status
     assert f"CapInh: {0:016x}" in status
     assert f"Uid: {' '.join(['65534'] * 4)}" in status
+
+
+@pytest.mark.parametrize(("kept", "number"), [(["CAP_NET_ADMIN"], errno.EOPNOTSUPP), ([], errno.EPERM)])
+def test_kernel_wants_what_is_kept_for_switching_stamping_back(kept: list[str], number: int) -> None:
+    # The loopback has no such setting: with the capability, that is what the kernel objects to.
+    script = f"""
+from uspcap.timestamps.kernel_calls import KernelCalls
+from uspcap.timestamps.nic import StampingSetting
+calls = KernelCalls()
+relinquish(find_user("nobody"), Source({kept}))
+try:
+    StampingSetting(0, 0, 1).write("lo", calls)
+except OSError as error:
+    print(error.errno)
+"""
+    assert as_root(script) == [str(number)]
 
 
 def test_kernel_that_wants_a_capability_for_reading_maps_gets_it() -> None:
