@@ -51,15 +51,15 @@ def test_interface_that_went_away_is_known_to_be_gone(pair: Pair) -> None:
     with pair.here.entered():
         found = NetworkInterface.look_up(HERE)
         assert found.exists
-        assert "rx_missed_errors" in found.loss_counters()
+        assert "rx_missed_errors" in found.receive_counters()
         pair.here.ip("link", "delete", HERE)
         assert not found.exists
-        assert found.loss_counters() == {}
+        assert found.receive_counters() == {}
 
 
 def test_losses_are_those_since_the_start_and_ambiguous_ones_apart() -> None:
-    before = {"rx_missed_errors": 5, "rx_fifo_errors": 1, "rx_dropped": 2}
-    now = {"rx_missed_errors": 8, "rx_fifo_errors": 1, "rx_dropped": 6}
+    before = {"rx_missed_errors": 5, "rx_fifo_errors": 1, "rx_dropped": 2, "rx_packets": 7}
+    now = {"rx_missed_errors": 8, "rx_fifo_errors": 1, "rx_dropped": 6, "rx_packets": 9}
     lost, remarks = losses_since(before, now)
     assert lost == {"rx_missed_errors": 3}
     assert list(remarks.values()) == [4]

@@ -190,12 +190,14 @@ class AfXdpSource(RingSource):
         return RingCounts(
             received=hook[Counter.MATCHED],
             dropped={
-                "ring full": kernel.ring_full,
-                "too long, or no chunk free": kernel.dropped,
-                "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
-                "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
-                "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
+                "socket": {"ring full": kernel.ring_full, "too long, or no chunk free": kernel.dropped},
+                "xdp": {
+                    "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
+                    "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
+                },
+                "reader": {"malformed descriptor": sum(one.queue.malformed for one in self._sockets)},
             },
+            seen=hook[Counter.SEEN],
             remarks={
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,

@@ -253,8 +253,8 @@ class PacketMmapSource(RingSource):
         return RingCounts(
             received=sum(one.packets for one in self._sockets),
             dropped={
-                "ring full": sum(one.drops for one in self._sockets),
-                "malformed block": sum(one.ring.malformed for one in self._sockets),
+                "socket": {"ring full": sum(one.drops for one in self._sockets)},
+                "reader": {"malformed block": sum(one.ring.malformed for one in self._sockets)},
             },
             remarks={
                 "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),

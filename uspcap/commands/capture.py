@@ -12,6 +12,7 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
+from uspcap.capture.accounts import stage_line
 from uspcap.capture.host_facts import SectionTexts, section_texts
 from uspcap.capture.pinning import pin
 from uspcap.capture.privileges import can_relinquish, find_user, relinquish
@@ -171,6 +172,8 @@ def command(
         with stopping_on_signals(session.stop):
             outcome = session.run()
     click.echo(f"uspcap: {outcome.accounts}", err=True)
+    if interface is not None:
+        click.echo(f"uspcap: {stage_line(outcome.accounts)}", err=True)
     for clock in outcome.clocks:
         click.echo(f"uspcap: {clock}", err=True)
     if suite is not None:
