@@ -19,7 +19,7 @@ from uspcap.analysis.names import NAMES
 from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.format import count, duration, stamp
-from uspcap.report.terminal_sections import percentile_cell, samples_needed
+from uspcap.report.headlines import percentile_cell, samples_needed
 
 WIDTHS = (80, 120, 200)
 TITLES = {

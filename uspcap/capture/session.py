@@ -19,6 +19,7 @@ from uspcap.timestamps.nic_clock import ClockAccount
 if TYPE_CHECKING:
     # A capture that only writes does without the analyses, whose import takes longer than a ring's set-up.
     from uspcap.analysis.suite import Suite
+    from uspcap.capture.intervals import Intervals
 
 IDLE_S: Final = 0.1
 """Where no frame comes, limits and requests to stop are looked at so often."""
@@ -118,6 +119,8 @@ class CaptureSession:
     writer : CaptureWriter, optional
         Closed by `run`, with the interface's statistics.
     suite : Suite, optional
+    intervals : Intervals, optional
+        Take the frames instead of `suite`, which is then their total; ended by `run`.
     frames : int, optional
         End after so many.
     duration_ns : int, optional
@@ -132,6 +135,7 @@ class CaptureSession:
         *,
         writer: CaptureWriter | None = None,
         suite: Suite | None = None,
+        intervals: Intervals | None = None,
         frames: int | None = None,
         duration_ns: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -139,6 +143,7 @@ class CaptureSession:
         self._source = source
         self._writer = writer
         self._suite = suite
+        self._intervals = intervals
         self._frames = frames
         self._duration_ns = duration_ns
         self._clock = clock
@@ -160,16 +165,21 @@ class CaptureSession:
         started_ns = time.time_ns()
         end = None if self._duration_ns is None else self._clock() + self._duration_ns
         idle_s = IDLE_S if self._duration_ns is None else min(IDLE_S, self._duration_ns / NANOSECONDS)
+        if self._intervals is not None:
+            idle_s = min(idle_s, self._intervals.idle_s)
         try:
             for batch in source.batches(idle_s):
                 if batch is not None:
                     self._take(batch)
+                if self._intervals is not None:
+                    self._intervals.look()
                 full = self._frames is not None and self._kept >= self._frames
                 over = end is not None and self._clock() >= end
                 if self._stop_asked or full or over or self._failure is not None:
                     source.stop()
         except CaptureError as error:
             self._failure = error
+        self._end_intervals()
         statistics = source.statistics()
         self._close_writer(statistics, started_ns)
         written = None if self._writer is None else self._writer.frames_written
@@ -200,8 +210,17 @@ class CaptureSession:
                 self._writer.write(batch)
             except CaptureFileError as error:
                 self._failure = error
-        if self._suite is not None:
+        if self._intervals is not None:
+            self._intervals.update(batch)
+        elif self._suite is not None:
             self._suite.update(batch)
+
+    def _end_intervals(self) -> None:
+        if self._intervals is not None:
+            try:
+                self._intervals.end()
+            except CaptureError as error:
+                self._failure = self._failure or error
 
     def _close_writer(self, statistics: SourceStatistics, started_ns: int) -> None:
         if self._writer is None:

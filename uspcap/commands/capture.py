@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -24,7 +25,7 @@ from uspcap.formats.writer import CaptureWriter, open_writer
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
-    from uspcap.analysis.suite import Suite
+    from uspcap.analysis.suite import Settings, Suite
 
 
 @click.command("capture")
@@ -92,6 +93,12 @@ if TYPE_CHECKING:
 )
 @click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--interval", type=DurationType(), help="Report on each interval of this length too, as 10s, as it ends.")
+@click.option(
+    "--live/--no-live",
+    default=None,
+    help="Show the last interval and the whole while it runs; by default on a terminal that gets nothing else.",
+)
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
@@ -117,6 +124,8 @@ def command(
     user_name: str | None,
     no_comment: bool,
     form: str,
+    interval: int | None,
+    live: bool | None,
     no_names: bool,
 ) -> None:
     """Capture frames that match FILTER, which is as tcpdump takes it.
@@ -155,29 +164,51 @@ def command(
     wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
     if files and wanted is not None:
         check_names_for_files(wanted)
-    suite = None if wanted is None else _suite(wanted, expression)
+    output = sys.stderr if path == "-" else sys.stdout
+    screen = _screen(live, default=interface is not None and path is None and interval is None and form == "text")
+    watched = interval is not None or screen is not None
+    settings = _settings(wanted or (), expression) if watched or wanted is not None else None
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
-    if suite is not None and can_relinquish(user):
+    if settings is not None and can_relinquish(user):
         _import_late_modules(form)
     with open_source(request) as source:
         description = source.describe()
         for line in (description.headline, *description.remarks):
             click.echo(f"uspcap: {line}", err=True)
         writer = None if path is None else _open_writer(path, source, expression, not no_comment)
+        watch = None
+        if settings is not None and watched:
+            from uspcap.report.watching import Watch
+
+            watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=output, form=form)
+        suite = _suite(settings) if watch is None else watch.intervals.total
         given_up = relinquish(user, source)
         if given_up:
             click.echo(f"uspcap: {given_up}", err=True)
-        session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
-        with stopping_on_signals(session.stop):
+        session = CaptureSession(
+            source,
+            writer=writer,
+            suite=suite,
+            intervals=None if watch is None else watch.intervals,
+            frames=count,
+            duration_ns=duration,
+        )
+
+        def stop() -> None:
+            if watch is not None:
+                watch.close()
+            session.stop()
+
+        with stopping_on_signals(stop), watch or nullcontext():
             outcome = session.run()
     click.echo(f"uspcap: {outcome.accounts}", err=True)
     if interface is not None:
         click.echo(f"uspcap: {stage_line(outcome.accounts)}", err=True)
     for clock in outcome.clocks:
         click.echo(f"uspcap: {clock}", err=True)
-    if suite is not None:
-        _report(sys.stderr if path == "-" else sys.stdout, form, outcome, suite, expression)
+    if suite is not None and wanted is not None:
+        _report(output, form, outcome, suite, expression, one_line=interval is not None)
     for problem in outcome.problems:
         click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
     if outcome.failure is not None:
@@ -197,10 +228,31 @@ def _import_late_modules(form: str) -> None:
         import uspcap.report.terminal  # noqa: F401
 
 
-def _suite(names: tuple[str, ...], expression: str) -> Suite:
-    from uspcap.analysis.suite import Settings, Suite
+def _settings(names: tuple[str, ...], expression: str) -> Settings:
+    from uspcap.analysis.suite import Settings
 
-    return Suite(Settings(names=names, expression=expression))
+    return Settings(names=names, expression=expression)
+
+
+def _suite(settings: Settings | None) -> Suite | None:
+    if settings is None:
+        return None
+    from uspcap.analysis.suite import Suite
+
+    return Suite(settings)
+
+
+def _screen(live: bool | None, *, default: bool) -> TextIO | None:
+    """Return the terminal to show a live view on, None for no view."""
+    if live is False or (live is None and not default):
+        return None
+    from uspcap.report.progress import is_terminal
+
+    streams = (sys.stdout,) if live is None else (sys.stdout, sys.stderr)
+    screen = next((stream for stream in streams if is_terminal(stream)), None)
+    if live and screen is None:
+        raise UsageError("--live needs a terminal on stdout or stderr: leave it out, or take --interval instead")
+    return screen
 
 
 def _open_writer(path: str, source: LiveSource, expression: str, commented: bool) -> CaptureWriter:
@@ -209,14 +261,16 @@ def _open_writer(path: str, source: LiveSource, expression: str, commented: bool
     return open_writer(path, form, interfaces=source.interfaces, **section)
 
 
-def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:
+def _report(
+    stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str, *, one_line: bool
+) -> None:
     from uspcap.report.document import build_report, source_of_capture
 
     report = build_report(source_of_capture(outcome, suite, expression), suite.analyses)
     if form == "json":
-        from uspcap.report.json_report import write_json
+        from uspcap.report.json_report import write_json, write_json_line
 
-        write_json(report, stream)
+        (write_json_line if one_line else write_json)(report, stream)
         return
     from rich.console import Console
 

@@ -11,7 +11,9 @@ from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
 from uspcap.capture import accounts
+from uspcap.capture.intervals import Interval
 from uspcap.capture.session import CaptureOutcome
+from uspcap.timestamps.nic_clock import ClockAccount
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""
@@ -101,6 +103,34 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
         "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
         "filter": expression or None,
     }
+
+
+def report_of_interval(
+    interval: Interval, what: str, clocks: Sequence[ClockAccount], expression: str = ""
+) -> dict[str, Any]:
+    """Return the report of one interval of a capture, whose bounds are its `interval`.
+
+    Parameters
+    ----------
+    interval : Interval
+    what : str
+        Interface or files.
+    clocks : sequence of ClockAccount
+        How stamps of other clocks were put on UTC so far.
+    expression : str
+        The filter, empty where there was none.
+    """
+    dropped = sum(interval.dropped.values())
+    source = {
+        "files": [what],
+        **interval.suite.summary.facts,
+        "packets_read": interval.received,
+        "clocks": [clock.as_dict() for clock in clocks],
+        "interface_drops": {what: dropped} if dropped else {},
+        "filter": expression or None,
+    }
+    report = build_report(source, interval.suite.analyses)
+    return {**report, "interval": {"start_ns": interval.start_ns, "end_ns": interval.end_ns}}
 
 
 def load_schema() -> dict[str, Any]:
