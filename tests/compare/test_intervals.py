@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from uspcap.compare.intervals import (
     fewest_pairs,
@@ -27,7 +28,7 @@ PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999")
 @pytest.mark.parametrize("count", [1, 5, 6, 10, 59, 100, 1_000, 12_345, 1_000_000, 300_000_000])
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
 def test_ranks_are_those_of_scipys_binomial(percentile: str, count: int, confidence: float) -> None:
-    binomial = pytest.importorskip("scipy.stats").binom
+    binomial = stats.binom
     share = Fraction(percentile) / 100
     ranks = quantile_ranks(count, share, confidence)
     tail = (1 - confidence) / 2
@@ -96,7 +97,7 @@ def test_signed_rank_distribution_is_that_of_all_signs(pairs: int) -> None:
 
 @pytest.mark.parametrize("pairs", [6, 7, 10, 20])
 def test_an_interval_leaves_out_exactly_what_scipys_test_rejects(pairs: int) -> None:
-    wilcoxon = pytest.importorskip("scipy.stats").wilcoxon
+    wilcoxon = stats.wilcoxon
     generator = np.random.default_rng(pairs)
     for _ in range(20):
         differences = generator.standard_t(2, pairs) + 0.5
@@ -143,7 +144,6 @@ def test_fewest_pairs_is_where_intervals_begin() -> None:
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 19, 100])
 def test_students_t_is_that_of_scipy(freedom: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
     for share in (0.5, 0.025, 0.0005, 0.9, 0.99999):
         assert student_quantile(share, freedom) == pytest.approx(stats.t.ppf(share, freedom), rel=1e-9, abs=1e-12)
         assert student_below(student_quantile(share, freedom), freedom) == pytest.approx(share, rel=1e-9)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from uspcap.analysis.histogram import Histogram
 from uspcap.compare.intervals import fewest_pairs
@@ -64,7 +65,7 @@ def test_a_known_shift_comes_back_exactly() -> None:
     comparison = compare(runs_of(values), runs_of(values + 37))
     for difference in comparison.differences:
         assert (difference.difference_ns, difference.low_ns, difference.high_ns) == (37, 37, 37)
-        assert difference.pooled_difference_ns == 37
+        assert difference.pooled.difference_ns == 37
         assert difference.verdict == "a faster"
     turned = compare(runs_of(values + 37), runs_of(values))
     assert {difference.verdict for difference in turned.differences} == {"b faster"}
@@ -91,10 +92,10 @@ def test_differences_are_those_of_percentiles_taken_run_by_run(seed: int) -> Non
         assert difference.low_ns == int(np.floor(walsh[5]))
         assert difference.high_ns == int(np.ceil(walsh[-6]))
         pooled = [int(np.quantile(side, share, method="inverted_cdf")) for side in (a, b)]
-        assert [difference.pooled_a_ns, difference.pooled_b_ns] == pooled
-        assert difference.pooled_low_ns is not None
-        assert difference.pooled_high_ns is not None
-        assert difference.pooled_low_ns <= pooled[1] - pooled[0] <= difference.pooled_high_ns
+        assert [difference.pooled.a_ns, difference.pooled.b_ns] == pooled
+        assert difference.pooled.low_ns is not None
+        assert difference.pooled.high_ns is not None
+        assert difference.pooled.low_ns <= pooled[1] - pooled[0] <= difference.pooled.high_ns
 
 
 def test_a_difference_within_a_bucket_is_not_called_and_the_interval_says_how_wide_that_is() -> None:
@@ -131,7 +132,7 @@ def test_runs_too_short_for_a_percentile_are_merged_and_then_given_up() -> None:
     assert merged["99.9"] == (0, 0, "insufficient n")
     thin = comparison.differences[3]
     assert "10000 frames of a path in 20 runs, where at least 70000 in 7 equal parts" in thin.reason
-    assert thin.pooled_difference_ns is not None
+    assert thin.pooled.difference_ns is not None
 
 
 def test_each_family_of_percentiles_keeps_the_error_rate() -> None:
@@ -152,8 +153,8 @@ def test_a_percentile_among_lost_frames_has_no_difference() -> None:
     assert median.difference_ns is not None
     assert tail.verdict == "insufficient n"
     assert "among the lost frames of af_xdp" in tail.reason
-    assert tail.pooled_b_ns is None
-    assert tail.pooled_difference_ns is None
+    assert tail.pooled.b_ns is None
+    assert tail.pooled.difference_ns is None
 
 
 def test_losing_the_slow_frames_does_not_make_a_path_faster() -> None:
@@ -189,7 +190,7 @@ def test_the_probability_of_a_faster_frame_is_that_of_all_pairs(
 
 
 def test_the_probability_of_a_faster_frame_is_mann_whitneys_u() -> None:
-    mannwhitneyu = pytest.importorskip("scipy.stats").mannwhitneyu
+    mannwhitneyu = stats.mannwhitneyu
     a, b = small_numbers(1, 1, 300, 1_000), small_numbers(2, 1, 400, 1_030)
     (result,) = compare(runs_of(a), runs_of(b)).faster_frames
     assert result.probability == pytest.approx(mannwhitneyu(b[0], a[0]).statistic / (300 * 400))

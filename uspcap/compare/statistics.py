@@ -7,18 +7,29 @@ one number a pair of runs. `docs/statistics.md` has the methods, their sources a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND, PERCENTILES, Histogram, bounds, enough_for, rank_of
-from uspcap.compare.intervals import fewest_pairs, normal_below, quantile_ranks, signed_rank_interval, student_quantile
+from uspcap.analysis.histogram import ENOUGH_BEYOND, PERCENTILES, enough_for, rank_of
+from uspcap.compare.intervals import fewest_pairs, quantile_ranks, signed_rank_interval
+from uspcap.compare.resampling import Pooled, PooledDifference
+from uspcap.compare.runs import Ranked, Run, grouped
 from uspcap.errors import UsageError
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "FasterFrame",
+    "PercentileInterval",
+    "Run",
+    "compare_paths",
+    "percentile_interval",
+]
 
 Verdict = Literal["a faster", "b faster", "not distinguishable", "insufficient n"]
 
@@ -27,24 +38,6 @@ PRIMARY: Final = "50"
 
 RESAMPLES: Final = 2000
 """Bootstrap samples of runs."""
-
-_RESAMPLES_AT_ONCE: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run of one path came to, without warm-up and cool-down.
-
-    Attributes
-    ----------
-    latency : Histogram
-        Of the frames that arrived.
-    lost : int
-        Frames that did not: slower than any that did (RFC 7679, section 5.1), and part of every percentile.
-    """
-
-    latency: Histogram
-    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +94,8 @@ class Difference:
         Neighbouring runs that were merged, so that each has ten frames beyond the percentile; 1 mostly.
     difference_ns, low_ns, high_ns : int or None
         The pseudomedian of the pairs' differences and its interval, None where n does not suffice.
-    pooled_a_ns, pooled_b_ns : int or None
-        The percentile of all runs' frames together.
-    pooled_difference_ns, pooled_low_ns, pooled_high_ns : int or None
-        Their difference, with an interval by resampling pairs of runs: described, not tested.
+    pooled : PooledDifference
+        The percentile of all runs' frames together: described, not tested.
     reason : str
         Why n does not suffice, empty otherwise.
     """
@@ -119,18 +110,14 @@ class Difference:
     difference_ns: int | None = None
     low_ns: int | None = None
     high_ns: int | None = None
-    pooled_a_ns: int | None = None
-    pooled_b_ns: int | None = None
-    pooled_difference_ns: int | None = None
-    pooled_low_ns: int | None = None
-    pooled_high_ns: int | None = None
+    pooled: PooledDifference = field(default_factory=PooledDifference)
     reason: str = ""
 
     def percent(self, nanoseconds: int | None) -> float | None:
         """Return a difference in per cent of path a's percentile."""
-        if nanoseconds is None or not self.pooled_a_ns:
+        if nanoseconds is None or not self.pooled.a_ns:
             return None
-        return round(100 * nanoseconds / self.pooled_a_ns, 3)
+        return round(100 * nanoseconds / self.pooled.a_ns, 3)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report's form."""
@@ -148,13 +135,7 @@ class Difference:
             "confidence": round(self.confidence, 6),
             "replicates": self.replicates,
             "runs_per_replicate": self.runs_per_replicate,
-            "pooled": {
-                "a_ns": self.pooled_a_ns,
-                "b_ns": self.pooled_b_ns,
-                "difference_ns": self.pooled_difference_ns,
-                "low_ns": self.pooled_low_ns,
-                "high_ns": self.pooled_high_ns,
-            },
+            "pooled": asdict(self.pooled),
             "reason": self.reason,
         }
 
@@ -234,29 +215,6 @@ class Comparison:
         }
 
 
-class _Ranked:
-    """The sorted values of some runs of a path, as buckets; lost frames come last."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        counts = runs[0].latency.counts.astype(np.int64)
-        for run in runs[1:]:
-            counts += run.latency.counts.astype(np.int64)
-        self.buckets = np.flatnonzero(counts)
-        self.counts = counts[self.buckets]
-        self.cumulative = np.cumsum(self.counts)
-        self.lost = sum(run.lost for run in runs)
-        self.arrived = int(self.cumulative[-1]) if len(self.buckets) else 0
-        self.total = self.arrived + self.lost
-
-    def ends(self, rank: int) -> tuple[int, int] | None:
-        """Return the lowest and highest value that the value of a rank may have; None where it is a lost frame."""
-        if rank > self.arrived:
-            return None
-        bucket = self.buckets[np.searchsorted(self.cumulative, rank)]
-        lowest, highest = bounds()
-        return int(lowest[bucket]), int(highest[bucket])
-
-
 def percentile_interval(run: Run, percentile: str, confidence: float = 0.95) -> PercentileInterval:
     """Return a percentile of one run with its order-statistic interval.
 
@@ -270,7 +228,7 @@ def percentile_interval(run: Run, percentile: str, confidence: float = 0.95) -> 
         As text, so that 99.999 is exact; more than 0 and less than 100.
     confidence : float
     """
-    ranked = _Ranked([run])
+    ranked = Ranked([run])
     nothing = PercentileInterval(percentile, ranked.total, None, None, None, None)
     if not enough_for(percentile, ranked.total):
         return nothing
@@ -335,20 +293,13 @@ def compare_paths(
     differences: list[Difference] = []
     faster: list[FasterFrame] = []
     for a, b in pairs:
-        pooled = _Pooled(paths[a], paths[b], generator, resamples)
+        pooled = Pooled(paths[a], paths[b], percentiles, generator, resamples)
         for percentile in percentiles:
             tests = len(pairs) * (1 if percentile == primary else secondary)
             difference = _paired(a, b, paths[a], paths[b], percentile, 1 - (1 - confidence) / tests)
-            differences.append(pooled.described(difference))
+            differences.append(replace(difference, pooled=pooled.difference(percentile, difference.confidence)))
         faster.append(_faster_frame(a, b, paths[a], paths[b], confidence))
     return Comparison(confidence, primary, seed, resamples, tuple(differences), tuple(faster))
-
-
-def _groups(runs: Sequence[Run], size: int) -> Iterator[_Ranked]:
-    """Merge neighbouring runs; what is left over goes to the last group."""
-    number = len(runs) // size
-    for at in range(number):
-        yield _Ranked(runs[at * size : None if at == number - 1 else (at + 1) * size])
 
 
 def _paired(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], percentile: str, confidence: float) -> Difference:
@@ -361,7 +312,7 @@ def _paired(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], percentile
     if len(of_a) < fewest:
         return insufficient(f"{len(of_a)} pairs of runs, where {confidence:.6g} takes {fewest}")
     for size in range(1, len(of_a) // fewest + 1):
-        groups = list(zip(_groups(of_a, size), _groups(of_b, size), strict=True))
+        groups = list(zip(grouped(of_a, size), grouped(of_b, size), strict=True))
         if all(enough_for(percentile, one.total) for group in groups for one in group):
             break
     else:
@@ -397,83 +348,10 @@ def _paired(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], percentile
     )
 
 
-class _Pooled:
-    """All runs of two paths together, and what resampling their pairs makes of them."""
-
-    def __init__(
-        self, of_a: Sequence[Run], of_b: Sequence[Run], generator: np.random.Generator, resamples: int
-    ) -> None:
-        self._runs = len(of_a)
-        picked = generator.integers(0, self._runs, (resamples, self._runs))
-        self._weights = np.stack([np.bincount(row, minlength=self._runs) for row in picked])
-        self._sides = [_Side(of_a), _Side(of_b)]
-
-    def described(self, difference: Difference) -> Difference:
-        """Return a difference with its pooled figures put in."""
-        percentile = difference.percentile
-        if not all(enough_for(percentile, side.ranked.total) for side in self._sides):
-            return difference
-        ends = [side.ranked.ends(rank_of(percentile, side.ranked.total)) for side in self._sides]
-        pooled: dict[str, int | None] = {
-            name: None if one is None else one[1]
-            for name, one in zip(("pooled_a_ns", "pooled_b_ns"), ends, strict=True)
-        }
-        if ends[0] is not None and ends[1] is not None:
-            pooled["pooled_difference_ns"] = round((sum(ends[1]) - sum(ends[0])) / 2)
-            interval = self._interval(percentile, difference.confidence)
-            if interval is not None:
-                pooled["pooled_low_ns"], pooled["pooled_high_ns"] = interval
-        fields = {name: getattr(difference, name) for name in Difference.__slots__}
-        return Difference(**(fields | pooled))
-
-    def _interval(self, percentile: str, confidence: float) -> tuple[int, int] | None:
-        """Return the expanded percentile interval, None for fewer than three runs or where losses reach up to it.
-
-        Expanded (Hesterberg 2015, section 5.2): for a mean, percentile intervals of n runs are too short, by normal
-        instead of t quantiles and by sqrt((n - 1) / n). Tail shares are moved so that a normal mean is covered right.
-        """
-        if self._runs < 3:
-            return None
-        a, b = (side.resampled(self._weights, percentile) for side in self._sides)
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            return None
-        share = _expanded_tail(self._runs, (1 - confidence) / 2)
-        low, high = np.quantile(b - a, [share, 1 - share])
-        return math.floor(low), math.ceil(high)
-
-
-class _Side:
-    """The runs of one path as a matrix of counts: runs by buckets that any run uses, and lost frames."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.ranked = _Ranked(runs)
-        lowest, highest = bounds()
-        used = self.ranked.buckets
-        self._middles = np.append((lowest[used] + highest[used]) / 2, np.inf)
-        self._counts = np.stack([np.append(run.latency.counts[used].astype(np.float64), run.lost) for run in runs])
-
-    def resampled(self, weights: NDArray[np.int64], percentile: str) -> NDArray[np.float64]:
-        """Return the percentile of each resample of the runs, infinite where it is a lost frame."""
-        values = np.empty(len(weights))
-        for start in range(0, len(weights), _RESAMPLES_AT_ONCE):
-            part = slice(start, start + _RESAMPLES_AT_ONCE)
-            # Counts are whole numbers, exact in float64 up to 2^53.
-            cumulative = np.cumsum(weights[part].astype(np.float64) @ self._counts, axis=1)
-            ranks = np.array([rank_of(percentile, int(total)) for total in cumulative[:, -1]], np.float64)
-            values[part] = self._middles[(cumulative < ranks[:, None]).sum(axis=1)]
-        return values
-
-
-def _expanded_tail(runs: int, tail: float) -> float:
-    """Return the share of bootstrap means beyond which `tail` of the sampling distribution lies, for normal means."""
-    return normal_below(math.sqrt(runs / (runs - 1)) * student_quantile(tail, runs - 1))
-
-
 def _faster_frame(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], confidence: float) -> FasterFrame:
     """Return how likely a frame of a is faster than one of b, pair by pair of runs."""
-    pairs = [
-        _faster_and_tied(one, other) for one, other in zip(of_a, of_b, strict=True) if _frames(one) and _frames(other)
-    ]
+    ranked = zip(grouped(of_a, 1), grouped(of_b, 1), strict=True)
+    pairs = [_faster_and_tied(one, other) for one, other in ranked if one.total and other.total]
     if not pairs:
         return FasterFrame(a, b, 0.5, None, None, 1.0)
     faster, tied = np.array(pairs).T
@@ -483,15 +361,12 @@ def _faster_frame(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], conf
     return FasterFrame(a, b, interval.centre, interval.low, interval.high, float(tied.mean()))
 
 
-def _frames(run: Run) -> int:
-    return run.latency.total_count + run.lost
-
-
-def _faster_and_tied(one: Run, other: Run) -> tuple[float, float]:
+def _faster_and_tied(one: Ranked, other: Ranked) -> tuple[float, float]:
     """Return P(one < other) + P(equal) / 2, and P(equal), of two runs with frames."""
-    counts = np.append(one.latency.counts.astype(np.float64), one.lost)
-    others = np.append(other.latency.counts.astype(np.float64), other.lost)
-    slower = others.sum() - np.cumsum(others)
-    every = counts.sum() * others.sum()
-    tied = float(counts @ others) / every
-    return float(counts @ slower) / every + tied / 2, tied
+    below = np.append(0, other.cumulative)
+    counts = one.counts.astype(np.float64)
+    smaller = below[np.searchsorted(other.buckets, one.buckets, "left")]
+    at_most = below[np.searchsorted(other.buckets, one.buckets, "right")]
+    every = float(one.total) * other.total
+    tied = (float(counts @ (at_most - smaller)) + float(one.lost) * other.lost) / every
+    return float(counts @ (other.total - at_most)) / every + tied / 2, tied
