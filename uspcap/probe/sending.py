@@ -286,8 +286,8 @@ def _failure(sender: ProbeSender, receiver: ProbeReceiver | None, target: Endpoi
     if sender.error_number:
         why = os.strerror(sender.error_number)
         return CaptureError(
-            f"sending to {target} ended after {sender.sent} frames: {why}; see 'ip route', and lower --size if that was "
-            "the reason"
+            f"sending to {target} ended after {sender.sent} frames: {why}; see 'ip route', and lower --size if that "
+            "was the reason"
         )
     if receiver is not None and receiver.error_number:
         why = os.strerror(receiver.error_number)
