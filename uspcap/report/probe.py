@@ -144,7 +144,7 @@ def render(report: dict[str, Any], console: Console) -> None:
         waited = duration(report["patience_ns"])
         print_paragraph(
             console,
-            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came before. "
+            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came first. "
             f"Late: {waited} or more after it was due. 'of all sent' counts lost and late frames as slowest.",
             style="dim",
         )
