@@ -30,6 +30,9 @@ TIMES: Final = {
 }
 """Histograms of a report, and how its table names them."""
 
+TOO_LATE_NS: Final = 1_000_000
+"""A sender whose median frame is so late is said not to keep up."""
+
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 
@@ -139,6 +142,15 @@ def render(report: dict[str, Any], console: Console) -> None:
         _answers(console, report)
     print_line(console, Text())
     _times(console, report)
+    late_ns = report["lateness"]["percentiles_ns"]["50"]
+    if late_ns is not None and late_ns >= TOO_LATE_NS:
+        print_line(console, Text())
+        print_paragraph(
+            console,
+            f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
+            "this rate. Times since frames were due contain that; lower --rate, or give the sender CPUs of its own (--cpu).",
+            style="yellow",
+        )
     if "answers" in report:
         print_line(console, Text())
         waited = duration(report["patience_ns"])
