@@ -1,1 +1,1 @@
-"""Comparing two captures of the same traffic, frame by frame."""
+"""Comparison of two captures of the same traffic, and of two paths on one host."""
