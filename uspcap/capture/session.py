@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.capture.output import interface_statistics
+from uspcap.capture.rotation import RotatingWriter
 from uspcap.errors import CaptureError, CaptureFileError, UspcapError
-from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
 from uspcap.timestamps.nic_clock import ClockAccount
@@ -40,6 +41,8 @@ class Accounts:
         Frames that are whole in the file; None where there is no file.
     unwritten : int
         Frames kept that the file could not take.
+    too_slow : int
+        Frames kept for which there was no room, as the disk was too slow.
     """
 
     statistics: SourceStatistics
@@ -47,6 +50,7 @@ class Accounts:
     after_limit: int
     written: int | None
     unwritten: int
+    too_slow: int = 0
 
     @property
     def unaccounted(self) -> int:
@@ -56,7 +60,8 @@ class Accounts:
     def __str__(self) -> str:
         statistics = self.statistics
         parts = [f"{self.kept} analyzed" if self.written is None else f"{self.written} written"]
-        lost = [("the file could not take them", self.unwritten)] if self.unwritten else []
+        causes_here = (("the file could not take them", self.unwritten), ("the disk was too slow", self.too_slow))
+        lost = [(cause, count) for cause, count in causes_here if count]
         lost += statistics.dropped.items()
         if lost:
             causes = ", ".join(f"{cause} {count}" for cause, count in lost)
@@ -115,7 +120,7 @@ class CaptureSession:
     Parameters
     ----------
     source : LiveSource
-    writer : CaptureWriter, optional
+    writer : CaptureWriter or RotatingWriter, optional
         Closed by `run`, with the interface's statistics.
     suite : Suite, optional
     frames : int, optional
@@ -130,7 +135,7 @@ class CaptureSession:
         self,
         source: LiveSource,
         *,
-        writer: CaptureWriter | None = None,
+        writer: CaptureWriter | RotatingWriter | None = None,
         suite: Suite | None = None,
         frames: int | None = None,
         duration_ns: int | None = None,
@@ -173,9 +178,9 @@ class CaptureSession:
         statistics = source.statistics()
         self._close_writer(statistics, started_ns)
         written = None if self._writer is None else self._writer.frames_written
-        accounts = Accounts(
-            statistics, self._kept, self._after_limit, written, 0 if written is None else self._kept - written
-        )
+        too_slow = 0 if self._writer is None else self._writer.frames_dropped
+        unwritten = 0 if written is None else self._kept - written - too_slow
+        accounts = Accounts(statistics, self._kept, self._after_limit, written, unwritten, too_slow)
         return CaptureOutcome(
             accounts,
             self._suite,
@@ -206,17 +211,9 @@ class CaptureSession:
     def _close_writer(self, statistics: SourceStatistics, started_ns: int) -> None:
         if self._writer is None:
             return
-        interface_statistics = InterfaceStatistics(
-            start_timestamp_ns=started_ns,
-            end_timestamp_ns=time.time_ns(),
-            received=statistics.received,
-            dropped=sum(statistics.nic_dropped.values()),
-            os_dropped=statistics.dropped_total,
-            comment="; ".join(str(clock) for clock in self._source.clocks()),
-        )
+        too_slow = self._writer.frames_dropped
+        said = interface_statistics(self._source, statistics, started_ns, too_slow) if self._writer.interfaces else None
         try:
-            # The counts are of the interface itself; the first of its descriptions stands for it.
-            counted = self._source.counts_an_interface and self._writer.interfaces
-            self._writer.close({0: interface_statistics} if counted else None)
+            self._writer.close(said)
         except CaptureFileError as error:
             self._failure = self._failure or error

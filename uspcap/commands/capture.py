@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from uspcap.analysis.names import NAMES
-from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
+from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, open_output
 from uspcap.capture.pinning import pin
+from uspcap.capture.rotation import RotatingWriter, RotationRules
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
-from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names
+from uspcap.commands.options import (
+    CompressType,
+    CpuListType,
+    DurationType,
+    FanoutType,
+    PeriodType,
+    SizeType,
+    analysis_names,
+)
 from uspcap.errors import UsageError
-from uspcap.formats.writer import CaptureWriter, open_writer
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
@@ -28,6 +37,20 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("-i", "--interface", metavar="NAME", help="Interface to capture on, as 'ip link' shows it.")
 @click.option("-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap.")
+@click.option("-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G.")
+@click.option("-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h.")
+@click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour.")
+@click.option("--rotate-frames", type=click.IntRange(1), metavar="N", help="Begin a new file after so many frames.")
+@click.option("-W", "--keep-files", type=click.IntRange(1), metavar="N", help="Keep N files; delete the oldest.")
+@click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added.")
+@click.option("--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not.")
+@click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT).")
+@click.option(
+    "--write-buffer",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
+)
 @click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True)
 @click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
@@ -82,6 +105,15 @@ def command(
     words: tuple[str, ...],
     interface: str | None,
     path: str | None,
+    rotate_size: int | None,
+    rotate_time: int | None,
+    align: bool,
+    rotate_frames: int | None,
+    keep_files: int | None,
+    post_rotate: str | None,
+    compress: int | None,
+    direct: bool,
+    write_buffer: int | None,
     files: tuple[str, ...],
     backend: str,
     count: int | None,
@@ -114,6 +146,13 @@ def command(
     """
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
+    output = None
+    if path is not None:
+        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer)
+        output.check()
+    elif rules != RotationRules() or any(one is not None for one in (post_rotate, compress, write_buffer)) or direct:
+        raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
     request = Request(
@@ -140,13 +179,16 @@ def command(
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     with open_source(request) as source:
         click.echo(f"uspcap: {source.describe()}", err=True)
-        writer = None if path is None else _open_writer(path, source)
+        writer = None if output is None else open_output(output, source)
         session = CaptureSession(source, writer=writer, suite=suite, frames=count, duration_ns=duration)
         with stopping_on_signals(session.stop):
             outcome = session.run()
     click.echo(f"uspcap: {outcome.accounts}", err=True)
     for clock in outcome.clocks:
         click.echo(f"uspcap: {clock}", err=True)
+    if isinstance(writer, RotatingWriter):
+        for warning in writer.warnings:
+            click.echo(f"uspcap: {warning}", err=True)
     if suite is not None:
         _report(sys.stderr if path == "-" else sys.stdout, form, outcome, suite, expression)
     for problem in outcome.problems:
@@ -161,15 +203,6 @@ def _suite(names: tuple[str, ...], expression: str) -> Suite:
     from uspcap.analysis.suite import Settings, Suite
 
     return Suite(Settings(names=names, expression=expression))
-
-
-def _open_writer(path: str, source: LiveSource) -> CaptureWriter:
-    return open_writer(
-        path,
-        "pcap" if path.endswith(".pcap") else "pcapng",
-        interfaces=source.interfaces,
-        comment=str(source.describe()),
-    )
 
 
 def _report(stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str) -> None:

@@ -71,20 +71,16 @@ def open_writer(
     UsageError
         Where there is no such format.
     """
-    if format not in ("pcapng", "pcap"):
-        raise UsageError(f"cannot write {path}: there is no format {format!r}; choose pcapng or pcap")
     output = FileOutput() if output is None else output
-    writer: CaptureWriter
-    if format == "pcapng":
-        section = pcapng_blocks.section_header(
-            comment=comment,
-            hardware=hardware,
-            operating_system=operating_system,
-            application=application,
-        )
-        writer = PcapngWriter(output, section, buffer_bytes)
-    else:
-        writer = PcapWriter(output, buffer_bytes)
+    writer = make_writer(
+        format,
+        output,
+        comment=comment,
+        hardware=hardware,
+        operating_system=operating_system,
+        application=application,
+        buffer_bytes=buffer_bytes,
+    )
     try:
         writer.open_file(path)
         writer.add_interfaces(interfaces)
@@ -92,6 +88,33 @@ def open_writer(
         output.close()
         raise
     return writer
+
+
+def make_writer(
+    format: str,
+    output: RecordOutput,
+    *,
+    comment: str = "",
+    hardware: str = "",
+    operating_system: str = "",
+    application: str = "uspcap",
+    buffer_bytes: int = BUFFER_BYTES,
+) -> CaptureWriter:
+    """Return a writer that has no file yet; parameters are as in `open_writer`.
+
+    Raises
+    ------
+    UsageError
+        Where there is no such format.
+    """
+    if format == "pcap":
+        return PcapWriter(output, buffer_bytes)
+    if format != "pcapng":
+        raise UsageError(f"there is no format {format!r}; choose pcapng or pcap")
+    section = pcapng_blocks.section_header(
+        comment=comment, hardware=hardware, operating_system=operating_system, application=application
+    )
+    return PcapngWriter(output, section, buffer_bytes)
 
 
 class CaptureWriter(ABC):
@@ -201,6 +224,10 @@ class CaptureWriter(ABC):
             Where an earlier write failed and nobody was told yet.
         """
         return self._output.make_room(self._formatter)
+
+    def drop(self, frames: int) -> None:
+        """Count frames that are left out because there is no room."""
+        self.frames_dropped += frames
 
     def open_file(self, path: str) -> None:
         """Begin a file with all interfaces so far; the one before was finished.
@@ -381,7 +408,7 @@ class CaptureWriter(ABC):
         formatter, output = self._formatter, self._output
         while row < end_row:
             if not output.make_room(formatter):
-                self.frames_dropped += end_row - row
+                self.drop(end_row - row)
                 return end_row
             if byte_limit is None:
                 stop, left = end_row, None
