@@ -63,5 +63,5 @@ def test_name_that_looks_like_an_option_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["", "no-such-program-here -x", "'open quote", os.devnull])
 def test_what_cannot_be_run_is_refused_at_the_start(words: str) -> None:
-    with pytest.raises(UsageError, match="^cannot run"):
+    with pytest.raises(UsageError, match=r"^cannot run"):
         PostRotateCommand(words)

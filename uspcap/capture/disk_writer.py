@@ -90,8 +90,12 @@ class QueuedOutput(RecordOutput):
     def broken(self) -> bool:
         return self._failure is not None or self._inner.broken
 
+    def tell_failure(self) -> None:
+        if self._failure is not None and not self._failure_told:
+            self._failure_told = True
+            raise self._failure
+
     def make_room(self, formatter: RecordFormatter) -> bool:
-        self._tell_failure()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="disk writer", daemon=True)
             self._thread.start()
@@ -153,7 +157,7 @@ class QueuedOutput(RecordOutput):
             self._closing = True
             self._changed.notify()
         self._thread.join()
-        self._tell_failure()
+        self.tell_failure()
 
     def _in_turn(self, action: Callable[[], None]) -> None:
         """Do something once everything before it is done."""
@@ -178,11 +182,6 @@ class QueuedOutput(RecordOutput):
         if block is not None:
             with self._changed:
                 block.full = True
-
-    def _tell_failure(self) -> None:
-        if self._failure is not None and not self._failure_told:
-            self._failure_told = True
-            raise self._failure
 
     def _run(self) -> None:
         """Do what comes until `close`; after a failure, throw away what comes."""

@@ -39,15 +39,13 @@ class RecordOutput(ABC):
     def broken(self) -> bool:
         """A write failed so that nothing more can be written."""
 
+    def tell_failure(self) -> None:
+        """Raise what failed meanwhile, where nobody was told yet."""
+        return
+
     @abstractmethod
     def make_room(self, formatter: RecordFormatter) -> bool:
-        """Give the formatter a place for at least some record; False where there is none now.
-
-        Raises
-        ------
-        CaptureFileError
-            Where an earlier write failed and nobody was told yet.
-        """
+        """Give the formatter a place for at least some record; False where there is none now."""
 
     @abstractmethod
     def take(self, formatter: RecordFormatter) -> int:

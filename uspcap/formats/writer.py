@@ -221,8 +221,9 @@ class CaptureWriter(ABC):
         Raises
         ------
         CaptureFileError
-            Where an earlier write failed and nobody was told yet.
+            Where an earlier write failed.
         """
+        self._check_usable()
         return self._output.make_room(self._formatter)
 
     def drop(self, frames: int) -> None:
@@ -361,6 +362,7 @@ class CaptureWriter(ABC):
                     )
 
     def _check_usable(self) -> None:
+        self._output.tell_failure()
         if self._closed or self._output.broken:
             state = "an earlier write failed" if self._output.broken else "it is closed"
             raise CaptureFileError(f"cannot write {self._output.place}: {state}; it holds {self.frames_written} frames")
