@@ -36,14 +36,22 @@ ROOM_BYTES = 1 << 12
 
 @dataclass(slots=True)
 class _Block:
-    """Records on their way; `used` bytes are there, `taken` of them the thread has taken."""
+    """Room for records; `used` bytes are there, `taken` of them the thread has written. `full`: no more will come."""
 
     buffer: NDArray[np.uint8]
     used: int = 0
     taken: int = 0
-    frames: int = 0
-    """Not taken yet."""
     full: bool = False
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Records of one file in a block, not written yet: from `start` up to `end`; `frames` of them."""
+
+    block: _Block
+    start: int
+    end: int
+    frames: int
 
 
 class QueuedOutput(RecordOutput):
@@ -66,8 +74,10 @@ class QueuedOutput(RecordOutput):
         self._block_bytes = max(min(BLOCK_BYTES, limit_bytes // LEAST_BLOCKS), 2 * ROOM_BYTES)
         self._blocks_left = max(limit_bytes // self._block_bytes, LEAST_BLOCKS)
         self._free: list[NDArray[np.uint8]] = []
-        self._queue: deque[_Block | Callable[[], None]] = deque()
-        self._last: _Block | None = None
+        self._queue: deque[_Piece | Callable[[], None]] = deque()
+        # Where records are added: the last piece of the queue grows until something else must come behind it.
+        self._block: _Block | None = None
+        self._piece: _Piece | None = None
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
@@ -88,7 +98,8 @@ class QueuedOutput(RecordOutput):
 
     @property
     def broken(self) -> bool:
-        return self._failure is not None or self._inner.broken
+        # What the thread found and nobody was told yet is for `tell_failure`.
+        return self._failure_told
 
     def tell_failure(self) -> None:
         if self._failure is not None and not self._failure_told:
@@ -99,7 +110,7 @@ class QueuedOutput(RecordOutput):
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="disk writer", daemon=True)
             self._thread.start()
-        block = self._last
+        block = self._block
         if block is not None and len(block.buffer) - block.used < ROOM_BYTES:
             self._end_block()
             block = None
@@ -111,14 +122,12 @@ class QueuedOutput(RecordOutput):
                 buffer = np.empty(self._block_bytes, np.uint8)
             else:
                 return False
-            block = self._last = _Block(buffer)
-            with self._changed:
-                self._queue.append(block)
+            block = self._block = _Block(buffer)
         formatter.place(block.buffer, block.used)
         return True
 
     def take(self, formatter: RecordFormatter) -> int:
-        block = self._last
+        block = self._block
         assert block is not None
         added = formatter.used - block.used
         if not added:
@@ -126,10 +135,14 @@ class QueuedOutput(RecordOutput):
                 self._end_block()
             return 0
         with self._changed:
-            # It made itself a larger one where a record is longer than a block.
+            # The formatter made itself another buffer where a record is longer than a block.
             block.buffer = formatter.buffer
+            if self._piece is None:
+                self._piece = _Piece(block, block.used, block.used, 0)
+                self._queue.append(self._piece)
             block.used += added
-            block.frames += formatter.frames
+            self._piece.end = block.used
+            self._piece.frames += formatter.frames
             self._announce(added)
         return added
 
@@ -137,9 +150,10 @@ class QueuedOutput(RecordOutput):
         if self._thread is None:
             self._inner.put(data)
             return
-        self._end_block()
+        block = _Block(np.frombuffer(data, np.uint8), len(data), full=True)
         with self._changed:
-            self._queue.append(_Block(np.frombuffer(data, np.uint8), len(data), full=True))
+            self._piece = None
+            self._queue.append(_Piece(block, 0, len(data), 0))
             self._announce(len(data))
 
     def open_file(self, path: str) -> None:
@@ -152,8 +166,8 @@ class QueuedOutput(RecordOutput):
         if self._thread is None:
             self._inner.close()
             return
-        self._end_block()
         with self._changed:
+            self._piece = None
             self._closing = True
             self._changed.notify()
         self._thread.join()
@@ -164,8 +178,8 @@ class QueuedOutput(RecordOutput):
         if self._thread is None:
             action()
             return
-        self._end_block()
         with self._changed:
+            self._piece = None
             self._queue.append(action)
             self._announce(EAGER_BYTES)
 
@@ -177,11 +191,19 @@ class QueuedOutput(RecordOutput):
             self._changed.notify()
 
     def _end_block(self) -> None:
-        """Add nothing more to the last block."""
-        block, self._last = self._last, None
+        """Add nothing more to the present block."""
+        block, self._block = self._block, None
         if block is not None:
             with self._changed:
+                self._piece = None
                 block.full = True
+                self._free_when_done(block)
+
+    def _free_when_done(self, block: _Block) -> None:
+        """Let a block be used again where everything in it is written and nothing more will come; the lock is held."""
+        if block.full and block.taken == block.used and block.buffer.flags.writeable:
+            fits = len(block.buffer) == self._block_bytes
+            self._free.append(block.buffer if fits else np.empty(self._block_bytes, np.uint8))
 
     def _run(self) -> None:
         """Do what comes until `close`; after a failure, throw away what comes."""
@@ -214,33 +236,30 @@ class QueuedOutput(RecordOutput):
             return bool(self._waiting_bytes or not self._closing)
 
     def _do_next(self) -> None:
-        """Write what the first block of the queue has by now, or do the action there."""
+        """Write what the first piece of the queue has by now, or do the action there."""
         with self._changed:
             if not self._queue:
                 return
             item = self._queue[0]
-            if not isinstance(item, _Block):
+            if not isinstance(item, _Piece):
                 self._queue.popleft()
                 self._waiting_bytes -= EAGER_BYTES
-                data, frames = memoryview(b""), 0
             else:
-                data, frames = item.buffer.data[item.taken : item.used], item.frames
-                item.taken, item.frames = item.used, 0
+                data, frames = item.block.buffer.data[item.start : item.end], item.frames
+                item.start, item.frames = item.end, 0
                 self._waiting_bytes -= len(data)
-        if self._failure is None:
-            if not isinstance(item, _Block):
+                if item is not self._piece:
+                    self._queue.popleft()
+        if not isinstance(item, _Piece):
+            if self._failure is None:
                 item()
-            elif data:
+            return
+        if not data:
+            return  # it was written before it was known that nothing more would come
+        try:
+            if self._failure is None:
                 self._inner.emit(data, frames)
-        if isinstance(item, _Block):
-            self._give_back(item)
-
-    def _give_back(self, block: _Block) -> None:
-        """Let the block be used again where everything in it is written and nothing more will come."""
-        with self._changed:
-            if not block.full or block.taken < block.used:
-                return
-            self._queue.popleft()
-            if block.buffer.flags.writeable:
-                fits = len(block.buffer) == self._block_bytes
-                self._free.append(block.buffer if fits else np.empty(self._block_bytes, np.uint8))
+        finally:
+            with self._changed:
+                item.block.taken += len(data)
+                self._free_when_done(item.block)
