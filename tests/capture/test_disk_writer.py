@@ -228,13 +228,14 @@ def test_bound_on_memory_is_kept(tmp_path: Path, gates: list[Gate]) -> None:
 def test_blocks_that_the_disk_kept_up_with_are_given_out_once(tmp_path: Path, gates: list[Gate]) -> None:
     path = tmp_path / "out"
     writer = open_writer(str(path), interfaces=[ETHERNET], output=QueuedOutput(gated(gates), MIB))
-    for first in range(0, 2_000, 50):
-        writer.write(numbered(first, 50))
-        assert wait_until(lambda expected=first + 50: writer.frames_written == expected)
+    # Four times 63 frames leave less than a record's room in a block, and the disk has all of it by then.
+    for first in range(0, 2_520, 63):
+        writer.write(numbered(first, 63))
+        assert wait_until(lambda expected=first + 63: writer.frames_written == expected)
     gates[0].opened.clear()
-    for first in range(2_000, 2_700, 50):
-        writer.write(numbered(first, 50))
+    for first in range(2_520, 3_213, 63):
+        writer.write(numbered(first, 63))
     gates[0].opened.set()
     writer.close()
     assert writer.frames_dropped == 0
-    assert numbers_of(path) == list(range(2_700))
+    assert numbers_of(path) == list(range(3_213))
