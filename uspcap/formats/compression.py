@@ -21,6 +21,10 @@ FRAME_BYTES = 4 << 20
 FRAME_AGE_S = 1.0
 """A zstd frame ends when it is so old, so that what it holds can be read."""
 
+HEAD_BYTES = 4 << 10
+"""What is written within the first bytes of a file has a zstd frame of its own, piece by piece: with the head of the
+capture safe, the file is one, whatever is lost behind it."""
+
 DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)
 """Those that no reader needs more than the usual memory for."""
@@ -103,7 +107,7 @@ class ZstdSink(ByteSink):
         self._frame_bytes += len(data)
         self._position += len(data)
         self._inner.write(memoryview(compressed))
-        if self._frame_bytes >= FRAME_BYTES:
+        if self._frame_bytes >= FRAME_BYTES or self._position <= HEAD_BYTES:
             self._end_frame()
         else:
             self.idle()
