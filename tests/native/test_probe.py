@@ -160,6 +160,16 @@ def test_a_stall_moves_no_frame_but_those_that_were_due_in_it() -> None:
     assert [round(one, -2) for one in late] == [0, 0, 0, 4_500, 3_500, 2_500, 1_500, 500, 0, 0]
 
 
+def test_a_sum_of_lateness_that_does_not_fit_stays_at_the_largest_number() -> None:
+    clock = FakeClock(start_ns=4 * 10**18)
+    with loopback_pair() as (one, _):
+        sender = sender_of(one, SendTimes("list", times_ns=[0, 0, 0]), clock)
+        sender.run()
+    assert sender.latest_ns > 3 * 10**18
+    assert sender.lateness_sum_ns == 2**63 - 1
+    assert int(sender.lateness.sum()) == 3
+
+
 @pytest.mark.parametrize(("limits", "frames"), [({"frames": 3}, 3), ({"duration_ns": 5_000}, 5), ({"frames": 0}, 0)])
 def test_limits_end_an_endless_schedule(limits: dict[str, int], frames: int) -> None:
     with loopback_pair() as (one, other):
@@ -349,9 +359,11 @@ def test_an_answer_from_the_future_is_malformed() -> None:
 def test_what_lies_a_whole_window_back_is_not_called_new() -> None:
     frames = [Frame(kind=ANSWER, session=SESSION, sequence=at) for at in (3, WINDOW + 2, WINDOW + 3, 2, 3, 4, 4)]
     with loopback_pair() as (one, _):
-        # All due long ago, and read by nobody: loopback drops what is too much.
+        # All due at once, and read by nobody: loopback drops what is too much.
         at_once = SendTimes("list", times_ns=np.zeros(WINDOW + 10, np.int64))
-        sender = ProbeSender(one.fileno(), at_once, SESSION, 64, start_ns=0, utc_ahead_ns=0, spin_ns=0)
+        sender = ProbeSender(
+            one.fileno(), at_once, SESSION, 64, start_ns=time.monotonic_ns(), utc_ahead_ns=0, spin_ns=0
+        )
         sender.run()
         with loopback_pair() as (inside, outside):
             inside.setblocking(False)

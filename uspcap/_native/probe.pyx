@@ -163,6 +163,11 @@ cdef enum:
     SPIN = 3
 
 
+cdef inline int64_t added(int64_t total, int64_t more) noexcept nogil:
+    """Return the sum of two numbers that are not negative, NEVER where that is too large."""
+    return total + more if more <= NEVER - total else NEVER
+
+
 cdef inline void put64(uint8_t *at, uint64_t value) noexcept nogil:
     value = htobe64(value)
     memcpy(at, &value, 8)
@@ -309,7 +314,7 @@ cdef class ProbeSender:
     lateness : ndarray of uint64, shape (BUCKETS,)
         Actual less intended send time of the frames sent, by bucket.
     latest_ns, lateness_sum_ns : int
-        The largest, and all together.
+        The largest, and all together; 2^63 - 1 stands for sums from there on.
     """
 
     cdef int fd
@@ -388,7 +393,7 @@ cdef class ProbeSender:
             self.sent += 1
             late = actual - due if actual > due else 0
             self.late[index_of(late)] += 1
-            self.lateness_sum_ns += late
+            self.lateness_sum_ns = added(self.lateness_sum_ns, late)
             if late > self.latest_ns:
                 self.latest_ns = late
 
@@ -520,7 +525,7 @@ cdef class ProbeReceiver(_Socket):
         By bucket: read here less due; read here less sent; the kernel's receive stamp less sent; the answerer's send
         less its receive time.
     sums_ns, lowest_ns, highest_ns : ndarray of int64, shape (4,)
-        Of these, exactly; -1 as the lowest of none.
+        Of these, exactly; -1 as the lowest of none, 2^63 - 1 for sums from there on.
     error_number : int
         Of what ended reading, 0 otherwise.
     """
@@ -628,7 +633,7 @@ cdef class ProbeReceiver(_Socket):
 
     cdef void record(self, int which, int64_t value) noexcept nogil:
         self.counts[which][index_of(value)] += 1
-        self.sums[which] += value
+        self.sums[which] = added(self.sums[which], value)
         if self.lowests[which] < 0 or value < self.lowests[which]:
             self.lowests[which] = value
         if value > self.highests[which]:
