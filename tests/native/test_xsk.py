@@ -240,3 +240,37 @@ def test_memory_that_does_not_fit_is_refused() -> None:
     rig.queue.close()
     with pytest.raises(ValueError, match="closed"):
         rig.queue.drain(rig.batch, 0, 0, 0)
+
+
+def test_loss_is_told_by_the_first_frame_after_what_the_ring_held_then() -> None:
+    rig = Rig(8)
+    for number in range(3):
+        rig.socket.deliver(numbered_frame(number))
+    rig.queue.note_lost(5)
+    for number in range(3, 6):
+        rig.socket.deliver(numbered_frame(number))
+    assert rig.drain().drop_counts == [0, 0, 0, 5, 0, 0]
+    assert rig.queue.lost == 0
+
+
+def test_loss_without_a_frame_after_it_waits_for_one() -> None:
+    rig = Rig(8)
+    rig.socket.deliver(numbered_frame(0))
+    rig.queue.note_lost(7)
+    assert rig.drain().drop_counts == [0]
+    assert rig.queue.lost == 7
+    with pytest.raises(ValueError, match="while 7 wait"):
+        rig.queue.note_lost(1)
+    rig.socket.deliver(numbered_frame(1))
+    assert rig.drain().drop_counts == [7]
+    with pytest.raises(ValueError, match="0 frames cannot be noted"):
+        rig.queue.note_lost(0)
+
+
+def test_loss_goes_on_where_the_frame_at_its_place_is_malformed() -> None:
+    rig = Rig(8)
+    rig.queue.note_lost(2)
+    rig.socket.describe(1 << 40, 60)
+    rig.socket.deliver(numbered_frame(1))
+    assert rig.drain().drop_counts == [2]
+    assert rig.queue.malformed == 1

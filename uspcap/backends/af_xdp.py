@@ -50,6 +50,9 @@ _SHORTEST_NAP_S: Final = 1e-4
 
 _LONGEST_NAP_S: Final = 2e-3
 
+_LOSSES_EVERY_NS: Final = 1_000_000
+"""How often the kernel is asked what it lost, at most."""
+
 
 class AfXdpSource(RingSource):
     """Captures on an interface through an AF_XDP socket for each receive queue.
@@ -136,6 +139,7 @@ class AfXdpSource(RingSource):
         self._busy_poll_us = busy_poll_us
         self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
+        self._losses_asked_ns = 0
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
@@ -186,12 +190,14 @@ class AfXdpSource(RingSource):
         return RingCounts(
             received=hook[Counter.MATCHED],
             dropped={
-                "ring full": kernel.ring_full,
-                "too long, or no chunk free": kernel.dropped,
-                "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
-                "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
-                "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
+                "socket": {"ring full": kernel.ring_full, "too long, or no chunk free": kernel.dropped},
+                "xdp": {
+                    "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
+                    "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
+                },
+                "reader": {"malformed descriptor": sum(one.queue.malformed for one in self._sockets)},
             },
+            seen=hook[Counter.SEEN],
             remarks={
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
@@ -235,6 +241,11 @@ class AfXdpSource(RingSource):
             str(self._stamping),
             tuple(remarks),
         )
+
+    def capabilities_needed(self) -> frozenset[str]:
+        if self._attachment is not None:
+            self._attachment.prepare_to_leave_metadata_out()
+        return super().capabilities_needed()
 
     def close(self) -> None:
         if self._final is not None:
@@ -281,6 +292,10 @@ class AfXdpSource(RingSource):
 
     def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         used = 0
+        # UTC may be set back.
+        if abs(read_at_ns - self._losses_asked_ns) >= _LOSSES_EVERY_NS:
+            self._losses_asked_ns = read_at_ns
+            self._note_losses()
         tai_offset_ns = self._stamping.tai.refresh()
         for step in range(len(self._sockets)):
             one = self._sockets[(first + step) % len(self._sockets)]
@@ -306,7 +321,12 @@ class AfXdpSource(RingSource):
 
     def _while_idle(self) -> None:
         self._gone = not self._interface.exists
+        self._note_losses()
         self._help_driver_without_metadata()
+
+    def _note_losses(self) -> None:
+        for one in self._sockets:
+            self._lossy |= one.note_losses()
 
     def _help_driver_without_metadata(self) -> None:
         """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""

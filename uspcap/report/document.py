@@ -10,6 +10,7 @@ from typing import Any
 from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
+from uspcap.capture import accounts
 from uspcap.capture.intervals import Interval
 from uspcap.capture.session import CaptureOutcome
 from uspcap.timestamps.nic_clock import ClockAccount
@@ -97,6 +98,7 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
             *map(str, outcome.clocks),
             *([str(outcome.failure)] if outcome.failure else []),
         ],
+        "accounts": accounts.as_dict(outcome.accounts),
         "clocks": [clock.as_dict() for clock in outcome.clocks],
         "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
         "filter": expression or None,

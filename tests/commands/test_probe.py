@@ -1,0 +1,261 @@
+"""`uspcap probe` as users run it: two processes, in namespaces of the test's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from support.command_line import PROGRAM, assert_one_clear_line, invoke, pcap_of
+from support.namespaces import MakeNamespace, Namespace
+from support.probes import ANSWER, PROBE, Frame, decode
+from support.streams import Frame as CapturedFrame
+from support.veth_pairs import wait_until
+
+from uspcap.report.probe import load_schema
+
+PORT = 7000
+
+
+class Process:
+    """A command in a namespace, with its output in files."""
+
+    def __init__(self, namespace: Namespace, directory: Path, *words: str) -> None:
+        directory.mkdir()
+        self._stdout, self._stderr = directory / "stdout", directory / "stderr"
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(namespace.command(*words), stdout=stdout, stderr=stderr)
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    def until(self, text: str) -> None:
+        assert wait_until(lambda: text in self.stderr or self.process.poll() is not None, 30)
+        assert text in self.stderr
+
+    def ended(self, number: int | None = None) -> int:
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.stdout)
+        jsonschema.validate(report, load_schema(), jsonschema.Draft202012Validator)
+        return report
+
+
+@pytest.fixture
+def here(make_namespace: MakeNamespace) -> Namespace:
+    return make_namespace()
+
+
+class Start:
+    """Starts commands in a namespace; whatever still runs at the end is killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.processes: list[Process] = []
+
+    def __call__(self, namespace: Namespace, *words: str) -> Process:
+        self.processes.append(Process(namespace, self._directory / f"process{len(self.processes)}", *words))
+        return self.processes[-1]
+
+    def probe(self, namespace: Namespace, *words: str) -> Process:
+        return self(namespace, *PROGRAM, "probe", *words)
+
+    def reflector(self, namespace: Namespace, address: str, *words: str) -> Process:
+        process = self.probe(namespace, "reflect", f"{address}:{PORT}", "--format", "json", *words)
+        process.until("answering probes at")
+        return process
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started = Start(tmp_path)
+    yield started
+    for one in started.processes:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def test_round_trips_over_a_veth_pair_are_reported(make_namespace: MakeNamespace, start: Start) -> None:
+    here, there = make_namespace(), make_namespace()
+    here.add_veth("here0", there, "there0")
+    here.ip("address", "add", "192.0.2.1/24", "dev", "here0")
+    there.ip("address", "add", "192.0.2.2/24", "dev", "there0")
+    reflector = start.reflector(there, "192.0.2.2", "-i", "there0", "--wakeup", "epoll")
+    sender = start.probe(
+        here, "send", f"192.0.2.2:{PORT}", "-i", "here0", "--bind", "192.0.2.1:7001", "--rate", "1k", "-c", "200",
+        "--size", "1400", "--wakeup", "poll", "--format", "json",
+    )  # fmt: skip
+    assert sender.ended() == 0
+    report = sender.report()
+    assert (report["source"], report["target"]) == ("192.0.2.1:7001", "192.0.2.2:7000")
+    assert report["end_ns"] - report["start_ns"] == 199_000_000
+    assert report["frames"] == {"scheduled": 200, "sent": 200, "unsent": 0, "refused": 0}
+    assert (report["answers"]["in_time"], report["answers"]["lost"]) == (200, 0)
+    assert report["response_time"]["count"] == report["lateness"]["count"] == 200
+    assert reflector.ended(signal.SIGINT) == 0
+    assert reflector.report()["frames"]["answered"] == 200
+
+
+def test_what_stays_unanswered_stays_in_the_percentiles(here: Namespace, start: Start) -> None:
+    reflector = start.reflector(here, "127.0.0.1", "-c", "80")
+    sender = start.probe(
+        here, "send", f"127.0.0.1:{PORT}", "--rate", "1k", "-c", "120", "--wait", "300ms", "--format", "json"
+    )
+    assert sender.ended() == 0
+    assert reflector.ended() == 0
+    report = sender.report()
+    assert (report["answers"]["in_time"], report["answers"]["lost"]) == (80, 40)
+    of_all = {one["percentile"]: one for one in report["response_time_of_all_sent"]}
+    assert of_all["50"]["count"] == 120
+    # The median of 120 frames is the 60th of the 80 that came back; of 120, the 108th was lost.
+    assert of_all["50"]["value_ns"] is not None
+    assert of_all["90"]["value_ns"] is None
+    assert report["response_time"]["percentiles_ns"]["50"] <= of_all["50"]["value_ns"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_sides_with_a_report(here: Namespace, start: Start, number: int) -> None:
+    reflector = start.reflector(here, "127.0.0.1")
+    sender = start.probe(
+        here, "send", f"127.0.0.1:{PORT}", "--rate", "200", "--schedule", "poisson", "--format", "json"
+    )
+    sender.until("sending from")
+    assert wait_until(lambda: sender.process.poll() is not None, 0.3) is False
+    assert sender.ended(number) == 0
+    report = sender.report()
+    assert report["frames"]["sent"] == report["answers"]["in_time"] > 0
+    assert reflector.ended(number) == 0
+    assert reflector.report()["frames"]["answered"] == report["frames"]["sent"]
+    assert sender.stderr.count("\n") == reflector.stderr.count("\n") == 1
+
+
+def test_a_reflector_that_is_killed_leaves_a_report_of_losses(here: Namespace, start: Start) -> None:
+    reflector = start.reflector(here, "127.0.0.1")
+    sender = start.probe(
+        here, "send", f"127.0.0.1:{PORT}", "--rate", "500", "--duration", "1s", "--wait", "300ms", "--format", "json"
+    )
+    sender.until("sending from")
+    wait_until(lambda: False, 0.3)
+    reflector.ended(signal.SIGKILL)
+    assert sender.ended() == 0
+    report = sender.report()
+    assert report["frames"]["sent"] == 500
+    assert 0 < report["answers"]["in_time"] < 500
+    assert report["answers"]["lost"] == 500 - report["answers"]["in_time"]
+    assert report["frames"]["refused"] > 0
+
+
+def test_nobody_there_is_one_clear_line_after_the_report(here: Namespace, start: Start) -> None:
+    sender = start.probe(here, "send", f"127.0.0.1:{PORT}", "-c", "5", "--wait", "100ms")
+    assert sender.ended() == 1
+    assert "5 lost (100 %)" in sender.stdout.replace("100.0 %", "100 %")
+    announced, failed = sender.stderr.splitlines()
+    assert announced.endswith(f"to 127.0.0.1:{PORT}")
+    assert failed.startswith(f"uspcap: nothing listens at 127.0.0.1:{PORT} ")
+
+
+def test_a_target_without_a_route_is_one_clear_line(here: Namespace, start: Start) -> None:
+    sender = start.probe(here, "send", "192.0.2.9:7000", "-c", "5")
+    assert sender.ended() == 1
+    assert sender.stdout == ""
+    (line,) = sender.stderr.splitlines()
+    assert line.startswith("uspcap: cannot reach 192.0.2.9:7000: ")
+
+
+def test_frames_on_the_wire_are_as_described(here: Namespace, start: Start, tmp_path: Path) -> None:
+    """A capture of tcpdump, read by tshark and taken apart by struct."""
+    if not shutil.which("tshark") or not shutil.which("tcpdump"):
+        pytest.skip("tshark and tcpdump are not installed")
+    stamps = [10**18 + late for late in (0, 1_000_000, 1_500_003, 9_000_001, 40_000_007)]
+    timing = tmp_path / "timing.pcap"
+    timing.write_bytes(pcap_of([CapturedFrame(stamp, 60, 0) for stamp in stamps]))
+    written = tmp_path / "wire.pcap"
+    start.reflector(here, "127.0.0.1")
+    listener = start(here, "tcpdump", "-i", "lo", "-U", "-w", str(written), "--time-stamp-precision=nano", "udp")
+    listener.until("listening on")
+    sender = start.probe(here, "send", f"127.0.0.1:{PORT}", "--like", str(timing), "--size", "90", "--format", "json")
+    assert sender.ended() == 0
+    frames_written = 24 + 2 * len(stamps) * (16 + 14 + 28 + 90)
+    assert wait_until(lambda: written.stat().st_size >= frames_written)
+    listener.ended(signal.SIGTERM)
+    report = sender.report()
+    fields = ("frame.time_epoch", "udp.srcport", "udp.dstport", "udp.length", "data.data")
+    command = ["tshark", "-n", "-r", str(written), "-d", f"udp.port=={PORT},data", "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("\t") for line in shown.splitlines()]
+    assert len(rows) == 2 * len(stamps)
+    assert all(row[3] == "98" for row in rows)
+    probes: dict[int, tuple[int, Frame]] = {}
+    answered: dict[int, tuple[int, Frame]] = {}
+    for epoch, source, destination, _, data in rows:
+        frame = decode(bytes.fromhex(data.replace(":", "")))
+        seconds, _, rest = epoch.partition(".")
+        at_ns = int(seconds) * 10**9 + int(rest.ljust(9, "0"))
+        asked = int(destination) == PORT
+        assert frame.kind == (PROBE if asked else ANSWER)
+        assert report["source"] == f"127.0.0.1:{source if asked else destination}"
+        (probes if asked else answered)[frame.sequence] = (at_ns, frame)
+    assert list(probes) == sorted(answered) == list(range(len(stamps)))
+    for sequence, (at_ns, probe) in probes.items():
+        assert f"{probe.session:016x}" == report["session"]
+        assert probe.intended_ns == report["start_ns"] + stamps[sequence] - stamps[0]
+        # Due, sent, seen by the kernel on its way, received, read, answered, seen on the way back: in this order.
+        back_ns, answer = answered[sequence]
+        assert answer.kernel_ns
+        path = [
+            probe.intended_ns,
+            probe.actual_ns,
+            at_ns,
+            answer.kernel_ns,
+            answer.read_ns,
+            answer.answered_ns,
+            back_ns,
+        ]
+        # Both clocks are this host's; the sender's line and CLOCK_REALTIME may be some µs apart.
+        assert all(later - earlier > -50_000 for earlier, later in pairwise(path)), path
+        assert answer._replace(kind=PROBE, kernel_ns=0, read_ns=0, answered_ns=0) == probe
+
+
+def test_wrong_usage_is_one_clear_line(tmp_path: Path) -> None:
+    for words in (
+        ("send", "localhost:7"),
+        ("send", "127.0.0.1"),
+        ("send", "127.0.0.1:7", "--rate", "0"),
+        ("send", "127.0.0.1:7", "--rate", "fast"),
+        ("send", "127.0.0.1:7", "--size", "63"),
+        ("send", "127.0.0.1:0", "-c", "1"),
+        ("send", "127.0.0.1:7", "--like", "x.pcap", "--rate", "5"),
+        ("reflect", "7000"),
+    ):
+        ended = invoke("probe", *words)
+        assert ended.code == 2, (words, ended)
+        assert ended.stdout == ""
+    assert_one_clear_line(
+        invoke("probe", "send", "127.0.0.1:7", "--like", str(tmp_path / "nosuch.pcap")), 1, "nosuch.pcap"
+    )
+
+
+@pytest.mark.parametrize("name", ["send", "reflect"])
+def test_subcommands_have_help_within_100_columns(name: str) -> None:
+    ended = invoke("probe", name, "--help")
+    assert ended.code == 0
+    assert ended.stdout.startswith(f"Usage: uspcap probe {name} ")
+    assert all(len(line) <= 100 for line in ended.lines)

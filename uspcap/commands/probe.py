@@ -1,0 +1,221 @@
+"""`uspcap probe`: test traffic out on time, answers in, round trips reported."""
+
+from __future__ import annotations
+
+import re
+import sys
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from uspcap.capture.pinning import pin
+from uspcap.capture.signals import stopping_on_signals
+from uspcap.commands.options import CpuListType, DurationType
+from uspcap.errors import UsageError
+from uspcap.probe.endpoints import Endpoint, parse_endpoint
+
+if TYPE_CHECKING:
+    _EndpointType = click.ParamType[Endpoint]
+    _FrameRateType = click.ParamType[Fraction]
+else:
+    # Before click 8.4 it takes no type.
+    _EndpointType = _FrameRateType = click.ParamType
+
+WAKEUPS = ("block", "poll", "epoll", "spin")
+
+_TIMES = {"": 1, "k": 10**3, "m": 10**6}
+
+
+class EndpointType(_EndpointType):
+    """An address and a port; the port may be left out where there is a default."""
+
+    name = "address"
+
+    def __init__(self, default_port: int | None = None) -> None:
+        self.default_port = default_port
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """Return them; names are not looked up."""
+        if isinstance(value, Endpoint):
+            return value
+        try:
+            return parse_endpoint(value, self.default_port)
+        except ValueError:
+            self.fail(f"{value!r} is no address with a port; write 192.0.2.1:7000 or [2001:db8::1]:7000", param)
+
+
+class FrameRateType(_FrameRateType):
+    """Frames a second, such as `250`, `0.5` or `10k`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        """Return it exactly."""
+        if isinstance(value, Fraction):
+            return value
+        match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kmKM]?)\s*", str(value))
+        rate = Fraction(match[1]) * _TIMES[match[2].lower()] if match else Fraction(0)
+        if not rate:
+            self.fail(f"{value!r} is no number of frames a second; write one as 250, 0.5 or 10k", param)
+        return rate
+
+
+@click.group("probe", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Send stamped, numbered UDP frames on a schedule, or answer them.
+
+    Nothing is sent but to the address that you name. docs/probe.md describes the frames.
+    """
+
+
+@command.command("send")
+@click.argument("target", type=EndpointType())
+@click.option("--rate", type=FrameRateType(), default="100", show_default=True, help="Frames a second, as 250 or 10k.")
+@click.option("--schedule", "kind", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 64) - 1), default=1, show_default=True, help="Of --schedule poisson."
+)
+@click.option(
+    "--like", "files", multiple=True, metavar="FILE", help="Timing of this capture's frames; may be repeated."
+)
+@click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
+@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option(
+    "--size",
+    type=click.IntRange(64, 65507),
+    default=64,
+    show_default=True,
+    help="Bytes of UDP payload; with 28 (IPv4) or 48 (IPv6) more it should fit the MTU.",
+)
+@click.option("-i", "--interface", metavar="NAME", help="Send and receive on this interface only.")
+@click.option("--bind", "source", type=EndpointType(0), metavar="ADDRESS[:PORT]", help="Send from this address.")
+@click.option("--one-way", is_flag=True, help="Read no answers; report lateness only.")
+@click.option(
+    "--wait", type=DurationType(), default="1s", show_default=True, help="An answer so long after its time is late."
+)
+@click.option(
+    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How answers are awaited."
+)
+@click.option(
+    "--spin",
+    type=DurationType(),
+    default="200us",
+    show_default=True,
+    help="Look at the clock so long before each frame.",
+)
+@click.option(
+    "--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5; two are needed, at best."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def send(
+    target: Endpoint,
+    rate: Fraction,
+    kind: Any,
+    seed: int,
+    files: tuple[str, ...],
+    count: int | None,
+    duration: int | None,
+    size: int,
+    interface: str | None,
+    source: Endpoint | None,
+    one_way: bool,
+    wait: int,
+    wakeup: str,
+    spin: int,
+    cpus: frozenset[int] | None,
+    form: str,
+) -> None:
+    """Send to TARGET, an address and port as 192.0.2.1:7000, and report the round trips.
+
+    Each frame goes when it is due, whatever became of those before; latency counts from then, so that a stall is seen
+    in full. Without --count, --duration and --like it goes on until Ctrl-C.
+    """
+    from uspcap.probe.schedules import at_rate, like
+    from uspcap.probe.sending import ProbeRun, SendSettings
+
+    parameters = click.get_current_context()
+    given = [
+        f"--{name}"
+        for name, parameter in (("rate", "rate"), ("schedule", "kind"), ("seed", "seed"))
+        if parameters.get_parameter_source(parameter) is not click.core.ParameterSource.DEFAULT
+    ]
+    if files and given:
+        raise UsageError(f"--like takes its timing from the files: leave {' and '.join(given)} out")
+    if target.port == 0:
+        raise UsageError("nothing listens on port 0: name the port of 'uspcap probe reflect'")
+    if cpus is not None:
+        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+    run = ProbeRun(
+        SendSettings(
+            target=target,
+            schedule=like(files) if files else at_rate(rate, kind, seed),
+            source=source,
+            interface=interface,
+            size=size,
+            frames=count,
+            duration_ns=duration,
+            answers=not one_way,
+            wakeup=wakeup,
+            patience_ns=wait,
+            spin_ns=spin,
+        )
+    )
+    with stopping_on_signals(run.stop):
+        outcome = run.run(lambda local: click.echo(f"uspcap: sending from {local} to {target}", err=True))
+    from uspcap.report.probe import send_report
+
+    _report(send_report(outcome), form)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+@command.command("reflect")
+@click.argument("local", type=EndpointType(), metavar="ADDRESS:PORT")
+@click.option("-i", "--interface", metavar="NAME", help="Answer what comes on this interface only.")
+@click.option("-c", "--count", type=click.IntRange(1), help="End after so many answers.")
+@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option(
+    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How probes are awaited."
+)
+@click.option("--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def reflect(
+    local: Endpoint,
+    interface: str | None,
+    count: int | None,
+    duration: int | None,
+    wakeup: str,
+    cpus: frozenset[int] | None,
+    form: str,
+) -> None:
+    """Answer probes that come to ADDRESS:PORT of this host, as 192.0.2.1:7000 or [::]:7000.
+
+    Port 0 takes a free one. An answer is as long as its probe, and goes to where that came from; nothing else is
+    answered. Ctrl-C ends it with a report.
+    """
+    from uspcap.probe.reflecting import Reflection, ReflectSettings
+
+    if cpus is not None:
+        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+    reflection = Reflection(ReflectSettings(local, interface, wakeup, count, duration))
+    with stopping_on_signals(reflection.stop):
+        outcome = reflection.run(lambda bound: click.echo(f"uspcap: answering probes at {bound}", err=True))
+    from uspcap.report.probe import reflect_report
+
+    _report(reflect_report(outcome), form)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def _report(report: dict[str, Any], form: str) -> None:
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(report, sys.stdout)
+        return
+    from rich.console import Console
+
+    from uspcap.report.probe import render
+
+    render(report, Console(file=sys.stdout))

@@ -1,0 +1,133 @@
+"""Answering probes through a UDP socket of the kernel."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from uspcap._native.probe import ProbeReflector
+from uspcap.errors import CaptureError
+from uspcap.probe.endpoints import Endpoint, open_socket
+
+_FOREVER = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectSettings:
+    """Where and how to answer.
+
+    Attributes
+    ----------
+    local : Endpoint
+        What to bind to; port 0 lets the kernel choose.
+    interface : str or None
+        Answer what came there only.
+    wakeup : str
+        How probes are waited for, of `uspcap._native.probe.WAKEUPS`.
+    frames, duration_ns : int or None
+        Where to end.
+    """
+
+    local: Endpoint
+    interface: str | None = None
+    wakeup: str = "block"
+    frames: int | None = None
+    duration_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectOutcome:
+    """What was answered.
+
+    Attributes
+    ----------
+    settings : ReflectSettings
+    local : str
+        Address and port.
+    answered, unanswered, foreign, unstamped : int
+        As `ProbeReflector` has them.
+    failure : CaptureError or None
+        Why it ended before it was to.
+    """
+
+    settings: ReflectSettings
+    local: str
+    answered: int
+    unanswered: int
+    foreign: int
+    unstamped: int
+    failure: CaptureError | None
+
+
+@dataclass(slots=True)
+class Reflection:
+    """An answerer of probes.
+
+    Parameters
+    ----------
+    settings : ReflectSettings
+    """
+
+    settings: ReflectSettings
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
+    _reflector: ProbeReflector | None = field(default=None, init=False)
+
+    def stop(self) -> None:
+        """End in good order; may be called from a signal handler or another thread."""
+        self._over.set()
+        if self._reflector is not None:
+            self._reflector.stop()
+
+    def run(self, started: Callable[[str], None] = lambda local: None) -> ReflectOutcome:
+        """Answer until a limit is reached or `stop` is called.
+
+        Parameters
+        ----------
+        started : callable
+            Told the address once probes are received there.
+
+        Raises
+        ------
+        CaptureError
+            The socket cannot be made.
+        """
+        settings = self.settings
+        with open_socket(settings.local, None, interface=settings.interface) as opened:
+            local = str(Endpoint(*opened.getsockname()[:2]))
+            reflector = ProbeReflector(
+                opened.fileno(), settings.wakeup, frames=_FOREVER if settings.frames is None else settings.frames
+            )
+            self._reflector = reflector
+            if self._over.is_set():
+                reflector.stop()
+            answering = threading.Thread(target=reflector.run, name="uspcap-probe-reflect")
+            answering.start()
+            timer = None
+            try:
+                started(local)
+                if settings.duration_ns is not None:
+                    timer = threading.Timer(settings.duration_ns / 1e9, self.stop)
+                    timer.daemon = True
+                    timer.start()
+                answering.join()
+            finally:
+                reflector.stop()
+                answering.join()
+                if timer is not None:
+                    timer.cancel()
+        failure = None
+        if reflector.error_number:
+            failure = CaptureError(
+                f"answering at {local} ended: {os.strerror(reflector.error_number)}; see 'ip link' and 'ip address'"
+            )
+        return ReflectOutcome(
+            settings,
+            local,
+            reflector.answered,
+            reflector.unanswered,
+            reflector.foreign,
+            reflector.unstamped,
+            failure,
+        )

@@ -1,0 +1,307 @@
+"""A run of probes: sent on time by one thread, their answers read by another."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.probe import HEADER_BYTES, ProbeReceiver, ProbeSender
+from uspcap.analysis.histogram import Histogram
+from uspcap.errors import CaptureError
+from uspcap.frames import NANOSECONDS
+from uspcap.probe.endpoints import Endpoint, open_socket
+from uspcap.probe.schedules import Schedule
+
+HEAD_START_NS: Final = 20_000_000
+"""Between the start of the threads and the schedule's 0."""
+
+_FOREVER: Final = (1 << 63) - 1
+_LOOK_S: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettings:
+    """What to send, and how answers are read.
+
+    Attributes
+    ----------
+    target : Endpoint
+    schedule : Schedule
+        Used up by the run.
+    source : Endpoint or None
+        What to send from; the kernel chooses without it.
+    interface : str or None
+        Send and receive there only.
+    size : int
+        Bytes of UDP payload.
+    frames, duration_ns : int or None
+        Where to end; without both, and with an endless schedule, `ProbeRun.stop` ends it.
+    answers : bool
+        Read answers; without them only lateness is measured.
+    wakeup : str
+        How answers are waited for, of `uspcap._native.probe.WAKEUPS`.
+    patience_ns : int
+        An answer so long after its frame was due is late; so long the run waits after the last frame.
+    spin_ns : int
+        How long before a frame is due sleeping ends and spinning begins.
+    session : int or None
+        Below 2^64; chosen at random without it.
+    """
+
+    target: Endpoint
+    schedule: Schedule
+    source: Endpoint | None = None
+    interface: str | None = None
+    size: int = HEADER_BYTES
+    frames: int | None = None
+    duration_ns: int | None = None
+    answers: bool = True
+    wakeup: str = "block"
+    patience_ns: int = NANOSECONDS
+    spin_ns: int = 200_000
+    session: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came back.
+
+    Attributes
+    ----------
+    answered, late, duplicate, reordered, older, foreign, malformed, unstamped : int
+        As `ProbeReceiver` has them.
+    response, service, kernel, residence : Histogram
+        Application less due, application less sent, kernel's receive stamp less sent, and how long the answerer had it.
+    """
+
+    answered: int
+    late: int
+    duplicate: int
+    reordered: int
+    older: int
+    foreign: int
+    malformed: int
+    unstamped: int
+    response: Histogram
+    service: Histogram
+    kernel: Histogram
+    residence: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    settings : SendSettings
+    session : int
+    source : str
+        Address and port that the frames came from.
+    start_ns, end_ns : int
+        UTC of the schedule's 0, and when the last frame was due.
+    scheduled, sent, unsent, refused : int
+        Frames due, taken by the kernel, not taken; and how often the target said that nobody listens.
+    lateness : Histogram
+        Actual less intended send time.
+    answers : Answers or None
+    clock_change_ns : int
+        How much CLOCK_REALTIME moved against CLOCK_MONOTONIC from start to end.
+    failure : CaptureError or None
+        Why the run ended before it was to.
+    """
+
+    settings: SendSettings
+    session: int
+    source: str
+    start_ns: int
+    end_ns: int
+    scheduled: int
+    sent: int
+    unsent: int
+    refused: int
+    lateness: Histogram
+    answers: Answers | None
+    clock_change_ns: int
+    failure: CaptureError | None
+
+    @property
+    def lost(self) -> int:
+        """Frames sent without an answer in time or late; 0 where answers were not read."""
+        return 0 if self.answers is None else self.sent - self.answers.answered - self.answers.late
+
+
+def utc_ahead_ns() -> int:
+    """Return CLOCK_REALTIME less CLOCK_MONOTONIC, from the narrowest of seven readings."""
+    readings = []
+    for _ in range(7):
+        before, now, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after - before, now - (before + after) // 2))
+    return min(readings)[1]
+
+
+@dataclass(slots=True)
+class ProbeRun:
+    """One run of probes.
+
+    Parameters
+    ----------
+    settings : SendSettings
+    """
+
+    settings: SendSettings
+    _sender: ProbeSender | None = field(default=None, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End the run in good order; may be called from a signal handler or another thread."""
+        self._stopped = True
+        if self._sender is not None:
+            self._sender.stop()
+
+    def run(self, started: Callable[[str], None] = lambda source: None) -> SendOutcome:
+        """Send, and wait for the answers.
+
+        Parameters
+        ----------
+        started : callable
+            Told the address that frames come from, before the first one is sent.
+
+        Raises
+        ------
+        CaptureError
+            The socket cannot be made.
+        """
+        settings = self.settings
+        session = secrets.randbits(64) if settings.session is None else settings.session
+        with open_socket(settings.source, settings.target, interface=settings.interface) as opened:
+            host, port = opened.getsockname()[:2]
+            source = str(Endpoint(host, port))
+            started(source)
+            ahead_ns = utc_ahead_ns()
+            start_ns = time.monotonic_ns() + HEAD_START_NS
+            sender = ProbeSender(
+                opened.fileno(),
+                settings.schedule.times,
+                session,
+                settings.size,
+                start_ns=start_ns,
+                utc_ahead_ns=ahead_ns,
+                spin_ns=settings.spin_ns,
+                frames=_FOREVER if settings.frames is None else settings.frames,
+                duration_ns=_FOREVER if settings.duration_ns is None else settings.duration_ns,
+            )
+            receiver = None
+            if settings.answers:
+                receiver = ProbeReceiver(
+                    opened.fileno(),
+                    sender,
+                    session,
+                    settings.wakeup,
+                    utc_ahead_ns=ahead_ns,
+                    patience_ns=settings.patience_ns,
+                )
+            self._sender = sender
+            if self._stopped:
+                sender.stop()
+            self._go(sender, receiver)
+        return SendOutcome(
+            settings=settings,
+            session=session,
+            source=source,
+            start_ns=start_ns + ahead_ns,
+            end_ns=sender.last_due_ns + ahead_ns,
+            scheduled=sender.scheduled,
+            sent=sender.sent,
+            unsent=sender.unsent,
+            refused=sender.refused + (0 if receiver is None else receiver.refused),
+            lateness=_histogram(sender.lateness, sender.lateness_sum_ns, None, sender.latest_ns),
+            answers=None if receiver is None else _answers(receiver),
+            clock_change_ns=utc_ahead_ns() - ahead_ns,
+            failure=_failure(sender, receiver, settings.target),
+        )
+
+    def _go(self, sender: ProbeSender, receiver: ProbeReceiver | None) -> None:
+        """Run both loops, each in a thread; after the last frame wait until all is answered, or for `patience_ns`."""
+        reading = None
+        if receiver is not None:
+            reading = threading.Thread(target=receiver.run, name="uspcap-probe-answers")
+            reading.start()
+        try:
+            sending = threading.Thread(target=sender.run, name="uspcap-probe-send")
+            sending.start()
+            try:
+                sending.join()
+            finally:
+                sender.stop()
+                sending.join()
+            if receiver is None:
+                return
+            until_ns = time.monotonic_ns() + self.settings.patience_ns
+            while receiver.answered + receiver.late < sender.sent and time.monotonic_ns() < until_ns:
+                if receiver.error_number:
+                    break
+                time.sleep(_LOOK_S)
+        finally:
+            if receiver is not None and reading is not None:
+                receiver.stop()
+                reading.join()
+
+
+def _histogram(counts: NDArray[np.uint64], sum_ns: int, lowest_ns: int | None, highest_ns: int) -> Histogram:
+    if not counts.any():
+        return Histogram()
+    # A sum that does not fit in 63 bits is taken from the buckets.
+    return Histogram(counts, sum_ns=None if sum_ns == _FOREVER else sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
+
+
+def _answers(receiver: ProbeReceiver) -> Answers:
+    sums, lowest, highest = (column.tolist() for column in (receiver.sums_ns, receiver.lowest_ns, receiver.highest_ns))
+    columns = (receiver.response, receiver.service, receiver.kernel, receiver.residence)
+    histograms = [_histogram(counts, sums[at], lowest[at], highest[at]) for at, counts in enumerate(columns)]
+    return Answers(
+        answered=receiver.answered,
+        late=receiver.late,
+        duplicate=receiver.duplicate,
+        reordered=receiver.reordered,
+        older=receiver.older,
+        foreign=receiver.foreign,
+        malformed=receiver.malformed,
+        unstamped=receiver.unstamped,
+        response=histograms[0],
+        service=histograms[1],
+        kernel=histograms[2],
+        residence=histograms[3],
+    )
+
+
+def _failure(sender: ProbeSender, receiver: ProbeReceiver | None, target: Endpoint) -> CaptureError | None:
+    if sender.error_number:
+        why = os.strerror(sender.error_number)
+        return CaptureError(
+            f"sending to {target} ended after {sender.sent} frames: {why}; see 'ip route', and lower --size if that "
+            "was the reason"
+        )
+    if receiver is not None and receiver.error_number:
+        why = os.strerror(receiver.error_number)
+        return CaptureError(f"reading answers from {target} ended: {why}; see 'ip link'")
+    if receiver is not None and sender.sent and not receiver.answered + receiver.late:
+        refused = sender.refused + receiver.refused
+        if refused:
+            return CaptureError(
+                f"nothing listens at {target} ({refused} times ICMP port unreachable, no answer to {sender.sent} "
+                "frames): start 'uspcap probe reflect' there"
+            )
+        return CaptureError(
+            f"no answer from {target} to {sender.sent} frames: is 'uspcap probe reflect' running there, and does a "
+            "firewall let UDP through both ways?"
+        )
+    return None

@@ -1,0 +1,215 @@
+"""Reports of probes: the JSON document, and what a terminal shows of it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap import __version__
+from uspcap.analysis.histogram import PERCENTILES
+from uspcap.compare.statistics import Run, percentile_interval
+from uspcap.report.format import byte_count, count, duration, safe_text, share, stamp
+from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+
+if TYPE_CHECKING:
+    from uspcap.probe.reflecting import ReflectOutcome
+    from uspcap.probe.sending import SendOutcome
+
+SCHEMA: Final = "uspcap.probe/1"
+
+TIMES: Final = {
+    "lateness": "sent late by",
+    "response_time": "due to answer read",
+    "service_time": "sent to answer read",
+    "service_time_kernel": "sent to kernel's stamp",
+    "reflector_time": "at the reflector",
+}
+"""Histograms of a report, and how its table names them."""
+
+TOO_LATE_NS: Final = 1_000_000
+"""A sender whose median frame is so late is said not to keep up."""
+
+_SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON Schema that reports of probes keep to."""
+    text = (importlib.resources.files("uspcap.report") / "uspcap.probe.1.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def send_report(outcome: SendOutcome) -> dict[str, Any]:
+    """Return the report of a run of `uspcap probe send`.
+
+    Percentiles of `response_time_of_all_sent` count lost and late frames as slower than all others.
+    """
+    settings, answers = outcome.settings, outcome.answers
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "role": "send",
+        "target": str(settings.target),
+        "source": outcome.source,
+        "interface": settings.interface,
+        "session": f"{outcome.session:016x}",
+        "payload_bytes": settings.size,
+        "schedule": settings.schedule.about,
+        "spin_ns": settings.spin_ns,
+        "start_ns": outcome.start_ns,
+        "end_ns": outcome.end_ns,
+        "clock_change_ns": outcome.clock_change_ns,
+        "frames": {
+            "scheduled": outcome.scheduled,
+            "sent": outcome.sent,
+            "unsent": outcome.unsent,
+            "refused": outcome.refused,
+        },
+        "lateness": outcome.lateness.result(),
+    }
+    if answers is None:
+        return report
+    missing = outcome.lost + answers.late
+    run = Run(answers.response, missing)
+    return report | {
+        "wakeup": settings.wakeup,
+        "patience_ns": settings.patience_ns,
+        "answers": {
+            "in_time": answers.answered,
+            "late": answers.late,
+            "lost": outcome.lost,
+            "duplicate": answers.duplicate,
+            "reordered": answers.reordered,
+            "older_than_window": answers.older,
+            "foreign": answers.foreign,
+            "malformed": answers.malformed,
+            "without_kernel_stamp": answers.unstamped,
+        },
+        "response_time": answers.response.result(),
+        "response_time_of_all_sent": [percentile_interval(run, one).as_dict() for one in PERCENTILES],
+        "service_time": answers.service.result(),
+        "service_time_kernel": answers.kernel.result(),
+        "reflector_time": answers.residence.result(),
+    }
+
+
+def reflect_report(outcome: ReflectOutcome) -> dict[str, Any]:
+    """Return the report of a run of `uspcap probe reflect`."""
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "role": "reflect",
+        "local": outcome.local,
+        "interface": outcome.settings.interface,
+        "wakeup": outcome.settings.wakeup,
+        "frames": {
+            "answered": outcome.answered,
+            "unanswered": outcome.unanswered,
+            "foreign": outcome.foreign,
+            "without_kernel_stamp": outcome.unstamped,
+        },
+    }
+
+
+def render(report: dict[str, Any], console: Console) -> None:
+    """Show a report of either role."""
+    if report["role"] == "reflect":
+        frames = report["frames"]
+        print_line(console, Text.assemble(("uspcap probe reflect ", "dim"), (report["local"], "bold")), "")
+        told = f"{count(frames['answered'])} answered, {count(frames['unanswered'])} not (sending failed)"
+        _row(console, "probes", told)
+        _row(console, "other", f"{count(frames['foreign'])} datagrams that are no probes, left alone")
+        return
+    frames = report["frames"]
+    title = Text.assemble(("uspcap probe send ", "dim"), (f"{report['source']} > {report['target']}", "bold"))
+    print_line(console, title, "")
+    _row(console, "schedule", _schedule(report["schedule"]))
+    told = f"{count(frames['sent'])} of {byte_count(report['payload_bytes'])} payload"
+    if frames["unsent"]:
+        told += f", {count(frames['unsent'])} not taken by the kernel"
+    if frames["refused"]:
+        told += f", {count(frames['refused'])} times refused by the target (ICMP port unreachable)"
+    _row(console, "sent", told)
+    if frames["scheduled"]:
+        _row(
+            console, "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+        )
+    if "answers" in report:
+        _answers(console, report)
+    print_line(console, Text())
+    _times(console, report)
+    late_ns = report["lateness"]["percentiles_ns"]["50"]
+    if late_ns is not None and late_ns >= TOO_LATE_NS:
+        print_line(console, Text())
+        print_paragraph(
+            console,
+            f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
+            "this rate. Times since they were due contain that; lower --rate, or give the sender its own CPUs (--cpu).",
+            style="yellow",
+        )
+    if "answers" in report:
+        print_line(console, Text())
+        waited = duration(report["patience_ns"])
+        print_paragraph(
+            console,
+            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came first. "
+            f"Late: {waited} or more after it was due. 'of all sent' counts lost and late frames as slowest.",
+            style="dim",
+        )
+
+
+def _row(console: Console, name: str, text: str) -> None:
+    print_line(console, Text.assemble((f"{name:<9}", "dim"), safe_text(text)))
+
+
+def _schedule(about: dict[str, Any]) -> str:
+    if about["kind"] == "like":
+        return f"as in {', '.join(about['files'])}, {count(about['frames'])} frames"
+    rate = f"{about['rate_per_s']:,.10g} frames/s"
+    return f"Poisson, {rate} on average, seed {about['seed']}" if about["kind"] == "poisson" else f"constant, {rate}"
+
+
+def _answers(console: Console, report: dict[str, Any]) -> None:
+    answers, sent = report["answers"], report["frames"]["sent"]
+    told = f"{count(answers['in_time'])} in time ({share(answers['in_time'], sent)}), {count(answers['lost'])} lost"
+    told += f" ({share(answers['lost'], sent)}), {count(answers['late'])} late, {count(answers['duplicate'])} duplicate"
+    _row(console, "answers", f"{told}, {count(answers['reordered'])} reordered")
+    others = {
+        "older_than_window": "too far behind to tell",
+        "foreign": "of others",
+        "malformed": "whose times make no sense",
+        "without_kernel_stamp": "without a kernel stamp",
+    }
+    rest = [f"{count(answers[name])} {what}" for name, what in others.items() if answers[name]]
+    if rest:
+        _row(console, "", ", ".join(rest))
+
+
+def _times(console: Console, report: dict[str, Any]) -> None:
+    shown = {title: report[name] for name, title in TIMES.items() if name in report and report[name]["count"]}
+    columns = [
+        Column("", list(shown), left=True),
+        Column("frames", [count(one["count"]) for one in shown.values()]),
+        Column("min", [duration(one["min_ns"], 3) for one in shown.values()], rank=2),
+    ]
+    for percentile in _SHOWN_PERCENTILES:
+        cells = [duration(one["percentiles_ns"][percentile], 3) for one in shown.values()]
+        columns.append(Column(f"p{percentile}", cells))
+    columns.append(Column("max", [duration(one["max_ns"], 3) for one in shown.values()]))
+    print_table(console, columns)
+    if "answers" not in report:
+        return
+    given = [one for one in report["response_time_of_all_sent"] if one["percentile"] in _SHOWN_PERCENTILES]
+    cells = [
+        f"p{one['percentile']} {duration(one['value_ns'], 3)} ({duration(one['low_ns'], 3)} to "
+        f"{duration(one['high_ns'], 3) if one['high_ns'] is not None else 'lost'})"
+        for one in given
+        if one["value_ns"] is not None
+    ]
+    if cells:
+        print_line(console, Text())
+        print_paragraph(console, f"due to answer read, of all sent, with 95 % intervals: {', '.join(cells)}")
