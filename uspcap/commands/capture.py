@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
