@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -219,13 +220,10 @@ def command(
 
 def _import_late_modules(form: str) -> None:
     """Import what analyses and report need: who goes on after privileges were given up may not be able to read it."""
-    import uspcap._native.headers
-    import uspcap.report.document
-
-    if form == "json":
-        import uspcap.report.json_report
-    else:
-        import uspcap.report.terminal  # noqa: F401
+    # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
+    renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
+    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer):
+        import_module(name)
 
 
 def _settings(names: tuple[str, ...], expression: str) -> Settings:
