@@ -352,9 +352,13 @@ def _render_delay(report: dict[str, Any], console: Console) -> None:
         variation = report["delay_variation"]["percentiles_ns"][percentile]
         rows.append((f"p{percentile}", duration(value), between, duration(variation)))
     rows.append(("max", duration(delay["max_ns"]), "", ""))
-    names, values, between, variation = zip(*rows, strict=True)
-    columns = [Column("", names, left=True), Column("delay", values), Column("95 % interval, lost ones last", between)]
-    print_table(console, [*columns, Column("beyond the least", variation)])
+    names, values, intervals_shown, variations = zip(*rows, strict=True)
+    columns = [
+        Column("", names, left=True),
+        Column("delay", values),
+        Column("95 % interval, lost ones last", intervals_shown),
+    ]
+    print_table(console, [*columns, Column("beyond the least", variations)])
     if delay["negative"]:
         negative = report["negative_delay"]
         text = f"{plural(delay['negative'], 'delay')} below 0, down to {duration(-negative['max_ns'])}; not among these"
