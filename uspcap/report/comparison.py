@@ -18,7 +18,7 @@ from uspcap.compare.statistics import Run, percentile_interval
 from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS
 from uspcap.report.decode import decode_line
-from uspcap.report.format import count, duration, plural, safe_text, share, stamp
+from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
 from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 
@@ -326,22 +326,30 @@ def _render_frames(report: dict[str, Any], console: Console) -> None:
     for name, side in (("A", a), ("B", b)):
         print_paragraph(console, side["file"], lead=f"{name}  ")
     names, left, right = zip(*rows, strict=True)
-    print_table(console, [Column("", names, left=True), Column("A", left), Column("B", right)])
+    columns = [Column("", names, left=True)]
+    for title, cells in (("A", left), ("B", right)):
+        # Where there is no room for dates, times of day must do.
+        short = [
+            clock(report[title.lower()][f"{name}_timestamp_ns"]) if name in ("first", "last") else cell
+            for name, cell in zip(names, cells, strict=True)
+        ]
+        columns.append(Column(title, cells, short=short))
+    print_table(console, columns)
     console.print()
 
 
 def _render_delay(report: dict[str, Any], console: Console) -> None:
-    delay, clock = report["delay"], report["clock"]
+    delay, clocks = report["delay"], report["clock"]
     if not report["frames"]["matched"]:
         return
     print_line(console, Text("Delay, B's stamp minus A's", style="bold"), "")
-    if clock["mode"] == "offset":
+    if clocks["mode"] == "offset":
         text = (
-            f"clocks: B minus A is {duration(clock['offset_ns'])} with the least delay, and drifts by "
-            f"{clock['drift_ppb']:,.1f} ns a second; within {duration(clock['bound_ns'])}"
+            f"clocks: B minus A is {duration(clocks['offset_ns'])} with the least delay, and drifts by "
+            f"{clocks['drift_ppb']:,.1f} ns a second; within {duration(clocks['bound_ns'])}"
         )
     else:
-        text = f"one clock is taken for both; stamps are rounded to within {duration(clock['bound_ns'])}"
+        text = f"one clock is taken for both; stamps are rounded to within {duration(clocks['bound_ns'])}"
     print_paragraph(console, text, style="dim")
     intervals = {row["percentile"]: row for row in report["delay_intervals"]}
     rows = [("min", duration(delay["min_ns"]), "", "")]
