@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ __all__ = ["_namespaces_possible", "kernel_bpf", "make_namespace", "make_pair", 
 # What tests start must find the installed package, not the sources in the current directory, and the helpers.
 os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+
+# A shell's background job is started with SIGINT ignored, and hands that on to what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would judge a duration; a fixed seed makes a red run repeatable.
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))

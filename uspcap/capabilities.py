@@ -52,9 +52,13 @@ def explain_missing(needed: Sequence[str]) -> str:
             f"the process has {' and '.join(needed)}, so a container's limits, a security module or "
             "kernel lockdown forbids it: run uspcap outside of the container, or relax that limit"
         )
-    granted = ",".join(name.lower() for name in ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"))
-    interpreter = Path(sys.executable).resolve()
     return (
         f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: run as root, or grant "
-        f"them once with 'setcap {granted}+ep {interpreter}'"
+        f"them once with '{granting_command()}'"
     )
+
+
+def granting_command() -> str:
+    """Return the command that lets uspcap's interpreter capture without root."""
+    granted = ",".join(name.lower() for name in ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"))
+    return f"setcap {granted}+ep {Path(sys.executable).resolve()}"

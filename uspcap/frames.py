@@ -183,6 +183,9 @@ class FrameBatch(FrameColumns):
         Where the frame's raw pcapng options lie in `data`; meaningful where options_length is not 0.
     options_length : ndarray of uint32
         Their length in bytes.
+    read_ns : ndarray of int64
+        CLOCK_REALTIME of the visit to the ring in which the frame was read, taken after the frame was found to be
+        there; 0 where it came from no ring.
 
     Other attributes
     ----------------

@@ -14,6 +14,7 @@ from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
 from uspcap.analysis.overhead import Overhead
+from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.protocols.flows import FlowTable
@@ -31,6 +32,7 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "gaps with few flows": lambda: Gaps(FlowTable(2), threshold_ns=10),
     "bursts": lambda: Bursts(line_rate_bps=10**10),
     "overhead": lambda: Overhead(framing=True),
+    "path_latency": PathLatency,
 }
 
 

@@ -112,6 +112,24 @@ def test_every_receive_queue_has_its_socket(make_pair: MakePair) -> None:
     assert statistics.unaccounted == 0
 
 
+def test_memory_is_enough_for_the_nics_rings_unless_its_size_is_given(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = make_pair(queues=4)
+    with pair.here.entered():
+        with AfXdpSource(HERE) as source:
+            assert "65536 KiB" in str(source.describe())
+        monkeypatch.setattr("uspcap.backends.network_interface._ring_frames", lambda name: 8191)
+        with AfXdpSource(HERE) as source:
+            said = str(source.describe())
+            assert "131072 KiB" in said
+            assert "NIC's rings" not in said
+        with AfXdpSource(HERE, buffer_bytes=64 << 20) as source:
+            said = str(source.describe())
+            assert "65536 KiB" in said
+            assert "the NIC's rings hold 8191 frames each, and 8192 chunks a queue may be too few" in said
+
+
 def test_snaplen_cuts_and_the_wire_length_stays(make_pair: MakePair) -> None:
     pair = make_pair(mtu=9100)
     with pair.here.entered(), AfXdpSource(HERE, snaplen=2000) as source:

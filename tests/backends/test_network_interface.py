@@ -51,15 +51,15 @@ def test_interface_that_went_away_is_known_to_be_gone(pair: Pair) -> None:
     with pair.here.entered():
         found = NetworkInterface.look_up(HERE)
         assert found.exists
-        assert "rx_missed_errors" in found.loss_counters()
+        assert "rx_missed_errors" in found.receive_counters()
         pair.here.ip("link", "delete", HERE)
         assert not found.exists
-        assert found.loss_counters() == {}
+        assert found.receive_counters() == {}
 
 
 def test_losses_are_those_since_the_start_and_ambiguous_ones_apart() -> None:
-    before = {"rx_missed_errors": 5, "rx_fifo_errors": 1, "rx_dropped": 2}
-    now = {"rx_missed_errors": 8, "rx_fifo_errors": 1, "rx_dropped": 6}
+    before = {"rx_missed_errors": 5, "rx_fifo_errors": 1, "rx_dropped": 2, "rx_packets": 7}
+    now = {"rx_missed_errors": 8, "rx_fifo_errors": 1, "rx_dropped": 6, "rx_packets": 9}
     lost, remarks = losses_since(before, now)
     assert lost == {"rx_missed_errors": 3}
     assert list(remarks.values()) == [4]
@@ -70,10 +70,10 @@ def test_offloads_that_alter_frames_are_told(pair: Pair, monkeypatch: pytest.Mon
     with pair.here.entered():
         found = NetworkInterface.look_up(HERE)
     features = [("rx-gro", True, True, 0, 1), ("rx-lro", False, True, 0, 2), ("rx-vlan-hw-parse", True, True, 0, 4)]
-    monkeypatch.setattr("uspcap.backends.network_interface._ethtool", lambda name, question: features)
+    monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: features)
     (behind,) = found.alterations(before_stack=False)
     (before,) = found.alterations(before_stack=True)
     assert behind == "GRO is on, so frames may be merged ones ('ethtool -K here0 gro off')"
     assert "ethtool -K here0 rxvlan off" in before
-    monkeypatch.setattr("uspcap.backends.network_interface._ethtool", lambda name, question: None)
+    monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: None)
     assert found.alterations(before_stack=False) == ()

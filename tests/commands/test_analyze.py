@@ -76,6 +76,12 @@ def test_only_runs_the_analyses_named(capture: Path, names: str) -> None:
     assert {name for name, title in TITLES.items() if f"\n{title}" in text} == wanted
 
 
+def test_what_files_do_not_tell_is_refused_in_one_sentence(capture: Path) -> None:
+    code, output, errors = invoke("analyze", "--only", "summary,path-latency", capture)
+    assert (code, output) == (2, "")
+    assert errors.count("\n") == 1 and "path_latency needs the moment at which a frame was read" in errors
+
+
 def test_the_report_goes_to_a_file_and_nothing_to_standard_output(capture: Path, tmp_path: Path) -> None:
     for form in ("json", "text"):
         path = tmp_path / f"report.{form}"

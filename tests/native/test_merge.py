@@ -28,6 +28,8 @@ def batch_of(frames: Sequence[Frame]) -> FrameBatch:
     batch.storage("timestamp_source")[: len(frames)] = [one.source for one in frames]
     batch.storage("wire_length")[: len(frames)] = [len(one.data) + 4 for one in frames]
     batch.storage("flags")[: len(frames)] = [one.ring + 1 for one in frames]
+    batch.storage("drop_count")[: len(frames)] = [(one.ring + 1) << 33 for one in frames]
+    batch.storage("read_ns")[: len(frames)] = [-one.stamp_ns for one in frames]
     return batch
 
 
@@ -46,6 +48,8 @@ def popped(merger: RingMerger, until_ns: int = EVERYTHING, rows: int = 3, room: 
         assert out.frame_number.tolist() == list(range(out.frames_before + 1, out.frames_before + out.count + 1))
         assert (out.column("wire_length") == out.captured_length + 4).all()
         assert (out.column("flags") == out.column("queue") + 1).all()
+        assert (out.column("drop_count") == (out.column("queue").astype(np.uint64) + 1) << 33).all()
+        assert (out.column("read_ns") == -out.timestamp_ns).all()
         columns = (out.timestamp_ns, out.column("queue"), out.timestamp_source)
         frames += [
             Frame(stamp, ring, out.frame_bytes(row), source)

@@ -1,14 +1,18 @@
 """Draining rings that lie in plain memory: no kernel, no privilege."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.tpacket_ring import (
     HEADER_BYTES,
+    LOSING,
     RAW_HARDWARE,
     SOFTWARE,
     TPID_VALID,
+    USER,
     VLAN_VALID,
     FakeRing,
     RingFrame,
@@ -21,6 +25,8 @@ from uspcap.frames import FrameBatch, Interface, TimestampSource
 
 BLOCK = 4096
 READ_AT_NS = 1_700_000_000_000_000_000
+INBOUND, OUTBOUND = 1, 2
+UNICAST, MULTICAST, BROADCAST, PROMISCUOUS = (kind << 2 for kind in (1, 2, 3, 4))
 STAMPS = {source: source.name for source in TimestampSource}
 
 
@@ -59,12 +65,28 @@ def test_frames_come_out_as_they_went_in_and_blocks_go_back() -> None:
     assert received.frames == frames
     assert received.lengths == [len(frame) for frame in frames]
     assert received.stamps == [7_000_000_000, 7_000_000_001, 7_000_000_002, 7_000_000_003, 8_000_000_000, 8_000_000_001]
-    assert received.flags == [1, 1, 1, 1, 2, 2]
+    assert received.flags == [INBOUND | UNICAST] * 4 + [OUTBOUND] * 2
     assert received.queues == [3] * 6
     assert received.numbers == [1, 2, 3, 4, 5, 6]
     assert fake.is_kernels(0)
     assert fake.is_kernels(1)
     assert (ring.malformed, ring.frames_cut) == (0, 0)
+
+
+def test_reading_is_the_time_of_the_call_that_took_the_frame() -> None:
+    fake, interfaces = FakeRing(BLOCK, 2), make_interfaces()
+    ring = make_ring(fake, interfaces)
+    fake.fill(0, [RingFrame(numbered_frame(number)) for number in range(4)])
+    fake.fill(1, [RingFrame(numbered_frame(4))])
+    before = time.time_ns()
+    readings = drain_all(ring, interfaces, rows=3).readings
+    assert len(readings) == 5
+    assert readings == sorted(readings)
+    assert len(set(readings[:3])) == 1
+    assert before <= readings[0] <= readings[-1] <= time.time_ns()
+    fake.fill(0, [RingFrame(numbered_frame(5))])
+    between = time.time_ns()
+    assert drain_all(ring, interfaces).readings[0] >= between
 
 
 def test_block_that_is_still_the_kernels_is_left_alone() -> None:
@@ -232,3 +254,39 @@ def test_hardware_stamp_of_zero_is_none_and_gets_the_time_of_reading() -> None:
     received = drain_all(ring, interfaces)
     assert received.stamps == [READ_AT_NS, 1, 0]
     assert received.sources == [TimestampSource.USER, TimestampSource.HARDWARE, TimestampSource.KERNEL]
+
+
+@pytest.mark.parametrize(
+    ("packet_type", "flags"),
+    [
+        (0, INBOUND | UNICAST),
+        (1, INBOUND | BROADCAST),
+        (2, INBOUND | MULTICAST),
+        (3, INBOUND | PROMISCUOUS),
+        (4, OUTBOUND),
+        (5, INBOUND),
+        (255, INBOUND),
+    ],
+)
+def test_flags_say_direction_and_reception_type(packet_type: int, flags: int) -> None:
+    fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
+    fake.fill(0, [RingFrame(numbered_frame(1), packet_type=packet_type)])
+    assert drain_all(make_ring(fake, interfaces), interfaces).flags == [flags]
+
+
+def test_first_frame_of_the_first_losing_block_is_pointed_out() -> None:
+    fake, interfaces = FakeRing(BLOCK, 4), make_interfaces()
+    ring = make_ring(fake, interfaces)
+    batch = FrameBatch(64)
+    batch.set_data(np.zeros(1 << 16, np.uint8))
+    batch.frames_before = batch.count = 0
+    for block in range(4):
+        fake.fill(block, [RingFrame(numbered_frame(number)) for number in range(3)])
+        if block in (1, 2):
+            fake.overwrite(block, 8, USER | LOSING)
+    ring.drain(batch, 0, READ_AT_NS)
+    assert (batch.count, ring.losing_row) == (12, 3)
+    fake.fill(0, [RingFrame(numbered_frame(1))])
+    batch.count = 0
+    ring.drain(batch, 0, READ_AT_NS)
+    assert (batch.count, ring.losing_row) == (1, -1)

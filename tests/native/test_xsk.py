@@ -1,6 +1,7 @@
 """Draining AF_XDP rings that lie in plain memory: no kernel, no privilege."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ class Rig:
             self.batch.set_interfaces(self.interfaces.known)
             received.take(self.batch)
             self.batch.frames_before += self.batch.count
+
+
+def test_reading_is_the_time_of_the_call_that_took_the_frame() -> None:
+    rig = Rig(8, rows=2)
+    for number in range(3):
+        rig.socket.deliver(numbered_frame(number))
+    before = time.time_ns()
+    (first, second, third) = rig.drain().readings
+    assert before <= first == second <= third <= time.time_ns()
+    rig.socket.deliver(numbered_frame(3))
+    between = time.time_ns()
+    assert rig.drain().readings[0] >= between
 
 
 def test_every_chunk_is_given_before_the_first_frame() -> None:
@@ -227,3 +240,37 @@ def test_memory_that_does_not_fit_is_refused() -> None:
     rig.queue.close()
     with pytest.raises(ValueError, match="closed"):
         rig.queue.drain(rig.batch, 0, 0, 0)
+
+
+def test_loss_is_told_by_the_first_frame_after_what_the_ring_held_then() -> None:
+    rig = Rig(8)
+    for number in range(3):
+        rig.socket.deliver(numbered_frame(number))
+    rig.queue.note_lost(5)
+    for number in range(3, 6):
+        rig.socket.deliver(numbered_frame(number))
+    assert rig.drain().drop_counts == [0, 0, 0, 5, 0, 0]
+    assert rig.queue.lost == 0
+
+
+def test_loss_without_a_frame_after_it_waits_for_one() -> None:
+    rig = Rig(8)
+    rig.socket.deliver(numbered_frame(0))
+    rig.queue.note_lost(7)
+    assert rig.drain().drop_counts == [0]
+    assert rig.queue.lost == 7
+    with pytest.raises(ValueError, match="while 7 wait"):
+        rig.queue.note_lost(1)
+    rig.socket.deliver(numbered_frame(1))
+    assert rig.drain().drop_counts == [7]
+    with pytest.raises(ValueError, match="0 frames cannot be noted"):
+        rig.queue.note_lost(0)
+
+
+def test_loss_goes_on_where_the_frame_at_its_place_is_malformed() -> None:
+    rig = Rig(8)
+    rig.queue.note_lost(2)
+    rig.socket.describe(1 << 40, 60)
+    rig.socket.deliver(numbered_frame(1))
+    assert rig.drain().drop_counts == [2]
+    assert rig.queue.malformed == 1

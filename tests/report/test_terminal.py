@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from uspcap.analysis.names import NAMES
 from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.format import count, duration, stamp
-from uspcap.report.terminal_sections import percentile_cell, samples_needed
+from uspcap.report.headlines import percentile_cell, samples_needed
 
 WIDTHS = (80, 120, 200)
 TITLES = {
@@ -28,6 +29,7 @@ TITLES = {
     "gaps": "Gaps within flows",
     "bursts": "Bursts",
     "overhead": "Overhead",
+    "path_latency": "Path latency",
 }
 
 
@@ -117,6 +119,47 @@ def test_stamp_sources_have_a_column_each() -> None:
     cells = [percentile_cell(sources[name], "99") for name in ("HARDWARE", "KERNEL")]
     assert re.search(rf"^  p99 +{re.escape(cells[0])} +{re.escape(cells[1])}$", text, re.MULTILINE)
     assert "stamps come from 2 sources" in text
+
+
+def paths(source: TimestampSource = TimestampSource.XDP, rings: int = 1) -> list[Frame]:
+    return [
+        replace(one, source=source, read_ns=one.timestamp_ns + 1_000 + at, ring=at % rings)
+        for at, one in enumerate(steady(2_000))
+    ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_path_latency_shows_percentiles_by_stamp_source_and_ring(width: int) -> None:
+    report = report_of(
+        [*paths(rings=2), *paths(TimestampSource.USER), Frame(START_NS, 60, 1, TimestampSource.XDP, START_NS - 7)],
+        Settings(names=("path_latency",)),
+    )
+    text = shown(report, width)
+    assert not [line for line in text.splitlines() if cell_len(line) > width]
+    assert re.search(r"^ +XDP +XDP ring 0 +XDP ring 1$", text, re.MULTILINE)
+    assert re.search(r"^  frames +2,000 +1,000 +1,000$", text, re.MULTILINE)
+    one = report["analyses"]["path_latency"]["sources"]["XDP"]
+    assert re.search(rf"^  p99 +{re.escape(percentile_cell(one, '99'))} ", text, re.MULTILINE)
+    assert re.search(rf"^  max +{re.escape(duration(2_999))} ", text, re.MULTILINE)
+    assert re.search(r"^  negative +1 +1 +0$", text, re.MULTILINE)
+    assert "left out: 2,000 frames stamped on reading" in text
+    assert "n<100k" in text and "not given" in text
+
+
+def test_path_latency_of_nic_stamps_shows_their_error_bound_beside_the_histogram() -> None:
+    clock = {"error_bound_ns": 1_234, "interface": "eth0"}
+    report = report_of(paths(TimestampSource.HARDWARE), Settings(names=("path_latency",)), clocks=[clock])
+    assert report["analyses"]["path_latency"]["sources"]["HARDWARE"]["error_bound_ns"] == 1_234
+    assert f"each time may be off by {duration(1_234)}" in shown(report)
+    report = report_of(paths(), Settings(names=("path_latency",)), clocks=[clock])
+    assert report["analyses"]["path_latency"]["sources"]["XDP"]["error_bound_ns"] is None
+    assert "may be off" not in shown(report)
+
+
+def test_path_latency_without_any_path_says_so() -> None:
+    text = shown(report_of(steady(3), Settings(names=("path_latency",))))
+    assert "no packet has a stamp from before its reading" in text
+    assert "left out: 3 frames from no ring" in text
 
 
 def test_warnings_come_before_the_numbers_and_timing_sections_refer_to_them() -> None:

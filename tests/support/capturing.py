@@ -20,6 +20,7 @@ class Running:
     """A capture in the namespace `here` of a pair, whose stderr is kept."""
 
     def __init__(self, pair: Pair, directory: Path, *words: str, wrapper: tuple[str, ...] = ()) -> None:
+        self.pair = pair
         self.stderr_path = directory / "stderr"
         self.stdout_path = directory / "stdout"
         command = pair.here.command(*wrapper, *USPCAP, "capture", *words)

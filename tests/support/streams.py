@@ -18,12 +18,14 @@ START_NS = 1_700_000_000_000_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: when, how long, of which flow, stamped by whom."""
+    """One frame: when, how long, of which flow, stamped by whom; when it was read from which ring, 0 for from none."""
 
     timestamp_ns: int
     length: int
     flow: int
     source: int = TimestampSource.FILE
+    read_ns: int = 0
+    ring: int = 0
 
     def wire(self) -> bytes:
         """Ethernet, IPv4, UDP; flow 0 is ARP."""
@@ -44,6 +46,8 @@ def batch_of(frames: Sequence[Frame], first_frame_number: int = 1) -> FrameBatch
         first_frame_number=first_frame_number,
     )
     batch.storage("timestamp_source")[: len(frames)] = np.array([frame.source for frame in frames], np.uint8)
+    batch.storage("read_ns")[: len(frames)] = np.array([frame.read_ns for frame in frames], np.int64)
+    batch.storage("queue")[: len(frames)] = np.array([frame.ring for frame in frames], np.uint32)
     return batch
 
 
@@ -66,18 +70,28 @@ STEPS_NS = st.one_of(
 )
 
 
+PATHS_NS = st.one_of(
+    st.integers(0, 10**5), st.integers(0, 10**10), st.integers(-(10**9), -1), st.just(2**62), st.none()
+)
+"""From stamp to reading; None for frames that were read from no ring."""
+
+
 @st.composite
 def streams(draw: st.DrawFn, *, most: int = 60, flows: int = 5) -> list[Frame]:
-    """A stream with bursts, silences, equal stamps, steps backward, jumps and two stamp sources."""
-    sources = draw(st.sampled_from([(TimestampSource.FILE,), (TimestampSource.KERNEL, TimestampSource.HARDWARE)]))
+    """A stream with bursts, silences, equal stamps, steps backward, jumps, several stamp sources and rings."""
+    several = (TimestampSource.KERNEL, TimestampSource.HARDWARE)
+    sources = draw(st.sampled_from([(TimestampSource.FILE,), several, (*several, TimestampSource.USER)]))
     grid_ns = draw(st.sampled_from([1, 1, 8, 1000]))
+    paths_ns = draw(st.lists(PATHS_NS, min_size=1, max_size=7))
     now = START_NS
     frames = []
-    for _ in range(draw(st.integers(0, most))):
+    for at in range(draw(st.integers(0, most))):
         now += draw(STEPS_NS) // grid_ns * grid_ns
         source = draw(st.sampled_from([*sources, *sources, TimestampSource.NONE]))
         length = draw(st.sampled_from([60, 60, 64, 127, 128, 600, 1514, 9000]))
-        frames.append(Frame(now, length, draw(st.integers(0, flows)), source))
+        path_ns = paths_ns[at % len(paths_ns)]
+        read_ns = 0 if path_ns is None else now + path_ns
+        frames.append(Frame(now, length, draw(st.integers(0, flows)), source, read_ns, (0, 1, 300)[at % 3]))
     return frames
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-USER = 1
+USER, LOSING = 1 << 0, 1 << 2
 VLAN_VALID, TPID_VALID = 1 << 4, 1 << 6
 SOFTWARE, RAW_HARDWARE = 1 << 29, 1 << 31
 HEADER_BYTES = 48 + 20

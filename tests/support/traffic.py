@@ -34,8 +34,10 @@ class Received:
     lengths: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
     queues: list[int] = field(default_factory=list)
+    drop_counts: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     interfaces: list[int] = field(default_factory=list)
+    readings: list[int] = field(default_factory=list)
 
     def take(self, batch: FrameBatch) -> None:
         batch.check_bounds()
@@ -45,8 +47,10 @@ class Received:
         self.lengths += batch.wire_length.tolist()
         self.flags += batch.column("flags").tolist()
         self.queues += batch.column("queue").tolist()
+        self.drop_counts += batch.column("drop_count").tolist()
         self.numbers += batch.frame_number.tolist()
         self.interfaces += batch.interface.tolist()
+        self.readings += batch.column("read_ns").tolist()
 
 
 def receive(source: LiveSource, expected: int, patience: int = 100) -> tuple[Received, SourceStatistics]:

@@ -63,4 +63,5 @@ cdef class FrameColumns:
     cdef uint64_t *drop_count
     cdef int64_t *options_offset
     cdef uint32_t *options_length
+    cdef int64_t *read_ns
     cdef int attach_data(self, object array) except -1

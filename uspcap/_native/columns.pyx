@@ -24,6 +24,7 @@ FRAME_FIELDS = (
     ("drop_count", np.uint64),
     ("options_offset", np.int64),
     ("options_length", np.uint32),
+    ("read_ns", np.int64),
 )
 
 HEADER_FIELDS = (
@@ -96,6 +97,7 @@ cdef class FrameColumns:
         self.drop_count = <uint64_t *> address_of(self.arrays["drop_count"])
         self.options_offset = <int64_t *> address_of(self.arrays["options_offset"])
         self.options_length = <uint32_t *> address_of(self.arrays["options_length"])
+        self.read_ns = <int64_t *> address_of(self.arrays["read_ns"])
         self.attach_data(np.zeros(0, np.uint8))
         self.set_link_types(np.zeros(0, np.int32))
 
@@ -154,6 +156,7 @@ cdef class FrameColumns:
                     self.drop_count[kept] = self.drop_count[i]
                     self.options_offset[kept] = self.options_offset[i]
                     self.options_length[kept] = self.options_length[i]
+                    self.read_ns[kept] = self.read_ns[i]
                 kept += 1
         self.count = kept
 

@@ -10,7 +10,7 @@ D. `late` counts frames that come out after a younger one that was stamped at th
    clocks, so these are not compared.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -22,7 +22,9 @@ cdef enum:
 
 cdef struct Held:
     int64_t timestamp_ns
+    int64_t read_ns
     Py_ssize_t start
+    uint64_t drop_count
     uint32_t wire_length
     uint32_t captured_length
     uint32_t flags
@@ -143,10 +145,12 @@ cdef class RingMerger:
                 break
             one = &fifo.held[(fifo.first + fifo.count) % self.frames]
             one.timestamp_ns = batch.timestamp_ns[row]
+            one.read_ns = batch.read_ns[row]
             one.start = start
             one.wire_length = batch.wire_length[row]
             one.captured_length = <uint32_t> length
             one.flags = batch.flags[row]
+            one.drop_count = batch.drop_count[row]
             one.interface = batch.interface[row]
             one.timestamp_source = batch.timestamp_source[row]
             memcpy(fifo.arena + start, batch.data + batch.offset[row], length)
@@ -194,6 +198,7 @@ cdef class RingMerger:
                 break
             memcpy(out.data + used, fifo.arena + one.start, one.captured_length)
             out.timestamp_ns[row] = one.timestamp_ns
+            out.read_ns[row] = one.read_ns
             out.timestamp_source[row] = one.timestamp_source
             out.wire_length[row] = one.wire_length
             out.captured_length[row] = one.captured_length
@@ -202,6 +207,7 @@ cdef class RingMerger:
             out.frame_number[row] = out.frames_before + row + 1
             out.flags[row] = one.flags
             out.queue[row] = <uint32_t> oldest
+            out.drop_count[row] = one.drop_count
             used += one.captured_length
             row += 1
             if one.timestamp_ns < self.last_ns[one.timestamp_source]:

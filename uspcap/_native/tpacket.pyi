@@ -8,6 +8,7 @@ from uspcap._native.columns import FrameColumns
 class PacketRing:
     frames_cut: int
     malformed: int
+    losing_row: int
     def __init__(
         self,
         memory: mmap | NDArray[np.uint8],

@@ -9,7 +9,11 @@ C. Offsets and lengths in a block are the kernel's, and are checked all the same
    outside of its block is counted as malformed, and the rest of that block is left out.
 D. The kernel strips a VLAN tag from the frame and hands it over beside it. It is put back after the two
    addresses; captured and wire length grow by its 4 bytes.
-E. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
+E. The clock is read for each block, after its status word, and again where a later call goes on in a block: so no
+   frame was read before it was there.
+F. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
+G. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
+   row of the first frame of the first such block is kept, for the caller who asks how many.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 """
@@ -17,6 +21,7 @@ Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/pack
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
@@ -55,17 +60,27 @@ cdef enum:
 cdef enum:
     TP_STATUS_KERNEL = 0
     TP_STATUS_USER = 1 << 0
+    TP_STATUS_LOSING = 1 << 2
     TP_STATUS_VLAN_VALID = 1 << 4
     TP_STATUS_VLAN_TPID_VALID = 1 << 6
     TP_STATUS_TS_SOFTWARE = 1 << 29
-    PACKET_OUTGOING = 4
     ADDRESSES_BYTES = 12
     TAG_BYTES = 4
     ETH_P_8021Q = 0x8100
     EPB_INBOUND = 1
     EPB_OUTBOUND = 2
+    PACKET_TYPES = 5
 
 cdef uint32_t TP_STATUS_TS_RAW_HARDWARE = <uint32_t> 1 << 31
+
+# epb_flags by the packet type of struct sockaddr_ll: direction in bits 0-1, reception type in bits 2-4.
+cdef uint32_t[PACKET_TYPES] EPB_FLAGS = [
+    EPB_INBOUND | 1 << 2,   # PACKET_HOST: unicast
+    EPB_INBOUND | 3 << 2,   # PACKET_BROADCAST: broadcast
+    EPB_INBOUND | 2 << 2,   # PACKET_MULTICAST: multicast
+    EPB_INBOUND | 4 << 2,   # PACKET_OTHERHOST: promiscuous
+    EPB_OUTBOUND,           # PACKET_OUTGOING
+]
 
 
 cdef class PacketRing:
@@ -94,6 +109,9 @@ cdef class PacketRing:
         Frames that the kernel cut because they did not fit in a block.
     malformed : int
         Frames left out because their place in a block cannot be right.
+    losing_row : int
+        Row of the first frame of the first block since the last `drain` that says that frames were lost before it
+        was closed; -1 where none does.
     """
 
     cdef uint8_t[::1] memory
@@ -110,6 +128,7 @@ cdef class PacketRing:
     cdef bint open
     cdef readonly int64_t frames_cut
     cdef readonly int64_t malformed
+    cdef readonly Py_ssize_t losing_row
 
     def __init__(self, uint8_t[::1] memory, Py_ssize_t block_bytes, Py_ssize_t block_count, uint32_t snaplen,
                  bint tags, uint32_t queue, bint stamp_on_reading, uint16_t[::1] interfaces):
@@ -133,6 +152,7 @@ cdef class PacketRing:
         self.open = False
         self.frames_cut = 0
         self.malformed = 0
+        self.losing_row = -1
 
     def drain(self, FrameColumns frames, Py_ssize_t used, int64_t read_at_ns):
         """Append frames to a batch until the ring has none or the batch is full.
@@ -168,14 +188,21 @@ cdef class PacketRing:
         cdef Py_ssize_t mac
         cdef uint32_t captured, length, status, kept, step
         cdef uint16_t tag_type
-        cdef uint8_t source
+        cdef uint32_t block_status
+        cdef uint8_t source, packet_type
         cdef int64_t stamp_ns
+        cdef int64_t found_ns = realtime_ns() if self.open else 0
         cdef bint tagged
+        self.losing_row = -1
         while row < frames.capacity:
             block = &self.memory[self.block * self.block_bytes]
             if not self.open:
-                if not load_acquire(<uint32_t *> (block + BLOCK_STATUS)) & TP_STATUS_USER:
+                block_status = load_acquire(<uint32_t *> (block + BLOCK_STATUS))
+                if not block_status & TP_STATUS_USER:
                     break
+                if block_status & TP_STATUS_LOSING and self.losing_row < 0:
+                    self.losing_row = row
+                found_ns = realtime_ns()
                 self.frames_left = load32(block + BLOCK_FRAMES)
                 self.position = load32(block + BLOCK_FIRST_FRAME)
                 self.open = True
@@ -235,8 +262,10 @@ cdef class PacketRing:
             frames.captured_length[row] = kept
             frames.offset[row] = used
             frames.frame_number[row] = frames.frames_before + row + 1
-            frames.flags[row] = EPB_OUTBOUND if frame[FRAME_PACKET_TYPE] == PACKET_OUTGOING else EPB_INBOUND
+            packet_type = frame[FRAME_PACKET_TYPE]
+            frames.flags[row] = EPB_FLAGS[packet_type] if packet_type < PACKET_TYPES else EPB_INBOUND
             frames.queue[row] = self.queue
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.frames_left -= 1

@@ -10,14 +10,18 @@ C. A frame longer than a chunk comes as several descriptors, all but the last wi
    taken only when its last descriptor is there, so no half frame is kept between calls.
 D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A frame is stamped from it
    only if magic and version are right; otherwise by the time that the ring was read.
-E. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
+F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+G. The kernel counts what it loses and does not say where. What `note_lost` is told was lost before the producer's
+   index of that moment, so the count goes to the frame at that index: the first that certainly came after the loss.
 
 Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
 from uspcap._native.unaligned cimport load16, load32, load64
@@ -122,6 +126,8 @@ cdef class ReceiveQueue:
     ----------
     malformed : int
         Frames left out because a descriptor points outside of the UMEM, or a frame has no end.
+    lost : int
+        Frames that `note_lost` was told of and that no frame carries yet in its `drop_count`.
     """
 
     cdef uint8_t[::1] umem
@@ -135,6 +141,8 @@ cdef class ReceiveQueue:
     cdef uint32_t consumed
     cdef uint32_t filled
     cdef readonly int64_t malformed
+    cdef readonly uint64_t lost
+    cdef uint32_t lost_before
 
     def __init__(self, uint8_t[::1] umem, uint64_t chunk_bytes, Ring receive, Ring fill, uint32_t snaplen,
                  uint32_t queue, bint hardware, uint16_t[::1] interfaces):
@@ -155,6 +163,8 @@ cdef class ReceiveQueue:
         self.consumed = load_relaxed(receive.consumer)
         self.filled = load_relaxed(fill.producer)
         self.malformed = 0
+        self.lost = 0
+        self.lost_before = 0
 
     def prime(self):
         """Give every chunk to the kernel; once, before the first frame."""
@@ -174,6 +184,18 @@ cdef class ReceiveQueue:
         """Whether there is something on the receive ring."""
         self.check_open()
         return load_acquire(self.receive.producer) != self.consumed
+
+    def note_lost(self, uint64_t count):
+        """Say that the kernel lost frames, `count` at least 1, and has lost them by now.
+
+        The first frame that comes on the ring from now on gets them in its `drop_count`. Not to be called again
+        while `lost` is not 0, as the place would move on and on.
+        """
+        self.check_open()
+        if self.lost or not count:
+            raise ValueError(f"{count} frames cannot be noted while {self.lost} wait for theirs")
+        self.lost_before = load_acquire(self.receive.producer)
+        self.lost = count
 
     def drain(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns):
         """Append frames to a batch until the ring has no whole one or the batch is full.
@@ -205,6 +227,7 @@ cdef class ReceiveQueue:
                          int64_t read_at_ns) noexcept nogil:
         cdef Py_ssize_t row = frames.count
         cdef uint32_t produced = load_acquire(self.receive.producer)
+        cdef int64_t found_ns = realtime_ns() if produced != self.consumed else 0
         cdef uint32_t published = self.consumed
         cdef uint32_t at, available
         cdef uint64_t length
@@ -248,6 +271,10 @@ cdef class ReceiveQueue:
             frames.frame_number[row] = frames.frames_before + row + 1
             frames.flags[row] = EPB_INBOUND
             frames.queue[row] = self.queue
+            if self.lost and <int32_t> (self.consumed - self.lost_before) >= 0:
+                frames.drop_count[row] = self.lost
+                self.lost = 0
+            frames.read_ns[row] = found_ns
             used += kept
             row += 1
             self.release(at)

@@ -135,12 +135,16 @@ class Gaps(Analysis):
         rows, others = self._per_flow.rows, later._per_flow.rows
         for field in ("first_frame", "last_frame"):
             others[field] += shift
-        theirs = later._silences[: later._used].copy()
+        flows = ids[later._silences["flow"][: later._used]]
+        # As the compiled loop: what is not longer than a flow's floor would not stay.
+        wanted = flows >= 0
+        wanted[wanted] = later._silences["gap_ns"][: later._used][wanted] > rows["floor_ns"][flows[wanted]]
+        theirs = later._silences[: later._used][wanted]
         theirs["before_frame"] += shift
         theirs["after_frame"] += shift
-        theirs["flow"] = ids[theirs["flow"]]
+        theirs["flow"] = flows[wanted]
         across = self._append_tracks(rows, ids, others)
-        everything = np.concatenate([self._silences[: self._used], across, theirs[theirs["flow"] >= 0]])
+        everything = np.concatenate([self._silences[: self._used], across, theirs])
         self._kept_a_flow = min(self._kept_a_flow, later._kept_a_flow)
         self._store(everything)
         self._prune()

@@ -12,8 +12,9 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
-from uspcap.analysis.names import NAMES
+from uspcap.analysis.names import LIVE_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
+from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.bpf.filters import FrameFilter
@@ -30,7 +31,7 @@ class Settings:
     Attributes
     ----------
     names : tuple of str
-        Analyses, of `NAMES`.
+        Analyses, of `LIVE_NAMES`.
     expression : str
         Filter expression as of pcap-filter(7); empty keeps everything.
     maximum_flows : int
@@ -70,10 +71,11 @@ class Suite:
             "gaps": lambda: Gaps(self._flows, threshold_ns=settings.gap_threshold_ns, shown=settings.top),
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
+            "path_latency": PathLatency,
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {
-            name: self.summary if name == "summary" else makers[name]() for name in NAMES if name in settings.names
+            name: self.summary if name == "summary" else makers[name]() for name in LIVE_NAMES if name in settings.names
         }
         self._all = [self.summary, *(one for one in self.analyses.values() if one is not self.summary)]
 

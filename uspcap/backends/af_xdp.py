@@ -34,7 +34,11 @@ from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
-"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second."""
+"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second.
+
+More where the NIC's rings hold more: with zero copy, a driver keeps as many chunks as its ring has entries, and those
+on the socket's ring come on top.
+"""
 
 SMALLEST_CHUNK_COUNT: Final = 256
 
@@ -45,6 +49,9 @@ _SHORTEST_NAP_S: Final = 1e-4
 """Of less, the system's timers make as much."""
 
 _LONGEST_NAP_S: Final = 2e-3
+
+_LOSSES_EVERY_NS: Final = 1_000_000
+"""How often the kernel is asked what it lost, at most."""
 
 
 class AfXdpSource(RingSource):
@@ -61,7 +68,8 @@ class AfXdpSource(RingSource):
     promiscuous : bool
         See what is for other stations too; ends with the process.
     buffer_bytes : int, optional
-        Of all UMEMs together, `DEFAULT_BUFFER_BYTES` by default; each gets a power of two of chunks.
+        Of all UMEMs together, `DEFAULT_BUFFER_BYTES` or what the NIC's rings ask for by default; each gets a power
+        of two of chunks.
     take_all : bool
         Take every frame even of an interface that the host uses itself.
     timestamps : Timestamps
@@ -124,11 +132,14 @@ class AfXdpSource(RingSource):
         self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
         self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
+        if buffer_bytes is None:
+            self._chunks = max(self._chunks, _chunks_for_ring(self._interface.ring_frames))
         nap_s = min(_LONGEST_NAP_S, self._chunks * _NAP_S_PER_CHUNK)
         self._nap_s = nap_s if nap_s >= _SHORTEST_NAP_S and busy_poll_us is None else 0.0
         self._busy_poll_us = busy_poll_us
         self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
+        self._losses_asked_ns = 0
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
@@ -179,12 +190,14 @@ class AfXdpSource(RingSource):
         return RingCounts(
             received=hook[Counter.MATCHED],
             dropped={
-                "ring full": kernel.ring_full,
-                "too long, or no chunk free": kernel.dropped,
-                "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
-                "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
-                "malformed descriptor": sum(one.queue.malformed for one in self._sockets),
+                "socket": {"ring full": kernel.ring_full, "too long, or no chunk free": kernel.dropped},
+                "xdp": {
+                    "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
+                    "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
+                },
+                "reader": {"malformed descriptor": sum(one.queue.malformed for one in self._sockets)},
             },
+            seen=hook[Counter.SEEN],
             remarks={
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
@@ -198,12 +211,19 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
-        polling = "" if self._busy_poll_us is None else f", busy polling {self._busy_poll_us} us"
+        polling = f", frames gather for up to {self._nap_s * 1e3:.2g} ms while they come" if self._nap_s else ""
+        if self._busy_poll_us is not None:
+            polling = f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:
             remarks += self._deferred_interrupts.remarks
+        if self._chunks < _chunks_for_ring(self._interface.ring_frames):
+            remarks.append(
+                f"the NIC's rings hold {self._interface.ring_frames} frames each, and {self._chunks} chunks a queue "
+                "may be too few for them with zero copy: leave -B out, or raise it"
+            )
         if not fragments:
             remarks.append(f"frames longer than {self._chunk_bytes - KERNEL_HEADROOM_BYTES} bytes are dropped")
         if not self._interface.up:
@@ -221,6 +241,11 @@ class AfXdpSource(RingSource):
             str(self._stamping),
             tuple(remarks),
         )
+
+    def capabilities_needed(self) -> frozenset[str]:
+        if self._attachment is not None:
+            self._attachment.prepare_to_leave_metadata_out()
+        return super().capabilities_needed()
 
     def close(self) -> None:
         if self._final is not None:
@@ -267,6 +292,10 @@ class AfXdpSource(RingSource):
 
     def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         used = 0
+        # UTC may be set back.
+        if abs(read_at_ns - self._losses_asked_ns) >= _LOSSES_EVERY_NS:
+            self._losses_asked_ns = read_at_ns
+            self._note_losses()
         tai_offset_ns = self._stamping.tai.refresh()
         for step in range(len(self._sockets)):
             one = self._sockets[(first + step) % len(self._sockets)]
@@ -292,7 +321,12 @@ class AfXdpSource(RingSource):
 
     def _while_idle(self) -> None:
         self._gone = not self._interface.exists
+        self._note_losses()
         self._help_driver_without_metadata()
+
+    def _note_losses(self) -> None:
+        for one in self._sockets:
+            self._lossy |= one.note_losses()
 
     def _help_driver_without_metadata(self) -> None:
         """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""
@@ -321,3 +355,8 @@ def _chunk_count(memory_bytes: int, chunk_bytes: int) -> int:
     """Return the highest power of two of chunks that fits, SMALLEST_CHUNK_COUNT at least."""
     fitting = max(SMALLEST_CHUNK_COUNT, memory_bytes // chunk_bytes)
     return 1 << fitting.bit_length() - 1
+
+
+def _chunks_for_ring(frames: int) -> int:
+    """Return the lowest power of two of chunks that fill a NIC's ring and the socket's as well; 0 for no ring."""
+    return 1 << (2 * frames - 1).bit_length() if frames else 0

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ DEFAULT_SNAPLEN: Final = 262_144
 
 UNKNOWN_SOURCE: Final = 0xFFFF
 """In the table of `StampedInterfaces`: no frame was stamped there yet."""
+
+
+Place = Literal["xdp", "socket", "reader"]
+"""Where a source can lose a frame: at the hook, before the reader had it, in reading it."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,14 @@ class SourceStatistics:
         Frames that the interface lost before the source could have received them, by the kernel's own counter.
     remarks : dict of str to int
         What is counted but is no loss of its own: cut frames, times that the ring was found full.
+    dropped_at : dict of Place to dict of str to int
+        What `dropped` has, by where it was lost.
+    seen : int or None
+        Frames that came to the XDP hook, matching or not; None where the source has none.
+    interface_counts : dict of str to int or None
+        By how much counters of the network interface went up: the kernel's and, once the source was stopped, the
+        driver's; `rx_packets` is there even if it did not. They are of everything that the interface received, and may
+        count again what is counted here. Empty where the interface is gone, None for a source that is none.
     """
 
     received: int = 0
@@ -57,6 +69,9 @@ class SourceStatistics:
     waiting: int = 0
     nic_dropped: dict[str, int] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
+    dropped_at: dict[Place, dict[str, int]] = field(default_factory=dict)
+    seen: int | None = None
+    interface_counts: dict[str, int] | None = None
 
     @property
     def dropped_total(self) -> int:
@@ -70,7 +85,7 @@ class SourceStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What was obtained, for the line that a capture starts with.
+    """What was obtained, for the lines that a capture starts with.
 
     Attributes
     ----------
@@ -95,11 +110,16 @@ class Description:
     stamps: str
     remarks: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """All but the remarks."""
         parts = [f"{self.what}: {self.backend}, {self.mode}"]
         if self.queues_total:
             parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")
-        return "; ".join([*parts, f"stamps: {self.stamps}", *self.remarks])
+        return "; ".join([*parts, f"stamps: {self.stamps}"])
+
+    def __str__(self) -> str:
+        return "; ".join([self.headline, *self.remarks])
 
 
 class LiveSource(ABC):
@@ -154,6 +174,14 @@ class LiveSource(ABC):
     def clocks(self) -> tuple[ClockAccount, ...]:
         """Return how stamps of clocks other than the host's were put on UTC so far."""
         return ()
+
+    def capabilities_needed(self) -> frozenset[str]:
+        """Prepare for going on without privileges; return the capabilities that are needed all the same.
+
+        Files and rings that are open stay usable, and everything is given back at the end; what would need a
+        privilege while frames come is done now.
+        """
+        return frozenset()
 
     @abstractmethod
     def close(self) -> None:

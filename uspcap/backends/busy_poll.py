@@ -88,13 +88,16 @@ class _Setting:
     before: int
     now: int
 
-    def restore(self) -> None:
-        """Put it back, unless somebody else has changed it since or the interface is gone."""
+    def restore(self) -> bool:
+        """Put it back, unless somebody else has changed it since or the interface is gone; False where it may not."""
         try:
             if int(self.path.read_text()) == self.now:
                 self.path.write_text(f"{self.before}\n")
+        except PermissionError:
+            return False
         except (OSError, ValueError):
-            return
+            pass
+        return True
 
 
 class DeferredInterrupts:
@@ -144,14 +147,17 @@ class DeferredInterrupts:
             self.remarks = (f"{interface.name}: {changes}, until the end of the capture",)
 
     def close(self) -> None:
-        """Put back what was changed; may be called again."""
-        for setting in self._changed:
-            setting.restore()
+        """Put back what was changed; may be called again.
+
+        Where privileges were given up meanwhile, the process that watches still has them and does it.
+        """
+        restored = [setting.restore() for setting in self._changed]
         self._changed.clear()
         if self._watcher is not None:
             assert self._watcher.stdin is not None
             try:
-                self._watcher.stdin.write(b"done\n")
+                if all(restored):
+                    self._watcher.stdin.write(b"done\n")
                 self._watcher.stdin.close()
             except BrokenPipeError:
                 pass  # somebody ended it

@@ -96,6 +96,9 @@ class MergedSource(LiveSource):
     def clocks(self) -> tuple[ClockAccount, ...]:
         return self._source.clocks()
 
+    def capabilities_needed(self) -> frozenset[str]:
+        return self._source.capabilities_needed()
+
     def close(self) -> None:
         self._source.close()
 

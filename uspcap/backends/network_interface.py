@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import socket
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,21 @@ AMBIGUOUS_COUNTER: Final = "rx_dropped"
 """Some drivers count here what the NIC lost, some what an XDP program's redirect lost, and the kernel counts captured
 frames that no protocol took."""
 
+FURTHER_COUNTERS: Final = (
+    "rx_packets",
+    "rx_errors",
+    "rx_length_errors",
+    "rx_crc_errors",
+    "rx_frame_errors",
+    "rx_nohandler",
+)
+"""Of the same struct: what was received, and what came damaged or for nobody."""
+
+_DRIVERS_LOSSES: Final = re.compile(
+    r"drop|discard|miss|no_?buf|out_of_buf|overflow|overrun|fifo|no_dma|no_desc|alloc.*fail|crc_err|congest"
+)
+_OF_SENDING: Final = re.compile(r"(^|[^a-z])tx")
+
 _SCOPE_LINK: Final = 253  # linux/rtnetlink.h: RT_SCOPE_LINK
 
 
@@ -55,6 +71,8 @@ class NetworkInterface:
     up : bool
     queues : int
         Receive queues in use.
+    ring_frames : int
+        How many frames the receive ring of each queue is set to hold; 0 where the driver does not say.
     addresses : tuple of str
         Its IP addresses, without those that IPv6 gives every link by itself.
     default_route : bool
@@ -68,6 +86,7 @@ class NetworkInterface:
     mtu: int
     up: bool
     queues: int
+    ring_frames: int
     addresses: tuple[str, ...]
     default_route: bool
 
@@ -107,6 +126,7 @@ class NetworkInterface:
             mtu=int(link.get_attr("IFLA_MTU")),
             up=bool(link["flags"] & 1),
             queues=_receive_queues(name, int(link.get_attr("IFLA_NUM_RX_QUEUES") or 1)),
+            ring_frames=_ring_frames(name),
             addresses=addresses,
             default_route=any(_goes_out(route, index) for route in routes),
         )
@@ -124,15 +144,35 @@ class NetworkInterface:
             return False
         return True
 
-    def loss_counters(self) -> dict[str, int]:
-        """Return `LOSS_COUNTERS` and `AMBIGUOUS_COUNTER` as they are now; none where the interface is gone."""
+    def receive_counters(self) -> dict[str, int]:
+        """Return the kernel's counters of reception as they are now, by name; none where the interface is gone.
+
+        They count what the whole interface receives, whatever a capture's filter. Names are `LOSS_COUNTERS`,
+        `AMBIGUOUS_COUNTER` and `FURTHER_COUNTERS`.
+        """
         if not self.exists:
             return {}
+        names = (*LOSS_COUNTERS, AMBIGUOUS_COUNTER, *FURTHER_COUNTERS)
         with IPRoute() as netlink:
             for link in netlink.link("get", index=self.index):
                 counters = link.get_attr("IFLA_STATS64") or {}
-                return {name: int(counters[name]) for name in (*LOSS_COUNTERS, AMBIGUOUS_COUNTER) if name in counters}
+                return {name: int(counters[name]) for name in names if name in counters}
         return {}
+
+    def driver_counters(self) -> dict[str, int]:
+        """Return those of the driver's own counters (`ethtool -S`) whose name speaks of frames not received.
+
+        Every driver has names of its own, and a frame may be in several. Some drivers ask the NIC's firmware, which
+        takes milliseconds.
+        """
+        if not self.exists:
+            return {}
+        counters = ask_driver(self.name, "get_statistics") or ()
+        return {
+            name: int(value)
+            for name, value in counters
+            if _DRIVERS_LOSSES.search(name.lower()) and not _OF_SENDING.search(name.lower())
+        }
 
     def alterations(self, *, before_stack: bool) -> tuple[str, ...]:
         """Return what makes captured frames differ from those on the wire, a sentence each.
@@ -158,8 +198,13 @@ class NetworkInterface:
     def _features(self) -> set[str]:
         """Return which of GRO, LRO and VLAN stripping are on."""
         names = {"rx-gro": "gro", "rx-lro": "lro", "rx-vlan-hw-parse": "rxvlan"}
-        features = _ethtool(self.name, "get_features") or ()
+        features = ask_driver(self.name, "get_features") or ()
         return {names[known_as] for known_as, active, *_ in features if active and known_as in names}
+
+
+def risen(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    """Return by how much counters went up, those that did."""
+    return {name: value - before.get(name, 0) for name, value in now.items() if value > before.get(name, 0)}
 
 
 def losses_since(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
@@ -172,10 +217,10 @@ def losses_since(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str,
     remarks : dict of str to int
         What the interface calls dropped, and what may be among the frames that the capture counts itself.
     """
-    risen = {name: value - before.get(name, 0) for name, value in now.items() if value > before.get(name, 0)}
-    ambiguous = risen.pop(AMBIGUOUS_COUNTER, 0)
+    since = risen(before, now)
+    ambiguous = since.get(AMBIGUOUS_COUNTER, 0)
     said = "rx_dropped of the interface, where drivers also count frames that are accounted for here"
-    return risen, {said: ambiguous} if ambiguous else {}
+    return {name: since[name] for name in LOSS_COUNTERS if name in since}, {said: ambiguous} if ambiguous else {}
 
 
 def operating_system() -> str:
@@ -190,14 +235,27 @@ def _goes_out(route: Any, index: int) -> bool:
 
 def _receive_queues(name: str, most: int) -> int:
     """Return how many receive queues are in use; `most` are set up in the kernel."""
-    channels = _ethtool(name, "get_channels")
+    channels = ask_driver(name, "get_channels")
     if channels is None:
         return most
     return min(most, int(channels.rx_count) + int(channels.combined_count)) or most
 
 
-def _ethtool(name: str, question: str) -> Any:
-    """Ask the driver; None where it does not answer."""
+def _ring_frames(name: str) -> int:
+    rings = ask_driver(name, "get_rings")
+    return 0 if rings is None else int(rings.rx)
+
+
+def ask_driver(name: str, question: str) -> Any:
+    """Ask the driver of an interface by ioctl; None where it does not answer.
+
+    Parameters
+    ----------
+    name : str
+        Interface of the calling thread's network namespace.
+    question : str
+        Method of pyroute2's `IoctlEthtool`, as get_rings.
+    """
     tool = IoctlEthtool(name)
     try:
         return getattr(tool, question)()

@@ -92,6 +92,7 @@ class _Socket:
     packets: int = 0
     drops: int = 0
     freezes: int = 0
+    drops_told: int = 0
 
     def count(self) -> None:
         """Add what the kernel counted since the last call: it starts from 0 at each reading."""
@@ -103,6 +104,30 @@ class _Socket:
         self.packets += packets
         self.drops += drops
         self.freezes += freezes
+
+    def tell_drops(self, batch: FrameBatch, first_row: int) -> bool:
+        """Have a frame say how many were lost before it: the first of a block that came after the loss.
+
+        Parameters
+        ----------
+        batch : FrameBatch
+            Drained into just now, from `first_row` on.
+
+        Returns
+        -------
+        bool
+            Whether one says so.
+        """
+        losing_row = self.ring.losing_row
+        if losing_row >= 0:
+            self.count()
+        if self.drops == self.drops_told or batch.count == first_row:
+            return False
+        # Where the block has given no frame yet, or others have asked the kernel meanwhile, the first there is.
+        row = losing_row if first_row <= losing_row < batch.count else first_row
+        batch.storage("drop_count")[row] += self.drops - self.drops_told
+        self.drops_told = self.drops
+        return True
 
     def close(self) -> None:
         self.count()
@@ -211,6 +236,13 @@ class PacketMmapSource(RingSource):
     def ring_count(self) -> int:
         return len(self._sockets)
 
+    def capabilities_needed(self) -> frozenset[str]:
+        if self._filter is not None:
+            # On no frames: libpcap is loaded and the filter compiled while its files can still be read.
+            self._batch.set_interfaces(self._stamped.known)
+            self._filter.apply(self._batch)
+        return super().capabilities_needed()
+
     def _refuse_more(self) -> None:
         for one in self._sockets:
             self._attach(one.socket, _REJECT_ALL)
@@ -221,8 +253,8 @@ class PacketMmapSource(RingSource):
         return RingCounts(
             received=sum(one.packets for one in self._sockets),
             dropped={
-                "ring full": sum(one.drops for one in self._sockets),
-                "malformed block": sum(one.ring.malformed for one in self._sockets),
+                "socket": {"ring full": sum(one.drops for one in self._sockets)},
+                "reader": {"malformed block": sum(one.ring.malformed for one in self._sockets)},
             },
             remarks={
                 "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
@@ -255,12 +287,29 @@ class PacketMmapSource(RingSource):
     def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         used = 0
         for step in range(len(self._sockets)):
-            used = self._sockets[(first + step) % len(self._sockets)].ring.drain(batch, used, read_at_ns)
+            one = self._sockets[(first + step) % len(self._sockets)]
+            first_row = batch.count
+            used = one.ring.drain(batch, used, read_at_ns)
+            self._lossy |= one.tell_drops(batch, first_row)
         return used
 
     def _after_drain(self, batch: FrameBatch) -> None:
-        if self._filter is not None:
+        if self._filter is None:
+            return
+        if not self._lossy:
             self._filter.apply(batch)
+            return
+        rows = np.flatnonzero(batch.column("drop_count"))
+        told = zip(batch.frame_number[rows].tolist(), batch.column("drop_count")[rows].tolist(), strict=True)
+        batch.storage("drop_count").fill(0)
+        self._filter.apply(batch)
+        for number, lost in told:
+            # Where the frame that was to say it is out, the next one does.
+            row = int(np.searchsorted(batch.frame_number, number))
+            if row < batch.count:
+                batch.storage("drop_count")[row] += lost
+            else:
+                self._sockets[0].drops_told -= lost
 
     def _socket_error(self, descriptor: int) -> int:
         (one,) = (one for one in self._sockets if one.socket.fileno() == descriptor)

@@ -18,10 +18,11 @@ from uspcap.backends.base import (
     BATCH_FRAMES,
     DEFAULT_SNAPLEN,
     LiveSource,
+    Place,
     SourceStatistics,
     StampedInterfaces,
 )
-from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system
+from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system, risen
 from uspcap.errors import CaptureError
 from uspcap.frames import FrameBatch, Interface
 from uspcap.timestamps.nic_clock import ClockAccount
@@ -36,15 +37,18 @@ class RingCounts:
     ----------
     received : int
         Frames that matched the filter where it runs in the kernel.
-    dropped : dict of str to int
-        By cause; zeros are left out of the statistics.
+    dropped : dict of Place to dict of str to int
+        By place and cause; zeros are left out of the statistics.
     remarks : dict of str to int
         Counts that are no losses; likewise.
+    seen : int or None
+        Frames that came to the XDP hook.
     """
 
     received: int
-    dropped: dict[str, int]
+    dropped: dict[Place, dict[str, int]]
     remarks: dict[str, int] = field(default_factory=dict)
+    seen: int | None = None
 
 
 class RingSource(LiveSource):
@@ -94,12 +98,15 @@ class RingSource(LiveSource):
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
         self._times_down = 0
+        self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
         self._stopped = self._gone = False
         self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
         self._poll = select.poll()
-        self._nic_before = interface.loss_counters()
+        self._nic_before = interface.receive_counters()
         self._nic_after: dict[str, int] | None = None
+        self._driver_before = interface.driver_counters()
+        self._driver_risen: dict[str, int] = {}
 
     @property
     @abstractmethod
@@ -110,7 +117,8 @@ class RingSource(LiveSource):
     def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
         """Fill the batch from the rings, beginning with ring `first`; return how many bytes its frames take.
 
-        It is `read_at_ns` now, in UTC.
+        It is `read_at_ns` now, in UTC. Rows before which frames were lost get a `drop_count`; `_lossy` is true from
+        the first of them on.
         """
 
     @abstractmethod
@@ -138,6 +146,9 @@ class RingSource(LiveSource):
     def clocks(self) -> tuple[ClockAccount, ...]:
         return self._stamping.accounts()
 
+    def capabilities_needed(self) -> frozenset[str]:
+        return frozenset(["CAP_NET_ADMIN"] if self._stamping.must_restore else [])
+
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         first = 0
         rounds_left = 2
@@ -163,20 +174,25 @@ class RingSource(LiveSource):
         if not self._stopped:
             self._stopped = True
             self._refuse_more()
-            self._nic_after = self._interface.loss_counters()
+            self._nic_after = self._interface.receive_counters()
+            self._driver_risen = risen(self._driver_before, self._interface.driver_counters())
 
     def statistics(self) -> SourceStatistics:
         counts = self._counts()
-        now = self._interface.loss_counters() if self._nic_after is None else self._nic_after
+        now = self._interface.receive_counters() if self._nic_after is None else self._nic_after
         nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {**nic_remarks, **counts.remarks}
+        dropped_at = {place: _without_zeros(causes) for place, causes in counts.dropped.items() if any(causes.values())}
         statistics = SourceStatistics(
             received=counts.received,
             delivered=self._delivered,
             filtered=self._filtered,
-            dropped={cause: count for cause, count in counts.dropped.items() if count},
+            dropped={cause: count for causes in dropped_at.values() for cause, count in causes.items()},
             nic_dropped=nic_dropped,
-            remarks={what: count for what, count in remarks.items() if count},
+            remarks=_without_zeros(remarks),
+            dropped_at=dropped_at,
+            seen=counts.seen,
+            interface_counts={"rx_packets": 0, **risen(self._nic_before, now), **self._driver_risen} if now else {},
         )
         if not self._stopped:
             statistics.waiting = max(0, statistics.unaccounted)
@@ -187,6 +203,8 @@ class RingSource(LiveSource):
         batch = self._batch
         batch.count = 0
         batch.frames_before = self._delivered + self._filtered
+        if self._lossy:
+            batch.storage("drop_count").fill(0)
         used = self._drain(batch, first, time.time_ns())
         batch.frames_read = batch.count
         self.emptied = batch.count < batch.capacity and used <= BATCH_BYTES - DEFAULT_SNAPLEN
@@ -219,3 +237,7 @@ class RingSource(LiveSource):
             self._times_down += 1
         elif number:
             raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+
+
+def _without_zeros(counts: dict[str, int]) -> dict[str, int]:
+    return {what: count for what, count in counts.items() if count}

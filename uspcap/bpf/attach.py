@@ -190,6 +190,7 @@ class Attachment:
     _filter: ClassicInstructions | None
     _link: Link
     _program: LoadedProgram = field(repr=False)
+    _without_metadata: LoadedProgram | None = field(default=None, repr=False)
 
     @property
     def program_id(self) -> int:
@@ -201,12 +202,17 @@ class Attachment:
         """False once closed, or once the interface went away and the kernel detached."""
         return not self._link.closed and self._link.info().ifindex == self.ifindex
 
+    def prepare_to_leave_metadata_out(self) -> None:
+        """Load the program for `leave_metadata_out` now, as privileges may be given up before it is needed."""
+        if self.metadata and self._without_metadata is None:
+            self._without_metadata = self._load_without_metadata()
+
     def leave_metadata_out(self) -> None:
         """Replace the program by one without metadata, for a driver that has no room for it.
 
         `Counter.METADATA_FAILED` tells: it goes up with every matching frame there.
         """
-        program = _load(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
+        program, self._without_metadata = self._without_metadata or self._load_without_metadata(), None
         try:
             self._link.replace(program)
         except BaseException:
@@ -223,6 +229,11 @@ class Attachment:
                 self._link.detach()
         self._link.close()
         self._program.close()
+        if self._without_metadata is not None:
+            self._without_metadata.close()
+
+    def _load_without_metadata(self) -> LoadedProgram:
+        return _load(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,14 @@ import click
 
 from uspcap.analysis.names import NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
-from uspcap.commands.options import DurationType, RateType, analysis_names, end_with_problems, files_and_filter
+from uspcap.commands.options import (
+    DurationType,
+    RateType,
+    analysis_names,
+    check_names_for_files,
+    end_with_problems,
+    files_and_filter,
+)
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
@@ -83,6 +90,7 @@ def command(
         tunnels=tunnels,
         top=top,
     )
+    check_names_for_files(settings.names)
     if show_outliers:
         _check_outliers(files, form, settings.names)
     Thread(target=_load_renderer, args=(form,), daemon=True).start()

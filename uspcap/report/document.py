@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
+from uspcap.capture import accounts
+from uspcap.capture.intervals import Interval
 from uspcap.capture.session import CaptureOutcome
+from uspcap.timestamps.nic_clock import ClockAccount
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""
@@ -30,12 +33,21 @@ def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) ->
         In the order in which they are to be shown.
     """
     quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
+    results = {name: analysis.result() for name, analysis in analyses.items()}
+    _state_error_bounds(results, source.get("clocks", ()))
     return {
         "schema": SCHEMA,
         "version": __version__,
         "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
-        "analyses": {name: analysis.result() for name, analysis in analyses.items()},
+        "analyses": results,
     }
+
+
+def _state_error_bounds(results: Mapping[str, Any], clocks: Sequence[Mapping[str, Any]]) -> None:
+    """Put the error bound of the NIC's stamps beside the path latencies that they are part of."""
+    by_nic = results.get("path_latency", {}).get("sources", {}).get("HARDWARE")
+    if by_nic is not None and clocks:
+        by_nic["error_bound_ns"] = max(clock["error_bound_ns"] for clock in clocks)
 
 
 def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
@@ -86,10 +98,39 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
             *map(str, outcome.clocks),
             *([str(outcome.failure)] if outcome.failure else []),
         ],
+        "accounts": accounts.as_dict(outcome.accounts),
         "clocks": [clock.as_dict() for clock in outcome.clocks],
         "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
         "filter": expression or None,
     }
+
+
+def report_of_interval(
+    interval: Interval, what: str, clocks: Sequence[ClockAccount], expression: str = ""
+) -> dict[str, Any]:
+    """Return the report of one interval of a capture, whose bounds are its `interval`.
+
+    Parameters
+    ----------
+    interval : Interval
+    what : str
+        Interface or files.
+    clocks : sequence of ClockAccount
+        How stamps of other clocks were put on UTC so far.
+    expression : str
+        The filter, empty where there was none.
+    """
+    dropped = sum(interval.dropped.values())
+    source = {
+        "files": [what],
+        **interval.suite.summary.facts,
+        "packets_read": interval.received,
+        "clocks": [clock.as_dict() for clock in clocks],
+        "interface_drops": {what: dropped} if dropped else {},
+        "filter": expression or None,
+    }
+    report = build_report(source, interval.suite.analyses)
+    return {**report, "interval": {"start_ns": interval.start_ns, "end_ns": interval.end_ns}}
 
 
 def load_schema() -> dict[str, Any]:

@@ -15,3 +15,15 @@ def write_json(report: dict[str, Any], stream: TextIO) -> None:
         A number is NaN or infinite, which JSON cannot say; nothing is written.
     """
     stream.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def write_json_line(report: dict[str, Any], stream: TextIO) -> None:
+    """Write a report as one line, in ASCII, and flush: one of several in a stream (JSON lines).
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite, which JSON cannot say; nothing is written.
+    """
+    stream.write(json.dumps(report, allow_nan=False) + "\n")
+    stream.flush()

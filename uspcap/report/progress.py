@@ -16,6 +16,11 @@ APPEARS_AFTER_S = 0.5
 REDRAWN_EVERY_S = 0.1
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Whether what is written there can be drawn over."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 class Progress:
     """A line on standard error that appears once a run takes long, and goes when it ends.
 
@@ -52,7 +57,7 @@ class Progress:
         self._bytes = self._frames = 0
 
     def __enter__(self) -> Progress:
-        self._enabled = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._enabled = is_terminal(self._stream)
         self._began = self._clock()
         self._next = self._began + APPEARS_AFTER_S
         return self

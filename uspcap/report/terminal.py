@@ -7,17 +7,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from uspcap.frames import NANOSECONDS
 from uspcap.report.format import (
-    bit_rate,
     byte_count,
     count,
     duration,
-    packet_rate,
     plural,
     safe_text,
     stamp,
 )
+from uspcap.report.headlines import rate, stamps, stamps_span_ns
 from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS, Context
 from uspcap.report.terminal_table import print_line, print_paragraph, shorten
 
@@ -59,14 +57,12 @@ def render(report: dict[str, Any], console: Console) -> None:
 
 
 def _header(console: Console, report: dict[str, Any]) -> None:
-    source, summary = report["source"], report["analyses"].get("summary", {})
+    source = report["source"]
     title = Text.assemble(("uspcap ", "dim"), (shorten(_files(source["files"]), console.width - 7), "bold"))
     print_line(console, title, "")
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
-    earliest = summary.get("earliest_timestamp_ns", first)
-    latest = summary.get("latest_timestamp_ns", last)
-    span = None if earliest is None or latest is None else abs(latest - earliest)
+    span = stamps_span_ns(report)
     read = source.get("packets_read", packets)
     told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
     if source["bytes_captured"] != size:
@@ -79,11 +75,8 @@ def _header(console: Console, report: dict[str, Any]) -> None:
     if span:
         rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
     if span:
-        stamped = packets - source["timestamp_sources"].get("NONE", 0)
-        rate = packet_rate(stamped * NANOSECONDS / span)
-        rows.append(("rate", f"{rate}, {bit_rate(size * 8 * NANOSECONDS / span)} on average"))
-    sources = ", ".join(f"{name} {count(frames)}" for name, frames in source["timestamp_sources"].items())
-    rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", sources)]
+        rows.append(("rate", f"{rate(source, span, stamped_only=True)} on average"))
+    rows += [("link", ", ".join(map(safe_text, source["link_types"]))), ("stamps", str(stamps(source)))]
     for name, text in rows:
         if text:
             print_line(console, Text.assemble((f"{name:<8}", "dim"), shorten(text, console.width - 10)))

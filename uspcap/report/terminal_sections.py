@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +13,6 @@ from uspcap.report.format import (
     bit_rate,
     byte_count,
     clock,
-    compact_count,
     count,
     duration,
     exact_duration,
@@ -25,6 +22,7 @@ from uspcap.report.format import (
     share,
     stamp,
 )
+from uspcap.report.headlines import Result, gaps_told, percentile_cell
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 
 ROWS_SHOWN = 10
@@ -32,16 +30,11 @@ ROWS_SHOWN = 10
 
 BAR_CELLS = 24
 
-PERCENTILE_DIGITS = 3
-"""Significant figures that the histograms hold; more would be made up."""
-
 FLOW_TAILS = 2
 """Percentiles beyond the median in lists of flows: the farthest that any flow listed has."""
 
 ENOUGH_STAMPS = 100
 """Stamps that it takes to tell what they resolve."""
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +78,6 @@ def _more(console: Console, hidden: int, what: str) -> None:
 
 def _bar(part: float, whole: float) -> str:
     return "█" * max(1, round(BAR_CELLS * part / whole)) if whole and part else ""
-
-
-def samples_needed(percentile: str) -> int:
-    """Return how many samples it takes before a percentile is given."""
-    return -int(-100 * ENOUGH_BEYOND // (100 - Fraction(percentile)))
-
-
-def percentile_cell(histogram: Result, percentile: str) -> str:
-    """Return a percentile, or `n<10k`: that more samples are needed."""
-    value = histogram["percentiles_ns"].get(percentile)
-    if value is not None:
-        return duration(value, PERCENTILE_DIGITS)
-    return f"n<{compact_count(samples_needed(percentile))}" if histogram["count"] else "-"
 
 
 def _footnote(console: Console, histograms: Sequence[Result]) -> None:
@@ -326,14 +306,12 @@ def gaps(console: Console, result: Result, context: Context) -> None:
     threshold = result["threshold_ns"]
     rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result["rule"]
     print_paragraph(console, f"threshold: {rule}", style="dim")
-    tracked, without = result["flows_tracked"], result["flows_without_threshold"]
-    told = f"no gap in {plural(tracked, 'flow')}"
-    if result["count"]:
-        told = (
-            f"{plural(result['count'], 'gap')} in {count(result['flows_with_gaps'])} of {plural(tracked, 'flow')}, "
-            f"{duration(result['total_ns'])} together"
-        )
-    print_paragraph(console, told + (f"; {count(without)} had too few packets for a threshold" if without else ""))
+    without = result["flows_without_threshold"]
+    together = f", {duration(result['total_ns'])} together" if result["count"] else ""
+    print_paragraph(
+        console,
+        gaps_told(result) + together + (f"; {count(without)} had too few packets for a threshold" if without else ""),
+    )
     if result["sampled_one_in"] > 1:
         print_paragraph(console, f"only one flow in {result['sampled_one_in']:,} was tracked", style="yellow")
     shown = result["longest"]
@@ -439,6 +417,58 @@ def overhead(console: Console, result: Result, context: Context) -> None:
     print_paragraph(console, f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", style="dim")
 
 
+def path_latency(console: Console, result: Result, context: Context) -> None:
+    """From stamp to reading, by stamp source and ring."""
+    _open(console, "Path latency", context)
+    sources = result["sources"]
+    columns = {name: _path_cells(one) for name, one in sources.items()}
+    for name, one in sources.items():
+        if len(one["rings"]) > 1:
+            columns |= {f"{name} ring {ring['ring']}": _path_cells(ring) for ring in one["rings"]}
+    if columns:
+        first = next(iter(columns.values()))
+        print_table(
+            console,
+            [
+                Column("", list(first), left=True),
+                *(
+                    Column(name, list(cells.values()), rank=at // len(sources))
+                    for at, (name, cells) in enumerate(columns.items())
+                ),
+            ],
+        )
+    else:
+        print_line(console, Text("no packet has a stamp from before its reading", style="dim"))
+    for name, one in sources.items():
+        if one["error_bound_ns"] is not None:
+            bound = f"{name}: each time may be off by {duration(one['error_bound_ns'])}, the error bound of the stamps"
+            print_paragraph(console, bound, style="yellow")
+    for field, what in (
+        ("frames_stamped_on_reading", "stamped on reading, which leaves no path to measure"),
+        ("frames_without_stamp", "without a stamp"),
+        ("frames_without_reading", "from no ring"),
+    ):
+        if result[field]:
+            print_paragraph(console, f"left out: {plural(result[field], 'frame')} {what}", style="dim")
+    _footnote(console, list(sources.values()))
+    print_paragraph(console, result["definition"], style="dim")
+
+
+def _path_cells(row: Result) -> dict[str, str]:
+    """Return what is shown of one histogram of path latencies, by its label."""
+    return {
+        "frames": count(row["count"]),
+        "min": duration(row["min_ns"]),
+        **{f"p{one}": percentile_cell(row, one) for one in row["percentiles_ns"]},
+        "max": duration(row["max_ns"]),
+        "of frame": count(row["max_frame"]),
+        "mean": duration(row["mean_ns"]),
+        "stddev": duration(row["stddev_ns"]),
+        "negative": count(row["negative"]),
+        "at most": duration(row["most_negative_ns"] or None),
+    }
+
+
 LAYERS = ("payload", "transport", "network", "link", "trailer", "undecoded", "framing")
 
 SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
@@ -448,4 +478,5 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "gaps": gaps,
     "bursts": bursts,
     "overhead": overhead,
+    "path_latency": path_latency,
 }

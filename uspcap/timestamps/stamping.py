@@ -94,6 +94,11 @@ class Stamping:
             return f"{self.texts[TimestampSource.HARDWARE]}; where it has none: {self.texts[self._software]}"
         return self.texts[self.expected]
 
+    @property
+    def must_restore(self) -> bool:
+        """The NIC's setting was changed, which `close` puts back; that takes CAP_NET_ADMIN."""
+        return self._switched_on is not None and bool(self._switched_on.announcement)
+
     def give_up_hardware(self, why: str) -> None:
         """Do without the NIC's stamps, as the backend cannot get at them.
 

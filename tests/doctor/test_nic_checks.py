@@ -1,0 +1,157 @@
+"""Checks of interfaces, on NICs that are made up: none of this was tried on a NIC."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from support.made_up_hosts import DEVICE, MadeUpDriver, made_up_nic
+from support.nic_kernel import ALL, NONE, PTP_V2_EVENT, SECOND, NicKernel
+
+from uspcap.doctor import nic_checks
+from uspcap.doctor.changes import Change
+from uspcap.doctor.driver import Coalescing, Link, Rings, XdpAbilities
+from uspcap.doctor.findings import Finding, Status
+from uspcap.doctor.nic_checks import NIC_CHECKS, Nic
+
+NATIVE, ZERO_COPY, FRAGMENTS = 0b11, 1 << 3, 1 << 5
+
+
+def findings(nic: Nic) -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
+    for check in NIC_CHECKS:
+        answer = check(nic)
+        found |= {one.name: one for one in (answer if isinstance(answer, list) else [answer])}
+    return found
+
+
+def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
+    driver = MadeUpDriver(
+        the_features={"gro": False, "lro": False, "gro-hw": False, "rxvlan": False},
+        the_rings=Rings(8160, 8160),
+        the_coalescing=Coalescing(0, False),
+        the_queues=2,
+        table=frozenset({0, 1}),
+        abilities=XdpAbilities(NATIVE | ZERO_COPY | FRAGMENTS, 1, 5),
+    )
+    texts = {
+        f"{DEVICE}/numa_node": "1\n",
+        "/sys/devices/system/node/node1/cpulist": "0-15\n",
+        f"{DEVICE}/msi_irqs/120": "msix\n",
+        f"{DEVICE}/msi_irqs/121": "msix\n",
+        "/proc/irq/120/smp_affinity_list": "4\n",
+        "/proc/irq/121/smp_affinity_list": "5\n",
+        "/sys/devices/system/cpu/isolated": "6-7\n",
+    }
+    kernel = NicKernel(setting=(0, 1, ALL), clock_offset_ns=37 * SECOND)
+    nic = made_up_nic(tmp_path, driver, texts=texts, calls=kernel, processes=frozenset({"ptp4l"}))
+    found = findings(nic)
+    assert {name: str(one.status) for name, one in found.items() if one.status is not Status.OK} == {}
+    assert all(one.subject == "eth0" for one in found.values())
+    assert found["link"].evidence == "driver ice, pci 0000:3b:00.0; MTU 1500; up"
+    assert found["xdp"].evidence == "declared: native XDP, zero copy, fragments, hardware stamps"
+    assert found["interrupts"].evidence == "120 on CPU 4, 121 on CPU 5"
+    assert "/dev/ptp3 (fake clock) is 37.00 s ahead" in found["nic-clock"].evidence
+    assert "runs on TAI; ptp4l runs" in found["nic-clock"].evidence
+    assert kernel.open_clocks == 0
+
+
+def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> None:
+    driver = MadeUpDriver(
+        the_features={"gro": True, "lro": True, "gro-hw": True, "rxvlan": True},
+        the_rings=Rings(1024, 8192),
+        the_coalescing=Coalescing(8, True),
+        the_queues=63,
+        abilities=XdpAbilities(NATIVE, 0, 1),
+    )
+    texts = {
+        f"{DEVICE}/numa_node": "1\n",
+        "/sys/devices/system/node/node1/cpulist": "8-15\n",
+        "/proc/interrupts": " 33:  1  2  IR-PCI-MSI-X  mlx5_comp0@pci:0000:3b:00.0\n 34:  0 0 IR-PCI eth0-rx-1\n"
+        " 35:  0 0 IR-PCI eth0-rx-2\n 36: 0 0 IR-PCI eth01\n",
+        "/proc/irq/34/effective_affinity_list": "3\n",
+        "/proc/irq/35/effective_affinity_list": "3\n",
+        "/sys/devices/system/cpu/isolated": "2-3\n",
+    }
+    found = findings(made_up_nic(tmp_path, driver, texts=texts, module="mlx5_core", calls=NicKernel()))
+    assert {name: str(one.status) for name, one in found.items()} == {
+        "link": "ok",
+        "xdp-hook": "ok",
+        "xdp": "advice",
+        "receive-queues": "advice",
+        "interrupts": "warning",
+        "receive-ring": "advice",
+        "coalescing": "warning",
+        "gro": "advice",
+        "gro-hw": "warning",
+        "lro": "warning",
+        "rxvlan": "advice",
+        "hardware-stamps": "advice",
+        "nic-clock": "advice",
+        "numa-node": "warning",
+    }
+    assert found["coalescing"].changes == (
+        Change("coalescing", "eth0", "adaptive-rx", "on", "off"),
+        Change("coalescing", "eth0", "rx-usecs", "8", "0"),
+    )
+    assert found["receive-ring"].changes == (Change("ring", "eth0", "rx", "1024", "8192"),)
+    assert found["gro-hw"].commands == ("ethtool -K eth0 rx-gro-hw off",)
+    assert found["interrupts"].evidence == "34 on CPU 3, 35 on CPU 3"
+    assert found["interrupts"].commands == tuple(f"echo 0 > /proc/irq/{one}/smp_affinity_list" for one in (34, 35))
+    assert found["hardware-stamps"].evidence == "can stamp every frame, stamps none"
+    assert found["numa-node"].commands == ("uspcap capture -i eth0 --cpu 8",)
+    for one in found.values():
+        assert bool(one.consequence) == (one.status is not Status.OK)
+
+
+def test_cloud_nic_that_tells_little_is_unknown_where_it_tells_nothing(tmp_path: Path) -> None:
+    kernel = NicKernel(flags=0, rx_filters=1 << NONE, clock_index=-1)
+    found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="ena", calls=kernel))
+    assert [name for name, one in found.items() if one.status is Status.UNKNOWN] == [
+        "xdp",
+        "receive-queues",
+        "interrupts",
+        "receive-ring",
+        "coalescing",
+        "offloads",
+    ]
+    assert found["hardware-stamps"].evidence == "the driver of eth0 stamps no received frames in hardware"
+    assert found["nic-clock"].evidence == "has none that can be read"
+
+
+def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
+    kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT, refuses_opening=13)
+    found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="i40e", calls=kernel))
+    assert found["hardware-stamps"].evidence == "eth0 cannot stamp every frame, only those of ptpv2-event"
+    assert found["nic-clock"].status is Status.UNKNOWN
+    assert "cannot read the NIC's clock /dev/ptp3: Permission denied" in found["nic-clock"].evidence
+
+
+def test_driver_without_fragments_is_warned_of_at_a_long_mtu(tmp_path: Path) -> None:
+    link = Link(1, "", "pci", "0000:3b:00.0", True, 9000)
+    driver = MadeUpDriver(the_link=link, abilities=XdpAbilities(NATIVE | ZERO_COPY, 0, 1))
+    finding = nic_checks.check_xdp(made_up_nic(tmp_path, driver))
+    assert finding.status is Status.WARNING
+    assert finding.commands == ("ip link set eth0 mtu 3000",)
+
+
+def test_driver_without_xdp_leaves_the_generic_mode(tmp_path: Path) -> None:
+    finding = nic_checks.check_xdp(made_up_nic(tmp_path, MadeUpDriver(abilities=XdpAbilities(0, 0, 1))))
+    assert finding.status is Status.ADVICE
+    assert "generic mode" in finding.consequence
+
+
+@pytest.mark.parametrize(
+    ("places", "status"),
+    [({"7": "0", "8": "0"}, Status.ADVICE), ({"7": "0", "8": "1"}, Status.OK), ({"7": "0-1"}, Status.OK)],
+)
+def test_queues_on_one_cpu_are_told(tmp_path: Path, places: Mapping[str, str], status: Status) -> None:
+    texts = {f"{DEVICE}/msi_irqs/{number}": "msix" for number in places}
+    texts |= {f"/proc/irq/{number}/smp_affinity_list": cpus for number, cpus in places.items()}
+    assert nic_checks.check_interrupts(made_up_nic(tmp_path, MadeUpDriver(), texts=texts)).status is status
+
+
+def test_interface_that_is_down_is_a_problem(tmp_path: Path) -> None:
+    driver = MadeUpDriver(the_link=Link(1, "veth", "", "", False, 1500))
+    finding = nic_checks.check_link(made_up_nic(tmp_path, driver))
+    assert (finding.status, finding.evidence) == (Status.PROBLEM, "virtual, veth; MTU 1500; down")
+    assert finding.commands == ("ip link set eth0 up",)

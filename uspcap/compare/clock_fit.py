@@ -1,0 +1,153 @@
+"""The offset and the drift between the clocks of two captures, from what their frames' stamps differ by.
+
+The difference of the stamps of a frame is offset + drift x time + delay. The delay is never less than some least delay;
+so all differences lie above a line, and the line that they lie on closest, seen from the middle, is a side of the lower
+convex hull of the points (time, difference). What is left above it is delay beyond the least one. One-way captures
+cannot tell the least delay from the offset (RFC 7679, 3.7): the line includes it.
+
+Source: Moon, Skelly, Towsley: Estimation and removal of clock skew from network delay measurements, INFOCOM 1999; the
+hull by Andrew's monotone chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SLICES: Final = 16
+"""The bound looks at the least difference in each of so many equal stretches of time."""
+
+_BUCKETS: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFit:
+    """A line: B's clock minus A's, with the least delay.
+
+    Attributes
+    ----------
+    offset_ns : int
+        At `origin_ns`.
+    drift_ppb : float
+        ns a second.
+    origin_ns : int
+        On A's clock.
+    bound_ns : int
+        The line is off by so much at most, if the least delay occurs in every sixteenth of the capture: how much the
+        least differences of these stand apart, above the line.
+    """
+
+    offset_ns: int
+    drift_ppb: float
+    origin_ns: int
+    bound_ns: int
+
+    def at(self, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the line at times of A's clock, whole ns."""
+        line: NDArray[np.int64] = np.floor((times_ns - self.origin_ns) * (self.drift_ppb * 1e-9)).astype(np.int64)
+        return line + self.offset_ns
+
+
+class LowerEnvelope:
+    """Keeps the least difference of each stretch of time, however long the capture; the stretches double in time."""
+
+    def __init__(self) -> None:
+        self._origin_ns: int | None = None
+        self._width_ns = 1 << 16
+        self._least = np.full(_BUCKETS, np.iinfo(np.int64).max, np.int64)
+        self._when = np.zeros(_BUCKETS, np.int64)
+
+    def update(self, times_ns: NDArray[np.int64], differences_ns: NDArray[np.int64]) -> None:
+        """Take frames.
+
+        Parameters
+        ----------
+        times_ns : ndarray of int64
+            On A's clock.
+        differences_ns : ndarray of int64
+            B's stamp minus A's.
+        """
+        if not len(times_ns):
+            return
+        if self._origin_ns is None:
+            # With room for what comes late.
+            self._origin_ns = int(times_ns.min()) - self._width_ns
+        self._cover(int(times_ns.min()), int(times_ns.max()))
+        places = (times_ns - self._origin_ns) // self._width_ns
+        order = np.lexsort((differences_ns, places))
+        first = np.concatenate(([True], np.diff(places[order]) > 0))
+        at, rows = places[order][first], order[first]
+        better = differences_ns[rows] < self._least[at]
+        self._least[at[better]] = differences_ns[rows[better]]
+        self._when[at[better]] = times_ns[rows[better]]
+
+    def fit(self) -> ClockFit | None:
+        """Return the line; None where there was no frame."""
+        used = np.flatnonzero(self._least != np.iinfo(np.int64).max)
+        if not len(used):
+            return None
+        times, least = self._when[used], self._least[used]
+        order = np.argsort(times, kind="stable")
+        times, least = times[order], least[order]
+        origin = int(times[0])
+        x = (times - origin).astype(np.float64)
+        base = int(least.min())
+        y = (least - base).astype(np.float64)
+        hull = _lower_hull(x, y)
+        middle = x[-1] / 2
+        slope = 0.0
+        at = hull[0]
+        for left, right in pairwise(hull):
+            if x[left] <= middle <= x[right] and x[right] > x[left]:
+                slope, at = (y[right] - y[left]) / (x[right] - x[left]), left
+                break
+        intercept = y[at] - slope * x[at]
+        above = y - (intercept + slope * x)
+        slices = np.minimum((x / (x[-1] or 1.0) * SLICES).astype(np.int64), SLICES - 1)
+        lowest = [above[slices == one].min() for one in range(SLICES) if (slices == one).any()]
+        return ClockFit(
+            offset_ns=base + int(np.floor(intercept)),
+            drift_ppb=slope * 1e9,
+            origin_ns=origin,
+            # The line and the true one are that close in the first and the last slice; a slice further, a bit less.
+            bound_ns=int(np.ceil(max(lowest) * SLICES / (SLICES - 2))) + 1,
+        )
+
+    def _cover(self, low_ns: int, high_ns: int) -> None:
+        """Make the stretches wide enough for all frames, those that come late included."""
+        assert self._origin_ns is not None
+        while high_ns - self._origin_ns >= _BUCKETS * self._width_ns or low_ns < self._origin_ns:
+            if low_ns < self._origin_ns:
+                # Move the origin back by half of the whole, which makes room at the low end.
+                shift = _BUCKETS // 2 * self._width_ns
+                self._regroup(self._origin_ns - shift, self._width_ns * 2)
+            else:
+                self._regroup(self._origin_ns, self._width_ns * 2)
+
+    def _regroup(self, origin_ns: int, width_ns: int) -> None:
+        used = np.flatnonzero(self._least != np.iinfo(np.int64).max)
+        times, least = self._when[used].copy(), self._least[used].copy()
+        self._origin_ns, self._width_ns = origin_ns, width_ns
+        self._least[:] = np.iinfo(np.int64).max
+        for when, difference in zip(times.tolist(), least.tolist(), strict=True):
+            place = (when - origin_ns) // width_ns
+            if difference < self._least[place]:
+                self._least[place], self._when[place] = difference, when
+
+
+def _lower_hull(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[int]:
+    """Return the rows of the lower convex hull of points whose x rise."""
+    hull: list[int] = []
+    for row in range(len(x)):
+        while len(hull) >= 2:
+            first, second = hull[-2], hull[-1]
+            turn = (x[second] - x[first]) * (y[row] - y[first]) - (y[second] - y[first]) * (x[row] - x[first])
+            if turn > 0:
+                break
+            hull.pop()
+        hull.append(row)
+    return hull

@@ -1,0 +1,205 @@
+"""What makes a frame the same frame in two captures, and streams of its digests.
+
+Keys
+----
+network : IP addresses, protocol, IP identification and fragment offset; transport header without its checksum, and
+    payload. What changes on the way is left out: MAC addresses, VLAN tags, TTL, DSCP and ECN, checksums, padding of
+    short Ethernet frames. Frames without IP: EtherType and what follows.
+payload : what follows the transport header, for traffic whose addresses are translated.
+whole : every byte from the link header on, and the wire length.
+fields : addresses, protocol, identification, ports, payload length, TCP sequence, acknowledgment and flags, ICMP type
+    and code: for captures that keep headers only.
+
+A frame that has nothing that the key asks for (payload of a bare acknowledgment) has no digest; it is counted and left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from uspcap._native.digests import KEYS, digest
+from uspcap._native.histogram import BUCKETS, record_many
+from uspcap._native.matching import Stream
+from uspcap.bpf.filters import FrameFilter
+from uspcap.formats import open_capture
+from uspcap.formats.reader import CaptureReader
+from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+
+CHUNK_FRAMES: Final = 32_768
+"""Frames that are handed over at a time."""
+
+LOOKED_AT_FRAMES: Final = 4_096
+"""At the start of a capture, to see how much of each frame it keeps."""
+
+NO_LIMIT: Final = 1 << 18
+
+
+@dataclass(slots=True)
+class Side:
+    """What is known of one capture of a comparison once it is read.
+
+    Attributes
+    ----------
+    path : str
+    frames : int
+        Frames that match the filter, have a stamp and a digest.
+    without_digest, without_stamp : int
+        Those that were left out because they have none.
+    first_ns, last_ns : int or None
+        Stamps of the first and the last frame.
+    longest_payload : int
+        Bytes after a TCP header.
+    inter_arrival : ndarray of uint64, shape (BUCKETS,)
+        Times between neighbouring frames, ns.
+    backward : int
+        Steps back in time, which are not among them.
+    sources : set of TimestampSource
+    interfaces : list of Interface
+    problems : list of Problem
+    """
+
+    path: str
+    frames: int = 0
+    without_digest: int = 0
+    without_stamp: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    longest_payload: int = 0
+    inter_arrival: np.ndarray[tuple[int], np.dtype[np.uint64]] = field(
+        default_factory=lambda: np.zeros(BUCKETS, np.uint64)
+    )
+    backward: int = 0
+    sources: set[TimestampSource] = field(default_factory=set)
+    interfaces: list[Interface] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class DigestReader:
+    """Reads one capture once and yields streams of digests.
+
+    Parameters
+    ----------
+    path : str
+    key : str
+        One of `KEYS`.
+    limit : int
+        Bytes that count, as of `uspcap._native.digests`.
+    expression : str
+        Filter as of pcap-filter(7).
+
+    Attributes
+    ----------
+    side : Side
+        Filled while reading.
+
+    Raises
+    ------
+    CaptureFileError, NotACaptureFile, MissingFeature
+        The file cannot be opened or is none.
+    """
+
+    def __init__(self, path: str, key: str, limit: int, expression: str = "") -> None:
+        self._reader: CaptureReader = open_capture(path)
+        self._key = KEYS.index(key)
+        self._limit = limit
+        self._filter = FrameFilter(expression)
+        self.side = Side(path)
+
+    def streams(self) -> Iterator[Stream]:
+        """Yield all frames in their order, some ten thousand at a time, and close the file.
+
+        Raises
+        ------
+        FilterError
+            The filter does not compile.
+        """
+        side = self.side
+        chunk: list[tuple[np.ndarray, ...]] = []
+        kept = 0
+        with self._reader as reader:
+            for batch in reader.batches():
+                self._filter.apply(batch)
+                columns = self._digested(batch)
+                if len(columns[0]):
+                    chunk.append(columns)
+                    kept += len(columns[0])
+                if kept >= CHUNK_FRAMES:
+                    yield self._stream(chunk)
+                    chunk, kept = [], 0
+            if chunk:
+                yield self._stream(chunk)
+            facts = reader.facts
+            side.problems = facts.all_problems(side.path)
+            side.interfaces = list(facts.interfaces)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._reader.close()
+
+    def _digested(self, batch: FrameBatch) -> tuple[np.ndarray, ...]:
+        """Return digests, stamps, numbers and lengths of a batch's frames, copied."""
+        side = self.side
+        digests = np.empty(batch.count, np.uint64)
+        headers = batch.headers
+        digest(batch, headers, self._key, self._limit, digests)
+        stamped = batch.timestamp_source != TimestampSource.NONE
+        usable = stamped & (digests != 0)
+        side.without_stamp += batch.count - int(np.count_nonzero(stamped))
+        side.without_digest += int(np.count_nonzero(stamped)) - int(np.count_nonzero(usable))
+        if batch.count:
+            sources = batch.timestamp_source
+            met = {int(sources.min()), int(sources.max())}
+            side.sources |= {TimestampSource(one) for one in (met if len(met) == 1 else np.unique(sources).tolist())}
+            tcp = headers.column("protocol") == 6
+            if tcp.any():
+                side.longest_payload = max(side.longest_payload, int(headers.column("payload_length")[tcp].max()))
+        columns = (digests, batch.timestamp_ns, batch.column("frame_number"), batch.wire_length)
+        if usable.all():
+            return tuple(column.copy() if column is not digests else column for column in columns)
+        return tuple(column[usable] for column in columns)
+
+    def _stream(self, chunk: list[tuple[np.ndarray, ...]]) -> Stream:
+        digests, stamps, numbers, lengths = (np.concatenate(column) for column in zip(*chunk, strict=True))
+        side = self.side
+        before = stamps[:1] if side.last_ns is None else np.array([side.last_ns], np.int64)
+        steps = np.diff(stamps, prepend=before)
+        if side.first_ns is None:
+            side.first_ns = int(stamps[0])
+            steps = steps[1:]
+        side.last_ns = int(stamps[-1])
+        side.frames += len(stamps)
+        forward = steps[steps >= 0]
+        side.backward += len(steps) - len(forward)
+        record_many(side.inter_arrival, forward)
+        return Stream(digests, stamps, numbers, lengths)
+
+
+def common_limit(paths: tuple[str, str], key: str) -> int:
+    """Return how many bytes of what the key looks at the frames of both captures have.
+
+    Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. Standard input, which
+    can be read once only, is taken as not cut.
+    """
+    limit = NO_LIMIT
+    for path in paths:
+        if path == "-":
+            continue
+        with open_capture(path) as reader:
+            for batch in reader.batches():
+                cut = batch.captured_length < batch.wire_length
+                if cut.any():
+                    captured = batch.captured_length[cut].astype(np.int64)
+                    if key != "whole":
+                        column = "payload_offset" if key == "payload" else "transport_offset"
+                        starts = batch.headers.column(column)[cut].astype(np.int64)
+                        captured = (captured - starts)[starts >= 0]
+                    if len(captured):
+                        limit = min(limit, max(0, int(captured.min())))
+                if batch.frames_before + batch.frames_read >= LOOKED_AT_FRAMES:
+                    break
+    return limit

@@ -1,0 +1,100 @@
+"""A report on each interval of a capture, as it ends: a few lines of text, or a line of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from uspcap.capture.intervals import Interval
+from uspcap.errors import CaptureError
+from uspcap.report.document import report_of_interval
+from uspcap.report.format import count, duration, stamp
+from uspcap.report.headlines import headlines
+from uspcap.report.json_report import write_json_line
+from uspcap.report.terminal_table import INDENT, print_line, print_paragraph
+from uspcap.timestamps.nic_clock import ClockAccount
+
+
+def dropped_told(dropped: dict[str, int]) -> str:
+    """Return losses by cause; 0 where there is none."""
+    return ", ".join(f"{cause} {count(frames)}" for cause, frames in dropped.items()) or "0"
+
+
+def print_interval(report: dict[str, Any], dropped: dict[str, int], console: Console) -> None:
+    """Print an interval's report as a block: when, what was lost, and the headlines.
+
+    Parameters
+    ----------
+    report : dict
+        As `report_of_interval` returns it.
+    dropped : dict of str to int
+        Frames lost in the interval, by cause.
+    console : rich.console.Console
+    """
+    start_ns, end_ns = report["interval"]["start_ns"], report["interval"]["end_ns"]
+    heading = Text.assemble((f"{stamp(start_ns)} + {duration(end_ns - start_ns)}", "bold cyan"))
+    print_line(console, heading, "")
+    told = headlines(report)
+    rows = [
+        (told[0].name, str(told[0])),
+        ("dropped", dropped_told(dropped)),
+        *((one.name, str(one)) for one in told[1:]),
+    ]
+    width = max(cell_len(name) for name, _ in rows)
+    for name, text in rows:
+        print_paragraph(console, text, lead=f"{name:<{width}}{INDENT}")
+
+
+class IntervalReports:
+    """Tells the intervals of one capture.
+
+    Parameters
+    ----------
+    stream : text stream
+    form : {'text', 'json'}
+    what : str
+        Interface or files.
+    expression : str
+        The filter, empty where there is none.
+    clocks : callable
+        Returns how stamps of other clocks were put on UTC so far.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        form: str,
+        *,
+        what: str,
+        expression: str,
+        clocks: Callable[[], Sequence[ClockAccount]],
+    ) -> None:
+        self._stream = stream
+        self._console = None if form == "json" else Console(file=stream)
+        self._what = what
+        self._expression = expression
+        self._clocks = clocks
+
+    def tell(self, interval: Interval) -> None:
+        """Report on an interval.
+
+        Raises
+        ------
+        CaptureError
+            Nobody takes the output any more.
+        """
+        report = report_of_interval(interval, self._what, self._clocks(), self._expression)
+        try:
+            if self._console is None:
+                write_json_line(report, self._stream)
+            else:
+                print_interval(report, interval.dropped, self._console)
+                self._stream.flush()
+        except OSError as error:
+            raise CaptureError(
+                f"cannot write the report of an interval: {error.strerror}; what was captured until then was kept"
+            ) from error

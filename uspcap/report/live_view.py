@@ -1,0 +1,204 @@
+"""A capture while it runs, on the terminal: what came last beside the whole, drawn anew a few times a second.
+
+It is drawn in the loop that reads the rings, between two batches. A thread would draw just as long, as only one of
+the two runs Python at a time, and take the interpreter away from the reader in the middle of a visit, for up to its
+switch interval each time. That drawing stays cheap is seen to by not drawing again before a hundred times as long as
+it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.capture.intervals import Interval, Intervals
+from uspcap.frames import NANOSECONDS
+from uspcap.report.document import report_of_interval
+from uspcap.report.format import count, duration, encodable, packet_rate, safe_text
+from uspcap.report.headlines import Headline, headlines
+from uspcap.report.interval_reports import dropped_told
+from uspcap.report.terminal_table import shorten
+
+REDRAWN_EVERY_NS = NANOSECONDS // 4
+"""At most so often, and never for more than `LARGEST_SHARE` of the time."""
+
+INTERVAL_NS = NANOSECONDS
+"""Length of the intervals that are shown where none is asked for; longer where telling them would take too much."""
+
+LONGEST_INTERVAL_NS = 30 * NANOSECONDS
+
+LARGEST_SHARE = 100
+"""One in so many of all nanoseconds goes to drawing at most; likewise for telling intervals."""
+
+
+class LiveView:
+    """A screen of its own while a capture runs.
+
+    Parameters
+    ----------
+    stream : text stream
+        A terminal.
+    source : LiveSource
+    expression : str
+        The filter, empty where there is none.
+    paced : bool
+        Let intervals grow longer where telling them takes too much: nobody has asked for their length.
+    clock, cpu_clock : callable
+        Monotonic ns, and ns of CPU that the thread has used.
+
+    Attributes
+    ----------
+    drawing_ns, draws : int
+        CPU time that all drawing took, and how often it was done.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        source: LiveSource,
+        *,
+        expression: str = "",
+        paced: bool = True,
+        clock: Callable[[], int] = time.monotonic_ns,
+        cpu_clock: Callable[[], int] = time.thread_time_ns,
+    ) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._source = source
+        self._description = source.describe()
+        self._expression = expression
+        self._paced = paced
+        self._cpu_clock = cpu_clock
+        self._last: tuple[str, list[Headline]] = ("", [])
+        self._whole: list[Headline] = []
+        self._stale = False
+        self._began_ns = self._seen_ns = self._next_ns = clock()
+        self._seen = 0
+        self._now = 0.0
+        self._drawing = False
+        self._ended = False
+        self.drawing_ns = self.draws = 0
+
+    def open(self) -> None:
+        """Take the terminal."""
+        self._live.start()
+
+    def close(self) -> None:
+        """Give the terminal back as it was; may be called again, and by a signal handler in the middle of drawing."""
+        self._ended = True
+        if not self._drawing:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+
+    def tell(self, interval: Interval) -> None:
+        """Keep the headlines of an interval, to be shown when it is drawn next."""
+        self._last = (f"last {duration(interval.end_ns - interval.start_ns)}", self._headlines(interval))
+        self._stale = True
+
+    def _headlines(self, interval: Interval) -> list[Headline]:
+        report = report_of_interval(interval, self._description.what, self._source.clocks(), self._expression)
+        lost = Headline("dropped", (("", count(sum(interval.dropped.values()))),))
+        told = headlines(report)
+        return [told[0], lost, *told[1:]]
+
+    def look(self, now_ns: int, intervals: Intervals) -> None:
+        """Draw, if it is time to."""
+        if now_ns < self._next_ns or self._ended:
+            return
+        if self._stale:
+            self._sum_up(intervals)
+        began_ns = self._cpu_clock()
+        self._drawing = True
+        try:
+            self._draw(now_ns)
+        except OSError:
+            # The terminal has gone away; the capture need not.
+            self._ended = True
+        finally:
+            self._drawing = False
+            if self._ended:
+                self.close()
+        cost_ns = self._cpu_clock() - began_ns
+        self.drawing_ns += cost_ns
+        self.draws += 1
+        self._next_ns = now_ns + max(REDRAWN_EVERY_NS, LARGEST_SHARE * cost_ns)
+
+    def _sum_up(self, intervals: Intervals) -> None:
+        """Take the headlines of the whole, as far as its intervals are over."""
+        began_ns = self._cpu_clock()
+        self._whole = self._headlines(intervals.so_far())
+        self._stale = False
+        if self._paced:
+            cost_ns = intervals.closing_ns + self._cpu_clock() - began_ns
+            intervals.length_ns = min(max(INTERVAL_NS, LARGEST_SHARE * cost_ns), LONGEST_INTERVAL_NS)
+
+    def _draw(self, now_ns: int) -> None:
+        statistics = self._source.statistics()
+        if now_ns > self._seen_ns:
+            self._now = (statistics.received - self._seen) * NANOSECONDS / (now_ns - self._seen_ns)
+        self._seen, self._seen_ns = statistics.received, now_ns
+        size = self._console.size
+        told = self.lines(statistics, now_ns - self._began_ns, size.width)
+        self._live.update(Text("\n").join(told[: size.height]), refresh=True)
+
+    def lines(self, statistics: SourceStatistics, elapsed_ns: int, width: int) -> list[Text]:
+        """Return what is drawn, each line of `width` terminal cells at most."""
+        description = self._description
+        state = (
+            f"{duration(elapsed_ns)}, now {packet_rate(self._now)}, {count(statistics.waiting)} waiting in the ring; "
+            "Ctrl-C ends"
+        )
+        top = [
+            self._line(f"uspcap {description.what}: {description.backend}, {description.mode}", width, "bold"),
+            self._line(state, width, ""),
+        ]
+        losses = {**statistics.dropped, **{f"before uspcap, {name}": n for name, n in statistics.nic_dropped.items()}}
+        if losses:
+            top.append(self._line(f"dropped so far: {dropped_told(losses)}", width, "bold red"))
+        if not self._whole:
+            return [*top, Text(), self._line("the first interval is not over yet", width, "dim")]
+        rows = _rows(self._last[1], self._whole)
+        names, labels = (max(cell_len(row[at]) for row in rows) for at in (0, 1))
+        room = max(8, (width - names - labels - 6) // 2)
+        edges = (names, labels, room, room)
+        title = _join(("", "", self._last[0], "whole"), edges)
+        return [
+            *top,
+            Text(),
+            self._line(title, width, "bold"),
+            *(self._line(_join(row, edges), width, "") for row in rows),
+        ]
+
+    def _line(self, text: str, width: int, style: str) -> Text:
+        return Text(shorten(encodable(safe_text(text), self._console.encoding), width), style=style, no_wrap=True)
+
+
+def _rows(last: Sequence[Headline], whole: Sequence[Headline]) -> list[tuple[str, str, str, str]]:
+    """Return name, label, text of the last interval and of the whole, a row for each part of a headline."""
+    lately = {headline.name: headline.values for headline in last}
+    rows = []
+    for headline in whole:
+        name = headline.name
+        latest = lately.get(name, ())
+        by_label = dict(latest)
+        for at, (label, text) in enumerate(headline.values):
+            # Parts without a label go by their place.
+            newest = by_label.get(label, "-") if label else latest[at][1] if at < len(latest) else "-"
+            rows.append((name, label, newest, text))
+            name = ""
+    return rows
+
+
+def _join(cells: Sequence[str], edges: Sequence[int]) -> str:
+    fitted = (set_cell_size(shorten(cell, edge), edge) for cell, edge in zip(cells, edges, strict=True))
+    return "  ".join(fitted).rstrip()
