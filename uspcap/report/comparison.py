@@ -321,8 +321,8 @@ def _render_frames(report: dict[str, Any], console: Console) -> None:
         ("stamps", ", ".join(a["timestamp_sources"]), ", ".join(b["timestamp_sources"])),
     ]
     for percentile in _SHOWN_PERCENTILES:
-        cells = (duration(side["inter_arrival"]["percentiles_ns"][percentile]) for side in (a, b))
-        rows.append((f"gap, p{percentile}", *cells))
+        gaps = [duration(side["inter_arrival"]["percentiles_ns"][percentile]) for side in (a, b)]
+        rows.append((f"gap, p{percentile}", *gaps))
     for name, side in (("A", a), ("B", b)):
         print_paragraph(console, side["file"], lead=f"{name}  ")
     names, left, right = zip(*rows, strict=True)
