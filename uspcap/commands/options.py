@@ -56,6 +56,18 @@ class DurationType(_WholeNumberType):
         return int(nanoseconds)
 
 
+class SignedDurationType(DurationType):
+    """The same with a sign, such as `-37s`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return ns; less than 0 where a minus stands before the number."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        length = super().convert(text.lstrip("+-") if text[:2] not in ("--", "++", "+-", "-+") else text, param, ctx)
+        return -length if text.startswith("-") else length
+
+
 class RateType(_WholeNumberType):
     """A bit rate such as `10G` or `2.5Gbit`, as bits a second."""
 
