@@ -1,8 +1,9 @@
 """A capture while it runs, on the terminal: what came last beside the whole, drawn anew a few times a second.
 
-It is drawn in the loop that reads the rings, between two batches. A thread of its own was tried: as only one thread runs
-Python at a time, the reader's pauses were as long (10 ms at most, either way) and about as many, and what is drawn would
-be changed while it is. That drawing stays cheap is seen to by not drawing again before a hundred times as long as it took.
+It is drawn in the loop that reads the rings, between two batches. A thread of its own was tried: as only one thread
+runs Python at a time, the reader's pauses were as long (10 ms at most, either way) and about as many, and what is drawn
+would be changed while it is. That drawing stays cheap is seen to by not drawing again before a hundred times as long as
+it took.
 """
 
 from __future__ import annotations
