@@ -23,7 +23,7 @@ COMMANDS = {
     "analyze": "Histograms, gaps and bursts of capture files.",
     "dump": "Print frames decoded, one line each.",
     "compare": "Match two captures frame by frame: delay, loss, order.",
-    "doctor": "What host and NIC can do, what costs latency, and what changes that.",
+    "doctor": "What host and NIC can do, and what costs latency.",
     "probe": "Send numbered, stamped test traffic on a schedule, or answer it.",
 }
 """Command to its one line of help; each is `uspcap.commands.<name>.command`."""
