@@ -31,7 +31,7 @@ def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
         the_coalescing=Coalescing(0, False),
         the_queues=2,
         table=frozenset({0, 1}),
-        abilities=XdpAbilities(NATIVE | ZERO_COPY | FRAGMENTS, 1, 5),
+        abilities=XdpAbilities(NATIVE | ZERO_COPY | FRAGMENTS, 1),
     )
     texts = {
         f"{DEVICE}/numa_node": "1\n",
@@ -61,7 +61,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
         the_rings=Rings(1024, 8192),
         the_coalescing=Coalescing(8, True),
         the_queues=63,
-        abilities=XdpAbilities(NATIVE, 0, 1),
+        abilities=XdpAbilities(NATIVE, 0),
     )
     texts = {
         f"{DEVICE}/numa_node": "1\n",
@@ -128,14 +128,14 @@ def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
 
 def test_driver_without_fragments_is_warned_of_at_a_long_mtu(tmp_path: Path) -> None:
     link = Link(1, "", "pci", "0000:3b:00.0", True, 9000)
-    driver = MadeUpDriver(the_link=link, abilities=XdpAbilities(NATIVE | ZERO_COPY, 0, 1))
+    driver = MadeUpDriver(the_link=link, abilities=XdpAbilities(NATIVE | ZERO_COPY, 0))
     finding = nic_checks.check_xdp(made_up_nic(tmp_path, driver))
     assert finding.status is Status.WARNING
     assert finding.commands == ("ip link set eth0 mtu 3000",)
 
 
 def test_driver_without_xdp_leaves_the_generic_mode(tmp_path: Path) -> None:
-    finding = nic_checks.check_xdp(made_up_nic(tmp_path, MadeUpDriver(abilities=XdpAbilities(0, 0, 1))))
+    finding = nic_checks.check_xdp(made_up_nic(tmp_path, MadeUpDriver(abilities=XdpAbilities(0, 0))))
     assert finding.status is Status.ADVICE
     assert "generic mode" in finding.consequence
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,17 @@ class Running:
         """The line that a capture ends with."""
         (line,) = (line for line in self.stderr.splitlines() if line.startswith("uspcap: received"))
         return line.removeprefix("uspcap: ")
+
+    def written_until_the_disk_was_full(self) -> int:
+        """Check the accounts of a capture that a full disk ended, and return how many frames it says to have written."""
+        counts = re.match(
+            r"received (\d+) = (\d+) written \+ (\d+) dropped \(the file could not take them (\d+)\)$", self.accounts
+        )
+        assert counts is not None, self.accounts
+        received, written, dropped, not_taken = map(int, counts.groups())
+        assert received == written + dropped
+        assert dropped == not_taken
+        return written
 
 
 Run = Callable[..., Running]

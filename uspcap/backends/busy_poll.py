@@ -12,6 +12,7 @@ Documentation/networking/napi.rst; Documentation/ABI/testing/sysfs-class-net.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import subprocess
@@ -155,12 +156,10 @@ class DeferredInterrupts:
         self._changed.clear()
         if self._watcher is not None:
             assert self._watcher.stdin is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):  # where somebody has ended it
                 if all(restored):
                     self._watcher.stdin.write(b"done\n")
                 self._watcher.stdin.close()
-            except BrokenPipeError:
-                pass  # somebody ended it
             self._watcher.wait()
             self._watcher = None
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import click
 
 from uspcap.commands.options import DurationType, SignedDurationType
 from uspcap.errors import CaptureFileError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_KINDS = {1: "matched", 2: "only", 3: "duplicate", 4: "ambiguous"}
 
 
 @click.command("compare")
@@ -68,27 +59,16 @@ def command(
     """
     from uspcap.compare.captures import Settings, compare_captures
     from uspcap.report.comparison import comparison_report, render
+    from uspcap.report.comparison_tables import ComparisonTables
 
     if path_a == path_b == "-":
         raise UsageError("standard input is one capture: name the other one as a file")
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
     settings = Settings(key, clock, window, offset, expression.strip())
-    with ExitStack() as files:
-        pairs = None if table is None else _Pairs(files.enter_context(_open(table)))
-        misses = {
-            side: _Misses(files.enter_context(_open(path)))
-            for side, path in (("a", only_a), ("b", only_b))
-            if path is not None
-        }
+    with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
         try:
-            comparison = compare_captures(
-                path_a,
-                path_b,
-                settings,
-                matched=pairs.write if pairs is not None else _ignore,
-                missed=lambda side, events: misses[side].write(events) if side in misses else None,
-            )
+            comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
         except OSError as error:
             raise CaptureFileError(
                 f"cannot write the tables: {error.strerror}; free space or name another place"
@@ -104,57 +84,3 @@ def command(
         render(report, Console())
     if report["problems"]:
         sys.exit(1)
-
-
-def _ignore(pairs: NDArray[np.void], delays_ns: NDArray[np.int64]) -> None:
-    """Take what nobody asked for."""
-
-
-def _open(path: str) -> TextIO:
-    try:
-        return Path(path).open("w", encoding="ascii", newline="")
-    except OSError as error:
-        raise CaptureFileError(f"{path}: cannot be written: {error.strerror}; name another file") from error
-
-
-class _Pairs:
-    """The table of matched pairs, in B's order."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        csv.writer(file).writerow(["a_frame", "b_frame", "a_timestamp_ns", "b_timestamp_ns", "delay_ns"])
-
-    def write(self, pairs: NDArray[np.void], delays_ns: NDArray[np.int64]) -> None:
-        """Append pairs."""
-        import pandas as pd
-
-        pd.DataFrame(
-            {
-                "a_frame": pairs["partner_frame"],
-                "b_frame": pairs["frame"],
-                "a_timestamp_ns": pairs["partner_timestamp_ns"],
-                "b_timestamp_ns": pairs["timestamp_ns"],
-                "delay_ns": delays_ns,
-            }
-        ).to_csv(self._file, header=False, index=False)
-
-
-class _Misses:
-    """The frames of one side that match none, in its order, and why."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        csv.writer(file).writerow(["frame", "timestamp_ns", "wire_bytes", "kind"])
-
-    def write(self, events: NDArray[np.void]) -> None:
-        """Append frames."""
-        import pandas as pd
-
-        pd.DataFrame(
-            {
-                "frame": events["frame"],
-                "timestamp_ns": events["timestamp_ns"],
-                "wire_bytes": events["length"],
-                "kind": pd.Series(events["kind"]).map(_KINDS),
-            }
-        ).to_csv(self._file, header=False, index=False)

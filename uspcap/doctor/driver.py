@@ -11,7 +11,7 @@ import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool.ethtool import Ethtool
@@ -20,6 +20,8 @@ from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 from pyroute2.netlink.generic.ethtool import ethtoolheader
+
+from uspcap.backends.network_interface import ask_driver
 
 FEATURES: Final = {
     "gro": "rx-gro",
@@ -38,8 +40,6 @@ NETDEV_XDP_ACT_RX_SG: Final = 1 << 5
 NETDEV_XDP_RX_METADATA_TIMESTAMP: Final = 1 << 0
 
 _ETHTOOL_MSG_RSS_GET: Final = 38
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,10 @@ class Coalescing:
 
 @dataclass(frozen=True, slots=True)
 class XdpAbilities:
-    """What a driver declares of XDP: bits NETDEV_XDP_ACT_* and NETDEV_XDP_RX_METADATA_*, and fragments."""
+    """What a driver declares of XDP: bits NETDEV_XDP_ACT_* and NETDEV_XDP_RX_METADATA_*."""
 
     actions: int
     metadata: int
-    zero_copy_segments: int
 
 
 class Driver(Protocol):
@@ -134,24 +133,24 @@ class KernelDriver:
     def features(self, name: str) -> dict[str, bool]:
         """Return which of `FEATURES` are on, of those that the driver knows."""
         known_as = {kernel: own for own, kernel in FEATURES.items()}
-        answered = _ethtool(name, lambda tool: tool.get_features()) or ()
+        answered = ask_driver(name, "get_features") or ()
         return {known_as[feature]: bool(active) for feature, active, *_ in answered if feature in known_as}
 
     def rings(self, name: str) -> Rings | None:
         """Return the receive rings' size."""
-        answered = _ethtool(name, lambda tool: tool.get_rings())
+        answered = ask_driver(name, "get_rings")
         return None if answered is None else Rings(int(answered.rx), int(answered.rx_max))
 
     def coalescing(self, name: str) -> Coalescing | None:
         """Return how receive interrupts are held back."""
-        answered = _ethtool(name, lambda tool: tool.get_coalesce())
+        answered = ask_driver(name, "get_coalesce")
         if answered is None:
             return None
         return Coalescing(int(answered.rx_coalesce_usecs), bool(answered.use_adaptive_rx_coalesce))
 
     def queues(self, name: str) -> int | None:
         """Return how many receive queues are in use."""
-        answered = _ethtool(name, lambda tool: tool.get_channels())
+        answered = ask_driver(name, "get_channels")
         return None if answered is None else int(answered.rx_count) + int(answered.combined_count)
 
     def spread_over(self, name: str) -> frozenset[int] | None:
@@ -173,7 +172,6 @@ class KernelDriver:
         return XdpAbilities(
             actions=int(answered.get_attr("XDP_FEATURES") or 0),
             metadata=int(answered.get_attr("XDP_RX_METADATA_FEATURES") or 0),
-            zero_copy_segments=int(answered.get_attr("XDP_ZC_MAX_SEGS") or 1),
         )
 
     def set_feature(self, name: str, feature: str, on: bool) -> None:
@@ -205,17 +203,6 @@ class KernelDriver:
             tool.set_coalesce(setting)
 
         _change(name, change)
-
-
-def _ethtool(name: str, question: Callable[[IoctlEthtool], _Answer]) -> _Answer | None:
-    """Ask by ethtool's ioctl; None where the driver does not answer."""
-    tool = IoctlEthtool(name)
-    try:
-        return question(tool)
-    except (OSError, EthtoolError):
-        return None
-    finally:
-        tool.close()
 
 
 def _change(name: str, change: Callable[[IoctlEthtool], None]) -> None:

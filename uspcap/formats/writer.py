@@ -261,18 +261,7 @@ class CaptureWriter(ABC):
         self._output.finish_file()
 
     def close(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
-        """Finish the file; may be called again.
-
-        Parameters
-        ----------
-        statistics : mapping of int to InterfaceStatistics, optional
-            By the interface's number in the file. Not kept by pcap.
-
-        Raises
-        ------
-        CaptureFileError
-            Where the end of the file cannot be written.
-        """
+        """Finish the file, as `finish_file` does; may be called again. Nothing comes after."""
         if self._closed:
             return
         try:
