@@ -54,7 +54,7 @@ class Running:
         return line.removeprefix("uspcap: ")
 
     def written_until_the_disk_was_full(self) -> int:
-        """Check the accounts of a capture that a full disk ended, and return how many frames it says to have written."""
+        """Check the accounts of a capture that a full disk ended, and return how many frames it has written."""
         counts = re.match(
             r"received (\d+) = (\d+) written \+ (\d+) dropped \(the file could not take them (\d+)\)$", self.accounts
         )
