@@ -177,9 +177,7 @@ def build_path_program(
     builder.add(mov64_reg(R9, R0))
     _count(builder, PathCounter.SEEN)
     if filter_program is not None:
-        translate(
-            builder, filter_program, accept=matched, reject=passed, direct_indirect_loads=direct_indirect_loads
-        )
+        translate(builder, filter_program, accept=matched, reject=passed, direct_indirect_loads=direct_indirect_loads)
     builder.place(matched)
     _count(builder, PathCounter.MATCHED)
     _refuse_others(builder, port, passed)

@@ -187,7 +187,9 @@ class PacketMmapEnd:
         self._name = interface.name
         self._slot_bytes = 1 << (interface.mtu + 14 + 127).bit_length()
         if self._slot_bytes > _RING_BLOCK_BYTES:
-            raise CaptureError(f"an MTU of {interface.mtu} of {interface.name} is too large for a ring of single frames")
+            raise CaptureError(
+                f"an MTU of {interface.mtu} of {interface.name} is too large for a ring of single frames"
+            )
         self._next_slot = 0
         self._dropped = 0
         try:
@@ -210,8 +212,8 @@ class PacketMmapEnd:
         except OSError as error:
             self._socket.close()
             raise CaptureError(
-                f"cannot have a ring of {RING_BYTES >> 10} KiB on {interface.name}: {error.strerror}; leave packet_mmap "
-                "out of --paths"
+                f"cannot have a ring of {RING_BYTES >> 10} KiB on {interface.name}: {error.strerror}; leave "
+                "packet_mmap out of --paths"
             ) from error
         self._waiting = _Waiting(settings.wakeup, [self._socket.fileno()])
 

@@ -25,7 +25,7 @@ from uspcap.capture.host_facts import HostFacts
 from uspcap.compare.live.endpoints import KernelEnd, PacketMmapEnd, PathEnd, XskEnd
 from uspcap.compare.live.hook import HookCounts, PathHook
 from uspcap.compare.live.measurement import Cost, PathRun, malformed_of, measure
-from uspcap.compare.live.settings import LiveSettings, Path, Placement, paths_of, place
+from uspcap.compare.live.settings import Kind, LiveSettings, Path, Placement, paths_of, place
 from uspcap.compare.live.traffic import Sending
 from uspcap.compare.schedule import schedule
 from uspcap.compare.statistics import Comparison, Run, compare_paths
@@ -234,9 +234,7 @@ class LiveComparison:
             comparison=self._compare(runs, complete),
         )
 
-    def _open(
-        self, interface: NetworkInterface, opened: ExitStack
-    ) -> tuple[PathHook, dict[str, PathEnd], AttachMode]:
+    def _open(self, interface: NetworkInterface, opened: ExitStack) -> tuple[PathHook, dict[str, PathEnd], AttachMode]:
         """Open all ends, and attach the program last, switched off."""
         settings = self.settings
         kinds = {path.kind for path in self.paths}
@@ -306,7 +304,7 @@ class LiveComparison:
         hook: PathHook,
         ends: Mapping[str, PathEnd],
         active: Sequence[Path],
-        room: Mapping[str, NDArray[np.int64]],
+        room: Mapping[Kind, NDArray[np.int64]],
         calls: KernelCalls,
     ) -> list[PathRun]:
         settings = self.settings
@@ -422,9 +420,7 @@ def _room_for(settings: LiveSettings) -> NDArray[np.int64]:
 
 
 def _sent(sending: Sending) -> SentProbes:
-    return SentProbes(
-        sending.schedule.about, sending.sent, sending.unsent, sending.refused, sending.lateness.result()
-    )
+    return SentProbes(sending.schedule.about, sending.sent, sending.unsent, sending.refused, sending.lateness.result())
 
 
 def _run_queue_wait_ns() -> int | None:

@@ -101,9 +101,7 @@ class PathHook:
         self._settings = settings
         self._paths = paths
         with contextlib.ExitStack() as opened:
-            self._sockets = opened.enter_context(
-                Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queues)
-            )
+            self._sockets = opened.enter_context(Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queues))
             self._switch = opened.enter_context(
                 Map(MapType.BPF_MAP_TYPE_ARRAY, name=SWITCH_MAP, max_entries=1, value_size=SWITCH.size)
             )

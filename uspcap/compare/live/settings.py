@@ -169,7 +169,9 @@ class LiveSettings:
                     "IPv6 does not allow; use an IPv4 address"
                 )
             if self.traffic.target.port != self.port:
-                raise UsageError(f"probes go to port {self.traffic.target.port}, and {self.port} is read: name one port")
+                raise UsageError(
+                    f"probes go to port {self.traffic.target.port}, and {self.port} is read: name one port"
+                )
 
 
 @dataclass(frozen=True, slots=True)
