@@ -22,6 +22,7 @@ COMMANDS = {
     "capture": "Capture frames on an interface into a file, a report or both.",
     "analyze": "Histograms, gaps and bursts of capture files.",
     "dump": "Print frames decoded, one line each.",
+    "compare": "Match two captures frame by frame: delay, loss, order.",
     "doctor": "What host and NIC can do, what costs latency, and what changes that.",
     "probe": "Send numbered, stamped test traffic on a schedule, or answer it.",
 }

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uspcap.commands.options import DurationType, FrameSetType, RateType, end_with_problems, split_files
+from uspcap.commands.options import (
+    CompressType,
+    DurationType,
+    FrameSetType,
+    PeriodType,
+    RateType,
+    SizeType,
+    end_with_problems,
+    split_files,
+)
 from uspcap.frames import Problem
 
 UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -136,3 +145,45 @@ def test_of_problems_in_a_report_one_line_tells_and_of_others_a_line_each(capsys
             end_with_problems(problems, reported=reported)
         assert ended.value.code == 1
         assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 10**6),
+        ("0.5", 500_000),
+        ("100MiB", 100 << 20),
+        ("1G", 1 << 30),
+        ("2k", 2048),
+        ("10kB", 10_000),
+        ("1.5 GB", 1_500_000_000),
+        ("1TiB", 1 << 40),
+    ],
+)
+def test_sizes_are_as_tcpdump_takes_them_and_in_the_usual_units(text: str, size: int) -> None:
+    assert SizeType().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "0.0000001", "1e6", "MiB", "1Gbit", "10X", "1 B"])
+def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
+    assert "100MiB" in refusal(SizeType(), text)
+
+
+@pytest.mark.parametrize(("text", "period_ns"), [("60", 60 * 10**9), ("1h", 3600 * 10**9), ("5ms", 5 * 10**6)])
+def test_periods_are_seconds_where_nothing_else_is_said(text: str, period_ns: int) -> None:
+    assert PeriodType().convert(text, None, None) == period_ns
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "x", "1.5"])
+def test_what_is_no_period_is_refused(text: str) -> None:
+    assert "no length of time" in refusal(PeriodType(), text)
+
+
+@pytest.mark.parametrize(("text", "level"), [("zstd", 3), ("zstd:1", 1), ("zstd:19", 19), ("none", 0)])
+def test_compression_is_a_level_of_zstd(text: str, level: int) -> None:
+    assert CompressType().convert(text, None, None) == level
+
+
+@pytest.mark.parametrize("text", ["", "gzip", "zstd:", "zstd:0", "zstd:20", "zstd:-1", "ZSTD"])
+def test_what_is_no_compression_is_refused(text: str) -> None:
+    assert "zstd:19" in refusal(CompressType(), text)

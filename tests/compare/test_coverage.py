@@ -128,3 +128,26 @@ def test_treating_frames_as_replicates_would_be_wrong() -> None:
         interval = percentile_interval(Run(Histogram.from_values(latencies(generator, true))), "50")
         missed += not _holds(interval.low_ns, true, interval.high_ns)
     assert missed > 0.3 * EXPERIMENTS
+
+
+def test_six_runs_are_too_few_for_a_plain_percentile_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why it is expanded, and why no verdict rests on it: runs that differ by 10 %, and nothing else wrong."""
+    generator = np.random.default_rng(6)
+    experiments = 300
+    covered = {"plain": 0, "expanded": 0, "exact": 0}
+    for seed in range(experiments):
+        paths: dict[str, list[Run]] = {"a": [], "b": []}
+        for _ in range(6):
+            for runs in paths.values():
+                level_ns = 20_000 * np.exp(0.1 * generator.standard_normal())
+                runs.append(Run(Histogram.from_values(latencies(generator, level_ns))))
+        (difference,) = compare_paths(paths, seed=seed, percentiles=("50",), resamples=400).differences
+        covered["expanded"] += _holds(difference.pooled.low_ns, 0, difference.pooled.high_ns)
+        covered["exact"] += _holds(difference.low_ns, 0, difference.high_ns)
+        with monkeypatch.context() as plain:
+            plain.setattr("uspcap.compare.resampling._expanded_tail", lambda runs, tail: tail)
+            (difference,) = compare_paths(paths, seed=seed, percentiles=("50",), resamples=400).differences
+        covered["plain"] += _holds(difference.pooled.low_ns, 0, difference.pooled.high_ns)
+    assert covered["plain"] < fewest_covered(experiments, 0.95)
+    assert covered["expanded"] >= fewest_covered(experiments, 0.93)
+    assert covered["exact"] >= fewest_covered(experiments, 0.95)

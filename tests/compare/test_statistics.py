@@ -131,7 +131,8 @@ def test_runs_too_short_for_a_percentile_are_merged_and_then_given_up() -> None:
     assert merged["99"] == (2, 10, "a faster")
     assert merged["99.9"] == (0, 0, "insufficient n")
     thin = comparison.differences[3]
-    assert "10000 frames of a path in 20 runs, where at least 70000 in 7 equal parts" in thin.reason
+    assert "10000 frames of a path in 20 runs, 500 in the shortest" in thin.reason
+    assert "7 runs, or groups of them, of at least 10000 frames each" in thin.reason
     assert thin.pooled.difference_ns is not None
 
 
@@ -202,6 +203,25 @@ def test_a_probability_has_an_interval_over_runs() -> None:
     assert result.low is not None
     assert result.high is not None
     assert 0.5 < result.low < result.probability < result.high < 1
+
+
+def test_runs_without_frames_are_insufficient_and_nothing_is_made_up() -> None:
+    runs = runs_of(small_numbers(1, 8, 300, 1_000))
+    one_empty = [*runs[:7], Run(Histogram())]
+    for a in (one_empty, [Run(Histogram())] * 8):
+        comparison = compare(a, runs)
+        assert {difference.verdict for difference in comparison.differences} == {"insufficient n"}
+        assert all(", 0 in the shortest" in difference.reason for difference in comparison.differences)
+    (faster,) = comparison.faster_frames
+    assert (faster.probability, faster.low, faster.high, faster.tied) == (None, None, None, None)
+    json.dumps(comparison.as_dict(), allow_nan=False)
+
+
+def test_a_path_that_loses_everything_is_never_the_faster_one() -> None:
+    comparison = compare([Run(Histogram(), lost=100)] * 8, runs_of(small_numbers(1, 8, 300, 1_000)))
+    assert {difference.verdict for difference in comparison.differences} == {"insufficient n"}
+    assert "among the lost frames of kernel" in comparison.differences[0].reason
+    assert comparison.faster_frames[0].probability == 0
 
 
 def test_a_seed_fixes_everything() -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from support.probes import ANSWER, PROBE, FakeClock, Frame, decode, loopback_pair
 from support.veth_pairs import wait_until
 
@@ -25,87 +22,12 @@ from uspcap._native.probe import (
     ProbeReceiver,
     ProbeReflector,
     ProbeSender,
-    SendTimes,
 )
+from uspcap._native.send_times import SendTimes
 from uspcap.analysis.histogram import Histogram
 
 SESSION = 0x0123456789ABCDEF
 AHEAD = 1_700_000_000_000_000_000
-
-
-def splitmix64(seed: int, number: int) -> int:
-    """The number-th value, from 1, as Vigna's splitmix64.c gives it."""
-    mask = (1 << 64) - 1
-    state = (seed + number * 0x9E3779B97F4A7C15) & mask
-    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & mask
-    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & mask
-    return state ^ (state >> 31)
-
-
-def test_splitmix64_is_that_of_its_author() -> None:
-    # The first values for seed 1234567 that implementations in other languages are checked with.
-    assert [splitmix64(1234567, at) for at in (1, 2, 3)] == [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-    ]
-
-
-@given(st.integers(1, 10**12), st.integers(1, 10**6), st.integers(1, 200))
-def test_constant_times_are_exact_multiples_of_the_period(numerator: int, denominator: int, frames: int) -> None:
-    times = SendTimes("constant", period_numerator=numerator, period_denominator=denominator).take(frames)
-    period = Fraction(numerator, denominator)
-    assert times.tolist() == [math.floor(at * period) for at in range(frames)]
-
-
-def test_constant_times_end_before_they_would_overflow() -> None:
-    times = SendTimes("constant", period_numerator=1 << 61).take(10)
-    assert times.tolist() == [at << 61 for at in range(4)]
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
-def test_poisson_times_are_those_of_the_published_generator(seed: int) -> None:
-    reached = 0.0
-    expected = []
-    for number in range(1, 500):
-        share = ((splitmix64(seed, number) >> 11) + 1) * 2.0**-53
-        reached -= 2500.5 * math.log(share)
-        expected.append(reached)
-    times = SendTimes("poisson", period_numerator=5001, period_denominator=2, seed=seed).take(499)
-    assert np.abs(times - np.floor(expected)).max() <= 1
-
-
-def test_poisson_gaps_are_exponential_and_independent() -> None:
-    times = SendTimes("poisson", period_numerator=1_000_000, seed=7).take(200_000)
-    gaps = np.diff(times)
-    assert stats.kstest(gaps / 1_000_000, "expon").pvalue > 0.01
-    assert abs(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) < 3 / math.sqrt(len(gaps))
-    # Frames in a hundred mean gaps are Poisson: as much variance as mean.
-    counts = np.bincount((times // 100_000_000).astype(np.int64))[:-1]
-    assert abs(counts.var() / counts.mean() - 1) < 4 * math.sqrt(2 / len(counts))
-
-
-def test_a_list_is_given_back_and_ends() -> None:
-    times = SendTimes("list", times_ns=[0, 5, 5, 9])
-    assert times.take(3).tolist() == [0, 5, 5]
-    assert times.take(3).tolist() == [9]
-    assert times.take(3).tolist() == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"kind": "bursty"},
-        {"kind": "constant", "period_numerator": 0},
-        {"kind": "constant", "period_denominator": -1},
-        {"kind": "poisson", "period_numerator": 1 << 62},
-        {"kind": "list", "times_ns": [3, 2]},
-        {"kind": "list", "times_ns": [-1, 2]},
-    ],
-)
-def test_schedules_that_make_no_sense_are_refused(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"schedule|period|send times"):
-        SendTimes(**arguments)  # type: ignore[arg-type]
 
 
 def sender_of(one: socket.socket, times: SendTimes, clock: FakeClock, size: int = 64, **limits: int) -> ProbeSender:
@@ -158,6 +80,16 @@ def test_a_stall_moves_no_frame_but_those_that_were_due_in_it() -> None:
     late = [frame.actual_ns - frame.intended_ns for frame in frames]
     # A closed loop would have shown one late frame, and moved the rest.
     assert [round(one, -2) for one in late] == [0, 0, 0, 4_500, 3_500, 2_500, 1_500, 500, 0, 0]
+
+
+def test_a_sum_of_lateness_that_does_not_fit_stays_at_the_largest_number() -> None:
+    clock = FakeClock(start_ns=4 * 10**18)
+    with loopback_pair() as (one, _):
+        sender = sender_of(one, SendTimes("list", times_ns=[0, 0, 0]), clock)
+        sender.run()
+    assert sender.latest_ns > 3 * 10**18
+    assert sender.lateness_sum_ns == 2**63 - 1
+    assert int(sender.lateness.sum()) == 3
 
 
 @pytest.mark.parametrize(("limits", "frames"), [({"frames": 3}, 3), ({"duration_ns": 5_000}, 5), ({"frames": 0}, 0)])
@@ -349,9 +281,11 @@ def test_an_answer_from_the_future_is_malformed() -> None:
 def test_what_lies_a_whole_window_back_is_not_called_new() -> None:
     frames = [Frame(kind=ANSWER, session=SESSION, sequence=at) for at in (3, WINDOW + 2, WINDOW + 3, 2, 3, 4, 4)]
     with loopback_pair() as (one, _):
-        # All due long ago, and read by nobody: loopback drops what is too much.
+        # All due at once, and read by nobody: loopback drops what is too much.
         at_once = SendTimes("list", times_ns=np.zeros(WINDOW + 10, np.int64))
-        sender = ProbeSender(one.fileno(), at_once, SESSION, 64, start_ns=0, utc_ahead_ns=0, spin_ns=0)
+        sender = ProbeSender(
+            one.fileno(), at_once, SESSION, 64, start_ns=time.monotonic_ns(), utc_ahead_ns=0, spin_ns=0
+        )
         sender.run()
         with loopback_pair() as (inside, outside):
             inside.setblocking(False)

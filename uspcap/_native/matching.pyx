@@ -1,22 +1,24 @@
 """Matching two streams of digests frame by frame, in one pass with bounded memory.
 
-A. Both streams are taken in the order of their stamps, those of B moved by the offset of its clock. Each frame is kept
-   in its side's queue, and counted in the table's entry of its digest, as one of a cluster: frames of one digest that
-   come within the window of each other.
+A. Both streams are taken in the order of their stamps, those of B moved by the offset of its clock. Each frame is a
+   record in its side's queue, and belongs to a cluster: frames of one digest that come within the window of each other.
+   The first record of a cluster is its head, and knows the others.
 B. A cluster is closed when the window has passed since its last frame. Then, with a frames of A and b of B:
    - none on one side: the frames are only on the other;
    - a == b: the first of A is the first of B, and so on, where they are within the window of each other;
    - a == 1 or b == 1: the first is the first, the others are duplicates;
-   - else it cannot be told which one is missing, and all are ambiguous. So is every frame of a cluster that has more
-     than CLUSTER_MOST on a side.
+   - else it cannot be told which one is missing, and all are ambiguous.
+   A digest that comes CLUSTER_MOST times on a side is given up: all its frames are ambiguous, until it is silent for a
+   window. Given up digests are kept in a table of their own, so that no later frame is taken for a new beginning.
 C. Frames leave the queues in the order in which they came, when their cluster is closed. What they came to is an event.
-D. An entry takes half a cache line, and lines that will be wanted soon are asked for ahead: the table is larger than the
-   caches, and waiting for each line in turn would take most of the time.
+D. The table that finds heads has eight bytes a slot: half of the digest and the record's number. It is looked into at
+   random and so must be small; what it points to is mostly young and still in the cache. Lines that will be wanted soon
+   are asked for ahead.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -41,6 +43,7 @@ cdef enum:
 KIND_MATCHED, KIND_ONLY, KIND_DUPLICATE, KIND_AMBIGUOUS = MATCHED, ONLY, DUPLICATE, AMBIGUOUS
 
 cdef uint32_t NOBODY = 0xFFFFFFFF
+cdef uint64_t FREE = 0xFFFFFFFFFFFFFFFF
 
 EVENT_DTYPE = np.dtype([
     ("frame", np.int64),
@@ -55,20 +58,20 @@ EVENT_DTYPE = np.dtype([
 
 cdef struct Record:
     uint64_t digest
-    int64_t moved_ns            # on the clock of A
+    int64_t moved_ns                # on the clock of A
     int64_t timestamp_ns
     int64_t frame
-    int64_t partner_frame
+    int64_t partner_frame           # of a head: when its cluster's last frame came
     int64_t partner_timestamp_ns
     uint32_t length
-    uint32_t next_of_cluster    # the lower bits of a record's number
-    uint32_t kind
+    uint32_t next_of_side           # handle of the cluster's next record on this side
+    uint32_t first_of_other         # of a head: handle of the first record on the other side
+    uint8_t count[2]                # of a head: records of the cluster
+    uint8_t kind
 
-cdef struct Entry:
-    uint64_t digest             # 0: free
+cdef struct GivenUp:
+    uint64_t digest                 # 0: free
     int64_t last_ns
-    uint32_t first[2]           # the lower bits of a record's number
-    uint8_t count[2]
 
 cdef struct Event:
     int64_t frame
@@ -88,9 +91,14 @@ cdef struct Queue:
     uint64_t event_count
 
 
-cdef inline uint32_t low_bits(uint64_t number) noexcept nogil:
-    """Return enough of a record's number to find it in its queue; never NOBODY."""
-    return number & 0x7FFFFFFF
+# A handle is a record's number, as far as it is needed to find it in its queue, and its side in the lowest bit.
+cdef inline uint32_t handle_of(int side, uint64_t number) noexcept nogil:
+    return <uint32_t> (number << 1 & 0x7FFFFFFE) | side
+
+
+cdef inline uint64_t slot_of(uint64_t digest, uint32_t handle) noexcept nogil:
+    """Return what stands in the table: the digest's upper half and the head's handle, never FREE."""
+    return digest >> 32 << 32 | handle
 
 
 cdef class Stream:
@@ -160,9 +168,12 @@ cdef class Matcher:
     cdef readonly int64_t widest
     cdef int64_t now_ns
     cdef bint begun
-    cdef Entry *entries
-    cdef uint64_t size          # a power of two
+    cdef uint64_t *slots
+    cdef uint64_t size              # a power of two
     cdef uint64_t used
+    cdef GivenUp *given_up
+    cdef uint64_t given_up_size     # a power of two
+    cdef uint64_t given_up_used
     cdef Queue queues[2]
 
     def __cinit__(self, int64_t window_ns, int64_t offset_ns=0):
@@ -172,11 +183,12 @@ cdef class Matcher:
         self.window_ns = window_ns
         self.offset_ns = offset_ns
         self.begun = False
-        self.used = 0
         self.widest = 0
-        self.size = FIRST_SIZE
-        self.entries = <Entry *> calloc(self.size, sizeof(Entry))
-        if self.entries == NULL:
+        self.used = self.given_up_used = 0
+        self.size = self.given_up_size = FIRST_SIZE
+        self.slots = free_slots(FIRST_SIZE)
+        self.given_up = <GivenUp *> calloc(FIRST_SIZE, sizeof(GivenUp))
+        if self.slots == NULL or self.given_up == NULL:
             raise MemoryError
         for side in range(2):
             self.queues[side].size = FIRST_SIZE
@@ -190,7 +202,8 @@ cdef class Matcher:
 
     def __dealloc__(self):
         cdef int side
-        free(self.entries)
+        free(self.slots)
+        free(self.given_up)
         for side in range(2):
             free(self.queues[side].records)
             free(self.queues[side].events)
@@ -263,10 +276,10 @@ cdef class Matcher:
         cdef Py_ssize_t at = stream.position
         cdef Queue *queue = &self.queues[side]
         cdef Record *record
-        cdef Entry *entry
         cdef int64_t kept
         if at + AHEAD < stream.count:
-            prefetch(&self.entries[stream.digests[at + AHEAD] & (self.size - 1)])
+            prefetch(&self.slots[stream.digests[at + AHEAD] >> 32 & (self.size - 1)])
+        prefetch(&queue.records[(queue.head + AHEAD) & (queue.size - 1)])
         stream.position = at + 1
         if not self.begun or moved_ns > self.now_ns:
             self.now_ns = moved_ns
@@ -277,87 +290,127 @@ cdef class Matcher:
             return False
         if 2 * self.used >= self.size and not self.grow_table():
             return False
+        if 2 * self.given_up_used >= self.given_up_size and not self.grow_given_up():
+            return False
         record = &queue.records[queue.head & (queue.size - 1)]
         record.digest = stream.digests[at]
         record.moved_ns = moved_ns
         record.timestamp_ns = stream.timestamps_ns[at]
         record.frame = stream.frames[at]
         record.length = stream.lengths[at]
-        record.next_of_cluster = NOBODY
+        record.next_of_side = NOBODY
         record.kind = PENDING
-        entry = self.entry_of(record.digest)
-        if entry.digest and entry.last_ns < self.now_ns - self.window_ns:
-            self.resolve(entry)
-            entry.count[0] = entry.count[1] = 0
-        elif not entry.digest:
-            entry.digest = record.digest
-            entry.count[0] = entry.count[1] = 0
-            self.used += 1
-        if entry.count[side] == CLUSTER_MOST:
-            # So many that nobody could tell them apart; from here on none is even chained.
-            record.kind = AMBIGUOUS
-        else:
-            if entry.count[side]:
-                self.last_of(entry, side).next_of_cluster = low_bits(queue.head)
-            else:
-                entry.first[side] = low_bits(queue.head)
-            entry.count[side] += 1
-            if entry.count[side] == CLUSTER_MOST:
-                self.give_up(entry)
-        entry.last_ns = self.now_ns
+        self.join_cluster(side, record, queue.head)
         queue.head += 1
         kept = <int64_t> (self.queues[0].head - self.queues[0].tail + self.queues[1].head - self.queues[1].tail)
         if kept > self.widest:
             self.widest = kept
         return True
 
-    cdef Record *last_of(self, Entry *entry, int side) noexcept nogil:
-        """Return the record of the last frame of a side of a cluster."""
-        cdef Record *record = self.record(side, entry.first[side])
-        while record.next_of_cluster != NOBODY:
-            record = self.record(side, record.next_of_cluster)
-        return record
+    cdef inline Record *record(self, uint32_t handle) noexcept nogil:
+        cdef Queue *queue = &self.queues[handle & 1]
+        return &queue.records[handle >> 1 & (queue.size - 1)]
 
-    cdef inline Record *record(self, int side, uint64_t number) noexcept nogil:
-        return &self.queues[side].records[number & (self.queues[side].size - 1)]
-
-    cdef inline Entry *entry_of(self, uint64_t digest) noexcept nogil:
-        """Return the entry of a digest, or the free one where it belongs."""
-        cdef uint64_t at = digest & (self.size - 1)
-        while self.entries[at].digest and self.entries[at].digest != digest:
+    cdef inline uint64_t find(self, uint64_t digest) noexcept nogil:
+        """Return the slot that points to the head of a digest, or the free one where it belongs."""
+        cdef uint64_t at = digest >> 32 & (self.size - 1)
+        while self.slots[at] != FREE:
+            if not (self.slots[at] ^ digest) >> 32 and self.record(<uint32_t> self.slots[at]).digest == digest:
+                break
             at = (at + 1) & (self.size - 1)
-        return &self.entries[at]
+        return at
 
-    cdef void give_up(self, Entry *entry) noexcept nogil:
-        """Call every frame of a cluster ambiguous; the entry stays, and says so of those that come."""
+    cdef void join_cluster(self, int side, Record *record, uint64_t number) noexcept nogil:
+        """Put a record into its digest's cluster, or let it be the head of a new one."""
+        cdef uint64_t at
+        cdef uint32_t handle = handle_of(side, number)
+        cdef Record *head
+        if self.given_up_used and self.is_given_up(record.digest):
+            record.kind = AMBIGUOUS
+            return
+        at = self.find(record.digest)
+        if self.slots[at] != FREE:
+            head = self.record(<uint32_t> self.slots[at])
+            if head.partner_frame >= self.now_ns - self.window_ns:
+                self.append(head, <int> (self.slots[at] & 1), side, record, handle)
+                head.partner_frame = self.now_ns
+                head.count[side] += 1
+                if head.count[side] == CLUSTER_MOST:
+                    self.give_up(at, head)
+                return
+            self.resolve(<uint32_t> self.slots[at], head)
+        else:
+            self.used += 1
+        self.slots[at] = slot_of(record.digest, handle)
+        record.partner_frame = self.now_ns
+        record.first_of_other = NOBODY
+        record.count[side] = 1
+        record.count[1 - side] = 0
+
+    cdef void append(self, Record *head, int side_of_head, int side, Record *record, uint32_t handle) noexcept nogil:
+        """Put a record behind the last one of its side of a cluster."""
+        cdef Record *last = head
+        if side != side_of_head:
+            if head.first_of_other == NOBODY:
+                head.first_of_other = handle
+                return
+            last = self.record(head.first_of_other)
+        while last.next_of_side != NOBODY:
+            last = self.record(last.next_of_side)
+        last.next_of_side = handle
+
+    cdef void give_up(self, uint64_t at, Record *head) noexcept nogil:
+        """Call every frame of a cluster ambiguous, and remember its digest."""
+        cdef uint32_t first[2]
         cdef int side
-        cdef uint32_t number
+        cdef uint32_t handle
+        cdef uint64_t place = head.digest & (self.given_up_size - 1)
+        first[0] = <uint32_t> self.slots[at]
+        first[1] = head.first_of_other
+        while self.given_up[place].digest and self.given_up[place].digest != head.digest:
+            place = (place + 1) & (self.given_up_size - 1)
+        if not self.given_up[place].digest:
+            self.given_up_used += 1
+        self.given_up[place].digest = head.digest
+        self.given_up[place].last_ns = head.partner_frame
         for side in range(2):
-            number = entry.first[side] if entry.count[side] else NOBODY
-            while number != NOBODY:
-                self.record(side, number).kind = AMBIGUOUS
-                number = self.record(side, number).next_of_cluster
-            entry.count[side] = CLUSTER_MOST
+            handle = first[side]
+            while handle != NOBODY:
+                self.record(handle).kind = AMBIGUOUS
+                handle = self.record(handle).next_of_side
+        self.remove(at)
 
-    cdef void resolve(self, Entry *entry) noexcept nogil:
+    cdef bint is_given_up(self, uint64_t digest) noexcept nogil:
+        """Whether a digest was given up and not silent for a window since; it has just come again."""
+        cdef uint64_t place = digest & (self.given_up_size - 1)
+        while self.given_up[place].digest:
+            if self.given_up[place].digest == digest:
+                if self.given_up[place].last_ns < self.now_ns - self.window_ns:
+                    return False
+                self.given_up[place].last_ns = self.now_ns
+                return True
+            place = (place + 1) & (self.given_up_size - 1)
+        return False
+
+    cdef void resolve(self, uint32_t handle, Record *head) noexcept nogil:
         """Say of every frame of a cluster what it came to."""
-        cdef uint32_t of_a = entry.count[0], of_b = entry.count[1]
-        cdef uint32_t number_a, number_b
+        cdef uint32_t of_a = head.count[0], of_b = head.count[1]
+        cdef uint32_t next_a = handle, next_b = head.first_of_other
         cdef Record *a
         cdef Record *b
-        cdef uint32_t left = AMBIGUOUS
+        cdef uint8_t left = AMBIGUOUS
         cdef bint pairs = of_a > 0 and of_b > 0 and (of_a == of_b or of_a == 1 or of_b == 1)
-        if entry.count[0] == CLUSTER_MOST or entry.count[1] == CLUSTER_MOST:
-            return
+        if handle & 1:
+            next_a, next_b = next_b, handle
         if of_a == 0 or of_b == 0:
             left = ONLY
         elif pairs:
             left = DUPLICATE
-        number_a = entry.first[0] if of_a else NOBODY
-        number_b = entry.first[1] if of_b else NOBODY
-        while number_a != NOBODY or number_b != NOBODY:
-            a = self.record(0, number_a) if number_a != NOBODY else NULL
-            b = self.record(1, number_b) if number_b != NOBODY else NULL
+        while next_a != NOBODY or next_b != NOBODY:
+            a = self.record(next_a) if next_a != NOBODY else NULL
+            b = self.record(next_b) if next_b != NOBODY else NULL
+            next_a = a.next_of_side if a != NULL else NOBODY
+            next_b = b.next_of_side if b != NULL else NOBODY
             if pairs and a != NULL and b != NULL:
                 if -self.window_ns <= b.moved_ns - a.moved_ns <= self.window_ns:
                     a.kind = b.kind = MATCHED
@@ -370,69 +423,93 @@ cdef class Matcher:
                     a.kind = left
                 if b != NULL:
                     b.kind = left
-            if a != NULL:
-                number_a = a.next_of_cluster
-            if b != NULL:
-                number_b = b.next_of_cluster
 
     cdef bint expire(self, int side, bint everything) noexcept nogil:
         """Let frames go whose cluster is closed; False where memory does not suffice."""
         cdef Queue *queue = &self.queues[side]
         cdef Record *record
-        cdef Entry *entry
+        cdef Record *head
+        cdef uint64_t at
         cdef int64_t limit_ns = self.now_ns - self.window_ns
         while queue.tail != queue.head:
-            record = self.record(side, queue.tail)
+            record = &queue.records[queue.tail & (queue.size - 1)]
             if not everything and record.moved_ns >= limit_ns:
                 return True
             if queue.tail + AHEAD < queue.head:
-                prefetch(&self.entries[self.record(side, queue.tail + AHEAD).digest & (self.size - 1)])
-            if record.kind == PENDING or record.kind == AMBIGUOUS:
-                entry = self.entry_of(record.digest)
-                if entry.digest and (everything or entry.last_ns < limit_ns):
-                    self.resolve(entry)
-                    self.remove(entry)
-                elif record.kind == PENDING:
+                prefetch(&self.slots[queue.records[(queue.tail + AHEAD) & (queue.size - 1)].digest >> 32
+                                     & (self.size - 1)])
+            if record.kind == PENDING:
+                at = self.find(record.digest)
+                head = self.record(<uint32_t> self.slots[at])
+                if not everything and head.partner_frame >= limit_ns:
                     return True
+                self.resolve(<uint32_t> self.slots[at], head)
+                self.remove(at)
             if not emit(queue, record, side):
                 return False
             queue.tail += 1
         return True
 
-    cdef void remove(self, Entry *entry) noexcept nogil:
-        """Free an entry, and move those up that stand further from their place because of it."""
-        cdef uint64_t hole = entry - self.entries
+    cdef void remove(self, uint64_t hole) noexcept nogil:
+        """Free a slot, and move those up that stand further from their place because of it."""
         cdef uint64_t at = hole
         cdef uint64_t home
         while True:
             at = (at + 1) & (self.size - 1)
-            if not self.entries[at].digest:
+            if self.slots[at] == FREE:
                 break
-            home = self.entries[at].digest & (self.size - 1)
+            home = self.slots[at] >> 32 & (self.size - 1)
             if ((at - home) & (self.size - 1)) >= ((at - hole) & (self.size - 1)):
-                self.entries[hole] = self.entries[at]
+                self.slots[hole] = self.slots[at]
                 hole = at
-        self.entries[hole].digest = 0
+        self.slots[hole] = FREE
         self.used -= 1
 
     cdef bint grow_table(self) noexcept nogil:
-        cdef Entry *before = self.entries
+        cdef uint64_t *before = self.slots
         cdef uint64_t size = self.size
-        cdef uint64_t at
-        cdef Entry *after = <Entry *> calloc(2 * size, sizeof(Entry))
+        cdef uint64_t at, place
+        cdef uint64_t *after = free_slots(2 * size)
         if after == NULL:
             return False
-        self.entries = after
+        self.slots = after
         self.size = 2 * size
-        self.used = 0
         for at in range(size):
-            # Of a cluster that was given up, no frame may be left that would free its entry.
-            if before[at].digest and not (before[at].count[0] == CLUSTER_MOST
-                                          and before[at].last_ns < self.now_ns - self.window_ns):
-                self.entry_of(before[at].digest)[0] = before[at]
-                self.used += 1
+            if before[at] != FREE:
+                place = before[at] >> 32 & (self.size - 1)
+                while self.slots[place] != FREE:
+                    place = (place + 1) & (self.size - 1)
+                self.slots[place] = before[at]
         free(before)
         return True
+
+    cdef bint grow_given_up(self) noexcept nogil:
+        """Forget what was silent for a window, and make room."""
+        cdef GivenUp *before = self.given_up
+        cdef uint64_t size = self.given_up_size
+        cdef uint64_t at, place
+        cdef GivenUp *after = <GivenUp *> calloc(2 * size, sizeof(GivenUp))
+        if after == NULL:
+            return False
+        self.given_up = after
+        self.given_up_size = 2 * size
+        self.given_up_used = 0
+        for at in range(size):
+            if before[at].digest and before[at].last_ns >= self.now_ns - self.window_ns:
+                place = before[at].digest & (self.given_up_size - 1)
+                while after[place].digest:
+                    place = (place + 1) & (self.given_up_size - 1)
+                after[place] = before[at]
+                self.given_up_used += 1
+        free(before)
+        return True
+
+
+cdef uint64_t *free_slots(uint64_t size) noexcept nogil:
+    cdef uint64_t *slots = <uint64_t *> malloc(size * sizeof(uint64_t))
+    if slots != NULL:
+        memset(slots, 0xFF, size * sizeof(uint64_t))
+    return slots
 
 
 cdef bint grow_queue(Queue *queue) noexcept nogil:

@@ -1,22 +1,12 @@
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from uspcap._native.send_times import SendTimes
 
 HEADER_BYTES: int
 LARGEST_BYTES: int
 WINDOW: int
 WAKEUPS: tuple[str, ...]
-
-class SendTimes:
-    def __init__(
-        self,
-        kind: str,
-        *,
-        period_numerator: int = ...,
-        period_denominator: int = ...,
-        seed: int = ...,
-        times_ns: ArrayLike | None = ...,
-    ) -> None: ...
-    def take(self, frames: int) -> NDArray[np.int64]: ...
 
 class ProbeSender:
     @property

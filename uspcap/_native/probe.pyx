@@ -19,17 +19,17 @@ D. Everything in a frame came from outside: its length, magic, version, kind and
     Times are ns since the epoch, UTC, of the clock of the host that wrote them.
 
 Sources: linux/net_tstamp.h, Documentation/networking/timestamping.rst (SCM_TIMESTAMPING, ts[0] is the software stamp);
-clock_nanosleep(2); udp(7); S. Vigna's splitmix64.c (public domain) for the random numbers of Poisson schedules.
+clock_nanosleep(2); udp(7).
 """
 
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, EPERM, errno
-from libc.math cimport log
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from uspcap._native.histogram cimport COUNTS_LENGTH, index_of
+from uspcap._native.send_times cimport NEVER, SendTimes
 
 cdef extern from *:
     """
@@ -149,7 +149,6 @@ cdef enum:
     PATIENCE_MS = 50
 
 cdef int64_t LONGEST_SLEEP_NS = 50_000_000
-cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 HEADER_BYTES = HEADER
 LARGEST_BYTES = 65507  # of a UDP payload over IPv4
@@ -161,6 +160,11 @@ cdef enum:
     POLL = 1
     EPOLL = 2
     SPIN = 3
+
+
+cdef inline int64_t added(int64_t total, int64_t more) noexcept nogil:
+    """Return the sum of two numbers that are not negative, NEVER where that is too large."""
+    return total + more if more <= NEVER - total else NEVER
 
 
 cdef inline void put64(uint8_t *at, uint64_t value) noexcept nogil:
@@ -183,93 +187,6 @@ cdef inline bint is_ours(const uint8_t *data, Py_ssize_t length, uint8_t kind) n
     memcpy(&magic, data, 4)
     memcpy(&header, data + 6, 2)
     return magic == htobe32(MAGIC) and data[4] == VERSION and data[5] == kind and header == htobe16(HEADER)
-
-
-cdef class SendTimes:
-    """When frames are due, in ns from the start; endless unless it is a list.
-
-    Parameters
-    ----------
-    kind : str
-        `constant`: every `period` exactly, from 0. `poisson`: independent exponential gaps with this mean, the
-        first frame after the first gap. `list`: `times_ns`.
-    period_numerator, period_denominator : int
-        The period or the mean gap in ns as a fraction, 1 or more each, below 2^62.
-    seed : int
-        Of Poisson gaps, below 2^64. Gap n is -mean ln(u), with u = (splitmix64 number n of the seed >> 11) + 1 in
-        2^-53.
-    times_ns : ndarray of int64, shape (frames,)
-        Never falling, none negative.
-    """
-
-    cdef int kind
-    cdef int64_t whole, rest, denominator, carried, next_constant
-    cdef uint64_t state
-    cdef double mean, reached
-    cdef int64_t[::1] times
-    cdef Py_ssize_t at
-
-    def __init__(self, str kind, *, int64_t period_numerator=1, int64_t period_denominator=1, uint64_t seed=0,
-                 times_ns=None):
-        if kind not in ("constant", "poisson", "list"):
-            raise ValueError(f"{kind!r} is no schedule")
-        if period_numerator < 1 or period_denominator < 1 or max(period_numerator, period_denominator) >> 62:
-            raise ValueError("a period is a fraction of two numbers from 1 to 2^62")
-        self.kind = ("constant", "poisson", "list").index(kind)
-        self.whole = period_numerator // period_denominator
-        self.rest = period_numerator % period_denominator
-        self.denominator = period_denominator
-        self.carried = self.next_constant = 0
-        self.state = seed
-        self.mean = <double> period_numerator / period_denominator
-        self.reached = 0
-        times = np.ascontiguousarray([] if times_ns is None else times_ns, np.int64).copy()
-        if len(times) and (times[0] < 0 or np.any(np.diff(times) < 0)):
-            raise ValueError("send times must not fall, nor start before 0")
-        self.times = times
-        self.at = 0
-
-    cdef int64_t take_one(self) noexcept nogil:
-        """Return when the next frame is due, NEVER after the last."""
-        cdef int64_t due
-        cdef uint64_t mixed
-        if self.kind == 2:
-            if self.at == self.times.shape[0]:
-                return NEVER
-            self.at += 1
-            return self.times[self.at - 1]
-        if self.kind == 1:
-            self.state += <uint64_t> 0x9E3779B97F4A7C15
-            mixed = self.state
-            mixed = (mixed ^ (mixed >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
-            mixed = (mixed ^ (mixed >> 27)) * <uint64_t> 0x94D049BB133111EB
-            mixed ^= mixed >> 31
-            self.reached -= self.mean * log(<double> ((mixed >> 11) + 1) * (1.0 / 9007199254740992.0))
-            return <int64_t> self.reached if self.reached < 9e18 else NEVER
-        due = self.next_constant
-        if due >= NEVER - self.whole - 1:
-            self.next_constant = NEVER
-            return due
-        self.next_constant += self.whole
-        self.carried += self.rest
-        if self.carried >= self.denominator:
-            self.carried -= self.denominator
-            self.next_constant += 1
-        return due
-
-    def take(self, Py_ssize_t frames):
-        """Return the next send times: ndarray of int64, shape (frames,) or as many as there still are."""
-        out = np.empty(max(0, frames), np.int64)
-        cdef int64_t[::1] view = out
-        cdef Py_ssize_t at = 0
-        cdef int64_t due
-        while at < view.shape[0]:
-            due = self.take_one()
-            if due == NEVER:
-                break
-            view[at] = due
-            at += 1
-        return out[:at]
 
 
 cdef class ProbeSender:
@@ -309,7 +226,7 @@ cdef class ProbeSender:
     lateness : ndarray of uint64, shape (BUCKETS,)
         Actual less intended send time of the frames sent, by bucket.
     latest_ns, lateness_sum_ns : int
-        The largest, and all together.
+        The largest, and all together; 2^63 - 1 stands for sums from there on.
     """
 
     cdef int fd
@@ -388,7 +305,7 @@ cdef class ProbeSender:
             self.sent += 1
             late = actual - due if actual > due else 0
             self.late[index_of(late)] += 1
-            self.lateness_sum_ns += late
+            self.lateness_sum_ns = added(self.lateness_sum_ns, late)
             if late > self.latest_ns:
                 self.latest_ns = late
 
@@ -520,7 +437,7 @@ cdef class ProbeReceiver(_Socket):
         By bucket: read here less due; read here less sent; the kernel's receive stamp less sent; the answerer's send
         less its receive time.
     sums_ns, lowest_ns, highest_ns : ndarray of int64, shape (4,)
-        Of these, exactly; -1 as the lowest of none.
+        Of these, exactly; -1 as the lowest of none, 2^63 - 1 for sums from there on.
     error_number : int
         Of what ended reading, 0 otherwise.
     """
@@ -628,7 +545,7 @@ cdef class ProbeReceiver(_Socket):
 
     cdef void record(self, int which, int64_t value) noexcept nogil:
         self.counts[which][index_of(value)] += 1
-        self.sums[which] += value
+        self.sums[which] = added(self.sums[which], value)
         if self.lowests[which] < 0 or value < self.lowests[which]:
             self.lowests[which] = value
         if value > self.highests[which]:

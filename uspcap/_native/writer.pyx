@@ -1,8 +1,8 @@
 """Format the frames of a batch as capture file records, into one reusable buffer.
 
-A. Ownership. `RecordFormatter` owns the buffer. A call of `pcapng` or `pcap` fills it from its start
-   with whole records, as many as fit, and says at which row to go on. It grows only where one record
-   alone does not fit.
+A. Ownership. `RecordFormatter` owns the buffer. A call of `pcapng` or `pcap` fills it with whole records,
+   as many as fit, and says at which row to go on. It begins at the buffer's start, or behind the bytes that
+   `place` says are to stay. The buffer grows only where one record alone does not fit.
 B. Nothing is silent. A frame that the format cannot hold is left out and counted by cause, bytes past
    the snaplen are cut off and counted, options that cannot be passed on are counted.
 C. All output is little-endian, on any host. Raw options come in from a file: every length in them is
@@ -46,6 +46,7 @@ cdef enum:
     # bytes of padding that the last raw option lacked.
     OPTIONS_OVERHEAD = 36
 
+cdef uint64_t NO_LIMIT = 0xFFFFFFFFFFFFFFFFULL
 cdef uint64_t LONGEST_BLOCK = 0xFFFFFFFCULL  # block total length is 32 bits, and a multiple of 4
 
 
@@ -77,9 +78,11 @@ cdef class RecordFormatter:
     buffer : ndarray of uint8
         The records of the last call, from its start.
     used : int
-        Bytes of `buffer` that the last call filled.
+        Bytes of `buffer` that are filled after the last call, those that `place` kept among them.
     frames : int
-        Frames in them.
+        Frames that the last call put there.
+    limit_reached : bool
+        The last call ended because one more record might have gone beyond its `byte_limit`.
     timestamps_missing : int
         Frames since the start that have no timestamp, and were written with 0: neither format has a way
         to say so.
@@ -97,6 +100,7 @@ cdef class RecordFormatter:
     cdef readonly object buffer
     cdef readonly Py_ssize_t used
     cdef readonly Py_ssize_t frames
+    cdef readonly bint limit_reached
     cdef readonly int64_t timestamps_missing
     cdef readonly int64_t timestamps_refused
     cdef readonly int64_t lengths_refused
@@ -104,6 +108,9 @@ cdef class RecordFormatter:
     cdef readonly int64_t options_refused
     cdef uint8_t *start
     cdef Py_ssize_t capacity
+    cdef Py_ssize_t kept
+    cdef Py_ssize_t end_row
+    cdef uint64_t byte_limit
     cdef uint64_t needed
 
     def __cinit__(self, Py_ssize_t buffer_bytes):
@@ -112,13 +119,29 @@ cdef class RecordFormatter:
         self.allocate(buffer_bytes)
 
     cdef int allocate(self, Py_ssize_t size) except -1:
-        self.buffer = np.empty(size, np.uint8)
-        cdef uint8_t[::1] view = self.buffer
+        self.place(np.empty(size, np.uint8), 0)
+
+    cpdef int place(self, object buffer, Py_ssize_t kept) except -1:
+        """Go on in another buffer, or further on in the same.
+
+        Parameters
+        ----------
+        buffer : ndarray of uint8
+            The formatter holds on to it until it is given another.
+        kept : int
+            So many bytes at its start stay as they are: each call begins behind them.
+        """
+        cdef uint8_t[::1] view = buffer
+        if not 0 <= kept <= view.shape[0] or not view.shape[0]:
+            raise ValueError(f"cannot keep {kept} bytes of a buffer of {view.shape[0]}")
+        self.buffer = buffer
         self.start = &view[0]
-        self.capacity = size
+        self.capacity = view.shape[0]
+        self.kept = kept
+        return 0
 
     def pcapng(self, FrameColumns batch, Py_ssize_t first_row, const uint32_t[::1] interface_map,
-               const uint32_t[::1] snaplens, bint big_endian_options):
+               const uint32_t[::1] snaplens, bint big_endian_options, end_row=None, byte_limit=None):
         """Format rows from `first_row` on as enhanced packet blocks, timestamps in nanoseconds.
 
         Parameters
@@ -131,11 +154,17 @@ cdef class RecordFormatter:
             (0: no limit).
         big_endian_options : bool
             The raw options are in big-endian order; only their comments are passed on.
+        end_row : int, optional
+            The row to end before, the end of the batch where not given.
+        byte_limit : int, optional
+            Add no more than so many bytes. A record counts with the most that it can take, up to 39 bytes more
+            than it does.
 
         Returns
         -------
         int
-            The row to go on with; batch.count when all rows are done.
+            The row to go on with; `end_row` when all are done. The first one where nothing fits behind the bytes
+            that were kept, or into `byte_limit`.
 
         Raises
         ------
@@ -143,16 +172,25 @@ cdef class RecordFormatter:
             Where a row points outside the batch's data or has no interface; nothing is formatted of
             the rows from `first_row` on.
         """
+        self.bound(batch, end_row, byte_limit)
         return self.format(batch, first_row, interface_map, snaplens, big_endian_options, True)
 
-    def pcap(self, FrameColumns batch, Py_ssize_t first_row, uint32_t snaplen):
+    def pcap(self, FrameColumns batch, Py_ssize_t first_row, uint32_t snaplen, end_row=None, byte_limit=None):
         """Format rows from `first_row` on as pcap records with nanoseconds.
 
         Parameters and results are as in `pcapng`; `snaplen` is the file's. Options and interfaces have
         no place in a pcap file.
         """
+        self.bound(batch, end_row, byte_limit)
         return self.format(batch, first_row, np.zeros(1, np.uint32), np.array([snaplen], np.uint32), False,
                            False)
+
+    cdef int bound(self, FrameColumns batch, object end_row, object byte_limit) except -1:
+        self.end_row = batch.count if end_row is None else end_row
+        self.byte_limit = NO_LIMIT if byte_limit is None else byte_limit
+        if self.end_row > batch.count:
+            raise ValueError(f"no row {self.end_row} in a batch of {batch.count}")
+        return 0
 
     cdef Py_ssize_t format(self, FrameColumns batch, Py_ssize_t first_row,
                            const uint32_t[::1] interface_map, const uint32_t[::1] snaplens,
@@ -160,14 +198,14 @@ cdef class RecordFormatter:
         cdef Py_ssize_t row, interface_count = interface_map.shape[0]
         cdef const uint32_t *numbers = &interface_map[0] if interface_count else NULL
         cdef const uint32_t *limits = NULL
-        if first_row < 0 or first_row > batch.count:
-            raise ValueError(f"no row {first_row} in a batch of {batch.count}")
+        if first_row < 0 or first_row > self.end_row:
+            raise ValueError(f"no row {first_row} in a batch of {self.end_row}")
         if snaplens.shape[0] != interface_count:
             raise ValueError("interface_map and snaplens differ in length")
         if interface_count:
             limits = &snaplens[0]
-        self.used = 0
         self.frames = 0
+        self.limit_reached = False
         while True:
             with nogil:
                 if is_pcapng:
@@ -177,10 +215,10 @@ cdef class RecordFormatter:
                     row = self.fill_pcap(batch, first_row, limits[0])
             if row < 0:
                 row = -1 - row
-                self.used = 0
+                self.used = self.kept
                 self.frames = 0
                 raise ValueError(f"row {row} of the batch points outside its data or interfaces")
-            if self.used or row == batch.count:
+            if self.used or row == self.end_row or self.limit_reached:
                 return row
             # One record alone does not fit.
             self.allocate(<Py_ssize_t> self.needed)
@@ -190,11 +228,12 @@ cdef class RecordFormatter:
                                 const uint32_t *limits, Py_ssize_t interface_count,
                                 bint big_endian_options) noexcept nogil:
         """Return the row to go on with, or -1 - row for one that points outside."""
-        cdef uint8_t *at = self.start
+        cdef uint8_t *begin = self.start + self.kept
+        cdef uint8_t *at = begin
         cdef uint8_t *end = self.start + self.capacity
         cdef uint8_t *options
         cdef uint8_t *block
-        cdef Py_ssize_t count = batch.count
+        cdef Py_ssize_t count = self.end_row
         cdef uint32_t captured, options_length, interface, padded
         cdef bint cut
         cdef uint64_t bound, timestamp
@@ -224,6 +263,9 @@ cdef class RecordFormatter:
                 continue
             if bound > <uint64_t> (end - at):
                 self.needed = bound
+                break
+            if bound > self.byte_limit - <uint64_t> (at - begin):
+                self.limit_reached = True
                 break
             block = at
             padded = (captured + 3) & ~<uint32_t> 3
@@ -321,9 +363,10 @@ cdef class RecordFormatter:
 
     cdef Py_ssize_t fill_pcap(self, FrameColumns batch, Py_ssize_t row, uint32_t snaplen) noexcept nogil:
         """Return the row to go on with, or -1 - row for one that points outside."""
-        cdef uint8_t *at = self.start
+        cdef uint8_t *begin = self.start + self.kept
+        cdef uint8_t *at = begin
         cdef uint8_t *end = self.start + self.capacity
-        cdef Py_ssize_t count = batch.count
+        cdef Py_ssize_t count = self.end_row
         cdef uint32_t captured
         cdef bint cut
         cdef uint64_t timestamp, seconds, size
@@ -345,6 +388,9 @@ cdef class RecordFormatter:
             size = <uint64_t> captured + RECORD_HEADER
             if size > <uint64_t> (end - at):
                 self.needed = size
+                break
+            if size > self.byte_limit - <uint64_t> (at - begin):
+                self.limit_reached = True
                 break
             store32(at, <uint32_t> seconds)
             store32(at + 4, <uint32_t> (timestamp - seconds * 1000000000ULL))

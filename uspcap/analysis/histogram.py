@@ -112,9 +112,18 @@ class Histogram:
         percentile : str
             A decimal number of 0 to 100, as text, so that 99.999 is exact.
         """
-        used, cumulative = self._used[0], self._cumulative
-        at = int(np.searchsorted(cumulative, rank_of(percentile, int(cumulative[-1]))))
-        value = int(bounds()[1][used[at]])
+        return self.value_at_rank(rank_of(percentile, int(self._cumulative[-1])))
+
+    def value_at_rank(self, rank: int) -> int:
+        """Return the highest value of the bucket that holds a value, at most the exact maximum.
+
+        Parameters
+        ----------
+        rank : int
+            Of the sorted values, from 1.
+        """
+        at = int(np.searchsorted(self._cumulative, rank))
+        value = int(bounds()[1][self._used[0][at]])
         return value if self.highest_ns is None else min(value, self.highest_ns)
 
     @cached_property

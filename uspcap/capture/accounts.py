@@ -99,7 +99,7 @@ def stages(accounts: Accounts) -> tuple[Stage, ...]:
             "analyses" if accounts.written is None else "writer",
             statistics.delivered,
             accounts.kept if accounts.written is None else accounts.written,
-            _without_zeros({"the file could not take them": accounts.unwritten}),
+            accounts.lost_in_writer,
             _without_zeros({"after the limit": accounts.after_limit}),
         )
     )
@@ -119,7 +119,7 @@ def as_dict(accounts: Accounts) -> dict[str, Any]:
         "received": accounts.statistics.received,
         "kept": accounts.kept,
         "written": accounts.written,
-        "dropped": accounts.statistics.dropped_total + accounts.unwritten,
+        "dropped": accounts.statistics.dropped_total + sum(accounts.lost_in_writer.values()),
         "unaccounted": accounts.unaccounted,
         "stages": [{**asdict(stage), "unaccounted": stage.unaccounted} for stage in stages(accounts)],
     }

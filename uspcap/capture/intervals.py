@@ -63,7 +63,7 @@ class Intervals:
     length_ns : int
         May be changed at any time, from the next interval on.
     closing_ns : int
-        How long it took to tell the last interval and to merge it into the whole.
+        CPU time that it took to tell the last interval and to merge it into the whole.
     """
 
     def __init__(
@@ -113,13 +113,14 @@ class Intervals:
         self._close(self._clock())
 
     def _close(self, now_ns: int) -> None:
+        cpu_before_ns = time.thread_time_ns()
         part, before, began_ns = self._part, self._before, self._began_ns
         self._part, self._before, self._began_ns = Suite(self._settings), self._statistics(), now_ns
         try:
             self._tell(self._between(began_ns, before, part))
         finally:
             self.total.merge(part)
-            self.closing_ns = self._clock() - now_ns
+            self.closing_ns = time.thread_time_ns() - cpu_before_ns
 
     def so_far(self) -> Interval:
         """Return all intervals that are over as one."""

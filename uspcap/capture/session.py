@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.capture.output import interface_statistics
+from uspcap.capture.rotation import RotatingWriter
 from uspcap.errors import CaptureError, CaptureFileError, UspcapError
-from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
 from uspcap.timestamps.nic_clock import ClockAccount
@@ -41,6 +42,8 @@ class Accounts:
         Frames that are whole in the file; None where there is no file.
     unwritten : int
         Frames kept that the file could not take.
+    too_slow : int
+        Frames kept for which there was no room, as the disk was too slow.
     """
 
     statistics: SourceStatistics
@@ -48,6 +51,13 @@ class Accounts:
     after_limit: int
     written: int | None
     unwritten: int
+    too_slow: int = 0
+
+    @property
+    def lost_in_writer(self) -> dict[str, int]:
+        """Frames kept that are not in the file, by cause."""
+        lost = {"the file could not take them": self.unwritten, "the disk was too slow": self.too_slow}
+        return {cause: count for cause, count in lost.items() if count}
 
     @property
     def unaccounted(self) -> int:
@@ -57,7 +67,7 @@ class Accounts:
     def __str__(self) -> str:
         statistics = self.statistics
         parts = [f"{self.kept} analyzed" if self.written is None else f"{self.written} written"]
-        lost = [("the file could not take them", self.unwritten)] if self.unwritten else []
+        lost = list(self.lost_in_writer.items())
         lost += statistics.dropped.items()
         if lost:
             causes = ", ".join(f"{cause} {count}" for cause, count in lost)
@@ -116,7 +126,7 @@ class CaptureSession:
     Parameters
     ----------
     source : LiveSource
-    writer : CaptureWriter, optional
+    writer : CaptureWriter or RotatingWriter, optional
         Closed by `run`, with the interface's statistics.
     suite : Suite, optional
     intervals : Intervals, optional
@@ -133,7 +143,7 @@ class CaptureSession:
         self,
         source: LiveSource,
         *,
-        writer: CaptureWriter | None = None,
+        writer: CaptureWriter | RotatingWriter | None = None,
         suite: Suite | None = None,
         intervals: Intervals | None = None,
         frames: int | None = None,
@@ -183,9 +193,9 @@ class CaptureSession:
         statistics = source.statistics()
         self._close_writer(statistics, started_ns)
         written = None if self._writer is None else self._writer.frames_written
-        accounts = Accounts(
-            statistics, self._kept, self._after_limit, written, 0 if written is None else self._kept - written
-        )
+        too_slow = 0 if self._writer is None else self._writer.frames_dropped
+        unwritten = 0 if written is None else self._kept - written - too_slow
+        accounts = Accounts(statistics, self._kept, self._after_limit, written, unwritten, too_slow)
         return CaptureOutcome(
             accounts,
             self._suite,
@@ -225,17 +235,9 @@ class CaptureSession:
     def _close_writer(self, statistics: SourceStatistics, started_ns: int) -> None:
         if self._writer is None:
             return
-        interface_statistics = InterfaceStatistics(
-            start_timestamp_ns=started_ns,
-            end_timestamp_ns=time.time_ns(),
-            received=statistics.received,
-            dropped=sum(statistics.nic_dropped.values()),
-            os_dropped=statistics.dropped_total,
-            comment="; ".join(str(clock) for clock in self._source.clocks()),
-        )
+        too_slow = self._writer.frames_dropped
+        said = interface_statistics(self._source, statistics, started_ns, too_slow) if self._writer.interfaces else None
         try:
-            # The counts are of the interface itself; the first of its descriptions stands for it.
-            counted = self._source.counts_an_interface and self._writer.interfaces
-            self._writer.close({0: interface_statistics} if counted else None)
+            self._writer.close(said)
         except CaptureFileError as error:
             self._failure = self._failure or error

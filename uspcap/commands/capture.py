@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from uspcap.analysis.names import LIVE_NAMES, NAMES
-from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
 from uspcap.capture.accounts import stage_line
 from uspcap.capture.host_facts import SectionTexts, section_texts
+from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, open_output
 from uspcap.capture.pinning import pin
 from uspcap.capture.privileges import can_relinquish, find_user, relinquish
+from uspcap.capture.rotation import RotatingWriter, RotationRules
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.capture.signals import stopping_on_signals
-from uspcap.commands.options import CpuListType, DurationType, FanoutType, analysis_names, check_names_for_files
+from uspcap.commands.options import (
+    CompressType,
+    CpuListType,
+    DurationType,
+    FanoutType,
+    PeriodType,
+    SizeType,
+    analysis_names,
+    check_names_for_files,
+)
 from uspcap.errors import UsageError
-from uspcap.formats.writer import CaptureWriter, open_writer
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
@@ -32,6 +43,20 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("-i", "--interface", metavar="NAME", help="Interface to capture on, as 'ip link' shows it.")
 @click.option("-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap.")
+@click.option("-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G.")
+@click.option("-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h.")
+@click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour.")
+@click.option("--rotate-frames", type=click.IntRange(1), metavar="N", help="Begin a new file after so many frames.")
+@click.option("-W", "--keep-files", type=click.IntRange(1), metavar="N", help="Keep N files; delete the oldest.")
+@click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added.")
+@click.option("--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not.")
+@click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT).")
+@click.option(
+    "--write-buffer",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
+)
 @click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True)
 @click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
@@ -104,6 +129,15 @@ def command(
     words: tuple[str, ...],
     interface: str | None,
     path: str | None,
+    rotate_size: int | None,
+    rotate_time: int | None,
+    align: bool,
+    rotate_frames: int | None,
+    keep_files: int | None,
+    post_rotate: str | None,
+    compress: int | None,
+    direct: bool,
+    write_buffer: int | None,
     files: tuple[str, ...],
     backend: str,
     count: int | None,
@@ -141,6 +175,13 @@ def command(
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
     user = None if user_name is None else find_user(user_name)
+    rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
+    output = None
+    if path is not None:
+        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer)
+        output.check()
+    elif rules != RotationRules() or any(one is not None for one in (post_rotate, compress, write_buffer)) or direct:
+        raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
     request = Request(
@@ -164,7 +205,7 @@ def command(
     wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
     if files and wanted is not None:
         check_names_for_files(wanted)
-    output = sys.stderr if path == "-" else sys.stdout
+    shown_on = sys.stderr if path == "-" else sys.stdout
     screen = _screen(live, default=interface is not None and path is None and interval is None and form == "text")
     watched = interval is not None or screen is not None
     settings = _settings(wanted or (), expression) if watched or wanted is not None else None
@@ -174,18 +215,18 @@ def command(
         _import_late_modules(form)
     with open_source(request) as source:
         description = source.describe()
-        for line in (description.headline, *description.remarks):
-            click.echo(f"uspcap: {line}", err=True)
-        writer = None if path is None else _open_writer(path, source, expression, not no_comment)
+        writer = None
+        if output is not None:
+            commented = output.format == "pcapng" and not no_comment
+            section = section_texts(source, expression) if commented else SectionTexts()
+            writer = open_output(output, source, section)
         watch = None
         if settings is not None and watched:
             from uspcap.report.watching import Watch
 
-            watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=output, form=form)
+            watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=shown_on, form=form)
         suite = _suite(settings) if watch is None else watch.intervals.total
         given_up = relinquish(user, source)
-        if given_up:
-            click.echo(f"uspcap: {given_up}", err=True)
         session = CaptureSession(
             source,
             writer=writer,
@@ -200,15 +241,22 @@ def command(
                 watch.close()
             session.stop()
 
-        with stopping_on_signals(stop), watch or nullcontext():
-            outcome = session.run()
+        with stopping_on_signals(stop):
+            # Only now can it be stopped in good order, and may others rely on what the first line says.
+            for line in filter(None, (description.headline, *description.remarks, given_up)):
+                click.echo(f"uspcap: {line}", err=True)
+            with watch or nullcontext():
+                outcome = session.run()
     click.echo(f"uspcap: {outcome.accounts}", err=True)
     if interface is not None:
         click.echo(f"uspcap: {stage_line(outcome.accounts)}", err=True)
     for clock in outcome.clocks:
         click.echo(f"uspcap: {clock}", err=True)
+    if isinstance(writer, RotatingWriter):
+        for warning in writer.warnings:
+            click.echo(f"uspcap: {warning}", err=True)
     if suite is not None and wanted is not None:
-        _report(output, form, outcome, suite, expression, one_line=interval is not None)
+        _report(shown_on, form, outcome, suite, expression, one_line=interval is not None)
     for problem in outcome.problems:
         click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
     if outcome.failure is not None:
@@ -219,13 +267,10 @@ def command(
 
 def _import_late_modules(form: str) -> None:
     """Import what analyses and report need: who goes on after privileges were given up may not be able to read it."""
-    import uspcap._native.headers
-    import uspcap.report.document
-
-    if form == "json":
-        import uspcap.report.json_report
-    else:
-        import uspcap.report.terminal  # noqa: F401
+    # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
+    renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
+    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer):
+        import_module(name)
 
 
 def _settings(names: tuple[str, ...], expression: str) -> Settings:
@@ -253,12 +298,6 @@ def _screen(live: bool | None, *, default: bool) -> TextIO | None:
     if live and screen is None:
         raise UsageError("--live needs a terminal on stdout or stderr: leave it out, or take --interval instead")
     return screen
-
-
-def _open_writer(path: str, source: LiveSource, expression: str, commented: bool) -> CaptureWriter:
-    form = "pcap" if path.endswith(".pcap") else "pcapng"
-    section = section_texts(source, expression) if commented and form == "pcapng" else SectionTexts()
-    return open_writer(path, form, interfaces=source.interfaces, **section)
 
 
 def _report(

@@ -16,6 +16,7 @@ from uspcap.analysis.names import LIVE_NAMES, NAMES
 from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
+from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
 from uspcap.frames import Problem
 from uspcap.report.format import safe_text
 
@@ -55,6 +56,18 @@ class DurationType(_WholeNumberType):
         return int(nanoseconds)
 
 
+class SignedDurationType(DurationType):
+    """The same with a sign, such as `-37s`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return ns; less than 0 where a minus stands before the number."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        length = super().convert(text.lstrip("+-") if text[:2] not in ("--", "++", "+-", "-+") else text, param, ctx)
+        return -length if text.startswith("-") else length
+
+
 class RateType(_WholeNumberType):
     """A bit rate such as `10G` or `2.5Gbit`, as bits a second."""
 
@@ -69,6 +82,55 @@ class RateType(_WholeNumberType):
         if rate <= 0:
             self.fail(f"{value!r} is no bit rate; write a number and k, M, G or T, as in 10G", param)
         return rate
+
+
+class SizeType(_WholeNumberType):
+    """A size such as `100`, `100MiB` or `1G`, as bytes; a bare number is millions of bytes, as in tcpdump."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes; k, M and G alone mean KiB, MiB and GiB, as in tcpdump, with B after them 1000s."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kKmMgGtT])(iB|B)?)?\s*", str(value))
+        size = 0
+        if match:
+            power = "kmgt".index(match[2].lower()) + 1 if match[2] else 2
+            size = int(Fraction(match[1]) * (1000 if match[2] is None or match[3] == "B" else 1024) ** power)
+        if size <= 0:
+            self.fail(f"{value!r} is no size; write millions of bytes or a unit, as in 100, 100MiB or 1G", param)
+        return size
+
+
+class PeriodType(DurationType):
+    """A length of time such as `1h`; a bare number is seconds, as in tcpdump."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return ns, at least 1."""
+        bare = re.fullmatch(r"\s*[0-9]+\s*", value) if isinstance(value, str) else None
+        period = super().convert(f"{value.strip()}s" if bare else value, param, ctx)
+        if period <= 0:
+            self.fail(f"{value!r} is no length of time that passes; write seconds or a unit, as in 60 or 1h", param)
+        return period
+
+
+class CompressType(_WholeNumberType):
+    """A compression such as `zstd`, `zstd:9` or `none`, as its level; 0 is none."""
+
+    name = "how"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the level."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"zstd(?::([0-9]{1,2}))?", str(value))
+        level = int(match[1]) if match and match[1] else DEFAULT_LEVEL
+        if value == "none":
+            return 0
+        if match is None or level not in LEVELS:
+            self.fail(f"{value!r} is no compression; write zstd, zstd:1 to zstd:{LEVELS[-1]}, or none", param)
+        return level
 
 
 class FrameSetType(_RangesType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -458,14 +458,15 @@ class _Run:
     def _second_pass(self, spill: Any) -> None:
         """Take the clocks' line from the differences; what is left is delay beyond the least."""
         into = self._into
-        into.fit = self._envelope.fit()
-        spill.seek(0)
-        while into.fit is not None:
-            rows = np.frombuffer(spill.read(_SPILL_ROWS * _SPILL_DTYPE.itemsize), _SPILL_DTYPE)
-            if not len(rows):
-                break
+        fit = self._envelope.fit()
+        if fit is None:
+            return
+        # The line is that of the least difference of each stretch of time; within one, the drift lets others be lower.
+        lowest = min(int((rows["difference_ns"] - fit.at(rows["a_ns"])).min()) for rows in _spilled(spill))
+        into.fit = fit = fit.lowered(min(lowest, 0))
+        for rows in _spilled(spill):
             times_ns = np.ascontiguousarray(rows["a_ns"])
-            delays_ns = rows["difference_ns"] - into.fit.at(times_ns)
+            delays_ns = rows["difference_ns"] - fit.at(times_ns)
             self._take_delays(rows["a"], rows["b"], times_ns, delays_ns)
             pairs = np.zeros(len(rows), EVENT_DTYPE)
             pairs["frame"], pairs["partner_frame"] = rows["b"], rows["a"]
@@ -473,6 +474,13 @@ class _Run:
             pairs["timestamp_ns"] = times_ns + rows["difference_ns"]
             pairs["kind"] = KIND_MATCHED
             self._tell_matched(pairs, delays_ns)
+
+
+def _spilled(spill: Any) -> Iterator[NDArray[np.void]]:
+    """Yield what was put into the temporary file, from its beginning."""
+    spill.seek(0)
+    while data := spill.read(_SPILL_ROWS * _SPILL_DTYPE.itemsize):
+        yield np.frombuffer(data, _SPILL_DTYPE)
 
 
 def _count(events: NDArray[np.void], kind: int) -> int:

@@ -11,7 +11,7 @@ hull by Andrew's monotone chain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -50,6 +50,10 @@ class ClockFit:
         """Return the line at times of A's clock, whole ns."""
         line: NDArray[np.int64] = np.floor((times_ns - self.origin_ns) * (self.drift_ppb * 1e-9)).astype(np.int64)
         return line + self.offset_ns
+
+    def lowered(self, by_ns: int) -> ClockFit:
+        """Return the line moved by so much, 0 or less; the bound grows by that."""
+        return replace(self, offset_ns=self.offset_ns + by_ns, bound_ns=self.bound_ns - by_ns)
 
 
 class LowerEnvelope:

@@ -150,20 +150,20 @@ class FasterFrame:
     Attributes
     ----------
     a, b : str
-    probability : float
-        Of the frame of a; 0.5 where neither is.
+    probability : float or None
+        Of the frame of a; 0.5 where neither is, None where there are no frames to compare.
     low, high : float or None
         Its interval over pairs of runs, None where these are too few.
-    tied : float
+    tied : float or None
         P(a = b).
     """
 
     a: str
     b: str
-    probability: float
+    probability: float | None
     low: float | None
     high: float | None
-    tied: float
+    tied: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report's form."""
@@ -316,10 +316,11 @@ def _paired(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], percentile
         if all(enough_for(percentile, one.total) for group in groups for one in group):
             break
     else:
-        total = min(sum(run.latency.total_count + run.lost for run in runs) for runs in (of_a, of_b))
-        needed = math.ceil(fewest * ENOUGH_BEYOND / (1 - Fraction(percentile) / 100))
+        needed = math.ceil(ENOUGH_BEYOND / (1 - Fraction(percentile) / 100))
+        frames = min(([run.latency.total_count + run.lost for run in runs] for runs in (of_a, of_b)), key=sum)
         return insufficient(
-            f"{total} frames of a path in {len(of_a)} runs, where at least {needed} in {fewest} equal parts are needed"
+            f"{sum(frames)} frames of a path in {len(frames)} runs, {min(frames)} in the shortest, where it takes "
+            f"{fewest} runs, or groups of them, of at least {needed} frames each"
         )
     middles = np.empty(len(groups))
     half_width = 0.0
@@ -353,7 +354,7 @@ def _faster_frame(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], conf
     ranked = zip(grouped(of_a, 1), grouped(of_b, 1), strict=True)
     pairs = [_faster_and_tied(one, other) for one, other in ranked if one.total and other.total]
     if not pairs:
-        return FasterFrame(a, b, 0.5, None, None, 1.0)
+        return FasterFrame(a, b, None, None, None, None)
     faster, tied = np.array(pairs).T
     interval = signed_rank_interval(faster, confidence)
     if interval is None:

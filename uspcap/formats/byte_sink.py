@@ -9,17 +9,13 @@ import fcntl
 import os
 import select
 import stat
+from abc import ABC, abstractmethod
 
 from uspcap.errors import CaptureFileError
 
 
-class FileSink:
-    """A file that is created or emptied, or standard output.
-
-    Parameters
-    ----------
-    path : str
-        Path of the file; `-` for standard output, which is left open on `close`.
+class ByteSink(ABC):
+    """Takes the bytes of one file.
 
     Attributes
     ----------
@@ -27,6 +23,61 @@ class FileSink:
         The path as given.
     place : str
         How messages call it.
+    """
+
+    name: str
+    place: str
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Bytes taken so far."""
+
+    @property
+    @abstractmethod
+    def safe(self) -> int:
+        """How many of these the file holds, and `truncate` can cut back to."""
+
+    @abstractmethod
+    def write(self, data: memoryview) -> None:
+        """Take all of `data`, a contiguous view of bytes.
+
+        Raises
+        ------
+        OSError
+            As from write(2); `safe` says how much got through.
+        """
+
+    @abstractmethod
+    def truncate(self, position: int) -> bool:
+        """Cut the output back to `position` bytes, `safe` or fewer; False where that cannot be done (a pipe)."""
+
+    def idle(self) -> None:
+        """Bring to the file what is held back; called when nothing came for a while. Raises as `write`."""
+        return
+
+    def finish(self) -> None:
+        """Write the end; nothing follows but `close`. Raises as `write`."""
+        return
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file; may be called again.
+
+        Raises
+        ------
+        CaptureFileError
+            Where the system reports only now that it could not keep what was written.
+        """
+
+
+class FileSink(ByteSink):
+    """A file that is created or emptied, or standard output.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file; `-` for standard output, which is left open on `close`.
 
     Raises
     ------
@@ -63,14 +114,16 @@ class FileSink:
         # The kernel's offset is right even where a signal handler raised just after os.write.
         return os.lseek(self._descriptor, 0, os.SEEK_CUR) - self._base if self._regular else self._count
 
-    def write(self, data: memoryview) -> None:
-        """Write all of `data`, a contiguous view of bytes.
+    @property
+    def safe(self) -> int:
+        return self.position
 
-        Raises
-        ------
-        OSError
-            As from write(2); `position` says how much got through.
-        """
+    @property
+    def descriptor(self) -> int:
+        """Of the open file, for who sets its flags; -1 once it is closed."""
+        return self._descriptor
+
+    def write(self, data: memoryview) -> None:
         while data:
             try:
                 taken = os.write(self._descriptor, data)
@@ -83,7 +136,6 @@ class FileSink:
             data = data[taken:]
 
     def truncate(self, position: int) -> bool:
-        """Cut the output back to `position` bytes; False where that cannot be done (a pipe)."""
         if position == self.position:
             return True
         if not self._regular:
@@ -97,13 +149,6 @@ class FileSink:
         return True
 
     def close(self) -> None:
-        """Close the file; may be called again.
-
-        Raises
-        ------
-        CaptureFileError
-            Where the system reports only now that it could not keep what was written.
-        """
         try:
             self._close_descriptor()
         except OSError as error:

@@ -1,7 +1,7 @@
 """Write batches of frames as a pcapng or pcap capture file.
 
-Every timestamp is written in nanoseconds. Each `write` hands its frames to the system before it returns,
-so that a file that is being written can be read up to the last batch.
+Every timestamp is written in nanoseconds. Each `write` hands its frames to the output before it returns, which as a
+rule hands them to the system at once, so that a file that is being written can be read up to the last batch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from uspcap._native.writer import RecordFormatter
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats import pcapng_blocks
-from uspcap.formats.byte_sink import FileSink
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
+from uspcap.formats.record_output import FileOutput, RecordOutput
 from uspcap.frames import FrameBatch, Interface
 
 BUFFER_BYTES = 1 << 20
@@ -44,6 +44,7 @@ def open_writer(
     operating_system: str = "",
     application: str = "uspcap",
     buffer_bytes: int = BUFFER_BYTES,
+    output: RecordOutput | None = None,
 ) -> CaptureWriter:
     """Create a capture file, or empty the one that is there.
 
@@ -60,6 +61,8 @@ def open_writer(
         ones are left out. Not kept by pcap.
     buffer_bytes : int
         How much is formatted before it is written; at least 64.
+    output : RecordOutput, optional
+        What carries the records to the file; closed with the writer, and where this fails.
 
     Raises
     ------
@@ -68,26 +71,50 @@ def open_writer(
     UsageError
         Where there is no such format.
     """
-    if format not in ("pcapng", "pcap"):
-        raise UsageError(f"cannot write {path}: there is no format {format!r}; choose pcapng or pcap")
-    sink = FileSink(path)
+    output = FileOutput() if output is None else output
+    writer = make_writer(
+        format,
+        output,
+        comment=comment,
+        hardware=hardware,
+        operating_system=operating_system,
+        application=application,
+        buffer_bytes=buffer_bytes,
+    )
     try:
-        writer: CaptureWriter
-        if format == "pcapng":
-            section = pcapng_blocks.section_header(
-                comment=comment,
-                hardware=hardware,
-                operating_system=operating_system,
-                application=application,
-            )
-            writer = PcapngWriter(sink, section, buffer_bytes)
-        else:
-            writer = PcapWriter(sink, buffer_bytes)
+        writer.open_file(path)
         writer.add_interfaces(interfaces)
     except BaseException:
-        sink.close()
+        output.close()
         raise
     return writer
+
+
+def make_writer(
+    format: str,
+    output: RecordOutput,
+    *,
+    comment: str = "",
+    hardware: str = "",
+    operating_system: str = "",
+    application: str = "uspcap",
+    buffer_bytes: int = BUFFER_BYTES,
+) -> CaptureWriter:
+    """Return a writer that has no file yet; parameters are as in `open_writer`.
+
+    Raises
+    ------
+    UsageError
+        Where there is no such format.
+    """
+    if format == "pcap":
+        return PcapWriter(output, buffer_bytes)
+    if format != "pcapng":
+        raise UsageError(f"there is no format {format!r}; choose pcapng or pcap")
+    section = pcapng_blocks.section_header(
+        comment=comment, hardware=hardware, operating_system=operating_system, application=application
+    )
+    return PcapngWriter(output, section, buffer_bytes)
 
 
 class CaptureWriter(ABC):
@@ -100,17 +127,20 @@ class CaptureWriter(ABC):
     ----------
     interfaces : list of Interface
         The interfaces of the file so far.
-    frames_written : int
-        Frames that are whole in the file.
+    frames_dropped : int
+        Frames left out because the output had no room for them.
+    file_frames, file_bytes : int
+        What was handed to the output for the present file.
     """
 
-    def __init__(self, sink: FileSink, buffer_bytes: int) -> None:
+    def __init__(self, output: RecordOutput, buffer_bytes: int) -> None:
         self.interfaces: list[Interface] = []
-        self.frames_written = 0
-        self._sink = sink
+        self.frames_dropped = 0
+        self.file_frames = self.file_bytes = 0
+        self._output = output
+        output.know_records(self._whole)
         self._formatter = RecordFormatter(buffer_bytes)
         self._closed = False
-        self._broken = False
         self._mapped: Sequence[Interface] | None = None
         self._map: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._snaplens: NDArray[np.uint32] = np.zeros(0, np.uint32)
@@ -157,10 +187,78 @@ class CaptureWriter(ABC):
             numbers = self._map_interfaces(batch.interfaces)
         else:
             numbers = self._given_map(batch, interface_map)
-        row = 0
-        while row < batch.count:
-            row = self._format(batch, row, numbers)
-            self._emit(self._formatter.buffer.data[: self._formatter.used], self._formatter.frames)
+        self._write_rows(batch, 0, batch.count, numbers, None)
+
+    def write_rows(self, batch: FrameBatch, first_row: int, end_row: int, byte_limit: int | None = None) -> int:
+        """Write some rows of a batch to the present file, up to a number of bytes.
+
+        Parameters
+        ----------
+        batch : FrameBatch
+        first_row, end_row : int
+            The first row and the one to end before; each interface goes to the equal one in the file.
+        byte_limit : int, optional
+            End before the record that might take `file_bytes` beyond it. The first frame of a file is always
+            taken.
+
+        Returns
+        -------
+        int
+            The row to go on with: `end_row`, or the one that `byte_limit` has no room for. Rows that the output
+            had no room for are passed over, and counted in `frames_dropped`.
+
+        Raises
+        ------
+        CaptureFileError
+            As `write`.
+        """
+        self._check_usable()
+        return self._write_rows(batch, first_row, end_row, self._map_interfaces(batch.interfaces), byte_limit)
+
+    def has_room(self) -> bool:
+        """Tell whether the output takes frames now; where not, `write` drops and counts them.
+
+        Raises
+        ------
+        CaptureFileError
+            Where an earlier write failed.
+        """
+        self._check_usable()
+        return self._output.make_room(self._formatter)
+
+    def drop(self, frames: int) -> None:
+        """Count frames that are left out because there is no room."""
+        self.frames_dropped += frames
+
+    def open_file(self, path: str) -> None:
+        """Begin a file with all interfaces so far; the one before was finished.
+
+        Raises
+        ------
+        CaptureFileError
+            Where it cannot be opened or written.
+        """
+        self._output.open_file(path)
+        self.file_frames = self.file_bytes = 0
+        self._begin()
+        self._declare(self.interfaces)
+
+    def finish_file(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
+        """Write the end of the present file, after which another may begin.
+
+        Parameters
+        ----------
+        statistics : mapping of int to InterfaceStatistics, optional
+            By the interface's number in the file. Not kept by pcap.
+
+        Raises
+        ------
+        CaptureFileError
+            Where the end of the file cannot be written.
+        """
+        self._check_usable()
+        self._finish(statistics or {})
+        self._output.finish_file()
 
     def close(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
         """Finish the file; may be called again.
@@ -178,11 +276,11 @@ class CaptureWriter(ABC):
         if self._closed:
             return
         try:
-            if not self._broken:
+            if not self._output.broken:
                 self._finish(statistics or {})
         finally:
             self._closed = True
-            self._sink.close()
+            self._output.close()
 
     def __enter__(self) -> Self:
         return self
@@ -191,6 +289,11 @@ class CaptureWriter(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def frames_written(self) -> int:
+        """Frames that are whole in the file, or in all of them."""
+        return self._output.frames_written
 
     @property
     def frames_refused(self) -> int:
@@ -225,12 +328,18 @@ class CaptureWriter(ABC):
     _options_problem: str
 
     @abstractmethod
+    def _begin(self) -> None:
+        """Write what a file begins with before anything is known of its interfaces."""
+
+    @abstractmethod
     def _declare(self, interfaces: Sequence[Interface]) -> None:
         """Write what the file says about new interfaces."""
 
     @abstractmethod
-    def _format(self, batch: FrameBatch, row: int, numbers: NDArray[np.uint32]) -> int:
-        """Format rows from `row` on and return the next one."""
+    def _format(
+        self, batch: FrameBatch, row: int, end_row: int, numbers: NDArray[np.uint32], byte_limit: int | None
+    ) -> int:
+        """Format rows from `row` on, as many as fit, and return the next one."""
 
     @abstractmethod
     def _finish(self, statistics: Mapping[int, InterfaceStatistics]) -> None:
@@ -249,13 +358,14 @@ class CaptureWriter(ABC):
             ):
                 if not 0 <= value < 1 << bits:
                     raise CaptureFileError(
-                        f"cannot write {self._sink.place}: {what} {value} does not fit in {bits} bits"
+                        f"cannot write {self._output.place}: {what} {value} does not fit in {bits} bits"
                     )
 
     def _check_usable(self) -> None:
-        if self._closed or self._broken:
-            state = "an earlier write failed" if self._broken else "it is closed"
-            raise CaptureFileError(f"cannot write {self._sink.place}: {state}; it holds {self.frames_written} frames")
+        self._output.tell_failure()
+        if self._closed or self._output.broken:
+            state = "an earlier write failed" if self._output.broken else "it is closed"
+            raise CaptureFileError(f"cannot write {self._output.place}: {state}; it holds {self.frames_written} frames")
 
     def _map_interfaces(self, interfaces: Sequence[Interface]) -> NDArray[np.uint32]:
         """Return the number in the file of each of a batch's interfaces, adding those that it lacks."""
@@ -289,35 +399,31 @@ class CaptureWriter(ABC):
                 raise ValueError(f"interface_map names interface {number} of {len(self.interfaces)}")
         return np.array(interface_map, np.uint32)
 
-    def _emit(self, data: memoryview, frames: int) -> None:
-        """Write whole records; where that fails, cut the file back to the last whole one.
+    def _put(self, data: bytes) -> None:
+        """Write bytes that hold no frames."""
+        self._output.put(data)
+        self.file_bytes += len(data)
 
-        Without frames, `data` is written altogether or not at all.
-        """
-        start = self._sink.position
-        try:
-            self._sink.write(data)
-        except BaseException as error:
-            whole, whole_frames = self._whole(data[: self._sink.position - start]) if frames else (0, 0)
-            self.frames_written += whole_frames
-            mended = self._sink.truncate(start + whole)
-            if not isinstance(error, OSError):
-                self._broken = not mended
-                raise
-            self._broken = True
-            raise self._write_error(error, mended) from error
-        self.frames_written += frames
-
-    def _write_error(self, error: OSError, mended: bool) -> CaptureFileError:
-        if isinstance(error, BrokenPipeError):
-            return CaptureFileError(
-                f"cannot write {self._sink.place}: its reader has gone after {self.frames_written} frames"
-            )
-        state = "ends with a whole frame" if mended else "ends in the middle of a frame"
-        return CaptureFileError(
-            f"cannot write {self._sink.place}: {error.strerror}; it holds {self.frames_written} frames and "
-            f"{state}; make room or write elsewhere"
-        )
+    def _write_rows(
+        self, batch: FrameBatch, row: int, end_row: int, numbers: NDArray[np.uint32], byte_limit: int | None
+    ) -> int:
+        formatter, output = self._formatter, self._output
+        while row < end_row:
+            if not output.make_room(formatter):
+                self.drop(end_row - row)
+                return end_row
+            if byte_limit is None:
+                stop, left = end_row, None
+            elif self.file_frames:
+                stop, left = end_row, max(byte_limit - self.file_bytes, 0)
+            else:
+                stop, left = row + 1, None
+            row = self._format(batch, row, stop, numbers, left)
+            self.file_frames += formatter.frames
+            self.file_bytes += output.take(formatter)
+            if formatter.limit_reached:
+                break
+        return row
 
 
 class PcapngWriter(CaptureWriter):
@@ -326,16 +432,21 @@ class PcapngWriter(CaptureWriter):
     _timestamp_range = "1970 to 2262, which is what pcapng and this program can hold"
     _options_problem = "options of frames were not written: they are damaged or of unknown byte order"
 
-    def __init__(self, sink: FileSink, section: bytes, buffer_bytes: int) -> None:
-        super().__init__(sink, buffer_bytes)
-        self._emit(memoryview(section), 0)
+    def __init__(self, output: RecordOutput, section: bytes, buffer_bytes: int) -> None:
+        super().__init__(output, buffer_bytes)
+        self._section = section
+
+    def _begin(self) -> None:
+        self._put(self._section)
 
     def _declare(self, interfaces: Sequence[Interface]) -> None:
-        blocks = b"".join(pcapng_blocks.interface_description(interface) for interface in interfaces)
-        self._emit(memoryview(blocks), 0)
+        self._put(b"".join(pcapng_blocks.interface_description(interface) for interface in interfaces))
 
-    def _format(self, batch: FrameBatch, row: int, numbers: NDArray[np.uint32]) -> int:
-        return self._formatter.pcapng(batch, row, numbers, self._snaplens[numbers], batch.big_endian_options)
+    def _format(
+        self, batch: FrameBatch, row: int, end_row: int, numbers: NDArray[np.uint32], byte_limit: int | None
+    ) -> int:
+        snaplens, big_endian = self._snaplens[numbers], batch.big_endian_options
+        return self._formatter.pcapng(batch, row, numbers, snaplens, big_endian, end_row, byte_limit)
 
     def _finish(self, statistics: Mapping[int, InterfaceStatistics]) -> None:
         blocks = b""
@@ -344,7 +455,7 @@ class PcapngWriter(CaptureWriter):
                 raise ValueError(f"statistics name interface {number} of {len(self.interfaces)}")
             read_at = one.end_timestamp_ns if one.end_timestamp_ns is not None else time.time_ns()
             blocks += pcapng_blocks.interface_statistics(number, one, read_at)
-        self._emit(memoryview(blocks), 0)
+        self._put(blocks)
 
     def _whole(self, data: memoryview) -> tuple[int, int]:
         at = frames = 0
@@ -366,9 +477,12 @@ class PcapWriter(CaptureWriter):
     _timestamp_range = "1970 to 2106, which is what pcap can hold; write pcapng"
     _options_problem = "frames lost their comments and other options, for which pcap has no place"
 
-    def __init__(self, sink: FileSink, buffer_bytes: int) -> None:
-        super().__init__(sink, buffer_bytes)
+    def __init__(self, output: RecordOutput, buffer_bytes: int) -> None:
+        super().__init__(output, buffer_bytes)
         self._snaplen = 0
+        self._header_written = False
+
+    def _begin(self) -> None:
         self._header_written = False
 
     def _check_interfaces(self, interfaces: Sequence[Interface]) -> None:
@@ -376,7 +490,7 @@ class PcapWriter(CaptureWriter):
         link_types = sorted({interface.link_type for interface in (*self.interfaces, *interfaces)})
         if len(link_types) > 1:
             raise CaptureFileError(
-                f"cannot write {self._sink.place}: pcap holds one link type, and the interfaces have "
+                f"cannot write {self._output.place}: pcap holds one link type, and the interfaces have "
                 f"{' and '.join(map(str, link_types))}; write pcapng"
             )
 
@@ -388,11 +502,13 @@ class PcapWriter(CaptureWriter):
 
     def _write_header(self, link_type: int) -> None:
         snaplen = self._snaplen or PCAP_SNAPLEN_BYTES
-        self._emit(memoryview(struct.pack("<IHHiIII", PCAP_NANOSECOND_MAGIC, 2, 4, 0, 0, snaplen, link_type)), 0)
+        self._put(struct.pack("<IHHiIII", PCAP_NANOSECOND_MAGIC, 2, 4, 0, 0, snaplen, link_type))
         self._header_written = True
 
-    def _format(self, batch: FrameBatch, row: int, numbers: NDArray[np.uint32]) -> int:
-        return self._formatter.pcap(batch, row, self._snaplen)
+    def _format(
+        self, batch: FrameBatch, row: int, end_row: int, numbers: NDArray[np.uint32], byte_limit: int | None
+    ) -> int:
+        return self._formatter.pcap(batch, row, self._snaplen, end_row, byte_limit)
 
     def _finish(self, statistics: Mapping[int, InterfaceStatistics]) -> None:
         if not self._header_written:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from uspcap._native.probe import SendTimes
+from uspcap._native.send_times import SendTimes
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS, TimestampSource

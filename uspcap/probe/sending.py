@@ -259,7 +259,8 @@ class ProbeRun:
 def _histogram(counts: NDArray[np.uint64], sum_ns: int, lowest_ns: int | None, highest_ns: int) -> Histogram:
     if not counts.any():
         return Histogram()
-    return Histogram(counts, sum_ns=sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
+    # A sum that does not fit in 63 bits is taken from the buckets.
+    return Histogram(counts, sum_ns=None if sum_ns == _FOREVER else sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
 
 
 def _answers(receiver: ProbeReceiver) -> Answers:

@@ -33,6 +33,8 @@ REDRAWN_EVERY_NS = NANOSECONDS // 4
 INTERVAL_NS = NANOSECONDS
 """Length of the intervals that are shown where none is asked for; longer where telling them would take too much."""
 
+LONGEST_INTERVAL_NS = 30 * NANOSECONDS
+
 LARGEST_SHARE = 100
 """One in so many of all nanoseconds goes to drawing at most; likewise for telling intervals."""
 
@@ -49,13 +51,13 @@ class LiveView:
         The filter, empty where there is none.
     paced : bool
         Let intervals grow longer where telling them takes too much: nobody has asked for their length.
-    clock : callable
-        Monotonic ns.
+    clock, cpu_clock : callable
+        Monotonic ns, and ns of CPU that the thread has used.
 
     Attributes
     ----------
     drawing_ns, draws : int
-        How long all drawing took, and how often it was done.
+        CPU time that all drawing took, and how often it was done.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class LiveView:
         expression: str = "",
         paced: bool = True,
         clock: Callable[[], int] = time.monotonic_ns,
+        cpu_clock: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         self._console = Console(file=stream, highlight=False)
         self._live = Live(
@@ -75,7 +78,7 @@ class LiveView:
         self._description = source.describe()
         self._expression = expression
         self._paced = paced
-        self._clock = clock
+        self._cpu_clock = cpu_clock
         self._last: tuple[str, list[Headline]] = ("", [])
         self._whole: list[Headline] = []
         self._stale = False
@@ -114,7 +117,7 @@ class LiveView:
             return
         if self._stale:
             self._sum_up(intervals)
-        began_ns = self._clock()
+        began_ns = self._cpu_clock()
         self._drawing = True
         try:
             self._draw(now_ns)
@@ -125,19 +128,19 @@ class LiveView:
             self._drawing = False
             if self._ended:
                 self.close()
-        cost_ns = self._clock() - began_ns
+        cost_ns = self._cpu_clock() - began_ns
         self.drawing_ns += cost_ns
         self.draws += 1
         self._next_ns = now_ns + max(REDRAWN_EVERY_NS, LARGEST_SHARE * cost_ns)
 
     def _sum_up(self, intervals: Intervals) -> None:
         """Take the headlines of the whole, as far as its intervals are over."""
-        began_ns = self._clock()
+        began_ns = self._cpu_clock()
         self._whole = self._headlines(intervals.so_far())
         self._stale = False
         if self._paced:
-            cost_ns = intervals.closing_ns + self._clock() - began_ns
-            intervals.length_ns = max(INTERVAL_NS, LARGEST_SHARE * cost_ns)
+            cost_ns = intervals.closing_ns + self._cpu_clock() - began_ns
+            intervals.length_ns = min(max(INTERVAL_NS, LARGEST_SHARE * cost_ns), LONGEST_INTERVAL_NS)
 
     def _draw(self, now_ns: int) -> None:
         statistics = self._source.statistics()

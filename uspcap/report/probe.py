@@ -148,8 +148,7 @@ def render(report: dict[str, Any], console: Console) -> None:
         print_paragraph(
             console,
             f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
-            "this rate. Times since they were due contain that; lower --rate, or give the sender CPUs of its own "
-            "(--cpu).",
+            "this rate. Times since they were due contain that; lower --rate, or give the sender its own CPUs (--cpu).",
             style="yellow",
         )
     if "answers" in report:

@@ -1,0 +1,388 @@
+"""Reports of comparisons of two captures: the JSON document, and what a terminal shows of it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap import __version__
+from uspcap._native.reordering import REMEMBERED
+from uspcap.analysis.histogram import PERCENTILES, Histogram, enough_for, rank_of
+from uspcap.compare.captures import DEGREES, Comparison, Delays
+from uspcap.compare.keys import NO_LIMIT, Side
+from uspcap.compare.statistics import Run, percentile_interval
+from uspcap.formats import open_capture
+from uspcap.frames import NANOSECONDS
+from uspcap.report.decode import decode_line
+from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
+from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
+
+SCHEMA: Final = "uspcap.comparison/1"
+
+_SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
+
+MERGED_BEYOND_BYTES: Final = 1500
+"""A TCP payload longer than any that the other side has, and than this, was merged from several segments."""
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON Schema that reports of comparisons keep to."""
+    text = (importlib.resources.files("uspcap.report") / "uspcap.comparison.1.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def comparison_report(comparison: Comparison) -> dict[str, Any]:
+    """Return the report of a comparison of two captures; the files are read again for the worst frames."""
+    settings = comparison.settings
+    frames = {
+        "a": comparison.a.frames,
+        "b": comparison.b.frames,
+        "matched": comparison.matched,
+        "only_a": comparison.only_a,
+        "only_b": comparison.only_b,
+        "ambiguous": comparison.ambiguous_a + comparison.ambiguous_b,
+        "ambiguous_a": comparison.ambiguous_a,
+        "ambiguous_b": comparison.ambiguous_b,
+        "duplicate_a": comparison.duplicate_a,
+        "duplicate_b": comparison.duplicate_b,
+        "reordered": comparison.reordering.reordered,
+    }
+    positive, negative = comparison.delays.histograms()
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "kind": "captures",
+        "key": settings.key,
+        "bytes_compared": None if comparison.limit == NO_LIMIT else comparison.limit,
+        "window_ns": settings.window_ns,
+        "filter": settings.expression,
+        "a": _side(comparison.a),
+        "b": _side(comparison.b),
+        "frames": frames,
+        "loss": {
+            "a_to_b": _loss(comparison.only_a, comparison.matched),
+            "b_to_a": _loss(comparison.only_b, comparison.matched),
+        },
+        "clock": _clock(comparison),
+        "delay": {**positive.result(), "negative": int(comparison.delays.negative.sum())},
+        "negative_delay": negative.result(),
+        "delay_intervals": _intervals(comparison),
+        "delay_variation": _variation(comparison.delays),
+        "delay_over_time": comparison.series.result(),
+        "reordering": _reordering(comparison),
+        "worst": _worst(comparison),
+        "frames_kept": comparison.frames_kept,
+        "warnings": _warnings(comparison),
+        "problems": [
+            {"file": problem.file, "offset": problem.offset, "what": problem.what}
+            for side in (comparison.a, comparison.b)
+            for problem in side.problems
+        ],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "file": side.path,
+        "frames": side.frames,
+        "without_digest": side.without_digest,
+        "without_stamp": side.without_stamp,
+        "first_timestamp_ns": side.first_ns,
+        "last_timestamp_ns": side.last_ns,
+        "timestamp_sources": sorted(source.name for source in side.sources),
+        "inter_arrival": {**Histogram(side.inter_arrival).result(), "backward": side.backward},
+    }
+
+
+def _loss(only: int, matched: int) -> dict[str, Any]:
+    """RFC 7680: lost frames over all that were sent; duplicates and ambiguous ones are of neither kind."""
+    sent = only + matched
+    return {"lost": only, "sent": sent, "ratio": only / sent if sent else None}
+
+
+def _clock(comparison: Comparison) -> dict[str, Any]:
+    fit = comparison.fit
+    return {
+        "mode": comparison.clock,
+        "offset_ns": 0 if fit is None else fit.offset_ns,
+        "drift_ppb": 0.0 if fit is None else fit.drift_ppb,
+        "bound_ns": _resolution_ns(comparison) if fit is None else fit.bound_ns + _resolution_ns(comparison),
+        "origin_ns": None if fit is None else fit.origin_ns,
+        "first_difference_ns": comparison.first_difference_ns,
+    }
+
+
+def _resolution_ns(comparison: Comparison) -> int:
+    """Return what two stamps may be off by as their files round them."""
+    total = 0
+    for side in (comparison.a, comparison.b):
+        ticks = [interface.ticks_per_second for interface in side.interfaces if interface.ticks_per_second]
+        total += -(-NANOSECONDS // min(ticks)) if ticks else 1
+    return total
+
+
+def _intervals(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return percentiles of the delay with intervals of 95 %; lost frames count as slower than all others."""
+    positive, _ = comparison.delays.histograms()
+    if comparison.delays.negative.any() or not comparison.matched:
+        return []
+    run = Run(positive, lost=comparison.only_a)
+    found = [percentile_interval(run, percentile) for percentile in PERCENTILES]
+    return [
+        {"percentile": one.percentile, "value_ns": one.value_ns, "low_ns": one.low_ns, "high_ns": one.high_ns}
+        for one in found
+    ]
+
+
+def _variation(delays: Delays) -> dict[str, Any]:
+    """RFC 5481, 4.2: packet delay variation, each delay minus the least one."""
+    positive, negative = (histogram for histogram in delays.histograms())
+    backward, total = negative.total_count, negative.total_count + positive.total_count
+    result: dict[str, Any] = dict.fromkeys(PERCENTILES)
+    for percentile in PERCENTILES:
+        if not total or not enough_for(percentile, total) or delays.lowest_ns is None:
+            continue
+        rank = rank_of(percentile, total)
+        if rank <= backward:
+            # Among the negative ones, the largest comes first.
+            value = -negative.value_at_rank(backward - rank + 1)
+        else:
+            value = positive.value_at_rank(rank - backward)
+        result[percentile] = value - delays.lowest_ns
+    return {"count": total, "percentiles_ns": result}
+
+
+def _reordering(comparison: Comparison) -> dict[str, Any]:
+    """RFC 4737: by the order of A, in the order of B."""
+    reordering = comparison.reordering
+    extents = Histogram(comparison.extents, highest_ns=comparison.longest_extent or None)
+    return {
+        "arrivals": reordering.arrivals,
+        "reordered": reordering.reordered,
+        "ratio": reordering.reordered / reordering.arrivals if reordering.arrivals else None,
+        "extent_frames": {
+            "max": comparison.longest_extent,
+            "percentiles": {
+                percentile: extents.value_at(percentile) if enough_for(percentile, reordering.reordered) else None
+                for percentile in _SHOWN_PERCENTILES
+            }
+            if reordering.reordered
+            else dict.fromkeys(_SHOWN_PERCENTILES),
+        },
+        "n_reordered": {str(degree): comparison.degrees[degree] for degree in DEGREES},
+        "clipped": reordering.clipped,
+        "remembered_frames": REMEMBERED,
+    }
+
+
+def _worst(comparison: Comparison) -> list[dict[str, Any]]:
+    lines = _decoded(comparison.b.path, {pair.b_frame for pair in comparison.worst})
+    return [
+        {
+            "a_frame": pair.a_frame,
+            "b_frame": pair.b_frame,
+            "delay_ns": pair.delay_ns,
+            "decoded": lines.get(pair.b_frame),
+        }
+        for pair in comparison.worst
+    ]
+
+
+def _decoded(path: str, numbers: set[int]) -> dict[int, str]:
+    """Return the decoded lines of frames by their numbers; none of standard input, which was read already."""
+    lines: dict[int, str] = {}
+    if path == "-" or not numbers:
+        return lines
+    with open_capture(path) as reader:
+        for batch in reader.batches():
+            first = batch.frames_before + 1
+            for number in numbers.intersection(range(first, first + batch.count)):
+                lines[number] = decode_line(batch, number - first, number=number)
+            if len(lines) == len(numbers):
+                break
+    return lines
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    """Return what a reader must know before the figures."""
+    said = []
+    a, b = comparison.a, comparison.b
+    difference = comparison.first_difference_ns
+    if not comparison.matched:
+        said.append("no frame of A is in B: see that the captures are of the same traffic, or try another --key")
+    negative = int(comparison.delays.negative.sum())
+    if negative and comparison.clock == "same":
+        said.append(
+            f"{share(negative, comparison.matched)} of the delays are negative: B comes before A, or the clocks "
+            "differ (--clock offset)"
+        )
+    if difference is not None and LOOKS_LIKE_TAI_NS[0] <= abs(difference) < LOOKS_LIKE_TAI_NS[1]:
+        said.append(f"the clocks differ by {duration(difference)}: one shows TAI and the other UTC, most likely")
+    if comparison.clock == "offset":
+        said.append(
+            "the clocks are not the same: delays are beyond the least one, which cannot be told from the clocks' offset"
+        )
+    total = comparison.ambiguous_a + comparison.ambiguous_b
+    if total:
+        said.append(
+            f"{plural(total, 'frame')} repeat within the window and not as often on both sides; they are left out. A "
+            "shorter --window tells more of them apart"
+        )
+    for side, name in ((a, "A"), (b, "B")):
+        if side.without_digest:
+            said.append(f"{plural(side.without_digest, 'frame')} of {name} have nothing that the key asks for")
+        if side.without_stamp:
+            said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
+        if len(side.sources) > 1:
+            names = ", ".join(sorted(source.name for source in side.sources))
+            said.append(f"the stamps of {name} are of several clocks: {names}")
+    if comparison.limit != NO_LIMIT:
+        said.append(f"frames are cut: {plural(comparison.limit, 'byte')} of each count, frames may be taken for others")
+    longer, shorter = (a, b) if a.longest_payload > b.longest_payload else (b, a)
+    if longer.longest_payload > max(MERGED_BEYOND_BYTES, 2 * shorter.longest_payload) and shorter.longest_payload:
+        name = "A" if longer is a else "B"
+        said.append(
+            f"{name} has TCP payloads of up to {longer.longest_payload:,} bytes and the other side none over "
+            f"{shorter.longest_payload:,}: segments were merged there (GRO, GSO), and match nothing"
+        )
+    if a.first_ns is not None and b.first_ns is not None and a.last_ns is not None and b.last_ns is not None:
+        shift = comparison.first_difference_ns or 0
+        early, late = b.first_ns - shift - a.first_ns, b.last_ns - shift - a.last_ns
+        length = max(a.last_ns - a.first_ns, 1)
+        for difference_ns, what in ((early, "begins"), (late, "ends")):
+            if abs(difference_ns) > max(comparison.settings.window_ns, length // 100):
+                when = "later" if difference_ns > 0 else "earlier"
+                said.append(
+                    f"B {what} {duration(abs(difference_ns))} {when} than A: what only one side covers counts as lost"
+                )
+    return said
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Return the comparison in one sentence."""
+    frames, delay = report["frames"], report["delay"]
+    if not frames["matched"]:
+        return f"None of the {count(frames['a'])} frames of A is in B."
+    lost = report["loss"]["a_to_b"]
+    fate = (
+        "every frame of A is in B" if not lost["lost"] else f"{share(lost['lost'], lost['sent'])} of A's are not in B"
+    )
+    median = delay["percentiles_ns"]["50"]
+    what = "in the middle, B is" if report["clock"]["mode"] == "same" else "in the middle, beyond the least delay B is"
+    if delay["negative"] > delay["count"]:
+        later = (
+            f"B is mostly earlier than A, by {duration(report['negative_delay']['percentiles_ns']['50'])} in the middle"
+        )
+    elif median is None:
+        later = f"too few frames for a median; B is {duration(delay['max_ns'])} later at most"
+    else:
+        later = f"{what} {duration(median)} later"
+    return f"{count(frames['matched'])} frames matched, {fate}; {later}."
+
+
+def render(report: dict[str, Any], console: Console) -> None:
+    """Show a report on a terminal."""
+    print_line(console, Text(verdict(report), style="bold"), "")
+    for number, warning in enumerate(report["warnings"], 1):
+        print_paragraph(console, safe_text(warning), style="yellow", lead=f"[{number}] ")
+    console.print()
+    _render_frames(report, console)
+    _render_delay(report, console)
+    _render_reordering(report, console)
+    latest = [row for row in report["worst"] if row["delay_ns"]]
+    if latest:
+        print_line(console, Text("Latest frames", style="bold"), "")
+        for row in latest:
+            what = f"{duration(row['delay_ns']):>9}  A {row['a_frame']}, B {row['decoded'] or row['b_frame']}"
+            print_line(console, Text(what))
+        console.print()
+    for problem in report["problems"]:
+        text = f"{safe_text(problem['file'])}: byte {problem['offset']}: {problem['what']}"
+        print_paragraph(console, text, style="red")
+
+
+def _render_frames(report: dict[str, Any], console: Console) -> None:
+    frames, a, b = report["frames"], report["a"], report["b"]
+    rows = [
+        ("frames", count(frames["a"]), count(frames["b"])),
+        ("matched", count(frames["matched"]), count(frames["matched"])),
+        ("only here", count(frames["only_a"]), count(frames["only_b"])),
+        ("lost to the other", *(share(report["loss"][way]["ratio"]) for way in ("a_to_b", "b_to_a"))),
+        ("duplicates", count(frames["duplicate_a"]), count(frames["duplicate_b"])),
+        ("ambiguous", count(frames["ambiguous_a"]), count(frames["ambiguous_b"])),
+        ("first", stamp(a["first_timestamp_ns"]), stamp(b["first_timestamp_ns"])),
+        ("last", stamp(a["last_timestamp_ns"]), stamp(b["last_timestamp_ns"])),
+        ("stamps", ", ".join(a["timestamp_sources"]), ", ".join(b["timestamp_sources"])),
+    ]
+    for percentile in _SHOWN_PERCENTILES:
+        gaps = [duration(side["inter_arrival"]["percentiles_ns"][percentile]) for side in (a, b)]
+        rows.append((f"gap, p{percentile}", *gaps))
+    for name, side in (("A", a), ("B", b)):
+        print_paragraph(console, side["file"], lead=f"{name}  ")
+    names, left, right = zip(*rows, strict=True)
+    columns = [Column("", names, left=True)]
+    for title, cells in (("A", left), ("B", right)):
+        # Where there is no room for dates, times of day must do.
+        short = [
+            clock(report[title.lower()][f"{name}_timestamp_ns"]) if name in ("first", "last") else cell
+            for name, cell in zip(names, cells, strict=True)
+        ]
+        columns.append(Column(title, cells, short=short))
+    print_table(console, columns)
+    console.print()
+
+
+def _render_delay(report: dict[str, Any], console: Console) -> None:
+    delay, clocks = report["delay"], report["clock"]
+    if not report["frames"]["matched"]:
+        return
+    print_line(console, Text("Delay, B's stamp minus A's", style="bold"), "")
+    if clocks["mode"] == "offset":
+        text = (
+            f"clocks: B minus A is {duration(clocks['offset_ns'])} with the least delay, and drifts by "
+            f"{clocks['drift_ppb']:,.1f} ns a second; within {duration(clocks['bound_ns'])}"
+        )
+    else:
+        text = f"one clock is taken for both; stamps are rounded to within {duration(clocks['bound_ns'])}"
+    print_paragraph(console, text, style="dim")
+    intervals = {row["percentile"]: row for row in report["delay_intervals"]}
+    rows = [("min", duration(delay["min_ns"]), "", "")]
+    for percentile, value in delay["percentiles_ns"].items():
+        interval = intervals.get(percentile, {})
+        low, high = interval.get("low_ns"), interval.get("high_ns")
+        between = f"{duration(low)} to {duration(high) if high is not None else 'lost'}" if low is not None else ""
+        variation = report["delay_variation"]["percentiles_ns"][percentile]
+        rows.append((f"p{percentile}", duration(value), between, duration(variation)))
+    rows.append(("max", duration(delay["max_ns"]), "", ""))
+    names, values, intervals_shown, variations = zip(*rows, strict=True)
+    columns = [
+        Column("", names, left=True),
+        Column("delay", values),
+        Column("95 % interval, lost ones last", intervals_shown),
+    ]
+    print_table(console, [*columns, Column("beyond the least", variations)])
+    if delay["negative"]:
+        negative = report["negative_delay"]
+        text = f"{plural(delay['negative'], 'delay')} below 0, down to {duration(-negative['max_ns'])}; not among these"
+        print_paragraph(console, text, style="yellow")
+    console.print()
+
+
+def _render_reordering(report: dict[str, Any], console: Console) -> None:
+    reordering = report["reordering"]
+    if not reordering["reordered"]:
+        return
+    print_line(console, Text("Order (RFC 4737)", style="bold"), "")
+    text = (
+        f"{count(reordering['reordered'])} frames of {count(reordering['arrivals'])} ({share(reordering['ratio'])}) "
+        f"come after one that A has later, by {plural(reordering['extent_frames']['max'], 'frame')} at most; "
+        f"{count(reordering['n_reordered']['3'])} after three or more in a row, which TCP takes for loss"
+    )
+    print_paragraph(console, text)
+    console.print()
