@@ -230,10 +230,12 @@ def _host(outcome: LiveOutcome) -> dict[str, Any]:
 def verdict(report: dict[str, Any]) -> str:
     """Return the comparison of medians in one sentence."""
     primary = report["statistics"].get("primary_percentile", "50")
-    said = [_said(one) for one in report["differences"] if one["percentile"] == primary]
-    if not said:
+    tested = [one for one in report["differences"] if one["percentile"] == primary]
+    if not tested:
         return "Nothing was compared: there is no run of each path."
-    sentence = f"From hook to user at the median: {'; '.join(said)}"
+    if all(one["verdict"] == "insufficient n" for one in tested):
+        return f"Insufficient n for a verdict: {tested[0]['reason']}."
+    sentence = f"From hook to user at the median: {'; '.join(map(_said, tested))}"
     lossy = [
         f"{name} lost {share(path['dropped'], path['frames'])} of its frames"
         for name, path in report["paths"].items()
@@ -415,7 +417,7 @@ def _differences(console: Console, report: dict[str, Any]) -> None:
     for one in report["faster_frames"]:
         print_line(
             console,
-            Text(f"a frame of {one['a']} is faster than one of {one['b']} with {share(one['probability'])}", "dim"),
+            Text(f"P(a frame of {one['a']} faster than one of {one['b']}): {share(one['probability'])}", "dim"),
         )
 
 

@@ -117,6 +117,16 @@ class PathHook:
         self.mode: AttachMode | None = None
         self.refusals: list[Refusal] = []
 
+    @property
+    def fds(self) -> dict[str, int]:
+        """File descriptors by the names under which the program refers to the maps."""
+        return {
+            SOCKET_MAP: self._sockets.fd,
+            SWITCH_MAP: self._switch.fd,
+            RANDOM_MAP: self._random.fd,
+            COUNTER_MAP: self._counters.fd,
+        }
+
     def set_socket(self, queue: int, fd: int) -> None:
         """Let probes for AF_XDP on a receive queue go to a bound socket."""
         self._sockets.update(struct.pack("=I", queue), struct.pack("=I", fd))
@@ -138,16 +148,12 @@ class PathHook:
             redirected=[path.number for path in self._paths if path.kind == "af_xdp"],
             direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
         )
-        maps = {
-            SOCKET_MAP: self._sockets.fd,
-            SWITCH_MAP: self._switch.fd,
-            RANDOM_MAP: self._random.fd,
-            COUNTER_MAP: self._counters.fd,
-        }
         best = attach_best(
             settings.interface,
             modes,
-            lambda ifindex, mode: LoadedProgram.load(program.link(maps), name=PROGRAM_NAME, flags=BPF_F_XDP_HAS_FRAGS),
+            lambda ifindex, mode: LoadedProgram.load(
+                program.link(self.fds), name=PROGRAM_NAME, flags=BPF_F_XDP_HAS_FRAGS
+            ),
         )
         self._opened.callback(best.program.close)
         self._opened.callback(best.link.close)
