@@ -306,7 +306,8 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
         late_ns = report["traffic"]["lateness"]["percentiles_ns"]["99"]
         if late_ns is not None and late_ns > LATE_SENDER_NS:
             said.append(
-                f"one in a hundred probes went {duration(late_ns, 3)} or more late; they then come in bunches, on all paths"
+                f"one in a hundred probes went {duration(late_ns, 3)} or more late; then they come in bunches, on all "
+                "paths"
             )
         if outcome.sent.refused:
             said.append(f"{count(outcome.sent.refused)} times the target said that nobody listens there")
