@@ -77,8 +77,9 @@ def inside(namespace: str, arguments: argparse.Namespace) -> None:
     print(
         f"Linux {platform.release()}, {os.cpu_count()} CPUs, wake-up {arguments.wakeup}, {arguments.runs} pairs of runs"
     )
-    for kind in KINDS:
-        rows = null[kind]
+    for kind, rows in null.items():
+        if not rows:
+            continue
         contain = sum(row["low_ns"] <= 0 <= row["high_ns"] for row in rows)
         called = sum(row["verdict"] not in ("not distinguishable", "insufficient n") for row in rows)
         widths = sorted(row["high_ns"] - row["low_ns"] for row in rows)

@@ -397,29 +397,34 @@ def _latencies(console: Console, paths: dict[str, Any]) -> None:
 
 
 def _differences(console: Console, report: dict[str, Any]) -> None:
-    shown = [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
-    if not shown:
-        return
-    _heading(console, "Differences, b less a, from pairs of runs")
-    print_table(
-        console,
-        [
-            Column("a", [one["a"] for one in shown], left=True),
-            Column("b", [one["b"] for one in shown], left=True),
+    asked = [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
+    shown = [one for one in asked if one["difference_ns"] is not None]
+    if shown:
+        _heading(console, "Differences, b less a, from pairs of runs")
+        pairs = [f"a {one['a']}, b {one['b']}" for one in shown]
+        verdicts = [_winner(one) for one in shown]
+        columns = [
+            Column("", pairs, left=True, short=[pair.replace(", ", "\n", 1) for pair in pairs]),
             Column("at", [f"p{one['percentile']}" for one in shown]),
             Column("difference", [duration(one["difference_ns"], 3) for one in shown]),
             Column("from", [duration(one["low_ns"], 3) for one in shown]),
             Column("to", [duration(one["high_ns"], 3) for one in shown]),
-            Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=2),
-            Column("of a", [_percent(one["difference_percent"]) for one in shown], rank=1),
-            Column("verdict", [one["verdict"] for one in shown], left=True),
-        ],
-    )
+            Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=3),
+            Column("of a", [_percent(one["difference_percent"]) for one in shown], rank=2),
+            Column("verdict", verdicts, left=True, rank=1),
+        ]
+        print_table(console, columns)
+    thin = sorted({f"p{one['percentile']}" for one in asked if one["difference_ns"] is None}, key=len)
+    if shown and thin:
+        print_line(console, Text(f"insufficient n at {', '.join(thin)}, for some or all pairs of paths", "dim"))
     for one in report["faster_frames"]:
-        print_line(
-            console,
-            Text(f"P(a frame of {one['a']} faster than one of {one['b']}): {share(one['probability'])}", "dim"),
-        )
+        chance = share(one["probability"])
+        print_line(console, Text(f"P(a frame of {one['a']} is faster than one of {one['b']}) = {chance}", "dim"))
+
+
+def _winner(one: dict[str, Any]) -> str:
+    verdicts = {"a faster": f"{one['a']} faster", "b faster": f"{one['b']} faster"}
+    return verdicts.get(one["verdict"], one["verdict"])
 
 
 def _percent(value: float | None) -> str:
