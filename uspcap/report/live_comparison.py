@@ -369,7 +369,7 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
-    columns = [Column("min", [duration(one["min_ns"], 3) for one in histograms], rank=1)]
+    columns = [Column("min", [duration(one["min_ns"], 3) for one in histograms], rank=2)]
     for percentile in _SHOWN_PERCENTILES:
         cells = [
             f"n<{_needed(percentile)}"
@@ -377,7 +377,7 @@ def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
             else duration(one["percentiles_ns"][percentile], 3)
             for one in histograms
         ]
-        columns.append(Column(f"p{percentile}", cells))
+        columns.append(Column(f"p{percentile}", cells, rank={"90": 1, "99.9": 3}.get(percentile, 0)))
     return [*columns, Column("max", [duration(one["max_ns"], 3) for one in histograms])]
 
 
@@ -391,7 +391,7 @@ def _latencies(console: Console, paths: dict[str, Any]) -> None:
         Column("path", list(paths), left=True),
         Column("frames", [count(path["frames"]) for path in paths.values()]),
         Column("lost", [count(path["dropped"]) for path in paths.values()]),
-        Column("counted", [count(path["latency"]["count"]) for path in paths.values()], rank=2),
+        Column("counted", [count(path["latency"]["count"]) for path in paths.values()], rank=4),
     ]
     print_table(console, columns + _percentile_columns([path["latency"] for path in paths.values()]))
 
@@ -424,7 +424,7 @@ def _differences(console: Console, report: dict[str, Any]) -> None:
 
 def _winner(one: dict[str, Any]) -> str:
     verdicts = {"a faster": f"{one['a']} faster", "b faster": f"{one['b']} faster"}
-    return verdicts.get(one["verdict"], one["verdict"])
+    return verdicts.get(str(one["verdict"]), str(one["verdict"]))
 
 
 def _percent(value: float | None) -> str:
