@@ -195,8 +195,8 @@ def test_ring_reader_takes_slots_in_turn_and_gives_them_back(pipe: int) -> None:
         records = run_dry(reader)
         assert records[0].tolist() == list(range(first, first + 3))
         assert records[3].tolist() == [1_600_000_000_123_456_789 + number for number in range(first, first + 3)]
-        assert len(set(records[4].tolist())) == 1  # all were seen by one look
         assert np.all(records[5] >= records[4])
+        assert np.all(records[4][1:] >= records[5][:-1])  # each is looked at when the one before is read
         assert slots.statuses() == [0] * 4
         assert reader.system_calls == 0
         next_slot = reader.next_slot

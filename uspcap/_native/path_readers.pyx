@@ -3,8 +3,8 @@
 A. The user's time is taken by one function for all paths (`record`), after the frame's bytes have been loaded where
    the path has put them: in the buffer of recvmsg, in the ring's slot, in the UMEM. Nothing is copied on top.
 B. Two looks at the clock a frame at most, on every path: when the reader knows that there is something (the call
-   that receives has returned; the ring's index or status has moved: once for all frames seen by that look), and when
-   the frame's bytes were read. Both are CLOCK_TAI, the clock of the hook's bpf_ktime_get_tai_ns.
+   that receives has returned; a slot's status, or the index of AF_XDP's ring has moved, the latter once for all frames
+   that this look has shown), and when the frame's bytes were read. Both are CLOCK_TAI, the clock of the hook's bpf_ktime_get_tai_ns.
 C. `block` waits in recvmsg; a ring has no such call, so there it is `poll`. After poll or epoll_wait a socket is read
    until it says EAGAIN, a ring until it is empty. `spin` never waits; every look at a socket is a call.
 D. Costs are of the thread that runs the loop, from its start to its end: CLOCK_THREAD_CPUTIME_ID, getrusage
@@ -481,10 +481,9 @@ cdef class RingReader(PathReader):
         cdef int64_t found_ns, kernel_ns
         cdef Py_ssize_t taken = 0
         cdef Py_ssize_t mac, captured
-        if not status & TP_STATUS_USER:
-            return 0
-        found_ns = tai_ns()
         while status & TP_STATUS_USER and taken < self.slots:
+            # Each slot has its own look: it may have come while the one before was read.
+            found_ns = tai_ns()
             mac = load16(at + SLOT_MAC)
             captured = load32(at + SLOT_CAPTURED)
             if mac > self.slot_bytes or captured > self.slot_bytes - mac:
