@@ -289,6 +289,50 @@ def test_path_latency_of_merged_rings_counts_every_frame_in_its_ring(
     assert sum(ring["count"] for ring in one["rings"]) == one["count"] == 500
 
 
+def test_intervals_come_as_json_lines_that_add_up_to_the_last(pair: Pair, run: Run) -> None:
+    running = run("-i", HERE, "--interval", "100ms", "--format", "json").ready()
+    for first in range(0, 300, 100):
+        pair.send(*[numbered_frame(number) for number in range(first, first + 100)])
+        assert wait_until(lambda: f'"packets": {100}' in running.stdout)
+        time.sleep(0.15)
+    assert running.end() == 0
+    *intervals, whole = [json.loads(line) for line in running.stdout.splitlines()]
+    for report in (*intervals, whole):
+        jsonschema.validate(report, load_schema())
+    assert "interval" not in whole
+    assert len(intervals) > 2
+    assert sum(one["source"]["packets"] for one in intervals) == whole["source"]["packets"] == 300
+    assert sum(one["source"]["packets_read"] for one in intervals) == whole["source"]["packets_read"] == 300
+    bounds = [one["interval"] for one in intervals]
+    assert [one["end_ns"] for one in bounds[:-1]] == [one["start_ns"] for one in bounds[1:]]
+    counts = [one["analyses"]["path_latency"]["sources"].get("KERNEL", {"count": 0})["count"] for one in intervals]
+    assert sum(counts) == whole["analyses"]["path_latency"]["sources"]["KERNEL"]["count"]
+
+
+def test_intervals_come_as_blocks_of_text_before_the_report(pair: Pair, run: Run) -> None:
+    running = run("-i", HERE, "--interval", "10s").ready()
+    pair.send(*[numbered_frame(number) for number in range(50)])
+    assert running.end() == 0
+    block, _, report = running.stdout.partition(f"uspcap {HERE}\n")
+    assert re.match(r"\d{4}-\d\d-\d\dT[0-9:.]+Z \+ [0-9.]+ m?s\n", block)
+    assert re.search(r"^  packets +50$", block, re.MULTILINE)
+    assert re.search(r"^  path latency KERNEL +p50 ", block, re.MULTILINE)
+    assert "packets 50" in report
+
+
+def test_reader_of_intervals_that_goes_away_ends_the_capture_with_a_good_file(
+    pair: Pair, tmp_path: Path, run: Run
+) -> None:
+    path = tmp_path / "out.pcapng"
+    gone = ("bash", "-c", '"$@" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}', "-")
+    running = run("-i", HERE, "--interval", "50ms", "--analyze", "summary", "-w", str(path), wrapper=gone).ready()
+    pair.send(numbered_frame(1))
+    assert running.process.wait(30) == 1
+    assert running.accounts == "received 1 = 1 written"
+    assert "Traceback" not in running.stderr
+    assert frames_of(path) == [numbered_frame(1)]
+
+
 def test_limit_on_locked_memory_is_named(run: Run, kernel_bpf: None) -> None:
     words = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=65536:65536")
     running = run("-i", HERE, "--take-all", wrapper=words)

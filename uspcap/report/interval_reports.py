@@ -49,6 +49,14 @@ def print_interval(report: dict[str, Any], dropped: dict[str, int], console: Con
         print_paragraph(console, text, lead=f"{name:<{width}}{INDENT}")
 
 
+class _Console(Console):
+    """A console that leaves it to its user what to do where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error through, in place of ending the process: a capture has a file to close."""
+        raise
+
+
 class IntervalReports:
     """Tells the intervals of one capture.
 
@@ -74,7 +82,7 @@ class IntervalReports:
         clocks: Callable[[], Sequence[ClockAccount]],
     ) -> None:
         self._stream = stream
-        self._console = None if form == "json" else Console(file=stream)
+        self._console = None if form == "json" else _Console(file=stream)
         self._what = what
         self._expression = expression
         self._clocks = clocks

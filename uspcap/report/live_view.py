@@ -1,20 +1,22 @@
 """A capture while it runs, on the terminal: what came last beside the whole, drawn anew a few times a second.
 
-It is drawn in the loop that reads the rings, between two batches. A thread would draw just as long, as only one of
-the two runs Python at a time, and take the interpreter away from the reader in the middle of a visit, for up to its
-switch interval each time. That drawing stays cheap is seen to by not drawing again before a hundred times as long as
+It is drawn in the loop that reads the rings, between two batches. A thread of its own was tried: as only one thread
+runs Python at a time, the reader's pauses were as long (10 ms at most, either way) and about as many, and what is drawn
+would be changed while it is. That drawing stays cheap is seen to by not drawing again before a hundred times as long as
 it took.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
@@ -113,7 +115,7 @@ class LiveView:
 
     def look(self, now_ns: int, intervals: Intervals) -> None:
         """Draw, if it is time to."""
-        if now_ns < self._next_ns or self._ended:
+        if now_ns < self._next_ns or self._ended or not self._takes_output():
             return
         if self._stale:
             self._sum_up(intervals)
@@ -133,6 +135,10 @@ class LiveView:
         self.draws += 1
         self._next_ns = now_ns + max(REDRAWN_EVERY_NS, LARGEST_SHARE * cost_ns)
 
+    def _takes_output(self) -> bool:
+        """Whether the terminal has room: one that was stopped with Ctrl-S must not stop the reader too."""
+        return bool(select.select([], [self._console.file], [], 0)[1])
+
     def _sum_up(self, intervals: Intervals) -> None:
         """Take the headlines of the whole, as far as its intervals are over."""
         began_ns = self._cpu_clock()
@@ -147,9 +153,12 @@ class LiveView:
         if now_ns > self._seen_ns:
             self._now = (statistics.received - self._seen) * NANOSECONDS / (now_ns - self._seen_ns)
         self._seen, self._seen_ns = statistics.received, now_ns
-        size = self._console.size
-        told = self.lines(statistics, now_ns - self._began_ns, size.width)
-        self._live.update(Text("\n").join(told[: size.height]), refresh=True)
+        # Of this terminal, and of now: rich would ask whichever of the standard streams is a terminal.
+        size = os.get_terminal_size(self._console.file.fileno())
+        columns, lines = size.columns or 80, size.lines or 24  # a terminal that nobody has given a size
+        self._console.size = ConsoleDimensions(columns, lines)
+        told = self.lines(statistics, now_ns - self._began_ns, columns)
+        self._live.update(Text("\n").join(told[:lines]), refresh=True)
 
     def lines(self, statistics: SourceStatistics, elapsed_ns: int, width: int) -> list[Text]:
         """Return what is drawn, each line of `width` terminal cells at most."""

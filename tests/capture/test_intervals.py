@@ -1,0 +1,109 @@
+"""Intervals: whatever the clock does, together they are the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.streams import Frame, batch_of, streams
+
+from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis.suite import Settings, Suite
+from uspcap.backends.base import SourceStatistics
+from uspcap.capture.intervals import Interval, Intervals
+from uspcap.errors import CaptureError
+
+ALL = Settings(LIVE_NAMES)
+UTC_NS = 1_700_000_000_000_000_000
+
+
+class Rig:
+    """Intervals whose clock goes as it is told, and what they told."""
+
+    def __init__(self, length_ns: int = 100, chosen: Settings = ALL) -> None:
+        self.now_ns = 1_000
+        self.statistics = SourceStatistics()
+        self.told: list[tuple[int, int]] = []
+        self.counts: list[tuple[int, int, dict[str, int]]] = []
+        self.intervals = Intervals(
+            chosen,
+            length_ns,
+            statistics=self.copied,
+            tell=self.tell,
+            clock=lambda: self.now_ns,
+            utc=lambda: UTC_NS,
+        )
+
+    def copied(self) -> SourceStatistics:
+        return SourceStatistics(received=self.statistics.received, dropped=dict(self.statistics.dropped))
+
+    def tell(self, interval: Interval) -> None:
+        self.told.append((interval.start_ns - UTC_NS, interval.end_ns - UTC_NS))
+        self.counts.append((interval.suite.summary.result()["packets"], interval.received, interval.dropped))
+
+    def after(self, step_ns: int) -> None:
+        self.now_ns += step_ns
+        self.intervals.look()
+
+
+def results(suite: Suite) -> dict[str, Any]:
+    return {name: (analysis.result(), analysis.tables()) for name, analysis in suite.analyses.items()}
+
+
+@settings(deadline=None, max_examples=150)
+@given(streams(), st.lists(st.integers(0, 250), min_size=1, max_size=12), st.integers(1, 9))
+def test_intervals_merge_into_the_whole(frames: list[Frame], steps_ns: list[int], batch_frames: int) -> None:
+    rig, whole = Rig(), Suite(ALL)
+    for at in range(0, len(frames), batch_frames):
+        for taker in (rig.intervals, whole):
+            taker.update(batch_of(frames[at : at + batch_frames], at + 1))
+        rig.after(steps_ns[at // batch_frames % len(steps_ns)])
+    rig.intervals.end()
+    assert results(rig.intervals.total) == results(whole)
+    assert sum(packets for packets, _, _ in rig.counts) == len(frames)
+    assert rig.told[0][0] == 0
+    assert [end for _, end in rig.told[:-1]] == [start for start, _ in rig.told[1:]]
+    assert rig.told[-1][1] == rig.now_ns - 1_000
+
+
+def test_interval_ends_with_the_first_look_after_its_time() -> None:
+    rig = Rig(length_ns=100)
+    for step_ns in (60, 39, 1, 99, 1, 350, 49, 1, 99):
+        rig.after(step_ns)
+    # The third interval is looked at late; the next still ends at a multiple of the length.
+    assert rig.told == [(0, 100), (100, 200), (200, 550), (550, 600)]
+    rig.intervals.end()
+    assert rig.told[-1] == (600, 699)
+
+
+def test_interval_counts_what_came_and_was_lost_in_it() -> None:
+    rig = Rig(length_ns=100)
+    rig.statistics = SourceStatistics(received=10, dropped={"ring full": 2})
+    rig.after(100)
+    rig.statistics = SourceStatistics(received=17, dropped={"ring full": 2, "malformed block": 1})
+    rig.after(100)
+    assert rig.counts == [(0, 10, {"ring full": 2}), (0, 7, {"malformed block": 1})]
+    so_far = rig.intervals.so_far()
+    assert (so_far.start_ns - UTC_NS, so_far.end_ns - UTC_NS) == (0, 200)
+    assert (so_far.received, so_far.dropped) == (17, {"ring full": 2, "malformed block": 1})
+
+
+def test_frames_of_an_interval_that_could_not_be_told_are_in_the_whole() -> None:
+    def refuse(interval: Interval) -> None:
+        raise CaptureError("nobody listens")
+
+    intervals = Intervals(ALL, 10**18, statistics=SourceStatistics, tell=refuse)
+    intervals.update(batch_of([Frame(UTC_NS, 60, 1)]))
+    with pytest.raises(CaptureError, match="nobody listens"):
+        intervals.end()
+    assert intervals.total.summary.result()["packets"] == 1
+
+
+def test_length_may_change_while_it_runs() -> None:
+    rig = Rig(length_ns=100)
+    rig.intervals.length_ns = 300
+    for _ in range(8):
+        rig.after(100)
+    assert rig.told == [(0, 100), (100, 400), (400, 700)]

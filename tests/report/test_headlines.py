@@ -1,0 +1,70 @@
+"""Headlines say what the sections of the report say."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from support.reports import report_of, shown
+from support.streams import START_NS, Frame, streams
+
+from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis.suite import Settings
+from uspcap.frames import TimestampSource
+from uspcap.report.format import count, duration
+from uspcap.report.headlines import headlines, percentile_cell
+from uspcap.report.interval_reports import print_interval
+
+ALL = Settings(LIVE_NAMES)
+FRAMES = [Frame(START_NS + 1_000 * at, 100, 1, TimestampSource.XDP, START_NS + 1_000 * at + at) for at in range(2_000)]
+
+
+def told(report: dict[str, Any]) -> dict[str, str]:
+    return {headline.name: str(headline) for headline in headlines(report)}
+
+
+def test_headlines_of_a_steady_stream() -> None:
+    report = report_of(FRAMES, ALL)
+    lines = told(report)
+    assert lines["packets"] == "2,000"
+    assert lines["stamps"] == "XDP 2,000"
+    assert lines["rate"] in shown(report)
+    assert lines["gaps"] == "no gap in 1 flow"
+    assert lines["inter-arrival XDP"] == "p50 1.00 µs, p99 1.00 µs, p99.9 n<10k, max 1.000 µs"
+    path = report["analyses"]["path_latency"]["sources"]["XDP"]
+    assert lines["path latency XDP"] == (
+        f"p50 {percentile_cell(path, '50')}, p99 {percentile_cell(path, '99')}, p99.9 n<10k, max {duration(1_999)}"
+    )
+
+
+def test_rate_of_an_interval_is_over_the_interval() -> None:
+    report = report_of(FRAMES, ALL) | {"interval": {"start_ns": START_NS, "end_ns": START_NS + 10**9}}
+    assert told(report)["rate"] == "2.000 kpackets/s, 1.600 Mbit/s"
+
+
+def test_negative_times_and_error_bounds_are_told_with_the_path_latency() -> None:
+    frames = [
+        Frame(START_NS + at, 60, 1, TimestampSource.HARDWARE, START_NS + at + 5 * (at % 3 - 1)) for at in range(30)
+    ]
+    report = report_of(frames, ALL, clocks=[{"error_bound_ns": 700}])
+    assert told(report)["path latency HARDWARE"].endswith("negative 10, ± 700 ns")
+
+
+@settings(deadline=None, max_examples=60)
+@given(streams(), st.sampled_from([60, 80, 120]), st.sampled_from(["utf-8", "ascii"]))
+def test_any_interval_is_printed_within_the_width(frames: list[Frame], width: int, encoding: str) -> None:
+    report = report_of(frames, ALL) | {"interval": {"start_ns": START_NS, "end_ns": START_NS + 10**9}}
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print_interval(report, {"ring full": 3}, Console(file=stream, width=width))
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    lines = buffer.getvalue().decode(encoding).splitlines()
+    assert lines[0].startswith("2023-11-14T22:13:20.000000000Z + 1.000 s")
+    assert any(line.split()[:2] == ["packets", count(len(frames))] for line in lines)
+    assert any(line.split() == ["dropped", "ring", "full", "3"] for line in lines)
+    assert not [line for line in lines if cell_len(line) > width]
