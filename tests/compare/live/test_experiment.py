@@ -146,7 +146,7 @@ def test_other_traffic_alone_is_refused_with_its_reason_and_reaches_the_kernel(l
             thread.join()
 
 
-def test_stopping_ends_after_the_run_and_compares_complete_rounds(live_pair: LivePair) -> None:
+def test_stopping_keeps_the_runs_that_are_over_and_compares_complete_rounds(live_pair: LivePair) -> None:
     with live_pair.here.entered():
         comparison = LiveComparison(live_pair.settings(runs=50))
         seen: list[str] = []
@@ -163,11 +163,24 @@ def test_stopping_ends_after_the_run_and_compares_complete_rounds(live_pair: Liv
     assert not attached(live_pair)
 
 
+def test_stopping_in_the_first_run_leaves_nothing_to_compare(live_pair: LivePair) -> None:
+    with live_pair.here.entered():
+        comparison = LiveComparison(live_pair.settings(run_duration_ns=60_000_000_000))
+        with pytest.raises(CaptureError, match="nothing to compare"):
+            comparison.run(lambda said: threading.Timer(0.2, comparison.stop).start())
+    assert not attached(live_pair)
+
+
 def test_two_comparisons_do_not_meet(live_pair: LivePair) -> None:
     started = threading.Event()
     with live_pair.here.entered():
         first = LiveComparison(live_pair.settings(runs=50))
-        thread = threading.Thread(target=lambda: first.run(lambda said: started.set()))
+
+        def progress(said: str) -> None:
+            if said.startswith("run 1 "):
+                started.set()
+
+        thread = threading.Thread(target=lambda: first.run(progress))
         thread.start()
         try:
             assert started.wait(20)

@@ -168,7 +168,7 @@ class LiveComparison:
         self._over = threading.Event()
 
     def stop(self) -> None:
-        """End after the present run; may be called from a signal handler or another thread."""
+        """End now, without the run that is being made; may be called from a signal handler or another thread."""
         self._over.set()
 
     def plan(self) -> list[tuple[Path, ...]]:
@@ -212,6 +212,10 @@ class LiveComparison:
                 f"{settings.run_duration_ns / 1e9:g} s of each path, port {settings.port}"
             )
             runs = self._make_runs(hook, ends, calls, progress, sending)
+            if sending is not None:
+                # So that what was sent and what came to the hook can be compared.
+                sending.stop()
+                time.sleep(SETTLING_S)
             counts = hook.counts()
             about = {path.name: ends[path.kind].about for path in self.paths}
             sent = None if sending is None else _sent(sending)
@@ -270,9 +274,10 @@ class LiveComparison:
         runs: list[PathRun] = []
         plan = self.plan()
         for number, active in enumerate(plan):
+            made = [] if self._over.is_set() else self._run_once(hook, ends, active, room, calls)
             if self._over.is_set():
-                break
-            runs += self._run_once(hook, ends, active, room, calls)
+                break  # A run that was cut short is no replicate.
+            runs += made
             failed = next((run for run in runs if run.error_number), None)
             if failed is not None:
                 raise CaptureError(
@@ -286,7 +291,7 @@ class LiveComparison:
             received = ", ".join(f"{run.path.name} {run.received:,} frames" for run in runs[-len(active) :])
             progress(f"run {number + 1} of {len(plan)}: {received}")
         if not runs:
-            raise CaptureError("stopped before the first run: there is nothing to compare")
+            raise CaptureError("stopped before the first run was over: there is nothing to compare")
         return runs
 
     def _no_probes(self, counts: HookCounts) -> CaptureError:

@@ -131,7 +131,11 @@ class Sending:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def stop(self) -> None:
+        """Send no more; may be called again."""
         self._sender.stop()
         self._thread.join()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
         self._socket.close()
