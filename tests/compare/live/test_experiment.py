@@ -77,7 +77,7 @@ def test_a_path_is_compared_with_itself(live_pair: LivePair) -> None:
 def test_known_delay_is_found_in_the_path_that_has_it(live_pair: LivePair) -> None:
     # A millisecond: far beyond whatever else this machine is busy with.
     outcome = live_pair.compare(
-        kinds=("kernel", "kernel"), rate=200, runs=7, run_duration_ns=200_000_000, delays_ns={"kernel_2": 1_000_000}
+        kinds=("kernel", "kernel"), rate=400, runs=7, run_duration_ns=200_000_000, delays_ns={"kernel_2": 1_000_000}
     )
     assert outcome.comparison is not None
     (median,) = (one for one in outcome.comparison.differences if one.percentile == "50")
