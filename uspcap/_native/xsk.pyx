@@ -76,13 +76,6 @@ cdef class Ring:
         16 on the receive ring, 8 on the fill ring.
     """
 
-    cdef uint8_t[::1] memory
-    cdef uint32_t *producer
-    cdef uint32_t *consumer
-    cdef uint32_t *flags
-    cdef uint8_t *entries
-    cdef readonly uint32_t size
-
     def __init__(self, uint8_t[::1] memory, Py_ssize_t producer, Py_ssize_t consumer, Py_ssize_t entries,
                  Py_ssize_t flags, uint32_t size, Py_ssize_t entry_bytes):
         cdef Py_ssize_t length = memory.shape[0]
@@ -129,20 +122,6 @@ cdef class ReceiveQueue:
     lost : int
         Frames that `note_lost` was told of and that no frame carries yet in its `drop_count`.
     """
-
-    cdef uint8_t[::1] umem
-    cdef uint16_t[::1] interfaces
-    cdef Ring receive
-    cdef Ring fill
-    cdef uint64_t chunk_bytes
-    cdef uint32_t snaplen
-    cdef uint32_t queue
-    cdef bint hardware
-    cdef uint32_t consumed
-    cdef uint32_t filled
-    cdef readonly int64_t malformed
-    cdef readonly uint64_t lost
-    cdef uint32_t lost_before
 
     def __init__(self, uint8_t[::1] umem, uint64_t chunk_bytes, Ring receive, Ring fill, uint32_t snaplen,
                  uint32_t queue, bint hardware, uint16_t[::1] interfaces):

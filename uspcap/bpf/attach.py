@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -278,18 +278,66 @@ def attach_capture(
     BpfError
         There is no such interface, or no mode is to be had; the message gives each reason.
     """
+    instructions = None if filter_program is None else tuple(filter_program)
+    best = attach_best(
+        interface,
+        [mode for mode in modes if metadata or mode is not AttachMode.DEVICE_BOUND],
+        lambda ifindex, mode: _load(interface, ifindex, mode, instructions, maps, metadata),
+    )
+    return Attachment(
+        interface, best.ifindex, best.mode, best.refusals, maps, metadata, instructions, best.link, best.program
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BestAttachment:
+    """A program attached in the best mode that was to be had.
+
+    Attributes
+    ----------
+    ifindex : int
+    mode : AttachMode
+    refusals : list of Refusal
+        The better modes, and why they were not to be had.
+    link : Link
+    program : LoadedProgram
+    """
+
+    ifindex: int
+    mode: AttachMode
+    refusals: list[Refusal]
+    link: Link
+    program: LoadedProgram
+
+
+def attach_best(
+    interface: str, modes: Sequence[AttachMode], load: Callable[[int, AttachMode], LoadedProgram]
+) -> BestAttachment:
+    """Load and attach a program in the first mode that works.
+
+    Parameters
+    ----------
+    interface : str
+        Of the current network namespace.
+    modes : sequence of AttachMode
+        Which to try, in this order.
+    load : callable
+        Given the interface's index and a mode, returns the program for it.
+
+    Raises
+    ------
+    HookOccupied, FilterError, PermissionDenied, BpfError
+        As `attach_capture` does.
+    """
     try:
         ifindex = socket.if_nametoindex(interface)
     except OSError:
         raise BpfError(f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV) from None
-    instructions = None if filter_program is None else tuple(filter_program)
     _refuse_if_occupied(interface, ifindex)
     refusals: list[Refusal] = []
     for mode in modes:
-        if mode is AttachMode.DEVICE_BOUND and not metadata:
-            continue
         try:
-            program = _load(interface, ifindex, mode, instructions, maps, metadata)
+            program = load(ifindex, mode)
         except PermissionDenied:
             raise
         except (BpfError, MissingFeature) as error:
@@ -309,7 +357,7 @@ def attach_capture(
         except BaseException:
             program.close()
             raise
-        return Attachment(interface, ifindex, mode, refusals, maps, metadata, instructions, link, program)
+        return BestAttachment(ifindex, mode, refusals, link, program)
     reasons = "; ".join(f"{refusal.mode.value}: {refusal.reason}" for refusal in refusals)
     raise BpfError(f"cannot attach to interface {interface} in any mode ({reasons}): use the packet_mmap backend")
 

@@ -1,19 +1,23 @@
-"""`uspcap compare`: two captures of the same traffic, frame by frame."""
+"""`uspcap compare`: two captures of the same traffic, frame by frame, or the paths from one interface, live."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from uspcap.bpf.classic import join_words
+from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.options import DurationType, SignedDurationType
 from uspcap.errors import CaptureFileError, UsageError
 
+_CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
+"""Parameters that mean something for two captures only."""
+
 
 @click.command("compare")
-@click.argument("path_a", metavar="A")
-@click.argument("path_b", metavar="B")
+@click.argument("words", metavar="[A B | -i NAME [FILTER]...]", nargs=-1)
 @click.option("-f", "--filter", "expression", default="", help="Compare only frames that match, as tcpdump takes it.")
 @click.option(
     "--key",
@@ -37,26 +41,53 @@ from uspcap.errors import CaptureFileError, UsageError
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
 @click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
 @click.option("--only-b", type=click.Path(dir_okay=False), help="The same for B.")
+@live_options
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(
+def command(words: tuple[str, ...], expression: str, form: str, interface: str | None, **options: Any) -> None:
+    """Compare two captures of the same traffic, or the paths from one interface to an application.
+
+    A B: which frame of A is which of B; delay is B's stamp minus A's. Each capture is read once, both in step, and
+    memory depends on the window only. Lost frames, duplicates, reordering, delays with their intervals, and how far
+    clocks are apart are in the report. The exit code is 1 where a capture is damaged; what could be read is compared.
+
+    -i NAME: probes that come in are sent along the kernel's path, PACKET_MMAP and AF_XDP, in turn or at random, and the
+    latency of each, from the XDP hook to the application, is compared.
+    """
+    live = interface is not None
+    _refuse_options_of_the_other_form(_CAPTURE_OPTIONS if live else LIVE_OPTIONS, live=live)
+    if interface is not None:
+        given = {name: value for name, value in options.items() if name in LIVE_OPTIONS}
+        compare_live(join_words([expression, *words]), form, interface=interface, **given)
+    elif len(words) == 2:
+        given = {name: value for name, value in options.items() if name in _CAPTURE_OPTIONS}
+        _compare_captures(words[0], words[1], expression.strip(), form, **given)
+    else:
+        raise UsageError("name two captures of the same traffic, or an interface with -i")
+
+
+def _refuse_options_of_the_other_form(others: frozenset[str], *, live: bool) -> None:
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in others and source is not click.core.ParameterSource.DEFAULT:
+            which = "two captures, and -i names an interface" if live else "an interface: name it with -i"
+            raise UsageError(f"{parameter.opts[-1]} is for comparing {which}")
+
+
+def _compare_captures(
     path_a: str,
     path_b: str,
     expression: str,
-    key: str,
+    form: str,
+    *,
+    key: Any,
     clock: Any,
     window: int,
     offset: int | None,
     table: str | None,
     only_a: str | None,
     only_b: str | None,
-    form: str,
 ) -> None:
-    """Match the frames of captures A and B of the same traffic; delay is B's stamp minus A's.
-
-    Each capture is read once, both in step, and memory depends on the window only. Lost frames, duplicates, reordering,
-    delays with their intervals, and how far clocks are apart are in the report. The exit code is 1 where a capture is
-    damaged; what could be read is compared.
-    """
     from uspcap.compare.captures import Settings, compare_captures
     from uspcap.report.comparison import comparison_report, render
     from uspcap.report.comparison_tables import ComparisonTables
@@ -65,7 +96,7 @@ def command(
         raise UsageError("standard input is one capture: name the other one as a file")
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
-    settings = Settings(key, clock, window, offset, expression.strip())
+    settings = Settings(key, clock, window, offset, expression)
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
         try:
             comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)

@@ -1,0 +1,166 @@
+"""The program that sends probes to paths, on single frames; tests/compare/live sees it at work on interfaces."""
+
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.path_probes import MARK, PORT, probe_payload, udp_frame
+
+from uspcap.bpf.builder import Program
+from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction
+from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, build_path_program
+from uspcap.bpf.syscalls import LoadedProgram, possible_cpus
+from uspcap.compare.live.hook import PathHook, seeds_of_cpus
+from uspcap.compare.live.settings import LiveSettings, paths_of
+
+SEED = 11
+MASK = (1 << 64) - 1
+PATHS = paths_of(("kernel", "packet_mmap", "af_xdp"))
+Load = Callable[..., LoadedProgram]
+
+
+@pytest.fixture
+def hook(kernel_bpf: None) -> Iterator[PathHook]:
+    with PathHook(LiveSettings("none", seed=SEED), PATHS, queues=1) as made:
+        yield made
+
+
+@pytest.fixture
+def load(hook: PathHook) -> Iterator[Load]:
+    loaded: list[LoadedProgram] = []
+
+    def make(expression: str | None = None) -> LoadedProgram:
+        rows = None if expression is None else compile_filter(expression, 1)
+        program: Program = build_path_program(rows, port=PORT, paths=len(PATHS), redirected=[2])
+        loaded.append(LoadedProgram.load(program.link(hook.fds), name="paths", flags=BPF_F_XDP_HAS_FRAGS))
+        return loaded[-1]
+
+    yield make
+    for one in loaded:
+        one.close()
+
+
+def test_probe_gets_time_mark_and_path_and_loses_its_checksum(hook: PathHook, load: Load) -> None:
+    hook.send_to(PATHS[1:2])
+    frame = udp_frame(probe_payload(5, 99, size=100))
+    before = time.clock_gettime_ns(time.CLOCK_TAI)
+    result = load().test_run(frame)
+    after = time.clock_gettime_ns(time.CLOCK_TAI)
+    hook_ns, mark, path = struct.unpack_from(">q4sI", result.data, PAYLOAD_AT + 40)
+    assert before <= hook_ns <= after
+    assert (mark, path, result.verdict) == (MARK, 1, XdpAction.XDP_PASS)
+    written = range(PAYLOAD_AT + 40, PAYLOAD_AT + 56)
+    changed = {at for at, (was, now) in enumerate(zip(frame, result.data, strict=True)) if was != now}
+    assert changed <= {40, 41, *written}
+    assert result.data[40:42] == b"\0\0"
+    assert hook.counts().sent[:3] == (0, 1, 0)
+
+
+OTHERS = {
+    "another port": udp_frame(probe_payload(), port=PORT + 1),
+    "no probe": udp_frame(b"x" * 64),
+    "an answer": udp_frame(b"USPC\x01\x02\x00\x40" + bytes(56)),
+    "another version": udp_frame(b"USPC\x02\x01\x00\x40" + bytes(56)),
+    "one byte short": udp_frame(probe_payload())[:-1],
+    "TCP": udp_frame(probe_payload(), protocol=6),
+    "IP options": udp_frame(probe_payload(), version_length=0x46),
+    "IPv6": udp_frame(probe_payload(), ether_type=0x86DD),
+    "first fragment": udp_frame(probe_payload(), fragment=0x2000),
+    "later fragment": udp_frame(probe_payload(), fragment=0x0001),
+}
+
+
+@pytest.mark.parametrize("frame", OTHERS.values(), ids=OTHERS)
+def test_what_is_no_probe_to_the_port_passes_untouched(hook: PathHook, load: Load, frame: bytes) -> None:
+    hook.send_to(PATHS[2:3])
+    result = load().test_run(frame)
+    assert (result.verdict, result.data) == (XdpAction.XDP_PASS, frame)
+    counts = hook.counts()
+    assert (counts.seen, counts.matched, counts.other, sum(counts.sent)) == (1, 1, 1, 0)
+
+
+def test_frame_that_may_not_be_fragmented_is_no_fragment(hook: PathHook, load: Load) -> None:
+    hook.send_to(PATHS[:1])
+    load().test_run(udp_frame(probe_payload(), fragment=0x4000))
+    assert hook.counts().sent[0] == 1
+
+
+def test_filter_decides_before_anything_is_written(hook: PathHook, load: Load) -> None:
+    hook.send_to(PATHS[:1])
+    frame = udp_frame(probe_payload())
+    result = load("src port 9").test_run(frame)
+    assert (result.verdict, result.data) == (XdpAction.XDP_PASS, frame)
+    load("src port 4000").test_run(frame)
+    counts = hook.counts()
+    assert (counts.seen, counts.matched, counts.sent[0]) == (2, 1, 1)
+
+
+def test_probes_are_dropped_and_counted_while_no_path_is_on(hook: PathHook, load: Load) -> None:
+    program = load()
+    assert program.test_run(udp_frame(probe_payload())).verdict == XdpAction.XDP_DROP
+    hook.send_to(PATHS[:1])
+    program.test_run(udp_frame(probe_payload()))
+    hook.send_to(())
+    program.test_run(udp_frame(probe_payload()))
+    counts = hook.counts()
+    assert (counts.off, counts.sent[0]) == (2, 1)
+
+
+def test_probe_for_a_queue_without_a_socket_is_dropped_and_counted(hook: PathHook, load: Load) -> None:
+    hook.send_to(PATHS[2:3])
+    assert load().test_run(udp_frame(probe_payload())).verdict == XdpAction.XDP_DROP
+    counts = hook.counts()
+    assert (counts.no_socket, counts.sent[2]) == (1, 0)
+
+
+def paths_by_reference(state: int, count: int, paths: int) -> list[int]:
+    """splitmix64 as its author wrote it, and a number below `paths` from its upper half."""
+    chosen = []
+    for _ in range(count):
+        state = (state + 0x9E3779B97F4A7C15) & MASK
+        z = state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        z ^= z >> 31
+        chosen.append((z >> 32) * paths >> 32)
+    return chosen
+
+
+def test_paths_are_chosen_as_splitmix64_says(hook: PathHook, load: Load) -> None:
+    program = load()
+    hook.send_to(PATHS)
+    cpus = os.sched_getaffinity(0)
+    cpu = min(cpus)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        frame = udp_frame(probe_payload())
+        seen = [struct.unpack_from(">I", program.test_run(frame).data, PAYLOAD_AT + 52)[0] for _ in range(300)]
+    finally:
+        os.sched_setaffinity(0, cpus)
+    state = seeds_of_cpus(SEED, possible_cpus())[cpu]
+    assert seen == paths_by_reference(state, 300, 3)
+    counts = hook.counts()
+    assert (*counts.sent[:2], counts.no_socket) == tuple(Counter(seen)[path] for path in range(3))
+
+
+def test_states_of_cpus_do_not_follow_each_other() -> None:
+    states = seeds_of_cpus(1, 64)
+    assert len(set(states)) == 64
+    numbers = {tuple(paths_by_reference(state, 40, 2)) for state in states}
+    assert len(numbers) == 64
+
+
+@pytest.mark.parametrize("arguments", [(0, []), (MOST_PATHS + 1, []), (2, [2])])
+def test_impossible_paths_are_refused(arguments: tuple[int, list[int]]) -> None:
+    paths, redirected = arguments
+    with pytest.raises(ValueError, match="no program"):
+        build_path_program(None, port=PORT, paths=paths, redirected=redirected)
+
+
+def test_program_with_the_most_paths_is_accepted(hook: PathHook) -> None:
+    program = build_path_program(None, port=PORT, paths=MOST_PATHS, redirected=range(MOST_PATHS))
+    LoadedProgram.load(program.link(hook.fds), name="paths", flags=BPF_F_XDP_HAS_FRAGS).close()

@@ -1,0 +1,76 @@
+"""`uspcap compare -i`: on veth, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+from support.command_line import Ended, assert_one_clear_line, invoke
+from support.live_pairs import ADDRESS, LivePair
+from support.veth_pairs import HERE
+
+from uspcap.report.live_comparison import load_schema
+
+QUICK = ("--runs", "2", "--run-duration", "150ms", "--warm-up", "30ms", "--cool-down", "20ms")
+
+
+def run(live_pair: LivePair, *words: str) -> Ended:
+    with live_pair.here.entered():
+        probing = ("--probe", ADDRESS, "--probe-namespace", live_pair.pair.there.name)
+        return invoke("compare", "-i", HERE, *probing, *QUICK, *words)
+
+
+def test_json_is_one_document_on_stdout_and_keeps_to_its_schema(live_pair: LivePair) -> None:
+    done = run(
+        live_pair, "--format", "json", "--paths", "kernel,af-xdp", "--seed", "9", "--rate", "3k", "--size", "128"
+    )
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, load_schema(), jsonschema.Draft202012Validator)
+    assert list(report["paths"]) == ["kernel", "af_xdp"]
+    assert report["design"]["seed"] == 9
+    assert report["traffic"]["schedule"] == {"kind": "poisson", "rate_per_s": 3000.0, "seed": 9}
+    for path in report["paths"].values():
+        assert path["received"] == path["frames"] > 0
+        assert path["cost"]["bytes_copied_per_frame"] >= 128
+    assert "run 4 of 4" in done.stderr
+
+
+def test_text_begins_with_the_verdict(live_pair: LivePair) -> None:
+    done = run(live_pair, "--wakeup", "spin", "udp and src host 10.77.0.2")
+    assert done.stdout.startswith(f"uspcap compare {HERE}\n")
+    assert done.stdout.splitlines()[2].strip().startswith("Insufficient n for a verdict: 2 pairs of runs")
+    assert "udp and src host 10.77.0.2" in done.stdout
+
+
+def test_filter_that_matches_no_probe_ends_with_an_error(live_pair: LivePair) -> None:
+    assert "no probe to UDP port 7000 came" in run(live_pair, "src host 10.77.0.99").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--paths", "kernel,dpdk"], "no path 'dpdk'"),
+        (["--paths", "kernel"], "2 to 6"),
+        (["--probe-namespace", "there"], "where to send them"),
+        (["--run-duration", "100ms"], "leave nothing of a run"),
+        (["--window", "1s"], "--window is for comparing two captures, and -i names an interface"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(words: list[str], said: str) -> None:
+    assert_one_clear_line(invoke("compare", "-i", "none0", *words), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.pcap", "b.pcap", "--runs", "3"], "--runs is for comparing an interface: name it with -i"),
+        (["a.pcap"], "name two captures of the same traffic, or an interface with -i"),
+    ],
+)
+def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: str) -> None:
+    assert_one_clear_line(invoke("compare", *words), 2, said)
+
+
+def test_help_says_that_nothing_is_sent_unless_asked_for() -> None:
+    assert "nothing is sent without" in " ".join(invoke("compare", "--help").stdout.split())

@@ -1,0 +1,202 @@
+"""`uspcap compare -i IF`: paths from one interface to an application, live."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Final, TypeVar
+
+import click
+
+from uspcap.capture.signals import stopping_on_signals
+from uspcap.commands.options import CpuListType, DurationType
+from uspcap.commands.probe import EndpointType, FrameRateType
+from uspcap.errors import UsageError
+from uspcap.probe.endpoints import Endpoint
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("-i", "--interface", metavar="NAME", help="Compare paths from this interface, live."),
+    click.option(
+        "--paths",
+        default="kernel,packet_mmap,af_xdp",
+        show_default=True,
+        help="With -i: which, of these; one named twice shows what differences this host makes up.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        default=7000,
+        show_default=True,
+        help="With -i: UDP port that probes come to.",
+    ),
+    click.option(
+        "--design",
+        type=click.Choice(["auto", "frame", "block"]),
+        default="auto",
+        show_default=True,
+        help="With -i: each frame on a path at random, or one path at a time in random order.",
+    ),
+    click.option(
+        "--wakeup",
+        type=click.Choice(["block", "poll", "epoll", "spin"]),
+        default="block",
+        show_default=True,
+        help="With -i: how readers wait.",
+    ),
+    click.option(
+        "--runs", type=click.IntRange(1), default=12, show_default=True, help="With -i: short runs of each path."
+    ),
+    click.option(
+        "--run-duration", type=DurationType(), default="1s", show_default=True, help="With -i: length of each."
+    ),
+    click.option(
+        "--warm-up", type=DurationType(), default="100ms", show_default=True, help="With -i: left out of each run."
+    ),
+    click.option(
+        "--cool-down", type=DurationType(), default="50ms", show_default=True, help="With -i: left out at its end."
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, (1 << 64) - 1),
+        default=1,
+        show_default=True,
+        help="With -i: of order, choice and bootstrap.",
+    ),
+    click.option("--cpus", type=CpuListType(), help="With -i: where readers run, as 2 or 2,4-5."),
+    click.option(
+        "--probe",
+        type=EndpointType(7000),
+        metavar="ADDRESS[:PORT]",
+        help="With -i: send probes there meanwhile; nothing is sent without.",
+    ),
+    click.option(
+        "--probe-namespace", metavar="NAME", help="With --probe: send from this network namespace (ip netns)."
+    ),
+    click.option(
+        "--rate", type=FrameRateType(), default="2k", show_default=True, help="With --probe: frames a second."
+    ),
+    click.option(
+        "--schedule",
+        type=click.Choice(["constant", "poisson"]),
+        default="poisson",
+        show_default=True,
+        help="With --probe: when they are due.",
+    ),
+    click.option(
+        "--size",
+        type=click.IntRange(64, 65507),
+        default=64,
+        show_default=True,
+        help="With --probe: bytes of UDP payload.",
+    ),
+    click.option("--probe-cpu", type=click.IntRange(0), help="With --probe: where the sender runs."),
+)
+
+LIVE_OPTIONS: Final = frozenset(
+    {
+        "paths",
+        "port",
+        "design",
+        "wakeup",
+        "runs",
+        "run_duration",
+        "warm_up",
+        "cool_down",
+        "seed",
+        "cpus",
+        "probe",
+        "probe_namespace",
+        "rate",
+        "schedule",
+        "size",
+        "probe_cpu",
+    }
+)
+"""Parameters that mean something with an interface only."""
+
+
+def live_options(function: _Function) -> _Function:
+    """Give a command the options of a live comparison; it gets them under the names that `compare_live` takes."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def compare_live(
+    expression: str,
+    form: str,
+    *,
+    interface: str,
+    paths: str,
+    port: int,
+    design: Any,
+    wakeup: Any,
+    runs: int,
+    run_duration: int,
+    warm_up: int,
+    cool_down: int,
+    seed: int,
+    cpus: frozenset[int] | None,
+    probe: Endpoint | None,
+    probe_namespace: str | None,
+    rate: Fraction,
+    schedule: Any,
+    size: int,
+    probe_cpu: int | None,
+) -> None:
+    """Compare paths live and print the report; progress goes to stderr.
+
+    Parameters
+    ----------
+    expression : str
+        Filter on top of the port; empty for none.
+    form : {'text', 'json'}
+    interface … probe_cpu
+        As `live_options` gives them.
+
+    Raises
+    ------
+    UspcapError
+        As `LiveComparison` does.
+    """
+    from uspcap.compare.live.experiment import LiveComparison
+    from uspcap.compare.live.settings import LiveSettings, ProbeTraffic
+    from uspcap.compare.schedule import Trim
+    from uspcap.report.live_comparison import live_report, render
+
+    if probe is None and (probe_namespace is not None or probe_cpu is not None):
+        raise UsageError("--probe-namespace and --probe-cpu are of probes: say where to send them with --probe")
+    traffic = None
+    if probe is not None:
+        traffic = ProbeTraffic(probe, probe_namespace, rate, schedule, size, probe_cpu)
+    kinds: Any = tuple(kind.strip().replace("-", "_") for kind in paths.split(","))
+    comparison = LiveComparison(
+        LiveSettings(
+            interface=interface,
+            kinds=kinds,
+            expression=expression,
+            port=port,
+            design=design,
+            wakeup=wakeup,
+            runs=runs,
+            run_duration_ns=run_duration,
+            trim=Trim(warm_up_ns=warm_up, cool_down_ns=cool_down),
+            seed=seed,
+            cpus=tuple(sorted(cpus or ())),
+            traffic=traffic,
+        )
+    )
+    with stopping_on_signals(comparison.stop):
+        outcome = comparison.run(lambda said: click.echo(f"uspcap: {said}", err=True))
+    report = live_report(outcome)
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(report, sys.stdout)
+        return
+    from rich.console import Console
+
+    render(report, Console(file=sys.stdout))

@@ -1,0 +1,514 @@
+"""Reports of live comparisons of paths: the JSON document, and what a terminal shows of it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from dataclasses import asdict
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from uspcap import __version__
+from uspcap.analysis.histogram import Histogram, bounds
+from uspcap.compare.live.measurement import Cost, Measured, PathRun
+from uspcap.doctor.host_files import HostFiles
+from uspcap.report.format import count, duration, exact_duration, plural, safe_text, share, stamp
+from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+
+if TYPE_CHECKING:
+    from uspcap.compare.live.experiment import LiveOutcome
+
+SCHEMA: Final = "uspcap.comparison/1"
+
+SCHEMA_FILE: Final = "uspcap.comparison.1.live.schema.json"
+
+COSTS: Final = {
+    "cpu_ns_per_frame": ("CPU time of the reader", "measured: CLOCK_THREAD_CPUTIME_ID"),
+    "user_ns_per_frame": ("  in user space", "measured: getrusage, shared out by the kernel, on most by its ticks"),
+    "system_ns_per_frame": ("  in the kernel", "measured: getrusage, shared out by the kernel, on most by its ticks"),
+    "run_queue_wait_ns_per_frame": ("ready, but without a CPU", "measured: schedstat of the reader's thread"),
+    "softirq_ns_per_frame": (
+        "soft interrupts, whole host",
+        "measured: /proc/stat by ticks, whatever caused them; only where one path is on at a time",
+    ),
+    "context_switches_per_frame": ("context switches", "measured: getrusage"),
+    "voluntary_context_switches_per_frame": ("  voluntary", "measured: getrusage"),
+    "involuntary_context_switches_per_frame": ("  involuntary", "measured: getrusage"),
+    "wake_ups_per_frame": ("wake-ups", "counted: waiting calls that came back with something"),
+    "syscalls_per_frame": ("system calls", "counted by the reader"),
+    "bytes_copied_per_frame": ("bytes copied by the kernel", "derived from what the path is, not counted"),
+    "cycles_per_frame": ("CPU cycles", "measured: perf_event_open, user and kernel, of the reader's thread"),
+}
+"""Costs of a path: how the table names each, and how it is known. All are of whole runs, warm-up included."""
+
+_SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
+
+LATE_SENDER_NS: Final = 100_000
+"""A sender of ours whose 99th percentile is later is spoken of."""
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON Schema that reports of live comparisons keep to."""
+    text = (importlib.resources.files("uspcap.report") / SCHEMA_FILE).read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def live_report(outcome: LiveOutcome) -> dict[str, Any]:
+    """Return the report of a live comparison."""
+    settings = outcome.settings
+    traffic = settings.traffic
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "kind": "live",
+        "verdict": "",
+        "interface": settings.interface,
+        "filter": settings.expression,
+        "port": settings.port,
+        "design": {
+            "kind": outcome.placement.design,
+            "reason": outcome.placement.reason,
+            "wakeup": settings.wakeup,
+            "runs": min(len(outcome.runs_of(path)) for path in outcome.paths),
+            "runs_asked_for": settings.runs,
+            "run_duration_ns": settings.run_duration_ns,
+            "trim": asdict(settings.trim),
+            "seed": settings.seed,
+            "order": [run.path.name for run in outcome.runs],
+            "interrupted": outcome.interrupted,
+            "delays_ns": dict(settings.delays_ns),
+        },
+        "start_ns": outcome.start_ns,
+        "end_ns": outcome.end_ns,
+        "hook": {
+            "mode": outcome.mode.value,
+            "refusals": [f"{refusal.mode.value}: {refusal.reason}" for refusal in outcome.refusals],
+            "seen": outcome.counts.seen,
+            "matched": outcome.counts.matched,
+            "other_traffic": outcome.counts.other,
+            "dropped_between_runs": outcome.counts.off,
+            "without_socket": outcome.counts.no_socket,
+        },
+        "paths": {path.name: _path(outcome, outcome.runs_of(path)) for path in outcome.paths},
+        "differences": [],
+        "faster_frames": [],
+        "statistics": {},
+        "traffic": None,
+        "clock": {
+            "hook": "CLOCK_TAI (bpf_ktime_get_tai_ns)",
+            "user": "CLOCK_TAI (clock_gettime)",
+            "skb": "CLOCK_REALTIME, put on CLOCK_TAI by the kernel's offset",
+            "look_ns": round(outcome.clock_look_ns, 1),
+        },
+        "host": _host(outcome),
+        "warnings": [],
+    }
+    if outcome.comparison is not None:
+        report |= outcome.comparison.as_dict()
+    if outcome.sent is not None and traffic is not None:
+        report["traffic"] = {
+            "target": str(traffic.target),
+            "namespace": traffic.namespace,
+            "payload_bytes": traffic.size,
+            "schedule": dict(outcome.sent.about),
+            "cpu": traffic.cpu,
+            "sent": outcome.sent.sent,
+            "unsent": outcome.sent.unsent,
+            "refused": outcome.sent.refused,
+            "lateness": dict(outcome.sent.lateness),
+        }
+    report["verdict"] = verdict(report)
+    report["warnings"] = _warnings(outcome, report)
+    return report
+
+
+def _path(outcome: LiveOutcome, runs: list[PathRun]) -> dict[str, Any]:
+    """Return what all runs of a path came to."""
+    if not runs:
+        return {}
+    path = runs[0].path
+    causes: dict[str, int] = {}
+    for run in runs:
+        for cause, number in run.drops.items():
+            causes[cause] = causes.get(cause, 0) + number
+    return {
+        "kind": path.kind,
+        "end": outcome.ends[path.name],
+        "cpu": outcome.placement.cpus[path.name],
+        "frames": sum(run.sent for run in runs),
+        "received": sum(run.received for run in runs),
+        "dropped": sum(run.lost for run in runs),
+        "drops": causes,
+        "warm_up": sum(run.kept.start for run in runs),
+        "cool_down": sum(run.kept.frames - run.kept.stop for run in runs),
+        "foreign": sum(run.foreign for run in runs),
+        "malformed": sum(run.malformed for run in runs),
+        "unrecorded": sum(run.unrecorded for run in runs),
+        "latency": _measured(reduce(add, (run.latency for run in runs))),
+        "segments": {name: _measured(reduce(add, (run.segments[name] for run in runs))) for name in runs[0].segments},
+        "cost": _cost(reduce(add, (run.cost for run in runs))),
+        "runs": [
+            {
+                "start_ns": run.start_ns,
+                "frames": run.sent,
+                "received": run.received,
+                "dropped": run.lost,
+                "counted": run.kept.stop - run.kept.start,
+                "latency": _measured(run.latency),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    return {
+        **measured.histogram.result(),
+        "negative": measured.negative,
+        "lowest_negative_ns": measured.lowest_negative_ns,
+        "without_stamp": measured.missing,
+        "buckets": measured.histogram.table(),
+    }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    def each(total: int | None) -> float | None:
+        return None if total is None or not cost.frames else round(total / cost.frames, 4)
+
+    switches = cost.voluntary_switches + cost.involuntary_switches
+    totals = {
+        "cpu_ns_per_frame": cost.cpu_ns,
+        "user_ns_per_frame": cost.user_ns,
+        "system_ns_per_frame": cost.system_ns,
+        "run_queue_wait_ns_per_frame": cost.run_queue_wait_ns,
+        "softirq_ns_per_frame": cost.softirq_ns,
+        "context_switches_per_frame": switches,
+        "voluntary_context_switches_per_frame": cost.voluntary_switches,
+        "involuntary_context_switches_per_frame": cost.involuntary_switches,
+        "wake_ups_per_frame": cost.wake_ups,
+        "syscalls_per_frame": cost.system_calls,
+        "bytes_copied_per_frame": cost.bytes_copied,
+        "cycles_per_frame": cost.cycles,
+    }
+    known = {name: how for name, (_, how) in COSTS.items() if totals[name] is not None}
+    return {"frames": cost.frames, **{name: each(total) for name, total in totals.items()}, "known_by": known}
+
+
+def _host(outcome: LiveOutcome) -> dict[str, Any]:
+    """Return the settings that matter, none of which names the host."""
+    files = HostFiles()
+    cpus = set(outcome.placement.cpus.values())
+    governors = {files.text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor") for cpu in cpus} - {None}
+    vulnerabilities = files.matching("/sys/devices/system/cpu/vulnerabilities/*")
+    return {
+        **asdict(outcome.host),
+        "cpus_allowed": sorted(os.sched_getaffinity(0)),
+        "governor": ", ".join(sorted(filter(None, governors))) or None,
+        "idle_driver": files.text("/sys/devices/system/cpu/cpuidle/current_driver"),
+        "idle_states": [
+            files.text(path) for path in files.matching("/sys/devices/system/cpu/cpu0/cpuidle/state*/name")
+        ],
+        "mitigations": {path.rsplit("/", 1)[-1]: files.text(path) for path in vulnerabilities},
+        "virtual_machine": " hypervisor" in (files.text("/proc/cpuinfo") or ""),
+        "kernel_command_line_isolation": [
+            word
+            for word in (files.text("/proc/cmdline") or "").split()
+            if word.startswith(
+                ("isolcpus=", "nohz_full=", "rcu_nocbs=", "mitigations=", "idle=", "processor.max_cstate")
+            )
+        ],
+    }
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Return the comparison of medians in one sentence."""
+    primary = report["statistics"].get("primary_percentile", "50")
+    tested = [one for one in report["differences"] if one["percentile"] == primary]
+    if not tested:
+        return "Nothing was compared: there is no run of each path."
+    if all(one["verdict"] == "insufficient n" for one in tested):
+        return f"Insufficient n for a verdict: {tested[0]['reason']}."
+    sentence = f"From hook to user at the median: {'; '.join(map(_said, tested))}"
+    lossy = [
+        f"{name} lost {share(path['dropped'], path['frames'])} of its frames"
+        for name, path in report["paths"].items()
+        if path.get("dropped")
+    ]
+    return f"{sentence}; {', '.join(lossy)}." if lossy else f"{sentence}."
+
+
+def _said(one: dict[str, Any]) -> str:
+    a, b = one["a"], one["b"]
+    if one["verdict"] == "insufficient n":
+        return f"{a} and {b} cannot be told apart yet ({one['reason']})"
+    interval = f"{duration(one['low_ns'], 3)} to {duration(one['high_ns'], 3)}, {100 * one['confidence']:.4g} %"
+    if one["verdict"] == "not distinguishable":
+        return f"{a} and {b} are not distinguishable ({b} less {a}: {interval})"
+    faster, slower, sign = (a, b, 1) if one["verdict"] == "a faster" else (b, a, -1)
+    low, high = sorted((sign * one["low_ns"], sign * one["high_ns"]))
+    interval = f"{duration(low, 3)} to {duration(high, 3)}, {100 * one['confidence']:.4g} %"
+    return f"{faster} is faster than {slower} by {duration(sign * one['difference_ns'], 3)} ({interval})"
+
+
+def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
+    said = []
+    settings, placement, host = outcome.settings, outcome.placement, report["host"]
+    if settings.delays_ns:
+        delays = ", ".join(f"{name} {exact_duration(length)}" for name, length in settings.delays_ns.items())
+        said.append(f"readers were held up on purpose ({delays}): this is a test of the comparison")
+    if outcome.interrupted:
+        said.append("ended before all runs were made; only complete rounds are compared")
+    if placement.shared:
+        said.append(
+            "readers shared a CPU with each other or with what sends and receives: their latencies contain waiting for "
+            "it; give --cpus, or take --design block"
+        )
+    nic = host["nic"] or {}
+    if nic.get("driver") == "veth":
+        said.append(
+            "veth: the frame's way is a function call of the sender's; nothing here is about a NIC, its interrupts or "
+            "zero copy"
+        )
+    if host["virtual_machine"]:
+        said.append("a virtual machine: the hypervisor's scheduling is in the tails, on all paths")
+    if outcome.mode.value == "skb":
+        said.append(
+            "generic XDP: the hook comes after the socket buffer was made and stamped, so hook to skb may be negative, "
+            "and af_xdp bypasses little"
+        )
+    for name, path in report["paths"].items():
+        if not path:
+            continue
+        if path["frames"] and not path["received"]:
+            why = "; is its address this host's?" if path["kind"] == "kernel" else ""
+            said.append(f"{name} received none of its frames{why}")
+        if path["latency"]["negative"]:
+            said.append(
+                f"{name}: {plural(path['latency']['negative'], 'latency', 'latencies')} below 0, to "
+                f"{duration(path['latency']['lowest_negative_ns'])}: a clock was set; they are counted, not used"
+            )
+        if path["drops"].get("unexplained"):
+            said.append(f"{name}: {count(path['drops']['unexplained'])} lost frames that no counter explains")
+        if path["unrecorded"]:
+            said.append(f"{name}: {count(path['unrecorded'])} frames were more than there was room for: shorter runs")
+        if any(run["dropped"] for run in path["runs"]):
+            said.append(
+                f"{name}: frames lost in warm-up and cool-down count as lost, as nobody knows when they were due"
+            )
+    if outcome.sent is not None:
+        late_ns = report["traffic"]["lateness"]["percentiles_ns"]["99"]
+        if late_ns is not None and late_ns > LATE_SENDER_NS:
+            said.append(
+                f"one in a hundred probes went {duration(late_ns, 3)} or more late; then they come in bunches, on all "
+                "paths"
+            )
+        if outcome.sent.refused:
+            said.append(f"{count(outcome.sent.refused)} times the target said that nobody listens there")
+    errors = {run.cycles_error for run in outcome.runs if run.cycles_error}
+    if errors:
+        reasons = ", ".join(sorted(os.strerror(number) for number in errors))
+        said.append(f"CPU cycles were not counted: {reasons}")
+    return said
+
+
+def render(report: dict[str, Any], console: Console) -> None:
+    """Print a report."""
+    design = report["design"]
+    title = Text.assemble(("uspcap compare ", "dim"), (safe_text(report["interface"]), "bold"))
+    print_line(console, title, "")
+    print_line(console, Text())
+    print_paragraph(console, report["verdict"], style="bold")
+    print_line(console, Text())
+    runs = f"{plural(design['runs'], 'run')} of {exact_duration(design['run_duration_ns'])} of each path"
+    trimmed = (
+        f"without {exact_duration(design['trim']['warm_up_ns'])} at their start and "
+        f"{exact_duration(design['trim']['cool_down_ns'])} at their end"
+    )
+    how = "one path at a time" if design["kind"] == "block" else "each frame on a path at random"
+    reason = f" ({design['reason']})" if design["reason"] else ""
+    _row(console, "runs", f"{runs}, {trimmed}, seed {design['seed']}")
+    _row(console, "design", f"{design['kind']}: {how}{reason}")
+    _row(console, "wake-up", str(design["wakeup"]))
+    _row(console, "hook", f"{report['hook']['mode']} XDP, UDP port {report['port']}" + _filter(report))
+    _row(console, "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)")
+    if report["traffic"] is not None:
+        traffic = report["traffic"]
+        rate = f"{traffic['schedule']['rate_per_s']:,.10g} frames/s, {traffic['schedule']['kind']}"
+        _row(console, "sent", f"{count(traffic['sent'])} probes of {traffic['payload_bytes']} B payload, {rate}")
+    paths = {name: path for name, path in report["paths"].items() if path}
+    for name, path in paths.items():
+        _row(console, name, f"{path['end']}, CPU {path['cpu']}")
+    _latencies(console, paths)
+    _differences(console, report)
+    _distribution(console, paths)
+    _segments(console, paths)
+    _costs(console, paths)
+    _drops(console, report, paths)
+    for warning in report["warnings"]:
+        print_paragraph(console, warning, style="yellow", lead="! ")
+
+
+def _filter(report: dict[str, Any]) -> str:
+    return f", {safe_text(report['filter'])}" if report["filter"] else ""
+
+
+def _row(console: Console, name: str, text: str) -> None:
+    print_line(console, Text.assemble((f"{name:<12}", "dim"), safe_text(text)))
+
+
+def _heading(console: Console, text: str) -> None:
+    print_line(console, Text())
+    print_line(console, Text(text, style="bold"), "")
+
+
+def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
+    columns = [Column("min", [duration(one["min_ns"], 3) for one in histograms], rank=2)]
+    for percentile in _SHOWN_PERCENTILES:
+        cells = [
+            f"n<{_needed(percentile)}"
+            if one["percentiles_ns"][percentile] is None
+            else duration(one["percentiles_ns"][percentile], 3)
+            for one in histograms
+        ]
+        columns.append(Column(f"p{percentile}", cells, rank={"90": 1, "99.9": 3}.get(percentile, 0)))
+    return [*columns, Column("max", [duration(one["max_ns"], 3) for one in histograms])]
+
+
+def _needed(percentile: str) -> str:
+    return {"50": "20", "90": "100", "99": "1k", "99.9": "10k"}[percentile]
+
+
+def _latencies(console: Console, paths: dict[str, Any]) -> None:
+    _heading(console, "Latency, hook to user")
+    columns = [
+        Column("path", list(paths), left=True),
+        Column("frames", [count(path["frames"]) for path in paths.values()]),
+        Column("lost", [count(path["dropped"]) for path in paths.values()]),
+        Column("counted", [count(path["latency"]["count"]) for path in paths.values()], rank=4),
+    ]
+    print_table(console, columns + _percentile_columns([path["latency"] for path in paths.values()]))
+
+
+def _differences(console: Console, report: dict[str, Any]) -> None:
+    asked = [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
+    shown = [one for one in asked if one["difference_ns"] is not None]
+    if shown:
+        _heading(console, "Differences, b less a, from pairs of runs")
+        pairs = [f"a {one['a']}, b {one['b']}" for one in shown]
+        verdicts = [_winner(one) for one in shown]
+        columns = [
+            Column("", pairs, left=True, short=[pair.replace(", ", "\n", 1) for pair in pairs]),
+            Column("at", [f"p{one['percentile']}" for one in shown]),
+            Column("difference", [duration(one["difference_ns"], 3) for one in shown]),
+            Column("from", [duration(one["low_ns"], 3) for one in shown]),
+            Column("to", [duration(one["high_ns"], 3) for one in shown]),
+            Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=3),
+            Column("of a", [_percent(one["difference_percent"]) for one in shown], rank=2),
+            Column("verdict", verdicts, left=True, rank=1),
+        ]
+        print_table(console, columns)
+    thin = sorted({f"p{one['percentile']}" for one in asked if one["difference_ns"] is None}, key=len)
+    if shown and thin:
+        print_line(console, Text(f"insufficient n at {', '.join(thin)}, for some or all pairs of paths", "dim"))
+    for one in report["faster_frames"]:
+        chance = share(one["probability"])
+        print_line(console, Text(f"P(a frame of {one['a']} is faster than one of {one['b']}) = {chance}", "dim"))
+
+
+def _winner(one: dict[str, Any]) -> str:
+    verdicts = {"a faster": f"{one['a']} faster", "b faster": f"{one['b']} faster"}
+    return verdicts.get(str(one["verdict"]), str(one["verdict"]))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def _distribution(console: Console, paths: dict[str, Any]) -> None:
+    """Print the histograms over each other: shares of frames in 1-2-5 steps."""
+    edges = [step * 10**power for power in range(2, 10) for step in (1, 2, 5)]
+    rows = []
+    for path in paths.values():
+        buckets = path["latency"]["buckets"]
+        places = np.searchsorted(edges, buckets["lowest_ns"], side="right")
+        rows.append(np.bincount(places, weights=buckets["count"], minlength=len(edges) + 1))
+    used = np.flatnonzero(np.sum(rows, axis=0))
+    if not len(used):
+        return
+    _heading(console, "Distribution, share of frames")
+    span = range(int(used[0]), int(used[-1]) + 1)
+    names = [
+        f"{exact_duration(edges[at - 1]) if at else '0 ns'} to {exact_duration(edges[at]) if at < len(edges) else '…'}"
+        for at in span
+    ]
+    columns = [Column("latency", names, left=True)]
+    for name, row in zip(paths, rows, strict=True):
+        total = float(row.sum())
+        columns.append(Column(name, [share(float(row[at]), total) for at in span]))
+        columns.append(Column("", [_bar(float(row[at]) / total) if total else "" for at in span], left=True, rank=1))
+    print_table(console, columns)
+
+
+def _bar(part: float) -> str:
+    return "█" * round(12 * part)
+
+
+def _segments(console: Console, paths: dict[str, Any]) -> None:
+    rows = [(name, segment, values) for name, path in paths.items() for segment, values in path["segments"].items()]
+    _heading(console, "Segments")
+    print_table(
+        console,
+        [
+            Column("path", [name for name, _, _ in rows], left=True),
+            Column("segment", [segment.replace("_", " ") for _, segment, _ in rows], left=True),
+            *_percentile_columns([values for _, _, values in rows]),
+            Column("below 0", [count(values["negative"]) for _, _, values in rows], rank=2),
+        ],
+    )
+
+
+def _costs(console: Console, paths: dict[str, Any]) -> None:
+    _heading(console, "Costs a frame, of whole runs")
+    columns = [Column("", [title for title, _ in COSTS.values()], left=True)]
+    for name, path in paths.items():
+        columns.append(Column(name, [_cost_cell(key, path["cost"][key]) for key in COSTS]))
+    columns.append(Column("", [how.split(":")[0].split(" ")[0] for _, how in COSTS.values()], left=True, rank=1))
+    print_table(console, columns)
+
+
+def _cost_cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if "_ns_" in name:
+        return duration(round(value), 3)
+    return f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
+
+
+def _drops(console: Console, report: dict[str, Any], paths: dict[str, Any]) -> None:
+    _heading(console, "Drops")
+    for name, path in paths.items():
+        causes = ", ".join(f"{cause} {count(number)}" for cause, number in path["drops"].items() if number)
+        told = f"{count(path['dropped'])} of {count(path['frames'])}" + (f": {causes}" if causes else "")
+        _row(console, name, told)
+    hook = report["hook"]
+    _row(
+        console,
+        "at the hook",
+        f"{count(hook['dropped_between_runs'])} probes between runs, {count(hook['without_socket'])} without a socket; "
+        f"{count(hook['other_traffic'])} other frames passed on",
+    )
+    print_line(console, Text())
+
+
+def histogram_of(table: dict[str, list[int]]) -> Histogram:
+    """Return the histogram of a report's `buckets`, to be merged with others."""
+    lowest, _ = bounds()
+    buckets = np.searchsorted(lowest, np.asarray(table["lowest_ns"], np.int64))
+    return Histogram.from_buckets(buckets, np.asarray(table["count"], np.int64))
