@@ -2,7 +2,8 @@
 
 A. A packet is reordered where its number is less than the highest that came before (RFC 4737, 3.3: less than NextExp).
 B. Its extent is how many arrivals lie between it and the earliest packet with a higher number (4.2.1). That packet is
-   one that raised the highest number, so that only these are searched, by halving.
+   one that raised the highest number, so that only these are searched: back from the last one in steps that double, as
+   it is mostly near, then by halving.
 C. It is n-reordered where the n packets directly before it all have higher numbers (5.2).
 D. HISTORY arrivals are remembered. An extent or n beyond is taken as that, and counted as clipped.
 """
@@ -96,7 +97,13 @@ cdef class Reordering:
         cdef int64_t low = self.rises - HISTORY if self.rises > HISTORY else 0
         cdef int64_t high = self.rises - 1
         cdef int64_t middle, extent
+        cdef int64_t step = 1
         # The earliest rise above `number`: rises go up.
+        while high - step >= low and self.rise_number[(high - step) & (HISTORY - 1)] > number:
+            high -= step
+            step *= 2
+        if high - step >= low:
+            low = high - step + 1
         while low < high:
             middle = low + (high - low) // 2
             if self.rise_number[middle & (HISTORY - 1)] > number:

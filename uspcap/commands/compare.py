@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from importlib import import_module
 from typing import Any, Final
 
 import click
@@ -14,6 +16,8 @@ from uspcap.errors import CaptureFileError, UsageError
 
 _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
 """Parameters that mean something for two captures only."""
+
+_REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
 
 
 @click.command("compare")
@@ -89,7 +93,6 @@ def _compare_captures(
     only_b: str | None,
 ) -> None:
     from uspcap.compare.captures import Settings, compare_captures
-    from uspcap.report.comparison import comparison_report, render
     from uspcap.report.comparison_tables import ComparisonTables
 
     if path_a == path_b == "-":
@@ -97,6 +100,8 @@ def _compare_captures(
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
     settings = Settings(key, clock, window, offset, expression)
+    # What the report needs takes as long to import as a million frames to match: meanwhile.
+    threading.Thread(target=lambda: [import_module(name) for name in _REPORT_MODULES], daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
         try:
             comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
@@ -104,6 +109,8 @@ def _compare_captures(
             raise CaptureFileError(
                 f"cannot write the tables: {error.strerror}; free space or name another place"
             ) from error
+    from uspcap.report.comparison import comparison_report, render
+
     report = comparison_report(comparison)
     if form == "json":
         from uspcap.report.json_report import write_json

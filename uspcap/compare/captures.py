@@ -138,15 +138,24 @@ class DelaySeries:
             return
         if not self._rows:
             self._origin_ns = int(times_ns[0])
-        while int(times_ns.max()) - self._origin_ns >= SERIES_BUCKETS * self._width_ns:
+        last_ns = int(times_ns.max())
+        while last_ns - self._origin_ns >= SERIES_BUCKETS * self._width_ns:
             self._width_ns *= 2
             before, self._rows = self._rows, {}
             for place, row in before.items():
                 self._add(place // 2, *row)
-        places = np.maximum(times_ns - self._origin_ns, 0) // self._width_ns
-        for place in np.unique(places).tolist():
-            here = delays_ns[places == place]
-            self._add(place, len(here), int(here.sum()), int(here.min()), int(here.max()))
+        first = max(0, int(times_ns.min()) - self._origin_ns) // self._width_ns
+        last = max(0, last_ns - self._origin_ns) // self._width_ns
+        for place in range(first, last + 1):
+            here = delays_ns if first == last else delays_ns[self._within(times_ns, place)]
+            if len(here):
+                self._add(place, len(here), int(here.sum()), int(here.min()), int(here.max()))
+
+    def _within(self, times_ns: NDArray[np.int64], place: int) -> NDArray[np.bool_]:
+        """Return which times lie within a stretch; what comes before the origin counts to the first."""
+        start_ns = self._origin_ns + place * self._width_ns
+        before_its_end = times_ns < start_ns + self._width_ns
+        return before_its_end & (times_ns >= start_ns) if place else before_its_end
 
     def _add(self, place: int, count: int, total: int, low: int, high: int) -> None:
         row = self._rows.setdefault(place, [0, 0, low, high])
@@ -396,19 +405,17 @@ class _Run:
 
     def _take_events(self) -> None:
         into = self._into
-        events_a, events_b = self._matcher.take_events(0), self._matcher.take_events(1)
-        into.only_a += _count(events_a, KIND_ONLY)
-        into.duplicate_a += _count(events_a, KIND_DUPLICATE)
-        into.ambiguous_a += _count(events_a, KIND_AMBIGUOUS)
-        into.only_b += _count(events_b, KIND_ONLY)
-        into.duplicate_b += _count(events_b, KIND_DUPLICATE)
-        into.ambiguous_b += _count(events_b, KIND_AMBIGUOUS)
-        paired = events_b["kind"] == KIND_MATCHED
-        pairs = events_b if paired.all() else events_b[paired]
-        if len(events_a):
-            self._tell_missed("a", events_a)
-        if len(pairs) < len(events_b):
-            self._tell_missed("b", events_b[~paired])
+        missed_a, missed_b = self._matcher.take_missed(0), self._matcher.take_missed(1)
+        into.only_a += _count(missed_a, KIND_ONLY)
+        into.duplicate_a += _count(missed_a, KIND_DUPLICATE)
+        into.ambiguous_a += _count(missed_a, KIND_AMBIGUOUS)
+        into.only_b += _count(missed_b, KIND_ONLY)
+        into.duplicate_b += _count(missed_b, KIND_DUPLICATE)
+        into.ambiguous_b += _count(missed_b, KIND_AMBIGUOUS)
+        for side, missed in (("a", missed_a), ("b", missed_b)):
+            if len(missed):
+                self._tell_missed(side, missed)
+        pairs = self._matcher.take_pairs()
         if not len(pairs):
             return
         into.matched += len(pairs)

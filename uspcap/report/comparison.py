@@ -197,15 +197,17 @@ def _worst(comparison: Comparison) -> list[dict[str, Any]]:
 def _decoded(path: str, numbers: set[int]) -> dict[int, str]:
     """Return the decoded lines of frames by their numbers; none of standard input, which was read already."""
     lines: dict[int, str] = {}
-    if path == "-" or not numbers:
+    if path == "-":
         return lines
+    wanted = sorted(numbers, reverse=True)
     with open_capture(path) as reader:
         for batch in reader.batches():
-            first = batch.frames_before + 1
-            for number in numbers.intersection(range(first, first + batch.count)):
-                lines[number] = decode_line(batch, number - first, number=number)
-            if len(lines) == len(numbers):
+            if not wanted:
                 break
+            first = batch.frames_before + 1
+            while wanted and wanted[-1] < first + batch.count:
+                number = wanted.pop()
+                lines[number] = decode_line(batch, number - first, number=number)
     return lines
 
 
