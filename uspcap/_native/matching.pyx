@@ -104,10 +104,52 @@ cdef struct Event:
     uint32_t length
     uint32_t kind
 
-cdef struct Events:
-    Event *rows
-    uint64_t room
-    uint64_t count
+
+cdef class Events:
+    """Events since they were last taken, in one array that is used again."""
+
+    cdef object array
+    cdef Event *rows
+    cdef uint64_t room
+    cdef uint64_t count
+
+    def __cinit__(self):
+        self.room = self.count = 0
+        if not self.grow():
+            raise MemoryError
+
+    cdef bint grow(self) noexcept with gil:
+        try:
+            array = np.empty(2 * self.room + FIRST_ROOM, EVENT_DTYPE)
+        except MemoryError:
+            return False
+        if self.count:
+            array[:self.count] = self.array[:self.count]
+        self.array = array
+        self.rows = <Event *> <uintptr_t> array.ctypes.data
+        self.room = len(array)
+        return True
+
+    cdef take(self):
+        taken = self.array[:self.count]
+        self.count = 0
+        return taken
+
+    cdef inline bint add(self, Record *record) noexcept nogil:
+        """Append what a frame came to; False where memory does not suffice."""
+        cdef Event *event
+        cdef bint matched = record.kind == MATCHED
+        if self.count == self.room and not self.grow():
+            return False
+        event = &self.rows[self.count]
+        event.frame = record.frame
+        event.timestamp_ns = record.timestamp_ns
+        event.partner_frame = record.moved_ns if matched else 0
+        event.partner_timestamp_ns = record.seen_ns if matched else 0
+        event.length = record.length
+        event.kind = record.kind
+        self.count += 1
+        return True
 
 
 cdef inline size_t ring_bytes(int bits) noexcept nogil:
@@ -203,7 +245,8 @@ cdef class Matcher:
     cdef uint64_t given_up_size     # a power of two
     cdef uint64_t given_up_used
     cdef Events pairs
-    cdef Events missed[2]
+    cdef Events missed_a
+    cdef Events missed_b
 
     def __cinit__(self, int64_t window_ns, int64_t offset_ns=0):
         if window_ns < 1:
@@ -213,6 +256,7 @@ cdef class Matcher:
         self.begun = False
         self.widest = 0
         self.head = self.tail = 0
+        self.pairs, self.missed_a, self.missed_b = Events(), Events(), Events()
         self.free_cluster = NOBODY
         self.clusters_room = FIRST_ROOM
         self.clusters = <Cluster *> malloc(FIRST_ROOM * sizeof(Cluster))
@@ -225,9 +269,6 @@ cdef class Matcher:
         self.release_ring(self.records, self.bits)
         free(self.clusters)
         free(self.given_up)
-        free(self.pairs.rows)
-        free(self.missed[0].rows)
-        free(self.missed[1].rows)
 
     def feed(self, Stream a, Stream b, bint a_ended, bint b_ended):
         """Take frames until a side that has not ended is used up.
@@ -259,14 +300,20 @@ cdef class Matcher:
             raise MemoryError("no memory for the frames of a window")
 
     def take_pairs(self):
-        """Return the pairs since the last call in the order of B: an array of `EVENT_DTYPE`, A's frame is the partner."""
-        return taken(&self.pairs)
+        """Return the pairs since the last call in the order of B: an array of `EVENT_DTYPE`, A's frame is the partner.
+
+        It holds until frames are fed again.
+        """
+        return self.pairs.take()
 
     def take_missed(self, int side):
-        """Return the frames of side 0 (A) or 1 (B) without a partner since the last call: an array of `EVENT_DTYPE`."""
+        """Return the frames of side 0 (A) or 1 (B) without a partner since the last call: an array of `EVENT_DTYPE`.
+
+        It holds until frames are fed again.
+        """
         if side not in (0, 1):
             raise ValueError(f"there is no side {side}")
-        return taken(&self.missed[side])
+        return self.missed_b.take() if side else self.missed_a.take()
 
     cdef bint take(self, Stream a, Stream b, bint a_ended, bint b_ended) noexcept nogil:
         cdef bint from_b
@@ -592,7 +639,6 @@ cdef class Matcher:
     cdef inline bint expire(self, bint everything) noexcept nogil:
         """Let frames go whose cluster is closed; False where memory does not suffice."""
         cdef Record *record
-        cdef Events *events
         cdef int64_t limit_ns = self.now_ns - self.window_ns
         while self.tail != self.head:
             record = self.record(self.tail)
@@ -601,12 +647,10 @@ cdef class Matcher:
                     return True
                 self.close(record)
             if record.kind == MATCHED:
-                if record.side and not emit(&self.pairs, record):
+                if record.side and not self.pairs.add(record):
                     return False
-            else:
-                events = &self.missed[record.side]
-                if not emit(events, record):
-                    return False
+            elif not (self.missed_b.add(record) if record.side else self.missed_a.add(record)):
+                return False
             self.tail += 1
         return True
 
@@ -679,35 +723,3 @@ cdef class Matcher:
                 self.given_up_used += 1
         free(before)
         return True
-
-
-cdef inline bint emit(Events *events, Record *record) noexcept nogil:
-    """Append what a frame came to; False where memory does not suffice."""
-    cdef Event *event
-    cdef Event *after
-    cdef bint matched = record.kind == MATCHED
-    if events.count == events.room:
-        after = <Event *> realloc(events.rows, (2 * events.room + FIRST_ROOM) * sizeof(Event))
-        if after == NULL:
-            return False
-        events.rows = after
-        events.room = 2 * events.room + FIRST_ROOM
-    event = &events.rows[events.count]
-    event.frame = record.frame
-    event.timestamp_ns = record.timestamp_ns
-    event.partner_frame = record.moved_ns if matched else 0
-    event.partner_timestamp_ns = record.seen_ns if matched else 0
-    event.length = record.length
-    event.kind = record.kind
-    events.count += 1
-    return True
-
-
-cdef taken(Events *events):
-    """Return events as an array, and forget them."""
-    array = np.empty(events.count, EVENT_DTYPE)
-    cdef uintptr_t address = array.ctypes.data
-    if events.count:
-        memcpy(<void *> address, events.rows, events.count * sizeof(Event))
-    events.count = 0
-    return array

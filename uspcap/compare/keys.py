@@ -30,7 +30,7 @@ from uspcap.formats import open_capture
 from uspcap.formats.reader import CaptureReader
 from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
 
-CHUNK_FRAMES: Final = 32_768
+CHUNK_FRAMES: Final = 16_384
 """Frames that are handed over at a time."""
 
 LOOKED_AT_FRAMES: Final = 4_096
