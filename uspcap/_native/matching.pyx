@@ -13,8 +13,8 @@ B. A cluster is closed when the window has passed since its last frame. Then, wi
    window. Given up digests are kept in a table of their own, so that no later frame is taken for a new beginning.
 C. Frames leave the ring in the order in which they came, when their cluster is closed. What they came to is an event.
 D. Heads are found again by tables of four bytes a slot, one for each of the EPOCHS parts of the ring. Nothing is ever
-   removed from a table: what it points to has left the ring, or is of a cluster that is closed, and a part whose records
-   have left begins with an empty table. A head is mostly met again within its own part, so that the table that is looked
+   removed from a table: the record of a head that has left stands until its part is used again, says that it is closed,
+   and a part that is used again begins with an empty table. A head is mostly met again within its own part, so that the table that is looked
    into at random stays in a core's cache; which others to look into, a filter knows: bits for the parts, in two places
    that the digest chooses in one cache line.
 """
@@ -392,7 +392,7 @@ cdef class Matcher:
         prefetch(self.filter_line(digest))
 
     cdef int64_t find(self, uint64_t digest) noexcept nogil:
-        """Return the number of the latest head of a digest that is in the ring, or NOT_FOUND."""
+        """Return the number of the latest head of a digest, which may be closed or gone, or NOT_FOUND."""
         cdef uint64_t epoch = self.head >> self.bits
         cdef int64_t number = self.find_in(epoch, digest)
         cdef uint8_t *line
@@ -424,7 +424,7 @@ cdef class Matcher:
             if not (table[at] ^ tag) & ~low:
                 number = epoch << self.bits | (table[at] & low)
                 if self.record(number).digest == digest:
-                    return <int64_t> number if number >= self.tail else NOT_FOUND
+                    return <int64_t> number
             at = (at + 1) & mask
         return NOT_FOUND
 
