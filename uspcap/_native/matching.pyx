@@ -14,9 +14,9 @@ B. A cluster is closed when the window has passed since its last frame. Then, wi
 C. Frames leave the ring in the order in which they came, when their cluster is closed. What they came to is an event.
 D. Heads are found again by tables of four bytes a slot, one for each of the EPOCHS parts of the ring. Nothing is ever
    removed from a table: the record of a head that has left stands until its part is used again, says that it is closed,
-   and a part that is used again begins with an empty table. A head is mostly met again within its own part, so that the table that is looked
-   into at random stays in a core's cache; which others to look into, a filter knows: bits for the parts, in two places
-   that the digest chooses in one cache line.
+   and a part that is used again begins with an empty table. A head is mostly met again within its own part, so that the
+   table that is looked into at random stays in a core's cache; which others to look into, a filter knows: bits for the
+   parts, in two places that the digest chooses in one cache line.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
