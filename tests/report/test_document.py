@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from support.reports import CAPTURES, report_of, report_on
 from support.streams import START_NS, Frame, streams
 
-from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES
 from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.document import build_report, load_schema
@@ -39,8 +39,8 @@ def test_the_schema_is_itself_valid() -> None:
 
 
 def test_every_analysis_has_its_definition() -> None:
-    assert set(SCHEMA["properties"]["analyses"]["properties"]) == set(LIVE_NAMES)
-    assert set(LIVE_NAMES) <= set(SCHEMA["$defs"])
+    assert set(SCHEMA["properties"]["analyses"]["properties"]) == set(ALL_NAMES)
+    assert set(ALL_NAMES) <= set(SCHEMA["$defs"])
 
 
 def captures() -> list[Path]:

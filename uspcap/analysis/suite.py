@@ -12,7 +12,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
-from uspcap.analysis.names import LIVE_NAMES, NAMES
+from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
@@ -31,7 +31,7 @@ class Settings:
     Attributes
     ----------
     names : tuple of str
-        Analyses, of `LIVE_NAMES`.
+        Analyses, of `ALL_NAMES`.
     expression : str
         Filter expression as of pcap-filter(7); empty keeps everything.
     maximum_flows : int
@@ -75,7 +75,7 @@ class Suite:
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {
-            name: self.summary if name == "summary" else makers[name]() for name in LIVE_NAMES if name in settings.names
+            name: self.summary if name == "summary" else makers[name]() for name in ALL_NAMES if name in settings.names
         }
         self._all = [self.summary, *(one for one in self.analyses.values() if one is not self.summary)]
 

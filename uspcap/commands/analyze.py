@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from uspcap.analysis.names import NAMES
+from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.options import (
     DurationType,
@@ -29,7 +29,9 @@ from uspcap.report.progress import Progress
 
 @click.command("analyze")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("--only", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(NAMES)}.")
+@click.option(
+    "--only", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(FILE_NAMES)}."
+)
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")

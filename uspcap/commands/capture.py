@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.names import LIVE_NAMES, NAMES
+from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES, NAMES
 from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     "names",
     callback=analysis_names,
     metavar="NAME,...",
-    help=f"Analyses to run, of {', '.join(LIVE_NAMES)}.",
+    help=f"Analyses to run, of {', '.join(ALL_NAMES)}.",
 )
 @click.option(
     "-Z",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uspcap.analysis.names import LIVE_NAMES, NAMES
+from uspcap.analysis.names import ALL_NAMES, FILE_NAMES
 from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
@@ -188,8 +188,8 @@ def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None
         return None
     names = tuple(name.strip().replace("-", "_") for name in value.split(","))
     for name in names:
-        if name not in LIVE_NAMES:
-            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(LIVE_NAMES)}")
+        if name not in ALL_NAMES:
+            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(ALL_NAMES)}")
     return names
 
 
@@ -201,7 +201,7 @@ def check_names_for_files(names: Sequence[str]) -> None:
     UsageError
         One of them needs to know when a frame was read from a ring.
     """
-    live_only = [name for name in names if name not in NAMES]
+    live_only = [name for name in names if name not in FILE_NAMES]
     if live_only:
         raise UsageError(
             f"{live_only[0]} needs the moment at which a frame was read from a ring, which files do not hold: leave it "

@@ -16,7 +16,8 @@ from uspcap.report.format import (
     stamp,
 )
 from uspcap.report.headlines import rate, stamps, stamps_span_ns
-from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS, Context
+from uspcap.report.section import Context
+from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS
 from uspcap.report.terminal_table import print_line, print_paragraph, shorten
 
 FILES_NAMED = 3

@@ -1,18 +1,15 @@
-"""One section of the terminal report for each analysis."""
+"""One section of the terminal report for each analysis of any frames; SECTIONS has those of the others as well."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND
 from uspcap.report.format import (
     bit_rate,
     byte_count,
-    clock,
     count,
     duration,
     exact_duration,
@@ -20,15 +17,13 @@ from uspcap.report.format import (
     ratio,
     safe_text,
     share,
-    stamp,
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
+from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 
 ROWS_SHOWN = 10
 """Rows of a list; the JSON report and the CSV tables hold more."""
-
-BAR_CELLS = 24
 
 FLOW_TAILS = 2
 """Percentiles beyond the median in lists of flows: the farthest that any flow listed has."""
@@ -37,62 +32,9 @@ ENOUGH_STAMPS = 100
 """Stamps that it takes to tell what they resolve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What sections need to know of the report around them.
-
-    Attributes
-    ----------
-    one_day : bool
-        All stamps are of one UTC day, which the header names; times of day then suffice.
-    warnings : int
-        Warnings that the report opens with.
-    resolutions_ns : dict of str to int
-        What stamps were seen to resolve, by stamp source; those with enough stamps to tell.
-    """
-
-    one_day: bool
-    warnings: int
-    resolutions_ns: dict[str, int]
-
-    def instants(self, title: str, stamps: Sequence[int], rank: int) -> Column:
-        """Return a column of instants, of the time of day where the width asks for it and the day is known."""
-        short = [clock(value) for value in stamps] if self.one_day else None
-        return Column(title, [stamp(value) for value in stamps], left=True, short=short, rank=rank)
-
-
-def _open(console: Console, title: str, context: Context | None = None) -> None:
-    """Start a section; one that rests on timestamps refers to what they are worth."""
-    print_line(console, Text())
-    heading = Text.assemble((title, "bold cyan"))
-    if context is not None and context.warnings:
-        numbers = "[1]" if context.warnings == 1 else f"[1]-[{context.warnings}]"
-        heading.append(f"  read with {numbers} above", "yellow")
-    print_line(console, heading, "")
-
-
-def _more(console: Console, hidden: int, what: str) -> None:
-    if hidden > 0:
-        print_line(console, Text(f"and {plural(hidden, what)} more", style="dim"))
-
-
-def _bar(part: float, whole: float) -> str:
-    return "█" * max(1, round(BAR_CELLS * part / whole)) if whole and part else ""
-
-
-def _footnote(console: Console, histograms: Sequence[Result]) -> None:
-    """Explain `n<…` where it occurs."""
-    if any(histogram["insufficient"] and histogram["count"] for histogram in histograms):
-        print_paragraph(
-            console,
-            f"n<10k: not given, as it takes 10,000 samples for {ENOUGH_BEYOND} of them to lie beyond this percentile",
-            style="dim",
-        )
-
-
 def summary(console: Console, result: Result, context: Context) -> None:
     """Protocols, sizes, layers and interfaces."""
-    _open(console, "Summary")
+    open_section(console, "Summary")
     shortest, longest = result["shortest_packet_bytes"], result["longest_packet_bytes"]
     lengths = f"{count(shortest)} bytes a packet"
     if shortest != longest:
@@ -125,10 +67,10 @@ def _traffic(console: Console, rows: Sequence[Result], key: str, result: Result)
             Column("share", [share(row["packets"], packets) for row in shown]),
             Column("on the wire", [byte_count(row["bytes_on_wire"]) for row in shown]),
             Column("share", [share(row["bytes_on_wire"], size) for row in shown]),
-            Column("", [_bar(row["packets"], packets) for row in shown], left=True, rank=1, style="cyan"),
+            Column("", [bar(row["packets"], packets) for row in shown], left=True, rank=1, style="cyan"),
         ],
     )
-    _more(console, len(rows) - len(shown), key)
+    more(console, len(rows) - len(shown), key)
 
 
 def _interfaces(console: Console, interfaces: Sequence[Result]) -> None:
@@ -149,12 +91,12 @@ def _interfaces(console: Console, interfaces: Sequence[Result]) -> None:
             Column("description", [safe_text(one["description"]) for one in shown], left=True, rank=4),
         ],
     )
-    _more(console, len(interfaces) - len(shown), "interface")
+    more(console, len(interfaces) - len(shown), "interface")
 
 
 def timestamps(console: Console, result: Result, context: Context) -> None:
     """Quality by stamp source, and the steps that no clock should make."""
-    _open(console, "Timestamps")
+    open_section(console, "Timestamps")
     sources = result["sources"]
     if not sources:
         print_line(console, Text("no packet has a timestamp", style="dim"))
@@ -188,7 +130,7 @@ def timestamps(console: Console, result: Result, context: Context) -> None:
                 Column("stamped by", [step["source"] for step in shown], left=True, rank=1),
             ],
         )
-        _more(console, len(result["steps"]) - len(shown), "step")
+        more(console, len(result["steps"]) - len(shown), "step")
 
 
 def _resolution(quality: Result) -> str:
@@ -199,7 +141,7 @@ def _resolution(quality: Result) -> str:
 
 def inter_arrival(console: Console, result: Result, context: Context) -> None:
     """Percentiles by stamp source, flows and the largest gaps."""
-    _open(console, "Inter-arrival times", context)
+    open_section(console, "Inter-arrival times", context)
     sources = {name: one for name, one in result["sources"].items() if one["count"]}
     if not sources:
         print_line(console, Text("too few stamped packets for a time between two", style="dim"))
@@ -231,7 +173,7 @@ def inter_arrival(console: Console, result: Result, context: Context) -> None:
         if len(sources) > 1:
             columns.append(Column("stamped by", [gap["source"] for gap in gaps], left=True))
         print_table(console, columns)
-    _footnote(console, [*rows, *flows["by_count"], *flows["worst"]])
+    footnote(console, [*rows, *flows["by_count"], *flows["worst"]])
     print_paragraph(console, f"jitter: {result['jitter']}", style="dim")
 
 
@@ -302,7 +244,7 @@ def _flows(console: Console, title: str, flows: Sequence[Result], *, tail_first:
 
 def gaps(console: Console, result: Result, context: Context) -> None:
     """Silences within flows: rule, counts and the longest."""
-    _open(console, "Gaps within flows", context)
+    open_section(console, "Gaps within flows", context)
     threshold = result["threshold_ns"]
     rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result["rule"]
     print_paragraph(console, f"threshold: {rule}", style="dim")
@@ -326,12 +268,12 @@ def gaps(console: Console, result: Result, context: Context) -> None:
             context.instants("to", [gap["end_ns"] for gap in shown], 5),
         ],
     )
-    _more(console, result["count"] - len(shown), "gap")
+    more(console, result["count"] - len(shown), "gap")
 
 
 def bursts(console: Console, result: Result, context: Context) -> None:
     """The busiest windows of each width."""
-    _open(console, "Bursts", context)
+    open_section(console, "Bursts", context)
     rows = result["windows"]
     if not rows:
         print_line(console, Text("no stamped packets", style="dim"))
@@ -379,7 +321,7 @@ def bursts(console: Console, result: Result, context: Context) -> None:
 
 def overhead(console: Console, result: Result, context: Context) -> None:
     """Where the bytes go."""
-    _open(console, "Overhead")
+    open_section(console, "Overhead")
     total = result["total"]
     layers = [layer for layer in LAYERS if total[f"{layer}_bytes"]]
     whole = total["bytes_on_wire"] + total["framing_bytes"]
@@ -390,7 +332,7 @@ def overhead(console: Console, result: Result, context: Context) -> None:
             Column("layer", layers, left=True),
             Column("bytes", [count(size) for size in sizes]),
             Column("share", [share(size, whole) for size in sizes]),
-            Column("", [_bar(size, whole) for size in sizes], left=True, rank=1, style="cyan"),
+            Column("", [bar(size, whole) for size in sizes], left=True, rank=1, style="cyan"),
         ],
     )
     for key in ("protocol", "bytes"):
@@ -412,14 +354,14 @@ def overhead(console: Console, result: Result, context: Context) -> None:
                 ),
             ],
         )
-        _more(console, len(rows) - len(shown), key)
+        more(console, len(rows) - len(shown), key)
     framing = "with" if result["framing_included"] else "without"
     print_paragraph(console, f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", style="dim")
 
 
 def path_latency(console: Console, result: Result, context: Context) -> None:
     """From stamp to reading, by stamp source and ring."""
-    _open(console, "Path latency", context)
+    open_section(console, "Path latency", context)
     sources = result["sources"]
     columns = {name: _path_cells(one) for name, one in sources.items()}
     for name, one in sources.items():
@@ -450,7 +392,7 @@ def path_latency(console: Console, result: Result, context: Context) -> None:
     ):
         if result[field]:
             print_paragraph(console, f"left out: {plural(result[field], 'frame')} {what}", style="dim")
-    _footnote(console, list(sources.values()))
+    footnote(console, list(sources.values()))
     print_paragraph(console, result["definition"], style="dim")
 
 
