@@ -10,7 +10,7 @@ from support.command_line import Ended, assert_one_clear_line, invoke
 from support.live_pairs import ADDRESS, LivePair
 from support.veth_pairs import HERE
 
-from uspcap.report.live_comparison import load_schema
+from uspcap.report.comparison_schema import load_schema
 
 QUICK = ("--runs", "2", "--run-duration", "150ms", "--warm-up", "30ms", "--cool-down", "20ms")
 
@@ -65,7 +65,7 @@ def test_options_that_make_no_sense_are_usage_errors(words: list[str], said: str
     ("words", "said"),
     [
         (["a.pcap", "b.pcap", "--runs", "3"], "--runs is for comparing an interface: name it with -i"),
-        (["a.pcap"], "name two captures of the same traffic, or an interface with -i"),
+        (["a.pcap"], "name two captures of the same traffic, two reports, or an interface"),
     ],
 )
 def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: str) -> None:
