@@ -60,6 +60,7 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": __version__,
         "kind": "live",
+        "measured": "round trip" if settings.round_trip else "hook to user",
         "verdict": "",
         "interface": settings.interface,
         "filter": settings.expression,
@@ -227,7 +228,8 @@ def verdict(report: dict[str, Any]) -> str:
         return "Nothing was compared: there is no run of each path."
     if all(one["verdict"] == "insufficient n" for one in tested):
         return f"Insufficient n for a verdict: {tested[0]['reason']}."
-    sentence = f"From hook to user at the median: {'; '.join(map(_said, tested))}"
+    what = "Round trip" if report["measured"] == "round trip" else "From hook to user"
+    sentence = f"{what} at the median: {'; '.join(map(_said, tested))}"
     lossy = [
         f"{name} lost {share(path['dropped'], path['frames'])} of its frames"
         for name, path in report["paths"].items()
@@ -337,7 +339,7 @@ def render(report: dict[str, Any], console: Console) -> None:
     paths = {name: path for name, path in report["paths"].items() if path}
     for name, path in paths.items():
         _row(console, name, f"{path['end']}, CPU {path['cpu']}")
-    _latencies(console, paths)
+    _latencies(console, report["measured"], paths)
     _differences(console, report)
     _distribution(console, paths)
     _curves(console, paths)
@@ -379,8 +381,9 @@ def _needed(percentile: str) -> str:
     return {"50": "20", "90": "100", "99": "1k", "99.9": "10k"}[percentile]
 
 
-def _latencies(console: Console, paths: dict[str, Any]) -> None:
-    heading(console, "Latency, hook to user")
+def _latencies(console: Console, measured: str, paths: dict[str, Any]) -> None:
+    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from when a probe was due"}
+    heading(console, titles[measured])
     columns = [
         Column("path", list(paths), left=True),
         Column("frames", [count(path["frames"]) for path in paths.values()]),
