@@ -325,7 +325,7 @@ cdef class PathReader:
     cdef uint32_t path
     cdef int64_t delay_ns
     cdef int answers
-    cdef int64_t tai_offset_ns
+    cdef int64_t tai_offset_ns, most_answers
     cdef Py_ssize_t recorded
     cdef volatile int stopping
     cdef readonly int64_t answered, unanswered
@@ -352,7 +352,7 @@ cdef class PathReader:
         self.rows = columns
         self.cycles = -1
 
-    def answer(self, str how, int64_t tai_offset_ns=0):
+    def answer(self, str how, *, int64_t tai_offset_ns=0, int64_t most=(1 << 63) - 1):
         """Send each probe of this path back once it is recorded; before `run`.
 
         Parameters
@@ -361,6 +361,8 @@ cdef class PathReader:
             Of `ANSWERS`.
         tai_offset_ns : int
             CLOCK_TAI minus UTC, taken from the times in answers that are `stamped`.
+        most : int
+            Answers after which `run` ends.
 
         Raises
         ------
@@ -371,6 +373,7 @@ cdef class PathReader:
             raise ValueError(f"cannot answer {how!r} on this path")
         self.answers = ANSWERS.index(how)
         self.tai_offset_ns = tai_offset_ns
+        self.most_answers = most
 
     cdef bint can_answer(self):
         return False
@@ -416,7 +419,7 @@ cdef class PathReader:
 
     cdef void loop(self) noexcept nogil:
         cdef bint last
-        while not self.error_number:
+        while not self.error_number and not (self.answers and self.answered >= self.most_answers):
             # Before reading: what came before `stop` is read.
             last = self.stopping
             if self.take_ready():
@@ -746,7 +749,7 @@ cdef class _QueueReader:
             # The header of a probe, and whatever of its payload lies in the frame's first chunk.
             elif into.record(&self.queue.umem[0] + address + PAYLOAD_AT, <Py_ssize_t> length - PAYLOAD_AT, 0,
                              found_ns) and into.answers:
-                if load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD:
+                if load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD or into.answered >= into.most_answers:
                     into.unanswered += 1
                 else:
                     into.fill_in(&self.queue.umem[0] + address + PAYLOAD_AT, found_ns)

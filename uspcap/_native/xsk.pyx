@@ -408,3 +408,9 @@ cdef class TransmitQueue:
             self.completed += 1
         store_release(self.completion.consumer, self.completed)
         self.queue.publish()
+
+    def close(self):
+        """Let go of the mapped memory; the queue is of no use then."""
+        self.queue = None
+        self.transmit = None
+        self.completion = None

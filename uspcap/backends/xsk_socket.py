@@ -254,7 +254,8 @@ class XskSocket:
         """Give queue and memory back; may be called again."""
         self.statistics()
         self.queue.close()
-        self.transmit = None
+        if self.transmit is not None:
+            self.transmit.close()
         self._close_socket()
         self._umem.close()
 
