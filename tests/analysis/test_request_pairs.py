@@ -81,7 +81,9 @@ def expect(outcome: PairOutcome, events: list[Event], policy: str, maximum: int)
 
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(deadline=None, max_examples=150)
-@given(stream=event_streams(), maximum=st.sampled_from([1 << 20, 1 << 20, 1, 3, 8]), batch=st.sampled_from([1, 7, 4096]))
+@given(
+    stream=event_streams(), maximum=st.sampled_from([1 << 20, 1 << 20, 1, 3, 8]), batch=st.sampled_from([1, 7, 4096])
+)
 def test_runs_are_those_of_the_slow_way(policy: str, stream: tuple[list[Event], int], maximum: int, batch: int) -> None:
     events, frames = stream
     expect(track_of(events, range(1, frames + 1), policy, maximum, batch).outcome(), events, policy, maximum)

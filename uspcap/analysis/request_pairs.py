@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
-from uspcap._native.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RESPONDERS_KEPT, RequestRuns
+from uspcap._native.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
 from uspcap.analysis.base import Table
 from uspcap.analysis.histogram import Histogram
-from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import Finder
-
-TIMEOUT_NS = 5 * NANOSECONDS
-"""How long an answer is waited for where nothing else is said."""
 
 MAXIMUM_FRAMES = 1 << 20
 """Bound on the requests and responses followed in one timeout's time."""
@@ -97,7 +94,7 @@ class PairOutcome:
     by_replies : list of int
         Rounds by how many responders replied, from none on.
     responders : int
-        As many as replied, at most `RESPONDERS_KEPT`.
+        As many as replied, at most `RESPONDERS_KEPT` of request_runs.
     more_responders : bool
     """
 
@@ -240,9 +237,3 @@ def tables_of(outcomes: Sequence[PairOutcome], measures: Sequence[str]) -> dict[
         "unsolicited": table_of([(one.name, one.unsolicited()) for one in outcomes]),
         "histogram": table_of(buckets),
     }
-
-
-__all__ = [
-    "MAXIMUM_FRAMES", "MAXIMUM_FRAMES_IN_ROUNDS", "REPLIES_KEPT", "RESPONDERS_KEPT", "ROWS_KEPT", "TIMEOUT_NS",
-    "PairOutcome", "PairTrack", "tables_of",
-]  # fmt: skip

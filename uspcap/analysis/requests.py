@@ -7,11 +7,11 @@ from typing import Any
 
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.histogram import Histogram
+from uspcap.analysis.match_settings import TIMEOUT_NS
 from uspcap.analysis.request_pairs import (
     MAXIMUM_FRAMES,
     MAXIMUM_FRAMES_IN_ROUNDS,
     ROWS_KEPT,
-    TIMEOUT_NS,
     PairOutcome,
     PairTrack,
     tables_of,

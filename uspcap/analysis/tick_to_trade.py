@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.request_pairs import MAXIMUM_FRAMES, ROWS_KEPT, TIMEOUT_NS, PairTrack, tables_of
+from uspcap.analysis.match_settings import TIMEOUT_NS
+from uspcap.analysis.request_pairs import MAXIMUM_FRAMES, ROWS_KEPT, PairTrack, tables_of
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import RuleFinder, RulePair
 
@@ -24,6 +25,7 @@ STAMPED = (
 )
 
 UNBOUNDED = 1 << 62
+"""Without keys there is one trigger at a time, and no memory to bound."""
 
 
 class TickToTrade(Analysis):
@@ -61,7 +63,6 @@ class TickToTrade(Analysis):
             RuleFinder(pair),
             timeout_ns=timeout_ns,
             policy="retransmitted" if self._by_id else "each",
-            # Without keys there is one trigger at a time to be kept.
             maximum=maximum if self._by_id else UNBOUNDED,
             rows_kept=rows_kept,
         )

@@ -166,7 +166,7 @@ def pair_rules(request: Rule, response: Rule, *, name: str, match: str, options:
     name : str
         Where the rules give none.
     match : str
-        Of `MATCHES`.
+        Of `MATCHES`; by `key` without keys, every request and response belong together.
 
     Raises
     ------
@@ -187,6 +187,43 @@ def pair_rules(request: Rule, response: Rule, *, name: str, match: str, options:
             f"{options[0]} and {options[1]}: the names {request.name!r} and {response.name!r} are of one pair; keep one"
         )
     return RulePair(request.name or response.name or name, request, response, match, options)
+
+
+def named_pairs(requests: Sequence[str], responses: Sequence[str], match: str) -> tuple[RulePair, ...]:
+    """Read rules for requests, each with the one for its responses.
+
+    Parameters
+    ----------
+    requests, responses : sequence of str
+        As many.
+    match : str
+        Of `MATCHES`.
+
+    Raises
+    ------
+    UsageError
+        A rule is none, two do not go together, or two pairs have one name.
+    """
+    pairs = tuple(
+        pair_rules(
+            parse_rule(request, "--request"),
+            parse_rule(response, "--response"),
+            name=f"rule{number}",
+            match=match,
+            options=("--request", "--response"),
+        )
+        for number, (request, response) in enumerate(zip(requests, responses, strict=True), 1)
+    )
+    taken = set(KNOWN)
+    for pair in pairs:
+        if pair.name in taken:
+            raise UsageError(f"--request: the name {pair.name!r} is taken; write another, as name=orders")
+        taken.add(pair.name)
+        if pair.match == "key" and pair.request.key.kind == "none":
+            raise UsageError(
+                f"--match key: {pair.name} has no key to match by; add one to both of its rules, as key=payload[0:8]"
+            )
+    return pairs
 
 
 class Finder(ABC):
@@ -242,9 +279,7 @@ class RuleFinder(Finder):
         super().__init__(pair.name)
         self._sides: Sequence[tuple[int, str, Key, FrameFilter, NDArray[np.uint8]]] = [
             (kind, option, rule.key, FrameFilter(rule.expression), np.frombuffer(rule.key.tag or b"=", np.uint8))
-            for kind, option, rule in zip(
-                (REQUEST, RESPONSE), pair.options, (pair.request, pair.response), strict=True
-            )
+            for kind, option, rule in zip((REQUEST, RESPONSE), pair.options, (pair.request, pair.response), strict=True)
         ]
         self._match = MATCHES[pair.match]
 
