@@ -21,8 +21,8 @@ from uspcap.protocols.rules import KNOWN, KnownFinder, RuleFinder, RulePair
 
 DEFINITION = (
     "from the stamp of a request to that of the first response under its key, by one stamp source; a request again "
-    "before that is the same one, sent again, and both times are told; an answer is waited for until a frame is stamped "
-    "more than the timeout from the last of the exchange"
+    "before that is the same one, sent again, and both times are told; an answer is waited for until a frame is "
+    "stamped more than the timeout from the last of the exchange"
 )
 
 MEASURES = ("from_first", "from_last")

@@ -59,7 +59,7 @@ class Settings:
     framing: bool = False
     tunnels: bool = False
     top: int = 10
-    matching: MatchSettings = MatchSettings()
+    matching: MatchSettings = field(default_factory=MatchSettings)
 
 
 class Suite:

@@ -20,8 +20,8 @@ BY_NEAREST = (
 )
 
 STAMPED = (
-    "times are those of the stamps, first byte in to first byte out where the stamps are of the first byte; a response is "
-    "waited for until a frame is stamped more than the timeout from the last of the exchange"
+    "times are those of the stamps, first byte in to first byte out where the stamps are of the first byte; a response "
+    "is waited for until a frame is stamped more than the timeout from the last of the exchange"
 )
 
 UNBOUNDED = 1 << 62
