@@ -48,7 +48,11 @@ def test_the_sample_has_the_latencies_that_were_put_into_it() -> None:
     rules = by_rule(analysis)
     pairs = rows(analysis.tables()["pairs"])
     for name, of_truth in (("dns", truth["dns"]), ("icmp_echo", truth["icmp_echo"])):
-        told = [(row["request_frame"], row["response_frame"], row["latency_from_first_ns"]) for row in pairs if row["rule"] == name]
+        told = [
+            (row["request_frame"], row["response_frame"], row["latency_from_first_ns"])
+            for row in pairs
+            if row["rule"] == name
+        ]
         assert told == [(one["frame"], one["response_frame"], one["latency_ns"]) for one in of_truth["answered"]]
         assert rules[name]["requests"] == of_truth["requests"]
         assert rules[name]["responses"] == of_truth["responses"]
@@ -57,6 +61,24 @@ def test_the_sample_has_the_latencies_that_were_put_into_it() -> None:
         ]
         assert rules[name]["unsolicited_responses"] == 0
     assert rules["dns"]["slowest"][0]["latency_from_first_ns"] == truth["dns"]["slow"][0]["latency_ns"]
+
+
+def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
+    truth = json.loads((SAMPLES / "truth.json").read_text())["order-session.pcap"]
+    pairs = named_pairs(
+        ["tcp dst port 24001; key=payload[4:18]; name=orders"], ["tcp src port 24001; key=payload[12:26]"], "flow"
+    )
+    analysis = analyzed(SAMPLES / "order-session.pcap", MatchSettings(pairs=pairs))
+    told = {
+        row["request_frame"]: (row["last_request_frame"], row["response_frame"], row["latency_from_last_ns"])
+        for row in rows(analysis.tables()["pairs"])
+    }
+    # A token that begins in one segment is matched from there, although its order ends in the next.
+    whole = [order for order in truth["orders"] if "split" not in order["fate"]]
+    assert len(whole) == len(truth["orders"]) - 1
+    for order in whole:
+        frames = order["frames"]
+        assert told[frames[0]] == (frames[-1], order["answer_frame"], order["answer_ns"])
 
 
 def tshark_times(path: Path, display_filter: str, time_field: str, frame_field: str) -> dict[int, tuple[int, int]]:
@@ -79,6 +101,7 @@ TSHARK = {
     "dns": ("udp && !mdns && dns.time", "dns.time", "dns.response_to"),
     "icmp_echo": ("icmp.resptime", "icmp.resptime", "icmp.resp_to"),
 }
+
 
 def compared(path: Path, name: str) -> int:
     """Compare each pair that either tool has; return how many there are."""

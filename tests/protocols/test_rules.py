@@ -10,7 +10,9 @@ from uspcap.frames import FrameBatch
 from uspcap.protocols.rules import REQUEST, RESPONSE, Key, Rule, RuleFinder, named_pairs, pair_rules, parse_rule
 
 
-def found(request: str, response: str, frames: list[bytes], match: str = "key") -> tuple[list[int], list[tuple[int, int]]]:
+def found(
+    request: str, response: str, frames: list[bytes], match: str = "key"
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Return kinds, and the keys of those rows that have one."""
     (pair,) = named_pairs([request], [response], match)
     kinds, keys = RuleFinder(pair).find(FrameBatch.from_frames(frames, range(len(frames))))
@@ -56,16 +58,14 @@ def test_what_is_no_rule_is_refused_in_one_line_that_says_where(text: str, chara
         ("udp", "udp", "key", "no key to match by"),
     ],
 )
-def test_rules_that_do_not_go_together_are_refused(
-    request_text: str, response_text: str, match: str, why: str
-) -> None:
+def test_rules_that_do_not_go_together_are_refused(request_text: str, response_text: str, match: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         named_pairs([request_text], [response_text], match)
 
 
 def test_a_filter_that_does_not_compile_is_told_with_its_option() -> None:
     pair = pair_rules(Rule("", "udp dst prt 1"), Rule("", "udp"), name="x", match="flow", options=("--request", "-"))
-    with pytest.raises(FilterError, match="^--request: "):
+    with pytest.raises(FilterError, match=r"^--request: "):
         RuleFinder(pair).find(FrameBatch.from_frames([udp(1, 2, b"")], [0]))
 
 

@@ -103,7 +103,7 @@ def _left_out(rule: Result) -> bool:
 
 def _times(console: Console, measured: dict[tuple[str, str], Result]) -> None:
     """Print statistics as rows; columns are what was measured, by title and measure."""
-    columns = {f"{title}\n{MEASURES[measure]}".strip(): one for (title, measure), one in measured.items()}
+    columns = {f"{title} {MEASURES[measure]}".strip(): one for (title, measure), one in measured.items()}
     if not columns:
         return
     print_line(console, Text())
