@@ -12,6 +12,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.match_settings import MatchSettings
 from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
@@ -46,6 +47,8 @@ class Settings:
         Let the innermost headers count.
     top : int
         Rows in the report's lists.
+    matching : MatchSettings
+        What is a request, a trigger and a response.
     """
 
     names: tuple[str, ...] = NAMES
@@ -56,6 +59,7 @@ class Settings:
     framing: bool = False
     tunnels: bool = False
     top: int = 10
+    matching: MatchSettings = field(default_factory=MatchSettings)
 
 
 class Suite:
@@ -72,6 +76,8 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
+            "requests": lambda: settings.matching.requests(settings.top),
+            "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {

@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
+from uspcap.commands.match_options import match_options, match_settings
 from uspcap.commands.options import (
     DurationType,
     RateType,
@@ -54,6 +55,7 @@ from uspcap.report.progress import Progress
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
+@match_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -73,6 +75,7 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
+    **matching: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
@@ -82,8 +85,9 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
+    names = NAMES if only is None else only
     settings = Settings(
-        names=NAMES if only is None else only,
+        names=names,
         expression=expression,
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
@@ -91,6 +95,7 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
+        matching=match_settings(names, **matching),
     )
     check_names_for_files(settings.names)
     if show_outliers:
