@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uspcap.analysis.base import Analysis
@@ -17,11 +18,14 @@ from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
+from uspcap.analysis.trailer import Trailer
 from uspcap.bpf.filters import FrameFilter
+from uspcap.formats import open_capture
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+from uspcap.timestamps.trailers import TrailerChoice, TrailerStage, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Settings:
         Let the innermost headers count.
     top : int
         Rows in the report's lists.
+    trailer : TrailerChoice or None
+        Take the stamps that taps or switches put into the frames; None leaves the frames alone.
     """
 
     names: tuple[str, ...] = NAMES
@@ -56,6 +62,7 @@ class Settings:
     framing: bool = False
     tunnels: bool = False
     top: int = 10
+    trailer: TrailerChoice | None = None
 
 
 class Suite:
@@ -72,6 +79,7 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
+            "trailer": lambda: Trailer(settings.trailer),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {
@@ -143,8 +151,10 @@ def analyze_files(
     Raises
     ------
     UspcapError
-        A file cannot be opened, or the filter does not compile.
+        A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
+    if settings.trailer is not None:
+        settings = replace(settings, trailer=_resolved(settings.trailer, paths[0]))
     run = _Run(settings, progress)
     with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
@@ -164,6 +174,14 @@ def analyze_files(
     return run.outcome
 
 
+def _resolved(choice: TrailerChoice, path: str) -> TrailerChoice:
+    """Return the choice with its format known, from the beginning of the first file where it is not named."""
+    if choice.format is not None:
+        return choice
+    with closing(open_capture(path)) as reader:
+        return resolve(choice, path, reader.batches())
+
+
 @dataclass(slots=True)
 class _Part:
     """What a thread made of one part of a file."""
@@ -177,8 +195,13 @@ def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) ->
     """Read to the reader's `stop_at` or its end."""
     part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
     position = reader.position
+    stage = None
+    if settings.trailer is not None and settings.trailer.format is not None:
+        stage = TrailerStage(settings.trailer.format)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
+        if stage is not None:
+            stage.apply(batch)
         part.filter.apply(batch)
         part.suite.update(batch)
         progress(reader.position - position, batch.frames_read)

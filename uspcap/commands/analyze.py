@@ -6,25 +6,31 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.options import (
+    STAMPS_METAVAR,
     DurationType,
     RateType,
     analysis_names,
     check_names_for_files,
+    check_trailer,
     end_with_problems,
     files_and_filter,
+    stamps_of_files,
 )
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
 from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
+
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice
 
 
 @click.command("analyze")
@@ -39,6 +45,13 @@ from uspcap.report.progress import Progress
     "--tables",
     type=click.Path(file_okay=False),
     help="Also write tables as CSV, and histograms as .hgrm, into this directory.",
+)
+@click.option(
+    "--timestamps",
+    "trailer",
+    callback=stamps_of_files,
+    metavar=STAMPS_METAVAR,
+    help="Stamps that a tap or switch put into the frames: metamako, exablaze, arista, vss, expcap, or told by itself.",
 )
 @click.option("--gap-threshold", type=DurationType(), help="Gaps longer than this count, as 1ms; else each flow's own.")
 @click.option("--line-rate", type=RateType(), help="Compare bursts with this rate, as 10G.")
@@ -64,6 +77,7 @@ def command(
     form: str,
     output: str | None,
     tables: str | None,
+    trailer: TrailerChoice | None,
     gap_threshold: int | None,
     line_rate: int | None,
     framing: bool,
@@ -82,8 +96,10 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
+    names = NAMES if only is None else only
+    check_trailer(trailer, names, files)
     settings = Settings(
-        names=NAMES if only is None else only,
+        names=names if trailer is None or "trailer" in names else (*names, "trailer"),
         expression=expression,
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
@@ -91,9 +107,12 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
+        trailer=trailer,
     )
     check_names_for_files(settings.names)
     if show_outliers:
+        if trailer is not None:
+            raise UsageError("--show-outliers shows frames with the file's stamps: leave out it or --timestamps")
         _check_outliers(files, form, settings.names)
     Thread(target=_load_renderer, args=(form,), daemon=True).start()
     with Progress(_total_bytes(files)) as progress:

@@ -21,6 +21,7 @@ from uspcap.report.format import (
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
 from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
+from uspcap.report.trailer_section import trailer
 
 ROWS_SHOWN = 10
 """Rows of a list; the JSON report and the CSV tables hold more."""
@@ -421,4 +422,5 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "bursts": bursts,
     "overhead": overhead,
     "path_latency": path_latency,
+    "trailer": trailer,
 }
