@@ -55,9 +55,13 @@ class Trailer(Analysis):
         self._sums = np.zeros(4, np.uint64)
         self._extremes = np.array(_NEVER, np.int64)
         self._ports = PortCounts(maximum_ports)
+        self._file_resolution_ns = 0
 
     def _update(self, batch: FrameBatch) -> None:
         if isinstance(batch.trailers, TrailerRows):
+            for interface in batch.interfaces:
+                coarsest = NANOSECONDS // interface.ticks_per_second
+                self._file_resolution_ns = max(self._file_resolution_ns, coarsest)
             tally(
                 batch.trailers,
                 batch,
@@ -80,6 +84,7 @@ class Trailer(Analysis):
         mine, others = self._extremes, later._extremes
         self._extremes = np.array([min(mine[0], others[0]), max(mine[1], others[1]), min(mine[2], others[2])], np.int64)
         self._ports.absorb(later._ports)
+        self._file_resolution_ns = max(self._file_resolution_ns, later._file_resolution_ns)
 
     def _histogram(self) -> Histogram:
         if not self._counts.any():
@@ -125,10 +130,11 @@ class Trailer(Analysis):
                 f"{self._marked(TrailerMark.DEGRADED)} stamps are degraded: the tap's clock was not synchronised"
             )
         if negative:
-            warnings.append(
-                f"{negative} trailers are later than the file's stamp, by {-int(self._extremes[2])} ns at most: the "
-                "two clocks differ by at least that"
-            )
+            most_ns = -int(self._extremes[2])
+            why = "the two clocks differ by at least that"
+            if most_ns < self._file_resolution_ns:
+                why = f"less than the file's stamps resolve ({self._file_resolution_ns} ns)"
+            warnings.append(f"{negative} trailers are later than the file's stamp, by {most_ns} ns at most: {why}")
         if 2 * (found - negative) > found and histogram.value_at("50") >= FAR_NS:
             warnings.append(
                 f"half of the file's stamps are {histogram.value_at('50') / NANOSECONDS:.3f} s or more after the "
