@@ -54,6 +54,8 @@ def trailer(console: Console, result: Result, context: Context) -> None:
         "negative": count(difference["negative"]),
         "at most": duration(difference["most_negative_ns"] or None),
     }
+    if not difference["count"]:
+        cells = {name: cell for name, cell in cells.items() if name in ("frames", "negative", "at most")}
     print_table(console, [Column("", list(cells), left=True), Column("difference", list(cells.values()))])
     footnote(console, [difference])
     print_paragraph(console, difference["definition"], style="dim")
