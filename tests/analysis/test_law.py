@@ -15,6 +15,7 @@ from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
+from uspcap.analysis.patterns import Patterns
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.protocols.flows import FlowTable
@@ -33,6 +34,8 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "bursts": lambda: Bursts(line_rate_bps=10**10),
     "overhead": lambda: Overhead(framing=True),
     "path_latency": PathLatency,
+    "patterns": Patterns,
+    "patterns with few flows": lambda: Patterns(maximum_flows=2),
 }
 
 

@@ -16,6 +16,7 @@ from uspcap.analysis.inter_arrival import InterArrival
 from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
+from uspcap.analysis.patterns import Patterns
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.analysis.trailer import Trailer
@@ -79,6 +80,7 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
+            "patterns": Patterns,
             "trailer": lambda: Trailer(settings.trailer),
         }
         self.summary = Summary()
