@@ -24,7 +24,7 @@ from uspcap._native.timing cimport NO_STAMP, difference
 
 cdef enum:
     SLOTS = 65536
-    SCALES = 5
+    SCALES = 6
     FIRST_SHIFT = 10
     SHIFT_STEP = 4
     CLOCKS = 2
@@ -281,7 +281,7 @@ cdef class Arrivals:
         cdef uint64_t[::1] out = counts
         for i in range(used):
             out[i] = self.slots[k][i]
-        return 1 << self.shifts[k], counts
+        return <int64_t> 1 << self.shifts[k], counts
 
     def phase_bins(self, int clock):
         """Return the bins of a clock: frames, visits and the sum of squares over visits.

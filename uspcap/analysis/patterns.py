@@ -55,11 +55,11 @@ _WINDOWS: Final = (2, 4, 8, 16)
 """Widths that close together may mean, in buckets of 1/32 octave: 6 % to 50 % of the gap."""
 
 PERIOD_TEST = (
-    "counts in slots of 2^10, 2^14, 2^18, 2^22 and 2^26 ns or more, 65,536 of each from the first stamp on; a period "
-    f"recurs {FEWEST_CYCLES} times or more and is 32 slots or longer; its harmonics in the tapered periodogram, over "
-    "the median around each, are added up (up to 16); p is the chance that noise of any colour gives as much at one of "
-    f"all the periods tried, {SIGNIFICANCE:g} or less; at least 10 % of the frames keep to it, and half as many as to "
-    "the strongest period"
+    "counts in slots of 2^10, 2^14, 2^18, 2^22, 2^26 and 2^30 ns or more, 65,536 of each from the first stamp on; a "
+    f"period recurs {FEWEST_CYCLES} times or more and is 32 slots or longer; its harmonics in the tapered periodogram, "
+    "over the median around each, are added up (up to 16); p is the chance that noise of any colour gives as much at "
+    f"one of all the periods tried, {SIGNIFICANCE:g} or less; at least 10 % of the frames keep to it, and half as many "
+    "as to the strongest period"
 )
 
 PHASE_TEST = (
@@ -145,7 +145,7 @@ class Patterns(Analysis):
         for width, counts in reversed(scales):
             for line in find_lines(counts, threshold):
                 period_ns = width * len(counts) / line.cycles
-                one = _Period(period_ns, period_ns / line.cycles / GRID)
+                one = _Period(period_ns, period_ns / line.cycles * max(1 / GRID, 0.5 / line.harmonics))
                 if any(known.explains(one) for known in found) or _of_the_clock(one, arrivals.divisor_ns):
                     continue
                 found.append(one)
@@ -164,7 +164,7 @@ class Patterns(Analysis):
                     }
                 )
         strongest = max((row["coherence"] for row in rows), default=0.0)
-        # Bursts of unequal size are noise around each harmonic of their period, the same around all: no period of its own.
+        # Bursts of unequal size make noise around each harmonic of their period, the same around all: no period.
         rows = [row for row in rows if row["coherence"] >= strongest / 2]
         return sorted(rows, key=lambda row: -row["coherence"])
 

@@ -89,6 +89,7 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
     tapered = np.fft.rfft((whole - whole.mean()) * taper)
     power = tapered.real**2 + tapered.imag**2
     scores = _whitened(power)
+    shares = np.abs(np.fft.rfft(whole)) / whole.sum()
     grid = np.arange(_LOWEST_TRIAL * GRID, last * GRID + 1)
     lines: list[Line] = []
     for _ in range(_MOST_AT_ONE_SCALE):
@@ -97,7 +98,12 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
             break
         at = _fundamental(scores, grid, int(np.argmin(chances)), int(harmonics[int(np.argmin(chances))]), log_threshold)
         cycles = grid[at] / GRID
-        coherence = _coherence(whole, cycles, int(harmonics[at]), last)
+        coherence = 0.0
+        below = np.arange(1, max(min(int(harmonics[at]), int(last / cycles)), 1) + 1) * cycles
+        # Between two ordinates at most 36 % of the amplitude is lost: what is weaker there is not looked at closely.
+        if max(shares[below.astype(int)].max(), shares[below.astype(int) + 1].max()) >= 0.6 * FEWEST_COHERENT:
+            coherence, step = _coherence(whole, cycles, int(harmonics[at]), last)
+            cycles += step
         if cycles >= FEWEST_CYCLES and coherence >= FEWEST_COHERENT:
             lines.append(Line(float(cycles), float(chances[at]), int(harmonics[at]), coherence))
         _mask(scores, cycles)
@@ -175,20 +181,28 @@ def log_gamma_tail(shape: int, values: NDArray[np.float64]) -> NDArray[np.float6
     return np.minimum(result, 0)
 
 
-def _coherence(counts: NDArray[np.float64], cycles: float, harmonics: int, last: int) -> float:
-    """Return the share of the counts that keep to a period, at its strongest harmonic below the fold."""
+def _coherence(counts: NDArray[np.float64], cycles: float, harmonics: int, last: int) -> tuple[float, float]:
+    """Return the share of the counts that keep to a period, at its strongest harmonic below the fold.
+
+    Returns
+    -------
+    tuple of float
+        The share, and by how many cycles the frequency at which it is largest is off the one given.
+    """
     used = np.flatnonzero(counts)
     weights = counts[used]
-    steps = np.linspace(-1, 1, 9) / GRID
-    strongest = 0.0
+    steps = np.arange(-GRID, GRID + 1) / (2 * GRID * harmonics)
+    strongest, best = 0.0, 0.0
     for harmonic in range(1, harmonics + 1):
         if harmonic * cycles > last and harmonic > 1:
             break
         turns = np.outer((cycles + steps) * harmonic / len(counts), used)
         angles = 2 * np.pi * (turns % 1)
         sums = np.hypot(np.cos(angles) @ weights, np.sin(angles) @ weights)
-        strongest = max(strongest, float(sums.max() / weights.sum()))
-    return strongest
+        share = float(sums.max() / weights.sum())
+        if share > strongest:
+            strongest, best = share, float(steps[int(np.argmax(sums))])
+    return strongest, best
 
 
 def _mask(scores: NDArray[np.float64], cycles: float) -> None:
