@@ -20,6 +20,10 @@ SEGMENTS = {
 """What a path's latency is made of; `ring` is when the reader saw the frame on the ring."""
 
 
+ROUND_TRIP_SEGMENTS = ("due_to_sent", "sent_to_answer")
+"""What a round trip is made of: the sender's lateness, and what is called service time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A length of time, frame by frame.
@@ -142,16 +146,17 @@ class PathRun:
     sent : int
         Frames that the hook sent on this path.
     received : int
-        Of these, read.
+        Of these, read; of round trips, answered to where they came from.
     kept : Kept
         How many count, and how many were warm-up and cool-down.
     latency : Measured
-        Hook to user, of the frames that count.
+        Hook to user, or the round trip, of the frames that count.
     segments : dict of str to Measured
     drops : dict of str to int
         What the kernel says that it dropped, by cause; `unexplained` closes the account with `lost`.
-    foreign, malformed, unrecorded : int
-        Frames that are no probes of this path; that lie where none can; that there was no room to record.
+    foreign, malformed, unrecorded, ambiguous, unstamped : int
+        Frames that are none of this path; that lie where none can; that there was no room to record; of other traffic,
+        that could be one or another; that have no stamp, as the hook's ring buffer was full.
     cost : Cost
     """
 
@@ -167,12 +172,14 @@ class PathRun:
     malformed: int
     unrecorded: int
     cost: Cost
+    ambiguous: int = 0
+    unstamped: int = 0
     error_number: int = 0
     cycles_error: int = field(default=0, repr=False)
 
     @property
     def lost(self) -> int:
-        """Frames sent on this path and never read, warm-up and cool-down included."""
+        """Frames sent on this path and never read, or answered, warm-up and cool-down included."""
         return self.sent - self.received
 
 
@@ -205,6 +212,87 @@ def measure(
     }
     segments = {name: Measured.between(*ends[name]) for name in SEGMENTS[kind]}
     return kept, Measured.between(hook, user), segments
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAgain:
+    """Frames of other traffic that a reader had, by the hook's stamps.
+
+    Attributes
+    ----------
+    records : ndarray of int64, shape (6, frames)
+        As `PathReader.records` gives them, completed, of the frames that are found again for sure.
+    received, lost : int
+        Stamps whose frame was read, and others.
+    foreign : int
+        Frames read that the hook has no stamp of.
+    ambiguous : int
+        Frames read whose digest came more often on one side than on the other: which is which cannot be told.
+    """
+
+    records: NDArray[np.int64]
+    received: int
+    lost: int
+    foreign: int
+    ambiguous: int
+
+
+def find_again(records: NDArray[np.int64], stamps: NDArray[np.void], tai_offset_ns: int) -> FoundAgain:
+    """Find the hook's stamp of each frame that a path's reader had: the n-th of a digest is the n-th of it.
+
+    Parameters
+    ----------
+    records : ndarray of int64, shape (6, frames)
+        Of a reader of other traffic.
+    stamps : ndarray of STAMP_DTYPE, shape (frames,)
+        Of this path, in the order in which they were made.
+    tai_offset_ns : int
+        CLOCK_TAI less UTC. What is due is not known of other traffic: `intended_ns` becomes the time at the hook.
+    """
+    read = records[COLUMNS.index("sequence")].view(np.uint64)
+    digests, of_both = np.unique(np.concatenate([read, stamps["digest"]]), return_inverse=True)
+    of_read, of_stamps = of_both[: len(read)], of_both[len(read) :]
+    times_read = np.bincount(of_read, minlength=len(digests))
+    times_stamped = np.bincount(of_stamps, minlength=len(digests))
+    sure = times_read == times_stamped
+    # Stable sorting keeps the order of frames with one digest.
+    rows = np.argsort(of_read, kind="stable")
+    rows = rows[sure[of_read[rows]]]
+    those = np.argsort(of_stamps, kind="stable")
+    those = those[sure[of_stamps[those]]]
+    found = records[:, rows]
+    hook_ns = stamps["hook_ns"][those]
+    found[COLUMNS.index("hook_ns")] = hook_ns
+    found[COLUMNS.index("intended_ns")] = hook_ns - tai_offset_ns
+    both = np.minimum(times_read, times_stamped)
+    return FoundAgain(
+        found,
+        received=int(both.sum()),
+        lost=int((times_stamped - both).sum()),
+        foreign=int((times_read - both).sum()),
+        ambiguous=int(times_read[~sure & (both > 0)].sum()),
+    )
+
+
+def measure_round_trips(
+    answers: NDArray[np.int64], path: Path, settings: Trim
+) -> tuple[int, Kept, Measured, dict[str, Measured]]:
+    """Return how many answers came on a path, which of them count, the round trips of these, and their segments.
+
+    Parameters
+    ----------
+    answers : ndarray of int64, shape (6, frames)
+        As `AnswerReader.records` gives them, of all paths.
+    path : Path
+    settings : Trim
+    """
+    columns = dict(zip(COLUMNS, answers[:, answers[COLUMNS.index("kernel_ns")] == path.number], strict=True))
+    order = np.argsort(columns["intended_ns"], kind="stable")
+    kept = trim(columns["intended_ns"][order], settings)
+    rows = order[kept.as_slice()]
+    due, sent, read = (columns[name][rows] for name in ("intended_ns", "found_ns", "user_ns"))
+    segments = dict(zip(ROUND_TRIP_SEGMENTS, (Measured.between(due, sent), Measured.between(sent, read)), strict=True))
+    return len(order), kept, Measured.between(due, read), segments
 
 
 def malformed_of(reader: PathReader) -> int:
