@@ -317,3 +317,13 @@ def test_patterns_are_not_in_the_default_report_and_write_tables(tmp_path: Path)
     assert ended.code == 0
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"patterns.periods.csv", "patterns.phases.csv", "patterns.phase_histogram.csv"}
+
+
+@pytest.mark.parametrize("name", ["microburst.pcap", "feed-two-lines.pcapng"])
+def test_the_walk_through_shows_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SAMPLES.parent)
+    monkeypatch.setenv("COLUMNS", "110")
+    command = ("analyze", f"sample_captures/{name}", "--only", "patterns")
+    printed = "".join(f"    {line}\n" if line.strip() else "\n" for line in invoke(*command).lines).rstrip("\n")
+    shown = (SAMPLES.parent / "docs" / "patterns.md").read_text(encoding="utf-8")
+    assert f"    $ uspcap {' '.join(command)}\n{printed}\n" in shown

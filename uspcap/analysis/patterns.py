@@ -51,6 +51,11 @@ REGULAR_SHARE: Final = 0.8
 BEAT_SIGNIFICANCE: Final = 1e-3
 """Chance that any flow is called a heartbeat where frames come at random, at most."""
 
+_SPREAD: Final = 0.02
+"""Periods that are so close, as a share, to one found or to its first harmonics are the same."""
+
+_SPREAD_HARMONICS: Final = 16
+
 _WINDOWS: Final = (2, 4, 8, 16)
 """Widths that close together may mean, in buckets of 1/32 octave: 6 % to 50 % of the gap."""
 
@@ -86,6 +91,9 @@ class _Period:
         """Tell whether the other is this one, or one of its harmonics."""
         number = max(round(self.period_ns / other.period_ns), 1)
         slack = 3 * (self.uncertainty_ns + number * other.uncertainty_ns)
+        # A train that jitters or drifts spreads over its neighbourhood.
+        if number <= _SPREAD_HARMONICS:
+            slack = max(slack, self.period_ns * _SPREAD)
         return slack < self.period_ns / 2 and abs(self.period_ns - number * other.period_ns) <= slack
 
 

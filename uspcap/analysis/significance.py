@@ -104,8 +104,9 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
         if max(shares[below.astype(int)].max(), shares[below.astype(int) + 1].max()) >= 0.6 * FEWEST_COHERENT:
             coherence, step = _coherence(whole, cycles, int(harmonics[at]), last)
             cycles += step
-        if cycles >= FEWEST_CYCLES and coherence >= FEWEST_COHERENT:
-            lines.append(Line(float(cycles), float(chances[at]), int(harmonics[at]), coherence))
+        chance = max(float(chances[at]), _least_chance(whole, float(cycles), int(harmonics[at])))
+        if cycles >= FEWEST_CYCLES and coherence >= FEWEST_COHERENT and chance <= log_threshold:
+            lines.append(Line(float(cycles), chance, int(harmonics[at]), coherence))
         _mask(scores, cycles)
     return lines
 
@@ -203,6 +204,18 @@ def _coherence(counts: NDArray[np.float64], cycles: float, harmonics: int, last:
         if share > strongest:
             strongest, best = share, float(steps[int(np.argmax(sums))])
     return strongest, best
+
+
+def _least_chance(counts: NDArray[np.float64], cycles: float, harmonics: int) -> float:
+    """Return ln of the least chance that so few bursts can tell: that all come at the phase of the first by chance.
+
+    Counts within one period's part that the harmonics resolve are one burst; bursts of unequal size count as fewer
+    equal ones.
+    """
+    used = np.flatnonzero(counts)
+    bursts = np.bincount((used * (cycles * harmonics / len(counts))).astype(np.int64), weights=counts[used])
+    number = float(bursts.sum() ** 2 / (bursts**2).sum())
+    return -(number - 1) * math.log(max(harmonics, math.e))
 
 
 def _mask(scores: NDArray[np.float64], cycles: float) -> None:
