@@ -23,6 +23,7 @@ COMMANDS = {
     "analyze": "Histograms, gaps and bursts of capture files.",
     "dump": "Print frames decoded, one line each.",
     "compare": "Match two captures frame by frame: delay, loss, order.",
+    "protocols": "List the feeds whose sequence numbers can be followed.",
     "doctor": "What host and NIC can do, and what costs latency.",
     "probe": "Send numbered, stamped test traffic on a schedule, or answer it.",
 }

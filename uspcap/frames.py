@@ -200,6 +200,9 @@ class FrameBatch(FrameColumns):
         Goes up by one each time the rows change.
     flow_table : object
         The flow table that the `flow` header column was filled from, None where it was not.
+    trailers : object
+        What was found in the frames before a filter thinned them (`uspcap.timestamps.trailers`), None where nothing
+        was looked for.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -211,6 +214,7 @@ class FrameBatch(FrameColumns):
         self._headers_current = False
         self.fill = 0
         self.flow_table: object = None
+        self.trailers: object = None
 
     def __len__(self) -> int:
         return self.count

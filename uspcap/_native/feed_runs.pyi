@@ -39,7 +39,6 @@ class FeedRule:
         wraps: bool,
     ) -> None: ...
 
-def probe_feed(frames: FrameColumns, headers: HeaderColumns, rule: FeedRule, counts: NDArray[np.int64]) -> None: ...
 def track_runs(
     frames: FrameColumns,
     headers: HeaderColumns,

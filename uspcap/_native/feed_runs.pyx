@@ -51,9 +51,10 @@ RUN_DTYPE = np.dtype([
 
 STREAM_DTYPE = np.dtype([
     ("flow", np.int64), ("key", np.uint64, 2), ("run", np.int64), ("high", np.uint64), ("low", np.int64),
+    ("clean", np.int64),
     ("packets", np.int64), ("messages", np.int64), ("heartbeats", np.int64), ("excluded", np.int64),
 ])
-"""One stream: its flow and key, its open run or -1, the highest number announced; counts."""
+"""One stream: its flow and key, its open run or -1, the highest number announced, how things stand; counts."""
 
 cdef struct Run:
     int64_t stream
@@ -73,6 +74,7 @@ cdef struct Stream:
     int64_t run
     uint64_t high
     int64_t low             # packets in a row below `high` that follow each other
+    int64_t clean           # whether the open run began at `high`, or above
     int64_t packets
     int64_t messages
     int64_t heartbeats
@@ -286,27 +288,6 @@ cdef inline bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize
     return captured[0] > 0
 
 
-def probe_feed(FrameColumns frames, HeaderColumns headers, FeedRule rule not None, int64_t[::1] counts):
-    """Count what the rows of a batch would be under a rule, by port, to see whether it fits.
-
-    Parameters
-    ----------
-    counts : IN OUT, ndarray of int64, shape (6,)
-        Data, heartbeat, end, reset, excluded, foreign.
-    """
-    cdef Py_ssize_t row
-    cdef const uint8_t *data
-    cdef Py_ssize_t captured, length
-    cdef Packet packet
-    if counts.shape[0] != 6:
-        raise ValueError("there are six kinds of packets")
-    with nogil:
-        for row in range(frames.count):
-            if payload_of(frames, headers, row, &data, &captured, &length):
-                rule.parse(data, captured, length, &packet)
-                counts[packet.kind] += 1
-
-
 def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
                FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
                int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
@@ -426,7 +407,7 @@ cdef inline void begin_stream(Stream *stream, int64_t flow, const uint64_t *key)
     stream.key[1] = key[1]
     stream.run = -1
     stream.high = 0
-    stream.low = 0
+    stream.low = stream.clean = 0
     stream.packets = stream.messages = stream.heartbeats = stream.excluded = 0
 
 
@@ -442,7 +423,7 @@ cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_
         stream.messages += packet.next - packet.first
         # In order, and not among those that are kept one by one.
         if run != NULL and run.next == packet.first and stream.packets > HEAD and run.kind == DATA:
-            if <int64_t> (packet.first - stream.high) >= 0 or stream.low > PATIENCE:
+            if stream.clean and <int64_t> (packet.first - stream.high) >= 0 or stream.low > PATIENCE:
                 run.next = packet.next
                 run.packets += 1
                 run.messages += packet.next - packet.first
@@ -451,7 +432,8 @@ cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_
                 if <int64_t> (packet.next - stream.high) > 0:
                     stream.high = packet.next
                 return used
-            stream.low += 1
+            if <int64_t> (packet.first - stream.high) < 0:
+                stream.low += 1
         elif run == NULL or run.next != packet.first:
             stream.low = 0
     else:
@@ -469,11 +451,13 @@ cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_
     run.first_ns = run.last_ns = stamp_ns
     run.first_frame = run.last_frame = frame
     back = stream.high - packet.first
+    stream.clean = stream.run < 0 or packet.kind == RESET or <int64_t> back <= 0
     if stream.run < 0 or packet.kind == RESET or <int64_t> (packet.next - stream.high) > 0:
         stream.high = packet.next
     elif packet.first <= 1 and <int64_t> back > FAR:
         # Begun anew: as the analysis sees it, too.
         stream.high = packet.next
+        stream.clean = True
     stream.run = used
     return used + 1
 

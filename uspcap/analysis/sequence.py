@@ -238,6 +238,7 @@ class Sequence(Analysis):
         if stream["run"] >= 0:
             mine["run"] = -1
             mine["high"], mine["low"] = max(mine["high"], stream["high"]), 0
+            mine["clean"] = 0
 
     def _append_runs(self, runs: NDArray[np.void], numbers: NDArray[np.int64]) -> None:
         needed = self._runs_used + len(runs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uspcap.analysis.base import Analysis
@@ -16,13 +17,17 @@ from uspcap.analysis.match_settings import MatchSettings
 from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
+from uspcap.analysis.sequence_settings import SequenceSettings
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.bpf.filters import FrameFilter
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+from uspcap.timestamps.trailers import TrailerChoice, TrailerStage, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,12 @@ class Settings:
         Let the innermost headers count.
     top : int
         Rows in the report's lists.
+    sequence : SequenceSettings or None
+        Whose sequence numbers to follow.
     matching : MatchSettings
         What is a request, a trigger and a response.
+    trailer : TrailerChoice or None
+        Take the stamps that taps or switches put into the frames; None leaves the frames alone.
     """
 
     names: tuple[str, ...] = NAMES
@@ -59,7 +68,35 @@ class Settings:
     framing: bool = False
     tunnels: bool = False
     top: int = 10
+    sequence: SequenceSettings | None = None
     matching: MatchSettings = field(default_factory=MatchSettings)
+    trailer: TrailerChoice | None = None
+
+
+# Analyses of particular traffic are loaded where they are asked for.
+
+
+def _sequence(settings: SequenceSettings | None, flows: FlowTable) -> Analysis:
+    from uspcap.analysis.sequence import Sequence as SequenceAnalysis
+
+    if settings is None:
+        raise UsageError(
+            "sequence needs to know where numbers lie: give uspcap analyze --protocol NAME (see 'uspcap protocols'), "
+            "--protocol auto, or --sequence offset=…,size=…"
+        )
+    return SequenceAnalysis(settings.protocol, flows, chosen_by=settings.chosen_by)
+
+
+def _patterns() -> Analysis:
+    from uspcap.analysis.patterns import Patterns
+
+    return Patterns()
+
+
+def _trailer(choice: TrailerChoice | None) -> Analysis:
+    from uspcap.analysis.trailer import Trailer
+
+    return Trailer(choice)
 
 
 class Suite:
@@ -76,8 +113,11 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
+            "sequence": lambda: _sequence(settings.sequence, self._flows),
             "requests": lambda: settings.matching.requests(settings.top),
             "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
+            "patterns": _patterns,
+            "trailer": lambda: _trailer(settings.trailer),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {
@@ -149,8 +189,10 @@ def analyze_files(
     Raises
     ------
     UspcapError
-        A file cannot be opened, or the filter does not compile.
+        A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
+    if settings.trailer is not None:
+        settings = replace(settings, trailer=_resolved(settings.trailer, paths[0]))
     run = _Run(settings, progress)
     with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
@@ -170,6 +212,14 @@ def analyze_files(
     return run.outcome
 
 
+def _resolved(choice: TrailerChoice, path: str) -> TrailerChoice:
+    """Return the choice with its format known, from the beginning of the first file where it is not named."""
+    if choice.format is not None:
+        return choice
+    with closing(open_capture(path)) as reader:
+        return resolve(choice, path, reader.batches())
+
+
 @dataclass(slots=True)
 class _Part:
     """What a thread made of one part of a file."""
@@ -183,8 +233,13 @@ def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) ->
     """Read to the reader's `stop_at` or its end."""
     part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
     position = reader.position
+    stage = None
+    if settings.trailer is not None and settings.trailer.format is not None:
+        stage = TrailerStage(settings.trailer.format)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
+        if stage is not None:
+            stage.apply(batch)
         part.filter.apply(batch)
         part.suite.update(batch)
         progress(reader.position - position, batch.frames_read)

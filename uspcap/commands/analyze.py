@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -14,18 +14,25 @@ from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.match_options import match_options, match_settings
 from uspcap.commands.options import (
+    STAMPS_METAVAR,
     DurationType,
     RateType,
     analysis_names,
     check_names_for_files,
+    check_trailer,
     end_with_problems,
     files_and_filter,
+    stamps_of_files,
 )
+from uspcap.commands.sequence_options import sequence_options, sequence_settings
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
 from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
+
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice
 
 
 @click.command("analyze")
@@ -41,6 +48,13 @@ from uspcap.report.progress import Progress
     type=click.Path(file_okay=False),
     help="Also write tables as CSV, and histograms as .hgrm, into this directory.",
 )
+@click.option(
+    "--timestamps",
+    "trailer",
+    callback=stamps_of_files,
+    metavar=STAMPS_METAVAR,
+    help="Stamps that a tap or switch put into the frames: metamako, exablaze, arista, vss, expcap, or told by itself.",
+)
 @click.option("--gap-threshold", type=DurationType(), help="Gaps longer than this count, as 1ms; else each flow's own.")
 @click.option("--line-rate", type=RateType(), help="Compare bursts with this rate, as 10G.")
 @click.option("--framing", is_flag=True, help="Count preamble, FCS and inter-frame gap as overhead.")
@@ -55,6 +69,7 @@ from uspcap.report.progress import Progress
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
+@sequence_options
 @match_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
@@ -66,6 +81,7 @@ def command(
     form: str,
     output: str | None,
     tables: str | None,
+    trailer: TrailerChoice | None,
     gap_threshold: int | None,
     line_rate: int | None,
     framing: bool,
@@ -75,6 +91,9 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
+    protocol: str | None,
+    numbers: str | None,
+    unverified: bool,
     **matching: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
@@ -86,6 +105,11 @@ def command(
     """
     files, expression = files_and_filter(words, expression)
     names = NAMES if only is None else only
+    check_trailer(trailer, names, files)
+    if trailer is not None and "trailer" not in names:
+        names = (*names, "trailer")
+    if (protocol is not None or numbers is not None) and "sequence" not in names:
+        names = (*names, "sequence")
     settings = Settings(
         names=names,
         expression=expression,
@@ -95,10 +119,14 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
+        sequence=sequence_settings(names, files, expression, protocol=protocol, numbers=numbers, unverified=unverified),
         matching=match_settings(names, **matching),
+        trailer=trailer,
     )
     check_names_for_files(settings.names)
     if show_outliers:
+        if trailer is not None:
+            raise UsageError("--show-outliers shows frames with the file's stamps: leave out it or --timestamps")
         _check_outliers(files, form, settings.names)
     Thread(target=_load_renderer, args=(form,), daemon=True).start()
     with Progress(_total_bytes(files)) as progress:

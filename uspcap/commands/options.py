@@ -21,6 +21,8 @@ from uspcap.frames import Problem
 from uspcap.report.format import safe_text
 
 if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice
+
     _WholeNumberType = click.ParamType[int]
     _RangesType = click.ParamType[tuple[range, ...]]
     _FanoutType = click.ParamType[tuple[str, int]]
@@ -191,6 +193,40 @@ def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None
         if name not in ALL_NAMES:
             raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(ALL_NAMES)}")
     return names
+
+
+STAMPS_METAVAR = "trailer[:FORMAT]"
+
+
+def stamps_of_files(ctx: click.Context, param: click.Parameter, value: str | None) -> TrailerChoice | None:
+    """Return which stamps in the frames to take, as `trailer` or `trailer:metamako`; None for the file's own."""
+    from uspcap.timestamps.trailers import FORMATS, TrailerChoice
+
+    if value is None or value == "file":
+        return None
+    what, colon, name = value.partition(":")
+    if what != "trailer" or (colon and name not in FORMATS):
+        raise click.BadParameter(
+            f"{value!r} is no source of stamps; write file, trailer or trailer:FORMAT, of {', '.join(FORMATS)}"
+        )
+    return TrailerChoice(FORMATS[name] if colon else None)
+
+
+def check_trailer(choice: TrailerChoice | None, names: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse what trailers cannot be told for, and the analysis of trailers without them.
+
+    Raises
+    ------
+    UsageError
+        A format is to be told from the beginning of a file that can be read only once, or none is asked for.
+    """
+    if choice is None and "trailer" in names:
+        raise UsageError("the analysis trailer needs stamps in the frames: add --timestamps trailer")
+    if choice is not None and choice.format is None and any(file == "-" or Path(file).is_fifo() for file in files[:1]):
+        raise UsageError(
+            "a format of trailers is told from the beginning of a file, which standard input and pipes give only once: "
+            "name it, as in --timestamps trailer:metamako"
+        )
 
 
 def check_names_for_files(names: Sequence[str]) -> None:

@@ -98,7 +98,11 @@ def _files(files: list[str]) -> str:
 def _warnings(report: dict[str, Any]) -> list[str]:
     """Return what every number below must be read with."""
     source = report["source"]
-    warnings = list(report["analyses"].get("timestamps", {}).get("warnings", []))
+    warnings = [
+        warning
+        for name in ("trailer", "timestamps")
+        for warning in report["analyses"].get(name, {}).get("warnings", [])
+    ]
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
     if drops:
         where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())

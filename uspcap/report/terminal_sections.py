@@ -19,9 +19,12 @@ from uspcap.report.format import (
     share,
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
+from uspcap.report.patterns_section import patterns
 from uspcap.report.requests_section import requests, tick_to_trade
 from uspcap.report.section import Context, bar, footnote, more, open_section
+from uspcap.report.sequence_section import sequence
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
+from uspcap.report.trailer_section import trailer
 
 ROWS_SHOWN = 10
 """Rows of a list; the JSON report and the CSV tables hold more."""
@@ -422,6 +425,9 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "bursts": bursts,
     "overhead": overhead,
     "path_latency": path_latency,
+    "sequence": sequence,
     "requests": requests,
     "tick_to_trade": tick_to_trade,
+    "patterns": patterns,
+    "trailer": trailer,
 }

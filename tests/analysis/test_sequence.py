@@ -1,0 +1,249 @@
+"""Sequence numbers against a dictionary of every number, against the law, and on what others have captured."""
+
+from __future__ import annotations
+
+import json
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.feeds import START_NS, Packet, Slow, batch_of, feeds, frame_of
+from support.shared_captures import CAPTURES, needs_captures
+
+from uspcap._native.feed_runs import HEAD_PACKETS
+from uspcap.analysis.sequence import Sequence
+from uspcap.formats import open_capture
+from uspcap.frames import FrameBatch
+from uspcap.protocols.feeds import FeedProtocol, find_protocol, parse_sequence
+
+SAMPLE = Path(__file__).parents[2] / "sample_captures" / "feed-two-lines.pcapng"
+MOLD = find_protocol("moldudp64")
+PLAIN = parse_sequence("offset=4,size=4,endian=big,kind=packet")
+
+
+def followed(packets: list[Packet], cuts: list[int], protocol: FeedProtocol = MOLD, **bounds: int) -> Sequence:
+    """Analyse packets in parts, merged in order."""
+    edges = [0, *sorted(cuts), len(packets)]
+    whole: Sequence | None = None
+    for first, last in pairwise(edges):
+        part = Sequence(protocol, **bounds)
+        for at in range(first, last, 64):
+            part.update(batch_of(packets[at : min(at + 64, last)], at - first + 1, plain=protocol is PLAIN))
+        if whole is None:
+            whole = part
+        else:
+            whole.merge(part)
+    assert whole is not None
+    return whole
+
+
+def assert_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
+    slow = Slow()
+    slow.take(enumerate(packets, 1))
+    slow.finish()
+    if not packets:
+        assert result["streams"] == []
+        return
+    (stream,) = result["streams"]
+    for name in ("late", "duplicate", "overlap", "resets", "before_joined", "joined_at"):
+        assert stream[name] == getattr(slow, name), name
+    assert stream["lost"] + stream["undetermined"] == slow.lost
+    found = [(gap["first"], gap["last"], gap["before_frame"], gap["after_frame"]) for gap in stream["gaps"]]
+    assert found == slow.gaps
+    drops = [frame for frame, packet in enumerate(packets, 1) if packet.dropped_before]
+    for gap in stream["gaps"]:
+        within = any(gap["before_frame"] < frame <= gap["after_frame"] for frame in drops)
+        assert gap["undetermined"] == within
+        times = [packets[gap[side] - 1].at_ns for side in ("before_frame", "after_frame")]
+        assert [gap["start_ns"], gap["end_ns"]] == times
+    data = [packet for packet in packets if packet.count]
+    assert stream["packets"] == len(data)
+    assert stream["messages"] == sum(packet.count for packet in data)
+    assert stream["heartbeats"] == len(packets) - len(data)
+
+
+@settings(deadline=None, max_examples=200)
+@given(feeds(), st.lists(st.integers(0, 60), max_size=4))
+def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
+    packets: list[Packet], cuts: list[int]
+) -> None:
+    result = followed(packets, [min(cut, len(packets)) for cut in cuts]).result()
+    assert_as_slow(packets, result)
+
+
+@settings(deadline=None, max_examples=200)
+@given(feeds(plain=True), st.lists(st.integers(0, 60), max_size=4))
+def test_what_happened_to_a_feed_of_packets_comes_back_whatever_the_cuts(
+    packets: list[Packet], cuts: list[int]
+) -> None:
+    result = followed(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result()
+    assert_as_slow(packets, result)
+
+
+@settings(deadline=None, max_examples=60)
+@given(feeds(), st.integers(0, 60), st.integers(0, 60))
+def test_result_and_tables_do_not_depend_on_cuts(packets: list[Packet], one: int, other: int) -> None:
+    cuts = [min(one, len(packets)), min(other, len(packets))]
+    whole, merged = followed(packets, []), followed(packets, cuts)
+    assert merged.result() == whole.result()
+    assert merged.tables() == whole.tables()
+    assert merged.result() == whole.result()
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_long_stream_is_kept_as_few_runs_and_comes_back_all_the_same(disturbed: bool) -> None:
+    random = np.random.default_rng(3)
+    packets = []
+    number = 1
+    for at in range(5_000):
+        count = int(random.integers(1, 4))
+        if disturbed and random.random() < 0.01:
+            number += int(random.integers(1, 5))
+        packets.append(Packet(number, count, START_NS + 1_000 * at))
+        if disturbed and random.random() < 0.01:
+            packets.append(Packet(max(1, number - int(random.integers(0, 30))), 2, START_NS + 1_000 * at + 500))
+        number += count
+    whole = followed(packets, [])
+    assert_as_slow(packets, whole.result())
+    assert whole._runs_used < (HEAD_PACKETS + 10 if not disturbed else 1_000)
+    assert followed(packets, [1_234, 4_000]).result() == whole.result()
+
+
+def test_late_packet_fills_its_gap_and_says_how_late() -> None:
+    packets = [Packet(number, 2, START_NS + 1_000 * at) for at, number in enumerate((1, 3, 7, 9, 11, 5))]
+    (stream,) = followed(packets, []).result()["streams"]
+    (gap,) = stream["gaps"]
+    assert (gap["first"], gap["last"], gap["filled"], gap["filled_after_ns"]) == (5, 6, 2, 3_000)
+    assert (stream["lost"], stream["late"], stream["largest_extent"]) == (0, 2, 3)
+
+
+def test_end_of_session_announces_the_next_number_and_carries_nothing() -> None:
+    packets = [Packet(1, 3, START_NS), Packet(6, 0xFFFF, START_NS + 5)]
+    batch = FrameBatch.from_frames(
+        [frame_of(packets[0].mold()), frame_of(struct.pack("!10sQH", b"SESSION001", 6, 0xFFFF))],
+        [START_NS, START_NS + 5],
+    )
+    analysis = Sequence(MOLD)
+    analysis.update(batch)
+    (stream,) = analysis.result()["streams"]
+    assert (stream["lost"], stream["messages"], stream["ended"]) == (2, 3, True)
+
+
+def test_request_for_retransmission_is_not_of_the_live_stream() -> None:
+    request = struct.pack("!10sQH", b"SESSION001", 900, 50)
+    analysis = Sequence(MOLD)
+    analysis.update(
+        FrameBatch.from_frames([frame_of(Packet(1, 1, 0).mold()), frame_of(request)], [START_NS, START_NS + 1])
+    )
+    result = analysis.result()
+    assert (result["lost"], result["excluded"]) == (0, 1)
+
+
+def test_sessions_of_one_flow_are_streams_of_their_own() -> None:
+    packets = [Packet(1 + at // 2, 1, START_NS + at, b"MONDAY    " if at % 2 else b"TUESDAY   ") for at in range(8)]
+    result = followed(packets, [3]).result()
+    assert [stream["key"] for stream in result["streams"]] == ["MONDAY", "TUESDAY"]
+    assert result["lost"] == 0
+
+
+def test_numbers_that_wrap_go_on() -> None:
+    rule = parse_sequence("offset=0,size=2,wraps=yes")
+    numbers = [(65_000 + at) % 65_536 for at in range(2_000) if at not in (536, 1_000)]
+    frames = [frame_of(struct.pack("!H", number) + b"x") for number in numbers]
+    for cuts in ([], [500], [537, 540, 1_500]):
+        edges = [0, *cuts, len(frames)]
+        whole: Sequence | None = None
+        for first, last in pairwise(edges):
+            part = Sequence(rule)
+            part.update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+            whole = part if whole is None else whole
+            if part is not whole:
+                whole.merge(part)
+        assert whole is not None
+        result = whole.result()
+        assert (result["lost"], result["duplicate"], result["resets"]) == (2, 0, 0)
+        assert [gap["count"] for gap in result["streams"][0]["gaps"]] == [1, 1]
+
+
+def test_what_there_is_no_room_for_is_said() -> None:
+    packets = [Packet(number, 1, START_NS + number) for number in range(1, 400, 2)]
+    result = followed(packets, [], maximum_runs=50).result()
+    assert not result["complete"]
+    assert result["not_followed"] == 200 - 50
+
+
+def test_sample_holds_what_was_put_into_it() -> None:
+    truth = json.loads((SAMPLE.parent / "truth.json").read_text(encoding="utf-8"))[SAMPLE.name]
+    analysis = Sequence(MOLD)
+    with open_capture(str(SAMPLE)) as reader:
+        for batch in reader.batches():
+            analysis.update(batch)
+    by_port = {stream["flow"].rsplit(":", 1)[1]: stream for stream in analysis.result()["streams"]}
+    for name, line in truth["lines"].items():
+        stream = by_port[str(line["port"])]
+        lost = [gap for gap in stream["gaps"] if not gap["filled"]]
+        wanted = [
+            (one["first_sequence"], one["last_sequence"], one["before_frame"], one["after_frame"])
+            for one in line["lost"]
+        ]
+        assert [(gap["first"], gap["last"], gap["before_frame"], gap["after_frame"]) for gap in lost] == wanted
+        assert stream["lost"] == sum(one["messages"] for one in line["lost"])
+        for what in ("late", "duplicate"):
+            there = truth["late" if what == "late" else "duplicates"]
+            assert stream[what] == sum(one["messages"] for one in there if one["line"] == name)
+        assert stream["heartbeats"] == line["heartbeats"]
+
+
+OMI = "omi-data-packets__"
+REAL = {
+    "go-iex__DEEP10_rec1-12236": "iex-tp",
+    "go-iex__TOPS16_rec1-7162": "iex-tp",
+    f"{OMI}Cme__Mdp3.Sbe.v1.9__MdIncrementalRefreshVolume": "cme-mdp3",
+    f"{OMI}Nasdaq__Nasdaq.Equities.TotalView.Itch.v5.0__NetOrderImbalanceIndicatorMessage": "moldudp64",
+    f"{OMI}Memx__Equities.MemiorDepth.v1.3__OrderExecutedMessage": "memx-memoir",
+    f"{OMI}Nyse__IntegratedFeed.Pillar.v2.5__OrderExecutionMessage": "nyse-pillar",
+    f"{OMI}Cboe__Options.DepthOfBook.Pitch.v2.39.4__Heartbeat": "cboe-pitch",
+    f"{OMI}Ice__Mdf.iMpact.v1.1.33__TradeMessage": "ice-impact",
+    f"{OMI}B3__BinaryUmdf.v1.8__Sequence": "b3",
+}
+
+
+@needs_captures
+@pytest.mark.parametrize("name", REAL)
+def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
+    path = CAPTURES / "market-data" / f"{name}.pcap"
+    analysis = Sequence(find_protocol(REAL[name]))
+    udp = 0
+    with open_capture(str(path)) as reader:
+        for batch in reader.batches():
+            analysis.update(batch)
+            udp += int(((batch.headers.column("protocol") == 17) & (batch.headers.column("payload_length") > 0)).sum())
+    result = analysis.result()
+    assert udp > 0
+    assert result["foreign"] == 0
+    assert result["packets"] + result["excluded"] + sum(one["heartbeats"] for one in result["streams"]) == udp
+
+
+@needs_captures
+@pytest.mark.parametrize("name", ["go-iex__DEEP10_rec1-12236", "go-iex__TOPS16_rec1-7162"])
+def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
+    analysis = Sequence(find_protocol("iex-tp"))
+    slow = Slow()
+    with open_capture(str(CAPTURES / "market-data" / f"{name}.pcap")) as reader:
+        for batch in reader.batches():
+            analysis.update(batch)
+            offsets = batch.column("offset") + batch.headers.column("payload_offset")
+            for row, at in enumerate(offsets.tolist()):
+                payload = bytes(batch.data[at : at + 40])
+                count, number = int.from_bytes(payload[14:16], "little"), int.from_bytes(payload[24:32], "little")
+                if count:
+                    slow.take([(batch.frames_before + row + 1, Packet(number, count, 0))])
+    slow.finish()
+    (stream,) = analysis.result()["streams"]
+    for what in ("lost", "late", "duplicate", "resets"):
+        assert stream[what] == getattr(slow, what), what

@@ -1,0 +1,109 @@
+"""Which feed protocol a capture holds: each is tried on its beginning, and what follows its numbers is counted."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from uspcap.analysis.sequence import Sequence
+from uspcap.analysis.sequence_settings import SequenceSettings
+from uspcap.bpf.filters import FrameFilter
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
+from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocols
+
+LOOKED_AT: Final = 20_000
+"""Frames of the first file."""
+
+FEWEST_PACKETS: Final = 10
+"""Of a stream, before what its numbers do says anything."""
+
+IN_ORDER: Final = 0.9
+"""Part of a stream's packets that must follow the one before."""
+
+ENOUGH: Final = 0.5
+"""Part of the UDP packets that a protocol must explain to be proposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How well a protocol fits.
+
+    Attributes
+    ----------
+    protocol : FeedProtocol
+    explained : int
+        Packets of streams whose numbers follow each other.
+    packets : int
+        UDP packets that were looked at.
+    """
+
+    protocol: FeedProtocol
+    explained: int
+    packets: int
+
+    @property
+    def share(self) -> float:
+        return self.explained / self.packets if self.packets else 0.0
+
+
+def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
+    """Try every protocol on the beginning of a file; the best comes first.
+
+    Raises
+    ------
+    CaptureFileError, NotACaptureFile, FilterError
+        The file cannot be read, or the filter does not compile.
+    """
+    tried = [
+        find_protocol(name, unverified=unverified)
+        for name in protocols()
+        if unverified or find_protocol(name, unverified=True).verified
+    ]
+    analyses = [Sequence(protocol) for protocol in tried]
+    keep = FrameFilter(expression)
+    packets = 0
+    with closing(open_capture(path)) as reader:
+        for batch in reader.batches():
+            keep.apply(batch)
+            headers = batch.headers
+            packets += int(((headers.column("protocol") == 17) & (headers.column("payload_length") > 0)).sum())
+            for analysis in analyses:
+                analysis.update(batch)
+            if batch.frames_before + batch.frames_read >= LOOKED_AT:
+                break
+    found = [Candidate(one.protocol, _explained(one), packets) for one in analyses]
+    return sorted(found, key=lambda one: -one.explained)
+
+
+def _explained(analysis: Sequence) -> int:
+    """Return the packets of streams whose numbers do what numbers do."""
+    explained = 0
+    for stream in analysis.result()["streams"]:
+        packets = stream["packets"]
+        disturbed = stream["gap_count"] + stream["resets"] + stream["duplicate"] + stream["before_joined"]
+        if packets >= FEWEST_PACKETS and disturbed <= (1 - IN_ORDER) * packets and stream["messages"] >= packets:
+            explained += packets + stream["heartbeats"]
+    return explained
+
+
+def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
+    """Return the protocol that explains most of a file's beginning, and how sure that is.
+
+    Raises
+    ------
+    UsageError
+        None explains half of it.
+    """
+    best, *others = candidates(path, expression, unverified=unverified)
+    if best.share < ENOUGH:
+        raise UsageError(
+            f"{path}: no known protocol explains half of its first {best.packets:,} UDP packets (the best is "
+            f"{best.protocol.name} with {100 * best.share:.3g} %): name one with --protocol, or --sequence"
+        )
+    alike = [one.protocol.name for one in others if one.explained == best.explained]
+    said = f"auto: explains {100 * best.share:.3g} % of the first {best.packets:,} UDP packets"
+    if alike:
+        said += f", as {' and '.join(alike)} would"
+    return SequenceSettings(best.protocol, said)

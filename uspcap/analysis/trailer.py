@@ -1,0 +1,211 @@
+"""Stamps from taps and switches: what was found, by device and port, and what the capturing host added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uspcap._native.histogram import BUCKETS
+from uspcap._native.trailers import (
+    MARK_COUNT,
+    STATUS_COUNT,
+    PortCounts,
+    TrailerFormat,
+    TrailerMark,
+    TrailerRows,
+    TrailerStatus,
+    tally,
+)
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.histogram import Histogram
+from uspcap.frames import NANOSECONDS, FrameBatch
+from uspcap.timestamps.trailers import TrailerChoice
+
+DEFINITION = (
+    "the file's stamp less the trailer's: what lies between the tap and the capturing host's clock, the difference of "
+    "the two clocks included; negative ones are counted apart, and in no histogram"
+)
+
+FAR_NS = NANOSECONDS // 2
+"""Clocks that are so far apart are not both right."""
+
+_NEVER = (np.iinfo(np.int64).max, 0, 0)
+
+
+class Trailer(Analysis):
+    """What became of looking for stamps in frames, and a histogram of the difference from the file's stamps.
+
+    Parameters
+    ----------
+    choice : TrailerChoice, optional
+        What was looked for; without it no batch holds anything.
+    maximum_ports : int
+        Bound on the devices and ports counted one by one; beyond it a sample.
+    """
+
+    name = "trailer"
+
+    def __init__(self, choice: TrailerChoice | None = None, *, maximum_ports: int = 2048) -> None:
+        super().__init__()
+        self._choice = choice
+        self._by_status = np.zeros(STATUS_COUNT, np.uint64)
+        self._by_mark = np.zeros(MARK_COUNT, np.uint64)
+        self._counts = np.zeros(BUCKETS, np.uint64)
+        self._sums = np.zeros(4, np.uint64)
+        self._extremes = np.array(_NEVER, np.int64)
+        self._ports = PortCounts(maximum_ports)
+        self._file_resolution_ns = 0
+
+    def _update(self, batch: FrameBatch) -> None:
+        if isinstance(batch.trailers, TrailerRows):
+            for interface in batch.interfaces:
+                coarsest = NANOSECONDS // interface.ticks_per_second
+                self._file_resolution_ns = max(self._file_resolution_ns, coarsest)
+            tally(
+                batch.trailers,
+                batch,
+                self._by_status,
+                self._by_mark,
+                self._counts,
+                self._sums,
+                self._extremes,
+                self._ports,
+            )
+
+    def _merge(self, later: Trailer) -> None:
+        self._by_status += later._by_status
+        self._by_mark += later._by_mark
+        self._counts += later._counts
+        low = self._sums[0] + later._sums[0]
+        carried = np.uint64(low < self._sums[0])
+        self._sums += later._sums
+        self._sums[1] += carried
+        mine, others = self._extremes, later._extremes
+        self._extremes = np.array([min(mine[0], others[0]), max(mine[1], others[1]), min(mine[2], others[2])], np.int64)
+        self._ports.absorb(later._ports)
+        self._file_resolution_ns = max(self._file_resolution_ns, later._file_resolution_ns)
+
+    def _histogram(self) -> Histogram:
+        if not self._counts.any():
+            return Histogram(self._counts.copy())
+        return Histogram(
+            self._counts.copy(),
+            sum_ns=int(self._sums[1]) << 64 | int(self._sums[0]),
+            lowest_ns=int(self._extremes[0]),
+            highest_ns=int(self._extremes[1]),
+        )
+
+    def _port_rows(self) -> list[dict[str, Any]]:
+        kind = None if self._choice is None else self._choice.format
+        return [
+            {
+                **_device_and_port(kind, int(row["key"])),
+                "frames": int(row["frames"]),
+                "degraded": int(row["degraded"]),
+                "duplicates": int(row["duplicates"]),
+                "bad_fcs": int(row["bad_fcs"]),
+                "negative": int(row["negative"]),
+                "lowest_difference_ns": int(row["lowest_ns"]),
+                "highest_difference_ns": int(row["highest_ns"]),
+            }
+            for row in self._ports.rows()
+        ]
+
+    def _marked(self, mark: TrailerMark) -> int:
+        return int(self._by_mark[int(mark).bit_length() - 1])
+
+    def _warnings(self, histogram: Histogram) -> list[str]:
+        """Say what a reader of any other analysis must know about these stamps."""
+        warnings = []
+        found, negative = int(self._by_status[TrailerStatus.FOUND]), int(self._sums[2])
+        frames = int(self._by_status.sum()) - int(self._by_status[TrailerStatus.PADDING])
+        if frames > found:
+            warnings.append(
+                f"{frames - found} of {frames} frames hold no stamp of this format; they keep the file's, and times "
+                "are never compared across the two"
+            )
+        if found and self._marked(TrailerMark.DEGRADED):
+            warnings.append(
+                f"{self._marked(TrailerMark.DEGRADED)} stamps are degraded: the tap's clock was not synchronised"
+            )
+        if negative:
+            most_ns = -int(self._extremes[2])
+            why = "the two clocks differ by at least that"
+            if most_ns < self._file_resolution_ns:
+                why = f"less than the file's stamps resolve ({self._file_resolution_ns} ns)"
+            warnings.append(f"{negative} trailers are later than the file's stamp, by {most_ns} ns at most: {why}")
+        if 2 * (found - negative) > found and histogram.value_at("50") >= FAR_NS:
+            warnings.append(
+                f"half of the file's stamps are {histogram.value_at('50') / NANOSECONDS:.3f} s or more after the "
+                "trailer's: one of the clocks is not on UTC"
+            )
+        elif 2 * negative > found and -int(self._extremes[2]) >= FAR_NS:
+            warnings.append("most trailers are far later than the file's stamps: one of the clocks is not on UTC")
+        return warnings
+
+    def result(self) -> Result:
+        histogram = self._histogram()
+        choice = self._choice
+        ports = self._port_rows()
+        return {
+            "format": None if choice is None or choice.format is None else choice.format.name.lower(),
+            "detection": None if choice is None else _detection(choice),
+            "frames": {one.name.lower(): int(self._by_status[one]) for one in TrailerStatus},
+            "degraded": self._marked(TrailerMark.DEGRADED),
+            "duplicates": self._marked(TrailerMark.DUPLICATE),
+            "bad_fcs": self._marked(TrailerMark.BAD_FCS),
+            "finer_than_ns": self._marked(TrailerMark.FINER),
+            "from_tai": self._marked(TrailerMark.TAI),
+            "seconds_extended": self._marked(TrailerMark.EXTENDED),
+            "truncated": self._marked(TrailerMark.TRUNCATED),
+            "dropped_by_capture": int(self._sums[3]),
+            "difference": {
+                **histogram.result(),
+                "definition": DEFINITION,
+                "negative": int(self._sums[2]),
+                "most_negative_ns": int(self._extremes[2]),
+            },
+            "ports": ports,
+            "ports_sampled_one_in": 1 << self._ports.level,
+            "warnings": self._warnings(histogram),
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the differences."""
+        return {"difference": self._histogram()}
+
+    def tables(self) -> dict[str, Table]:
+        ports = self._port_rows()
+        return {
+            "ports": {name: [row[name] for row in ports] for name in ports[0]} if ports else {},
+            "difference": self._histogram().table(),
+        }
+
+
+def _device_and_port(kind: TrailerFormat | None, key: int) -> dict[str, int | str | None]:
+    """Return what a key names in a format: VSS has ports only, Arista's header says no more than a series."""
+    if kind == TrailerFormat.ARISTA:
+        return {"device": {0: "R/R2 series", 1: "R3 series"}.get(key, f"hardware {key}"), "port": None}
+    if kind == TrailerFormat.VSS:
+        return {"device": None, "port": key}
+    return {"device": str(key >> 8), "port": key & 0xFF}
+
+
+def _detection(choice: TrailerChoice) -> dict[str, Any] | None:
+    detection = choice.detection
+    if detection is None:
+        return None
+    return {
+        "frames_looked_at": detection.frames,
+        "formats": [
+            {
+                "format": one.format.name.lower(),
+                "possible": one.possible,
+                "found": one.found,
+                "share": round(one.share, 6),
+                "backward_steps": one.backward,
+            }
+            for one in detection.evidence
+        ],
+    }

@@ -1,0 +1,92 @@
+"""The terminal report's section on sequence numbers."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap.report.format import clock, count, duration, plural, safe_text
+from uspcap.report.headlines import Result
+from uspcap.report.section import Context, more, open_section
+from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
+
+ROWS_SHOWN = 10
+
+
+def sequence(console: Console, result: Result, context: Context) -> None:
+    """Streams with what is missing of them, and the largest gaps."""
+    open_section(console, "Sequence numbers", context)
+    how = f"{result['protocol']}, {result['chosen_by']}; numbers count {result['numbers']}"
+    if result["unverified_rules"] or not result["verified"]:
+        rules = ", ".join(result["unverified_rules"]) or "the numbering"
+        how += f"; not verified: {rules}"
+    print_paragraph(console, how, style="dim")
+    streams = result["streams"]
+    if not streams:
+        print_line(console, Text("no packet of this protocol", style="dim"))
+        return
+    print_line(console, Text(_sentence(result), style="bold"))
+    order = sorted(range(len(streams)), key=lambda at: (-streams[at]["lost"], -streams[at]["packets"], at))
+    shown = [streams[at] for at in order[:ROWS_SHOWN]]
+    columns = [
+        names("stream", [f"{one['flow']}{' ' + one['key'] if one['key'] else ''}" for one in shown]),
+        Column("packets", [count(one["packets"]) for one in shown], rank=1),
+        Column("first", [_number(one["first"]) for one in shown], rank=3),
+        Column("last", [_number(one["last"]) for one in shown], rank=2),
+        Column("lost", [count(one["lost"]) for one in shown], style="bold"),
+        Column("late", [count(one["late"]) for one in shown]),
+        Column("twice", [count(one["duplicate"]) for one in shown]),
+        Column("overlaps", [count(one["overlap"]) for one in shown], rank=4),
+        Column("anew", [count(one["resets"]) for one in shown], rank=4),
+        Column("undetermined", [count(one["undetermined"]) for one in shown], rank=5),
+    ]
+    print_table(console, columns)
+    more(console, len(streams) - len(shown), "stream")
+    _gaps(console, result)
+    lateness = result["lateness"]
+    if lateness["count"]:
+        told = f"late packets came up to {duration(lateness['max_ns'], 3)} after the gap was seen"
+        print_line(console, Text(told, style="dim"))
+    if result["capture_drops"]:
+        drops = plural(result["capture_drops"], "frame")
+        told = f"the capture itself lost {drops}: gaps that this falls into are undetermined, not lost"
+        print_paragraph(console, told, style="yellow")
+    if not result["complete"]:
+        left = count(result["not_followed"] + result["of_untracked_flows"])
+        told = f"{left} packets were more than there is room for: what is above is not of everything"
+        print_paragraph(console, told, style="yellow")
+
+
+def _sentence(result: Result) -> str:
+    unit = result["numbers"]
+    lost, late = result["lost"], result["late"]
+    streams = plural(len(result["streams"]), "stream")
+    packets = plural(result["packets"], "packet")
+    return f"{count(lost)} {unit} lost, {count(late)} late, of {packets} in {streams}"
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _gaps(console: Console, result: Result) -> None:
+    gaps = [(gap, stream) for stream in result["streams"] for gap in stream["gaps"]]
+    if not gaps:
+        return
+    gaps.sort(key=lambda pair: (-(pair[0]["count"] - pair[0]["filled"]), -pair[0]["count"], pair[0]["after_frame"]))
+    shown = gaps[:ROWS_SHOWN]
+    print_line(console, Text())
+    print_line(console, Text("Largest gaps", style="bold"))
+    filled = [
+        f"{gap['filled']:,} after {duration(gap['filled_after_ns'], 3)}" if gap["filled"] else "no" for gap, _ in shown
+    ]
+    columns = [
+        Column("missing", [count(gap["count"]) for gap, _ in shown], style="bold"),
+        Column("numbers", [f"{gap['first']}-{gap['last']}" for gap, _ in shown]),
+        Column("noticed", [clock(gap["end_ns"]) for gap, _ in shown], left=True, rank=1),
+        Column("frames", [f"{gap['before_frame']:,} - {gap['after_frame']:,}" for gap, _ in shown]),
+        Column("filled", filled, left=True),
+        Column("stream", [safe_text(stream["flow"]) for _, stream in shown], left=True, rank=2),
+    ]
+    print_table(console, columns)
+    more(console, sum(stream["gap_count"] for stream in result["streams"]) - len(shown), "gap")

@@ -1,0 +1,201 @@
+"""Stamps that a tap or a switch put into frames: which formats there are, telling them apart, and making them count.
+
+A trailer is looked for between the end of what a frame's headers claim and the end of the frame, and its time must be
+within 7 or 30 days of the file's: see `uspcap._native.trailers` for the layouts and their sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from uspcap._native.trailers import TrailerFormat, TrailerRows, TrailerStatus
+from uspcap.errors import CaptureFileError
+from uspcap.frames import FrameBatch
+
+FORMATS: Final = {one.name.lower(): one for one in TrailerFormat}
+"""Formats by the names that options take."""
+
+DETECTABLE: Final = (TrailerFormat.METAMAKO, TrailerFormat.EXABLAZE, TrailerFormat.EXPCAP, TrailerFormat.ARISTA)
+"""Formats that are found without being named; VSS is not, as too much else looks like it."""
+
+FRAMES_LOOKED_AT: Final = 1000
+"""Frames at the beginning of the first file that a format is told from."""
+
+FEWEST_FRAMES: Final = 10
+"""With fewer frames that could hold a stamp nothing is told."""
+
+NEARLY_ALL: Final = 0.95
+"""Share of the frames that could hold a stamp of a format and do."""
+
+HARDLY_ANY: Final = 0.05
+"""Share that another format may have at most, and steps backward within a port too."""
+
+_NOT_COUNTED = (
+    TrailerStatus.CUT,
+    TrailerStatus.UNKNOWN_LENGTH,
+    TrailerStatus.NO_FILE_STAMP,
+    TrailerStatus.OTHER_LINK,
+    TrailerStatus.PADDING,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How well one format explains the first frames.
+
+    Attributes
+    ----------
+    format : TrailerFormat
+    possible : int
+        Frames that could hold a stamp of it: captured to where it would be, of a length that is known.
+    found : int
+        Those that do.
+    backward : int
+        Stamps found that are earlier than the one before of the same device and port.
+    """
+
+    format: TrailerFormat
+    possible: int
+    found: int
+    backward: int
+
+    @property
+    def share(self) -> float:
+        """Share of the possible frames that hold a stamp; 0 where there are none."""
+        return self.found / self.possible if self.possible else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.format.name.lower()} {self.found} of {self.possible}"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What the first frames of a capture were found to hold.
+
+    Attributes
+    ----------
+    frames : int
+        Frames looked at.
+    evidence : tuple of Evidence
+        Of each format that can be told, the likeliest first.
+    """
+
+    frames: int
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def format(self) -> TrailerFormat | None:
+        """The format that nearly all frames agree on and no other has much of; None where there is none."""
+        best, second = self.evidence[:2]
+        agreed = (
+            best.possible >= FEWEST_FRAMES
+            and best.share >= NEARLY_ALL
+            and best.backward <= HARDLY_ANY * best.found
+            and second.share <= HARDLY_ANY
+        )
+        return best.format if agreed else None
+
+
+@dataclass(frozen=True, slots=True)
+class TrailerChoice:
+    """Which stamps are asked for.
+
+    Attributes
+    ----------
+    format : TrailerFormat or None
+        None has it told from the first frames.
+    detection : Detection or None
+        What it was told from; None where it was named.
+    """
+
+    format: TrailerFormat | None
+    detection: Detection | None = None
+
+
+def detect(batches: Iterable[FrameBatch]) -> Detection:
+    """Tell the format from the first `FRAMES_LOOKED_AT` frames; the batches are left as they are."""
+    frames = 0
+    possible = dict.fromkeys(DETECTABLE, 0)
+    stamps: dict[TrailerFormat, list[np.ndarray]] = {one: [] for one in DETECTABLE}
+    for batch in batches:
+        taken = min(batch.count, FRAMES_LOOKED_AT - frames)
+        rows = TrailerRows(max(batch.count, 1))
+        for one in DETECTABLE:
+            rows.look(batch, batch.headers, one)
+            status = rows.column("status")[:taken]
+            possible[one] += taken - int(np.isin(status, _NOT_COUNTED).sum())
+            found = np.flatnonzero(status == TrailerStatus.FOUND)
+            pairs = (rows.column("key")[found].astype(np.int64), rows.column("trailer_ns")[found])
+            stamps[one].append(np.stack(pairs))
+        frames += taken
+        if frames == FRAMES_LOOKED_AT:
+            break
+    evidence = []
+    for one in DETECTABLE:
+        keys, times = np.concatenate(stamps[one], axis=1) if stamps[one] else np.empty((2, 0), np.int64)
+        order = np.argsort(keys, kind="stable")
+        backward = (np.diff(keys[order]) == 0) & (np.diff(times[order]) < 0)
+        evidence.append(Evidence(one, possible[one], len(keys), int(backward.sum())))
+    return Detection(frames, tuple(sorted(evidence, key=lambda one: -one.share)))
+
+
+def resolve(choice: TrailerChoice, file: str, batches: Iterable[FrameBatch]) -> TrailerChoice:
+    """Return the choice with its format known.
+
+    Parameters
+    ----------
+    file : str
+        For the message.
+    batches : iterable of FrameBatch
+        Of the beginning of the first file; not touched where the format is named.
+
+    Raises
+    ------
+    CaptureFileError
+        The frames do not agree on one.
+    """
+    if choice.format is not None:
+        return choice
+    detection = detect(batches)
+    if detection.format is None:
+        told = ", ".join(map(str, detection.evidence))
+        raise CaptureFileError(
+            f"{file}: the first {detection.frames} frames do not agree on one format of timestamp trailers ({told} "
+            "frames that could hold one); name it, as in --timestamps trailer:metamako, or leave the option out"
+        )
+    return TrailerChoice(detection.format, detection)
+
+
+class TrailerStage:
+    """Takes stamps out of the frames of one stream and makes them the frames' own.
+
+    Parameters
+    ----------
+    kind : TrailerFormat
+    """
+
+    def __init__(self, kind: TrailerFormat) -> None:
+        self._kind = kind
+        self._rows = TrailerRows(1)
+
+    def apply(self, batch: FrameBatch) -> None:
+        """Change the batch: stamps, their source and lengths of frames that hold one; leave word in `batch.trailers`.
+
+        Records that exact-capture fills its blocks up with are no frames and are taken out; they stay counted as read.
+        """
+        if self._rows.capacity < batch.capacity:
+            self._rows = TrailerRows(batch.capacity)
+        rows = self._rows
+        # What comes behind the innermost payload is for the outer headers to say.
+        batch.decode_tunnels = False
+        batch.refilled()
+        rows.look(batch, batch.headers, self._kind)
+        rows.strip(batch)
+        if self._kind == TrailerFormat.EXPCAP:
+            batch.select(rows.column("status") != TrailerStatus.PADDING)
+        batch.refilled()
+        batch.trailers = rows
