@@ -149,7 +149,7 @@ class Patterns(Analysis):
             return []
         threshold = math.log(SIGNIFICANCE / tried)
         found: list[_Period] = []
-        rows = []
+        rows: list[dict[str, Any]] = []
         for width, counts in reversed(scales):
             for line in find_lines(counts, threshold):
                 period_ns = width * len(counts) / line.cycles
