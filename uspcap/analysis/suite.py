@@ -13,6 +13,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.match_settings import MatchSettings
 from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
@@ -53,6 +54,8 @@ class Settings:
         Rows in the report's lists.
     trailer : TrailerChoice or None
         Take the stamps that taps or switches put into the frames; None leaves the frames alone.
+    matching : MatchSettings
+        What is a request, a trigger and a response.
     """
 
     names: tuple[str, ...] = NAMES
@@ -64,6 +67,7 @@ class Settings:
     tunnels: bool = False
     top: int = 10
     trailer: TrailerChoice | None = None
+    matching: MatchSettings = field(default_factory=MatchSettings)
 
 
 class Suite:
@@ -82,6 +86,8 @@ class Suite:
             "path_latency": PathLatency,
             "patterns": Patterns,
             "trailer": lambda: Trailer(settings.trailer),
+            "requests": lambda: settings.matching.requests(settings.top),
+            "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {

@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
+from uspcap.commands.match_options import match_options, match_settings
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     DurationType,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
+@match_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -87,6 +89,7 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
+    **matching: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
@@ -108,6 +111,7 @@ def command(
         tunnels=tunnels,
         top=top,
         trailer=trailer,
+        matching=match_settings(names, **matching),
     )
     check_names_for_files(settings.names)
     if show_outliers:

@@ -20,6 +20,7 @@ from uspcap.report.format import (
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
 from uspcap.report.patterns_section import patterns
+from uspcap.report.requests_section import requests, tick_to_trade
 from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 from uspcap.report.trailer_section import trailer
@@ -425,4 +426,6 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "path_latency": path_latency,
     "patterns": patterns,
     "trailer": trailer,
+    "requests": requests,
+    "tick_to_trade": tick_to_trade,
 }
