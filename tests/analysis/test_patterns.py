@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.command_line import invoke
-from support.streams import START_NS, Frame, feed
+from support.hard_to_cut import pcap_file
+from support.streams import START_NS, Frame, feed, seeded_stream
 
 from uspcap._native.patterns import GAP_BUCKETS, PHASE_BINS, PHASE_PERIODS_NS, SLOTS_IN_SCALE, Arrivals, gap_bounds
 from uspcap.analysis.patterns import Patterns
@@ -27,6 +28,8 @@ from uspcap.analysis.significance import (
     t_tail,
     trials,
 )
+from uspcap.analysis.suite import Settings, analyze_files
+from uspcap.formats import parts
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.report.document import load_schema
 
@@ -222,6 +225,27 @@ def beats(period_ns: int, count: int, flow: int, length: int = 60, lost: tuple[i
         for at in range(count)
         if at not in lost
     ]
+
+
+def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SMALLEST_PART", 16_384)
+    frames = seeded_stream(80, 3_000, flows=9) + beats(20_000_000, 300, 3)
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap_file(sorted(frames, key=lambda frame: frame.timestamp_ns)))
+    results = []
+    for jobs in (1, 2, 5):
+        analysis = analyze_files([str(path)], Settings(names=("patterns",)), jobs=jobs).suite.analyses["patterns"]
+        results.append((analysis.result(), analysis.tables()))
+    assert results[0] == results[1] == results[2]
+    assert results[0][0]["heartbeats"]
+
+
+def test_few_bursts_are_never_a_period() -> None:
+    random = np.random.default_rng(12)
+    for _ in range(40):
+        bursts = np.sort(random.uniform(0, 2e9, 8))
+        result = patterns_of(np.concatenate([at + np.cumsum(random.exponential(2e4, 40)) for at in bursts]))
+        assert result["periods"] == []
 
 
 def test_flows_that_beat_are_found_with_beats_lost_and_others_are_not() -> None:
