@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,26 @@ def test_cutting_and_merging_changes_nothing(
         parts[at : at + 2] = [(start, end, first)]
     whole = track_of(events, range(1, frames + 1), policy, maximum, rows_kept=rows_kept)
     assert everything(parts[0][2].outcome()) == everything(whole.outcome())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_long_stream_whose_clock_steps_to_and_fro(policy: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    steps = random.integers(0, 25, 700)
+    back = random.random(700) < 0.02
+    steps[back] = -random.integers(0, 3 * TIMEOUT_NS, int(back.sum()))
+    now = np.cumsum(steps).tolist()
+    keys = random.integers(1, 1 << 63, 60).tolist()
+    events = [
+        Event(at + 1, now[at], TimestampSource.FILE, int(random.integers(0, 3)), keys[int(random.integers(60))], 1)
+        for at in range(700)
+    ]
+    whole = track_of(events, range(1, 701), policy, 1 << 20)
+    expect(whole.outcome(), events, policy, 1 << 20)
+    first = track_of(events, range(1, 351), policy, 1 << 20)
+    first.merge(track_of(events, range(351, 701), policy, 1 << 20), 350)
+    assert everything(first.outcome()) == everything(whole.outcome())
 
 
 def test_more_responders_than_are_kept_are_said() -> None:

@@ -89,10 +89,11 @@ def level_of(stamped: Sequence[Event], timeout_ns: int, maximum: int) -> int:
         for event in stamped:
             if event.source != source or not event.kind:
                 continue
-            # Whole slots towards zero, as C divides.
-            if slot != int(event.timestamp_ns / timeout_ns) and slot is not None:
+            # Rounded towards zero, as C divides.
+            of_event = abs(event.timestamp_ns) // timeout_ns * (1 if event.timestamp_ns >= 0 else -1)
+            if slot != of_event:
                 visit.clear()
-            slot = int(event.timestamp_ns / timeout_ns)
+            slot = of_event
             visit[event.in_class] += 1
             while level < CLASSES - 1 and sum(visit[one] for one in range(level, CLASSES)) > maximum:
                 level += 1

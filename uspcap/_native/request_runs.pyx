@@ -8,8 +8,10 @@ A. A run is what comes under one key without a boundary. Between two neighbours 
        request at all where each stands for itself.
    Each of these looks at what lies between the two only, not at what came before. That is what makes the law hold: a run
    is cut in two by a cut of the capture, and `join` puts the two together again. It is associative.
-B. A run that (1) or (2) has ended is taken out at once, so that there are only as many as the timeout makes there be. Two
-   heaps a stamp source, of the earliest and the latest last stamp, say which these are.
+B. A run that (1) or (2) has ended is taken out at once, so that there are only as many as the timeout makes there be. A
+   heap a stamp source, with the earliest last stamp on top, says which these are. Of the latest there is only a bound,
+   as time mostly runs forward; a step back makes a heap of them, which is kept up for as many events as it had runs, so
+   that stepping to and fro costs no more than that each.
 C. The first run of a key may continue one of the part of the capture before: a head. What it takes to tell later, the
    extremes of stamps up to its first frame, is kept with it. Once stamps of a source have spread over more than two
    timeouts, or it was silent for long, no frame of that source before the part can matter; once that holds for all
@@ -163,6 +165,8 @@ cdef class RequestRuns:
     cdef uint64_t mask
     cdef Heap earliest[6]
     cdef Heap latest[6]
+    cdef int64_t kept[6]        # events that `latest` is still kept up for; empty and out of use at 0
+    cdef int64_t highest[6]     # no open run has a later last stamp
     # What this part of the capture has shown.
     cdef Context context
     cdef int64_t first_frame[6]
@@ -273,8 +277,7 @@ cdef class RequestRuns:
                 self.table[hole] = self.table[place]
                 hole = place
         self.table[hole] = 0
-        self.leave(&self.earliest[run.last_source], run.places[0], 0)
-        self.leave(&self.latest[run.last_source], run.places[1], 1)
+        self.displace(run)
         self.spare[self.spares] = number
         self.spares += 1
         self.live -= 1
@@ -363,7 +366,24 @@ cdef class RequestRuns:
         """Put a run into the heaps of the stamp source of its last frame."""
         cdef int64_t source = self.row(number).last_source
         self.arrive(&self.earliest[source], number, 0)
-        self.arrive(&self.latest[source], number, 1)
+        if self.earliest[source].count == 1 or self.row(number).last_ns > self.highest[source]:
+            self.highest[source] = self.row(number).last_ns
+        if self.kept[source]:
+            self.arrive(&self.latest[source], number, 1)
+            self.keep_up(source)
+
+    cdef void displace(self, Run *run) noexcept nogil:
+        """Take a run out of its heaps."""
+        self.leave(&self.earliest[run.last_source], run.places[0], 0)
+        if self.kept[run.last_source]:
+            self.leave(&self.latest[run.last_source], run.places[1], 1)
+
+    cdef void keep_up(self, int64_t source) noexcept nogil:
+        """Count an event that the heap of the latest was kept up for, and give that up after the last."""
+        self.kept[source] -= 1
+        if self.kept[source] == 0:
+            self.highest[source] = self.row(self.latest[source].items[0]).last_ns
+            self.latest[source].count = 0
 
     # Ends of runs.
 
@@ -387,10 +407,19 @@ cdef class RequestRuns:
         """End the runs that a stamp is too far from."""
         cdef Heap *early = &self.earliest[source]
         cdef Heap *late = &self.latest[source]
+        cdef Py_ssize_t i
         while early.count and difference(timestamp_ns, self.row(early.items[0]).last_ns) > self.timeout_ns:
             self.close(early.items[0])
+        if early.count == 0 or difference(self.highest[source], timestamp_ns) <= self.timeout_ns:
+            return
+        if self.kept[source] == 0:
+            for i in range(early.count):
+                self.arrive(late, early.items[i], 1)
+            self.kept[source] = early.count + 64
         while late.count and difference(self.row(late.items[0]).last_ns, timestamp_ns) > self.timeout_ns:
             self.close(late.items[0])
+        if late.count:
+            self.highest[source] = self.row(late.items[0]).last_ns
 
     cdef inline void observe(self, int source, int64_t timestamp_ns, int64_t frame) noexcept nogil:
         """Take note of a frame, whether a rule has to do with it or not."""
@@ -556,10 +585,19 @@ cdef class RequestRuns:
     cdef void extend(self, int32_t number, Run *later) noexcept nogil:
         """Let an open run go on."""
         cdef Run *run = self.row(number)
-        self.leave(&self.earliest[run.last_source], run.places[0], 0)
-        self.leave(&self.latest[run.last_source], run.places[1], 1)
+        cdef int64_t source = run.last_source, before = run.last_ns
+        if later.last_source != source or self.kept[source]:
+            self.displace(run)
+            join(run, later, self.capacity)
+            self.place(number)
+            return
         join(run, later, self.capacity)
-        self.place(number)
+        if run.last_ns > self.highest[source]:
+            self.highest[source] = run.last_ns
+        if run.last_ns > before:
+            self.sink(&self.earliest[source], run.places[0], 0)
+        else:
+            self.rise(&self.earliest[source], run.places[0], 0)
 
     cdef void add_responder(self, uint64_t responder) noexcept nogil:
         """Keep the lowest hashes of responders, in rising order, and whether there are more."""
