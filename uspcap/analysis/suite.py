@@ -13,6 +13,7 @@ from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
 from uspcap.analysis.names import ALL_NAMES, NAMES
+from uspcap.analysis.orders import Orders
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
@@ -46,6 +47,8 @@ class Settings:
         Let the innermost headers count.
     top : int
         Rows in the report's lists.
+    order_protocol : str or None
+        What order entry connections carry, one of `names.ORDER_PROTOCOLS`.
     """
 
     names: tuple[str, ...] = NAMES
@@ -56,6 +59,7 @@ class Settings:
     framing: bool = False
     tunnels: bool = False
     top: int = 10
+    order_protocol: str | None = None
 
 
 class Suite:
@@ -72,6 +76,7 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
+            "orders": lambda: Orders(settings.order_protocol, shown=settings.top),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from uspcap.analysis.names import FILE_NAMES, NAMES
+from uspcap.analysis.names import FILE_NAMES, NAMES, ORDER_PROTOCOLS
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.options import (
     DurationType,
@@ -54,6 +54,11 @@ from uspcap.report.progress import Progress
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(ORDER_PROTOCOLS),
+    help="Of order entry, for orders; FIX is found by itself, OUCH is not.",
+)
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -70,6 +75,7 @@ def command(
     tunnels: bool,
     top: int,
     max_flows: int,
+    protocol: str | None,
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
@@ -91,8 +97,11 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
+        order_protocol=protocol,
     )
     check_names_for_files(settings.names)
+    if protocol is not None and "orders" not in settings.names:
+        raise UsageError("--protocol is for the analysis of orders: name it, as in --only orders")
     if show_outliers:
         _check_outliers(files, form, settings.names)
     Thread(target=_load_renderer, args=(form,), daemon=True).start()

@@ -19,6 +19,7 @@ from uspcap.report.format import (
     share,
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
+from uspcap.report.orders_section import orders
 from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 
@@ -421,4 +422,5 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "bursts": bursts,
     "overhead": overhead,
     "path_latency": path_latency,
+    "orders": orders,
 }
