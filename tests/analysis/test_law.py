@@ -13,6 +13,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.orders import Orders
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.summary import Summary
@@ -33,6 +34,7 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "bursts": lambda: Bursts(line_rate_bps=10**10),
     "overhead": lambda: Overhead(framing=True),
     "path_latency": PathLatency,
+    "orders": Orders,
 }
 
 

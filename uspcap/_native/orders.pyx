@@ -24,7 +24,8 @@ from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.fix_fields cimport FixFields, Text, fix_boundary, fix_fields, fix_message
 from uspcap._native.reassembly cimport (
     STREAM_ELSEWHERE, STREAM_FULL, STREAM_NO_MEMORY, Place, Stream, stream_add, stream_consume, stream_contiguous,
-    stream_copy, stream_free, stream_places, stream_skip_hole, stream_start,
+    stream_copy, stream_free, stream_places, stream_position,
+    stream_skip_hole, stream_start,
 )
 from uspcap._native.soupbin cimport SOUP_HEADER, soup_boundary, soup_packet
 
@@ -188,6 +189,7 @@ cdef struct Segment:
     Key key
     uint64_t hash
     uint32_t sequence
+    uint32_t acknowledgment
     uint32_t length         # as on the wire
     uint32_t captured
     uint16_t flags
@@ -199,10 +201,11 @@ cdef struct Segment:
 cdef struct Entry:
     int32_t connection
     uint32_t sequence
+    uint32_t acknowledgment
     uint32_t length
     uint32_t captured
-    uint32_t flags
-    uint32_t direction
+    uint16_t flags
+    uint16_t direction
     Place place
 
 
@@ -525,6 +528,7 @@ cdef class OrderMachine:
                 segment.captured = segment.length if captured > segment.length else <uint32_t> captured
                 segment.data = frames.data + frames.offset[i] + headers.payload_offset[i]
                 segment.sequence = headers.tcp_sequence[i]
+                segment.acknowledgment = headers.tcp_acknowledgment[i]
                 segment.place.timestamp_ns = frames.timestamp_ns[i]
                 segment.place.frame = frames.frame_number[i] + frame_shift
                 segment.place.source = frames.timestamp_source[i]
@@ -593,6 +597,8 @@ cdef class OrderMachine:
         if segment.flags & SYN and segment.flags & ACK and not stream.started:
             stream_start(stream, sequence)
             connection.synchronised[segment.direction] = True
+        if segment.flags & ACK:
+            self.acknowledge(number, 1 - segment.direction, segment.acknowledgment)
         if segment.length == 0:
             return
         connection.counts[SEGMENTS] += 1
@@ -626,6 +632,15 @@ cdef class OrderMachine:
             self.failed = True
             return
         self.parse(number, segment.direction)
+
+    cdef void acknowledge(self, Py_ssize_t number, int direction, uint32_t acknowledgment) noexcept nogil:
+        """Abandon holes that the other end says to have received: the capture lacks them, nobody will send them again."""
+        cdef Connection *connection = &self.connections[number]
+        cdef Stream *stream = &connection.streams[direction]
+        while stream.run_count and stream_hole_end(stream) <= stream_position(stream, acknowledgment):
+            stream_skip_hole_counting(stream, &connection.counts[UNREAD_BYTES])
+            connection.synchronised[direction] = False
+            self.parse(number, direction)
 
     cdef void skip(self, Connection *connection, int direction, Py_ssize_t length) noexcept nogil:
         """Pass over bytes that are of no message."""
@@ -890,6 +905,7 @@ cdef class OrderMachine:
         memset(entry, 0, sizeof(Entry))
         entry.connection = <int32_t> number
         entry.sequence = segment.sequence
+        entry.acknowledgment = segment.acknowledgment
         entry.length = segment.length
         entry.captured = segment.captured
         entry.flags = segment.flags
@@ -905,9 +921,10 @@ cdef class OrderMachine:
         segment.key = connection.key
         segment.hash = connection.hash
         segment.sequence = entry.sequence
+        segment.acknowledgment = entry.acknowledgment
         segment.length = entry.length
         segment.captured = entry.captured
-        segment.flags = <uint16_t> entry.flags
+        segment.flags = entry.flags
         segment.direction = <uint8_t> entry.direction
         segment.data = <const uint8_t *> entry + sizeof(Entry)
         segment.place = entry.place
@@ -1114,6 +1131,17 @@ cdef inline bint stream_skip_hole_counting(Stream *stream, uint64_t *unread) noe
     cdef const uint8_t *data = NULL
     unread[0] += stream_contiguous(stream, &data)
     return stream_skip_hole(stream)
+
+
+cdef inline int64_t stream_hole_end(const Stream *stream) noexcept nogil:
+    """Return where the first hole with bytes behind it ends; beyond all positions where there is none."""
+    cdef const uint8_t *data = NULL
+    cdef int64_t end = stream.next + stream_contiguous(stream, &data)
+    cdef int run
+    for run in range(stream.run_count):
+        if stream.runs[run].start > end:
+            return stream.runs[run].start
+    return <int64_t> 1 << 62
 
 
 cdef inline void stream_jump(Stream *stream, uint32_t sequence) noexcept nogil:
