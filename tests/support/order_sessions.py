@@ -209,10 +209,12 @@ def sessions(draw: st.DrawFn, *, losses: bool = False) -> Session:
     if len(source) > 1:
         segments = [replace(one, source=source[at % 3 == 0]) for at, one in enumerate(segments)]
     for at in draw(st.lists(st.integers(0, max(len(segments) - 2, 0)), max_size=4)):
-        one, other = segments[at : at + 2] if len(segments) > at + 1 else (None, None)
-        # The other way round a frame would acknowledge what comes after it.
-        if one and other and (one.connection, one.from_venue) == (other.connection, other.from_venue):
-            segments[at : at + 2] = [other, one]
+        # The other way round a frame would acknowledge what comes after it; and where the beginning of a connection was
+        # not seen, its first segment is its beginning.
+        ends = {(one.connection, one.from_venue) for one in segments[at : at + 2]}
+        begun = {(one.connection, one.from_venue) for one in segments[:at] if one.payload}
+        if len(ends) == 1 and ends <= begun and not any(one.flags & SYN for one in segments[at : at + 2]):
+            segments[at : at + 2] = segments[at : at + 2][::-1]
     if losses:
         for at in sorted(draw(st.sets(st.integers(0, max(len(segments) - 1, 0)), max_size=4)), reverse=True):
             if segments and draw(st.booleans()):
