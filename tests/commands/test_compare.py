@@ -9,7 +9,7 @@ import pytest
 from support.command_line import assert_one_clear_line, invoke
 from support.two_captures import START_NS, Clock, Sent, tcp, udp, write_capture, write_pair
 
-from uspcap.report.comparison import load_schema
+from uspcap.report.comparison_schema import load_schema
 
 MS = 1_000_000
 

@@ -10,7 +10,7 @@ from support.command_line import Ended, assert_one_clear_line, invoke
 from support.live_pairs import ADDRESS, LivePair
 from support.veth_pairs import HERE
 
-from uspcap.report.live_comparison import load_schema
+from uspcap.report.comparison_schema import load_schema
 
 QUICK = ("--runs", "2", "--run-duration", "150ms", "--warm-up", "30ms", "--cool-down", "20ms")
 
@@ -36,6 +36,15 @@ def test_json_is_one_document_on_stdout_and_keeps_to_its_schema(live_pair: LiveP
     assert "run 4 of 4" in done.stderr
 
 
+def test_round_trip_is_called_one(live_pair: LivePair) -> None:
+    ended = run(live_pair, "--round-trip", "--format", "json")
+    report = json.loads(ended.stdout)
+    jsonschema.validate(report, load_schema(), jsonschema.Draft202012Validator)
+    assert report["measured"] == "round trip"
+    assert list(report["paths"]) == ["kernel", "af_xdp"]
+    assert list(report["paths"]["af_xdp"]["segments"]) == ["due_to_sent", "sent_to_answer"]
+
+
 def test_text_begins_with_the_verdict(live_pair: LivePair) -> None:
     done = run(live_pair, "--wakeup", "spin", "udp and src host 10.77.0.2")
     assert done.stdout.startswith(f"uspcap compare {HERE}\n")
@@ -54,6 +63,8 @@ def test_filter_that_matches_no_probe_ends_with_an_error(live_pair: LivePair) ->
         (["--paths", "kernel"], "2 to 6"),
         (["--probe-namespace", "there"], "where to send them"),
         (["--run-duration", "100ms"], "leave nothing of a run"),
+        (["--round-trip"], "say where they go with --probe"),
+        (["--round-trip", "--probe", "192.0.2.1", "--paths", "kernel,packet-mmap"], "packet_mmap only receives"),
         (["--window", "1s"], "--window is for comparing two captures, and -i names an interface"),
     ],
 )
@@ -65,7 +76,7 @@ def test_options_that_make_no_sense_are_usage_errors(words: list[str], said: str
     ("words", "said"),
     [
         (["a.pcap", "b.pcap", "--runs", "3"], "--runs is for comparing an interface: name it with -i"),
-        (["a.pcap"], "name two captures of the same traffic, or an interface with -i"),
+        (["a.pcap"], "name two captures of the same traffic, two reports, or an interface"),
     ],
 )
 def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: str) -> None:

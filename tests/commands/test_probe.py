@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,6 +21,7 @@ from support.probes import ANSWER, PROBE, Frame, decode
 from support.streams import Frame as CapturedFrame
 from support.veth_pairs import wait_until
 
+from uspcap.bpf.attach import find_attached
 from uspcap.report.probe import load_schema
 
 PORT = 7000
@@ -110,6 +113,70 @@ def test_round_trips_over_a_veth_pair_are_reported(make_namespace: MakeNamespace
     assert report["response_time"]["count"] == report["lateness"]["count"] == 200
     assert reflector.ended(signal.SIGINT) == 0
     assert reflector.report()["frames"]["answered"] == 200
+
+
+def test_af_xdp_answers_as_the_kernel_does(make_namespace: MakeNamespace, start: Start) -> None:
+    here, there = make_namespace(), make_namespace()
+    here.add_veth("here0", there, "there0")
+    here.ip("address", "add", "192.0.2.1/24", "dev", "here0")
+    there.ip("address", "add", "192.0.2.2/24", "dev", "there0")
+    reflector = start.reflector(there, "192.0.2.2", "-i", "there0", "--through", "af_xdp", "-c", "150")
+    sender = start.probe(
+        here, "send", f"192.0.2.2:{PORT}", "--rate", "1k", "-c", "200", "--size", "300", "--wait", "300ms",
+        "--format", "json",
+    )  # fmt: skip
+    assert sender.ended() == 0
+    assert reflector.ended() == 0
+    answered = reflector.report()
+    assert answered["through"] == "af_xdp"
+    assert answered["frames"]["answered"] == 150
+    report = sender.report()
+    assert (report["answers"]["in_time"], report["answers"]["lost"]) == (150, 50)
+    # Receipt to sending at the reflector, and that within what the sender saw.
+    assert report["reflector_time"]["count"] == 150
+    assert 0 < report["reflector_time"]["min_ns"] < report["service_time"]["min_ns"]
+    with there.entered():
+        assert find_attached(socket.if_nametoindex("there0")) is None
+
+
+def test_round_trips_are_those_on_the_wire_and_what_the_sender_adds(
+    make_namespace: MakeNamespace, start: Start, tmp_path: Path
+) -> None:
+    """RTTs by tshark from a capture of tcpdump on the sender's side."""
+    if not shutil.which("tshark") or not shutil.which("tcpdump"):
+        pytest.skip("tshark and tcpdump are not installed")
+    here, there = make_namespace(), make_namespace()
+    here.add_veth("here0", there, "there0")
+    here.ip("address", "add", "192.0.2.1/24", "dev", "here0")
+    there.ip("address", "add", "192.0.2.2/24", "dev", "there0")
+    start.reflector(there, "192.0.2.2", "-i", "there0")
+    written = tmp_path / "wire.pcap"
+    listener = start(here, "tcpdump", "-i", "here0", "-U", "-w", str(written), "--time-stamp-precision=nano", "udp")
+    listener.until("listening on")
+    sender = start.probe(here, "send", f"192.0.2.2:{PORT}", "--rate", "1k", "-c", "400", "--format", "json")
+    assert sender.ended() == 0
+    assert wait_until(lambda: written.stat().st_size >= 24 + 800 * (16 + 42 + 64))
+    listener.ended(signal.SIGTERM)
+    shown = subprocess.run(
+        ["tshark", "-n", "-r", written, "-d", f"udp.port=={PORT},data", "-T", "fields",
+         "-e", "frame.time_epoch", "-e", "udp.dstport", "-e", "data.data"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    seen: dict[bool, dict[int, int]] = {True: {}, False: {}}
+    for epoch, port, data in (line.split("\t") for line in shown.splitlines()):
+        seconds, _, rest = epoch.partition(".")
+        sequence = decode(bytes.fromhex(data.replace(":", ""))).sequence
+        seen[int(port) == PORT][sequence] = int(seconds) * 10**9 + int(rest.ljust(9, "0"))
+    assert len(seen[True]) == len(seen[False]) == 400
+    on_the_wire = sorted(seen[False][sequence] - seen[True][sequence] for sequence in range(400))
+    measured = sender.report()["service_time"]
+    # Each round trip that was measured contains the one on the wire; so its percentiles do, bucket by bucket.
+    assert measured["count"] == 400
+    assert measured["min_ns"] >= on_the_wire[0]
+    assert measured["max_ns"] >= on_the_wire[-1]
+    for percentile, value_ns in measured["percentiles_ns"].items():
+        if value_ns is not None:
+            assert value_ns >= on_the_wire[math.ceil(float(percentile) * 4) - 1]
 
 
 def test_what_stays_unanswered_stays_in_the_percentiles(here: Namespace, start: Start) -> None:
@@ -244,6 +311,9 @@ def test_wrong_usage_is_one_clear_line(tmp_path: Path) -> None:
         ("send", "127.0.0.1:0", "-c", "1"),
         ("send", "127.0.0.1:7", "--like", "x.pcap", "--rate", "5"),
         ("reflect", "7000"),
+        ("reflect", "127.0.0.1:7000", "--through", "af_xdp"),
+        ("reflect", "[::1]:7000", "-i", "lo", "--through", "af_xdp"),
+        ("reflect", "127.0.0.1:0", "-i", "lo", "--through", "af_xdp"),
     ):
         ended = invoke("probe", *words)
         assert ended.code == 2, (words, ended)

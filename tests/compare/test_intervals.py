@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from uspcap.compare.intervals import (
     fewest_pairs,
     normal_below,
     quantile_ranks,
+    rank_sum_distribution,
+    rank_sum_interval,
+    runs_suffice,
     signed_rank_distribution,
     signed_rank_interval,
     student_below,
@@ -154,3 +157,39 @@ def test_students_t_is_that_of_scipy(freedom: int) -> None:
 def test_shares_outside_the_open_interval_are_refused(share: Fraction, confidence: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         quantile_ranks(10, share, confidence)
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 4), (3, 5), (6, 6), (7, 4)])
+def test_rank_sums_are_those_of_counting_every_choice(one: int, other: int) -> None:
+    counts = np.zeros(one * other + 1)
+    for chosen in combinations(range(one + other), one):
+        counts[sum(chosen) - one * (one - 1) // 2] += 1
+    assert np.allclose(rank_sum_distribution(one, other), np.cumsum(counts) / counts.sum(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("one", "other"), [(12, 12), (40, 100), (100, 100)])
+def test_rank_sums_of_many_runs_are_symmetric_and_sum_to_one(one: int, other: int) -> None:
+    cumulative = rank_sum_distribution(one, other)
+    assert cumulative[-1] == pytest.approx(1, abs=1e-12)
+    assert np.allclose(cumulative[:-1] + cumulative[-2::-1], 1, rtol=0, atol=1e-12)
+
+
+@given(
+    st.lists(st.integers(-50, 50), min_size=1, max_size=9),
+    st.lists(st.integers(-50, 50), min_size=1, max_size=9),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
+def test_rank_sum_interval_leaves_out_zero_where_scipys_test_refuses_it(
+    one: list[int], other: list[int], confidence: float
+) -> None:
+    # Thousandths make all values and all differences distinct.
+    first = np.array(one) + np.arange(len(one)) / 1_000
+    second = np.array(other) + np.arange(1, len(other) + 1) / 31_000
+    interval = rank_sum_interval(first, second, confidence)
+    assert (interval is None) != runs_suffice(len(first), len(second), confidence)
+    if interval is None:
+        return
+    tested = stats.mannwhitneyu(first, second, alternative="two-sided", method="exact")
+    assert (interval.low <= 0 <= interval.high) == (tested.pvalue > 1 - confidence)
+    assert interval.low <= interval.centre <= interval.high
+    assert interval.confidence >= confidence - 1e-12

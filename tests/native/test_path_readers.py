@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from support.path_probes import at_the_hook, probe_payload, udp_frame
-from support.probes import loopback_pair
+from support.probes import ANSWER, decode, loopback_pair
 from support.xsk_rings import FakeSocket
 
 from uspcap._native.path_readers import (
     COLUMNS,
     WAKEUPS,
+    AnswerReader,
     PathReader,
     RingReader,
     SocketReader,
     XskReader,
     clock_cost_ns,
 )
-from uspcap._native.xsk import ReceiveQueue
+from uspcap._native.xsk import ReceiveQueue, TransmitQueue
 from uspcap.probe.endpoints import Endpoint, open_socket
 
 PATH = 3
@@ -294,6 +295,132 @@ def test_same_frames_read_the_same_on_every_path(receiving: socket.socket, pipe:
     kept = [run_dry(reader)[:3].tolist() for reader in readers]
     assert kept[0] == kept[1] == kept[2]
     assert {(reader.received, reader.foreign, reader.payload_bytes) for reader in readers} == {(4, 0, 352)}
+
+
+def test_socket_sends_each_probe_back_marked_and_no_other_frame(receiving: socket.socket) -> None:
+    reader = SocketReader(receiving.fileno(), PATH, "poll", columns())
+    reader.answer("marked")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(5)
+        sender.connect(receiving.getsockname())
+        sender.send(marked(5, 90))
+        sender.send(marked(6, path=PATH + 1))
+        sender.send(b"something else")
+        run_dry(reader)
+        answer = sender.recv(200)
+        sender.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sender.recv(200)
+    sent = marked(5, 90)
+    assert (reader.received, reader.foreign, reader.answered, reader.unanswered) == (1, 2, 1, 0)
+    assert answer[:5] == sent[:5]
+    assert answer[5] == ANSWER
+    assert answer[6:56] == sent[6:56]
+    assert answer[64:] == sent[64:]
+
+
+def test_answers_come_to_columns_with_the_senders_times() -> None:
+    with loopback_pair() as (one, other):
+        for sequence in range(3):
+            probe = marked(sequence, path=sequence % 2)
+            one.send(probe[:5] + bytes([ANSWER]) + probe[6:])
+        one.send(marked(9))  # A probe is no answer.
+        reader = AnswerReader(other.fileno(), columns(), utc_ahead_ns=HOOK_NS)
+        before = time.monotonic_ns()
+        rows = dict(zip(COLUMNS, run_dry(reader).tolist(), strict=True))
+        after = time.monotonic_ns()
+    assert (reader.received, reader.foreign) == (3, 1)
+    assert rows["sequence"] == [0, 1, 2]
+    assert rows["intended_ns"] == [HOOK_NS - 5] * 3
+    assert rows["hook_ns"] == [HOOK_NS + sequence for sequence in range(3)]
+    assert rows["kernel_ns"] == [0, 1, 0]
+    assert rows["found_ns"] == [HOOK_NS - 5] * 3
+    assert all(before <= at - HOOK_NS <= after for at in rows["user_ns"])
+    with pytest.raises(ValueError, match="cannot answer"):
+        reader.answer("marked")
+
+
+def answering_queue(rings: FakeSocket, fd: int) -> tuple[ReceiveQueue, TransmitQueue]:
+    queue = queue_of(rings)
+    return queue, TransmitQueue(queue, rings.transmit, rings.completion, fd)
+
+
+def test_xsk_turns_each_probe_round_where_it_lies(pipe: int) -> None:
+    rings = FakeSocket(8)
+    queue, transmit = answering_queue(rings, pipe)
+    for lap in range(5):
+        probes = [
+            bytes(range(12)) + udp_frame(marked(3 * lap + at, 64 + at), checksum=0)[12:26]
+            + socket.inet_aton("192.0.2.7") + socket.inet_aton("192.0.2.1")
+            + udp_frame(marked(3 * lap + at, 64 + at), checksum=0)[34:]
+            for at in range(3)
+        ]  # fmt: skip
+        for probe in probes:
+            rings.deliver(probe)
+        reader = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
+        reader.answer("marked")
+        run_dry(reader)
+        answers = rings.send()
+        assert (reader.received, reader.answered, reader.unanswered) == (3, 3, 0)
+        for probe, answer in zip(probes, answers, strict=True):
+            assert (answer[:6], answer[6:12]) == (probe[6:12], probe[:6])
+            assert (answer[26:30], answer[30:34]) == (probe[30:34], probe[26:30])
+            assert (answer[34:36], answer[36:38]) == (probe[36:38], probe[34:36])
+            assert (answer[12:26], answer[38:47], answer[48:98]) == (probe[12:26], probe[38:47], probe[48:98])
+            assert answer[47] == ANSWER
+            assert answer[106:] == probe[106:]
+    # What the kernel has sent comes back to the fill ring with the next look.
+    answering = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
+    answering.answer("marked")
+    run_dry(answering)
+    assert sorted(rings.chunks_given()) == [2048 * chunk for chunk in range(8)]
+
+
+def test_stamped_answers_have_the_times_of_the_description(pipe: int) -> None:
+    rings = FakeSocket(4)
+    queue, transmit = answering_queue(rings, pipe)
+    rings.deliver(udp_frame(marked(1)))
+    reader = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
+    reader.answer("stamped", tai_offset_ns=37_000_000_000)
+    before = time.clock_gettime_ns(time.CLOCK_TAI) - 37_000_000_000
+    run_dry(reader)
+    after = time.clock_gettime_ns(time.CLOCK_TAI) - 37_000_000_000
+    (answer,) = map(decode, (frame[42:] for frame in rings.send()))
+    assert answer.kernel_ns == HOOK_NS + 1 - 37_000_000_000
+    assert before <= answer.read_ns <= answer.answered_ns <= after
+
+
+def test_enough_answers_end_the_reader(pipe: int) -> None:
+    rings = FakeSocket(8)
+    queue, transmit = answering_queue(rings, pipe)
+    for sequence in range(5):
+        rings.deliver(udp_frame(marked(sequence)))
+    reader = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
+    reader.answer("marked", most=3)
+    reader.run()
+    assert (reader.answered, reader.unanswered) == (3, 2)
+    assert len(rings.send()) == 3
+
+
+def test_frame_in_several_chunks_is_not_answered(pipe: int) -> None:
+    rings = FakeSocket(4)
+    queue, transmit = answering_queue(rings, pipe)
+    rings.deliver(udp_frame(marked(1, 3000)))
+    reader = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
+    reader.answer("marked")
+    run_dry(reader)
+    assert (reader.received, reader.answered, reader.unanswered) == (1, 0, 1)
+    assert len(rings.chunks_given()) == 4
+
+
+def test_paths_that_only_receive_do_not_answer(pipe: int) -> None:
+    queue = queue_of(FakeSocket(4))
+    for reader in (
+        RingReader(Slots(4).memory, SLOT, pipe, PATH, "poll", columns()),
+        XskReader([queue], [pipe], PATH, "poll", columns()),
+    ):
+        with pytest.raises(ValueError, match="cannot answer"):
+            reader.answer("marked")
 
 
 def test_arguments_that_make_no_reader_are_refused(pipe: int) -> None:

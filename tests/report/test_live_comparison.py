@@ -19,7 +19,8 @@ from uspcap.bpf.attach import AttachMode
 from uspcap.compare.live.experiment import LiveOutcome, SentProbes
 from uspcap.compare.live.settings import ProbeTraffic
 from uspcap.probe.endpoints import Endpoint
-from uspcap.report.live_comparison import COSTS, histogram_of, live_report, load_schema, render
+from uspcap.report.comparison_schema import load_schema
+from uspcap.report.live_comparison import COSTS, live_report, render
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
 
@@ -80,8 +81,8 @@ def test_lost_frames_stand_in_the_sentence_beside_the_latency() -> None:
 def test_buckets_of_runs_merge_to_those_of_the_path() -> None:
     report = checked(outcome_of())
     for path in report["paths"].values():
-        counts = np.sum([histogram_of(run["latency"]["buckets"]).counts for run in path["runs"]], axis=0)
-        assert np.array_equal(counts, histogram_of(path["latency"]["buckets"]).counts)
+        counts = np.sum([Histogram.from_table(run["latency"]["buckets"]).counts for run in path["runs"]], axis=0)
+        assert np.array_equal(counts, Histogram.from_table(path["latency"]["buckets"]).counts)
         assert Histogram(counts).result()["percentiles_ns"]["50"] == path["latency"]["percentiles_ns"]["50"]
         assert path["latency"]["count"] + path["warm_up"] + path["cool_down"] == path["received"]
 

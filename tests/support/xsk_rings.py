@@ -21,7 +21,9 @@ class FakeSocket:
         self.umem = np.zeros(chunks * chunk_bytes, np.uint8)
         self.receive_memory = np.zeros(ENTRIES + 16 * chunks, np.uint8)
         self.fill_memory = np.zeros(ENTRIES + 8 * chunks, np.uint8)
-        for memory in (self.receive_memory, self.fill_memory):
+        self.transmit_memory = np.zeros(ENTRIES + 16 * chunks, np.uint8)
+        self.completion_memory = np.zeros(ENTRIES + 8 * chunks, np.uint8)
+        for memory in (self.receive_memory, self.fill_memory, self.transmit_memory, self.completion_memory):
             for index in (PRODUCER, CONSUMER):
                 self._put(memory, index, "=I", start)
 
@@ -32,6 +34,29 @@ class FakeSocket:
     @property
     def fill(self) -> Ring:
         return Ring(self.fill_memory, PRODUCER, CONSUMER, ENTRIES, FLAGS, self.chunks, 8)
+
+    @property
+    def transmit(self) -> Ring:
+        return Ring(self.transmit_memory, PRODUCER, CONSUMER, ENTRIES, FLAGS, self.chunks, 16)
+
+    @property
+    def completion(self) -> Ring:
+        return Ring(self.completion_memory, PRODUCER, CONSUMER, ENTRIES, FLAGS, self.chunks, 8)
+
+    def send(self) -> list[bytes]:
+        """Take what stands on the transmit ring, complete it, and return the frames."""
+        frames = []
+        consumer, producer = (self._get(self.transmit_memory, index) for index in (CONSUMER, PRODUCER))
+        for at in range((producer - consumer) & 0xFFFFFFFF):
+            entry = ENTRIES + 16 * ((consumer + at) % self.chunks)
+            address, length, options = struct.unpack_from("=QII", self.transmit_memory, entry)
+            assert options == 0
+            frames.append(self.umem[address : address + length].tobytes())
+            done = self._get(self.completion_memory, PRODUCER)
+            self._put(self.completion_memory, ENTRIES + 8 * (done % self.chunks), "=Q", address)
+            self._put(self.completion_memory, PRODUCER, "=I", (done + 1) & 0xFFFFFFFF)
+        self._put(self.transmit_memory, CONSUMER, "=I", producer)
+        return frames
 
     def chunks_given(self) -> list[int]:
         """Addresses on the fill ring that the kernel has not taken yet."""

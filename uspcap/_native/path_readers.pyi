@@ -4,10 +4,11 @@ from mmap import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.xsk import ReceiveQueue
+from uspcap._native.xsk import ReceiveQueue, TransmitQueue
 
 COLUMNS: tuple[str, ...]
 WAKEUPS: tuple[str, ...]
+ANSWERS: tuple[str, ...]
 
 def clock_cost_ns(looks: int = 1000) -> float: ...
 
@@ -15,6 +16,8 @@ class PathReader:
     received: int
     foreign: int
     unrecorded: int
+    answered: int
+    unanswered: int
     payload_bytes: int
     system_calls: int
     wake_ups: int
@@ -26,6 +29,7 @@ class PathReader:
     cycles: int
     cycles_error: int
     error_number: int
+    def answer(self, how: str, *, tai_offset_ns: int = 0, most: int = ...) -> None: ...
     def stop(self) -> None: ...
     def run(self) -> None: ...
     def records(self) -> NDArray[np.int64]: ...
@@ -34,6 +38,9 @@ class SocketReader(PathReader):
     def __init__(
         self, fd: int, path: int, wakeup: str, columns: NDArray[np.int64], *, epoll_fd: int = -1, delay_ns: int = 0
     ) -> None: ...
+
+class AnswerReader(SocketReader):
+    def __init__(self, fd: int, columns: NDArray[np.int64], *, utc_ahead_ns: int) -> None: ...
 
 class RingReader(PathReader):
     malformed: int
@@ -64,4 +71,5 @@ class XskReader(PathReader):
         *,
         epoll_fd: int = -1,
         delay_ns: int = 0,
+        transmits: Sequence[TransmitQueue] = (),
     ) -> None: ...

@@ -1,10 +1,11 @@
-"""Reading probes from one path each, for latency: a UDP socket, a TPACKET_V2 ring, AF_XDP rings.
+"""Reading probes from one path each, for latency: a UDP socket, a TPACKET_V2 ring, AF_XDP rings; and answering them.
 
 A. The user's time is taken by one function for all paths (`record`), after the frame's bytes have been loaded where
    the path has put them: in the buffer of recvmsg, in the ring's slot, in the UMEM. Nothing is copied on top.
 B. Two looks at the clock a frame at most, on every path: when the reader knows that there is something (the call
    that receives has returned; a slot's status, or the index of AF_XDP's ring has moved, the latter once for all frames
-   that this look has shown), and when the frame's bytes were read. Both are CLOCK_TAI, the clock of the hook's bpf_ktime_get_tai_ns.
+   that this look has shown), and when the frame's bytes were read. Both are CLOCK_TAI, the clock of the hook's
+   bpf_ktime_get_tai_ns.
 C. `block` waits in recvmsg; a ring has no such call, so there it is `poll`. After poll or epoll_wait a socket is read
    until it says EAGAIN, a ring until it is empty. `spin` never waits; every look at a socket is a call.
 D. Costs are of the thread that runs the loop, from its start to its end: CLOCK_THREAD_CPUTIME_ID, getrusage
@@ -13,6 +14,8 @@ E. What is in a frame came from outside: lengths first, then magic, version, kin
    Offsets in rings are the kernel's, and are checked all the same.
 F. TPACKET_V2 and not V3: its slots are handed over one by one. A block of V3 is handed over when it is full or its
    time is up, 1 ms at the least.
+G. An answer is its probe with another kind, back to where it came from, through the same socket; in AF_XDP the frame is
+   turned round where it lies. Sums need no work: the UDP checksum is 0, and that of IP does not mind an exchange.
 
 Sources: linux/if_packet.h; linux/if_xdp.h; linux/net_tstamp.h; getrusage(2); perf_event_open(2); clock_gettime(2).
 """
@@ -24,7 +27,7 @@ from libc.string cimport memcmp, memcpy
 import numpy as np
 
 from uspcap._native.unaligned cimport load16, load32, load64
-from uspcap._native.xsk cimport ReceiveQueue
+from uspcap._native.xsk cimport ReceiveQueue, TransmitQueue
 
 cdef extern from *:
     """
@@ -55,6 +58,8 @@ cdef extern from *:
     }
 
     static int64_t uspcap_tai_ns(void) { return uspcap_read_clock(CLOCK_TAI); }
+
+    static int64_t uspcap_monotonic_ns(void) { return uspcap_read_clock(CLOCK_MONOTONIC); }
 
     static int64_t uspcap_thread_ns(void) { return uspcap_read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
@@ -89,18 +94,22 @@ cdef extern from *:
     }
 
     /* One datagram with the kernel's software receive stamp, 0 where it has none. */
-    static ssize_t uspcap_take_datagram(int fd, void *data, size_t room, int flags, int64_t *stamp_ns) {
+    static ssize_t uspcap_take_datagram(int fd, void *data, size_t room, int flags, int64_t *stamp_ns,
+                                        struct sockaddr_storage *from, socklen_t *from_bytes) {
         union { struct cmsghdr align; char bytes[256]; } control;
         struct iovec vector = {data, room};
         struct msghdr message;
         struct cmsghdr *one;
         ssize_t received;
         memset(&message, 0, sizeof message);
+        message.msg_name = from;
+        message.msg_namelen = sizeof *from;
         message.msg_iov = &vector;
         message.msg_iovlen = 1;
         message.msg_control = control.bytes;
         message.msg_controllen = sizeof control.bytes;
         received = recvmsg(fd, &message, flags);
+        *from_bytes = message.msg_namelen;
         *stamp_ns = 0;
         if (received < 0)
             return received;
@@ -112,6 +121,25 @@ cdef extern from *:
                 *stamp_ns = (int64_t) stamps.ts[0].tv_sec * 1000000000 + stamps.ts[0].tv_nsec;
             }
         return received;
+    }
+
+    static ssize_t uspcap_answer(int fd, const void *data, size_t length, const struct sockaddr_storage *to,
+                                 socklen_t to_bytes) {
+        return sendto(fd, data, length, MSG_DONTWAIT, (const struct sockaddr *) to, to_bytes);
+    }
+
+    /* Exchange addresses and ports of untagged IPv4 without options, as the program at the hook lets through. */
+    static void uspcap_turn_round(uint8_t *frame) {
+        uint8_t kept[6];
+        memcpy(kept, frame, 6);
+        memcpy(frame, frame + 6, 6);
+        memcpy(frame + 6, kept, 6);
+        memcpy(kept, frame + 26, 4);
+        memcpy(frame + 26, frame + 30, 4);
+        memcpy(frame + 30, kept, 4);
+        memcpy(kept, frame + 34, 2);
+        memcpy(frame + 34, frame + 36, 2);
+        memcpy(frame + 36, kept, 2);
     }
 
     static int uspcap_wait_poll(const int *fds, int count, int timeout_ms) {
@@ -153,7 +181,14 @@ cdef extern from *:
     int open_cycles "uspcap_open_cycles"() nogil
     int64_t read_cycles "uspcap_read_cycles"(int) nogil
     int close_descriptor "close"(int) nogil
-    Py_ssize_t take_datagram "uspcap_take_datagram"(int, void *, size_t, int, int64_t *) nogil
+    ctypedef struct sockaddr_storage "struct sockaddr_storage":
+        pass
+    ctypedef uint32_t socklen_t
+    Py_ssize_t take_datagram "uspcap_take_datagram"(int, void *, size_t, int, int64_t *, sockaddr_storage *,
+                                                    socklen_t *) nogil
+    Py_ssize_t send_answer "uspcap_answer"(int, const void *, size_t, const sockaddr_storage *, socklen_t) nogil
+    void turn_round "uspcap_turn_round"(uint8_t *) noexcept nogil
+    int64_t monotonic_ns "uspcap_monotonic_ns"() noexcept nogil
     int wait_poll "uspcap_wait_poll"(const int *, int, int) nogil
     int wait_epoll "uspcap_wait_epoll"(int, int) nogil
     Py_ssize_t receive_nothing "recv"(int, void *, size_t, int) nogil
@@ -165,6 +200,7 @@ cdef extern from *:
     void release "uspcap_release"(uint32_t *, uint32_t) nogil
     uint32_t be32toh(uint32_t) nogil
     uint64_t be64toh(uint64_t) nogil
+    uint64_t htobe64(uint64_t) nogil
 
 # Columns of a record, in the order of `COLUMNS`.
 cdef enum:
@@ -178,6 +214,8 @@ cdef enum:
 
 COLUMNS = ("sequence", "intended_ns", "hook_ns", "kernel_ns", "found_ns", "user_ns")
 WAKEUPS = ("block", "poll", "epoll", "spin")
+ANSWERS = ("none", "marked", "stamped")
+"""None; with the hook's mark left in, for `AnswerReader`; with the times of docs/probe.md in its place."""
 
 cdef enum:
     BLOCK = 0
@@ -187,19 +225,29 @@ cdef enum:
     PATIENCE_MS = 50
     MOST_QUEUES = 64
 
+cdef enum:
+    NO_ANSWER = 0
+    MARKED = 1
+    STAMPED = 2
+
 # A probe at the hook: docs/probe.md and uspcap.bpf.path_program.
 cdef enum:
     PROBE_HEADER = 64
     AT_SEQUENCE = 16
+    AT_KIND = 5
     AT_INTENDED = 24
+    AT_ACTUAL = 32
     AT_HOOK = 40
     AT_MARK = 48
     AT_PATH = 52
+    AT_ANSWERED = 56
+    KIND_ANSWER = 2
     PAYLOAD_AT = 14 + 20 + 8
     LARGEST = 65536
     MARK = 0x55535048
 
 cdef const char *PROBE_START = b"USPC\x01\x01\x00\x40"
+cdef const char *ANSWER_START = b"USPC\x01\x02\x00\x40"
 
 # struct tpacket2_hdr.
 cdef enum:
@@ -215,6 +263,8 @@ cdef enum:
 
 cdef enum:
     DESCRIPTOR_LENGTH = 8
+    DESCRIPTOR_OPTIONS = 12
+    XDP_PKT_CONTD = 1 << 0
     XDP_RING_NEED_WAKEUP = 1 << 0
 
 
@@ -250,6 +300,8 @@ cdef class PathReader:
     ----------
     received, foreign, unrecorded : int
         Probes of this path; frames that are none; probes that `columns` had no room for.
+    answered, unanswered : int
+        Probes that were sent back, and that could not be; see `answer`.
     payload_bytes : int
         Of the probes received.
     system_calls, wake_ups : int
@@ -272,8 +324,11 @@ cdef class PathReader:
     cdef int wakeup
     cdef uint32_t path
     cdef int64_t delay_ns
+    cdef int answers
+    cdef int64_t tai_offset_ns, most_answers
     cdef Py_ssize_t recorded
     cdef volatile int stopping
+    cdef readonly int64_t answered, unanswered
     cdef readonly int64_t received, foreign, unrecorded, payload_bytes, system_calls, wake_ups
     cdef readonly int64_t cpu_ns, user_ns, system_ns, voluntary_switches, involuntary_switches, cycles
     cdef readonly int error_number, cycles_error
@@ -296,6 +351,40 @@ cdef class PathReader:
         self.delay_ns = delay_ns
         self.rows = columns
         self.cycles = -1
+
+    def answer(self, str how, *, int64_t tai_offset_ns=0, int64_t most=(1 << 63) - 1):
+        """Send each probe of this path back once it is recorded; before `run`.
+
+        Parameters
+        ----------
+        how : str
+            Of `ANSWERS`.
+        tai_offset_ns : int
+            CLOCK_TAI minus UTC, taken from the times in answers that are `stamped`.
+        most : int
+            Answers after which `run` ends.
+
+        Raises
+        ------
+        ValueError
+            There is no such way, or this path only receives.
+        """
+        if how not in ANSWERS or (how != "none" and not self.can_answer()):
+            raise ValueError(f"cannot answer {how!r} on this path")
+        self.answers = ANSWERS.index(how)
+        self.tai_offset_ns = tai_offset_ns
+        self.most_answers = most
+
+    cdef bint can_answer(self):
+        return False
+
+    cdef void fill_in(self, uint8_t *payload, int64_t found_ns) noexcept nogil:
+        """Make an answer of a probe."""
+        payload[AT_KIND] = KIND_ANSWER
+        if self.answers == STAMPED:
+            put_time(payload + AT_HOOK, <int64_t> be64toh(load64(payload + AT_HOOK)) - self.tai_offset_ns)
+            put_time(payload + AT_MARK, found_ns - self.tai_offset_ns)
+        put_time(payload + AT_ANSWERED, tai_ns() - self.tai_offset_ns)
 
     def stop(self):
         """Make `run` return once nothing is left to read, within 50 ms; may be called by any thread."""
@@ -330,7 +419,7 @@ cdef class PathReader:
 
     cdef void loop(self) noexcept nogil:
         cdef bint last
-        while not self.error_number:
+        while not self.error_number and not (self.answers and self.answered >= self.most_answers):
             # Before reading: what came before `stop` is read.
             last = self.stopping
             if self.take_ready():
@@ -359,16 +448,16 @@ cdef class PathReader:
         elif ready < 0 and errno != EINTR:
             self.error_number = errno
 
-    cdef void record(self, const uint8_t *payload, Py_ssize_t length, int64_t kernel_ns,
+    cdef bint record(self, const uint8_t *payload, Py_ssize_t length, int64_t kernel_ns,
                      int64_t found_ns) noexcept nogil:
-        """Take the user's time, once all bytes of a payload were loaded, and note the frame's times."""
+        """Take the user's time, once all bytes of a payload were loaded, and note the times; False for no probe of ours."""
         cdef int64_t user_ns
         cdef int64_t *cell
         cdef Py_ssize_t stride = self.rows.shape[1]
         if length < PROBE_HEADER or memcmp(payload, PROBE_START, 8) or \
                 be32toh(load32(payload + AT_MARK)) != MARK or be32toh(load32(payload + AT_PATH)) != self.path:
             self.foreign += 1
-            return
+            return False
         load_all(payload, <size_t> length)
         if self.delay_ns:
             spin_for(self.delay_ns)
@@ -377,7 +466,7 @@ cdef class PathReader:
         self.payload_bytes += length
         if self.recorded == stride:
             self.unrecorded += 1
-            return
+            return True
         cell = &self.rows[0, self.recorded]
         cell[SEQUENCE * stride] = <int64_t> be64toh(load64(payload + AT_SEQUENCE))
         cell[INTENDED * stride] = <int64_t> be64toh(load64(payload + AT_INTENDED))
@@ -386,6 +475,12 @@ cdef class PathReader:
         cell[FOUND * stride] = found_ns
         cell[USER * stride] = user_ns
         self.recorded += 1
+        return True
+
+
+cdef inline void put_time(uint8_t *at, int64_t time_ns) noexcept nogil:
+    cdef uint64_t value = htobe64(<uint64_t> time_ns)
+    memcpy(at, &value, 8)
 
 
 cdef class SocketReader(PathReader):
@@ -399,6 +494,8 @@ cdef class SocketReader(PathReader):
     """
 
     cdef uint8_t[::1] buffer
+    cdef sockaddr_storage source
+    cdef socklen_t source_bytes
 
     def __init__(self, int fd, uint32_t path, str wakeup, int64_t[:, ::1] columns, *, int epoll_fd=-1,
                  int64_t delay_ns=0):
@@ -413,14 +510,22 @@ cdef class SocketReader(PathReader):
         cdef int flags = MSG_DONTWAIT if self.wakeup != BLOCK or self.stopping else 0
         while True:
             self.system_calls += 1
-            length = take_datagram(self.fds[0], &self.buffer[0], LARGEST, flags, &kernel_ns)
+            length = take_datagram(self.fds[0], &self.buffer[0], LARGEST, flags, &kernel_ns, &self.source,
+                                   &self.source_bytes)
             if length < 0:
                 if errno != EAGAIN and errno != EINTR:
                     self.error_number = errno
                 return taken
             found_ns = tai_ns()
             taken += 1
-            self.record(&self.buffer[0], length, kernel_ns, found_ns)
+            if self.record(&self.buffer[0], length, kernel_ns, found_ns) and self.answers:
+                self.fill_in(&self.buffer[0], found_ns)
+                self.system_calls += 1
+                if send_answer(self.fds[0], &self.buffer[0], <size_t> length, &self.source,
+                               self.source_bytes) == length:
+                    self.answered += 1
+                else:
+                    self.unanswered += 1
             if flags == 0:
                 self.wake_ups += 1
                 return taken
@@ -428,6 +533,57 @@ cdef class SocketReader(PathReader):
     cdef void wait(self) noexcept nogil:
         if self.wakeup != BLOCK:
             PathReader.wait(self)
+
+    cdef bint can_answer(self):
+        return True
+
+
+cdef class AnswerReader(SocketReader):
+    """Reads marked answers of all paths where their probes are sent from: the columns hold other things here.
+
+    `hook_ns` is the hook's stamp (CLOCK_TAI), `kernel_ns` the number of the path, `found_ns` when the probe was sent,
+    `user_ns` when the answer was read; intended, sent and read are on the sender's time line.
+
+    Parameters
+    ----------
+    fd : int
+        The sender's socket, with a receive timeout of 50 ms.
+    columns : ndarray of int64, shape (6, frames)
+    utc_ahead_ns : int
+        The sender's time line is CLOCK_MONOTONIC plus this.
+    """
+
+    cdef int64_t utc_ahead_ns
+
+    def __init__(self, int fd, int64_t[:, ::1] columns, *, int64_t utc_ahead_ns):
+        SocketReader.__init__(self, fd, 0, "block", columns)
+        self.utc_ahead_ns = utc_ahead_ns
+
+    cdef bint can_answer(self):
+        return False
+
+    cdef bint record(self, const uint8_t *payload, Py_ssize_t length, int64_t kernel_ns,
+                     int64_t found_ns) noexcept nogil:
+        cdef int64_t read_ns = monotonic_ns() + self.utc_ahead_ns
+        cdef int64_t *cell
+        cdef Py_ssize_t stride = self.rows.shape[1]
+        if length < PROBE_HEADER or memcmp(payload, ANSWER_START, 8) or be32toh(load32(payload + AT_MARK)) != MARK:
+            self.foreign += 1
+            return False
+        self.received += 1
+        self.payload_bytes += length
+        if self.recorded == stride:
+            self.unrecorded += 1
+            return True
+        cell = &self.rows[0, self.recorded]
+        cell[SEQUENCE * stride] = <int64_t> be64toh(load64(payload + AT_SEQUENCE))
+        cell[INTENDED * stride] = <int64_t> be64toh(load64(payload + AT_INTENDED))
+        cell[HOOK * stride] = <int64_t> be64toh(load64(payload + AT_HOOK))
+        cell[KERNEL * stride] = be32toh(load32(payload + AT_PATH))
+        cell[FOUND * stride] = <int64_t> be64toh(load64(payload + AT_ACTUAL))
+        cell[USER * stride] = read_ns
+        self.recorded += 1
+        return True
 
 
 cdef class RingReader(PathReader):
@@ -514,6 +670,8 @@ cdef class XskReader(PathReader):
         Their sockets.
     path, wakeup, columns, epoll_fd, delay_ns
         As in `PathReader`.
+    transmits : sequence of TransmitQueue, optional
+        Of the same sockets, where probes are to be answered.
 
     Attributes
     ----------
@@ -523,14 +681,19 @@ cdef class XskReader(PathReader):
 
     cdef _QueueReader first
     cdef readonly int64_t malformed
+    cdef bint transmits
 
     def __init__(self, queues, fds, uint32_t path, str wakeup, int64_t[:, ::1] columns, *, int epoll_fd=-1,
-                 int64_t delay_ns=0):
+                 int64_t delay_ns=0, transmits=()):
         super().__init__(path, wakeup, columns, fds, epoll_fd, delay_ns)
-        if len(queues) != len(fds):
-            raise ValueError("each receive queue has one socket")
-        for queue, fd in reversed(list(zip(queues, fds))):
-            self.first = _QueueReader(queue, fd, self.first)
+        if len(queues) != len(fds) or (transmits and len(transmits) != len(fds)):
+            raise ValueError("each receive queue has one socket, and that one queue to send at most")
+        self.transmits = bool(transmits)
+        for queue, fd, transmit in reversed(list(zip(queues, fds, transmits or [None] * len(fds)))):
+            self.first = _QueueReader(queue, fd, transmit, self.first)
+
+    cdef bint can_answer(self):
+        return self.transmits
 
     cdef Py_ssize_t take_ready(self) noexcept nogil:
         return self.first.take(self)
@@ -541,21 +704,27 @@ cdef class _QueueReader:
 
     cdef ReceiveQueue queue
     cdef int fd
+    cdef TransmitQueue transmit
     cdef _QueueReader next
 
-    def __init__(self, ReceiveQueue queue not None, int fd, _QueueReader following):
+    def __init__(self, ReceiveQueue queue not None, int fd, TransmitQueue transmit, _QueueReader following):
         queue.check_open()
         self.queue = queue
         self.fd = fd
+        self.transmit = transmit
         self.next = following
 
     cdef Py_ssize_t take(self, XskReader into) noexcept nogil:
         cdef uint32_t produced = acquire(self.queue.receive.producer)
         cdef Py_ssize_t taken = 0
         cdef int64_t found_ns
+        if into.answers:
+            self.transmit.reclaim()
         if produced != self.queue.consumed:
             found_ns = tai_ns()
             taken = self.take_until(produced, into, found_ns)
+            if into.answers:
+                into.system_calls += self.transmit.flush()
         elif into.wakeup == SPIN and relaxed(self.queue.fill.flags) & XDP_RING_NEED_WAKEUP:
             into.system_calls += 1
             receive_nothing(self.fd, NULL, 0, MSG_DONTWAIT)
@@ -577,9 +746,20 @@ cdef class _QueueReader:
             length = load32(descriptor + DESCRIPTOR_LENGTH)
             if not self.queue.within(address, length):
                 into.malformed += 1
-            else:
-                # The header of a probe, and whatever of its payload lies in the frame's first chunk.
-                into.record(&self.queue.umem[0] + address + PAYLOAD_AT, <Py_ssize_t> length - PAYLOAD_AT, 0, found_ns)
+            # The header of a probe, and whatever of its payload lies in the frame's first chunk.
+            elif into.record(&self.queue.umem[0] + address + PAYLOAD_AT, <Py_ssize_t> length - PAYLOAD_AT, 0,
+                             found_ns) and into.answers:
+                if load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD or into.answered >= into.most_answers:
+                    into.unanswered += 1
+                else:
+                    into.fill_in(&self.queue.umem[0] + address + PAYLOAD_AT, found_ns)
+                    turn_round(&self.queue.umem[0] + address)
+                    self.queue.consumed += 1
+                    self.queue.publish()
+                    self.transmit.push(address, length)
+                    into.answered += 1
+                    taken += 1
+                    continue
             self.queue.release(self.queue.consumed + 1)
             self.queue.publish()
             taken += 1

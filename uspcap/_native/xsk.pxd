@@ -39,3 +39,15 @@ cdef class ReceiveQueue:
     cdef void give_back(self, uint64_t address) noexcept nogil
     cdef void publish(self) noexcept nogil
     cdef int check_open(self) except -1
+
+
+cdef class TransmitQueue:
+    cdef ReceiveQueue queue
+    cdef Ring transmit
+    cdef Ring completion
+    cdef int fd
+    cdef uint32_t produced
+    cdef uint32_t completed
+    cdef void push(self, uint64_t address, uint32_t length) noexcept nogil
+    cdef int flush(self) noexcept nogil
+    cdef void reclaim(self) noexcept nogil

@@ -1,4 +1,4 @@
-"""Draining the receive ring of an AF_XDP socket into a batch, and giving its chunks back.
+"""The rings of an AF_XDP socket: draining what it received into a batch, sending frames back from where they lie.
 
 A. Two rings are shared with the kernel. It produces descriptors on the receive ring; this side consumes
    them, copies the frame out of the UMEM, and produces the chunk's address on the fill ring again. The
@@ -14,6 +14,8 @@ E. The clock is read once a call, after the producer index, so that no frame was
 F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
 G. The kernel counts what it loses and does not say where. What `note_lost` is told was lost before the producer's
    index of that moment, so the count goes to the frame at that index: the first that certainly came after the loss.
+H. A chunk that is sent is the kernel's until it stands on the completion ring; then it goes on the fill ring. A chunk
+   is on one ring at most, so none of them is ever full.
 
 Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 """
@@ -38,6 +40,10 @@ cdef extern from *:
     void store_release "uspcap_store_release"(uint32_t *, uint32_t) nogil
     void prefetch "uspcap_prefetch"(const void *) nogil
 
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t send_nothing "sendto"(int, const void *, size_t, int, const void *, unsigned int)
+    int MSG_DONTWAIT
+
 # struct xdp_desc and its options.
 cdef enum:
     DESCRIPTOR_BYTES = 16
@@ -60,6 +66,7 @@ cdef enum:
     EPB_INBOUND = 1
     PUBLISH_EVERY = 256     # frames; the kernel gets chunks back in such lots at the latest
     PREFETCH_AHEAD = 4      # descriptors
+    MOST_KICKS = 64         # in copy mode a call sends 32 frames
 
 
 cdef class Ring:
@@ -339,3 +346,71 @@ cdef class ReceiveQueue:
         self.umem = None
         self.receive = None
         self.fill = None
+
+
+cdef class TransmitQueue:
+    """The sending side of a socket that answers: what was received is sent from where it lies.
+
+    Parameters
+    ----------
+    queue : ReceiveQueue
+        Of the same socket; its chunks come back to its fill ring.
+    transmit, completion : Ring
+        Each has at least as many entries as the UMEM has chunks.
+    fd : int
+        The socket.
+    """
+
+    def __init__(self, ReceiveQueue queue not None, Ring transmit not None, Ring completion not None, int fd):
+        queue.check_open()
+        if <uint64_t> queue.umem.shape[0] // queue.chunk_bytes > min(transmit.size, completion.size):
+            raise ValueError("rings for sending have room for all chunks")
+        self.queue = queue
+        self.transmit = transmit
+        self.completion = completion
+        self.fd = fd
+        self.produced = load_relaxed(transmit.producer)
+        self.completed = load_relaxed(completion.consumer)
+
+    cdef void push(self, uint64_t address, uint32_t length) noexcept nogil:
+        """Hand a frame to the kernel, which sends it once it is told to."""
+        cdef uint8_t *entry = self.transmit.entries + DESCRIPTOR_BYTES * <Py_ssize_t> (
+            self.produced & (self.transmit.size - 1))
+        cdef uint32_t options = 0
+        memcpy(entry, &address, 8)
+        memcpy(entry + DESCRIPTOR_LENGTH, &length, 4)
+        memcpy(entry + DESCRIPTOR_OPTIONS, &options, 4)
+        self.produced += 1
+        store_release(self.transmit.producer, self.produced)
+
+    cdef int flush(self) noexcept nogil:
+        """Have everything sent that was pushed; return how many calls that took."""
+        cdef int calls = 0
+        while calls < MOST_KICKS and load_acquire(self.transmit.consumer) != self.produced:
+            if not load_relaxed(self.transmit.flags) & XDP_RING_NEED_WAKEUP and calls:
+                break
+            send_nothing(self.fd, NULL, 0, MSG_DONTWAIT, NULL, 0)
+            calls += 1
+        return calls
+
+    cdef void reclaim(self) noexcept nogil:
+        """Give chunks that were sent to the fill ring."""
+        cdef uint32_t done = load_acquire(self.completion.producer)
+        cdef uint64_t address
+        if done - self.completed > self.completion.size:
+            done = self.completed + self.completion.size
+        if done == self.completed:
+            return
+        while self.completed != done:
+            address = load64(self.completion.entries + 8 * <Py_ssize_t> (self.completed & (self.completion.size - 1)))
+            if self.queue.within(address, 0):
+                self.queue.give_back(address & ~(self.queue.chunk_bytes - 1))
+            self.completed += 1
+        store_release(self.completion.consumer, self.completed)
+        self.queue.publish()
+
+    def close(self):
+        """Let go of the mapped memory; the queue is of no use then."""
+        self.queue = None
+        self.transmit = None
+        self.completion = None

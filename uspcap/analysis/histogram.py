@@ -6,7 +6,7 @@ hdr_histogram.h and HdrHistogram's histogram log format 1.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache, cached_property
 from typing import Any
@@ -81,6 +81,23 @@ class Histogram:
         histogram.sum_ns = histogram.lowest_ns = histogram.highest_ns = None
         histogram._used = (buckets, counts)
         return histogram
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Sequence[int]]) -> Histogram:
+        """Take the columns that `table` returned, as reports keep them.
+
+        Raises
+        ------
+        ValueError
+            The columns are not of one length, or no buckets of this kind, rising.
+        """
+        lowest = np.asarray(table["lowest_ns"], np.int64)
+        counts = np.asarray(table["count"], np.int64)
+        buckets = np.searchsorted(bounds()[0], lowest)
+        known = len(lowest) == len(counts) and (counts > 0).all() and (np.diff(lowest) > 0).all()
+        if not known or (buckets == BUCKETS).any() or (bounds()[0][buckets] != lowest).any():
+            raise ValueError("these are no columns of a histogram")
+        return cls.from_buckets(buckets, counts)
 
     @cached_property
     def _counts(self) -> NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.xsk import ReceiveQueue, Ring
+from uspcap._native.xsk import ReceiveQueue, Ring, TransmitQueue
 from uspcap.backends.busy_poll import napi_id, poll_busily
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.capabilities import explain_missing
@@ -31,6 +31,7 @@ _AF_XDP: Final = 44
 _SOL_XDP: Final = 283
 _XDP_MMAP_OFFSETS: Final = 1
 _XDP_RX_RING: Final = 2
+_XDP_TX_RING: Final = 3
 _XDP_UMEM_REG: Final = 4
 _XDP_UMEM_FILL_RING: Final = 5
 _XDP_UMEM_COMPLETION_RING: Final = 6
@@ -38,7 +39,9 @@ _XDP_STATISTICS: Final = 7
 _XDP_OPTIONS: Final = 8
 _XDP_OPTIONS_ZEROCOPY: Final = 1 << 0
 _XDP_PGOFF_RX_RING: Final = 0
+_XDP_PGOFF_TX_RING: Final = 0x80000000
 _XDP_UMEM_PGOFF_FILL_RING: Final = 0x100000000
+_XDP_UMEM_PGOFF_COMPLETION_RING: Final = 0x180000000
 _XDP_COPY: Final = 1 << 1
 _XDP_ZEROCOPY: Final = 1 << 2
 _XDP_USE_NEED_WAKEUP: Final = 1 << 3
@@ -49,7 +52,7 @@ _HUGE_PAGE_BYTES: Final = 2 << 20
 _DESCRIPTOR_BYTES: Final = 16
 _ADDRESS_BYTES: Final = 8
 _COMPLETION_ENTRIES: Final = 64
-"""Nothing is sent, so nothing completes; but the kernel binds no socket without the ring."""
+"""Where nothing is sent nothing completes, but the kernel binds no socket without the ring."""
 
 KERNEL_HEADROOM_BYTES: Final = 256
 """XDP_PACKET_HEADROOM: what a chunk loses to the kernel before the frame."""
@@ -113,10 +116,14 @@ class XskSocket:
         False leaves zero copy out, as generic XDP needs it.
     busy_poll_us : int, optional
         Drive the driver's queue when the ring is read; the kernel may poll for so long in one call.
+    answering : bool
+        Have rings for sending, too.
 
     Attributes
     ----------
     queue : ReceiveQueue
+    transmit : TransmitQueue or None
+        Where it was asked for.
     zero_copy : bool
         As read back.
     fragments : bool
@@ -147,10 +154,13 @@ class XskSocket:
         interfaces: NDArray[np.uint16],
         zero_copy: bool = True,
         busy_poll_us: int | None = None,
+        answering: bool = False,
     ) -> None:
         self._interface = interface
         self._polls_busily = busy_poll_us is not None
         self._queue_number = queue_number
+        self._answering = answering
+        self.transmit: TransmitQueue | None = None
         self._statistics = XdpStatistics()
         self._losses_noted = 0
         self._maps: list[mmap.mmap] = []
@@ -244,6 +254,8 @@ class XskSocket:
         """Give queue and memory back; may be called again."""
         self.statistics()
         self.queue.close()
+        if self.transmit is not None:
+            self.transmit.close()
         self._close_socket()
         self._umem.close()
 
@@ -268,7 +280,10 @@ class XskSocket:
         try:
             self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_REG, registration)
             self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_FILL_RING, chunks)
-            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_COMPLETION_RING, _COMPLETION_ENTRIES)
+            completions = chunks if self._answering else _COMPLETION_ENTRIES
+            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_COMPLETION_RING, completions)
+            if self._answering:
+                self.socket.setsockopt(_SOL_XDP, _XDP_TX_RING, chunks)
             self.socket.setsockopt(_SOL_XDP, _XDP_RX_RING, chunks)
         except OSError as error:
             size = f"{chunk_bytes * chunks >> 10} KiB"
@@ -318,19 +333,23 @@ class XskSocket:
     ) -> ReceiveQueue:
         # struct xdp_mmap_offsets: producer, consumer, desc and flags of rx, tx, fill and completion ring.
         offsets = struct.unpack("=16Q", self.socket.getsockopt(_SOL_XDP, _XDP_MMAP_OFFSETS, 128))
-        rings = []
-        for where, page, entry_bytes in (
-            (offsets[0:4], _XDP_PGOFF_RX_RING, _DESCRIPTOR_BYTES),
-            (offsets[8:12], _XDP_UMEM_PGOFF_FILL_RING, _ADDRESS_BYTES),
-        ):
-            producer, consumer, entries, flags = where
+
+        def ring(first: int, page: int, entry_bytes: int) -> Ring:
+            producer, consumer, entries, flags = offsets[first : first + 4]
             memory = mmap.mmap(self.socket.fileno(), entries + chunks * entry_bytes, offset=page)
             self._maps.append(memory)
-            rings.append(Ring(memory, producer, consumer, entries, flags, chunks, entry_bytes))
-        receive, fill = rings
-        return ReceiveQueue(
+            return Ring(memory, producer, consumer, entries, flags, chunks, entry_bytes)
+
+        receive = ring(0, _XDP_PGOFF_RX_RING, _DESCRIPTOR_BYTES)
+        fill = ring(8, _XDP_UMEM_PGOFF_FILL_RING, _ADDRESS_BYTES)
+        queue = ReceiveQueue(
             self._umem, chunk_bytes, receive, fill, snaplen, self._queue_number, hardware_timestamps, interfaces
         )
+        if self._answering:
+            transmit = ring(4, _XDP_PGOFF_TX_RING, _DESCRIPTOR_BYTES)
+            completion = ring(12, _XDP_UMEM_PGOFF_COMPLETION_RING, _ADDRESS_BYTES)
+            self.transmit = TransmitQueue(queue, transmit, completion, self.socket.fileno())
+        return queue
 
     def _close_socket(self) -> None:
         self.socket.close()

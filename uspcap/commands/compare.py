@@ -11,6 +11,7 @@ import click
 
 from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
+from uspcap.commands.compare_reports import compare_reports, is_report
 from uspcap.commands.options import DurationType, SignedDurationType
 from uspcap.errors import CaptureFileError, UsageError
 
@@ -21,7 +22,7 @@ _REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
 
 
 @click.command("compare")
-@click.argument("words", metavar="[A B | -i NAME [FILTER]...]", nargs=-1)
+@click.argument("words", metavar="[A B | REPORT1 REPORT2 | -i NAME [FILTER]...]", nargs=-1)
 @click.option("-f", "--filter", "expression", default="", help="Compare only frames that match, as tcpdump takes it.")
 @click.option(
     "--key",
@@ -48,33 +49,40 @@ _REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
 @live_options
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(words: tuple[str, ...], expression: str, form: str, interface: str | None, **options: Any) -> None:
-    """Compare two captures of the same traffic, or the paths from one interface to an application.
+    """Compare two captures of the same traffic, or the paths from an interface to an application, or reports of those.
 
     A B: which frame of A is which of B; delay is B's stamp minus A's. Each capture is read once, both in step, and
     memory depends on the window only. Lost frames, duplicates, reordering, delays with their intervals, and how far
     clocks are apart are in the report. The exit code is 1 where a capture is damaged; what could be read is compared.
 
+    REPORT1 REPORT2: what -i … --format json wrote, on two hosts or before and after a change. Settings that differ are
+    shown first, then the latency of each path in 2 less that in 1.
+
     -i NAME: probes that come in are sent along the kernel's path, PACKET_MMAP and AF_XDP, in turn or at random, and the
     latency of each, from the XDP hook to the application, is compared.
     """
-    live = interface is not None
-    _refuse_options_of_the_other_form(_CAPTURE_OPTIONS if live else LIVE_OPTIONS, live=live)
     if interface is not None:
+        _refuse_options(_CAPTURE_OPTIONS, "two captures, and -i names an interface")
         given = {name: value for name, value in options.items() if name in LIVE_OPTIONS}
         compare_live(join_words([expression, *words]), form, interface=interface, **given)
-    elif len(words) == 2:
+        return
+    _refuse_options(LIVE_OPTIONS, "an interface: name it with -i")
+    if len(words) != 2:
+        raise UsageError("name two captures of the same traffic, two reports, or an interface with -i")
+    if is_report(words[0]) or is_report(words[1]):
+        _refuse_options(_CAPTURE_OPTIONS | {"expression"}, "captures, and these are reports")
+        compare_reports(*words, form)
+    else:
         given = {name: value for name, value in options.items() if name in _CAPTURE_OPTIONS}
         _compare_captures(words[0], words[1], expression.strip(), form, **given)
-    else:
-        raise UsageError("name two captures of the same traffic, or an interface with -i")
 
 
-def _refuse_options_of_the_other_form(others: frozenset[str], *, live: bool) -> None:
+def _refuse_options(others: frozenset[str], which: str) -> None:
+    """Raise UsageError for options that were given and mean nothing here."""
     context = click.get_current_context()
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in others and source is not click.core.ParameterSource.DEFAULT:
-            which = "two captures, and -i names an interface" if live else "an interface: name it with -i"
             raise UsageError(f"{parameter.opts[-1]} is for comparing {which}")
 
 

@@ -21,9 +21,13 @@ _OPTIONS = (
     click.option("-i", "--interface", metavar="NAME", help="Compare paths from this interface, live."),
     click.option(
         "--paths",
-        default="kernel,packet_mmap,af_xdp",
-        show_default=True,
-        help="With -i: which, of these; one named twice shows what differences this host makes up.",
+        help="With -i: which, of kernel,packet_mmap,af_xdp (the default); one named twice shows what differences this "
+        "host makes up.",
+    ),
+    click.option(
+        "--round-trip",
+        is_flag=True,
+        help="With --probe: let kernel and af_xdp answer, and compare the round trips.",
     ),
     click.option(
         "--port",
@@ -98,6 +102,7 @@ _OPTIONS = (
 LIVE_OPTIONS: Final = frozenset(
     {
         "paths",
+        "round_trip",
         "port",
         "design",
         "wakeup",
@@ -130,7 +135,8 @@ def compare_live(
     form: str,
     *,
     interface: str,
-    paths: str,
+    paths: str | None,
+    round_trip: bool,
     port: int,
     design: Any,
     wakeup: Any,
@@ -172,7 +178,8 @@ def compare_live(
     traffic = None
     if probe is not None:
         traffic = ProbeTraffic(probe, probe_namespace, rate, schedule, size, probe_cpu)
-    kinds: Any = tuple(kind.strip().replace("-", "_") for kind in paths.split(","))
+    named = paths or ("kernel,af_xdp" if round_trip else "kernel,packet_mmap,af_xdp")
+    kinds: Any = tuple(kind.strip().replace("-", "_") for kind in named.split(","))
     comparison = LiveComparison(
         LiveSettings(
             interface=interface,
@@ -187,6 +194,7 @@ def compare_live(
             seed=seed,
             cpus=tuple(sorted(cpus or ())),
             traffic=traffic,
+            round_trip=round_trip,
         )
     )
     with stopping_on_signals(comparison.stop):

@@ -173,6 +173,13 @@ def send(
 @command.command("reflect")
 @click.argument("local", type=EndpointType(), metavar="ADDRESS:PORT")
 @click.option("-i", "--interface", metavar="NAME", help="Answer what comes on this interface only.")
+@click.option(
+    "--through",
+    type=click.Choice(["kernel", "af_xdp"]),
+    default="kernel",
+    show_default=True,
+    help="By which path; af_xdp needs -i, and answers from where the frame lies.",
+)
 @click.option("-c", "--count", type=click.IntRange(1), help="End after so many answers.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
@@ -183,6 +190,7 @@ def send(
 def reflect(
     local: Endpoint,
     interface: str | None,
+    through: str,
     count: int | None,
     duration: int | None,
     wakeup: str,
@@ -194,11 +202,18 @@ def reflect(
     Port 0 takes a free one. An answer is as long as its probe, and goes to where that came from; nothing else is
     answered. Ctrl-C ends it with a report.
     """
-    from uspcap.probe.reflecting import Reflection, ReflectSettings
+    from uspcap.probe.reflecting import Answerer, Reflection, ReflectSettings
 
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
-    reflection = Reflection(ReflectSettings(local, interface, wakeup, count, duration))
+    settings = ReflectSettings(local, interface, wakeup, count, duration, through)
+    reflection: Answerer
+    if through == "kernel":
+        reflection = Reflection(settings)
+    else:
+        from uspcap.compare.live.reflecting import XskReflection
+
+        reflection = XskReflection(settings)
     with stopping_on_signals(reflection.stop):
         outcome = reflection.run(lambda bound: click.echo(f"uspcap: answering probes at {bound}", err=True))
     from uspcap.report.probe import reflect_report

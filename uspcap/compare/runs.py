@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from uspcap.analysis.histogram import Histogram, bounds
+from uspcap.analysis.histogram import Histogram, bounds, rank_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +68,29 @@ def grouped(runs: Sequence[Run], size: int) -> Iterator[Ranked]:
     number = len(runs) // size
     for at in range(number):
         yield Ranked(runs[at * size : None if at == number - 1 else (at + 1) * size])
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a percentile of each of some groups of runs lies.
+
+    Attributes
+    ----------
+    middles : ndarray of float64, shape (groups,)
+        Of the buckets, ns.
+    half_width : float
+        Half of the widest bucket's width: a value is known to its bucket only.
+    """
+
+    middles: NDArray[np.float64]
+    half_width: float
+
+
+def locate(groups: Sequence[Ranked], percentile: str) -> Located | None:
+    """Return where a percentile of each group lies; None where it is a lost frame in one of them."""
+    ends = [one.ends(rank_of(percentile, one.total)) for one in groups]
+    found = [end for end in ends if end is not None]
+    if len(found) < len(ends):
+        return None
+    low, high = np.array(found, np.float64).T
+    return Located((low + high) / 2, float((high - low).max()) / 2)

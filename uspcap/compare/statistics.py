@@ -18,7 +18,7 @@ import numpy as np
 from uspcap.analysis.histogram import ENOUGH_BEYOND, PERCENTILES, enough_for, rank_of
 from uspcap.compare.intervals import fewest_pairs, quantile_ranks, signed_rank_interval
 from uspcap.compare.resampling import Pooled, PooledDifference
-from uspcap.compare.runs import Ranked, Run, grouped
+from uspcap.compare.runs import Ranked, Run, grouped, locate
 from uspcap.errors import UsageError
 
 __all__ = [
@@ -322,14 +322,11 @@ def _paired(a: str, b: str, of_a: Sequence[Run], of_b: Sequence[Run], percentile
             f"{sum(frames)} frames of a path in {len(frames)} runs, {min(frames)} in the shortest, where it takes "
             f"{fewest} runs, or groups of them, of at least {needed} frames each"
         )
-    middles = np.empty(len(groups))
-    half_width = 0.0
-    for at, group in enumerate(groups):
-        ends_a, ends_b = (one.ends(rank_of(percentile, one.total)) for one in group)
-        if ends_a is None or ends_b is None:
-            return insufficient(f"the percentile lies among the lost frames of {a if ends_a is None else b}")
-        middles[at] = (sum(ends_b) - sum(ends_a)) / 2
-        half_width = max(half_width, (ends_a[1] - ends_a[0] + ends_b[1] - ends_b[0]) / 2)
+    located = [locate([one for one, _ in groups], percentile), locate([other for _, other in groups], percentile)]
+    if located[0] is None or located[1] is None:
+        return insufficient(f"the percentile lies among the lost frames of {a if located[0] is None else b}")
+    middles = located[1].middles - located[0].middles
+    half_width = located[0].half_width + located[1].half_width
     interval = signed_rank_interval(middles, confidence)
     assert interval is not None
     # A value is known to its bucket only.

@@ -1,4 +1,4 @@
-"""Answering probes through a UDP socket of the kernel."""
+"""Answering probes: what is asked for, what comes of it, and answering through a UDP socket of the kernel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from uspcap._native.probe import ProbeReflector
 from uspcap.errors import CaptureError
@@ -28,6 +29,8 @@ class ReflectSettings:
         How probes are waited for, of `uspcap._native.probe.WAKEUPS`.
     frames, duration_ns : int or None
         Where to end.
+    through : str
+        `kernel`, or `af_xdp` (`uspcap.compare.live.reflecting`).
     """
 
     local: Endpoint
@@ -35,6 +38,7 @@ class ReflectSettings:
     wakeup: str = "block"
     frames: int | None = None
     duration_ns: int | None = None
+    through: str = "kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,16 @@ class ReflectOutcome:
     foreign: int
     unstamped: int
     failure: CaptureError | None
+
+
+class Answerer(Protocol):
+    """What answers probes, by whichever path."""
+
+    def run(self, started: Callable[[str], None] = ...) -> ReflectOutcome:
+        """Answer until a limit is reached or `stop` is called; `started` is told where."""
+
+    def stop(self) -> None:
+        """End in good order."""
 
 
 @dataclass(slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 from typing import Any, Final
 
 from rich.console import Console
@@ -17,24 +15,16 @@ from uspcap.compare.keys import NO_LIMIT, Side
 from uspcap.compare.statistics import Run, percentile_interval
 from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS
+from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decode_line
 from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
 from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 
-SCHEMA: Final = "uspcap.comparison/1"
-
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 MERGED_BEYOND_BYTES: Final = 1500
 """A TCP payload longer than any that the other side has, and than this, was merged from several segments."""
-
-
-def load_schema() -> dict[str, Any]:
-    """Return the JSON Schema that reports of comparisons keep to."""
-    text = (importlib.resources.files("uspcap.report") / "uspcap.comparison.1.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
 
 
 def comparison_report(comparison: Comparison) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import os
 from dataclasses import asdict
 from functools import reduce
@@ -15,18 +13,16 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap import __version__
-from uspcap.analysis.histogram import Histogram, bounds
+from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
+from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import count, duration, exact_duration, plural, safe_text, share, stamp
-from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+from uspcap.report.percentile_plot import percentile_plot
+from uspcap.report.terminal_table import INDENT, Column, print_line, print_paragraph, print_table
 
 if TYPE_CHECKING:
     from uspcap.compare.live.experiment import LiveOutcome
-
-SCHEMA: Final = "uspcap.comparison/1"
-
-SCHEMA_FILE: Final = "uspcap.comparison.1.live.schema.json"
 
 COSTS: Final = {
     "cpu_ns_per_frame": ("CPU time of the reader", "measured: CLOCK_THREAD_CPUTIME_ID"),
@@ -47,17 +43,13 @@ COSTS: Final = {
 }
 """Costs of a path: how the table names each, and how it is known. All are of whole runs, warm-up included."""
 
+MOST_WIDE: Final = 100
+"""Cells of a plot."""
+
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 LATE_SENDER_NS: Final = 100_000
 """A sender of ours whose 99th percentile is later is spoken of."""
-
-
-def load_schema() -> dict[str, Any]:
-    """Return the JSON Schema that reports of live comparisons keep to."""
-    text = (importlib.resources.files("uspcap.report") / SCHEMA_FILE).read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
 
 
 def live_report(outcome: LiveOutcome) -> dict[str, Any]:
@@ -68,6 +60,7 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": __version__,
         "kind": "live",
+        "measured": "round trip" if settings.round_trip else "hook to user",
         "verdict": "",
         "interface": settings.interface,
         "filter": settings.expression,
@@ -235,7 +228,8 @@ def verdict(report: dict[str, Any]) -> str:
         return "Nothing was compared: there is no run of each path."
     if all(one["verdict"] == "insufficient n" for one in tested):
         return f"Insufficient n for a verdict: {tested[0]['reason']}."
-    sentence = f"From hook to user at the median: {'; '.join(map(_said, tested))}"
+    what = "Round trip" if report["measured"] == "round trip" else "From hook to user"
+    sentence = f"{what} at the median: {'; '.join(map(_said, tested))}"
     lossy = [
         f"{name} lost {share(path['dropped'], path['frames'])} of its frames"
         for name, path in report["paths"].items()
@@ -345,9 +339,10 @@ def render(report: dict[str, Any], console: Console) -> None:
     paths = {name: path for name, path in report["paths"].items() if path}
     for name, path in paths.items():
         _row(console, name, f"{path['end']}, CPU {path['cpu']}")
-    _latencies(console, paths)
+    _latencies(console, report["measured"], paths)
     _differences(console, report)
     _distribution(console, paths)
+    _curves(console, paths)
     _segments(console, paths)
     _costs(console, paths)
     _drops(console, report, paths)
@@ -363,7 +358,8 @@ def _row(console: Console, name: str, text: str) -> None:
     print_line(console, Text.assemble((f"{name:<12}", "dim"), safe_text(text)))
 
 
-def _heading(console: Console, text: str) -> None:
+def heading(console: Console, text: str) -> None:
+    """Begin a part of the report."""
     print_line(console, Text())
     print_line(console, Text(text, style="bold"), "")
 
@@ -385,8 +381,9 @@ def _needed(percentile: str) -> str:
     return {"50": "20", "90": "100", "99": "1k", "99.9": "10k"}[percentile]
 
 
-def _latencies(console: Console, paths: dict[str, Any]) -> None:
-    _heading(console, "Latency, hook to user")
+def _latencies(console: Console, measured: str, paths: dict[str, Any]) -> None:
+    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from when a probe was due"}
+    heading(console, titles[measured])
     columns = [
         Column("path", list(paths), left=True),
         Column("frames", [count(path["frames"]) for path in paths.values()]),
@@ -400,7 +397,7 @@ def _differences(console: Console, report: dict[str, Any]) -> None:
     asked = [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
     shown = [one for one in asked if one["difference_ns"] is not None]
     if shown:
-        _heading(console, "Differences, b less a, from pairs of runs")
+        heading(console, "Differences, b less a, from pairs of runs")
         pairs = [f"a {one['a']}, b {one['b']}" for one in shown]
         verdicts = [_winner(one) for one in shown]
         columns = [
@@ -442,7 +439,7 @@ def _distribution(console: Console, paths: dict[str, Any]) -> None:
     used = np.flatnonzero(np.sum(rows, axis=0))
     if not len(used):
         return
-    _heading(console, "Distribution, share of frames")
+    heading(console, "Distribution, share of frames")
     span = range(int(used[0]), int(used[-1]) + 1)
     names = [
         f"{exact_duration(edges[at - 1]) if at else '0 ns'} to {exact_duration(edges[at]) if at < len(edges) else '…'}"
@@ -456,13 +453,22 @@ def _distribution(console: Console, paths: dict[str, Any]) -> None:
     print_table(console, columns)
 
 
+def _curves(console: Console, paths: dict[str, Any]) -> None:
+    histograms = {name: Histogram.from_table(path["latency"]["buckets"]) for name, path in paths.items()}
+    lines = percentile_plot(histograms, min(console.width, MOST_WIDE) - len(INDENT))
+    if lines:
+        heading(console, "Latency by percentile, each nine as wide")
+        for line in lines:
+            print_line(console, Text(line))
+
+
 def _bar(part: float) -> str:
     return "█" * round(12 * part)
 
 
 def _segments(console: Console, paths: dict[str, Any]) -> None:
     rows = [(name, segment, values) for name, path in paths.items() for segment, values in path["segments"].items()]
-    _heading(console, "Segments")
+    heading(console, "Segments")
     print_table(
         console,
         [
@@ -475,15 +481,16 @@ def _segments(console: Console, paths: dict[str, Any]) -> None:
 
 
 def _costs(console: Console, paths: dict[str, Any]) -> None:
-    _heading(console, "Costs a frame, of whole runs")
+    heading(console, "Costs a frame, of whole runs")
     columns = [Column("", [title for title, _ in COSTS.values()], left=True)]
     for name, path in paths.items():
-        columns.append(Column(name, [_cost_cell(key, path["cost"][key]) for key in COSTS]))
+        columns.append(Column(name, [cost_cell(key, path["cost"][key]) for key in COSTS]))
     columns.append(Column("", [how.split(":")[0].split(" ")[0] for _, how in COSTS.values()], left=True, rank=1))
     print_table(console, columns)
 
 
-def _cost_cell(name: str, value: float | None) -> str:
+def cost_cell(name: str, value: float | None) -> str:
+    """Return a cost of `COSTS` as text."""
     if value is None:
         return "-"
     if "_ns_" in name:
@@ -492,7 +499,7 @@ def _cost_cell(name: str, value: float | None) -> str:
 
 
 def _drops(console: Console, report: dict[str, Any], paths: dict[str, Any]) -> None:
-    _heading(console, "Drops")
+    heading(console, "Drops")
     for name, path in paths.items():
         causes = ", ".join(f"{cause} {count(number)}" for cause, number in path["drops"].items() if number)
         told = f"{count(path['dropped'])} of {count(path['frames'])}" + (f": {causes}" if causes else "")
@@ -505,10 +512,3 @@ def _drops(console: Console, report: dict[str, Any], paths: dict[str, Any]) -> N
         f"{count(hook['other_traffic'])} other frames passed on",
     )
     print_line(console, Text())
-
-
-def histogram_of(table: dict[str, list[int]]) -> Histogram:
-    """Return the histogram of a report's `buckets`, to be merged with others."""
-    lowest, _ = bounds()
-    buckets = np.searchsorted(lowest, np.asarray(table["lowest_ns"], np.int64))
-    return Histogram.from_buckets(buckets, np.asarray(table["count"], np.int64))

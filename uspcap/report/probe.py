@@ -105,6 +105,7 @@ def reflect_report(outcome: ReflectOutcome) -> dict[str, Any]:
         "role": "reflect",
         "local": outcome.local,
         "interface": outcome.settings.interface,
+        "through": outcome.settings.through,
         "wakeup": outcome.settings.wakeup,
         "frames": {
             "answered": outcome.answered,

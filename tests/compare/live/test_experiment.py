@@ -54,6 +54,28 @@ def test_every_frame_of_every_path_is_accounted_for(live_pair: LivePair, wakeup:
     assert not attached(live_pair)
 
 
+@pytest.mark.parametrize("design", ["block", "frame"])
+def test_round_trips_of_every_frame_are_accounted_for(live_pair: LivePair, design: Any) -> None:
+    outcome = live_pair.compare(kinds=("kernel", "af_xdp"), round_trip=True, design=design)
+    assert [run.path.name for run in outcome.runs].count("kernel") == 2
+    for run in outcome.runs:
+        assert run.received > 0
+        assert run.sent == run.received + run.lost
+        assert sum(run.drops.values()) == run.lost
+        assert run.drops["answer lost"] >= 0
+        assert run.kept.frames == run.received
+        assert run.latency.negative == 0
+        total, late, service = (
+            one.histogram for one in (run.latency, run.segments["due_to_sent"], run.segments["sent_to_answer"])
+        )
+        assert total.total_count == late.total_count == service.total_count == run.kept.stop - run.kept.start
+        assert total.sum_ns == (late.sum_ns or 0) + (service.sum_ns or 0)
+        # There and back again takes more than one way.
+        assert (service.lowest_ns or 0) > 1_000
+        assert run.cost.bytes_copied == 2 * (64 if run.path.kind == "kernel" else 106) * run.cost.frames
+    assert not attached(live_pair)
+
+
 def test_paths_at_random_share_the_same_run(live_pair: LivePair) -> None:
     outcome = live_pair.compare(design="frame", rate=3000)
     assert [run.path.name for run in outcome.runs] == ["kernel", "packet_mmap", "af_xdp"] * 2

@@ -154,7 +154,7 @@ class KernelEnd:
                 return
 
     def reader(self, path: Path, columns: NDArray[np.int64]) -> PathReader:
-        return SocketReader(
+        reader = SocketReader(
             self._socket.fileno(),
             path.number,
             self._settings.wakeup,
@@ -162,6 +162,9 @@ class KernelEnd:
             epoll_fd=self._waiting.fd,
             delay_ns=self._settings.delays_ns.get(path.name, 0),
         )
+        if self._settings.round_trip:
+            reader.answer("marked")
+        return reader
 
     def finish(self, reader: PathReader) -> None:
         """Do nothing: the socket knows."""
@@ -172,7 +175,7 @@ class KernelEnd:
         return {"socket buffer full": struct.unpack(f"={len(information) // 4}I", information)[_SK_MEMINFO_DROPS]}
 
     def bytes_copied(self, payload_bytes: int, frames: int) -> int:
-        return payload_bytes
+        return (2 if self._settings.round_trip else 1) * payload_bytes
 
     def close(self) -> None:
         self._waiting.close()
@@ -282,6 +285,7 @@ class XskEnd:
                         hardware_timestamps=False,
                         interfaces=no_interfaces,
                         zero_copy=zero_copy,
+                        answering=settings.round_trip,
                     )
                 )
         except BaseException:
@@ -303,7 +307,7 @@ class XskEnd:
         """Do nothing: what the hook does not send here does not come."""
 
     def reader(self, path: Path, columns: NDArray[np.int64]) -> PathReader:
-        return XskReader(
+        reader = XskReader(
             [one.queue for one in self.sockets],
             [one.fileno() for one in self.sockets],
             path.number,
@@ -311,7 +315,11 @@ class XskEnd:
             columns,
             epoll_fd=self._waiting.fd,
             delay_ns=self._settings.delays_ns.get(path.name, 0),
+            transmits=[one.transmit for one in self.sockets if one.transmit is not None],
         )
+        if self._settings.round_trip:
+            reader.answer("marked")
+        return reader
 
     def finish(self, reader: PathReader) -> None:
         """Do nothing: the rings know."""
@@ -324,7 +332,8 @@ class XskEnd:
         }
 
     def bytes_copied(self, payload_bytes: int, frames: int) -> int:
-        return 0 if self.zero_copy else payload_bytes + PAYLOAD_AT * frames
+        copies = 2 if self._settings.round_trip else 1
+        return 0 if self.zero_copy else copies * (payload_bytes + PAYLOAD_AT * frames)
 
     def close(self) -> None:
         self._waiting.close()

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
@@ -24,7 +24,7 @@ from uspcap.bpf.attach import AttachMode, Refusal
 from uspcap.capture.host_facts import HostFacts
 from uspcap.compare.live.endpoints import KernelEnd, PacketMmapEnd, PathEnd, XskEnd
 from uspcap.compare.live.hook import HookCounts, PathHook
-from uspcap.compare.live.measurement import Cost, PathRun, malformed_of, measure
+from uspcap.compare.live.measurement import Cost, PathRun, malformed_of, measure, measure_round_trips
 from uspcap.compare.live.settings import Kind, LiveSettings, Path, Placement, paths_of, place
 from uspcap.compare.live.traffic import Sending
 from uspcap.compare.schedule import schedule
@@ -271,10 +271,13 @@ class LiveComparison:
         sending: Sending | None,
     ) -> list[PathRun]:
         room = {path.kind: _room_for(self.settings) for path in self.paths}
+        answering = None
+        if self.settings.round_trip and sending is not None:
+            answering = _Answering(sending, _room_for(self.settings))
         runs: list[PathRun] = []
         plan = self.plan()
         for number, active in enumerate(plan):
-            made = [] if self._over.is_set() else self._run_once(hook, ends, active, room, calls)
+            made = [] if self._over.is_set() else self._run_once(hook, ends, active, room, calls, answering)
             if self._over.is_set():
                 break  # A run that was cut short is no replicate.
             runs += made
@@ -311,6 +314,7 @@ class LiveComparison:
         active: Sequence[Path],
         room: Mapping[Kind, NDArray[np.int64]],
         calls: KernelCalls,
+        answering: _Answering | None,
     ) -> list[PathRun]:
         settings = self.settings
         for end in ends.values():
@@ -323,18 +327,22 @@ class LiveComparison:
         before = hook.counts()
         softirq_ns = _softirq_ns()
         start_ns = time.time_ns()
-        with _working(readings):
-            hook.send_to(active)
-            try:
-                self._over.wait(settings.run_duration_ns / 1e9)
-            finally:
-                hook.send_to(())
-            time.sleep(SETTLING_S)
+        with nullcontext() if answering is None else answering.at_work():
+            with _working(readings):
+                hook.send_to(active)
+                try:
+                    self._over.wait(settings.run_duration_ns / 1e9)
+                finally:
+                    hook.send_to(())
+                time.sleep(SETTLING_S)
+            if answering is not None:
+                time.sleep(SETTLING_S)
+        answers = None if answering is None else answering.records()
         softirq_ns = _softirq_ns() - softirq_ns
         counts = hook.counts().since(before)
         offset_ns = tai_offset_ns(calls)
         return [
-            self._finish(one, counts, start_ns, offset_ns, softirq_ns if len(readings) == 1 else None, active)
+            self._finish(one, counts, start_ns, offset_ns, softirq_ns if len(readings) == 1 else None, active, answers)
             for one in readings
         ]
 
@@ -346,6 +354,7 @@ class LiveComparison:
         offset_ns: int,
         softirq_ns: int | None,
         active: Sequence[Path],
+        answers: NDArray[np.int64] | None,
     ) -> PathRun:
         reader, path = one.reader, one.path
         one.end.finish(reader)
@@ -355,13 +364,19 @@ class LiveComparison:
             # Refused by the socket's filter, these are drops to the kernel.
             refused = sum(counts.sent[other.number] for other in active if other.kind == "packet_mmap")
             drops = {cause: max(0, number - refused) for cause, number in drops.items()}
-        drops["unexplained"] = sent - reader.received - sum(drops.values())
-        kept, latency, segments = measure(reader.records(), path.kind, offset_ns, self.settings.trim)
+        received = reader.received
+        if answers is None:
+            kept, latency, segments = measure(reader.records(), path.kind, offset_ns, self.settings.trim)
+        else:
+            received, kept, latency, segments = measure_round_trips(answers, path, self.settings.trim)
+            drops["not answered"] = reader.received - reader.answered
+            drops["answer lost"] = reader.answered - received
+        drops["unexplained"] = sent - received - sum(drops.values())
         return PathRun(
             path=path,
             start_ns=start_ns,
             sent=sent,
-            received=reader.received,
+            received=received,
             kept=kept,
             latency=latency,
             segments=segments,
@@ -395,6 +410,37 @@ class LiveComparison:
             for path in self.paths
         }
         return compare_paths(of_paths, seed=self.settings.seed)
+
+
+class _Answering:
+    """Reads answers where probes are sent from, in a thread beside the sender's."""
+
+    def __init__(self, sending: Sending, room: NDArray[np.int64]) -> None:
+        self._sending = sending
+        self._room = room
+        self._reader = sending.answer_reader(room)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Read answers meanwhile, anew."""
+        reader = self._reader = self._sending.answer_reader(self._room)
+
+        def run() -> None:
+            if self._sending.cpu is not None:
+                os.sched_setaffinity(0, {self._sending.cpu})
+            reader.run()
+
+        thread = threading.Thread(target=run, name="uspcap-answers")
+        thread.start()
+        try:
+            yield
+        finally:
+            reader.stop()
+            thread.join()
+
+    def records(self) -> NDArray[np.int64]:
+        """Return the answers of the last time."""
+        return self._reader.records()
 
 
 @contextmanager

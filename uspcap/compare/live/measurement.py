@@ -20,6 +20,10 @@ SEGMENTS = {
 """What a path's latency is made of; `ring` is when the reader saw the frame on the ring."""
 
 
+ROUND_TRIP_SEGMENTS = ("due_to_sent", "sent_to_answer")
+"""What a round trip is made of: the sender's lateness, and what is called service time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A length of time, frame by frame.
@@ -142,11 +146,11 @@ class PathRun:
     sent : int
         Frames that the hook sent on this path.
     received : int
-        Of these, read.
+        Of these, read; of round trips, answered to where they came from.
     kept : Kept
         How many count, and how many were warm-up and cool-down.
     latency : Measured
-        Hook to user, of the frames that count.
+        Hook to user, or the round trip, of the frames that count.
     segments : dict of str to Measured
     drops : dict of str to int
         What the kernel says that it dropped, by cause; `unexplained` closes the account with `lost`.
@@ -172,7 +176,7 @@ class PathRun:
 
     @property
     def lost(self) -> int:
-        """Frames sent on this path and never read, warm-up and cool-down included."""
+        """Frames sent on this path and never read, or answered, warm-up and cool-down included."""
         return self.sent - self.received
 
 
@@ -205,6 +209,27 @@ def measure(
     }
     segments = {name: Measured.between(*ends[name]) for name in SEGMENTS[kind]}
     return kept, Measured.between(hook, user), segments
+
+
+def measure_round_trips(
+    answers: NDArray[np.int64], path: Path, settings: Trim
+) -> tuple[int, Kept, Measured, dict[str, Measured]]:
+    """Return how many answers came on a path, which of them count, the round trips of these, and their segments.
+
+    Parameters
+    ----------
+    answers : ndarray of int64, shape (6, frames)
+        As `AnswerReader.records` gives them, of all paths.
+    path : Path
+    settings : Trim
+    """
+    columns = dict(zip(COLUMNS, answers[:, answers[COLUMNS.index("kernel_ns")] == path.number], strict=True))
+    order = np.argsort(columns["intended_ns"], kind="stable")
+    kept = trim(columns["intended_ns"][order], settings)
+    rows = order[kept.as_slice()]
+    due, sent, read = (columns[name][rows] for name in ("intended_ns", "found_ns", "user_ns"))
+    segments = dict(zip(ROUND_TRIP_SEGMENTS, (Measured.between(due, sent), Measured.between(sent, read)), strict=True))
+    return len(order), kept, Measured.between(due, read), segments
 
 
 def malformed_of(reader: PathReader) -> int:

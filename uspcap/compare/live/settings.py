@@ -125,6 +125,8 @@ class LiveSettings:
         Nothing is sent without.
     modes : tuple of AttachMode
         Of the program, in the order of trying.
+    round_trip : bool
+        Paths answer, and what is measured is the round trip of `traffic`.
     delays_ns : mapping of str to int
         By name of path: a busy loop before its reader looks at the clock. A known difference, for tests.
     """
@@ -142,6 +144,7 @@ class LiveSettings:
     cpus: tuple[int, ...] = ()
     traffic: ProbeTraffic | None = None
     modes: tuple[AttachMode, ...] = (AttachMode.NATIVE, AttachMode.SKB)
+    round_trip: bool = False
     delays_ns: Mapping[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -162,6 +165,10 @@ class LiveSettings:
             raise UsageError("a port is 1 to 65535, a seed a whole number below 2^64")
         if set(self.delays_ns) - {path.name for path in paths}:
             raise UsageError(f"delays are for the paths compared: {', '.join(path.name for path in paths)}")
+        if self.round_trip and self.traffic is None:
+            raise UsageError("a round trip begins and ends where probes are sent from: say where they go with --probe")
+        if self.round_trip and "packet_mmap" in self.kinds:
+            raise UsageError("packet_mmap only receives, and answers nothing: compare the round trips of kernel,af_xdp")
         if self.traffic is not None:
             if ":" in self.traffic.target.host:
                 raise UsageError(

@@ -11,6 +11,10 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.path_readers import AnswerReader
 from uspcap._native.probe import ProbeSender
 from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.settings import ProbeTraffic
@@ -70,6 +74,11 @@ class Sending:
     seed : int
         Of a Poisson schedule.
 
+    Attributes
+    ----------
+    utc_ahead_ns : int
+        The sender's time line is CLOCK_MONOTONIC plus this.
+
     Raises
     ------
     CaptureError
@@ -82,13 +91,14 @@ class Sending:
         self._traffic = traffic
         self.schedule = at_rate(traffic.rate, traffic.kind, seed)
         self._socket = _open_in_namespace(traffic)
+        self.utc_ahead_ns = utc_ahead_ns()
         self._sender = ProbeSender(
             self._socket.fileno(),
             self.schedule.times,
             secrets.randbits(64),
             traffic.size,
             start_ns=time.monotonic_ns() + HEAD_START_NS,
-            utc_ahead_ns=utc_ahead_ns(),
+            utc_ahead_ns=self.utc_ahead_ns,
             spin_ns=_SPIN_NS,
         )
         self._thread = threading.Thread(target=self._run, name="uspcap-probe-send")
@@ -96,6 +106,14 @@ class Sending:
     @property
     def sent(self) -> int:
         return self._sender.sent
+
+    @property
+    def cpu(self) -> int | None:
+        return self._traffic.cpu
+
+    def answer_reader(self, columns: NDArray[np.int64]) -> AnswerReader:
+        """Return a reader of what paths answer; one at a time."""
+        return AnswerReader(self._socket.fileno(), columns, utc_ahead_ns=self.utc_ahead_ns)
 
     @property
     def refused(self) -> int:

@@ -1,0 +1,44 @@
+"""`uspcap compare REPORT1 REPORT2`: two reports of live comparisons."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from uspcap.errors import UsageError
+
+
+def is_report(path: str) -> bool:
+    """Return whether a file begins as a JSON document does; False for what cannot be read, and standard input."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(256).lstrip()[:1] == b"{"
+    except OSError:
+        return False
+
+
+def compare_reports(path_1: str, path_2: str, form: str) -> None:
+    """Compare two reports and print what came of it.
+
+    Raises
+    ------
+    UsageError
+        One of them is no report.
+    CaptureFileError
+        One of them cannot be read, is damaged or of another kind.
+    """
+    from uspcap.compare.reports import load
+    from uspcap.report.report_comparison import render, report_comparison
+
+    for path in (path_1, path_2):
+        if Path(path).exists() and not is_report(path):
+            raise UsageError(f"{path} is no report, and the other file is one: name two reports, or two captures")
+    report = report_comparison(load(path_1), load(path_2))
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(report, sys.stdout)
+    else:
+        from rich.console import Console
+
+        render(report, Console())

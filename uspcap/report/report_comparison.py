@@ -1,0 +1,211 @@
+"""Reports on two reports of live comparisons: the JSON document, and what a terminal shows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from uspcap import __version__
+from uspcap.compare.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
+from uspcap.compare.statistics import PRIMARY
+from uspcap.report.comparison_schema import SCHEMA
+from uspcap.report.format import duration, plural, safe_text, stamp
+from uspcap.report.live_comparison import COSTS, cost_cell, heading
+from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+
+_WIDEST_VALUE = 34
+"""Cells of a setting's value; the JSON has all of it."""
+
+
+def report_comparison(one: SavedComparison, two: SavedComparison) -> dict[str, Any]:
+    """Return the report on two reports."""
+    shifts = compare_reports(one, two)
+    settings = different_settings(one, two)
+    common = [name for name in one.paths if name in two.paths]
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "kind": "reports",
+        "verdict": _verdict(shifts, settings),
+        "reports": [_described(saved) for saved in (one, two)],
+        "settings": [{"name": name, "1": first, "2": second} for name, first, second in settings],
+        "differences": [shift.as_dict() for shift in shifts],
+        "costs": {
+            name: {
+                key: {str(at): saved.report["paths"][name]["cost"].get(key) for at, saved in enumerate((one, two), 1)}
+                for key in COSTS
+            }
+            for name in common
+        },
+        "dropped": {
+            name: {
+                str(at): {key: saved.report["paths"][name][key] for key in ("frames", "dropped")}
+                for at, saved in enumerate((one, two), 1)
+            }
+            for name in common
+        },
+        "statistics": {
+            "replicate": "run",
+            "interval": "exact interval of Wilcoxon, Mann and Whitney for the shift between independent runs",
+            "confidence": 0.95,
+            "primary_percentile": PRIMARY,
+            "families": "primary percentile; all others (Bonferroni within each)",
+        },
+        "warnings": _warnings(one, two, settings),
+    }
+    return report
+
+
+def _described(saved: SavedComparison) -> dict[str, Any]:
+    report = saved.report
+    return {
+        "file": saved.file,
+        "version": report["version"],
+        "interface": report["interface"],
+        "start_ns": report["start_ns"],
+        "end_ns": report["end_ns"],
+        "paths": {name: len(runs) for name, runs in saved.paths.items()},
+        "verdict": report["verdict"],
+    }
+
+
+def _verdict(shifts: list[Shift], settings: list[tuple[str, Any, Any]]) -> str:
+    tested = [shift for shift in shifts if shift.percentile == PRIMARY]
+    if not tested:
+        return "The reports have no path in common."
+    sentence = "; ".join(map(_said, tested))
+    differing = sum(name not in ("interface", "version") for name, _, _ in settings)
+    beside = f"; {plural(differing, 'setting')} differ{'s' * (differing == 1)}, too" if differing else ""
+    return f"At the median, {sentence}{beside}."
+
+
+def _said(shift: Shift) -> str:
+    if shift.verdict == "insufficient n":
+        return f"{shift.path} cannot be told ({shift.reason})"
+    low, high = shift.low_ns, shift.high_ns
+    confidence = f"{100 * shift.confidence:.4g} %"
+    if shift.verdict == "not distinguishable":
+        return (
+            f"{shift.path} is not distinguishable (2 less 1: {duration(low, 3)} to {duration(high, 3)}, {confidence})"
+        )
+    sign = 1 if shift.verdict == "1 faster" else -1
+    ends = sorted(sign * (end or 0) for end in (low, high))
+    by = duration(sign * (shift.difference_ns or 0), 3)
+    word = "slower" if sign > 0 else "faster"
+    return f"{shift.path} is {word} in 2 by {by} ({duration(ends[0], 3)} to {duration(ends[1], 3)}, {confidence})"
+
+
+def _warnings(one: SavedComparison, two: SavedComparison, settings: list[tuple[str, Any, Any]]) -> list[str]:
+    said = []
+    unfair = [name for name, _, _ in settings if name in UNFAIR]
+    if unfair:
+        said.append(f"{', '.join(unfair)} differ: the two do not measure the same")
+    ends = [name for name, _, _ in settings if name.startswith("paths.") and name.endswith(".end")]
+    if ends:
+        said.append(f"{', '.join(name.split('.')[1] for name in ends)} ended differently in the two")
+    for number, saved, other in ((1, one, two), (2, two, one)):
+        alone = [name for name in saved.paths if name not in other.paths]
+        if alone:
+            said.append(f"only report {number} has {', '.join(alone)}")
+        if saved.report["design"]["delays_ns"]:
+            said.append(f"in report {number}, readers were held up on purpose")
+        if saved.report["design"]["interrupted"]:
+            said.append(f"report {number} was ended before all runs were made")
+    if one.report["start_ns"] == two.report["start_ns"]:
+        said.append("both reports are of the same experiment")
+    said.append(
+        "the runs of a report were made in one sitting: what else changed between the two, as load of a neighbour, is "
+        "in the difference as well. Compare two reports of the same setting to see how much that is"
+    )
+    return said
+
+
+def render(report: dict[str, Any], console: Console) -> None:
+    """Print a report."""
+    print_line(console, Text("uspcap compare, two reports", "dim"), "")
+    print_line(console, Text())
+    print_paragraph(console, report["verdict"], style="bold")
+    print_line(console, Text())
+    for number, one in enumerate(report["reports"], 1):
+        paths = ", ".join(f"{name} {runs} runs" for name, runs in one["paths"].items())
+        text = f"{one['file']}: {one['interface']}, {stamp(one['start_ns'])}, {paths}"
+        print_paragraph(console, text, lead=f"{number}  ")
+    _settings(console, report["settings"])
+    _differences(console, report["differences"])
+    _costs(console, report["costs"])
+    _drops(console, report["dropped"])
+    print_line(console, Text())
+    for warning in report["warnings"]:
+        print_paragraph(console, warning, style="yellow", lead="! ")
+
+
+def _settings(console: Console, settings: list[dict[str, Any]]) -> None:
+    heading(console, "What is different")
+    if not settings:
+        print_line(console, Text("no setting that the reports have"))
+        return
+
+    def cell(value: Any) -> str:
+        text = "-" if value is None else safe_text(str(value))
+        return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 1]}…"
+
+    columns = [Column("", [one["name"] for one in settings], left=True)]
+    columns += [Column(which, [cell(one[which]) for one in settings], left=True) for which in ("1", "2")]
+    print_table(console, columns)
+
+
+def _differences(console: Console, differences: list[dict[str, Any]]) -> None:
+    heading(console, "Latency, hook to user: 2 less 1")
+    shown = [one for one in differences if one["difference_ns"] is not None]
+    if shown:
+        percent = ["-" if one["difference_percent"] is None else f"{one['difference_percent']:+.1f} %" for one in shown]
+        print_table(
+            console,
+            [
+                Column("path", [one["path"] for one in shown], left=True),
+                Column("at", [f"p{one['percentile']}" for one in shown]),
+                Column("1", [duration(one["1_ns"], 3) for one in shown], rank=2),
+                Column("2", [duration(one["2_ns"], 3) for one in shown], rank=2),
+                Column("difference", [duration(one["difference_ns"], 3) for one in shown]),
+                Column("from", [duration(one["low_ns"], 3) for one in shown]),
+                Column("to", [duration(one["high_ns"], 3) for one in shown]),
+                Column("of 1", percent, rank=3),
+                Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=4),
+                Column("verdict", [one["verdict"] for one in shown], left=True, rank=1),
+            ],
+        )
+    thin: dict[str, list[str]] = {}
+    for one in differences:
+        if one["difference_ns"] is None:
+            thin.setdefault(one["path"], []).append(f"p{one['percentile']}")
+    for path, percentiles in thin.items():
+        print_line(console, Text(f"insufficient n for {path} at {', '.join(percentiles)}", "dim"))
+
+
+def _costs(console: Console, costs: dict[str, Any]) -> None:
+    rows = [
+        (name, title.strip(), key, of_path[key])
+        for name, of_path in costs.items()
+        for key, (title, _) in COSTS.items()
+        if any(value is not None for value in of_path[key].values())
+    ]
+    if not rows:
+        return
+    heading(console, "Costs a frame")
+    columns = [Column("path", [row[0] for row in rows], left=True), Column("", [row[1] for row in rows], left=True)]
+    columns += [Column(which, [cost_cell(row[2], row[3][which]) for row in rows]) for which in ("1", "2")]
+    print_table(console, columns)
+
+
+def _drops(console: Console, dropped: dict[str, Any]) -> None:
+    lossy = {name: one for name, one in dropped.items() if any(side["dropped"] for side in one.values())}
+    if not lossy:
+        return
+    heading(console, "Lost frames")
+    columns = [Column("path", list(lossy), left=True)]
+    for which in ("1", "2"):
+        cells = [f"{one[which]['dropped']:,} of {one[which]['frames']:,}" for one in lossy.values()]
+        columns.append(Column(which, cells))
+    print_table(console, columns)
