@@ -10,8 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from support.command_line import assert_one_clear_line, invoke
+
+from uspcap.report.document import load_schema
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = "sample_captures/order-session.pcap"
@@ -25,8 +28,10 @@ def in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def orders_of(*arguments: str | Path) -> dict[str, Any]:
     ended = invoke("analyze", "--only", "orders", "--format", "json", *arguments)
-    assert ended.code == 0, ended.err
-    found: dict[str, Any] = json.loads(ended.out)["analyses"]["orders"]
+    assert ended.code == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    jsonschema.validate(report, load_schema())
+    found: dict[str, Any] = report["analyses"]["orders"]
     return found
 
 
@@ -67,7 +72,7 @@ def test_every_order_of_the_sample_has_the_times_that_were_put_in(tmp_path: Path
 def test_the_document_shows_what_is_printed(protocol: str | None) -> None:
     document = Path("docs/orders.md").read_text(encoding="utf-8")
     options = [] if protocol is None else ["--protocol", protocol]
-    printed = invoke("analyze", SAMPLE, "--only", "orders", *options).out
+    printed = invoke("analyze", SAMPLE, "--only", "orders", *options).stdout
     shown = [block.split("```")[0] for block in document.split("```text\n")[1:]]
     assert shown[0 if protocol is None else 1].rstrip() in printed
 
@@ -92,7 +97,7 @@ def test_fix_messages_of_a_real_session_are_those_that_tshark_finds() -> None:
 
 @pytest.mark.parametrize(
     ("message", "kind", "identity"),
-    [("EnterOrderMessage", "enter", "29012"), ("CancelOrderMessage", "cancel", "7679601")],
+    [("EnterOrderMessage", "enter", "113"), ("CancelOrderMessage", "cancel", "7679601")],
 )
 def test_real_messages_of_ouch_5_are_read(message: str, kind: str, identity: str) -> None:
     file = capture(f"market-data/omi-data-packets__Nasdaq__Nasdaq.Nsm.Ouch.v5.0__{message}.pcap")
@@ -113,6 +118,11 @@ def test_another_venue_s_messages_are_framed_and_its_login_is_not_told(message: 
 def test_traffic_without_orders_is_none() -> None:
     result = orders_of(capture("fix-orders/tcpreplay__test.pcap"))
     assert result["followed"] == result["connections_with_orders"] == 0
+
+
+def test_the_sample_s_report_keeps_to_the_schema() -> None:
+    result = orders_of("--protocol", "ouch-4.2", SAMPLE)
+    assert result["venue"]["accepted_to_executed"]["count"] == 8
 
 
 def test_a_protocol_without_the_analysis_is_refused() -> None:
