@@ -4,30 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.columns import FrameColumns, HeaderColumns
+from uspcap._native.order_tables import OrderTables
 
-REQUEST_KINDS: tuple[str, ...]
-ANSWER_KINDS: tuple[str, ...]
-COUNTS: tuple[str, ...]
 RULE_DTYPE: np.dtype[Any]
-POINT_DTYPE: np.dtype[Any]
-REQUEST_DTYPE: np.dtype[Any]
-CONNECTION_DTYPE: np.dtype[Any]
 
-class OrderMachine:
-    @property
-    def level(self) -> int: ...
-    @property
-    def cut_connections(self) -> int: ...
-    @property
-    def settled_connections(self) -> int: ...
-    @property
-    def dropped_log_bytes(self) -> int: ...
-    @property
-    def connection_count(self) -> int: ...
-    @property
-    def request_count(self) -> int: ...
-    @property
-    def log_bytes(self) -> int: ...
+class OrderMachine(OrderTables):
     def __init__(
         self,
         version: int,

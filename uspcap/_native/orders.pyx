@@ -2,32 +2,31 @@
 
 A. A connection is two endpoints, whichever way; its streams are reassembled (reassembly.pyx), cut into messages
    (soupbin.pyx, fix_fields.pyx) and their requests and answers matched by client order id. A SYN without ACK begins it
-   anew: nothing that came before matters to what comes after.
+   anew: nothing that came before matters to what comes after. The tables are those of order_tables.pyx.
 B. The law of analyses. Of a connection whose SYN was not seen, this part of the capture may hold the middle: its
    segments are kept in a log, and read where what came before is known, in `absorb`. A result is `absorb` into an
    empty machine that reads at once (`at_once`), so that the state here stays as it is.
 C. The log is bounded. Over the bound the connections with most in it are settled: taken as joined in the middle, here
    and now. Nothing is lost by that unless a part with their beginning is merged before; that is counted.
-D. Connections and requests are bounded by sampling on hashes, as flows are (flows.pyx): at level L only those whose
-   hash has its top L bits zero are followed. What is followed in the end depends on which there were only.
-E. A request keeps its own times and the first answer of each kind. Histograms are made of these when they are asked for.
-F. Nothing of a login packet or message is kept.
+D. Nothing of a login packet or message is kept.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.fix_fields cimport FixFields, Text, fix_boundary, fix_fields, fix_message
+from uspcap._native.order_tables cimport *
 from uspcap._native.reassembly cimport (
     STREAM_ELSEWHERE, STREAM_FULL, STREAM_NO_MEMORY, Place, Stream, stream_add, stream_consume, stream_contiguous,
-    stream_copy, stream_free, stream_places, stream_position,
-    stream_skip_hole, stream_start,
+    stream_copy, stream_free, stream_places, stream_position, stream_skip_hole, stream_start,
 )
 from uspcap._native.soupbin cimport SOUP_HEADER, soup_boundary, soup_packet
+
+from uspcap._native.order_tables import CONNECTION_DTYPE, REQUEST_DTYPE
 
 cdef enum:
     TCP = 6
@@ -40,64 +39,10 @@ cdef enum:
     OUCH_5_0 = 2
     FIX = 3
 
-# What a connection was found to carry.
-cdef enum:
-    UNKNOWN = 0
-    SOUPBINTCP = 1
-    TAG_VALUE = 2
-    OTHER = 3
-
-# How a connection's segments are taken.
-cdef enum:
-    LOGGED = 0      # its beginning was not seen: kept for later
-    READ = 1
-
-cdef enum:
-    ENTER = 0
-    REPLACE = 1
-    CANCEL = 2
-    MODIFY = 3
-    NO_KIND = 255
-
-cdef enum:
-    ACCEPTED = 0
-    EXECUTED = 1
-    CANCELED = 2
-    REJECTED = 3
-    REPLACED = 4
-    PENDING = 5
-    EXPIRED = 6
-    MODIFIED = 7
-    ANSWERS = 8
-
-cdef enum:
-    ID_BYTES = 40
-    BY_ORDER = 0            # what a key of the index names: a request by its client order id,
-    BY_CANCEL = 1           # an OUCH cancel of that id,
-    BY_MODIFY = 2           # an OUCH modification of that id,
-    BY_SEQUENCE = 3         # a FIX request by its MsgSeqNum
-    SEARCHED = 1 << 14      # bytes kept while no boundary is found
-    GIVE_UP = 1 << 18       # bytes without a message, after which a connection is none of ours
-
 cdef enum:
     RULE_COUNT = 256
-
-REQUEST_KINDS = ("enter", "replace", "cancel", "modify")
-ANSWER_KINDS = ("accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified")
-COUNTS = (
-    "segments", "payload_bytes", "cut_segments", "repeated_bytes", "lost_bytes", "holes", "restarts",
-    "resynchronisations", "unread_bytes", "messages", "enter", "replace", "cancel", "modify", "accepted", "executed",
-    "canceled", "rejected", "replaced", "pending", "expired", "modified", "other_messages",
-    "possible_duplicates", "answers_without_request", "malformed", "checksum_mismatches", "fits_ouch_4_2",
-    "fits_ouch_5_0", "application_messages",
-)
-cdef enum:
-    SEGMENTS, PAYLOAD_BYTES, CUT_SEGMENTS, REPEATED_BYTES, LOST_BYTES, HOLES, RESTARTS
-    RESYNCHRONISATIONS, UNREAD_BYTES, MESSAGES, REQUESTS
-    COUNTED_ANSWERS = 14
-    OTHER_MESSAGES = 22
-    POSSIBLE_DUPLICATES, ANSWERS_WITHOUT_REQUEST, MALFORMED, CHECKSUM_MISMATCHES, FITS_4_2
-    FITS_5_0, APPLICATION_MESSAGES, COUNT_OF_COUNTS
+    SEARCHED = 1 << 14      # bytes kept while no boundary is found
+    GIVE_UP = 1 << 18       # bytes without a message, after which a connection is none of ours
 
 
 # One kind of OUCH message; mirrors RULE_DTYPE.
@@ -115,120 +60,6 @@ RULE_DTYPE = np.dtype([
 ])
 
 
-cdef struct Point:
-    int64_t first_ns
-    int64_t first_frame
-    int64_t complete_ns
-    int64_t complete_frame
-    int32_t first_source
-    int32_t complete_source
-
-POINT_DTYPE = np.dtype([
-    ("first_ns", np.int64), ("first_frame", np.int64), ("complete_ns", np.int64), ("complete_frame", np.int64),
-    ("first_source", np.int32), ("complete_source", np.int32),
-])
-
-cdef struct Request:
-    Point asked
-    Point answers[ANSWERS]
-    int64_t venue_ns[ANSWERS]
-    int64_t position
-    int64_t sequence
-    uint64_t hash
-    int32_t connection
-    uint32_t generation
-    uint32_t executions
-    uint32_t repeats
-    uint8_t kind
-    uint8_t direction
-    uint8_t space
-    uint8_t answered
-    uint32_t id_length
-    uint8_t id[ID_BYTES]
-
-REQUEST_DTYPE = np.dtype([
-    ("asked", POINT_DTYPE), ("answers", POINT_DTYPE, ANSWERS), ("venue_ns", np.int64, ANSWERS),
-    ("position", np.int64), ("sequence", np.int64), ("hash", np.uint64), ("connection", np.int32),
-    ("generation", np.uint32), ("executions", np.uint32), ("repeats", np.uint32), ("kind", np.uint8),
-    ("direction", np.uint8), ("space", np.uint8), ("answered", np.uint8), ("id_length", np.uint32),
-    ("id", np.uint8, ID_BYTES),
-])
-
-cdef struct Key:
-    uint64_t low[2]
-    uint64_t high[2]
-    uint16_t low_port
-    uint16_t high_port
-    uint32_t version
-
-cdef struct Connection:
-    Key key
-    uint64_t hash
-    uint8_t mode
-    uint8_t protocol
-    uint8_t protocol_met
-    uint8_t settled
-    uint32_t generation
-    uint32_t messages_in_generation
-    uint32_t unread_in_generation
-    int64_t first_frame
-    int64_t first_ns
-    uint64_t logged_bytes
-    Stream streams[2]
-    uint8_t synchronised[2]
-    uint8_t begin_string[14]
-    uint64_t counts[COUNT_OF_COUNTS]
-
-CONNECTION_DTYPE = np.dtype([
-    ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint8), ("protocol", np.uint8), ("begin_string", "S14"), ("first_frame", np.int64),
-    ("counts", np.uint64, len(COUNTS)),
-])
-
-cdef struct Segment:
-    Key key
-    uint64_t hash
-    uint32_t sequence
-    uint32_t acknowledgment
-    uint32_t length         # as on the wire
-    uint32_t captured
-    uint16_t flags
-    uint8_t direction
-    const uint8_t *data
-    Place place
-
-# Before each segment's bytes in the log, which take a multiple of eight.
-cdef struct Entry:
-    int32_t connection
-    uint32_t sequence
-    uint32_t acknowledgment
-    uint32_t length
-    uint32_t captured
-    uint16_t flags
-    uint16_t direction
-    Place place
-
-
-cdef inline uint64_t mix(uint64_t h) noexcept nogil:
-    """Finalizer of MurmurHash3 (Austin Appleby, public domain)."""
-    h ^= h >> 33
-    h *= <uint64_t> 0xFF51AFD7ED558CCD
-    h ^= h >> 33
-    h *= <uint64_t> 0xC4CEB9FE1A85EC53
-    return h ^ (h >> 33)
-
-
-cdef inline uint64_t hash_bytes(uint64_t h, const uint8_t *data, Py_ssize_t length) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(length):
-        h = (h ^ data[i]) * <uint64_t> 0x100000001B3
-    return mix(h ^ <uint64_t> length)
-
-
-cdef inline bint tracked(uint64_t hash, int level) noexcept nogil:
-    return level == 0 or (hash >> (64 - level)) == 0
-
-
 cdef inline uint64_t big_endian(const uint8_t *data, int length) noexcept nogil:
     cdef uint64_t value = 0
     cdef int i
@@ -242,7 +73,7 @@ cdef inline uint8_t only_char(const Text *text) noexcept nogil:
     return text.data[0] if text.length == 1 else 0
 
 
-cdef class OrderMachine:
+cdef class OrderMachine(OrderTables):
     """Connections, their requests, and the log of what cannot be read yet.
 
     Parameters
@@ -259,245 +90,18 @@ cdef class OrderMachine:
     """
 
     cdef int version
-    cdef bint at_once
     cdef object rules_owner
     cdef const Rule *rules
-    cdef Py_ssize_t maximum_connections, maximum_requests, maximum_log
-    cdef readonly int level
-    cdef readonly Py_ssize_t cut_connections, settled_connections
-    cdef readonly int64_t dropped_log_bytes
-    cdef bint failed
-    cdef Connection *connections
-    cdef readonly Py_ssize_t connection_count
-    cdef Py_ssize_t connection_capacity
-    cdef int32_t *connection_slots
-    cdef uint64_t connection_mask
-    cdef Request *requests
-    cdef readonly Py_ssize_t request_count
-    cdef Py_ssize_t request_capacity
-    cdef int32_t *request_slots         # twice a request's number, and one where it is for its sequence number
-    cdef uint64_t request_mask
-    cdef uint8_t *log
-    cdef readonly Py_ssize_t log_bytes
-    cdef Py_ssize_t log_capacity
 
     def __cinit__(self, int version, rules, Py_ssize_t maximum_connections, Py_ssize_t maximum_requests,
                   Py_ssize_t maximum_log_bytes, bint at_once=False):
         cdef const uint8_t[::1] raw
         if rules.dtype != RULE_DTYPE or rules.shape != (2, 2, RULE_COUNT) or sizeof(Rule) != RULE_DTYPE.itemsize:
             raise ValueError("rules have another layout")
-        if sizeof(Request) != REQUEST_DTYPE.itemsize or len(COUNTS) != COUNT_OF_COUNTS:
-            raise ValueError("requests have another layout")
-        if maximum_connections < 1 or maximum_requests < 1:
-            raise ValueError("at least one connection and one request are followed")
         self.rules_owner = np.ascontiguousarray(rules).reshape(-1).view(np.uint8)
         raw = self.rules_owner
         self.rules = <const Rule *> &raw[0]
         self.version = version
-        self.at_once = at_once
-        self.maximum_connections = maximum_connections
-        self.maximum_requests = maximum_requests
-        self.maximum_log = maximum_log_bytes
-        self.level = 0
-        self.failed = False
-        if not self.grow_connections() or not self.grow_requests():
-            raise MemoryError
-
-    def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.connection_count):
-            stream_free(&self.connections[i].streams[0])
-            stream_free(&self.connections[i].streams[1])
-        free(self.connections)
-        free(self.connection_slots)
-        free(self.requests)
-        free(self.request_slots)
-        free(self.log)
-
-    # --- tables -------------------------------------------------------------------------------------------------
-
-    cdef bint grow_connections(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        cdef Py_ssize_t capacity = self.connection_capacity * 2 or 16
-        cdef void *grown
-        if self.connection_count < self.connection_capacity:
-            return True
-        grown = realloc(self.connections, capacity * sizeof(Connection))
-        if grown == NULL:
-            return False
-        self.connections = <Connection *> grown
-        self.connection_capacity = capacity
-        grown = realloc(self.connection_slots, 2 * capacity * sizeof(int32_t))
-        if grown == NULL:
-            return False
-        self.connection_slots = <int32_t *> grown
-        self.connection_mask = 2 * capacity - 1
-        self.index_connections()
-        return True
-
-    cdef void index_connections(self) noexcept nogil:
-        cdef Py_ssize_t i
-        cdef uint64_t slot
-        memset(self.connection_slots, 0xFF, (self.connection_mask + 1) * sizeof(int32_t))
-        for i in range(self.connection_count):
-            slot = self.connections[i].hash & self.connection_mask
-            while self.connection_slots[slot] >= 0:
-                slot = (slot + 1) & self.connection_mask
-            self.connection_slots[slot] = <int32_t> i
-
-    cdef Py_ssize_t connection_of(self, const Key *key, uint64_t hash) noexcept nogil:
-        """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
-        cdef uint64_t slot
-        cdef Connection *connection
-        if not tracked(hash, self.level):
-            return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            connection = &self.connections[self.connection_slots[slot]]
-            if connection.hash == hash and memcmp(&connection.key, key, sizeof(Key)) == 0:
-                return self.connection_slots[slot]
-            slot = (slot + 1) & self.connection_mask
-        if not self.grow_connections():
-            self.failed = True
-            return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            slot = (slot + 1) & self.connection_mask
-        self.connection_slots[slot] = <int32_t> self.connection_count
-        connection = &self.connections[self.connection_count]
-        memset(connection, 0, sizeof(Connection))
-        connection.key = key[0]
-        connection.hash = hash
-        connection.mode = READ if self.at_once else LOGGED
-        self.connection_count += 1
-        return self.connection_count - 1
-
-    cdef bint grow_requests(self) noexcept nogil:
-        cdef Py_ssize_t capacity = self.request_capacity * 2 or 64
-        cdef void *grown
-        if self.request_count < self.request_capacity:
-            return True
-        grown = realloc(self.requests, capacity * sizeof(Request))
-        if grown == NULL:
-            return False
-        self.requests = <Request *> grown
-        self.request_capacity = capacity
-        # Two keys a request, and half of the slots free.
-        grown = realloc(self.request_slots, 4 * capacity * sizeof(int32_t))
-        if grown == NULL:
-            return False
-        self.request_slots = <int32_t *> grown
-        self.request_mask = 4 * capacity - 1
-        self.index_requests()
-        return True
-
-    cdef uint64_t request_hash(self, const Connection *connection, const uint8_t *id, Py_ssize_t length) noexcept nogil:
-        return hash_bytes(connection.hash, id, length)
-
-    cdef inline uint64_t slot_hash(self, uint64_t hash, uint32_t space) noexcept nogil:
-        return mix(hash + space)
-
-    cdef inline uint64_t sequence_hash(self, const Connection *connection, int64_t sequence, int direction) noexcept nogil:
-        return mix(connection.hash + mix(<uint64_t> sequence * 2 + direction))
-
-    cdef void index_requests(self) noexcept nogil:
-        """Fill the slots; of requests with one key the last stays, and those of an earlier generation have none."""
-        cdef Py_ssize_t i
-        cdef Request *request
-        memset(self.request_slots, 0xFF, (self.request_mask + 1) * sizeof(int32_t))
-        for i in range(self.request_count):
-            request = &self.requests[i]
-            if request.generation == self.connections[request.connection].generation:
-                self.enlist(<int32_t> i)
-
-    cdef void enlist(self, int32_t number) noexcept nogil:
-        """Put a request into the index."""
-        cdef Request *request = &self.requests[number]
-        cdef uint64_t slot = self.find(request.connection, request.generation, request.hash, request.space,
-                                       request.id, request.id_length)
-        self.request_slots[slot] = 2 * number
-        if request.sequence >= 0:
-            slot = self.find_sequence(request.connection, request.generation, request.sequence, request.direction)
-            self.request_slots[slot] = 2 * number + 1
-
-    cdef uint64_t find(self, int32_t connection, uint32_t generation, uint64_t hash, uint32_t space,
-                       const uint8_t *id, Py_ssize_t length) noexcept nogil:
-        """Return the slot of a request, or the free one where it would be."""
-        cdef uint64_t slot = self.slot_hash(hash, space) & self.request_mask
-        cdef Request *request
-        cdef Py_ssize_t kept = length if length < ID_BYTES else ID_BYTES
-        while self.request_slots[slot] >= 0:
-            request = &self.requests[self.request_slots[slot] >> 1]
-            if (not self.request_slots[slot] & 1 and request.hash == hash and request.connection == connection
-                    and request.generation == generation and request.space == space
-                    and request.id_length == <uint32_t> length and memcmp(request.id, id, kept) == 0):
-                break
-            slot = (slot + 1) & self.request_mask
-        return slot
-
-    cdef uint64_t find_sequence(self, int32_t connection, uint32_t generation, int64_t sequence,
-                                int direction) noexcept nogil:
-        """Return the slot of a request by its MsgSeqNum, or the free one where it would be."""
-        cdef uint64_t slot = self.sequence_hash(&self.connections[connection], sequence, direction) & self.request_mask
-        cdef Request *request
-        while self.request_slots[slot] >= 0:
-            request = &self.requests[self.request_slots[slot] >> 1]
-            if (self.request_slots[slot] & 1 and request.sequence == sequence and request.connection == connection
-                    and request.generation == generation and request.direction == direction):
-                break
-            slot = (slot + 1) & self.request_mask
-        return slot
-
-    cdef void keep_bounds(self) noexcept nogil:
-        """Halve the sample until both bounds are kept."""
-        while self.connection_count > self.maximum_connections or self.request_count > self.maximum_requests:
-            self.set_level(self.level + 1)
-
-    cdef void set_level(self, int level) noexcept nogil:
-        """Stop following what a level leaves out."""
-        cdef Py_ssize_t i, kept = 0, at = 0, moved = 0
-        cdef Request *request
-        cdef Entry *entry
-        cdef Py_ssize_t size
-        cdef int32_t *numbers = <int32_t *> calloc(self.connection_count + 1, sizeof(int32_t))
-        if numbers == NULL:
-            self.failed = True
-            self.maximum_connections = self.connection_count
-            self.maximum_requests = self.request_count
-            return
-        self.level = level
-        for i in range(self.connection_count):
-            if tracked(self.connections[i].hash, level):
-                numbers[i] = <int32_t> kept
-                if kept != i:
-                    self.connections[kept] = self.connections[i]
-                kept += 1
-            else:
-                numbers[i] = -1
-                stream_free(&self.connections[i].streams[0])
-                stream_free(&self.connections[i].streams[1])
-        self.connection_count = kept
-        kept = 0
-        for i in range(self.request_count):
-            request = &self.requests[i]
-            if numbers[request.connection] >= 0 and tracked(request.hash, level):
-                request.connection = numbers[request.connection]
-                if kept != i:
-                    self.requests[kept] = request[0]
-                kept += 1
-        self.request_count = kept
-        while at < self.log_bytes:
-            entry = <Entry *> (self.log + at)
-            size = entry_size(entry.captured)
-            at += size
-            if numbers[entry.connection] >= 0:
-                entry.connection = numbers[entry.connection]
-                memmove(self.log + moved, self.log + at - size, size)
-                moved += size
-        self.log_bytes = moved
-        free(numbers)
-        self.index_connections()
-        self.index_requests()
 
     # --- frames -------------------------------------------------------------------------------------------------
 
@@ -887,49 +491,6 @@ cdef class OrderMachine:
 
     # --- the log, and merging -----------------------------------------------------------------------------------
 
-    cdef void write_log(self, Py_ssize_t number, const Segment *segment) noexcept nogil:
-        """Keep a segment for when it is known what came before it."""
-        cdef Py_ssize_t size = entry_size(segment.captured), capacity = self.log_capacity or 1 << 16
-        cdef void *grown
-        cdef Entry *entry
-        while capacity < self.log_bytes + size:
-            capacity *= 2
-        if capacity != self.log_capacity:
-            grown = realloc(self.log, capacity)
-            if grown == NULL:
-                self.failed = True
-                return
-            self.log = <uint8_t *> grown
-            self.log_capacity = capacity
-        entry = <Entry *> (self.log + self.log_bytes)
-        memset(entry, 0, sizeof(Entry))
-        entry.connection = <int32_t> number
-        entry.sequence = segment.sequence
-        entry.acknowledgment = segment.acknowledgment
-        entry.length = segment.length
-        entry.captured = segment.captured
-        entry.flags = segment.flags
-        entry.direction = segment.direction
-        entry.place = segment.place
-        memcpy(self.log + self.log_bytes + sizeof(Entry), segment.data, segment.captured)
-        self.log_bytes += size
-        self.connections[number].logged_bytes += size
-
-    cdef void segment_of(self, const Entry *entry, const Connection *connection, int64_t frame_shift,
-                         Segment *segment) noexcept nogil:
-        """Make a segment of an entry of a log again."""
-        segment.key = connection.key
-        segment.hash = connection.hash
-        segment.sequence = entry.sequence
-        segment.acknowledgment = entry.acknowledgment
-        segment.length = entry.length
-        segment.captured = entry.captured
-        segment.flags = entry.flags
-        segment.direction = <uint8_t> entry.direction
-        segment.data = <const uint8_t *> entry + sizeof(Entry)
-        segment.place = entry.place
-        segment.place.frame += frame_shift
-
     cdef void settle(self) noexcept nogil:
         """Read those connections of the log now that have most in it, until half of its bound is free."""
         cdef Py_ssize_t number, largest, left = self.log_bytes, at = 0, size, kept = 0
@@ -1115,15 +676,6 @@ cdef class OrderMachine:
                 of_counts[i, j] = connection.counts[j]
         array["counts"] = counts
         return array
-
-
-cdef inline Py_ssize_t entry_size(uint32_t captured) noexcept nogil:
-    return sizeof(Entry) + ((<Py_ssize_t> captured + 7) & ~<Py_ssize_t> 7)
-
-
-cdef inline void shift_point(Point *point, int64_t frames) noexcept nogil:
-    point.first_frame += frames
-    point.complete_frame += frames
 
 
 cdef inline bint stream_skip_hole_counting(Stream *stream, uint64_t *unread) noexcept nogil:

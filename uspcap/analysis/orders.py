@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.orders import ANSWER_KINDS, COUNTS, REQUEST_KINDS, OrderMachine
+from uspcap._native.order_tables import ANSWER_KINDS, COUNTS, REQUEST_KINDS
+from uspcap._native.orders import OrderMachine
 from uspcap.analysis.base import Analysis, Result, Table, difference_ns
 from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.names import ORDER_PROTOCOLS

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.orders import ANSWER_KINDS, REQUEST_KINDS, RULE_DTYPE
+from uspcap._native.order_tables import ANSWER_KINDS, REQUEST_KINDS
+from uspcap._native.orders import RULE_DTYPE
 
 _OTHER = 255
 _BY_ORDER, _BY_CANCEL, _BY_MODIFY = 0, 1, 2
