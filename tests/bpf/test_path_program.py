@@ -5,17 +5,19 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
-from support.path_probes import MARK, PORT, probe_payload, udp_frame
+from support.path_probes import MARK, PORT, digest_of, probe_payload, udp_frame
 
 from uspcap.bpf.builder import Program
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction
-from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, build_path_program
+from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, STAMP_RING, build_path_program
 from uspcap.bpf.syscalls import LoadedProgram, possible_cpus
 from uspcap.compare.live.hook import PathHook, seeds_of_cpus
 from uspcap.compare.live.settings import LiveSettings, paths_of
+from uspcap.compare.live.stamp_ring import StampRing
 
 SEED = 11
 MASK = (1 << 64) - 1
@@ -164,3 +166,86 @@ def test_impossible_paths_are_refused(arguments: tuple[int, list[int]]) -> None:
 def test_program_with_the_most_paths_is_accepted(hook: PathHook) -> None:
     program = build_path_program(None, port=PORT, paths=MOST_PATHS, redirected=range(MOST_PATHS))
     LoadedProgram.load(program.link(hook.fds), name="paths", flags=BPF_F_XDP_HAS_FRAGS).close()
+
+
+@pytest.fixture
+def other_hook(kernel_bpf: None) -> Iterator[PathHook]:
+    with PathHook(LiveSettings("none", other_traffic=True, take=True), PATHS, queues=1) as made:
+        yield made
+
+
+@pytest.fixture
+def load_other(other_hook: PathHook) -> Iterator[Load]:
+    loaded: list[LoadedProgram] = []
+
+    def make(port: int | None = None) -> LoadedProgram:
+        program = build_path_program(None, port=port, paths=len(PATHS), redirected=[2], probes=False)
+        loaded.append(LoadedProgram.load(program.link(other_hook.fds), name="paths", flags=BPF_F_XDP_HAS_FRAGS))
+        return loaded[-1]
+
+    yield make
+    for one in loaded:
+        one.close()
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 9, 18, 63, 64, 65, 1400])
+def test_other_traffic_passes_untouched_and_is_stamped_aside(other_hook: PathHook, load_other: Load, size: int) -> None:
+    other_hook.send_to(PATHS[1:2])
+    payload = os.urandom(size)
+    # Padding to Ethernet's least is no payload.
+    frame = udp_frame(payload).ljust(60, b"\xee")
+    before = time.clock_gettime_ns(time.CLOCK_TAI)
+    result = load_other().test_run(frame)
+    after = time.clock_gettime_ns(time.CLOCK_TAI)
+    assert (result.verdict, result.data) == (XdpAction.XDP_PASS, frame)
+    (stamp,) = other_hook.take_stamps().tolist()
+    assert stamp[0] == digest_of(payload)
+    assert before <= stamp[1] <= after
+    assert stamp[2:] == (1, 0)
+    assert len(other_hook.take_stamps()) == 0
+    counts = other_hook.counts()
+    assert (counts.matched, counts.sent[1], counts.unstamped) == (1, 1, 0)
+
+
+def test_other_traffic_goes_on_as_if_nobody_looked_while_no_path_is_on(other_hook: PathHook, load_other: Load) -> None:
+    program = load_other()
+    assert program.test_run(udp_frame(b"x" * 20)).verdict == XdpAction.XDP_PASS
+    # Without a socket, too.
+    other_hook.send_to(PATHS[2:3])
+    assert program.test_run(udp_frame(b"x" * 20)).verdict == XdpAction.XDP_PASS
+    counts = other_hook.counts()
+    assert (counts.off, counts.no_socket, sum(counts.sent)) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["TCP", "IP options", "IPv6", "first fragment", "later fragment", "another port"])
+def test_what_cannot_be_compared_is_not_stamped(other_hook: PathHook, load_other: Load, name: str) -> None:
+    other_hook.send_to(PATHS[:1])
+    result = load_other(PORT).test_run(OTHERS[name])
+    assert (result.verdict, result.data) == (XdpAction.XDP_PASS, OTHERS[name])
+    assert other_hook.counts().other == 1
+    assert len(other_hook.take_stamps()) == 0
+
+
+def test_stamps_go_round_the_ring_and_what_has_no_room_is_counted(other_hook: PathHook, load_other: Load) -> None:
+    ring = StampRing("small", 4096)
+    other_hook.send_to(PATHS[:1])
+    program = build_path_program(None, port=None, paths=len(PATHS), redirected=[], probes=False)
+    with (
+        closing(ring),
+        LoadedProgram.load(
+            program.link(other_hook.fds | {STAMP_RING: ring.fd}), name="paths", flags=BPF_F_XDP_HAS_FRAGS
+        ) as loaded,
+    ):
+        wanted = []
+        for lap in range(5):
+            for number in range(100):
+                payload = struct.pack("=QQ", lap, number)
+                loaded.test_run(udp_frame(payload))
+                wanted.append(digest_of(payload))
+            assert ring.take()["digest"].tolist() == wanted[-100:]
+        for _ in range(200):
+            loaded.test_run(udp_frame(bytes(8)))
+        taken = len(ring.take())
+    # 32 bytes a stamp; one position stays free.
+    assert 4096 // 32 - 1 <= taken <= 4096 // 32
+    assert other_hook.counts().unstamped == 200 - taken

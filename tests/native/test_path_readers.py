@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from support.path_probes import at_the_hook, probe_payload, udp_frame
+from support.path_probes import at_the_hook, digest_of, probe_payload, udp_frame
 from support.probes import ANSWER, decode, loopback_pair
 from support.xsk_rings import FakeSocket
 
@@ -295,6 +295,31 @@ def test_same_frames_read_the_same_on_every_path(receiving: socket.socket, pipe:
     kept = [run_dry(reader)[:3].tolist() for reader in readers]
     assert kept[0] == kept[1] == kept[2]
     assert {(reader.received, reader.foreign, reader.payload_bytes) for reader in readers} == {(4, 0, 352)}
+
+
+def test_other_traffic_has_the_same_digest_on_every_path(receiving: socket.socket, pipe: int) -> None:
+    payloads = [bytes(range(size % 256)) * (size // 256) + bytes(range(size % 256)) for size in (0, 5, 8, 20, 64, 700)]
+    slots, rings = Slots(8), FakeSocket(8)
+    queue = queue_of(rings)
+    others = [udp_frame(b"y" * 20, protocol=6), udp_frame(b"y" * 20, fragment=1), b"short"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for payload in payloads:
+            sender.sendto(payload, receiving.getsockname())
+            for path in (slots, rings):
+                path.deliver(udp_frame(payload).ljust(60, b"\xee"))
+    for path in (slots, rings):
+        for frame in others[: 8 - len(payloads)]:
+            path.deliver(frame)
+    readers = [
+        SocketReader(receiving.fileno(), PATH, "poll", columns()),
+        RingReader(slots.memory, SLOT, pipe, PATH, "poll", columns()),
+        XskReader([queue], [pipe], PATH, "poll", columns()),
+    ]
+    for reader in readers:
+        reader.take_others()
+        assert run_dry(reader)[0].view(np.uint64).tolist() == [digest_of(payload) for payload in payloads]
+        assert (reader.received, reader.payload_bytes) == (len(payloads), sum(map(len, payloads)))
+    assert [reader.foreign for reader in readers] == [0, 2, 2]
 
 
 def test_socket_sends_each_probe_back_marked_and_no_other_frame(receiving: socket.socket) -> None:

@@ -86,7 +86,7 @@ def outcome_of(
         refusals=(Refusal(AttachMode.NATIVE, "no such thing"),) if mode is AttachMode.SKB else (),
         ends={path.name: f"a {path.kind} of plain memory" for path in paths},
         runs=tuple(made),
-        counts=HookCounts(sent + 9, sent + 8, 3, 5, 0, (sent, 0, 0, 0, 0, 0)),
+        counts=HookCounts(sent + 9, sent + 8, 3, 5, 0, 0, (sent, 0, 0, 0, 0, 0)),
         sent=None,
         host=HostFacts("Linux 6.1 x86_64", None, 2, "tsc", 37, NicFacts("veth0", driver="veth")),
         clock_look_ns=23.4,

@@ -201,6 +201,15 @@ cdef extern from *:
     uint32_t be32toh(uint32_t) nogil
     uint64_t be64toh(uint64_t) nogil
     uint64_t htobe64(uint64_t) nogil
+    uint16_t htobe16(uint16_t) nogil
+    uint16_t be16toh(uint16_t) nogil
+
+# Digest of other traffic: uspcap.bpf.path_program.
+cdef uint64_t DIGEST_START = 0x9E3779B97F4A7C15
+cdef uint64_t DIGEST_FACTOR = 0xD6E8FEB86659FD93
+
+cdef enum:
+    DIGEST_WORDS = 8
 
 # Columns of a record, in the order of `COLUMNS`.
 cdef enum:
@@ -242,6 +251,7 @@ cdef enum:
     AT_PATH = 52
     AT_ANSWERED = 56
     KIND_ANSWER = 2
+    UDP = 17
     PAYLOAD_AT = 14 + 20 + 8
     LARGEST = 65536
     MARK = 0x55535048
@@ -325,6 +335,7 @@ cdef class PathReader:
     cdef uint32_t path
     cdef int64_t delay_ns
     cdef int answers
+    cdef bint by_digest
     cdef int64_t tai_offset_ns, most_answers
     cdef Py_ssize_t recorded
     cdef volatile int stopping
@@ -375,7 +386,51 @@ cdef class PathReader:
         self.tai_offset_ns = tai_offset_ns
         self.most_answers = most
 
+    def take_others(self):
+        """Take any UDP, not probes: `sequence` is the digest by which the hook's stamp is found, `hook_ns` is 0."""
+        self.by_digest = True
+
     cdef bint can_answer(self):
+        return False
+
+    cdef void record_other(self, const uint8_t *payload, Py_ssize_t length, Py_ssize_t captured, int64_t kernel_ns,
+                           int64_t found_ns) noexcept nogil:
+        """As `record` for UDP of whatever kind, of which so much was captured."""
+        cdef int64_t user_ns
+        cdef int64_t *cell
+        cdef Py_ssize_t stride = self.rows.shape[1]
+        load_all(payload, <size_t> (captured if captured < length else length))
+        if self.delay_ns:
+            spin_for(self.delay_ns)
+        user_ns = tai_ns()
+        self.received += 1
+        self.payload_bytes += length
+        if self.recorded == stride:
+            self.unrecorded += 1
+            return
+        cell = &self.rows[0, self.recorded]
+        cell[SEQUENCE * stride] = <int64_t> digest_of(payload, length, captured)
+        cell[INTENDED * stride] = 0
+        cell[HOOK * stride] = 0
+        cell[KERNEL * stride] = kernel_ns
+        cell[FOUND * stride] = found_ns
+        cell[USER * stride] = user_ns
+        self.recorded += 1
+
+    cdef bint record_frame(self, const uint8_t *frame, Py_ssize_t captured, int64_t kernel_ns,
+                           int64_t found_ns) noexcept nogil:
+        """Record what an Ethernet frame holds; True for a probe of this path."""
+        cdef Py_ssize_t length
+        if not self.by_digest:
+            return self.record(frame + PAYLOAD_AT, captured - PAYLOAD_AT, kernel_ns, found_ns)
+        if captured < PAYLOAD_AT or load16(frame + 12) != htobe16(0x0800) or frame[14] != 0x45 or frame[23] != UDP:
+            self.foreign += 1
+            return False
+        length = be16toh(load16(frame + 38)) - 8
+        if length < 0 or be16toh(load16(frame + 20)) & 0x3FFF:
+            self.foreign += 1
+            return False
+        self.record_other(frame + PAYLOAD_AT, length, captured - PAYLOAD_AT, kernel_ns, found_ns)
         return False
 
     cdef void fill_in(self, uint8_t *payload, int64_t found_ns) noexcept nogil:
@@ -478,6 +533,16 @@ cdef class PathReader:
         return True
 
 
+cdef inline uint64_t digest_of(const uint8_t *payload, Py_ssize_t length, Py_ssize_t captured) noexcept nogil:
+    cdef uint64_t state = DIGEST_START ^ <uint64_t> length
+    cdef Py_ssize_t at = 0
+    while at < 8 * DIGEST_WORDS and at + 8 <= length and at + 8 <= captured:
+        state = (state ^ load64(payload + at)) * DIGEST_FACTOR
+        state ^= state >> 32
+        at += 8
+    return state
+
+
 cdef inline void put_time(uint8_t *at, int64_t time_ns) noexcept nogil:
     cdef uint64_t value = htobe64(<uint64_t> time_ns)
     memcpy(at, &value, 8)
@@ -518,7 +583,9 @@ cdef class SocketReader(PathReader):
                 return taken
             found_ns = tai_ns()
             taken += 1
-            if self.record(&self.buffer[0], length, kernel_ns, found_ns) and self.answers:
+            if self.by_digest:
+                self.record_other(&self.buffer[0], length, length, kernel_ns, found_ns)
+            elif self.record(&self.buffer[0], length, kernel_ns, found_ns) and self.answers:
                 self.fill_in(&self.buffer[0], found_ns)
                 self.system_calls += 1
                 if send_answer(self.fds[0], &self.buffer[0], <size_t> length, &self.source,
@@ -648,7 +715,7 @@ cdef class RingReader(PathReader):
                 kernel_ns = 0
                 if status & TP_STATUS_TS_SOFTWARE:
                     kernel_ns = <int64_t> load32(at + SLOT_SECONDS) * 1_000_000_000 + load32(at + SLOT_NANOSECONDS)
-                self.record(at + mac + PAYLOAD_AT, captured - PAYLOAD_AT, kernel_ns, found_ns)
+                self.record_frame(at + mac, captured, kernel_ns, found_ns)
             release(<uint32_t *> (at + SLOT_STATUS), TP_STATUS_KERNEL)
             self.slot += 1
             if self.slot == self.slots:
@@ -747,8 +814,7 @@ cdef class _QueueReader:
             if not self.queue.within(address, length):
                 into.malformed += 1
             # The header of a probe, and whatever of its payload lies in the frame's first chunk.
-            elif into.record(&self.queue.umem[0] + address + PAYLOAD_AT, <Py_ssize_t> length - PAYLOAD_AT, 0,
-                             found_ns) and into.answers:
+            elif into.record_frame(&self.queue.umem[0] + address, length, 0, found_ns) and into.answers:
                 if load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD or into.answered >= into.most_answers:
                     into.unanswered += 1
                 else:

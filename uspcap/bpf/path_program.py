@@ -1,16 +1,23 @@
-"""The XDP program that sends each probe to one of several paths, with the time at the hook written into it.
+"""The XDP program that sends each frame to one of several paths, and says when it was at the hook.
 
-Only probes of docs/probe.md are touched: untagged IPv4 without options or fragments, UDP to one port, matching the
-filter. Everything else goes to the kernel as it came. Of a probe, whatever its path, these bytes are written, so that
-no path's frames are handled differently before they part::
+Untagged IPv4 without options or fragments, UDP, matching port and filter; everything else goes to the kernel as it
+came. Of probes of docs/probe.md, whatever their path, these bytes are written, so that no path's frames are handled
+differently before they part::
 
     UDP checksum            0: none (RFC 768), as the payload changes
     payload 40  u64         bpf_ktime_get_tai_ns at the hook: CLOCK_TAI in ns, network byte order
             48  u32         MARK
             52  u32         number of the path, network byte order
 
-Which path is on is in a map: none (probes are dropped and counted, so that nothing piles up between runs), one, or
-one of the first n at random, by splitmix64 from a state of each CPU's own that the caller seeds.
+Other traffic is not touched. Its time goes into a ring buffer (`STAMP_RING`), a `STAMP` a frame, with a digest by
+which a reader of the path finds it again: of the length of the payload and the first `DIGEST_WORDS` lanes of eight
+bytes of it that are whole, in the host's byte order::
+
+    state = DIGEST_START ^ length; for each lane: state = (state ^ lane) * DIGEST_FACTOR; state ^= state >> 32
+
+Which path is on is in a map: none (probes are dropped and counted, so that nothing piles up between runs; other traffic
+goes on as if nobody looked), one, or one of the first n at random, by splitmix64 from a state of each CPU's own that
+the caller seeds.
 
 Needs Linux 6.1 (bpf_ktime_get_tai_ns).
 
@@ -35,6 +42,7 @@ from uspcap.bpf.instructions import (
     BPF_H,
     BPF_JEQ,
     BPF_JGT,
+    BPF_JLT,
     BPF_JNE,
     BPF_JSET,
     BPF_MUL,
@@ -46,6 +54,8 @@ from uspcap.bpf.instructions import (
     R1,
     R2,
     R3,
+    R4,
+    R5,
     R7,
     R8,
     R9,
@@ -91,6 +101,16 @@ RANDOM_MAP: Final = "uspcap_random"
 COUNTER_MAP: Final = "uspcap_counts"
 """Per-CPU array of one entry: u64 of each `PathCounter`, then frames sent to each path."""
 
+STAMP_RING: Final = "uspcap_stamps"
+"""BPF ring buffer of `STAMP`, for traffic that is not ours."""
+
+STAMP: Final = struct.Struct("=QqII")
+"""Digest, CLOCK_TAI in ns at the hook, number of the path, 0."""
+
+DIGEST_WORDS: Final = 8
+DIGEST_START: Final = 0x9E3779B97F4A7C15
+DIGEST_FACTOR: Final = 0xD6E8FEB86659FD93
+
 SWITCH: Final = struct.Struct("=II")
 """`Switch`; the path's number or how many paths there are."""
 
@@ -98,10 +118,15 @@ _XDP_MD_DATA_END: Final = 4
 _XDP_MD_RX_QUEUE_INDEX: Final = 16
 _BPF_FUNC_MAP_LOOKUP_ELEM: Final = 1
 _BPF_FUNC_REDIRECT_MAP: Final = 51
+_BPF_FUNC_RINGBUF_OUTPUT: Final = 130
 _BPF_FUNC_KTIME_GET_TAI_NS: Final = 208  # Linux 6.1
+_BPF_RB_NO_WAKEUP: Final = 1
 
 _KEY: Final = -STACK_BYTES - 8
 """Of maps with one entry, on the stack below what the filter uses."""
+
+_STAMP_AT: Final = _KEY - STAMP.size
+"""Of a stamp before it goes to the ring, on the stack."""
 
 _PROBE_BYTES: Final = PAYLOAD_AT + 64
 
@@ -117,7 +142,7 @@ class Switch(IntEnum):
 class PathCounter(IntEnum):
     """What the program counts, per CPU; the value is the counter's index.
 
-    MATCHED = OTHER + OFF + frames sent to each path + NO_SOCKET.
+    MATCHED = OTHER + OFF + frames sent to each path + NO_SOCKET. UNSTAMPED is of those sent.
     """
 
     SEEN = 0
@@ -125,11 +150,13 @@ class PathCounter(IntEnum):
     MATCHED = 1
     """Frames that match the filter."""
     OTHER = 2
-    """Of these, no probes to the port: passed to the kernel."""
+    """Of these, no probes to the port, or nothing that can be compared: passed to the kernel."""
     OFF = 3
-    """Probes that came while no path was on: dropped."""
+    """Came while no path was on: probes are dropped."""
     NO_SOCKET = 4
-    """Probes for AF_XDP on a queue without a socket: dropped."""
+    """For AF_XDP on a queue without a socket: probes are dropped."""
+    UNSTAMPED = 5
+    """Other traffic whose stamp the ring buffer had no room for."""
 
 
 COUNTER_BYTES: Final = 8 * (len(PathCounter) + MOST_PATHS)
@@ -138,37 +165,41 @@ COUNTER_BYTES: Final = 8 * (len(PathCounter) + MOST_PATHS)
 def build_path_program(
     filter_program: Iterable[tuple[int, int, int, int]] | None,
     *,
-    port: int,
+    port: int | None,
     paths: int,
     redirected: Collection[int],
+    probes: bool = True,
     direct_indirect_loads: bool = True,
 ) -> Program:
-    """Build the program that sends each probe to a path.
+    """Build the program that sends each frame to a path.
 
     Parameters
     ----------
     filter_program : iterable of (code, jt, jf, k), optional
         Classic BPF for Ethernet; None takes every probe to the port.
-    port : int
-        UDP destination port of the probes.
+    port : int or None
+        UDP destination port; None, for other traffic, takes every port.
     paths : int
         Up to `MOST_PATHS`; numbered from 0.
     redirected : collection of int
         Paths that go to an AF_XDP socket; the others go on into the kernel.
+    probes : bool
+        Take probes only, and write into them; otherwise take all and write into the ring buffer.
     direct_indirect_loads : bool
         As in `translate`.
 
     Returns
     -------
     Program
-        Refers to `SOCKET_MAP` where there is a path to it, and to the other three maps.
+        Refers to `SOCKET_MAP` where there is a path to it, to `STAMP_RING` without probes, and to the other three maps.
 
     Raises
     ------
     FilterError
         The filter cannot run at the XDP hook.
     """
-    if not 1 <= paths <= MOST_PATHS or not set(redirected) <= set(range(paths)) or not 0 < port < 1 << 16:
+    known_port = 0 < port < 1 << 16 if port is not None else not probes
+    if not 1 <= paths <= MOST_PATHS or not set(redirected) <= set(range(paths)) or not known_port:
         raise ValueError(f"{paths} paths, {sorted(redirected)} of them redirected, and port {port} make no program")
     builder = Builder()
     matched, passed = builder.label(), builder.label()
@@ -180,10 +211,14 @@ def build_path_program(
         translate(builder, filter_program, accept=matched, reject=passed, direct_indirect_loads=direct_indirect_loads)
     builder.place(matched)
     _count(builder, PathCounter.MATCHED)
-    _refuse_others(builder, port, passed)
-    _choose_path(builder, passed)
-    _stamp(builder, passed)
-    _part(builder, paths, redirected)
+    unwanted = XdpAction.XDP_DROP if probes else XdpAction.XDP_PASS
+    _refuse_others(builder, port, passed, probes=probes)
+    _choose_path(builder, passed, unwanted)
+    if probes:
+        _stamp(builder, passed)
+    else:
+        _stamp_aside(builder, passed)
+    _part(builder, paths, redirected, unwanted)
     builder.place(passed)
     builder.add(mov64_imm(R0, XdpAction.XDP_PASS), exit_insn())
     try:
@@ -209,30 +244,32 @@ def _count(builder: Builder, counter: int) -> None:
     )
 
 
-def _load_frame(builder: Builder, short: Label) -> None:
-    """Leave the frame's address in R2, jump where it is shorter than a probe."""
+def _load_frame(builder: Builder, short: Label, least: int = _PROBE_BYTES) -> None:
+    """Leave the frame's address in R2 and its end in R3, jump where it is shorter than a probe, or `least`."""
     builder.add(
         ldx_mem(BPF_W, R2, CONTEXT, XDP_MD_DATA),
         ldx_mem(BPF_W, R3, CONTEXT, _XDP_MD_DATA_END),
         mov64_reg(R1, R2),
-        alu64_imm(BPF_ADD, R1, _PROBE_BYTES),
+        alu64_imm(BPF_ADD, R1, least),
     )
     builder.jump_if(BPF_JGT, R1, short, source=R3, wide=True)
 
 
-def _refuse_others(builder: Builder, port: int, passed: Label) -> None:
-    """Pass on what is no probe to the port."""
+def _refuse_others(builder: Builder, port: int | None, passed: Label, *, probes: bool) -> None:
+    """Pass on what is no probe, or no plain UDP, to the port."""
     other, probe = builder.label(), builder.label()
-    _load_frame(builder, other)
+    _load_frame(builder, other, _PROBE_BYTES if probes else PAYLOAD_AT)
     # Values as the host loads them: in its own byte order from the wire's.
-    fields = (
+    fields = [
         (BPF_H, 12, socket.htons(0x0800)),
-        (BPF_W, PAYLOAD_AT, struct.unpack("=I", b"USPC")[0]),
-        (BPF_W, PAYLOAD_AT + 4, struct.unpack("=I", bytes([1, 1, 0, 64]))[0]),
-        (BPF_H, UDP_AT + 2, socket.htons(port)),
         (BPF_B, ETHERNET_BYTES, 0x45),  # version 4, a header of 20 bytes
         (BPF_B, ETHERNET_BYTES + 9, socket.IPPROTO_UDP),
-    )
+    ]
+    if port is not None:
+        fields.append((BPF_H, UDP_AT + 2, socket.htons(port)))
+    if probes:
+        fields.append((BPF_W, PAYLOAD_AT, struct.unpack("=I", b"USPC")[0]))
+        fields.append((BPF_W, PAYLOAD_AT + 4, struct.unpack("=I", bytes([1, 1, 0, 64]))[0]))
     for size, at, wanted in fields:
         builder.add(ldx_mem(size, R1, R2, at))
         builder.jump_if(BPF_JNE, R1, other, immediate=wanted)
@@ -245,14 +282,14 @@ def _refuse_others(builder: Builder, port: int, passed: Label) -> None:
     builder.place(probe)
 
 
-def _choose_path(builder: Builder, passed: Label) -> None:
+def _choose_path(builder: Builder, passed: Label, unwanted: XdpAction) -> None:
     """Leave the path's number in R7."""
     on, random, chosen = builder.label(), builder.label(), builder.label()
     _look_up(builder, SWITCH_MAP, passed)
     builder.add(ldx_mem(BPF_W, R1, R0, 0), ldx_mem(BPF_W, R7, R0, 4))
     builder.jump_if(BPF_JNE, R1, on, immediate=Switch.OFF)
     _count(builder, PathCounter.OFF)
-    builder.add(mov64_imm(R0, XdpAction.XDP_DROP), exit_insn())
+    builder.add(mov64_imm(R0, unwanted), exit_insn())
     builder.place(on)
     builder.jump_if(BPF_JEQ, R1, random, immediate=Switch.RANDOM)
     builder.jump(chosen)
@@ -288,8 +325,53 @@ def _stamp(builder: Builder, passed: Label) -> None:
     )
 
 
-def _part(builder: Builder, paths: int, redirected: Collection[int]) -> None:
-    """Send the probe on its path and return; what has no path after all is dropped."""
+def _stamp_aside(builder: Builder, passed: Label) -> None:
+    """Put time, digest and path into the ring buffer."""
+    hashed, stamped = builder.label(), builder.label()
+    builder.add(call(_BPF_FUNC_KTIME_GET_TAI_NS), stx_mem(BPF_DW, R10, R0, _STAMP_AT + 8))
+    _load_frame(builder, passed, PAYLOAD_AT)
+    # R4: length of the payload by the UDP header; R0: the digest.
+    builder.add(ldx_mem(BPF_H, R4, R2, UDP_AT + 4), endian(BPF_TO_BE, R4, 16))
+    builder.jump_if(BPF_JLT, R4, passed, immediate=8)
+    builder.add(
+        alu64_imm(BPF_ADD, R4, -8),
+        ld_imm64(R0, DIGEST_START),
+        alu64_reg(BPF_XOR, R0, R4),
+        ld_imm64(R8, DIGEST_FACTOR),
+    )
+    for word in range(DIGEST_WORDS):
+        builder.jump_if(BPF_JLT, R4, hashed, immediate=8 * (word + 1))
+        builder.add(mov64_reg(R1, R2), alu64_imm(BPF_ADD, R1, PAYLOAD_AT + 8 * (word + 1)))
+        builder.jump_if(BPF_JGT, R1, hashed, source=R3, wide=True)
+        builder.add(
+            ldx_mem(BPF_DW, R5, R2, PAYLOAD_AT + 8 * word),
+            alu64_reg(BPF_XOR, R0, R5),
+            alu64_reg(BPF_MUL, R0, R8),
+            mov64_reg(R1, R0),
+            alu64_imm(BPF_RSH, R1, 32),
+            alu64_reg(BPF_XOR, R0, R1),
+        )
+    builder.place(hashed)
+    builder.add(
+        stx_mem(BPF_DW, R10, R0, _STAMP_AT),
+        stx_mem(BPF_W, R10, R7, _STAMP_AT + 16),
+        st_mem(BPF_W, R10, _STAMP_AT + 20, 0),
+    )
+    builder.load_map(R1, STAMP_RING)
+    builder.add(
+        mov64_reg(R2, R10),
+        alu64_imm(BPF_ADD, R2, _STAMP_AT),
+        mov64_imm(R3, STAMP.size),
+        mov64_imm(R4, _BPF_RB_NO_WAKEUP),
+        call(_BPF_FUNC_RINGBUF_OUTPUT),
+    )
+    builder.jump_if(BPF_JEQ, R0, stamped, immediate=0, wide=True)
+    _count(builder, PathCounter.UNSTAMPED)
+    builder.place(stamped)
+
+
+def _part(builder: Builder, paths: int, redirected: Collection[int], unwanted: XdpAction) -> None:
+    """Send the frame on its path and return; what has no path after all comes to `unwanted`."""
     labels = [builder.label() for _ in range(paths)]
     redirect = builder.label()
     for number, label in enumerate(labels):
@@ -310,7 +392,7 @@ def _part(builder: Builder, paths: int, redirected: Collection[int]) -> None:
     builder.load_map(R1, SOCKET_MAP)
     builder.add(
         ldx_mem(BPF_W, R2, CONTEXT, _XDP_MD_RX_QUEUE_INDEX),
-        mov64_imm(R3, XdpAction.XDP_DROP),
+        mov64_imm(R3, unwanted),
         call(_BPF_FUNC_REDIRECT_MAP),
     )
     builder.jump_if(BPF_JNE, R0, no_socket, immediate=XdpAction.XDP_REDIRECT)
@@ -324,4 +406,4 @@ def _part(builder: Builder, paths: int, redirected: Collection[int]) -> None:
     )
     builder.place(no_socket)
     _count(builder, PathCounter.NO_SOCKET)
-    builder.add(mov64_imm(R0, XdpAction.XDP_DROP), exit_insn())
+    builder.add(mov64_imm(R0, unwanted), exit_insn())

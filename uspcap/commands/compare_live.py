@@ -32,9 +32,22 @@ _OPTIONS = (
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
-        default=7000,
-        show_default=True,
-        help="With -i: UDP port that probes come to.",
+        help="With -i: UDP port that frames come to; 7000 for probes.",
+    ),
+    click.option(
+        "--other-traffic",
+        is_flag=True,
+        help="With -i: compare by UDP frames that come anyway, found again by a digest, and not by probes.",
+    ),
+    click.option(
+        "--take", is_flag=True, help="With --other-traffic: af_xdp may take frames away from whom they are for."
+    ),
+    click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="ADDRESS",
+        help="With --other-traffic: multicast group that the kernel's path joins; may be repeated.",
     ),
     click.option(
         "--design",
@@ -104,6 +117,9 @@ LIVE_OPTIONS: Final = frozenset(
         "paths",
         "round_trip",
         "port",
+        "other_traffic",
+        "take",
+        "groups",
         "design",
         "wakeup",
         "runs",
@@ -137,7 +153,10 @@ def compare_live(
     interface: str,
     paths: str | None,
     round_trip: bool,
-    port: int,
+    port: int | None,
+    other_traffic: bool,
+    take: bool,
+    groups: tuple[str, ...],
     design: Any,
     wakeup: Any,
     runs: int,
@@ -169,7 +188,7 @@ def compare_live(
         As `LiveComparison` does.
     """
     from uspcap.compare.live.experiment import LiveComparison
-    from uspcap.compare.live.settings import LiveSettings, ProbeTraffic
+    from uspcap.compare.live.settings import DEFAULT_PORT, LiveSettings, ProbeTraffic
     from uspcap.compare.schedule import Trim
     from uspcap.report.live_comparison import live_report, render
 
@@ -179,13 +198,18 @@ def compare_live(
     if probe is not None:
         traffic = ProbeTraffic(probe, probe_namespace, rate, schedule, size, probe_cpu)
     named = paths or ("kernel,af_xdp" if round_trip else "kernel,packet_mmap,af_xdp")
+    if other_traffic and paths is None and not take:
+        named = "kernel,packet_mmap"
     kinds: Any = tuple(kind.strip().replace("-", "_") for kind in named.split(","))
     comparison = LiveComparison(
         LiveSettings(
             interface=interface,
             kinds=kinds,
             expression=expression,
-            port=port,
+            port=port if port is not None or other_traffic else DEFAULT_PORT,
+            other_traffic=other_traffic,
+            take=take,
+            groups=groups,
             design=design,
             wakeup=wakeup,
             runs=runs,

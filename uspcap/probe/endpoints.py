@@ -91,6 +91,7 @@ def open_socket(
     *,
     interface: str | None = None,
     receive_buffer_bytes: int = 4 << 20,
+    shared: bool = False,
 ) -> socket.socket:
     """Return a UDP socket with the kernel's software receive stamps on.
 
@@ -104,6 +105,8 @@ def open_socket(
         Send and receive there only (SO_BINDTODEVICE).
     receive_buffer_bytes : int
         Asked for; the kernel gives up to net.core.rmem_max.
+    shared : bool
+        Let others that allow it, too, have the same port (SO_REUSEADDR), as receivers of a multicast group do.
 
     Raises
     ------
@@ -126,6 +129,8 @@ def open_socket(
         if interface is not None:
             doing = f"use interface {interface} only"
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(interface)[:15] + b"\0")
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if local is not None:
             doing = f"bind to {local}"
             opened.bind(local.as_tuple())

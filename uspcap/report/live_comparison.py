@@ -88,11 +88,13 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
             "other_traffic": outcome.counts.other,
             "dropped_between_runs": outcome.counts.off,
             "without_socket": outcome.counts.no_socket,
+            "unstamped": outcome.counts.unstamped,
         },
         "paths": {path.name: _path(outcome, outcome.runs_of(path)) for path in outcome.paths},
         "differences": [],
         "faster_frames": [],
         "statistics": {},
+        "other_traffic": settings.other_traffic,
         "traffic": None,
         "clock": {
             "hook": "CLOCK_TAI (bpf_ktime_get_tai_ns)",
@@ -142,6 +144,7 @@ def _path(outcome: LiveOutcome, runs: list[PathRun]) -> dict[str, Any]:
         "warm_up": sum(run.kept.start for run in runs),
         "cool_down": sum(run.kept.frames - run.kept.stop for run in runs),
         "foreign": sum(run.foreign for run in runs),
+        "ambiguous": sum(run.ambiguous for run in runs),
         "malformed": sum(run.malformed for run in runs),
         "unrecorded": sum(run.unrecorded for run in runs),
         "latency": _measured(reduce(add, (run.latency for run in runs))),
@@ -277,9 +280,17 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
             "generic XDP: the hook comes after the socket buffer was made and stamped, so hook to skb may be negative, "
             "and af_xdp bypasses little"
         )
+    if outcome.counts.unstamped:
+        missing = plural(outcome.counts.unstamped, "frame")
+        said.append(f"{missing} have no stamp of the hook's: make --run-duration shorter, or a filter narrower")
     for name, path in report["paths"].items():
         if not path:
             continue
+        if path["ambiguous"]:
+            said.append(
+                f"{name}: {plural(path['ambiguous'], 'frame')} whose digest did not come as often at the hook are left "
+                "out of its latency"
+            )
         if path["frames"] and not path["received"]:
             why = "; is its address this host's?" if path["kind"] == "kernel" else ""
             said.append(f"{name} received none of its frames{why}")
@@ -330,7 +341,10 @@ def render(report: dict[str, Any], console: Console) -> None:
     _row(console, "runs", f"{runs}, {trimmed}, seed {design['seed']}")
     _row(console, "design", f"{design['kind']}: {how}{reason}")
     _row(console, "wake-up", str(design["wakeup"]))
-    _row(console, "hook", f"{report['hook']['mode']} XDP, UDP port {report['port']}" + _filter(report))
+    port = "UDP to every port" if report["port"] is None else f"UDP port {report['port']}"
+    _row(console, "hook", f"{report['hook']['mode']} XDP, {port}{_filter(report)}")
+    if report["other_traffic"]:
+        _row(console, "traffic", "what comes anyway, found again by length and 64 bytes of payload")
     _row(console, "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)")
     if report["traffic"] is not None:
         traffic = report["traffic"]
@@ -508,7 +522,8 @@ def _drops(console: Console, report: dict[str, Any], paths: dict[str, Any]) -> N
     _row(
         console,
         "at the hook",
-        f"{count(hook['dropped_between_runs'])} probes between runs, {count(hook['without_socket'])} without a socket; "
+        f"{count(hook['dropped_between_runs'])} {'frames' if report['other_traffic'] else 'probes'} between runs, "
+        f"{count(hook['without_socket'])} without a socket; "
         f"{count(hook['other_traffic'])} other frames passed on",
     )
     print_line(console, Text())

@@ -1,6 +1,9 @@
 """Comparisons on veth in namespaces: accounts that close, paths that are what they are called, nothing left behind."""
 
+import contextlib
+import itertools
 import socket
+import struct
 import threading
 from dataclasses import replace
 from typing import Any
@@ -74,6 +77,70 @@ def test_round_trips_of_every_frame_are_accounted_for(live_pair: LivePair, desig
         assert (service.lowest_ns or 0) > 1_000
         assert run.cost.bytes_copied == 2 * (64 if run.path.kind == "kernel" else 106) * run.cost.frames
     assert not attached(live_pair)
+
+
+def test_other_traffic_is_compared_and_reaches_its_application_all_the_same(live_pair: LivePair) -> None:
+    """By somebody else's frames, whose receiver is there as well, on a port that the ring's path leaves to it."""
+    port, over = 30001, threading.Event()
+
+    def send() -> None:
+        with live_pair.pair.there.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            number = 0
+            while not over.wait(0.001):
+                sender.sendto(struct.pack(">Q", number) + b"feed" * 20, (ADDRESS, port))
+                number += 1
+        sent.append(number)
+
+    sent: list[int] = []
+    with live_pair.here.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
+        application.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        application.bind(("0.0.0.0", port))
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            kinds = ("packet_mmap", "packet_mmap")
+            outcome = live_pair.compare(sending=False, other_traffic=True, port=None, kinds=kinds, expression="len<200")
+        finally:
+            over.set()
+            thread.join()
+        application.setblocking(False)
+        arrived = 0
+        with contextlib.suppress(BlockingIOError):
+            while application.recv(2048):
+                arrived += 1
+    assert arrived == sent[0]
+    for run in outcome.runs:
+        assert run.received > 0
+        assert run.sent == run.received + run.lost
+        assert (run.lost, run.unstamped, run.ambiguous) == (0, 0, 0)
+        assert run.latency.negative == 0
+        assert run.latency.histogram.total_count == run.kept.stop - run.kept.start > 0
+
+
+@pytest.mark.parametrize("wakeup", ["block", "spin"])
+def test_other_traffic_takes_every_path_where_that_is_allowed(live_pair: LivePair, wakeup: Any) -> None:
+    over = threading.Event()
+
+    def send() -> None:
+        with live_pair.pair.there.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in itertools.count():
+                sender.sendto(struct.pack(">Q", number), (ADDRESS, PORT))
+                if over.wait(0.001):
+                    return
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        outcome = live_pair.compare(sending=False, other_traffic=True, take=True, wakeup=wakeup)
+    finally:
+        over.set()
+        thread.join()
+    assert {run.path.name for run in outcome.runs} == {"kernel", "packet_mmap", "af_xdp"}
+    for run in outcome.runs:
+        assert run.received > 0
+        assert run.lost == 0
+        assert run.latency.histogram.total_count > 0
+    assert outcome.counts.matched == outcome.counts.other + outcome.counts.off + sum(outcome.counts.sent)
 
 
 def test_paths_at_random_share_the_same_run(live_pair: LivePair) -> None:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from uspcap._native.path_readers import COLUMNS
 from uspcap.analysis.histogram import Histogram
-from uspcap.compare.live.measurement import SEGMENTS, Cost, Measured, measure, merged
+from uspcap.compare.live.measurement import SEGMENTS, Cost, Measured, find_again, measure, merged
+from uspcap.compare.live.stamp_ring import STAMP_DTYPE
 from uspcap.compare.schedule import Trim
 
 TAI_NS = 37_000_000_000
@@ -90,3 +91,32 @@ def test_merging_keeps_what_is_exact_only_where_both_are() -> None:
 def test_costs_add_and_what_one_does_not_know_nobody_knows() -> None:
     total = Cost(frames=2, cpu_ns=10, cycles=5, softirq_ns=1) + Cost(frames=3, cpu_ns=1, cycles=None, softirq_ns=2)
     assert (total.frames, total.cpu_ns, total.cycles, total.softirq_ns) == (5, 11, None, 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["both", "read", "stamped"])), max_size=60))
+def test_frames_are_found_again_by_the_order_of_their_digest(frames: list[tuple[int, str]]) -> None:
+    stamps = np.array(
+        [(digest, 1_000 + at, 1, 0) for at, (digest, where) in enumerate(frames) if where != "read"], STAMP_DTYPE
+    )
+    read = [(digest, 5_000 + at) for at, (digest, where) in enumerate(frames) if where != "stamped"]
+    of_reader = np.zeros((len(COLUMNS), len(read)), np.int64)
+    of_reader[COLUMNS.index("sequence")] = [digest for digest, _ in read]
+    of_reader[COLUMNS.index("user_ns")] = [at for _, at in read]
+    again = find_again(of_reader, stamps, 37)
+    # By a dictionary of queues.
+    pairs = []
+    received = lost = foreign = ambiguous = 0
+    for digest in range(7):
+        ours = [at for one, at in read if one == digest]
+        theirs = [int(stamp["hook_ns"]) for stamp in stamps if stamp["digest"] == digest]
+        if len(ours) == len(theirs):
+            pairs += list(zip(theirs, ours, strict=True))
+        elif ours and theirs:
+            ambiguous += len(ours)
+        received += min(len(ours), len(theirs))
+        lost += max(0, len(theirs) - len(ours))
+        foreign += max(0, len(ours) - len(theirs))
+    rows = dict(zip(COLUMNS, again.records, strict=True))
+    assert sorted(zip(rows["hook_ns"].tolist(), rows["user_ns"].tolist(), strict=True)) == sorted(pairs)
+    assert (rows["intended_ns"] == rows["hook_ns"] - 37).all()
+    assert (again.received, again.lost, again.foreign, again.ambiguous) == (received, lost, foreign, ambiguous)

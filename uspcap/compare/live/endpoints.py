@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from uspcap._native.path_readers import PathReader, RingReader, SocketReader, XskReader
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XskSocket
-from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array
+from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.path_program import PATH_AT, PAYLOAD_AT
 from uspcap.capabilities import explain_missing
 from uspcap.compare.live.settings import LiveSettings, Path
@@ -105,6 +105,24 @@ def _only_path(number: int, payload_at: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
+def _other_traffic(settings: LiveSettings) -> str:
+    """Return the filter for what the program at the hook takes."""
+    parts = ["ip and udp"]
+    if settings.port is not None:
+        parts.append(f"dst port {settings.port}")
+    if settings.expression.strip():
+        parts.append(f"({settings.expression})")
+    return " and ".join(parts)
+
+
+def _prepared(reader: PathReader, settings: LiveSettings) -> PathReader:
+    if settings.round_trip:
+        reader.answer("marked")
+    if settings.other_traffic:
+        reader.take_others()
+    return reader
+
+
 class _Waiting:
     """A descriptor for epoll_wait where readers use it."""
 
@@ -128,9 +146,29 @@ class KernelEnd:
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
-        self._socket = open_socket(Endpoint("0.0.0.0", settings.port), None, interface=settings.interface)
+        # Without a port the path is not compared: nothing comes here.
+        local = Endpoint("0.0.0.0", settings.port or 0)
+        self._socket = open_socket(local, None, interface=settings.interface, shared=bool(settings.groups))
+        try:
+            self._join_groups()
+        except BaseException:
+            self._socket.close()
+            raise
         self._waiting = _Waiting(settings.wakeup, [self._socket.fileno()])
         self._filtered = False
+
+    def _join_groups(self) -> None:
+        number = socket.if_nametoindex(self._settings.interface) if self._settings.groups else 0
+        for group in self._settings.groups:
+            try:
+                # struct ip_mreqn of ip(7): group, address, interface.
+                request = struct.pack("=4s4si", socket.inet_aton(group), bytes(4), number)
+                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+            except OSError as error:
+                raise CaptureError(
+                    f"cannot join {group} on {self._settings.interface}: {error.strerror or error}; name an IPv4 "
+                    "multicast group"
+                ) from None
 
     @property
     def about(self) -> str:
@@ -162,9 +200,7 @@ class KernelEnd:
             epoll_fd=self._waiting.fd,
             delay_ns=self._settings.delays_ns.get(path.name, 0),
         )
-        if self._settings.round_trip:
-            reader.answer("marked")
-        return reader
+        return _prepared(reader, self._settings)
 
     def finish(self, reader: PathReader) -> None:
         """Do nothing: the socket knows."""
@@ -188,6 +224,9 @@ class PacketMmapEnd:
     def __init__(self, settings: LiveSettings, interface: NetworkInterface) -> None:
         self._settings = settings
         self._name = interface.name
+        self._wanted: list[tuple[int, int, int, int]] = []
+        if settings.other_traffic:
+            self._wanted = list(compile_filter(_other_traffic(settings), interface.link_type))
         self._slot_bytes = 1 << (interface.mtu + 14 + 127).bit_length()
         if self._slot_bytes > _RING_BLOCK_BYTES:
             raise CaptureError(
@@ -229,11 +268,14 @@ class PacketMmapEnd:
         if not ours:
             self._socket.bind((self._name, _ETH_P_LOCAL_EXPERIMENTAL))
             return
-        _attach_filter(self._socket, _only_path(ours[0], PAYLOAD_AT))
+        if self._settings.other_traffic:
+            _attach_filter(self._socket, self._wanted)
+        else:
+            _attach_filter(self._socket, _only_path(ours[0], PAYLOAD_AT))
         self._socket.bind((self._name, _ETH_P_ALL))
 
     def reader(self, path: Path, columns: NDArray[np.int64]) -> PathReader:
-        return RingReader(
+        reader = RingReader(
             self._memory,
             self._slot_bytes,
             self._socket.fileno(),
@@ -244,6 +286,7 @@ class PacketMmapEnd:
             delay_ns=self._settings.delays_ns.get(path.name, 0),
             first_slot=self._next_slot,
         )
+        return _prepared(reader, self._settings)
 
     def finish(self, reader: PathReader) -> None:
         """Take over which slot comes next."""
@@ -317,9 +360,7 @@ class XskEnd:
             delay_ns=self._settings.delays_ns.get(path.name, 0),
             transmits=[one.transmit for one in self.sockets if one.transmit is not None],
         )
-        if self._settings.round_trip:
-            reader.answer("marked")
-        return reader
+        return _prepared(reader, self._settings)
 
     def finish(self, reader: PathReader) -> None:
         """Do nothing: the rings know."""

@@ -24,7 +24,7 @@ from uspcap.bpf.attach import AttachMode, Refusal
 from uspcap.capture.host_facts import HostFacts
 from uspcap.compare.live.endpoints import KernelEnd, PacketMmapEnd, PathEnd, XskEnd
 from uspcap.compare.live.hook import HookCounts, PathHook
-from uspcap.compare.live.measurement import Cost, PathRun, malformed_of, measure, measure_round_trips
+from uspcap.compare.live.measurement import Cost, PathRun, find_again, malformed_of, measure, measure_round_trips
 from uspcap.compare.live.settings import Kind, LiveSettings, Path, Placement, paths_of, place
 from uspcap.compare.live.traffic import Sending
 from uspcap.compare.schedule import schedule
@@ -299,12 +299,19 @@ class LiveComparison:
 
     def _no_probes(self, counts: HookCounts) -> CaptureError:
         settings = self.settings
+        if settings.other_traffic:
+            which = "" if settings.port is None else f" to port {settings.port}"
+            beside = f", only {counts.other:,} others that match the filter" if counts.other else ""
+            return CaptureError(
+                f"no untagged UDP over IPv4{which} came to {settings.interface}{beside}: see with 'uspcap capture -i "
+                f"{settings.interface}' what does"
+            )
         what = f"no probe to UDP port {settings.port} came to {settings.interface}"
         if counts.other:
             what += f", only {counts.other:,} frames of other traffic, which carry no stamp of the hook's to the reader"
         return CaptureError(
-            f"{what}: start 'uspcap probe send ADDRESS:{settings.port} --one-way' on another host, or compare captures "
-            "of other traffic with 'uspcap compare A B'"
+            f"{what}: start 'uspcap probe send ADDRESS:{settings.port} --one-way' on another host, or compare by what "
+            "comes with --other-traffic"
         )
 
     def _run_once(
@@ -324,6 +331,7 @@ class LiveComparison:
             end = ends[path.kind]
             reader = end.reader(path, room[path.kind])
             readings.append(_Reading(path, end, reader, self.placement.cpus[path.name], drops_before=end.drops()))
+        hook.take_stamps()
         before = hook.counts()
         softirq_ns = _softirq_ns()
         start_ns = time.time_ns()
@@ -338,11 +346,14 @@ class LiveComparison:
             if answering is not None:
                 time.sleep(SETTLING_S)
         answers = None if answering is None else answering.records()
+        stamps = hook.take_stamps() if settings.other_traffic else None
         softirq_ns = _softirq_ns() - softirq_ns
         counts = hook.counts().since(before)
         offset_ns = tai_offset_ns(calls)
         return [
-            self._finish(one, counts, start_ns, offset_ns, softirq_ns if len(readings) == 1 else None, active, answers)
+            self._finish(
+                one, counts, start_ns, offset_ns, softirq_ns if len(readings) == 1 else None, active, answers, stamps
+            )
             for one in readings
         ]
 
@@ -355,6 +366,7 @@ class LiveComparison:
         softirq_ns: int | None,
         active: Sequence[Path],
         answers: NDArray[np.int64] | None,
+        stamps: NDArray[np.void] | None,
     ) -> PathRun:
         reader, path = one.reader, one.path
         one.end.finish(reader)
@@ -364,8 +376,16 @@ class LiveComparison:
             # Refused by the socket's filter, these are drops to the kernel.
             refused = sum(counts.sent[other.number] for other in active if other.kind == "packet_mmap")
             drops = {cause: max(0, number - refused) for cause, number in drops.items()}
-        received = reader.received
-        if answers is None:
+        received, foreign, ambiguous, unstamped = reader.received, reader.foreign, 0, 0
+        if stamps is not None:
+            again = find_again(reader.records(), stamps, offset_ns)
+            kept, latency, segments = measure(again.records, path.kind, offset_ns, self.settings.trim)
+            unstamped = counts.unstamped
+            received, sent = again.received, again.received + again.lost
+            foreign, ambiguous = foreign + again.foreign, again.ambiguous
+            if path.kind == "af_xdp":
+                drops["queue without a socket"] = counts.no_socket
+        elif answers is None:
             kept, latency, segments = measure(reader.records(), path.kind, offset_ns, self.settings.trim)
         else:
             received, kept, latency, segments = measure_round_trips(answers, path, self.settings.trim)
@@ -381,9 +401,11 @@ class LiveComparison:
             latency=latency,
             segments=segments,
             drops=drops,
-            foreign=reader.foreign,
+            foreign=foreign,
             malformed=malformed_of(reader),
             unrecorded=reader.unrecorded,
+            ambiguous=ambiguous,
+            unstamped=unstamped,
             error_number=reader.error_number,
             cycles_error=reader.cycles_error,
             cost=Cost(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from uspcap.bpf.attach import AttachMode, Refusal, attach_best
 from uspcap.bpf.classic import compile_filter
@@ -17,6 +21,7 @@ from uspcap.bpf.path_program import (
     MOST_PATHS,
     RANDOM_MAP,
     SOCKET_MAP,
+    STAMP_RING,
     SWITCH,
     SWITCH_MAP,
     PathCounter,
@@ -26,6 +31,7 @@ from uspcap.bpf.path_program import (
 from uspcap.bpf.syscalls import LoadedProgram, Map, possible_cpus
 from uspcap.capabilities import effective_capabilities
 from uspcap.compare.live.settings import LiveSettings, Path
+from uspcap.compare.live.stamp_ring import STAMP_DTYPE, StampRing
 from uspcap.errors import BpfError
 
 PROGRAM_NAME = "uspcap_paths"
@@ -40,7 +46,7 @@ class HookCounts:
 
     Attributes
     ----------
-    seen, matched, other, off, no_socket : int
+    seen, matched, other, off, no_socket, unstamped : int
         As `PathCounter` has them.
     sent : tuple of int
         Frames sent to each path, by number.
@@ -51,6 +57,7 @@ class HookCounts:
     other: int
     off: int
     no_socket: int
+    unstamped: int
     sent: tuple[int, ...]
 
     def since(self, before: HookCounts) -> HookCounts:
@@ -61,6 +68,7 @@ class HookCounts:
             self.other - before.other,
             self.off - before.off,
             self.no_socket - before.no_socket,
+            self.unstamped - before.unstamped,
             tuple(now - then for now, then in zip(self.sent, before.sent, strict=True)),
         )
 
@@ -111,6 +119,9 @@ class PathHook:
             self._counters = opened.enter_context(
                 Map(MapType.BPF_MAP_TYPE_PERCPU_ARRAY, name=COUNTER_MAP, max_entries=1, value_size=COUNTER_BYTES)
             )
+            self._ring = None
+            if settings.other_traffic:
+                self._ring = opened.enter_context(closing(StampRing(STAMP_RING)))
             seeds = seeds_of_cpus(settings.seed, possible_cpus())
             self._random.update(_ONLY_ENTRY, struct.pack(f"={len(seeds)}Q", *seeds))
             self._opened = opened.pop_all()
@@ -120,7 +131,8 @@ class PathHook:
     @property
     def fds(self) -> dict[str, int]:
         """File descriptors by the names under which the program refers to the maps."""
-        return {
+        ring = {} if self._ring is None else {STAMP_RING: self._ring.fd}
+        return ring | {
             SOCKET_MAP: self._sockets.fd,
             SWITCH_MAP: self._switch.fd,
             RANDOM_MAP: self._random.fd,
@@ -146,6 +158,7 @@ class PathHook:
             port=settings.port,
             paths=len(self._paths),
             redirected=[path.number for path in self._paths if path.kind == "af_xdp"],
+            probes=not settings.other_traffic,
             direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
         )
         best = attach_best(
@@ -181,6 +194,10 @@ class PathHook:
             value = SWITCH.pack(Switch.RANDOM, len(paths))
         self._switch.update(_ONLY_ENTRY, value)
 
+    def take_stamps(self) -> NDArray[np.void]:
+        """Return the stamps of other traffic since the last call: an array of `STAMP_DTYPE`."""
+        return np.empty(0, STAMP_DTYPE) if self._ring is None else self._ring.take()
+
     def counts(self) -> HookCounts:
         """Return what the program has counted so far."""
         values = self._counters.lookup(_ONLY_ENTRY)
@@ -194,6 +211,7 @@ class PathHook:
             sums[PathCounter.OTHER],
             sums[PathCounter.OFF],
             sums[PathCounter.NO_SOCKET],
+            sums[PathCounter.UNSTAMPED],
             tuple(sums[first : first + MOST_PATHS]),
         )
 

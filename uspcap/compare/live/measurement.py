@@ -154,8 +154,9 @@ class PathRun:
     segments : dict of str to Measured
     drops : dict of str to int
         What the kernel says that it dropped, by cause; `unexplained` closes the account with `lost`.
-    foreign, malformed, unrecorded : int
-        Frames that are no probes of this path; that lie where none can; that there was no room to record.
+    foreign, malformed, unrecorded, ambiguous, unstamped : int
+        Frames that are none of this path; that lie where none can; that there was no room to record; of other traffic,
+        that could be one or another; that have no stamp, as the hook's ring buffer was full.
     cost : Cost
     """
 
@@ -171,6 +172,8 @@ class PathRun:
     malformed: int
     unrecorded: int
     cost: Cost
+    ambiguous: int = 0
+    unstamped: int = 0
     error_number: int = 0
     cycles_error: int = field(default=0, repr=False)
 
@@ -209,6 +212,66 @@ def measure(
     }
     segments = {name: Measured.between(*ends[name]) for name in SEGMENTS[kind]}
     return kept, Measured.between(hook, user), segments
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAgain:
+    """Frames of other traffic that a reader had, by the hook's stamps.
+
+    Attributes
+    ----------
+    records : ndarray of int64, shape (6, frames)
+        As `PathReader.records` gives them, completed, of the frames that are found again for sure.
+    received, lost : int
+        Stamps whose frame was read, and others.
+    foreign : int
+        Frames read that the hook has no stamp of.
+    ambiguous : int
+        Frames read whose digest came more often on one side than on the other: which is which cannot be told.
+    """
+
+    records: NDArray[np.int64]
+    received: int
+    lost: int
+    foreign: int
+    ambiguous: int
+
+
+def find_again(records: NDArray[np.int64], stamps: NDArray[np.void], tai_offset_ns: int) -> FoundAgain:
+    """Find the hook's stamp of each frame that a path's reader had: the n-th of a digest is the n-th of it.
+
+    Parameters
+    ----------
+    records : ndarray of int64, shape (6, frames)
+        Of a reader of other traffic.
+    stamps : ndarray of STAMP_DTYPE, shape (frames,)
+        Of this path, in the order in which they were made.
+    tai_offset_ns : int
+        CLOCK_TAI less UTC. What is due is not known of other traffic: `intended_ns` becomes the time at the hook.
+    """
+    read = records[COLUMNS.index("sequence")].view(np.uint64)
+    digests, of_both = np.unique(np.concatenate([read, stamps["digest"]]), return_inverse=True)
+    of_read, of_stamps = of_both[: len(read)], of_both[len(read) :]
+    times_read = np.bincount(of_read, minlength=len(digests))
+    times_stamped = np.bincount(of_stamps, minlength=len(digests))
+    sure = times_read == times_stamped
+    # Stable sorting keeps the order of frames with one digest.
+    rows = np.argsort(of_read, kind="stable")
+    rows = rows[sure[of_read[rows]]]
+    those = np.argsort(of_stamps, kind="stable")
+    those = those[sure[of_stamps[those]]]
+    found = records[:, rows]
+    hook_ns = stamps["hook_ns"][those]
+    found[COLUMNS.index("hook_ns")] = hook_ns
+    found[COLUMNS.index("intended_ns")] = hook_ns - tai_offset_ns
+    both = np.minimum(times_read, times_stamped)
+    return FoundAgain(
+        found,
+        received=int(both.sum()),
+        lost=int((times_stamped - both).sum()),
+        foreign=int((times_read - both).sum()),
+        ambiguous=int(times_read[~sure & (both > 0)].sum()),
+    )
 
 
 def measure_round_trips(

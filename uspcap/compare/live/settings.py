@@ -105,8 +105,8 @@ class LiveSettings:
         Paths; one may be named twice, to see what differences this host makes up (block design only).
     expression : str
         Filter as of pcap-filter(7), on top of the port; empty for none.
-    port : int
-        UDP destination port of the probes.
+    port : int or None
+        UDP destination port; None, for other traffic without the kernel's path, takes every port.
     design : str
         `frame`: all paths at once, each frame on one of them at random. `block`: one path at a time, in runs of random
         order. `auto`: `frame` where each reader has a CPU and one is left.
@@ -125,6 +125,12 @@ class LiveSettings:
         Nothing is sent without.
     modes : tuple of AttachMode
         Of the program, in the order of trying.
+    other_traffic : bool
+        Compare by frames that come anyway, which are found again by a digest, and not by probes.
+    take : bool
+        `af_xdp` may take other traffic away from whom it is for.
+    groups : tuple of str
+        Multicast groups that the kernel's path joins for other traffic.
     round_trip : bool
         Paths answer, and what is measured is the round trip of `traffic`.
     delays_ns : mapping of str to int
@@ -134,7 +140,7 @@ class LiveSettings:
     interface: str
     kinds: tuple[Kind, ...] = KINDS
     expression: str = ""
-    port: int = DEFAULT_PORT
+    port: int | None = DEFAULT_PORT
     design: Design = "auto"
     wakeup: Wakeup = "block"
     runs: int = DEFAULT_RUNS
@@ -144,6 +150,9 @@ class LiveSettings:
     cpus: tuple[int, ...] = ()
     traffic: ProbeTraffic | None = None
     modes: tuple[AttachMode, ...] = (AttachMode.NATIVE, AttachMode.SKB)
+    other_traffic: bool = False
+    take: bool = False
+    groups: tuple[str, ...] = ()
     round_trip: bool = False
     delays_ns: Mapping[str, int] = field(default_factory=dict)
 
@@ -161,10 +170,17 @@ class LiveSettings:
             raise UsageError("a comparison takes at least one run of each path, of more than no time")
         if self.trim.warm_up_ns + self.trim.cool_down_ns >= self.run_duration_ns:
             raise UsageError("warm-up and cool-down leave nothing of a run: make --run-duration longer")
-        if not 0 < self.port < 1 << 16 or not 0 <= self.seed < 1 << 64:
+        if not (self.port is None or 0 < self.port < 1 << 16) or not 0 <= self.seed < 1 << 64:
             raise UsageError("a port is 1 to 65535, a seed a whole number below 2^64")
+        self._check_traffic()
         if set(self.delays_ns) - {path.name for path in paths}:
             raise UsageError(f"delays are for the paths compared: {', '.join(path.name for path in paths)}")
+
+    def _check_traffic(self) -> None:
+        if self.other_traffic:
+            self._check_other_traffic()
+        elif self.port is None or self.take or self.groups:
+            raise UsageError("probes come to one port; --take and --group are for --other-traffic")
         if self.round_trip and self.traffic is None:
             raise UsageError("a round trip begins and ends where probes are sent from: say where they go with --probe")
         if self.round_trip and "packet_mmap" in self.kinds:
@@ -179,6 +195,19 @@ class LiveSettings:
                 raise UsageError(
                     f"probes go to port {self.traffic.target.port}, and {self.port} is read: name one port"
                 )
+
+    def _check_other_traffic(self) -> None:
+        if self.traffic is not None or self.round_trip:
+            raise UsageError("probes and round trips are not other traffic: leave --probe and --round-trip out")
+        if self.design == "frame":
+            raise UsageError("other traffic carries no number of a path, so that one is on at a time: --design block")
+        if "af_xdp" in self.kinds and not self.take:
+            raise UsageError(
+                "af_xdp takes frames away from whom they are for while it is on: say --take if that may be, or leave "
+                "it out with --paths kernel,packet_mmap"
+            )
+        if "kernel" in self.kinds and self.port is None:
+            raise UsageError("the kernel's path ends in a UDP socket: say on which --port, or leave it out of --paths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +257,9 @@ def place(settings: LiveSettings, allowed: Sequence[int] | None = None) -> Place
     twice = len(set(settings.kinds)) < len(settings.kinds)
     reason = ""
     design: Literal["frame", "block"]
-    if settings.design == "auto":
+    if settings.other_traffic:
+        design, reason = "block", "other traffic carries no number of a path"
+    elif settings.design == "auto":
         design = "frame" if own_cpus and not twice else "block"
         if twice:
             reason = "a path is compared with itself"
