@@ -44,7 +44,7 @@ def test_a_boundary_is_no_later_than_where_packets_begin(noise: bytes, kinds: li
 VALUES = st.text(st.characters(codec="ascii", exclude_characters="\x01"), max_size=12)
 
 
-@given(fields=st.lists(st.tuples(st.sampled_from([11, 37, 39, 41, 58, 150, 43, 20, 379]), VALUES), max_size=8))
+@given(fields=st.lists(st.tuples(st.sampled_from([11, 37, 39, 41, 58, 150, 43, 20]), VALUES), max_size=8))
 @example(fields=[(11, "=")])
 def test_fields_are_those_that_plain_python_splits(fields: list[tuple[int, str]]) -> None:
     message = fix("8", 5, *fields)
@@ -55,7 +55,7 @@ def test_fields_are_those_that_plain_python_splits(fields: list[tuple[int, str]]
     found = fix_fields.fields_of(message)
     names = {
         "begin_string": b"8", "message_type": b"35", "client_order_id": b"11", "execution_type": b"150",
-        "order_status": b"39", "transaction_type": b"20", "possible_duplicate": b"43", "rejected_id": b"379",
+        "order_status": b"39", "transaction_type": b"20", "possible_duplicate": b"43",
     }  # fmt: skip
     assert {name: found[name] for name in names} == {name: expected.get(tag) for name, tag in names.items()}
     assert found["sequence"] == 5

@@ -14,7 +14,6 @@ cdef struct FixFields:
     Text order_status           # 39
     Text transaction_type       # 20, FIX 4.2 only
     Text possible_duplicate     # 43
-    Text rejected_id            # 379
     int64_t sequence            # 34, -1 where it is missing
     int64_t rejected_sequence   # 45, -1 where it is missing
     bint checksum_fits

@@ -110,7 +110,7 @@ cdef void fix_fields(const uint8_t *data, Py_ssize_t length, FixFields *fields) 
     memset(fields, 0, sizeof(FixFields))
     fields.begin_string.length = fields.message_type.length = fields.client_order_id.length = -1
     fields.execution_type.length = fields.order_status.length = fields.transaction_type.length = -1
-    fields.possible_duplicate.length = fields.rejected_id.length = -1
+    fields.possible_duplicate.length = -1
     fields.sequence = fields.rejected_sequence = -1
     for i in range(body_end):
         total += data[i]
@@ -145,8 +145,6 @@ cdef void fix_fields(const uint8_t *data, Py_ssize_t length, FixFields *fields) 
             set_first(&fields.transaction_type, data + equals, end - equals)
         elif tag == 43:
             set_first(&fields.possible_duplicate, data + equals, end - equals)
-        elif tag == 379:
-            set_first(&fields.rejected_id, data + equals, end - equals)
         elif tag == 34:
             if fields.sequence < 0:
                 fields.sequence = number_of(data + equals, end - equals)
@@ -186,7 +184,6 @@ def fields_of(const uint8_t[::1] data not None):
         "order_status": bytes_of(&fields.order_status),
         "transaction_type": bytes_of(&fields.transaction_type),
         "possible_duplicate": bytes_of(&fields.possible_duplicate),
-        "rejected_id": bytes_of(&fields.rejected_id),
         "sequence": fields.sequence if fields.sequence >= 0 else None,
         "rejected_sequence": fields.rejected_sequence if fields.rejected_sequence >= 0 else None,
         "checksum_fits": bool(fields.checksum_fits),

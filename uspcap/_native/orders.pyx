@@ -238,7 +238,7 @@ cdef class OrderMachine(OrderTables):
         self.parse(number, segment.direction)
 
     cdef void acknowledge(self, Py_ssize_t number, int direction, uint32_t acknowledgment) noexcept nogil:
-        """Abandon holes that the other end says to have received: the capture lacks them, nobody will send them again."""
+        """Abandon holes that the other end has received: the capture lacks them, and nobody will send them again."""
         cdef Connection *connection = &self.connections[number]
         cdef Stream *stream = &connection.streams[direction]
         while stream.run_count and stream_hole_end(stream) <= stream_position(stream, acknowledgment):
@@ -353,7 +353,8 @@ cdef class OrderMachine(OrderTables):
             while id_length and id[id_length - 1] == b" ":
                 id_length -= 1
         if from_venue:
-            self.answer(number, direction, rule.kind, rule.space, id, id_length, &point, <int64_t> big_endian(message + 1, 8))
+            self.answer(number, direction, rule.kind, rule.space, id, id_length, &point,
+                        <int64_t> big_endian(message + 1, 8))
         else:
             self.ask(number, direction, rule.kind, rule.space, id, id_length, &point, -1)
 
