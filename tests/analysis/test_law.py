@@ -16,9 +16,20 @@ from uspcap.analysis.inter_arrival import InterArrival
 from uspcap.analysis.orders import Orders
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
+from uspcap.analysis.requests import Requests
 from uspcap.analysis.summary import Summary
+from uspcap.analysis.tick_to_trade import TickToTrade
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.protocols.flows import FlowTable
+from uspcap.protocols.rules import Key, Rule, RulePair
+
+BY_PAYLOAD = RulePair(
+    "ports",
+    Rule("", "udp src port 1001 or udp src port 1003", Key("payload", 0, 2)),
+    Rule("", "udp src port 1002", Key("payload", 2, 4)),
+    "key",
+)
+NEAREST = RulePair("ports", Rule("", "udp src port 1001"), Rule("", "udp src port 1002 or udp src port 1003"), "key")
 
 MAKERS: dict[str, Callable[[], Analysis]] = {
     "summary": Summary,
@@ -35,6 +46,9 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "overhead": lambda: Overhead(framing=True),
     "path_latency": PathLatency,
     "orders": Orders,
+    "requests": lambda: Requests([BY_PAYLOAD], timeout_ns=10_000),
+    "requests in rounds, with few followed": lambda: Requests([BY_PAYLOAD], quorum=1, maximum_in_rounds=2),
+    "tick_to_trade": lambda: TickToTrade(NEAREST, timeout_ns=10_000, rows_kept=3),
 }
 
 

@@ -12,6 +12,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.match_settings import MatchSettings
 from uspcap.analysis.names import ALL_NAMES, NAMES
 from uspcap.analysis.orders import Orders
 from uspcap.analysis.overhead import Overhead
@@ -49,6 +50,8 @@ class Settings:
         Rows in the report's lists.
     order_protocol : str or None
         What order entry connections carry, one of `names.ORDER_PROTOCOLS`.
+    matching : MatchSettings
+        What is a request, a trigger and a response.
     """
 
     names: tuple[str, ...] = NAMES
@@ -60,6 +63,7 @@ class Settings:
     tunnels: bool = False
     top: int = 10
     order_protocol: str | None = None
+    matching: MatchSettings = field(default_factory=MatchSettings)
 
 
 class Suite:
@@ -77,6 +81,8 @@ class Suite:
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
             "orders": lambda: Orders(settings.order_protocol, shown=settings.top),
+            "requests": lambda: settings.matching.requests(settings.top),
+            "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
         }
         self.summary = Summary()
         self.analyses: dict[str, Analysis] = {

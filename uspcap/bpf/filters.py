@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uspcap._native.classic_bpf import ClassicProgram, run
 from uspcap.bpf.classic import compile_filter
@@ -64,17 +65,42 @@ class FrameFilter:
         """
         if not self.expression:
             return
-        interfaces, big_endian = self._compiled_for
-        if batch.interfaces is not interfaces or batch.big_endian_options != big_endian:
-            self._compile(batch.interfaces, batch.big_endian_options)
+        mask, accepted = self.matches(batch)
+        if accepted < batch.count:
+            batch.keep(mask)
+
+    def matches(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], int]:
+        """Tell which frames of a batch match, and leave it as it is.
+
+        Parameters
+        ----------
+        batch : FrameBatch
+            Read only.
+
+        Returns
+        -------
+        mask : ndarray of uint8, shape (batch.count,)
+            Not 0 where a frame matches; of use until the next call.
+        int
+            How many do.
+
+        Raises
+        ------
+        FilterError, MissingFeature
+            As `apply`.
+        """
         count = batch.count
         if self._mask.shape[0] < count:
             self._mask = np.zeros(batch.capacity, np.uint8)
         mask = self._mask[:count]
+        if not self.expression:
+            mask[:] = 1
+            return mask, count
+        interfaces, big_endian = self._compiled_for
+        if batch.interfaces is not interfaces or batch.big_endian_options != big_endian:
+            self._compile(batch.interfaces, batch.big_endian_options)
         mask[:] = 0
-        accepted = sum(run(program, batch, mask, link_type) for link_type, program in self._current.items())
-        if accepted < count:
-            batch.keep(mask)
+        return mask, sum(run(program, batch, mask, link_type) for link_type, program in self._current.items())
 
     def _compile(self, interfaces: Sequence[Interface], big_endian: bool) -> None:
         link_types = dict.fromkeys(interface.link_type for interface in interfaces)

@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from uspcap.analysis.names import FILE_NAMES, NAMES, ORDER_PROTOCOLS
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
+from uspcap.commands.match_options import match_options, match_settings
 from uspcap.commands.options import (
     DurationType,
     RateType,
@@ -59,6 +60,7 @@ from uspcap.report.progress import Progress
     type=click.Choice(ORDER_PROTOCOLS),
     help="Of order entry, for orders; FIX is found by itself, OUCH is not.",
 )
+@match_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -79,6 +81,7 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
+    **matching: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
@@ -88,8 +91,9 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
+    names = NAMES if only is None else only
     settings = Settings(
-        names=NAMES if only is None else only,
+        names=names,
         expression=expression,
         maximum_flows=max_flows,
         gap_threshold_ns=gap_threshold,
@@ -98,6 +102,7 @@ def command(
         tunnels=tunnels,
         top=top,
         order_protocol=protocol,
+        matching=match_settings(names, **matching),
     )
     check_names_for_files(settings.names)
     if protocol is not None and "orders" not in settings.names:

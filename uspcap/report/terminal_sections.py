@@ -20,6 +20,7 @@ from uspcap.report.format import (
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
 from uspcap.report.orders_section import orders
+from uspcap.report.requests_section import requests, tick_to_trade
 from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 
@@ -423,4 +424,6 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "overhead": overhead,
     "path_latency": path_latency,
     "orders": orders,
+    "requests": requests,
+    "tick_to_trade": tick_to_trade,
 }

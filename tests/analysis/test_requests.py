@@ -1,0 +1,252 @@
+"""Requests and responses: a sample with a known truth, tshark's own times, and rounds of known replies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.request_frames import udp
+from support.shared_captures import CAPTURES, needs_captures
+
+from uspcap._native.request_runs import REPLIES_KEPT
+from uspcap.analysis.match_settings import MatchSettings
+from uspcap.analysis.requests import Requests
+from uspcap.analysis.suite import Settings, analyze_files
+from uspcap.commands.match_options import MOST_REPLIES
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.rules import named_pairs
+
+SAMPLES = Path(__file__).parents[2] / "sample_captures"
+START_NS = 1_700_000_000_000_000_000
+HOUR_NS = 3600 * 10**9
+
+
+def analyzed(path: Path, matching: MatchSettings, jobs: int = 2) -> Requests:
+    outcome = analyze_files([str(path)], Settings(names=("requests",), matching=matching), jobs=jobs)
+    analysis = outcome.suite.analyses["requests"]
+    assert isinstance(analysis, Requests)
+    return analysis
+
+
+def by_rule(analysis: Requests) -> dict[str, Any]:
+    return {rule["name"]: rule for rule in analysis.result()["rules"]}
+
+
+def rows(table: Any) -> list[dict[str, Any]]:
+    return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+
+
+def test_the_sample_has_the_latencies_that_were_put_into_it() -> None:
+    truth = json.loads((SAMPLES / "truth.json").read_text())["request-response.pcapng"]
+    analysis = analyzed(SAMPLES / "request-response.pcapng", MatchSettings())
+    rules = by_rule(analysis)
+    pairs = rows(analysis.tables()["pairs"])
+    for name, of_truth in (("dns", truth["dns"]), ("icmp_echo", truth["icmp_echo"])):
+        told = [
+            (row["request_frame"], row["response_frame"], row["latency_from_first_ns"])
+            for row in pairs
+            if row["rule"] == name
+        ]
+        assert told == [(one["frame"], one["response_frame"], one["latency_ns"]) for one in of_truth["answered"]]
+        assert rules[name]["requests"] == of_truth["requests"]
+        assert rules[name]["responses"] == of_truth["responses"]
+        assert [one["request_frame"] for one in rules[name]["first_unanswered"]] == [
+            one["frame"] for one in of_truth["unanswered"]
+        ]
+        assert rules[name]["unsolicited_responses"] == 0
+    assert rules["dns"]["slowest"][0]["latency_from_first_ns"] == truth["dns"]["slow"][0]["latency_ns"]
+
+
+def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
+    truth = json.loads((SAMPLES / "truth.json").read_text())["order-session.pcap"]
+    pairs = named_pairs(
+        ["tcp dst port 24001; key=payload[4:18]; name=orders"], ["tcp src port 24001; key=payload[12:26]"], "flow"
+    )
+    analysis = analyzed(SAMPLES / "order-session.pcap", MatchSettings(pairs=pairs))
+    told = {
+        row["request_frame"]: (row["last_request_frame"], row["response_frame"], row["latency_from_last_ns"])
+        for row in rows(analysis.tables()["pairs"])
+    }
+    # A token that begins in one segment is matched from there, although its order ends in the next.
+    whole = [order for order in truth["orders"] if "split" not in order["fate"]]
+    assert len(whole) == len(truth["orders"]) - 1
+    for order in whole:
+        frames = order["frames"]
+        assert told[frames[0]] == (frames[-1], order["answer_frame"], order["answer_ns"])
+
+
+def tshark_times(path: Path, display_filter: str, time_field: str, frame_field: str) -> dict[int, tuple[int, int]]:
+    """Return, by the response's frame, the request's frame and the time in ns, as tshark has them."""
+    command = ["tshark", "-n", "-r", str(path), "-Y", display_filter, "-T", "fields", "-E", "occurrence=f"]
+    for field in ("frame.number", frame_field, time_field):
+        command += ["-e", field]
+    # Whatever is wrong at the end of a capture, what was read before it is told.
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    found = {}
+    for line in lines:
+        response, request, seconds = line.split("\t")
+        if seconds:
+            unit = 10**6 if time_field == "icmp.resptime" else 10**9
+            found[int(response)] = (int(request), round(Fraction(seconds) * unit))
+    return found
+
+
+TSHARK = {
+    "dns": ("udp && !mdns && dns.time", "dns.time", "dns.response_to"),
+    "icmp_echo": ("icmp.resptime", "icmp.resptime", "icmp.resp_to"),
+}
+
+
+def compared(path: Path, name: str) -> int:
+    """Compare each pair that either tool has; return how many there are."""
+    theirs = tshark_times(path, *TSHARK[name])
+    # tshark waits for as long as it takes.
+    analysis = analyzed(path, MatchSettings(timeout_ns=1000 * HOUR_NS), jobs=1)
+    pairs = [row for row in rows(analysis.tables()["pairs"]) if row["rule"] == name]
+    ours = {row["response_frame"]: row for row in pairs}
+    assert ours.keys() == theirs.keys(), path.name
+    for frame, (request, time_ns) in theirs.items():
+        row = ours[frame]
+        # It takes a request that was sent again for one request in DNS, and tells microseconds of echoes.
+        assert request == row["request_frame"], (path.name, frame)
+        assert abs(row["latency_from_first_ns"] - time_ns) <= (1000 if name == "icmp_echo" else 0), (path.name, frame)
+    return len(theirs)
+
+
+@pytest.mark.parametrize("name", TSHARK)
+def test_times_of_the_sample_are_those_of_tshark(name: str) -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("no tshark to compare with")
+    assert compared(SAMPLES / "request-response.pcapng", name) > 50
+
+
+@needs_captures
+@pytest.mark.parametrize("name", TSHARK)
+def test_times_of_captures_are_those_of_tshark(name: str) -> None:
+    assert sum(compared(path, name) for path in sorted(Path(CAPTURES, "udp-rr").iterdir())) >= 30
+
+
+@needs_captures
+def test_ntp_pairs_are_those_whose_timestamps_say_so() -> None:
+    path = CAPTURES / "udp-rr" / "nDPI__NTPv3.pcap"
+    fields = ("frame.number", "ip.src", "ip.dst", "udp.srcport", "udp.dstport", "ntp.flags.mode", "ntp.xmt", "ntp.org")
+    command = ["tshark", "-n", "-r", str(path), "-Y", "ntp", "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    asked: dict[Any, int] = {}
+    expected = []
+    for line in lines:
+        number, source, destination, source_port, destination_port, mode, transmitted, origin = line.split("\t")
+        if mode == "3":
+            asked[source, destination, source_port, destination_port, transmitted] = int(number)
+        elif mode == "4":
+            request = asked.get((destination, source, destination_port, source_port, origin))
+            if request:
+                expected.append((request, int(number)))
+    analysis = analyzed(path, MatchSettings())
+    rule = by_rule(analysis)["ntp"]
+    pairs = [row for row in rows(analysis.tables().get("pairs") or {}) if row["rule"] == "ntp"]
+    assert [(row["request_frame"], row["response_frame"]) for row in pairs] == expected
+    assert rule["requests"] + rule["responses"] > 0
+
+
+ROUND = named_pairs(
+    ["udp dst port 7000; key=payload[0:8]; name=rounds"], ["udp src port 7000; key=payload[0:8]"], "key"
+)
+
+
+def rounds_of(replies_ns: list[list[int]]) -> list[tuple[int, bytes]]:
+    """Return stamped frames of rounds 1 ms apart: one multicast request each, and replies of responders 2, 3, 4…"""
+    frames = []
+    for at, delays in enumerate(replies_ns):
+        key = at.to_bytes(8, "big")
+        start = START_NS + at * 10**6
+        frames.append((start, udp(9000, 7000, key, "10.0.0.1", "239.0.0.1")))
+        frames += [
+            (start + delay, udp(7000, 9000, key, f"10.0.0.{responder}", "10.0.0.1"))
+            for responder, delay in enumerate(delays, 2)
+        ]
+    return sorted(frames)
+
+
+def fed(analysis: Requests, frames: list[tuple[int, bytes]], batch_frames: int = 100) -> Requests:
+    for start in range(0, len(frames), batch_frames):
+        some = frames[start : start + batch_frames]
+        analysis.update(
+            FrameBatch.from_frames([frame for _, frame in some], [at for at, _ in some], first_frame_number=start + 1)
+        )
+    return analysis
+
+
+@pytest.mark.parametrize(("quorum", "needed"), [(2, 2), ("majority", 3)])
+def test_rounds_of_known_replies(quorum: int | str, needed: int) -> None:
+    random = np.random.default_rng(11)
+    replies = [random.integers(1_000, 400_000, random.integers(0, 6)).tolist() for _ in range(200)]
+    replies.append([500, 600, 700, 800, 900])
+    analysis = fed(Requests(ROUND, quorum=quorum), rounds_of(replies))
+    rule = by_rule(analysis)["rounds"]
+    rounds = rule["rounds"]
+    assert rounds["responders"] == 5
+    assert rounds["quorum"] == needed
+    assert rounds["rounds"] == len(replies)
+    assert rounds["reached"] == sum(len(one) >= needed for one in replies)
+    assert rounds["never_reached"] == sum(len(one) < needed for one in replies)
+    assert rounds["by_replies"] == [sum(len(one) == many for one in replies) for many in range(6)]
+    for measure, values in (
+        ("reply_1", [min(one) for one in replies if one]),
+        (f"reply_{needed}", [sorted(one)[needed - 1] for one in replies if len(one) >= needed]),
+        ("last_reply", [max(one) for one in replies if one]),
+    ):
+        histogram = analysis.histograms()[f"rounds.FILE.{measure}"].result()
+        assert (histogram["count"], histogram["min_ns"], histogram["max_ns"], histogram["mean_ns"]) == (
+            len(values),
+            min(values),
+            max(values),
+            round(Fraction(sum(values), len(values))),
+        )
+
+
+def test_a_reply_twice_counts_once_towards_the_quorum() -> None:
+    key = bytes(8)
+    frames = [
+        (START_NS, udp(9, 7000, key, "10.0.0.1", "239.0.0.1")),
+        *((START_NS + at, udp(7000, 9, key, "10.0.0.2", "10.0.0.1")) for at in (10, 20, 30)),
+        (START_NS + 40, udp(7000, 9, key, "10.0.0.3", "10.0.0.1")),
+    ]
+    rule = by_rule(fed(Requests(ROUND, quorum=3), frames))["rounds"]
+    assert rule["rounds"]["never_reached"] == 1
+    assert rule["rounds"]["by_replies"] == [0, 0, 1]
+    assert rule["duplicate_responses"] == 2
+
+
+def test_a_request_sent_again_has_two_times() -> None:
+    pairs = named_pairs(["udp dst port 7000; key=payload[0:8]"], ["udp src port 7000; key=payload[0:8]"], "flow")
+    ask, answer = udp(9, 7000, bytes(8)), udp(7000, 9, bytes(8), "10.0.0.2", "10.0.0.1")
+    frames = [(START_NS, ask), (START_NS + 1000, ask), (START_NS + 1300, answer), (START_NS + 1400, answer)]
+    rule = by_rule(fed(Requests(pairs), frames))["rule1"]
+    assert (rule["retransmitted_requests"], rule["duplicate_responses"], rule["answered"]) == (1, 1, 1)
+    measures = rule["sources"]["FILE"]
+    assert (measures["from_first"]["max_ns"], measures["from_last"]["max_ns"]) == (1300, 300)
+
+
+def test_stamps_of_two_clocks_make_no_time() -> None:
+    pairs = named_pairs(["udp dst port 7000"], ["udp src port 7000"], "flow")
+    batch = FrameBatch.from_frames(
+        [udp(9, 7000, b""), udp(7000, 9, b"", "10.0.0.2", "10.0.0.1")], [START_NS, START_NS + 37 * 10**9]
+    )
+    batch.storage("timestamp_source")[:2] = TimestampSource.KERNEL, TimestampSource.HARDWARE
+    analysis = Requests(pairs)
+    analysis.update(batch)
+    rule = by_rule(analysis)["rule1"]
+    assert (rule["answered"], rule["across_clocks"], rule["sources"]) == (1, 1, {})
+
+
+def test_the_option_takes_as_many_replies_as_are_kept() -> None:
+    assert MOST_REPLIES == REPLIES_KEPT

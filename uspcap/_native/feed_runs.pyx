@@ -1,0 +1,486 @@
+"""Sequence numbers of feeds: out of each packet by a table, into runs of packets that follow each other.
+
+A. `FeedRule` says where things lie in the payload of a UDP packet. It is built by `uspcap.protocols.feeds` from tables;
+   no code here knows a protocol by name. Every byte is read after its place was compared with what was captured.
+B. A stream is a flow and what the rule takes as its session and channel. Its packets are kept as runs: as long as each
+   begins with the number that the one before has announced, all that changes is the end of a run. What a run does not
+   keep is what no gap, late packet or duplicate could need.
+C. Where order is disturbed, packets are kept one by one: below the highest number of the stream, since which part of
+   them is new, late or double is a question of each packet; and the first HEAD of each stream, as a part of a capture
+   does not know what came before it. After PATIENCE packets in a row that follow each other below the highest number,
+   they are taken for a stream that begins anew, and kept as a run again.
+D. State lives in numpy arrays that Python allocates and grows; a loop ends where one of them is full.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import numpy as np
+
+from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.timing cimport NO_STAMP
+
+cdef enum:
+    MOST_VALUES = 8
+    MOST_CHECKS = 4
+    HEAD = 256
+    PATIENCE = 4096
+    UDP = 17
+    FAR = 1000
+
+HEAD_PACKETS = HEAD
+RESET_DISTANCE = FAR
+
+# What a packet is, and so what a run is of.
+cdef enum:
+    DATA = 0
+    HEARTBEAT = 1           # announces the next number
+    END = 2                 # of the session; announces the next number
+    RESET = 3               # the next number is as it says, whatever came before
+    EXCLUDED = 4            # snapshot, retransmission, request: never touches live state
+    FOREIGN = 5             # not of this protocol
+
+KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET = DATA, HEARTBEAT, END, RESET
+
+RUN_DTYPE = np.dtype([
+    ("stream", np.int64), ("kind", np.int64), ("first", np.uint64), ("next", np.uint64),
+    ("packets", np.int64), ("messages", np.int64),
+    ("first_ns", np.int64), ("last_ns", np.int64), ("first_frame", np.int64), ("last_frame", np.int64),
+])
+"""Packets of a stream that follow each other; of a heartbeat, `first` and `next` are the number that it announces."""
+
+STREAM_DTYPE = np.dtype([
+    ("flow", np.int64), ("key", np.uint64, 2), ("run", np.int64), ("high", np.uint64), ("low", np.int64),
+    ("packets", np.int64), ("messages", np.int64), ("heartbeats", np.int64), ("excluded", np.int64),
+])
+"""One stream: its flow and key, its open run or -1, the highest number announced; counts."""
+
+cdef struct Run:
+    int64_t stream
+    int64_t kind
+    uint64_t first
+    uint64_t next
+    int64_t packets
+    int64_t messages
+    int64_t first_ns
+    int64_t last_ns
+    int64_t first_frame
+    int64_t last_frame
+
+cdef struct Stream:
+    int64_t flow
+    uint64_t key[2]
+    int64_t run
+    uint64_t high
+    int64_t low             # packets in a row below `high` that follow each other
+    int64_t packets
+    int64_t messages
+    int64_t heartbeats
+    int64_t excluded
+
+cdef struct Field:
+    int offset
+    int size                # 0: there is none
+    bint big
+
+cdef struct Values:
+    Field field
+    int count
+    uint64_t values[MOST_VALUES]
+
+cdef struct Packet:
+    int kind
+    uint64_t first
+    uint64_t next
+    uint64_t key[2]
+
+
+cdef class FeedRule:
+    """Where a protocol's session, number and count lie, and which packets are what.
+
+    Parameters
+    ----------
+    header_bytes : int
+        Shorter payloads are not of this protocol.
+    sequence, count, length : tuple of (offset, size, big)
+        Size 0 for a field that there is not; `length` is of the whole payload less `length_adds`.
+    keys : sequence of (offset, size)
+        Bytes that name session and channel, 16 together at most.
+    checks : sequence of ((offset, size, big), values)
+        Fields that have one of some values in every packet of the protocol.
+    kinds : tuple of ((offset, size, big), values) for data, heartbeat, end, reset
+        Packets by a field's value; those that are none of these are excluded. None: a field is not asked.
+    heartbeat_count, end_count, excluded_count : int
+        Message counts that mean so; -1 for none.
+    heartbeat_is_last : bool
+        A heartbeat says the last number, not the next one.
+    header_only_is_request : bool
+        Messages are announced and none is there: a request for retransmission.
+    wraps : bool
+        Numbers go on with 0 after the highest that fits.
+    length_adds : int
+    unnumbered : int
+        A number that says that there is none; -1 where each is one.
+    """
+
+    cdef int header_bytes
+    cdef Field sequence, count, length
+    cdef int64_t length_adds
+    cdef int key_count
+    cdef int key_offset[4]
+    cdef int key_size[4]
+    cdef int check_count
+    cdef Values checks[MOST_CHECKS]
+    cdef Values kinds[4]
+    cdef bint has_kinds
+    cdef int64_t heartbeat_count, end_count, excluded_count, unnumbered
+    cdef bint heartbeat_is_last, header_only_is_request
+    cdef readonly bint wraps
+    cdef readonly uint64_t modulus
+
+    def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, keys, checks, kinds,
+                 int64_t heartbeat_count, int64_t end_count, int64_t excluded_count, int64_t unnumbered,
+                 bint heartbeat_is_last, bint header_only_is_request, bint wraps):
+        self.header_bytes = header_bytes
+        self.sequence = field_of(sequence)
+        if not self.sequence.size:
+            raise ValueError("a rule has a sequence number")
+        self.count = field_of(count)
+        self.length = field_of(length)
+        self.length_adds = length_adds
+        if len(keys) > 4 or sum(size for _, size in keys) > 16 or len(checks) > MOST_CHECKS:
+            raise ValueError("a rule has 4 keys of 16 bytes together, and 4 checks, at most")
+        self.key_count = len(keys)
+        for at, (offset, size) in enumerate(keys):
+            if offset < 0 or size < 1:
+                raise ValueError("a key has a place")
+            self.key_offset[at], self.key_size[at] = offset, size
+        self.check_count = len(checks)
+        for at, one in enumerate(checks):
+            self.checks[at] = values_of(one)
+        self.has_kinds = kinds is not None
+        if self.has_kinds:
+            for at, one in enumerate(kinds):
+                self.kinds[at] = values_of(one)
+        self.heartbeat_count = heartbeat_count
+        self.end_count = end_count
+        self.excluded_count = excluded_count
+        self.unnumbered = unnumbered
+        self.heartbeat_is_last = heartbeat_is_last
+        self.header_only_is_request = header_only_is_request
+        self.wraps = wraps
+        self.check_place(self.sequence)
+        self.check_place(self.count)
+        self.check_place(self.length)
+        for at in range(self.check_count):
+            self.check_place(self.checks[at].field)
+        for at in range(4 if self.has_kinds else 0):
+            self.check_place(self.kinds[at].field)
+        for at in range(self.key_count):
+            if self.key_offset[at] + self.key_size[at] > header_bytes:
+                raise ValueError(f"a key lies beyond the header of {header_bytes} bytes")
+        self.modulus = <uint64_t> 1 << 8 * self.sequence.size if self.sequence.size < 8 else 0
+
+    cdef int check_place(self, Field field) except -1:
+        if field.size and field.offset + field.size > self.header_bytes:
+            raise ValueError(f"a field lies beyond the header of {self.header_bytes} bytes")
+        return 0
+
+    cdef void parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length, Packet *packet) noexcept nogil:
+        """Say what a payload is, of which so much was captured."""
+        cdef int at
+        cdef uint64_t value
+        cdef uint64_t count = 1
+        cdef int used = 0
+        packet.kind = FOREIGN
+        if length < self.header_bytes or captured < self.header_bytes:
+            return
+        if self.length.size and <int64_t> load(data, self.length) + self.length_adds != length:
+            return
+        for at in range(self.check_count):
+            if not is_one_of(load(data, self.checks[at].field), &self.checks[at]):
+                return
+        packet.kind = DATA
+        if self.has_kinds:
+            packet.kind = EXCLUDED
+            for at in range(4):
+                if self.kinds[at].count and is_one_of(load(data, self.kinds[at].field), &self.kinds[at]):
+                    packet.kind = at
+                    break
+        packet.key[0] = packet.key[1] = 0
+        for at in range(self.key_count):
+            memcpy(<uint8_t *> packet.key + used, data + self.key_offset[at], self.key_size[at])
+            used += self.key_size[at]
+        value = load(data, self.sequence)
+        if self.unnumbered >= 0 and value == <uint64_t> self.unnumbered:
+            packet.kind = EXCLUDED
+        if self.count.size and packet.kind == DATA:
+            count = load(data, self.count)
+            if <int64_t> count == self.heartbeat_count:
+                packet.kind = HEARTBEAT
+            elif <int64_t> count == self.end_count:
+                packet.kind = END
+            elif <int64_t> count == self.excluded_count or self.header_only_is_request and length == self.header_bytes and count:
+                packet.kind = EXCLUDED
+        packet.first = value
+        packet.next = value + count
+        if packet.kind == HEARTBEAT or packet.kind == END:
+            if self.heartbeat_is_last:
+                packet.first += 1
+            packet.next = packet.first
+        elif packet.kind == RESET:
+            packet.next = packet.first
+
+
+cdef Field field_of(given):
+    cdef Field field
+    field.offset, field.size, field.big = given
+    if not 0 <= field.size <= 8 or field.offset < 0:
+        raise ValueError("a field has 1 to 8 bytes and a place")
+    return field
+
+
+cdef Values values_of(given):
+    cdef Values values
+    place, wanted = given
+    values.field = field_of(place)
+    if len(wanted) > MOST_VALUES:
+        raise ValueError(f"a field is compared with {MOST_VALUES} values at most")
+    values.count = len(wanted)
+    for at, value in enumerate(wanted):
+        values.values[at] = value
+    return values
+
+
+cdef inline uint64_t load(const uint8_t *data, Field field) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int at
+    if field.big:
+        for at in range(field.size):
+            value = value << 8 | data[field.offset + at]
+    else:
+        for at in range(field.size - 1, -1, -1):
+            value = value << 8 | data[field.offset + at]
+    return value
+
+
+cdef inline bint is_one_of(uint64_t value, const Values *values) noexcept nogil:
+    cdef int at
+    for at in range(values.count):
+        if value == values.values[at]:
+            return True
+    return False
+
+
+cdef inline bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,
+                            Py_ssize_t *captured, Py_ssize_t *length) noexcept nogil:
+    """Find the payload of a UDP packet; False for other frames, and fragments after the first."""
+    cdef int32_t offset = headers.payload_offset[row]
+    if headers.protocol[row] != UDP or offset < 0 or headers.transport_offset[row] < 0:
+        return False
+    data[0] = frames.data + frames.offset[row] + offset
+    captured[0] = <Py_ssize_t> frames.captured_length[row] - offset
+    length[0] = headers.payload_length[row]
+    if captured[0] > length[0]:
+        captured[0] = length[0]
+    return captured[0] > 0
+
+
+def probe_feed(FrameColumns frames, HeaderColumns headers, FeedRule rule not None, int64_t[::1] counts):
+    """Count what the rows of a batch would be under a rule, by port, to see whether it fits.
+
+    Parameters
+    ----------
+    counts : IN OUT, ndarray of int64, shape (6,)
+        Data, heartbeat, end, reset, excluded, foreign.
+    """
+    cdef Py_ssize_t row
+    cdef const uint8_t *data
+    cdef Py_ssize_t captured, length
+    cdef Packet packet
+    if counts.shape[0] != 6:
+        raise ValueError("there are six kinds of packets")
+    with nogil:
+        for row in range(frames.count):
+            if payload_of(frames, headers, row, &data, &captured, &length):
+                rule.parse(data, captured, length, &packet)
+                counts[packet.kind] += 1
+
+
+def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
+               FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
+               int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
+    """Take the rows of a batch from `first_row` on.
+
+    Parameters
+    ----------
+    streams : IN OUT, STREAM_DTYPE as bytes
+    table : IN OUT, ndarray of int32, a power of two of entries
+        Streams by the hash of flow and key, -1 for none; at most half full.
+    of_flow : IN OUT, ndarray of int32
+        The stream that each flow was met with last, -1 for none.
+    runs : IN OUT, RUN_DTYPE as bytes
+    counts : IN OUT, ndarray of int64, shape (3,)
+        Packets that are foreign, of flows that are not followed, and without a stamp.
+
+    Returns
+    -------
+    tuple of int
+        The first row not taken, as an array is full (else the count of rows), and how many streams and runs are used.
+    """
+    cdef Stream *of_stream = <Stream *> &streams[0]
+    cdef Run *of_run = <Run *> &runs[0]
+    cdef Py_ssize_t stream_room = streams.shape[0] // <Py_ssize_t> sizeof(Stream)
+    cdef Py_ssize_t run_room = runs.shape[0] // <Py_ssize_t> sizeof(Run)
+    cdef Py_ssize_t row = first_row
+    cdef Py_ssize_t captured, length
+    cdef const uint8_t *data
+    cdef Packet packet
+    cdef int64_t flow, at
+    cdef Stream *stream
+    with nogil:
+        while row < frames.count:
+            if not payload_of(frames, headers, row, &data, &captured, &length):
+                row += 1
+                continue
+            rule.parse(data, captured, length, &packet)
+            if packet.kind == FOREIGN:
+                counts[0] += 1
+                row += 1
+                continue
+            flow = headers.flow[row]
+            if flow < 0:
+                counts[1] += 1
+                row += 1
+                continue
+            if frames.timestamp_source[row] >= NO_STAMP:
+                counts[2] += 1
+            if runs_used == run_room:
+                break
+            at = of_flow[flow]
+            if at < 0 or of_stream[at].key[0] != packet.key[0] or of_stream[at].key[1] != packet.key[1]:
+                at = find_stream(of_stream, table, flow, packet.key)
+                if at < 0:
+                    if streams_used == stream_room or 2 * streams_used >= table.shape[0]:
+                        break
+                    at = streams_used
+                    streams_used += 1
+                    begin_stream(&of_stream[at], flow, packet.key)
+                    table[-1 - find_place(of_stream, table, flow, packet.key)] = <int32_t> at
+                of_flow[flow] = <int32_t> at
+            stream = &of_stream[at]
+            if packet.kind == EXCLUDED:
+                stream.excluded += 1
+            else:
+                runs_used = take(stream, at, of_run, runs_used, &packet, rule, frames.timestamp_ns[row],
+                                 frames.frame_number[row] + frame_shift)
+            row += 1
+    return row, streams_used, runs_used
+
+
+cdef uint64_t MIX_A = 0x9E3779B97F4A7C15
+cdef uint64_t MIX_B = 0xD6E8FEB86659FD93
+
+
+cdef inline uint64_t hash_of(int64_t flow, const uint64_t *key) noexcept nogil:
+    cdef uint64_t state = (<uint64_t> flow ^ MIX_A) * MIX_B
+    state = (state ^ state >> 32 ^ key[0]) * MIX_B
+    state = (state ^ state >> 32 ^ key[1]) * MIX_B
+    return state ^ state >> 32
+
+
+cdef int64_t find_place(const Stream *streams, int32_t[::1] table, int64_t flow, const uint64_t *key) noexcept nogil:
+    """Return the stream, or -1 less the free place where it belongs."""
+    cdef uint64_t mask = <uint64_t> table.shape[0] - 1
+    cdef uint64_t at = hash_of(flow, key) & mask
+    cdef int32_t found
+    while True:
+        found = table[at]
+        if found < 0:
+            return -1 - <int64_t> at
+        if streams[found].flow == flow and streams[found].key[0] == key[0] and streams[found].key[1] == key[1]:
+            return found
+        at = (at + 1) & mask
+
+
+cdef inline int64_t find_stream(const Stream *streams, int32_t[::1] table, int64_t flow,
+                                const uint64_t *key) noexcept nogil:
+    cdef int64_t found = find_place(streams, table, flow, key)
+    return found if found >= 0 else -1
+
+
+def fill_table(uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table):
+    """Put all streams into an empty table."""
+    cdef Stream *of_stream = <Stream *> &streams[0]
+    cdef Py_ssize_t at
+    cdef int64_t place
+    for at in range(streams_used):
+        place = find_place(of_stream, table, of_stream[at].flow, of_stream[at].key)
+        if place < 0:
+            table[-1 - place] = <int32_t> at
+
+
+cdef inline void begin_stream(Stream *stream, int64_t flow, const uint64_t *key) noexcept nogil:
+    stream.flow = flow
+    stream.key[0] = key[0]
+    stream.key[1] = key[1]
+    stream.run = -1
+    stream.high = 0
+    stream.low = 0
+    stream.packets = stream.messages = stream.heartbeats = stream.excluded = 0
+
+
+cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_t used, Packet *packet, FeedRule rule,
+                            int64_t stamp_ns, int64_t frame) noexcept nogil:
+    """Take a packet into its stream; return how many runs are used then."""
+    cdef Run *run = &runs[stream.run] if stream.run >= 0 else NULL
+    cdef uint64_t back
+    if rule.wraps and run != NULL:
+        unwrap(packet, run.next, rule.modulus)
+    if packet.kind == DATA:
+        stream.packets += 1
+        stream.messages += packet.next - packet.first
+        # In order, and not among those that are kept one by one.
+        if run != NULL and run.next == packet.first and stream.packets > HEAD and run.kind == DATA:
+            if <int64_t> (packet.first - stream.high) >= 0 or stream.low > PATIENCE:
+                run.next = packet.next
+                run.packets += 1
+                run.messages += packet.next - packet.first
+                run.last_ns = stamp_ns
+                run.last_frame = frame
+                if <int64_t> (packet.next - stream.high) > 0:
+                    stream.high = packet.next
+                return used
+            stream.low += 1
+        elif run == NULL or run.next != packet.first:
+            stream.low = 0
+    else:
+        stream.heartbeats += packet.kind != RESET
+        if packet.kind == HEARTBEAT and run != NULL and run.next == packet.first and stream.packets > HEAD and \
+                stream.high == packet.first:
+            return used
+    run = &runs[used]
+    run.stream = number
+    run.kind = packet.kind
+    run.first = packet.first
+    run.next = packet.next
+    run.packets = packet.kind == DATA
+    run.messages = packet.next - packet.first
+    run.first_ns = run.last_ns = stamp_ns
+    run.first_frame = run.last_frame = frame
+    back = stream.high - packet.first
+    if stream.run < 0 or packet.kind == RESET or <int64_t> (packet.next - stream.high) > 0:
+        stream.high = packet.next
+    elif packet.first <= 1 and <int64_t> back > FAR:
+        # Begun anew: as the analysis sees it, too.
+        stream.high = packet.next
+    stream.run = used
+    return used + 1
+
+
+cdef inline void unwrap(Packet *packet, uint64_t expected, uint64_t modulus) noexcept nogil:
+    """Move numbers by the multiple of the modulus that brings them nearest to what is expected."""
+    cdef uint64_t length = packet.next - packet.first
+    cdef uint64_t ahead = (packet.first - expected) & (modulus - 1)
+    packet.first = expected + ahead if ahead < modulus >> 1 else expected - (modulus - ahead)
+    packet.next = packet.first + length
