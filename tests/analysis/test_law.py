@@ -13,6 +13,7 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
 from uspcap.analysis.gaps import Gaps
 from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.orders import Orders
 from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.patterns import Patterns
@@ -45,6 +46,7 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "bursts": lambda: Bursts(line_rate_bps=10**10),
     "overhead": lambda: Overhead(framing=True),
     "path_latency": PathLatency,
+    "orders": Orders,
     "requests": lambda: Requests([BY_PAYLOAD], timeout_ns=10_000),
     "requests in rounds, with few followed": lambda: Requests([BY_PAYLOAD], quorum=1, maximum_in_rounds=2),
     "tick_to_trade": lambda: TickToTrade(NEAREST, timeout_ns=10_000, rows_kept=3),

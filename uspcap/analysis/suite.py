@@ -54,6 +54,8 @@ class Settings:
         Rows in the report's lists.
     sequence : SequenceSettings or None
         Whose sequence numbers to follow.
+    order_protocol : str or None
+        What order entry connections carry, one of `names.ORDER_PROTOCOLS`.
     matching : MatchSettings
         What is a request, a trigger and a response.
     trailer : TrailerChoice or None
@@ -69,6 +71,7 @@ class Settings:
     tunnels: bool = False
     top: int = 10
     sequence: SequenceSettings | None = None
+    order_protocol: str | None = None
     matching: MatchSettings = field(default_factory=MatchSettings)
     trailer: TrailerChoice | None = None
 
@@ -85,6 +88,12 @@ def _sequence(settings: SequenceSettings | None, flows: FlowTable) -> Analysis:
             "--protocol auto, or --sequence offset=…,size=…"
         )
     return SequenceAnalysis(settings.protocol, flows, chosen_by=settings.chosen_by)
+
+
+def _orders(protocol: str | None, shown: int) -> Analysis:
+    from uspcap.analysis.orders import Orders
+
+    return Orders(protocol, shown=shown)
 
 
 def _patterns() -> Analysis:
@@ -114,6 +123,7 @@ class Suite:
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
             "sequence": lambda: _sequence(settings.sequence, self._flows),
+            "orders": lambda: _orders(settings.order_protocol, settings.top),
             "requests": lambda: settings.matching.requests(settings.top),
             "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
             "patterns": _patterns,

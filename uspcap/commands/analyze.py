@@ -24,7 +24,7 @@ from uspcap.commands.options import (
     files_and_filter,
     stamps_of_files,
 )
-from uspcap.commands.sequence_options import sequence_options, sequence_settings
+from uspcap.commands.sequence_options import sequence_options, sequence_settings, told_apart
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
@@ -91,7 +91,7 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
-    protocol: str | None,
+    given_protocols: tuple[str, ...],
     numbers: str | None,
     unverified: bool,
     **matching: Any,
@@ -108,8 +108,11 @@ def command(
     check_trailer(trailer, names, files)
     if trailer is not None and "trailer" not in names:
         names = (*names, "trailer")
-    if (protocol is not None or numbers is not None) and "sequence" not in names:
+    feed, order_entry = told_apart(given_protocols)
+    if (feed is not None or numbers is not None) and "sequence" not in names:
         names = (*names, "sequence")
+    if order_entry is not None and "orders" not in names:
+        names = (*names, "orders")
     settings = Settings(
         names=names,
         expression=expression,
@@ -119,7 +122,8 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
-        sequence=sequence_settings(names, files, expression, protocol=protocol, numbers=numbers, unverified=unverified),
+        sequence=sequence_settings(names, files, expression, protocol=feed, numbers=numbers, unverified=unverified),
+        order_protocol=order_entry,
         matching=match_settings(names, **matching),
         trailer=trailer,
     )

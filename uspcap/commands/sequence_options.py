@@ -1,4 +1,4 @@
-"""Options that say whose sequence numbers are followed."""
+"""Options that say which protocols are followed: whose sequence numbers, whose orders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uspcap.analysis.names import ORDER_PROTOCOLS
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option(
-        "--protocol", metavar="NAME", help="Feed whose numbers to follow: of 'uspcap protocols', auto, or a file.toml."
+        "--protocol",
+        "given_protocols",
+        multiple=True,
+        metavar="NAME",
+        help=f"For sequence: one of 'uspcap protocols', auto, a file.toml. For orders: {', '.join(ORDER_PROTOCOLS)}.",
     ),
     click.option("--sequence", "numbers", metavar="RULE", help="Or where they lie: offset=4,size=4,kind=packet."),
     click.option("--unverified", is_flag=True, help="Also apply what no specification or capture has shown."),
@@ -26,6 +31,22 @@ def sequence_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def told_apart(given: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the feed and the order entry protocol among those given.
+
+    Raises
+    ------
+    UsageError
+        There are two of a kind.
+    """
+    orders = [name for name in given if name in ORDER_PROTOCOLS]
+    feeds = [name for name in given if name not in ORDER_PROTOCOLS]
+    for kind in (feeds, orders):
+        if len(kind) > 1:
+            raise UsageError(f"--protocol names {' and '.join(kind)}, which are of one kind: name one of them a run")
+    return feeds[0] if feeds else None, orders[0] if orders else None
 
 
 def sequence_settings(

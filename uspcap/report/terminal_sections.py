@@ -19,6 +19,7 @@ from uspcap.report.format import (
     share,
 )
 from uspcap.report.headlines import Result, gaps_told, percentile_cell
+from uspcap.report.orders_section import orders
 from uspcap.report.patterns_section import patterns
 from uspcap.report.requests_section import requests, tick_to_trade
 from uspcap.report.section import Context, bar, footnote, more, open_section
@@ -426,6 +427,7 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "overhead": overhead,
     "path_latency": path_latency,
     "sequence": sequence,
+    "orders": orders,
     "requests": requests,
     "tick_to_trade": tick_to_trade,
     "patterns": patterns,

@@ -1,0 +1,23 @@
+"""C view of FIX tag=value messages."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+cdef struct Text:
+    const uint8_t *data
+    Py_ssize_t length           # -1 where the field is missing
+
+cdef struct FixFields:
+    Text begin_string           # 8
+    Text message_type           # 35
+    Text client_order_id        # 11
+    Text execution_type         # 150
+    Text order_status           # 39
+    Text transaction_type       # 20, FIX 4.2 only
+    Text possible_duplicate     # 43
+    int64_t sequence            # 34, -1 where it is missing
+    int64_t rejected_sequence   # 45, -1 where it is missing
+    bint checksum_fits
+
+cdef Py_ssize_t fix_message(const uint8_t *data, Py_ssize_t length) noexcept nogil
+cdef Py_ssize_t fix_boundary(const uint8_t *data, Py_ssize_t length) noexcept nogil
+cdef void fix_fields(const uint8_t *data, Py_ssize_t length, FixFields *fields) noexcept nogil

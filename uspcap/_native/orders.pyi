@@ -1,0 +1,25 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.columns import FrameColumns, HeaderColumns
+from uspcap._native.order_tables import OrderTables
+
+RULE_DTYPE: np.dtype[Any]
+
+class OrderMachine(OrderTables):
+    def __init__(
+        self,
+        version: int,
+        rules: NDArray[Any],
+        maximum_connections: int,
+        maximum_requests: int,
+        maximum_log_bytes: int,
+        at_once: bool = False,
+    ) -> None: ...
+    def update(self, frames: FrameColumns, headers: HeaderColumns, frame_shift: int) -> None: ...
+    def absorb(self, later: OrderMachine, frame_shift: int) -> None: ...
+    def finish(self) -> None: ...
+    def request_array(self) -> NDArray[Any]: ...
+    def connection_array(self) -> NDArray[Any]: ...
