@@ -1,0 +1,78 @@
+"""`uspcap protocols`, and the options that choose one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command_line import assert_one_clear_line, invoke
+
+from uspcap.protocols.feeds import protocols
+
+SAMPLE = Path(__file__).parents[2] / "sample_captures" / "feed-two-lines.pcapng"
+
+
+def test_every_protocol_is_listed_with_its_source() -> None:
+    text = invoke("protocols").stdout
+    listed = json.loads(invoke("protocols", "--format", "json").stdout)["protocols"]
+    assert [one["name"] for one in listed] == protocols()
+    for one in listed:
+        assert f"{one['name']}: " in text
+        assert one["source"]
+        assert one["numbers"] in ("messages", "packets")
+
+
+def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
+    ended = invoke("analyze", SAMPLE, "--protocol", "auto", "--only", "sequence", "--format", "json")
+    result = json.loads(ended.stdout)["analyses"]["sequence"]
+    assert result["protocol"] == "moldudp64"
+    assert result["chosen_by"] == "auto: explains 100 % of the first 1,094 UDP packets"
+    assert (result["lost"], result["late"]) == (46, 2)
+
+
+def test_table_of_ones_own_does_what_the_shipped_one_does(tmp_path: Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        '[mine]\nnumbers = "messages"\nendian = "big"\nheader = 20\nsequence = [10, 8]\ncount = [18, 2]\n'
+        'key = [[0, 10]]\nheartbeat = "next"\nheartbeat_count = 0\n',
+        encoding="utf-8",
+    )
+    ended = invoke("analyze", SAMPLE, "--protocol", table, "--format", "json")
+    assert ended.code == 0, ended
+    result = json.loads(ended.stdout)["analyses"]["sequence"]
+    assert (result["protocol"], result["lost"], result["late"], result["duplicate"]) == ("mine", 46, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "sequence"], "--protocol NAME"),
+        (["--protocol", "nosuch"], "there is no protocol 'nosuch'"),
+        (["--protocol", "cta"], "say --unverified"),
+        (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),
+        (["--protocol", "rtp", "--protocol", "b3"], "name one of them a run"),
+        (["--sequence", "offset=4"], "'size' is not understood"),
+        (["--sequence", "offset=4,size=9"], "1 to 8 bytes"),
+        (["--sequence", "offset=4,size=4,kind=message"], "have a count"),
+        (["--protocol", "/nosuch/x.toml"], "cannot read"),
+    ],
+)
+def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
+    assert_one_clear_line(invoke("analyze", SAMPLE, *words), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = [", "not TOML"),
+        ("x = 1", "has one table"),
+        ('[a]\nnumbers = "messages"\n', "'endian' is missing"),
+        ('[a]\nnumbers = "packets"\nendian = "big"\nheader = 4\nsequence = [2, 4]\n', "beyond the header"),
+        ("[a]\nnumber = 1\n", "there is no 'number' in a table"),
+    ],
+)
+def test_wrong_tables_are_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(text, encoding="utf-8")
+    assert_one_clear_line(invoke("analyze", SAMPLE, "--protocol", table), 2, said)
