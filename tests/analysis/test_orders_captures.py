@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support.command_line import assert_one_clear_line, invoke
+from support.command_line import invoke
 
 from uspcap.report.document import load_schema
 
@@ -125,5 +125,7 @@ def test_the_sample_s_report_keeps_to_the_schema() -> None:
     assert result["venue"]["accepted_to_executed"]["count"] == 8
 
 
-def test_a_protocol_without_the_analysis_is_refused() -> None:
-    assert_one_clear_line(invoke("analyze", SAMPLE, "--protocol", "fix"), 2, "--protocol", "--only orders")
+def test_a_protocol_brings_its_analysis_along() -> None:
+    ended = invoke("analyze", SAMPLE, "--only", "summary", "--protocol", "fix")
+    assert ended.code == 0
+    assert "\nOrders" in ended.stdout
