@@ -13,16 +13,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 import numpy as np
 
 from uspcap._native.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
+from uspcap._native.folding cimport fold
 from uspcap._native.unaligned cimport load64
-
-cdef extern from *:
-    """
-    static inline unsigned long long uspcap_fold(unsigned long long a, unsigned long long b) {
-        __uint128_t product = (__uint128_t) a * b;
-        return (unsigned long long) product ^ (unsigned long long) (product >> 64);
-    }
-    """
-    uint64_t fold "uspcap_fold"(uint64_t, uint64_t) nogil
 
 cdef enum:
     NETWORK = 0

@@ -17,14 +17,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.folding cimport fold
 
 cdef extern from *:
     """
-    static inline uint64_t uspcap_fold(uint64_t a, uint64_t b) {
-        unsigned __int128 product = (unsigned __int128) a * b;
-        return (uint64_t) product ^ (uint64_t) (product >> 64);
-    }
-
     /* The last eight bytes of ::ffff:a.b.c.d, as one word for one store. */
     static inline uint64_t uspcap_mapped_half(const uint8_t *address) {
         uint32_t ipv4;
@@ -36,7 +32,6 @@ cdef extern from *:
     #endif
     }
     """
-    uint64_t fold "uspcap_fold"(uint64_t, uint64_t) nogil
     uint64_t mapped_half "uspcap_mapped_half"(const uint8_t *) nogil
 
 cdef enum:

@@ -397,25 +397,11 @@ cdef class PathReader:
                            int64_t found_ns) noexcept nogil:
         """As `record` for UDP of whatever kind, of which so much was captured."""
         cdef int64_t user_ns
-        cdef int64_t *cell
-        cdef Py_ssize_t stride = self.rows.shape[1]
         load_all(payload, <size_t> (captured if captured < length else length))
         if self.delay_ns:
             spin_for(self.delay_ns)
         user_ns = tai_ns()
-        self.received += 1
-        self.payload_bytes += length
-        if self.recorded == stride:
-            self.unrecorded += 1
-            return
-        cell = &self.rows[0, self.recorded]
-        cell[SEQUENCE * stride] = <int64_t> digest_of(payload, length, captured)
-        cell[INTENDED * stride] = 0
-        cell[HOOK * stride] = 0
-        cell[KERNEL * stride] = kernel_ns
-        cell[FOUND * stride] = found_ns
-        cell[USER * stride] = user_ns
-        self.recorded += 1
+        self.note(length, <int64_t> digest_of(payload, length, captured), 0, 0, kernel_ns, found_ns, user_ns)
 
     cdef bint record_frame(self, const uint8_t *frame, Py_ssize_t captured, int64_t kernel_ns,
                            int64_t found_ns) noexcept nogil:
@@ -437,7 +423,7 @@ cdef class PathReader:
         """Make an answer of a probe."""
         payload[AT_KIND] = KIND_ANSWER
         if self.answers == STAMPED:
-            put_time(payload + AT_HOOK, <int64_t> be64toh(load64(payload + AT_HOOK)) - self.tai_offset_ns)
+            put_time(payload + AT_HOOK, get_time(payload + AT_HOOK) - self.tai_offset_ns)
             put_time(payload + AT_MARK, found_ns - self.tai_offset_ns)
         put_time(payload + AT_ANSWERED, tai_ns() - self.tai_offset_ns)
 
@@ -507,8 +493,6 @@ cdef class PathReader:
                      int64_t found_ns) noexcept nogil:
         """Take the user's time, once all bytes of a payload were loaded, and note the times; False for no probe of ours."""
         cdef int64_t user_ns
-        cdef int64_t *cell
-        cdef Py_ssize_t stride = self.rows.shape[1]
         if length < PROBE_HEADER or memcmp(payload, PROBE_START, 8) or \
                 be32toh(load32(payload + AT_MARK)) != MARK or be32toh(load32(payload + AT_PATH)) != self.path:
             self.foreign += 1
@@ -517,20 +501,28 @@ cdef class PathReader:
         if self.delay_ns:
             spin_for(self.delay_ns)
         user_ns = tai_ns()
+        self.note(length, get_time(payload + AT_SEQUENCE), get_time(payload + AT_INTENDED), get_time(payload + AT_HOOK),
+                  kernel_ns, found_ns, user_ns)
+        return True
+
+    cdef inline void note(self, Py_ssize_t length, int64_t sequence, int64_t intended_ns, int64_t hook_ns,
+                          int64_t kernel_ns, int64_t found_ns, int64_t user_ns) noexcept nogil:
+        """Count a frame, and keep its times where there is room."""
+        cdef int64_t *cell
+        cdef Py_ssize_t stride = self.rows.shape[1]
         self.received += 1
         self.payload_bytes += length
         if self.recorded == stride:
             self.unrecorded += 1
-            return True
+            return
         cell = &self.rows[0, self.recorded]
-        cell[SEQUENCE * stride] = <int64_t> be64toh(load64(payload + AT_SEQUENCE))
-        cell[INTENDED * stride] = <int64_t> be64toh(load64(payload + AT_INTENDED))
-        cell[HOOK * stride] = <int64_t> be64toh(load64(payload + AT_HOOK))
+        cell[SEQUENCE * stride] = sequence
+        cell[INTENDED * stride] = intended_ns
+        cell[HOOK * stride] = hook_ns
         cell[KERNEL * stride] = kernel_ns
         cell[FOUND * stride] = found_ns
         cell[USER * stride] = user_ns
         self.recorded += 1
-        return True
 
 
 cdef inline uint64_t digest_of(const uint8_t *payload, Py_ssize_t length, Py_ssize_t captured) noexcept nogil:
@@ -541,6 +533,10 @@ cdef inline uint64_t digest_of(const uint8_t *payload, Py_ssize_t length, Py_ssi
         state ^= state >> 32
         at += 8
     return state
+
+
+cdef inline int64_t get_time(const uint8_t *at) noexcept nogil:
+    return <int64_t> be64toh(load64(at))
 
 
 cdef inline void put_time(uint8_t *at, int64_t time_ns) noexcept nogil:
@@ -632,24 +628,11 @@ cdef class AnswerReader(SocketReader):
     cdef bint record(self, const uint8_t *payload, Py_ssize_t length, int64_t kernel_ns,
                      int64_t found_ns) noexcept nogil:
         cdef int64_t read_ns = monotonic_ns() + self.utc_ahead_ns
-        cdef int64_t *cell
-        cdef Py_ssize_t stride = self.rows.shape[1]
         if length < PROBE_HEADER or memcmp(payload, ANSWER_START, 8) or be32toh(load32(payload + AT_MARK)) != MARK:
             self.foreign += 1
             return False
-        self.received += 1
-        self.payload_bytes += length
-        if self.recorded == stride:
-            self.unrecorded += 1
-            return True
-        cell = &self.rows[0, self.recorded]
-        cell[SEQUENCE * stride] = <int64_t> be64toh(load64(payload + AT_SEQUENCE))
-        cell[INTENDED * stride] = <int64_t> be64toh(load64(payload + AT_INTENDED))
-        cell[HOOK * stride] = <int64_t> be64toh(load64(payload + AT_HOOK))
-        cell[KERNEL * stride] = be32toh(load32(payload + AT_PATH))
-        cell[FOUND * stride] = <int64_t> be64toh(load64(payload + AT_ACTUAL))
-        cell[USER * stride] = read_ns
-        self.recorded += 1
+        self.note(length, get_time(payload + AT_SEQUENCE), get_time(payload + AT_INTENDED), get_time(payload + AT_HOOK),
+                  be32toh(load32(payload + AT_PATH)), get_time(payload + AT_ACTUAL), read_ns)
         return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
@@ -27,7 +27,9 @@ from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
-from uspcap.timestamps.trailers import TrailerChoice, TrailerStage, resolve
+
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice, TrailerStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,19 @@ def analyze_files(
     return run.outcome
 
 
+def _trailer_stage(choice: TrailerChoice) -> TrailerStage | None:
+    """Return what takes stamps out of the frames; None where no format was told."""
+    from uspcap.timestamps.trailers import TrailerStage
+
+    return None if choice.format is None else TrailerStage(choice.format)
+
+
 def _resolved(choice: TrailerChoice, path: str) -> TrailerChoice:
     """Return the choice with its format known, from the beginning of the first file where it is not named."""
     if choice.format is not None:
         return choice
+    from uspcap.timestamps.trailers import resolve
+
     with closing(open_capture(path)) as reader:
         return resolve(choice, path, reader.batches())
 
@@ -243,9 +254,7 @@ def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) ->
     """Read to the reader's `stop_at` or its end."""
     part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
     position = reader.position
-    stage = None
-    if settings.trailer is not None and settings.trailer.format is not None:
-        stage = TrailerStage(settings.trailer.format)
+    stage = None if settings.trailer is None else _trailer_stage(settings.trailer)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
         if stage is not None:

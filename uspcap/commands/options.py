@@ -200,10 +200,10 @@ STAMPS_METAVAR = "trailer[:FORMAT]"
 
 def stamps_of_files(ctx: click.Context, param: click.Parameter, value: str | None) -> TrailerChoice | None:
     """Return which stamps in the frames to take, as `trailer` or `trailer:metamako`; None for the file's own."""
-    from uspcap.timestamps.trailers import FORMATS, TrailerChoice
-
     if value is None or value == "file":
         return None
+    from uspcap.timestamps.trailers import FORMATS, TrailerChoice
+
     what, colon, name = value.partition(":")
     if what != "trailer" or (colon and name not in FORMATS):
         raise click.BadParameter(
