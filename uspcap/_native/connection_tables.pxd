@@ -48,6 +48,8 @@ cdef struct Connection:
     uint8_t synchronised[2]
     uint8_t begin_string[14]
     uint32_t breaks[2]              # how often bytes of a direction were missing, or of no message
+    uint64_t holes[2]               # by direction: of streams that are finished
+    uint64_t missing_bytes[2]
     uint64_t own[2][4]              # of who reads the messages, by direction; zero when a connection begins
     uint64_t counts[MOST_COUNTS]
 

@@ -125,6 +125,8 @@ cdef class MessageStreams(ConnectionTables):
             connection.counts[REPEATED_BYTES] += stream.repeated_bytes
             connection.counts[LOST_BYTES] += stream.lost_bytes
             connection.counts[HOLES] += stream.holes
+            connection.holes[direction] += stream.holes
+            connection.missing_bytes[direction] += stream.lost_bytes
             stream_free(stream)
             connection.synchronised[direction] = False
 
@@ -381,6 +383,8 @@ cdef class MessageStreams(ConnectionTables):
         for i in range(2):
             mine.synchronised[i] = later.synchronised[i]
             mine.breaks[i] += later.breaks[i]
+            mine.holes[i] += later.holes[i]
+            mine.missing_bytes[i] += later.missing_bytes[i]
             stream_free(&mine.streams[i])
             if stream_copy(&mine.streams[i], &later.streams[i], frame_shift) == STREAM_NO_MEMORY:
                 self.failed = True

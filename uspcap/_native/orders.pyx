@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from uspcap._native.connection_tables cimport Connection, tracked
-from uspcap._native.fix_fields cimport FixFields, Text, fix_fields
+from uspcap._native.fix_fields cimport FixFields, fix_fields, only_char
 from uspcap._native.message_streams cimport MessageStreams
 from uspcap._native.order_tables cimport *
 from uspcap._native.reassembly cimport Place, stream_places
@@ -50,11 +50,6 @@ cdef inline uint64_t big_endian(const uint8_t *data, int length) noexcept nogil:
     for i in range(length):
         value = value << 8 | data[i]
     return value
-
-
-cdef inline uint8_t only_char(const Text *text) noexcept nogil:
-    """Return the character of a field that has one, 0 for any other."""
-    return text.data[0] if text.length == 1 else 0
 
 
 cdef class OrderMachine(OrderTables):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import RUN_DTYPE, STREAM_DTYPE, fill_table, track_runs
+from uspcap._native.feed_runs import HEAD_PACKETS, RUN_DTYPE, STREAM_DTYPE, fill_table, track_runs
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.sequence_gaps import SequenceGap, StreamGaps
@@ -36,9 +36,22 @@ GAPS_SHOWN: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
-    """One stream, worked out."""
+class Account:
+    """One stream, worked out.
 
+    Attributes
+    ----------
+    number : int
+        Its place among the streams.
+    key, flow : str
+    row : numpy.void
+        What was counted: `packets`, `messages`, `heartbeats`, `excluded`.
+    gaps : StreamGaps
+    undetermined : frozenset of int
+        Which of its gaps are.
+    """
+
+    number: int
     key: str
     flow: str
     row: np.void
@@ -67,6 +80,8 @@ class Sequence(Analysis):
     """
 
     name = "sequence"
+
+    _runs_a_frame = 1
 
     def __init__(
         self,
@@ -101,23 +116,28 @@ class Sequence(Analysis):
         self._note_drops(batch)
         row = 0
         while row < batch.count:
-            row, self._streams_used, self._runs_used = track_runs(
-                batch,
-                batch.headers,
-                self._shift(batch),
-                row,
-                self.protocol.rule,
-                self._streams.view(np.uint8),
-                self._streams_used,
-                self._table,
-                self._of_flow,
-                self._runs.view(np.uint8),
-                self._runs_used,
-                self._counts,
-            )
+            row, self._streams_used, self._runs_used = self._track(batch, row)
             if row < batch.count and not self._make_room():
                 self._not_followed += batch.count - row
                 break
+
+    def _track(self, batch: FrameBatch, row: int) -> tuple[int, int, int]:
+        """Take the rows from one on; return the first not taken, and how many streams and runs are used then."""
+        assert self.protocol.rule is not None
+        return track_runs(
+            batch,
+            batch.headers,
+            self._shift(batch),
+            row,
+            self.protocol.rule,
+            self._streams.view(np.uint8),
+            self._streams_used,
+            self._table,
+            self._of_flow,
+            self._runs.view(np.uint8),
+            self._runs_used,
+            self._counts,
+        )
 
     def _note_drops(self, batch: FrameBatch) -> None:
         """Remember before which frames the capture lost some."""
@@ -174,7 +194,7 @@ class Sequence(Analysis):
 
     def _make_room(self) -> bool:
         """Grow what is full; False where a bound forbids it."""
-        if self._runs_used == len(self._runs):
+        if self._runs_used + self._runs_a_frame > len(self._runs):
             if len(self._runs) >= self._maximum_runs:
                 return False
             self._runs = _grown(self._runs, self._maximum_runs)
@@ -214,6 +234,9 @@ class Sequence(Analysis):
         self._fill_table()
         self._counts += later._counts
         self._not_followed += later._not_followed
+        self._merge_drops(later)
+
+    def _merge_drops(self, later: Sequence) -> None:
         drops = later._drops.copy()
         drops[:, 0] += self.frames_read
         self._add_drops(drops)
@@ -227,7 +250,8 @@ class Sequence(Analysis):
         number = self._streams_used
         self._streams[number] = np.zeros((), STREAM_DTYPE)
         self._streams[number]["flow"], self._streams[number]["key"] = flow, stream["key"]
-        self._streams[number]["run"] = -1
+        self._streams[number]["run"] = self._streams[number]["acknowledged"] = -1
+        self._streams[number]["head"] = HEAD_PACKETS
         self._streams_used += 1
         return number
 
@@ -235,6 +259,8 @@ class Sequence(Analysis):
         mine = self._streams[number]
         for name in ("packets", "messages", "heartbeats", "excluded"):
             mine[name] += stream[name]
+        if stream["acknowledged"] != -1:
+            mine["acknowledged"] = stream["acknowledged"]
         if stream["run"] >= 0:
             mine["run"] = -1
             mine["high"], mine["low"] = max(mine["high"], stream["high"]), 0
@@ -252,24 +278,29 @@ class Sequence(Analysis):
         self._runs[self._runs_used : self._runs_used + len(taken)] = taken
         self._runs_used += len(taken)
 
-    def _accounts(self) -> Iterator[_Account]:
+    def _accounts(self) -> Iterator[Account]:
         """Work out every stream, in the order of its flow and key."""
         self._sync()
         streams = self._streams[: self._streams_used]
         runs = self._runs[: self._runs_used]
-        order = np.argsort(runs["stream"], kind="stable")
-        bounds = np.searchsorted(runs["stream"][order], np.arange(len(streams) + 1))
         flows = [str(flow) for flow in self.flows.flows(streams["flow"])]
         keys = [self.protocol.key_text(stream["key"].tobytes()) for stream in streams]
+        return self._worked_out(streams, runs, flows, keys)
+
+    def _worked_out(
+        self, streams: NDArray[np.void], runs: NDArray[np.void], flows: list[str], keys: list[str]
+    ) -> Iterator[Account]:
+        """Work out the runs of streams whose flows and keys are these."""
+        order = np.argsort(runs["stream"], kind="stable")
+        bounds = np.searchsorted(runs["stream"][order], np.arange(len(streams) + 1))
         dropped_before = np.sort(self._drops[:, 0])
-        modulus = self.protocol.rule.modulus if self.protocol.rule.wraps else 0
         for at in sorted(range(len(streams)), key=lambda at: (flows[at], keys[at])):
             gaps = StreamGaps()
-            gaps.take(runs[order[bounds[at] : bounds[at + 1]]], modulus=modulus)
+            gaps.take(runs[order[bounds[at] : bounds[at + 1]]], modulus=self.protocol.modulus, far=self.protocol.far)
             undetermined = frozenset(
-                number for number, gap in enumerate(gaps.gaps) if _dropped_within(dropped_before, gap)
+                number for number, gap in enumerate(gaps.gaps) if gap.torn or _dropped_within(dropped_before, gap)
             )
-            yield _Account(keys[at], flows[at], streams[at], gaps, undetermined)
+            yield Account(at, keys[at], flows[at], streams[at], gaps, undetermined)
 
     def result(self) -> Result:
         accounts = list(self._accounts())
@@ -296,7 +327,7 @@ class Sequence(Analysis):
             "streams": streams,
         }
 
-    def _stream(self, one: _Account) -> dict[str, Any]:
+    def _stream(self, one: Account) -> dict[str, Any]:
         gaps, row = one.gaps, one.row
         return {
             "protocol": self.protocol.name,

@@ -82,14 +82,14 @@ class Settings:
 
 
 def _sequence(settings: SequenceSettings | None, flows: FlowTable) -> Analysis:
-    from uspcap.analysis.sequence import Sequence as SequenceAnalysis
+    from uspcap.analysis.stream_sequence import sequence_of
 
     if settings is None:
         raise UsageError(
             "sequence needs to know where numbers lie: give uspcap analyze --protocol NAME (see 'uspcap protocols'), "
             "--protocol auto, or --sequence offset=…,size=…"
         )
-    return SequenceAnalysis(settings.protocol, flows, chosen_by=settings.chosen_by)
+    return sequence_of(settings.protocol, flows, chosen_by=settings.chosen_by)
 
 
 def _orders(protocol: str | None, shown: int) -> Analysis:

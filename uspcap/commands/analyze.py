@@ -108,7 +108,7 @@ def command(
     check_trailer(trailer, names, files)
     if trailer is not None and "trailer" not in names:
         names = (*names, "trailer")
-    feed, order_entry = told_apart(given_protocols)
+    feed, order_entry = told_apart(given_protocols, only, numbers=numbers)
     if (feed is not None or numbers is not None) and "sequence" not in names:
         names = (*names, "sequence")
     if order_entry is not None and "orders" not in names:
