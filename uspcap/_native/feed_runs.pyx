@@ -20,25 +20,8 @@ import numpy as np
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.timing cimport NO_STAMP
 
-cdef enum:
-    MOST_VALUES = 8
-    MOST_CHECKS = 4
-    HEAD = 256
-    PATIENCE = 4096
-    UDP = 17
-    FAR = 1000
-
 HEAD_PACKETS = HEAD
 RESET_DISTANCE = FAR
-
-# What a packet is, and so what a run is of.
-cdef enum:
-    DATA = 0
-    HEARTBEAT = 1           # announces the next number
-    END = 2                 # of the session; announces the next number
-    RESET = 3               # the next number is as it says, whatever came before
-    EXCLUDED = 4            # snapshot, retransmission, request: never touches live state
-    FOREIGN = 5             # not of this protocol
 
 KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET = DATA, HEARTBEAT, END, RESET
 
@@ -55,47 +38,6 @@ STREAM_DTYPE = np.dtype([
     ("packets", np.int64), ("messages", np.int64), ("heartbeats", np.int64), ("excluded", np.int64),
 ])
 """One stream: its flow and key, its open run or -1, the highest number announced, how things stand; counts."""
-
-cdef struct Run:
-    int64_t stream
-    int64_t kind
-    uint64_t first
-    uint64_t next
-    int64_t packets
-    int64_t messages
-    int64_t first_ns
-    int64_t last_ns
-    int64_t first_frame
-    int64_t last_frame
-
-cdef struct Stream:
-    int64_t flow
-    uint64_t key[2]
-    int64_t run
-    uint64_t high
-    int64_t low             # packets in a row below `high` that follow each other
-    int64_t clean           # whether the open run began at `high`, or above
-    int64_t packets
-    int64_t messages
-    int64_t heartbeats
-    int64_t excluded
-
-cdef struct Field:
-    int offset
-    int size                # 0: there is none
-    bint big
-
-cdef struct Values:
-    Field field
-    int count
-    uint64_t values[MOST_VALUES]
-
-cdef struct Packet:
-    int kind
-    uint64_t first
-    uint64_t next
-    uint64_t key[2]
-
 
 cdef class FeedRule:
     """Where a protocol's session, number and count lie, and which packets are what.
@@ -124,21 +66,6 @@ cdef class FeedRule:
     unnumbered : int
         A number that says that there is none; -1 where each is one.
     """
-
-    cdef int header_bytes
-    cdef Field sequence, count, length
-    cdef int64_t length_adds
-    cdef int key_count
-    cdef int key_offset[4]
-    cdef int key_size[4]
-    cdef int check_count
-    cdef Values checks[MOST_CHECKS]
-    cdef Values kinds[4]
-    cdef bint has_kinds
-    cdef int64_t heartbeat_count, end_count, excluded_count, unnumbered
-    cdef bint heartbeat_is_last, header_only_is_request
-    cdef readonly bint wraps
-    cdef readonly uint64_t modulus
 
     def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, keys, checks, kinds,
                  int64_t heartbeat_count, int64_t end_count, int64_t excluded_count, int64_t unnumbered,
@@ -274,8 +201,8 @@ cdef inline bint is_one_of(uint64_t value, const Values *values) noexcept nogil:
     return False
 
 
-cdef inline bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,
-                            Py_ssize_t *captured, Py_ssize_t *length) noexcept nogil:
+cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,
+                     Py_ssize_t *captured, Py_ssize_t *length) noexcept nogil:
     """Find the payload of a UDP packet; False for other frames, and fragments after the first."""
     cdef int32_t offset = headers.payload_offset[row]
     if headers.protocol[row] != UDP or offset < 0 or headers.transport_offset[row] < 0:
@@ -401,7 +328,7 @@ def fill_table(uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table
             table[-1 - place] = <int32_t> at
 
 
-cdef inline void begin_stream(Stream *stream, int64_t flow, const uint64_t *key) noexcept nogil:
+cdef void begin_stream(Stream *stream, int64_t flow, const uint64_t *key) noexcept nogil:
     stream.flow = flow
     stream.key[0] = key[0]
     stream.key[1] = key[1]
@@ -411,8 +338,8 @@ cdef inline void begin_stream(Stream *stream, int64_t flow, const uint64_t *key)
     stream.packets = stream.messages = stream.heartbeats = stream.excluded = 0
 
 
-cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_t used, Packet *packet, FeedRule rule,
-                            int64_t stamp_ns, int64_t frame) noexcept nogil:
+cdef Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_t used, Packet *packet, FeedRule rule,
+                     int64_t stamp_ns, int64_t frame) noexcept nogil:
     """Take a packet into its stream; return how many runs are used then."""
     cdef Run *run = &runs[stream.run] if stream.run >= 0 else NULL
     cdef uint64_t back
@@ -462,7 +389,7 @@ cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_
     return used + 1
 
 
-cdef inline void unwrap(Packet *packet, uint64_t expected, uint64_t modulus) noexcept nogil:
+cdef void unwrap(Packet *packet, uint64_t expected, uint64_t modulus) noexcept nogil:
     """Move numbers by the multiple of the modulus that brings them nearest to what is expected."""
     cdef uint64_t length = packet.next - packet.first
     cdef uint64_t ahead = (packet.first - expected) & (modulus - 1)
