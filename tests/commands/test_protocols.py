@@ -11,6 +11,7 @@ from support.command_line import assert_one_clear_line, invoke
 from uspcap.protocols.feeds import protocols
 
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "feed-two-lines.pcapng"
+LINES = "A=233.252.0.1:26401,B=233.252.0.2:26402"
 
 
 def test_every_protocol_is_listed_with_its_source() -> None:
@@ -44,10 +45,32 @@ def test_table_of_ones_own_does_what_the_shipped_one_does(tmp_path: Path) -> Non
     assert (result["protocol"], result["lost"], result["late"], result["duplicate"]) == ("mine", 46, 2, 6)
 
 
+def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> None:
+    words = ["--protocol", "auto", "--pair", LINES]
+    result = json.loads(invoke("analyze", SAMPLE, *words, "--format", "json").stdout)["analyses"]
+    assert (result["arbitration"]["lost"], result["sequence"]["lost"]) == (8, 46)
+    ended = invoke("analyze", SAMPLE, "--only", "arbitration", *words, "--tables", tmp_path)
+    assert "8 messages lost on both lines" in ended.stdout
+    assert "Sequence numbers" not in ended.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "arbitration.lines.csv",
+        "arbitration.gaps.csv",
+        "arbitration.skews.csv",
+        *(
+            f"arbitration.{LINES.replace('A=', '').replace('B=', '')}.SAMPLE0305.{name}.hgrm"
+            for name in ("FILE.A_first_by", "FILE.B_first_by", "recovery")
+        ),
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--only", "sequence"], "--protocol NAME"),
+        (["--only", "arbitration"], "--protocol NAME"),
+        (["--only", "arbitration", "--protocol", "moldudp64"], "--pair A="),
+        (["--pair", LINES], "--protocol NAME"),
+        (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
         (["--protocol", "nosuch"], "there is no protocol 'nosuch'"),
         (["--protocol", "cta"], "say --unverified"),
         (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),

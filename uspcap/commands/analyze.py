@@ -93,6 +93,7 @@ def command(
     no_names: bool,
     given_protocols: tuple[str, ...],
     numbers: str | None,
+    pairs: tuple[str, ...],
     unverified: bool,
     **matching: Any,
 ) -> None:
@@ -109,7 +110,9 @@ def command(
     if trailer is not None and "trailer" not in names:
         names = (*names, "trailer")
     feed, order_entry = told_apart(given_protocols)
-    if (feed is not None or numbers is not None) and "sequence" not in names:
+    if pairs and "arbitration" not in names:
+        names = (*names, "arbitration")
+    if (feed is not None or numbers is not None) and not {"sequence", "arbitration"} & set(only or ()):
         names = (*names, "sequence")
     if order_entry is not None and "orders" not in names:
         names = (*names, "orders")
@@ -122,7 +125,9 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
-        sequence=sequence_settings(names, files, expression, protocol=feed, numbers=numbers, unverified=unverified),
+        sequence=sequence_settings(
+            names, files, expression, protocol=feed, numbers=numbers, pairs=pairs, unverified=unverified
+        ),
         order_protocol=order_entry,
         matching=match_settings(names, **matching),
         trailer=trailer,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from uspcap.report.arbitration_section import arbitration
 from uspcap.report.format import (
     bit_rate,
     byte_count,
@@ -427,6 +428,7 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "overhead": overhead,
     "path_latency": path_latency,
     "sequence": sequence,
+    "arbitration": arbitration,
     "orders": orders,
     "requests": requests,
     "tick_to_trade": tick_to_trade,
