@@ -87,6 +87,12 @@ def _sequence(settings: SequenceSettings | None, flows: FlowTable) -> Analysis:
     return SequenceAnalysis(settings.protocol, flows, chosen_by=settings.chosen_by)
 
 
+def _tcp(shown: int) -> Analysis:
+    from uspcap.analysis.tcp import Tcp
+
+    return Tcp(shown=shown)
+
+
 def _patterns() -> Analysis:
     from uspcap.analysis.patterns import Patterns
 
@@ -116,6 +122,7 @@ class Suite:
             "sequence": lambda: _sequence(settings.sequence, self._flows),
             "requests": lambda: settings.matching.requests(settings.top),
             "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
+            "tcp": lambda: _tcp(settings.top),
             "patterns": _patterns,
             "trailer": lambda: _trailer(settings.trailer),
         }
