@@ -44,8 +44,8 @@ DEFINITIONS: Final = {
         "it; whole: SYN to that segment. None where a SYN or SYN-ACK that the time begins with was sent again"
     ),
     "data_ack": (
-        "from the frame that carried the last byte acknowledged to the acknowledgment, at most once for each; the delay "
-        "of the acknowledging host is in it. None from bytes being sent again, out of order or missing until they are "
+        "from the frame that carried the last byte acknowledged to the acknowledgment; the delay of the acknowledging "
+        "host is in it. None from bytes being sent again, out of order or missing until they are "
         "acknowledged (Karn's rule, RFC 6298)"
     ),
     "timestamps": (
@@ -213,7 +213,8 @@ class _Final:
         cells = self.tracks.cells.by_flow()
         values = np.full(len(self.blocks) * MEASURE_COUNT, -1, np.int64)
         values[cells.flows] = percentile_of_each(cells, percentile)
-        return np.minimum(values.reshape(-1, MEASURE_COUNT), self.blocks["tracks"]["highest_ns"])
+        bounded: NDArray[np.int64] = np.minimum(values.reshape(-1, MEASURE_COUNT), self.blocks["tracks"]["highest_ns"])
+        return bounded
 
     def _measures(self) -> Iterator[tuple[int, str, int | None]]:
         """Give each measure's number, kind, and the end that it is of, None for both."""

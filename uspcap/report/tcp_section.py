@@ -122,9 +122,9 @@ def _connections(console: Console, result: Result) -> None:
             Column("segments", [count(one["segments"]) for one in both]),
             Column("handshake", [_cell(row, "handshake", "whole", "min_ns") for row in listed], rank=1),
             Column(
-                "ack p50, initiator", [_cell(row, "data_ack", "initiator_side", "p50_ns") for row in listed], rank=2
+                "least ack, initiator", [_cell(row, "data_ack", "initiator_side", "min_ns") for row in listed], rank=2
             ),
-            Column("responder", [_cell(row, "data_ack", "responder_side", "p50_ns") for row in listed], rank=2),
+            Column("responder", [_cell(row, "data_ack", "responder_side", "min_ns") for row in listed], rank=2),
             Column("again", [count(one["retransmissions"]) for one in both]),
             Column("out of order", [count(one["out_of_order"]) for one in both], rank=3),
             Column("resets", [count(one["resets"]) for one in both], rank=3),
