@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
-from support.tcp_reference import reference
-from support.tcp_segments import ACK, FIN, PSH, RST, START_NS, SYN, WRAP, Segment, captures, cut_captures, feed
+from support.tcp_reference import assert_as_reference, reference
+from support.tcp_segments import Segment, captures, cut_captures, feed
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.tcp import Tcp
 
 BY_REFERENCE = {
@@ -44,23 +39,7 @@ def samples_of(result: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, A
 @settings(deadline=None, max_examples=400)
 @given(segments=captures(most=40))
 def test_counts_and_times_are_those_of_the_reference(segments: list[Segment]) -> None:
-    analysis = feed(Tcp(), segments)
-    result = analysis.result()
-    counts, samples = reference(segments)
-    for role, expected in counts.items():
-        measured = {name: number for name, number in result["counts"][role].items() if number}
-        assert measured == {name: number for name, number in expected.items() if number}, role
-    found = samples_of(result)
-    expected_times: dict[tuple[str, str, str], list[int]] = {}
-    for (source, kind, side, time_ns), number in samples.items():
-        expected_times.setdefault((source, kind, side), []).extend([time_ns] * number)
-    assert found.keys() == expected_times.keys()
-    for name, times in expected_times.items():
-        one = found[name]
-        assert (one["count"], one["min_ns"], one["max_ns"]) == (len(times), min(times), max(times))
-        assert one["mean_ns"] == round(sum(times) / len(times)) or len(times) > 1
-        exact = Histogram.from_values(np.array(times, np.int64))
-        assert analysis.histograms()[".".join(name)].table() == exact.table()
+    assert_as_reference(feed(Tcp(), segments), reference(segments))
 
 
 # --- the law ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from support.tcp_segments import ACK, FIN, RST, SYN, Segment
+
+from uspcap.analysis.histogram import Histogram
+from uspcap.analysis.tcp import Tcp
 from uspcap.frames import TimestampSource
 
 FAR = 1 << 26
@@ -59,14 +62,29 @@ class Shake:
     answer_again: bool = False
 
 
-class Connection:
-    """One connection; counts and samples are by sender, where True is the responder of the first handshake."""
+class Tally(Counter[str]):
+    """Counts of one end, and which frame each was counted at."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: list[tuple[int, str]]) -> None:
+        super().__init__()
+        self.frame = 0
+        self.events = events
+
+    def __setitem__(self, name: str, number: int) -> None:
+        if number != self[name]:
+            self.events.append((self.frame, name))
+        super().__setitem__(name, number)
+
+
+class Connection:
+    """One connection; counts and samples are by sender, where True is what the tests call the responder."""
+
+    def __init__(self, events: list[tuple[int, str]]) -> None:
         self.ways = {False: Way(), True: Way()}
         self.shake: Shake | None = None
-        self.counts: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
-        self.samples: list[tuple[bool | None, str, int, str]] = []
+        self.counts = {False: Tally(events), True: Tally(events)}
+        self.frame = 0
+        self.samples: list[tuple[bool | None, str, int, str, int]] = []
 
     def measure(self, side: bool | None, kind: str, begin: Segment, end: Segment, owner: bool) -> bool:
         if begin.source != end.source or end.source == TimestampSource.NONE:
@@ -75,11 +93,13 @@ class Connection:
         if end.timestamp_ns < begin.timestamp_ns:
             self.counts[owner]["negative"] += 1
             return False
-        self.samples.append((side, kind, end.timestamp_ns - begin.timestamp_ns, TimestampSource(end.source).name))
+        time_ns = end.timestamp_ns - begin.timestamp_ns
+        self.samples.append((side, kind, time_ns, TimestampSource(end.source).name, self.frame))
         return True
 
-    def take(self, segment: Segment) -> None:
+    def take(self, segment: Segment, frame: int) -> None:
         side = segment.from_responder
+        self.frame = self.counts[False].frame = self.counts[True].frame = frame
         counts = self.counts[side]
         counts["segments"] += 1
         counts["payload_bytes"] += segment.length
@@ -119,6 +139,15 @@ class Connection:
                 shake.syn_again = True
                 counts["retransmissions"] += 1
                 return
+            if (
+                shake
+                and shake.answer
+                and not shake.syn
+                and shake.initiator == side
+                and (segment.sequence + 1 - shake.answer.acknowledgment) % 2**32 == 0
+            ):
+                counts["out_of_order"] += 1
+                return
             counts["syns"] += 1
             self.ways[not side] = Way()
             self.begin(segment)
@@ -157,10 +186,10 @@ class Connection:
         answer = shake.answer
         if answer is None or not segment.flags & ACK or shake.answer_again:
             return
-        first = (segment.acknowledgment - answer.sequence - 1) % 2**32
-        other = self.ways[not side]
-        assert other.next is not None
-        if first > (other.next - answer.sequence - 1) % 2**32:
+        mine = self.ways[side]
+        if (segment.acknowledgment - answer.sequence - 1 - answer.length) % 2**32 or all(
+            (segment.sequence - (expected or 0)) % 2**32 for expected in (mine.next, mine.acknowledged)
+        ):
             return
         if not self.measure(side, "handshake", answer, segment, side):
             return
@@ -226,7 +255,7 @@ class Connection:
                 way.highest_stamp = value
         return False
 
-    def take_behind(self, way: Way, counts: Counter[str], segment: Segment, start: int, end: int) -> None:
+    def take_behind(self, way: Way, counts: Tally, segment: Segment, start: int, end: int) -> None:
         assert way.next is not None
         old = set(range(start, min(end, way.next)))
         acknowledged = way.acknowledged is not None and end <= way.acknowledged
@@ -270,8 +299,12 @@ class Connection:
             way.next = position
         if way.acknowledged is None or position > way.acknowledged:
             self.new_acknowledgment(way, counts, segment, position, seen)
+        elif position < way.acknowledged:
+            self.counts[side].events.append((self.frame, "old"))
+        elif position == way.acknowledged == way.next:
+            self.counts[side].events.append((self.frame, "nothing_new"))
         elif (
-            position == way.acknowledged < way.next
+            position == way.acknowledged
             and segment.length == 0
             and not segment.flags & FIN
             and not kept_alive
@@ -281,7 +314,7 @@ class Connection:
             self.counts[side]["duplicate_acks"] += 1
             way.duplicates += 1
 
-    def new_acknowledgment(self, way: Way, counts: Counter[str], segment: Segment, position: int, seen: bool) -> None:
+    def new_acknowledgment(self, way: Way, counts: Tally, segment: Segment, position: int, seen: bool) -> None:
         side = segment.from_responder
         carrier = way.carriers.get(position - 1)
         if way.doubt is not None or not seen:
@@ -309,22 +342,66 @@ class Connection:
             way.stamps, way.highest_stamp = {}, None
 
 
-def reference(segments: Sequence[Segment]) -> tuple[dict[str, dict[str, int]], Counter[Sample]]:
-    """Return the counts, by who sent it, and how often each time was measured."""
+@dataclass
+class Found:
+    """What the reference says of a capture.
+
+    Attributes
+    ----------
+    counts : dict
+        By role of who sent it.
+    samples : Counter
+        How often each time was measured.
+    events : set of (int, str)
+        At which frames, numbered from 0, something was counted, or measured: then the kind's name and the side.
+    times_ns : dict of (int, str) to int
+        The time of each event that is one.
+    """
+
+    counts: dict[str, dict[str, int]]
+    samples: Counter[Sample]
+    events: set[tuple[int, str]]
+    times_ns: dict[tuple[int, str], int]
+
+
+def reference(segments: Sequence[Segment]) -> Found:
+    """Go through the segments of a capture."""
+    events: list[tuple[int, str]] = []
     connections: dict[int, Connection] = {}
     swapped: dict[int, bool] = {}
-    for segment in segments:
-        connections.setdefault(segment.connection, Connection()).take(segment)
+    for frame, segment in enumerate(segments):
+        connections.setdefault(segment.connection, Connection(events)).take(segment, frame)
         if segment.flags & SYN and segment.connection not in swapped:
             swapped[segment.connection] = segment.from_responder != bool(segment.flags & ACK)
     counts: dict[str, Counter[str]] = {"from_initiator": Counter(), "from_responder": Counter()}
     samples: Counter[Sample] = Counter()
+    times_ns: dict[tuple[int, str], int] = {}
     for number, connection in connections.items():
-        # The responder of these tests has the lower port.
+        # The responder of these tests has the lower port, which counts where there is no SYN.
         other = swapped.get(number, False)
         for side, counted in connection.counts.items():
             counts["from_responder" if side != other else "from_initiator"].update(counted)
-        for end, kind, time_ns, source in connection.samples:
+        for end, kind, time_ns, source, frame in connection.samples:
             name = "whole" if end is None else "responder_side" if end != other else "initiator_side"
             samples[source, kind, name, time_ns] += 1
-    return {role: dict(counted) for role, counted in counts.items()}, samples
+            times_ns[frame, "whole" if end is None else kind] = time_ns
+    roles = {role: dict(counted) for role, counted in counts.items()}
+    return Found(roles, samples, set(events) | set(times_ns), times_ns)
+
+
+def assert_as_reference(analysis: Tcp, found: Found) -> None:
+    """Compare all counts, and all times by stamp source, kind and side."""
+    result = analysis.result()
+    for role, expected in found.counts.items():
+        measured = {name: number for name, number in result["counts"][role].items() if number}
+        assert measured == {name: number for name, number in expected.items() if number}, role
+    times: dict[str, list[int]] = {}
+    for (source, kind, side, time_ns), number in found.samples.items():
+        times.setdefault(f"{source}.{kind}.{side}", []).extend([time_ns] * number)
+    histograms = analysis.histograms()
+    assert histograms.keys() == times.keys()
+    for name, expected_ns in times.items():
+        exact = Histogram.from_values(expected_ns)
+        assert histograms[name].table() == exact.table(), name
+        # With exact sum and extremes.
+        assert histograms[name].result() == exact.result(), name

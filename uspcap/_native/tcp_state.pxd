@@ -9,7 +9,7 @@ cdef enum:
     ACK = 0x10
 
 cdef enum:
-    RECENT = 64             # of the last so many segments in flight each is kept,
+    RECENT = 128            # of the last so many segments in flight each is kept,
     SPARSE = 64             # and so many of those before them,
     THINNED = 16            # one in so many
     HOLES = 16
@@ -125,6 +125,7 @@ cdef struct Handshake:
     int64_t answer_ns
     uint32_t syn_sequence
     uint32_t answer_sequence
+    uint32_t answer_end
     uint8_t stage
     uint8_t initiator
     uint8_t syn_known
@@ -132,7 +133,7 @@ cdef struct Handshake:
     uint8_t answer_repeated
     uint8_t syn_source
     uint8_t answer_source
-    uint8_t padding
+    uint8_t padding[5]
 
 cdef struct Conversation:
     Way ways[2]

@@ -297,6 +297,11 @@ cdef int take_syn(Conversation *conversation, const Segment *segment, int64_t *c
             handshake.syn_repeated = True
             counts[RETRANSMISSIONS] += 1
             return 0
+        if (handshake.stage == ANSWERED and not handshake.syn_known and handshake.initiator == direction
+                and segment.sequence + 1 == mine.facts.next):
+            # Its answer overtook it.
+            counts[OUT_OF_ORDER] += 1
+            return 0
         counts[SYNS] += 1
         empty(other)
         begin_with_syn(mine, segment)
@@ -329,6 +334,7 @@ cdef int take_syn(Conversation *conversation, const Segment *segment, int64_t *c
     begin_with_syn(mine, segment)
     handshake.stage = ANSWERED
     handshake.answer_sequence = segment.sequence
+    handshake.answer_end = mine.facts.next
     handshake.answer_ns = segment.timestamp_ns
     handshake.answer_source = segment.source
     return taken
@@ -336,12 +342,13 @@ cdef int take_syn(Conversation *conversation, const Segment *segment, int64_t *c
 
 cdef int end_handshake(Conversation *conversation, const Segment *segment, int64_t *counts,
                        Sample *samples) noexcept nogil:
-    """Take the initiator's first segment after its SYN."""
+    """Take the initiator's first segment after its SYN, which ends the handshake where it is the next and says no more."""
     cdef Handshake *handshake = &conversation.handshake
-    cdef Facts *other = &conversation.ways[1 - segment.direction].facts
+    cdef const Facts *facts = &conversation.ways[segment.direction].facts
     cdef int taken = 0
     if (handshake.stage == ANSWERED and segment.flags & ACK and not handshake.answer_repeated
-            and segment.acknowledgment - handshake.answer_sequence - 1 <= other.next - handshake.answer_sequence - 1):
+            and (segment.sequence == facts.next or segment.sequence == facts.acknowledged)
+            and segment.acknowledgment == handshake.answer_end):
         taken += measured(samples, HANDSHAKE + segment.direction, segment, handshake.answer_ns,
                           handshake.answer_source, counts)
         if taken and handshake.syn_known and not handshake.syn_repeated:

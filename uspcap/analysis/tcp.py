@@ -41,7 +41,7 @@ DEFINITIONS: Final = {
     ),
     "handshake": (
         "responder_side: SYN to SYN-ACK; initiator_side: SYN-ACK to the initiator's next segment, which acknowledges "
-        "it; whole: SYN to that segment. None where a SYN or SYN-ACK that the time begins with was sent again"
+        "nothing more; whole: SYN to that segment. None where the SYN or SYN-ACK that it begins with was sent again"
     ),
     "data_ack": (
         "from the frame that carried the last byte acknowledged to the acknowledgment; the delay of the acknowledging "
