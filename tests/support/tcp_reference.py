@@ -60,6 +60,7 @@ class Shake:
     syn_again: bool = False
     answer: Segment | None = None
     answer_again: bool = False
+    age: int = 0
 
 
 class Tally(Counter[str]):
@@ -112,6 +113,10 @@ class Connection:
             return
         if self.shake is not None and self.shake.initiator == side:
             self.end_shake(segment)
+        elif self.shake is not None and self.shake.answer is not None:
+            self.shake.age += 1
+            if self.shake.age >= 64:
+                self.shake = None
         kept_alive = self.take_data(segment)
         if segment.flags & ACK:
             self.take_acknowledgment(segment, kept_alive)

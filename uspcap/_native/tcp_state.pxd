@@ -14,8 +14,9 @@ cdef enum:
     THINNED = 16            # one in so many
     HOLES = 16
     FAR = 1 << 26           # a sequence number so far away is of another stream
-    FORGET_AFTER = 1024     # segments with data after which a hole or a doubt no longer counts
+    DEAF_AFTER = 1024       # segments with data without an acknowledgment: those are not captured
     JOINED_FOR = 256        # segments with data for which it counts where a stream was joined
+    GIVE_UP_AFTER = 64      # segments of the responder after which its SYN-ACK waits no more
     FAST_AFTER = 3          # duplicate acknowledgments before a fast retransmission (RFC 5681, 3.2)
 
 # What is counted of each way; the names are COUNTS.
@@ -104,7 +105,7 @@ cdef struct Facts:
     uint32_t last_stamp
     uint16_t window
     uint16_t joined_for
-    uint16_t doubt_age
+    uint16_t unanswered
     uint8_t started
     uint8_t acknowledged_known
     uint8_t window_known
@@ -133,7 +134,8 @@ cdef struct Handshake:
     uint8_t answer_repeated
     uint8_t syn_source
     uint8_t answer_source
-    uint8_t padding[5]
+    uint8_t age
+    uint8_t padding[4]
 
 cdef struct Conversation:
     Way ways[2]

@@ -1,12 +1,12 @@
 """What is known of a TCP connection at one moment of a capture, and what a segment says beside that.
 
-A. A connection has two ways, each the bytes that one end sends. Of each way the state holds the next sequence number, the
-   highest acknowledgment of it, the holes before the next sequence number, and what waits for an acknowledgment. Sequence
-   numbers stay 32 bits and are compared by their signed difference (RFC 9293, 3.4).
-B. Everything here fades. What was missing is forgotten when it is acknowledged, or after FORGET_AFTER segments; what waits
-   depends on the last segments only. So the state that a part of a capture comes to does not depend on what was before
-   the part once a window of segments has passed; `conversation_equal` says whether that is so. Frame numbers are
-   no part of the state.
+A. A connection has two ways, each the bytes that one end sends. Of each way the state holds the next sequence number,
+   the highest acknowledgment of it, the holes before the next sequence number, and what waits for an acknowledgment.
+   Sequence numbers stay 32 bits and are compared by their signed difference (RFC 9293, 3.4).
+B. Everything here fades. What is missing is forgotten when it is acknowledged, and what waits depends on the last
+   segments only; where acknowledgments are not captured, all is forgotten after DEAF_AFTER segments. So the state that
+   a part of a capture comes to does not depend on what was before the part once a window of segments has passed;
+   `conversation_equal` says whether that is so. Frame numbers are no part of the state.
 C. What waits is in two rings: the last RECENT segments, and of those that these push out one in THINNED, chosen by its
    sequence number. An acknowledgment of one that is in neither gives no time, and is counted.
 D. Karn's rule (RFC 6298, section 3): from the moment that bytes are sent again, come out of order, or are seen to be
@@ -132,6 +132,11 @@ cdef void clear(Waiting *waiting) noexcept nogil:
     waiting.recent.first = waiting.recent.count = waiting.sparse.first = waiting.sparse.count = 0
 
 
+cdef inline bint deaf(const Facts *facts) noexcept nogil:
+    """Tell whether acknowledgments of this way are not captured, as it seems."""
+    return facts.unanswered >= DEAF_AFTER
+
+
 # --- holes ----------------------------------------------------------------------------------------------------------
 
 cdef void remove_hole(Facts *facts, int number) noexcept nogil:
@@ -140,7 +145,8 @@ cdef void remove_hole(Facts *facts, int number) noexcept nogil:
     memset(&facts.holes[facts.hole_count], 0, sizeof(Hole))
 
 
-cdef void insert_hole(Facts *facts, int number, uint32_t start, uint32_t end, uint32_t age, int64_t *counts) noexcept nogil:
+cdef void insert_hole(Facts *facts, int number, uint32_t start, uint32_t end, uint32_t age,
+                      int64_t *counts) noexcept nogil:
     """Put a hole before that of this number; where there is no room the first hole is given up."""
     if facts.hole_count == HOLES:
         counts[UNCAPTURED_BYTES] += <uint32_t> (facts.holes[0].end - facts.holes[0].start)
@@ -230,37 +236,41 @@ cdef void begin_with_syn(Way *way, const Segment *segment) noexcept nogil:
 cdef void end_doubt(Facts *facts) noexcept nogil:
     facts.doubt = False
     facts.doubt_end = 0
-    facts.doubt_age = 0
 
 
 cdef void cast_doubt(Facts *facts, uint32_t end) noexcept nogil:
     """Let acknowledgments give no time until this byte is acknowledged."""
-    if facts.acknowledged_known and beyond(end, facts.acknowledged) <= 0:
+    if deaf(facts) or (facts.acknowledged_known and beyond(end, facts.acknowledged) <= 0):
         return
     if not facts.doubt or beyond(end, facts.doubt_end) > 0:
         facts.doubt_end = end
     facts.doubt = True
-    facts.doubt_age = 0
 
 
 cdef void grow_older(Way *way, int64_t *counts) noexcept nogil:
-    """One more segment with data: forget what is too old to count."""
+    """One more segment with data: forget what is too old to count, and all that waits where no answer is captured."""
     cdef Facts *facts = &way.facts
     cdef int number
     if facts.joined_for:
         facts.joined_for -= 1
         if facts.joined_for == 0:
             facts.joined_at = 0
-    if facts.doubt:
-        facts.doubt_age += 1
-        if facts.doubt_age >= FORGET_AFTER:
-            drop_until(&way.segments, facts.doubt_end)
+    if not deaf(facts):
+        facts.unanswered += 1
+        if deaf(facts):
+            clear(&way.segments)
+            clear(&way.stamps)
             end_doubt(facts)
+            facts.acknowledged = 0
+            facts.acknowledged_known = False
+            facts.duplicates = 0
+            facts.stamps = UNKNOWN
+            facts.last_stamp = 0
     for number in range(facts.hole_count):
         facts.holes[number].age += 1
     number = 0
     while number < facts.hole_count:
-        if facts.holes[number].age >= FORGET_AFTER:
+        if deaf(facts) and facts.holes[number].age >= DEAF_AFTER:
             counts[UNCAPTURED_BYTES] += <uint32_t> (facts.holes[number].end - facts.holes[number].start)
             remove_hole(facts, number)
         else:
@@ -342,7 +352,7 @@ cdef int take_syn(Conversation *conversation, const Segment *segment, int64_t *c
 
 cdef int end_handshake(Conversation *conversation, const Segment *segment, int64_t *counts,
                        Sample *samples) noexcept nogil:
-    """Take the initiator's first segment after its SYN, which ends the handshake where it is the next and says no more."""
+    """Take the initiator's first segment after its SYN: the handshake's end where it is the next and says no more."""
     cdef Handshake *handshake = &conversation.handshake
     cdef const Facts *facts = &conversation.ways[segment.direction].facts
     cdef int taken = 0
@@ -411,11 +421,11 @@ cdef bint take_sequence(Way *way, const Segment *segment, int64_t *counts, bint 
         return True
     if ahead >= 0:
         facts.next = end
-        if not wait_for(&way.segments, segment.sequence, end, segment):
+        if not deaf(facts) and not wait_for(&way.segments, segment.sequence, end, segment):
             return False
     else:
         take_behind(way, segment, end, counts)
-    if not segment.stamped:
+    if not segment.stamped or deaf(facts):
         return True
     if facts.stamps == OF_LAST and beyond(segment.stamp_value, facts.last_stamp) <= 0:
         return True
@@ -427,7 +437,8 @@ cdef bint take_sequence(Way *way, const Segment *segment, int64_t *counts, bint 
     return True
 
 
-cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, int64_t *counts, Sample *samples) noexcept nogil:
+cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, int64_t *counts,
+                                 Sample *samples) noexcept nogil:
     """Take an acknowledgment of bytes that were not acknowledged before; `seen` where all of them were captured."""
     cdef Facts *facts = &way.facts
     cdef uint32_t acknowledgment = segment.acknowledgment
@@ -437,7 +448,8 @@ cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, in
     if facts.doubt or not seen:
         counts[AMBIGUOUS] += 1
     elif entry != NULL:
-        taken += measured(samples, BY_ACKNOWLEDGMENT + segment.direction, segment, entry.timestamp_ns, entry.source, counts)
+        taken += measured(samples, BY_ACKNOWLEDGMENT + segment.direction, segment, entry.timestamp_ns, entry.source,
+                          counts)
     elif facts.acknowledged_known:
         counts[UNMATCHED] += 1
     if segment.stamped:
@@ -485,6 +497,7 @@ cdef int take_acknowledgment(Conversation *conversation, const Segment *segment,
         other_counts[RESTARTS] += 1
         start_with_acknowledgment(way, segment.acknowledgment)
         return 0
+    facts.unanswered = 0
     if ahead > 0:
         other_counts[UNCAPTURED_BYTES] += ahead
         facts.next = segment.acknowledgment
@@ -531,6 +544,10 @@ cdef int advance(Conversation *conversation, const Segment *segment, int64_t *co
         return take_syn(conversation, segment, own, samples)
     if conversation.handshake.stage != NONE and conversation.handshake.initiator == segment.direction:
         taken = end_handshake(conversation, segment, own, samples)
+    elif conversation.handshake.stage == ANSWERED:
+        conversation.handshake.age += 1
+        if conversation.handshake.age >= GIVE_UP_AFTER:
+            memset(&conversation.handshake, 0, sizeof(Handshake))
     if not take_sequence(&conversation.ways[segment.direction], segment, own, &kept_alive):
         return NO_MEMORY
     if segment.flags & ACK:

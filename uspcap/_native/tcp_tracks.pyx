@@ -11,8 +11,8 @@ C. A result is `absorb` into empty tracks that count at once (`at_once`), so tha
 D. The log is bounded, for each connection and in all. Connections are bounded by sampling on the hash of the key, as
    flows are (flows.pyx); the level rises also when the histograms take too many lines. Both depend only on what there
    was, not on its order.
-E. Times are kept in one block a connection and stamp source: count, extremes and sum of each measure, and in `cells` its
-   histogram, as flow block * MEASURES + measure.
+E. Times are kept in one block a connection and stamp source: count, extremes and sum of each measure, and in `cells`
+   its histogram, as flow block * MEASURES + measure.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -38,7 +38,7 @@ cdef enum:
     AT_ONCE = 4096          # segments between two looks at the bounds
 
 MEASURE_COUNT = MEASURES
-"""Measures of a block: by acknowledgment, by timestamps, handshake, each for the lower and the higher end; whole handshake."""
+"""Measures of a block: by acknowledgment, by timestamps, handshake, each for lower and higher end; whole handshake."""
 
 cdef struct Key:
     uint64_t low[2]
@@ -601,7 +601,7 @@ cdef class TcpTracks:
         return rows
 
     def block_array(self):
-        """Return the blocks of times: BLOCK_DTYPE, shape (block_count,); `connection` is a row of `connection_array`."""
+        """Return the blocks of times: BLOCK_DTYPE, shape (block_count,); connections by row of `connection_array`."""
         blocks = np.zeros(self.block_count, BLOCK_DTYPE)
         cdef uint8_t[::1] raw
         if self.block_count:
