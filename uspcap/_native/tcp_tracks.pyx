@@ -579,25 +579,30 @@ cdef class TcpTracks:
     def connection_array(self):
         """Return the connections: CONNECTION_DTYPE, shape (connection_count,), in no order."""
         rows = np.zeros(self.connection_count, CONNECTION_DTYPE)
-        low, high, counts = rows["low"], rows["high"], rows["counts"]
-        cdef uint8_t[:, :] low_view = low
-        cdef uint8_t[:, :] high_view = high
-        cdef int64_t[:, :, :] count_view = counts
+        cdef uint8_t[:, :] low = rows["low"]
+        cdef uint8_t[:, :] high = rows["high"]
+        cdef uint16_t[:] low_port = rows["low_port"]
+        cdef uint16_t[:] high_port = rows["high_port"]
+        cdef uint8_t[:] ip_version = rows["ip_version"]
+        cdef uint8_t[:] initiator = rows["initiator"]
+        cdef int64_t[:] first_frame = rows["first_frame"]
+        cdef int64_t[:] last_frame = rows["last_frame"]
+        cdef int64_t[:, :, :] counts = rows["counts"]
         cdef Py_ssize_t i, j
         cdef Connection *connection
         for i in range(self.connection_count):
             connection = &self.connections[i]
             for j in range(16):
-                low_view[i, j] = (<uint8_t *> connection.key.low)[j]
-                high_view[i, j] = (<uint8_t *> connection.key.high)[j]
+                low[i, j] = (<uint8_t *> connection.key.low)[j]
+                high[i, j] = (<uint8_t *> connection.key.high)[j]
             for j in range(2 * COUNT_OF_COUNTS):
-                count_view[i, j // COUNT_OF_COUNTS, j % COUNT_OF_COUNTS] = connection.counts[j]
-            rows[i]["low_port"] = connection.key.low_port
-            rows[i]["high_port"] = connection.key.high_port
-            rows[i]["ip_version"] = connection.key.version
-            rows[i]["initiator"] = connection.initiator
-            rows[i]["first_frame"] = connection.first_frame
-            rows[i]["last_frame"] = connection.last_frame
+                counts[i, j // COUNT_OF_COUNTS, j % COUNT_OF_COUNTS] = connection.counts[j]
+            low_port[i] = connection.key.low_port
+            high_port[i] = connection.key.high_port
+            ip_version[i] = <uint8_t> connection.key.version
+            initiator[i] = connection.initiator
+            first_frame[i] = connection.first_frame
+            last_frame[i] = connection.last_frame
         return rows
 
     def block_array(self):
