@@ -14,6 +14,7 @@ ASKED_FOR: Final[tuple[str, ...]] = (
     "orders",
     "requests",
     "tick_to_trade",
+    "tcp",
     "patterns",
     "trailer",
 )

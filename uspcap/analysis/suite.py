@@ -96,6 +96,12 @@ def _orders(protocol: str | None, shown: int) -> Analysis:
     return Orders(protocol, shown=shown)
 
 
+def _tcp(shown: int) -> Analysis:
+    from uspcap.analysis.tcp import Tcp
+
+    return Tcp(shown=shown)
+
+
 def _patterns() -> Analysis:
     from uspcap.analysis.patterns import Patterns
 
@@ -127,6 +133,7 @@ class Suite:
             "orders": lambda: _orders(settings.order_protocol, settings.top),
             "requests": lambda: settings.matching.requests(settings.top),
             "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
+            "tcp": lambda: _tcp(settings.top),
             "patterns": _patterns,
             "trailer": lambda: _trailer(settings.trailer),
         }
