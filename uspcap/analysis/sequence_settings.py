@@ -49,7 +49,7 @@ class SequenceSettings:
 
         if not self.pairs:
             raise UsageError(
-                "arbitration needs to know which lines carry the same: give uspcap analyze "
+                "arbitration needs to know which lines carry the same: give "
                 "--pair A=239.1.1.1:30001,B=239.1.1.2:30001, or a file.toml of such pairs"
             )
         return Arbitration(self.protocol, self.pairs)

@@ -84,7 +84,7 @@ class Settings:
 def _numbers(settings: SequenceSettings | None, name: str) -> SequenceSettings:
     if settings is None:
         raise UsageError(
-            f"{name} needs to know where numbers lie: give uspcap analyze --protocol NAME (see 'uspcap protocols'), "
+            f"{name} needs to know where numbers lie: give --protocol NAME (see 'uspcap protocols'), "
             "--protocol auto, or --sequence offset=…,size=…"
         )
     return settings

@@ -99,8 +99,8 @@ def _settings_of(
         return SequenceSettings(find_protocol(str(protocol), unverified=unverified))
     from uspcap.analysis.feed_detection import detect
 
-    if files[0] == "-":
+    if not files or files[0] == "-":
         raise UsageError(
-            "a protocol is told from the beginning of a file, which standard input gives only once: name it"
+            "a protocol is told from the beginning of a file, which standard input and interfaces do not keep: name it"
         )
     return detect(files[0], expression, unverified=unverified)
