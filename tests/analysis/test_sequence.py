@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,64 @@ def test_numbers_that_wrap_go_on() -> None:
         result = whole.result()
         assert (result["lost"], result["duplicate"], result["resets"]) == (2, 0, 0)
         assert [gap["count"] for gap in result["streams"][0]["gaps"]] == [1, 1]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    feeds(plain=True),
+    st.lists(st.integers(1, 5), min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=3),
+    st.sampled_from([1, 3, 1 << 12]),
+)
+def test_packets_of_one_datagram_are_numbered_each(
+    packets: list[Packet], together: list[int], cuts: list[int], room: int
+) -> None:
+    mach = find_protocol("miax-mach")
+    frames: list[bytes] = []
+    of_frame: list[Packet] = []
+    left = iter(packets)
+    for many in together:
+        several = [packet for _, packet in zip(range(many), left, strict=False)]
+        parts = [struct.pack("<QHBB", one.sequence, 13 + at, 3, 7) + b"x" * (1 + at) for at, one in enumerate(several)]
+        if parts:
+            frames.append(frame_of(b"".join(parts)))
+            of_frame += [replace(packet, at_ns=len(frames)) for packet in several]
+    whole: Sequence | None = None
+    for first, last in pairwise([0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]):
+        part = Sequence(mach)
+        part._runs = part._runs[:room].copy()
+        part.update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+        whole = part if whole is None else whole
+        if part is not whole:
+            whole.merge(part)
+    assert whole is not None
+    result = whole.result()
+    slow = Slow()
+    slow.take((packet.at_ns, packet) for packet in of_frame)
+    slow.finish()
+    if of_frame:
+        (stream,) = result["streams"]
+        for name in ("late", "duplicate", "resets", "before_joined", "joined_at"):
+            assert stream[name] == getattr(slow, name), name
+        assert stream["lost"] == slow.lost
+        assert stream["packets"] == len(of_frame)
+    else:
+        assert result["streams"] == []
+
+
+def test_datagram_whose_packets_overrun_it_is_taken_as_far_as_they_go() -> None:
+    good = struct.pack("<QHBB", 5, 12, 3, 7)
+    heartbeat = struct.pack("<QHBB", 0, 12, 0, 0)
+    frames = [
+        frame_of(good + struct.pack("<QHBB", 6, 99, 3, 7)),
+        frame_of(struct.pack("<QHBB", 6, 11, 3, 7)),
+        frame_of(heartbeat),
+        frame_of(struct.pack("<QHBB", 7, 12, 3, 7)),
+    ]
+    analysis = Sequence(find_protocol("miax-mach"))
+    analysis.update(FrameBatch.from_frames(frames, [START_NS + at for at in range(4)]))
+    result = analysis.result()
+    assert (result["foreign"], result["excluded"], result["packets"], result["lost"]) == (2, 1, 2, 1)
 
 
 def test_what_there_is_no_room_for_is_said() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 from support.command_line import assert_one_clear_line, invoke
+from support.feeds import START_NS, frame_of
+from support.hard_to_cut import pcap_header_of, pcap_record_of
 
 from uspcap.protocols.feeds import protocols
 
@@ -30,6 +33,19 @@ def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
     assert result["protocol"] == "moldudp64"
     assert result["chosen_by"] == "auto: explains 100 % of the first 1,094 UDP packets"
     assert (result["lost"], result["late"]) == (46, 2)
+
+
+def test_typical_ports_decide_between_tables_that_fit_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rtp.pcap"
+    payloads = [struct.pack("!BBHII", 0x80, 96, 65_500 + at & 0xFFFF, 160 * at, 7) for at in range(100)]
+    for port, said in ((5004, "100 UDP packets, 100 of them on its ports"), (5006, "100 UDP packets")):
+        frames = [frame_of(payload)[:36] + struct.pack("!H", port) + frame_of(payload)[38:] for payload in payloads]
+        records = [pcap_record_of(START_NS + at, frame) for at, frame in enumerate(frames)]
+        path.write_bytes(pcap_header_of() + b"".join(records))
+        ended = invoke("analyze", path, "--protocol", "auto", "--only", "sequence", "--format", "json")
+        result = json.loads(ended.stdout)["analyses"]["sequence"]
+        assert (result["protocol"], result["lost"]) == ("rtp", 0)
+        assert result["chosen_by"].endswith(said)
 
 
 def test_table_of_ones_own_does_what_the_shipped_one_does(tmp_path: Path) -> None:

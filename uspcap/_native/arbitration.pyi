@@ -14,6 +14,8 @@ def collect_arrivals(
     frames: FrameColumns,
     headers: HeaderColumns,
     frame_shift: int,
+    first_row: int,
+    first_byte: int,
     rule: FeedRule,
     lines: NDArray[np.uint8],
     line_table: NDArray[np.int16],
@@ -22,7 +24,7 @@ def collect_arrivals(
     table: NDArray[np.int32],
     arrivals: NDArray[np.uint8],
     counts: NDArray[np.int64],
-) -> tuple[int, int]: ...
+) -> tuple[int, int, int, int]: ...
 def arbitrate(
     arrivals: NDArray[np.uint8],
     first: int,

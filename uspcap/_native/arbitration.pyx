@@ -113,10 +113,11 @@ def lay_out_lines(uint8_t[::1] lines, int16_t[::1] table):
         table[at] = <int16_t> number
 
 
-def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, FeedRule rule not None,
+def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
+                     Py_ssize_t first_byte, FeedRule rule not None,
                      const uint8_t[::1] lines, const int16_t[::1] line_table, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table, uint8_t[::1] arrivals,
                      int64_t[::1] counts):
-    """Find the packets of the lines in a batch.
+    """Find the packets of the lines in a batch, from `first_row` on, and of that the payload from `first_byte` on.
 
     Parameters
     ----------
@@ -126,65 +127,66 @@ def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_s
     table : IN OUT, ndarray of int32, a power of two of entries
         Streams by the hash of pair and key, -1 for none; at most half full.
     arrivals : OUT, ARRIVAL_DTYPE as bytes
-        Room for a row of each frame.
     counts : IN OUT, ndarray of int64, shape (3,)
         Packets of the lines that are foreign, that are excluded, and for whose stream there is no room.
 
     Returns
     -------
     tuple of int
-        How many streams are used, and how many arrivals there are.
-
-    Raises
-    ------
-    ValueError
-        There is less room for arrivals than the batch has rows.
+        The first row not taken, as there is no more room for arrivals (else the count of rows), how much of its payload is
+        taken, how many streams are used, and how many arrivals there are.
     """
     cdef const Line *of_line = <const Line *> &lines[0]
     cdef Stream *of_stream = <Stream *> &streams[0]
     cdef Arrival *arrival = <Arrival *> &arrivals[0]
     cdef Py_ssize_t stream_room = streams.shape[0] // <Py_ssize_t> sizeof(Stream)
-    cdef Py_ssize_t row
+    cdef Py_ssize_t arrival_room = arrivals.shape[0] // <Py_ssize_t> sizeof(Arrival)
+    cdef Py_ssize_t row = first_row
+    cdef Py_ssize_t byte = first_byte
     cdef Py_ssize_t used = 0
-    cdef Py_ssize_t captured, length
+    cdef Py_ssize_t captured, length, taken
     cdef uint64_t mask = <uint64_t> line_table.shape[0] - 1
     cdef const uint8_t *data
     cdef int line
     cdef int64_t at
     cdef Packet packet
-    if arrivals.shape[0] // <Py_ssize_t> sizeof(Arrival) < frames.count:
-        raise ValueError("every row may be an arrival")
     with nogil:
-        for row in range(frames.count):
+        while row < frames.count and used < arrival_room:
             if not payload_of(frames, headers, row, &data, &captured, &length):
+                row += 1
                 continue
             line = find_line(of_line, line_table, mask, headers.destination_address + ADDRESS_BYTES * row,
                              headers.destination_port[row])
             if line < 0:
+                row += 1
                 continue
-            rule.parse(data, captured, length, &packet)
+            taken = rule.parse(data + byte, captured - byte, length - byte, &packet)
             if packet.kind >= EXCLUDED:
                 counts[0 if packet.kind == FOREIGN else 1] += 1
-                continue
-            at = find_place(of_stream, table, of_line[line].pair, packet.key)
-            if at < 0:
-                if streams_used == stream_room or 2 * streams_used >= table.shape[0]:
+            else:
+                at = find_place(of_stream, table, of_line[line].pair, packet.key)
+                if at < 0 and (streams_used == stream_room or 2 * streams_used >= table.shape[0]):
                     counts[2] += 1
-                    continue
-                table[-1 - at] = <int32_t> streams_used
-                at = streams_used
-                streams_used += 1
-                begin_stream(&of_stream[at], of_line[line].pair, packet.key)
-            arrival[used].stream = at
-            arrival[used].first = packet.first
-            arrival[used].next = packet.next
-            arrival[used].stamp_ns = frames.timestamp_ns[row]
-            arrival[used].frame = frames.frame_number[row] + frame_shift
-            arrival[used].line = <uint8_t> of_line[line].line
-            arrival[used].kind = <uint8_t> packet.kind
-            arrival[used].source = frames.timestamp_source[row]
-            used += 1
-    return streams_used, used
+                else:
+                    if at < 0:
+                        table[-1 - at] = <int32_t> streams_used
+                        at = streams_used
+                        streams_used += 1
+                        begin_stream(&of_stream[at], of_line[line].pair, packet.key)
+                    arrival[used].stream = at
+                    arrival[used].first = packet.first
+                    arrival[used].next = packet.next
+                    arrival[used].stamp_ns = frames.timestamp_ns[row]
+                    arrival[used].frame = frames.frame_number[row] + frame_shift
+                    arrival[used].line = <uint8_t> of_line[line].line
+                    arrival[used].kind = <uint8_t> packet.kind
+                    arrival[used].source = frames.timestamp_source[row]
+                    used += 1
+            byte += taken
+            if byte == length:
+                row += 1
+                byte = 0
+    return row, byte, streams_used, used
 
 
 cdef inline int find_line(const Line *lines, const int16_t[::1] table, uint64_t mask, const uint8_t *address,

@@ -56,6 +56,7 @@ cdef struct Field:
 
 cdef struct Values:
     Field field
+    bint are_not            # the field must have none of them
     int count
     uint64_t values[MOST_VALUES]
 
@@ -69,7 +70,7 @@ cdef struct Packet:
 
 cdef class FeedRule:
     cdef int header_bytes
-    cdef Field sequence, count, length
+    cdef Field sequence, count, length, part
     cdef int64_t length_adds
     cdef int key_count
     cdef int key_offset[4]
@@ -83,7 +84,8 @@ cdef class FeedRule:
     cdef readonly bint wraps
     cdef readonly uint64_t modulus
     cdef int check_place(self, Field field) except -1
-    cdef void parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length, Packet *packet) noexcept nogil
+    cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length,
+                          Packet *packet) noexcept nogil
 
 
 cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,

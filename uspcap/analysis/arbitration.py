@@ -36,6 +36,8 @@ LOG_BUDGET: Final = 1 << 21
 
 LEAST_LOG: Final = 1 << 10
 
+ARRIVALS_AT_ONCE: Final = 1 << 13
+
 SKEW_PERCENTILES: Final = (1, 10, 50, 90, 99)
 
 DEFINITION = (
@@ -93,28 +95,30 @@ class Arbitration(Analysis):
         self._streams_used = 0
         self._table = np.full(1 << (4 * maximum_streams - 1).bit_length(), -1, np.int32)
         self._parts: list[PairPart] = []
-        self._arrivals = np.zeros(1 << 10, ARRIVAL_DTYPE)
+        self._arrivals = np.zeros(ARRIVALS_AT_ONCE, ARRIVAL_DTYPE)
         self._counts = np.zeros(3, np.int64)
         self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
         self._drops.note(batch, self._shift(batch))
-        if batch.count > len(self._arrivals):
-            self._arrivals = np.zeros(batch.count, ARRIVAL_DTYPE)
-        self._streams_used, used = collect_arrivals(
-            batch,
-            batch.headers,
-            self._shift(batch),
-            self._protocol.rule,
-            self._lines.view(np.uint8),
-            self._line_table,
-            self._streams.view(np.uint8),
-            self._streams_used,
-            self._table,
-            self._arrivals.view(np.uint8),
-            self._counts,
-        )
-        self._take(self._arrivals[:used])
+        row = byte = 0
+        while row < batch.count:
+            row, byte, self._streams_used, used = collect_arrivals(
+                batch,
+                batch.headers,
+                self._shift(batch),
+                row,
+                byte,
+                self._protocol.rule,
+                self._lines.view(np.uint8),
+                self._line_table,
+                self._streams.view(np.uint8),
+                self._streams_used,
+                self._table,
+                self._arrivals.view(np.uint8),
+                self._counts,
+            )
+            self._take(self._arrivals[:used])
 
     def _take(self, arrivals: NDArray[np.void]) -> None:
         """Give arrivals to the parts of their streams, each in their order."""

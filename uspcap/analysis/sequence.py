@@ -85,13 +85,14 @@ class Sequence(Analysis):
         self.flows.assign(batch)
         self._sync()
         self._drops.note(batch, self._shift(batch))
-        row = 0
+        row = byte = 0
         while row < batch.count:
-            row, self._streams_used, self._runs_used = track_runs(
+            row, byte, self._streams_used, self._runs_used = track_runs(
                 batch,
                 batch.headers,
                 self._shift(batch),
                 row,
+                byte,
                 self.protocol.rule,
                 self._streams.view(np.uint8),
                 self._streams_used,

@@ -29,6 +29,7 @@ _NAMES: Final = frozenset(
         "count",
         "length",
         "length_adds",
+        "part",
         "key",
         "key_format",
         "checks",
@@ -61,7 +62,7 @@ class FeedProtocol:
     verified : bool
         The numbering as a whole is known from a specification or from captures.
     ports : tuple of int
-        UDP ports that are typical; nothing depends on them.
+        UDP ports that are typical.
     text_key : bool
         The session's bytes are text.
     unverified : tuple of str
@@ -236,8 +237,12 @@ def _rule(table: Mapping[str, Any]) -> FeedRule:
         count=place("count"),
         length=place("length"),
         length_adds=table.get("length_adds", 0),
+        part=place("part"),
         keys=[tuple(key) for key in table.get("key", ())],
-        checks=[((*check["place"], big), check["values"]) for check in table.get("checks", ())],
+        checks=[
+            ((*check["place"], big), check.get("values") or check["not"], "not" in check)
+            for check in table.get("checks", ())
+        ],
         kinds=kinds,
         heartbeat_count=without_messages if heartbeat != "none" else -1,
         end_count=table.get("end_count", -1),
