@@ -16,21 +16,17 @@ and CPU time on one thread: reading and headers, and what sequence and arbitrati
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shutil
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pairs import print_pairs, uspcap_command
 
 LINES = (
     (bytes([198, 51, 100, 10]), bytes([233, 252, 0, 1]), 26401),
@@ -118,13 +114,6 @@ def _write(
     partial.rename(path)
 
 
-def timed(command: list[str]) -> float:
-    """Run a command to its end and return how many seconds it took."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
-
-
 def stages(path: Path, messages: int) -> None:
     """Print what the analyses of sequence numbers cost on one thread, beside what they stand on."""
     from uspcap.analysis.arbitration import Arbitration
@@ -174,35 +163,18 @@ def main() -> None:
     arguments.directory.mkdir(parents=True, exist_ok=True)
     path = arguments.directory / f"feed-{arguments.packets}.pcap"
     messages = make_capture(path, arguments.packets)
-    uspcap = shutil.which("uspcap", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if uspcap is None:
-        raise SystemExit("uspcap is not installed beside this Python")
-    print(
-        f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
-        f"uspcap {version('uspcap')}, dpkt {version('dpkt')}"
-    )
+    uspcap = uspcap_command()
     print(f"{messages:,} messages, {path.stat().st_size / 1e6:,.0f} MB")
-    ours = [uspcap, "analyze", "--only", "sequence", "--protocol", "moldudp64", str(path)]
-    timed(ours)
     stages(path, messages)
     if arguments.stages:
         return
-    peers = {
-        "cat": (["cat", str(path)], arguments.rounds),
-        "dpkt loop": ([sys.executable, "-c", LOOP, str(path)], arguments.slow_rounds),
-    }
-    print("\n| peer | pairs | peer, s | uspcap, s | peer / uspcap |\n|---|---|---|---|---|")
-    for name, (command, rounds) in peers.items():
-        pairs = []
-        for turn in range(rounds):
-            if turn % 2:
-                mine, theirs = timed(ours), timed(command)
-            else:
-                theirs, mine = timed(command), timed(ours)
-            pairs.append((theirs, mine))
-        ratio = statistics.median(theirs / mine for theirs, mine in pairs)
-        theirs, mine = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"| {name} | {rounds} | {theirs:.3f} | {mine:.3f} | {ratio:.2f} |", flush=True)
+    print_pairs(
+        [uspcap, "analyze", "--only", "sequence", "--protocol", "moldudp64", str(path)],
+        {
+            "cat": (["cat", str(path)], arguments.rounds),
+            "dpkt loop": ([sys.executable, "-c", LOOP, str(path)], arguments.slow_rounds),
+        },
+    )
 
 
 if __name__ == "__main__":

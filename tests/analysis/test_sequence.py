@@ -43,6 +43,18 @@ def followed(packets: list[Packet], cuts: list[int], protocol: FeedProtocol = MO
     return whole
 
 
+def followed_frames(protocol: FeedProtocol, frames: list[bytes], cuts: list[int], room: int = 64) -> Sequence:
+    """Analyse frames that are 1 ns apart, in parts that begin with room for so many runs."""
+    parts = []
+    for first, last in pairwise([0, *sorted(cuts), len(frames)]):
+        parts.append(Sequence(protocol))
+        parts[-1]._runs = parts[-1]._runs[:room].copy()
+        parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+    for part in parts[1:]:
+        parts[0].merge(part)
+    return parts[0]
+
+
 def assert_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
     slow = Slow()
     slow.take(enumerate(packets, 1))
@@ -164,16 +176,7 @@ def test_numbers_that_wrap_go_on() -> None:
     numbers = [(65_000 + at) % 65_536 for at in range(2_000) if at not in (536, 1_000)]
     frames = [frame_of(struct.pack("!H", number) + b"x") for number in numbers]
     for cuts in ([], [500], [537, 540, 1_500]):
-        edges = [0, *cuts, len(frames)]
-        whole: Sequence | None = None
-        for first, last in pairwise(edges):
-            part = Sequence(rule)
-            part.update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
-            whole = part if whole is None else whole
-            if part is not whole:
-                whole.merge(part)
-        assert whole is not None
-        result = whole.result()
+        result = followed_frames(rule, frames, cuts).result()
         assert (result["lost"], result["duplicate"], result["resets"]) == (2, 0, 0)
         assert [gap["count"] for gap in result["streams"][0]["gaps"]] == [1, 1]
 
@@ -198,16 +201,7 @@ def test_packets_of_one_datagram_are_numbered_each(
         if parts:
             frames.append(frame_of(b"".join(parts)))
             of_frame += [replace(packet, at_ns=len(frames)) for packet in several]
-    whole: Sequence | None = None
-    for first, last in pairwise([0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]):
-        part = Sequence(mach)
-        part._runs = part._runs[:room].copy()
-        part.update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
-        whole = part if whole is None else whole
-        if part is not whole:
-            whole.merge(part)
-    assert whole is not None
-    result = whole.result()
+    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts], room).result()
     slow = Slow()
     slow.take((packet.at_ns, packet) for packet in of_frame)
     slow.finish()

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from uspcap._native.feed_runs import FeedRule
 from uspcap.errors import UsageError
+from uspcap.protocols.toml_tables import tables_of
 
 _NAMES: Final = frozenset(
     {
@@ -112,12 +112,7 @@ def find_protocol(name: str, *, unverified: bool = False) -> FeedProtocol:
         There is no such name or file, the file is no table, or the protocol is not verified and that was not allowed.
     """
     if name.endswith(".toml"):
-        try:
-            tables = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{name}: cannot read: {error.strerror}; check the path") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{name}: not TOML: {error}") from None
+        tables = tables_of(name)
         if len(tables) != 1 or not isinstance(next(iter(tables.values())), dict):
             raise UsageError(f"{name}: a file has one table, [name-of-the-protocol]")
         ((protocol, table),) = tables.items()

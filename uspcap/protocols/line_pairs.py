@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from uspcap.errors import UsageError
+from uspcap.protocols.toml_tables import tables_of
 
 _FORM = "write A=239.1.1.1:30001,B=239.1.1.2:30001, or name a file.toml with tables of such a pair each"
 
@@ -81,12 +80,7 @@ def _parts(text: str) -> dict[str, str]:
 
 
 def _pairs_of_file(path: str) -> list[LinePair]:
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror}; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from None
+    tables = tables_of(path)
     for name, table in tables.items():
         if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
             raise UsageError(f'{path}: {name} is no pair: write [{name}], A = "239.1.1.1:30001", B = "239.1.1.2:30001"')

@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from uspcap.report.format import clock, count, duration, plural, safe_text, share
+from uspcap.report.format import count, duration, plural, safe_text, share
 from uspcap.report.headlines import Result, percentile_cell
 from uspcap.report.section import Context, footnote, more, open_section
+from uspcap.report.sequence_section import print_gaps
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 
 ROWS_SHOWN = 10
@@ -33,7 +34,9 @@ def arbitration(console: Console, result: Result, context: Context) -> None:
     _lines(console, shown)
     more(console, len(pairs) - len(shown), "pair")
     _skews(console, shown)
-    _gaps(console, pairs)
+    gaps = [(gap, pair["pair"]) for pair in pairs for gap in pair["gaps"]]
+    found = sum(pair["arbitrated"]["gap_count"] for pair in pairs)
+    print_gaps(console, "Gaps after arbitration", gaps, found, filled="recovered", of="pair")
     _doubts(console, result, pairs)
 
 
@@ -87,30 +90,6 @@ def _skews(console: Console, pairs: list[Result]) -> None:
     ]
     print_table(console, columns)
     footnote(console, [histogram for *_, histogram in rows])
-
-
-def _gaps(console: Console, pairs: list[Result]) -> None:
-    """The largest ranges that neither line brought before what follows them."""
-    gaps = [(gap, pair) for pair in pairs for gap in pair["gaps"]]
-    if not gaps:
-        return
-    gaps.sort(key=lambda one: (one[0]["filled"] - one[0]["count"], -one[0]["count"], one[0]["after_frame"]))
-    shown = gaps[:ROWS_SHOWN]
-    print_line(console, Text())
-    print_line(console, Text("Gaps after arbitration", style="bold"))
-    recovered = [
-        f"{gap['filled']:,} after {duration(gap['filled_after_ns'], 3)}" if gap["filled"] else "no" for gap, _ in shown
-    ]
-    columns = [
-        Column("missing", [count(gap["count"]) for gap, _ in shown], style="bold"),
-        Column("numbers", [f"{gap['first']}-{gap['last']}" for gap, _ in shown]),
-        Column("noticed", [clock(gap["end_ns"]) for gap, _ in shown], left=True, rank=1),
-        Column("frames", [f"{gap['before_frame']:,} - {gap['after_frame']:,}" for gap, _ in shown]),
-        Column("recovered", recovered, left=True),
-        Column("pair", [safe_text(pair["pair"]) for _, pair in shown], left=True, rank=2),
-    ]
-    print_table(console, columns)
-    more(console, sum(pair["arbitrated"]["gap_count"] for pair in pairs) - len(shown), "gap")
 
 
 def _doubts(console: Console, result: Result, pairs: list[Result]) -> None:
