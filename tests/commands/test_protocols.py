@@ -24,7 +24,9 @@ def test_every_protocol_is_listed_with_its_source() -> None:
     for one in listed:
         assert f"{one['name']}: " in text
         assert one["source"]
-        assert one["numbers"] in ("messages", "packets")
+        assert (one["over"], one["numbers"]) in {
+            ("udp", "messages"), ("udp", "packets"), ("tcp", "messages"), ("tcp", "bytes")
+        }  # fmt: skip
 
 
 def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:

@@ -3,7 +3,7 @@
 A. `collect_arrivals` finds the packets of the lines by their destination, and takes out of each what the feed's rule says.
 B. `arbitrate` takes the arrivals of one pair of lines under one key. A ring holds, for each of the last numbers, who has
    brought it and the stamp of whoever did first; a number is compared where both bring it within the ring's length. The
-   packets of each line become runs (`uspcap._native.feed_runs`), and so do the first copies, of whichever line: what is
+   packets of each line become runs (`uspcap._native.numbered_runs`), and so do the first copies, of whichever line: what is
    missing of those is lost on both.
 C. A line begins anew where a reset says so or numbers fall to 1 or 0 from far above, each line for itself. Numbers of a
    line that has not begun anew yet, while the other has, are of the past: they are too late.
@@ -16,11 +16,11 @@ from libc.string cimport memcmp, memcpy
 import numpy as np
 
 from uspcap._native.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
-from uspcap._native.feed_runs cimport (
-    DATA, END, EXCLUDED, FAR, FOREIGN, HEARTBEAT, RESET, FeedRule, Packet, Run, Stream, begin_stream, find_place,
-    payload_of, take, unwrap,
-)
+from uspcap._native.feed_runs cimport FeedRule, payload_of
 from uspcap._native.histogram cimport COUNTS_LENGTH, index_of
+from uspcap._native.numbered_runs cimport (
+    DATA, END, EXCLUDED, FAR, FOREIGN, RESET, Numbering, Packet, Run, Stream, begin_stream, find_place, take, unwrap,
+)
 from uspcap._native.timing cimport NO_STAMP, difference
 
 cdef enum:
@@ -146,6 +146,7 @@ def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_s
     cdef Py_ssize_t used = 0
     cdef Py_ssize_t captured, length, taken
     cdef uint64_t mask = <uint64_t> line_table.shape[0] - 1
+    cdef uint64_t stream_mask = <uint64_t> table.shape[0] - 1
     cdef const uint8_t *data
     cdef int line
     cdef int64_t at
@@ -164,7 +165,7 @@ def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_s
             if packet.kind >= EXCLUDED:
                 counts[0 if packet.kind == FOREIGN else 1] += 1
             else:
-                at = find_place(of_stream, table, of_line[line].pair, packet.key)
+                at = find_place(of_stream, &table[0], stream_mask, of_line[line].pair, packet.key)
                 if at < 0 and (streams_used == stream_room or 2 * streams_used >= table.shape[0]):
                     counts[2] += 1
                 else:
@@ -249,6 +250,9 @@ def arbitrate(const uint8_t[::1] arrivals, Py_ssize_t first, FeedRule rule not N
     cdef Run *of_run = <Run *> &runs[0]
     cdef Ring ring
     cdef Skews skews
+    cdef Numbering numbering
+    numbering.modulus = rule.modulus if rule.wraps else 0
+    numbering.far = 0
     ring.stamps, ring.marks, ring.length = &stamps[0], &marks[0], marks.shape[0]
     skews.counts = &skew_counts[0] if skew_counts.shape[0] else NULL
     skews.sums = <Sum *> &skew_sums[0] if skew_sums.shape[0] else NULL
@@ -262,7 +266,7 @@ def arbitrate(const uint8_t[::1] arrivals, Py_ssize_t first, FeedRule rule not N
                 break
             if arrival[at].source < NO_STAMP and places[arrival[at].source] < 0:
                 break
-            runs_used = take_arrival(&arrival[at], rule, state, &ring, of_stream, of_run, runs_used, &skews)
+            runs_used = take_arrival(&arrival[at], &numbering, state, &ring, of_stream, of_run, runs_used, &skews)
             at += 1
     return at, runs_used
 
@@ -273,7 +277,7 @@ cdef inline Py_ssize_t room_for(const Arrival *arrival, uint64_t ring_length) no
     return <Py_ssize_t> (numbers if numbers < ring_length else ring_length) // 2 + 1
 
 
-cdef inline Py_ssize_t take_arrival(const Arrival *arrival, FeedRule rule, Pair *state, Ring *ring, Stream *streams,
+cdef inline Py_ssize_t take_arrival(const Arrival *arrival, const Numbering *numbering, Pair *state, Ring *ring, Stream *streams,
                                     Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
     cdef Packet packet
     cdef Packet copy
@@ -281,16 +285,17 @@ cdef inline Py_ssize_t take_arrival(const Arrival *arrival, FeedRule rule, Pair 
     packet.kind = arrival.kind
     packet.first = arrival.first
     packet.next = arrival.next
+    packet.messages = <int64_t> (packet.next - packet.first)
     packet.key[0] = packet.key[1] = 0
-    if rule.wraps and state.begun:
-        unwrap(&packet, state.high, rule.modulus)
+    if numbering.modulus and state.begun:
+        unwrap(&packet, state.high, numbering.modulus)
     copy = packet
-    used = take(&streams[line], line, runs, used, &copy, rule, arrival.stamp_ns, arrival.frame)
+    used = take(&streams[line], line, runs, used, &copy, numbering, arrival.stamp_ns, arrival.frame)
     if not state.line_begun[line]:
         state.line_begun[line] = 1
         state.line_epoch[line] = state.epoch
         state.line_next[line] = packet.next
-    elif packet.kind == RESET or not rule.wraps and packet.kind == DATA and packet.first <= 1 and \
+    elif packet.kind == RESET or not numbering.modulus and packet.kind == DATA and packet.first <= 1 and \
             <int64_t> (state.line_next[line] - packet.first) > FAR:
         # The first line that begins anew takes the pair with it; one that missed a beginning catches up.
         state.line_epoch[line] = max(state.line_epoch[line] + 1, state.epoch)
@@ -304,23 +309,23 @@ cdef inline Py_ssize_t take_arrival(const Arrival *arrival, FeedRule rule, Pair 
         state.begun = 1
         state.high = packet.first
     elif state.line_epoch[line] > state.epoch:
-        used = begin_epoch(state, ring, state.line_epoch[line], &packet, arrival, rule, streams, runs, used)
+        used = begin_epoch(state, ring, state.line_epoch[line], &packet, arrival, numbering, streams, runs, used)
     elif state.line_epoch[line] < state.epoch:
         state.too_late += packet.next - packet.first
         return used
     if packet.kind == DATA:
-        return compare(&packet, arrival, rule, state, ring, streams, runs, used, skews)
+        return compare(&packet, arrival, numbering, state, ring, streams, runs, used, skews)
     if packet.kind != RESET and (packet.kind == END or <int64_t> (packet.first - state.high) > 0 or
                                  streams[ARBITRATED].run < 0):
         if <int64_t> (packet.first - state.high) >= 0:
             advance(state, ring, packet.first)
             copy = packet
-            used = take(&streams[ARBITRATED], ARBITRATED, runs, used, &copy, rule, arrival.stamp_ns, arrival.frame)
+            used = take(&streams[ARBITRATED], ARBITRATED, runs, used, &copy, numbering, arrival.stamp_ns, arrival.frame)
     return used
 
 
 cdef Py_ssize_t begin_epoch(Pair *state, Ring *ring, int64_t epoch, const Packet *packet, const Arrival *arrival,
-                            FeedRule rule, Stream *streams, Run *runs, Py_ssize_t used) noexcept nogil:
+                            const Numbering *numbering, Stream *streams, Run *runs, Py_ssize_t used) noexcept nogil:
     """Forget the ring, and let the first copies begin anew."""
     cdef Packet reset = packet[0]
     advance(state, ring, state.high + ring.length)
@@ -329,7 +334,8 @@ cdef Py_ssize_t begin_epoch(Pair *state, Ring *ring, int64_t epoch, const Packet
     state.too_late_in_a_row = 0
     reset.kind = RESET
     reset.next = reset.first
-    return take(&streams[ARBITRATED], ARBITRATED, runs, used, &reset, rule, arrival.stamp_ns, arrival.frame)
+    reset.messages = 0
+    return take(&streams[ARBITRATED], ARBITRATED, runs, used, &reset, numbering, arrival.stamp_ns, arrival.frame)
 
 
 cdef inline void clear(Pair *state, Ring *ring, uint64_t slot) noexcept nogil:
@@ -353,7 +359,7 @@ cdef inline void advance(Pair *state, Ring *ring, uint64_t number) noexcept nogi
     state.high = number
 
 
-cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, FeedRule rule, Pair *state, Ring *ring,
+cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, const Numbering *numbering, Pair *state, Ring *ring,
                         Stream *streams, Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
     """Take the numbers of a packet: what is new goes on, of what the other line has brought the skew is told."""
     cdef uint64_t number = packet.first
@@ -387,7 +393,7 @@ cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, FeedRule r
             number += 1
             continue
         if fresh:
-            used = pass_on(number - fresh, number, arrival, rule, streams, runs, used)
+            used = pass_on(number - fresh, number, arrival, numbering, streams, runs, used)
             fresh = 0
         if not mark & line_bit:
             ring.marks[slot] = mark | BOTH
@@ -401,7 +407,7 @@ cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, FeedRule r
                 state.other_clock += 1
         number += 1
     if fresh:
-        used = pass_on(number - fresh, number, arrival, rule, streams, runs, used)
+        used = pass_on(number - fresh, number, arrival, numbering, streams, runs, used)
     if same:
         tell(same, stamp_ns, arrival, state, skews)
     if reached or packet.next == packet.first:
@@ -414,18 +420,19 @@ cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, FeedRule r
         after.first = packet.next
         state.line_epoch[0] = state.line_epoch[1] = state.epoch + 1
         state.line_next[0] = state.line_next[1] = packet.next
-        used = begin_epoch(state, ring, state.epoch + 1, &after, arrival, rule, streams, runs, used)
+        used = begin_epoch(state, ring, state.epoch + 1, &after, arrival, numbering, streams, runs, used)
     return used
 
 
-cdef inline Py_ssize_t pass_on(uint64_t first, uint64_t after, const Arrival *arrival, FeedRule rule, Stream *streams,
+cdef inline Py_ssize_t pass_on(uint64_t first, uint64_t after, const Arrival *arrival, const Numbering *numbering, Stream *streams,
                                Run *runs, Py_ssize_t used) noexcept nogil:
     cdef Packet packet
     packet.kind = DATA
     packet.first = first
     packet.next = after
+    packet.messages = <int64_t> (after - first)
     packet.key[0] = packet.key[1] = 0
-    return take(&streams[ARBITRATED], ARBITRATED, runs, used, &packet, rule, arrival.stamp_ns, arrival.frame)
+    return take(&streams[ARBITRATED], ARBITRATED, runs, used, &packet, numbering, arrival.stamp_ns, arrival.frame)
 
 
 cdef inline void tell(int64_t many, int64_t other_ns, const Arrival *arrival, Pair *state, Skews *skews) noexcept nogil:

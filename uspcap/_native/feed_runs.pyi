@@ -11,6 +11,8 @@ KIND_DATA: int
 KIND_HEARTBEAT: int
 KIND_END: int
 KIND_RESET: int
+KIND_FILL: int
+KIND_HOLE: int
 RUN_DTYPE: np.dtype[np.void]
 STREAM_DTYPE: np.dtype[np.void]
 

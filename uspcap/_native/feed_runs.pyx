@@ -2,14 +2,9 @@
 
 A. `FeedRule` says where things lie in the payload of a UDP packet. It is built by `uspcap.protocols.feeds` from tables;
    no code here knows a protocol by name. Every byte is read after its place was compared with what was captured.
-B. A stream is a flow and what the rule takes as its session and channel. Its packets are kept as runs: as long as each
-   begins with the number that the one before has announced, all that changes is the end of a run. What a run does not
-   keep is what no gap, late packet or duplicate could need.
-C. Where order is disturbed, packets are kept one by one: below the highest number of the stream, since which part of
-   them is new, late or double is a question of each packet; and the first HEAD of each stream, as a part of a capture
-   does not know what came before it. After PATIENCE packets in a row that follow each other below the highest number,
-   they are taken for a stream that begins anew, and kept as a run again.
-D. State lives in numpy arrays that Python allocates and grows; a loop ends where one of them is full.
+B. A stream is a flow and what the rule takes as its session and channel. Its packets are kept as runs, as
+   numbered_runs.pxd says.
+C. State lives in numpy arrays that Python allocates and grows; a loop ends where one of them is full.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -18,12 +13,13 @@ from libc.string cimport memcpy
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.numbered_runs cimport *
 from uspcap._native.timing cimport NO_STAMP
 
 HEAD_PACKETS = HEAD
 RESET_DISTANCE = FAR
 
-KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET = DATA, HEARTBEAT, END, RESET
+KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET, KIND_FILL, KIND_HOLE = DATA, HEARTBEAT, END, RESET, FILL, HOLE
 
 RUN_DTYPE = np.dtype([
     ("stream", np.int64), ("kind", np.int64), ("first", np.uint64), ("next", np.uint64),
@@ -33,9 +29,10 @@ RUN_DTYPE = np.dtype([
 """Packets of a stream that follow each other; of a heartbeat, `first` and `next` are the number that it announces."""
 
 STREAM_DTYPE = np.dtype([
-    ("flow", np.int64), ("key", np.uint64, 2), ("run", np.int64), ("high", np.uint64), ("low", np.int64),
-    ("clean", np.int64),
+    ("flow", np.int64), ("key", np.uint64, 2), ("run", np.int64), ("high", np.uint64), ("head", np.int64),
+    ("low", np.int64), ("clean", np.int64),
     ("packets", np.int64), ("messages", np.int64), ("heartbeats", np.int64), ("excluded", np.int64),
+    ("acknowledged", np.int64),
 ])
 """One stream: its flow and key, its open run or -1, the highest number announced, how things stand; counts."""
 
@@ -172,6 +169,7 @@ cdef class FeedRule:
             packet.next = packet.first
         elif packet.kind == RESET:
             packet.next = packet.first
+        packet.messages = <int64_t> (packet.next - packet.first)
         return taken
 
 
@@ -262,7 +260,11 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     cdef const uint8_t *data
     cdef Packet packet
     cdef int64_t flow, at
+    cdef uint64_t mask = <uint64_t> table.shape[0] - 1
     cdef Stream *stream
+    cdef Numbering numbering
+    numbering.modulus = rule.modulus if rule.wraps else 0
+    numbering.far = 0
     with nogil:
         while row < frames.count:
             if not payload_of(frames, headers, row, &data, &captured, &length):
@@ -284,22 +286,14 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                 counts[2] += 1
             if runs_used == run_room:
                 break
-            at = of_flow[flow]
-            if at < 0 or of_stream[at].key[0] != packet.key[0] or of_stream[at].key[1] != packet.key[1]:
-                at = find_stream(of_stream, table, flow, packet.key)
-                if at < 0:
-                    if streams_used == stream_room or 2 * streams_used >= table.shape[0]:
-                        break
-                    at = streams_used
-                    streams_used += 1
-                    begin_stream(&of_stream[at], flow, packet.key)
-                    table[-1 - find_place(of_stream, table, flow, packet.key)] = <int32_t> at
-                of_flow[flow] = <int32_t> at
+            at = stream_of(of_stream, &streams_used, stream_room, &table[0], mask, &of_flow[0], flow, packet.key)
+            if at < 0:
+                break
             stream = &of_stream[at]
             if packet.kind == EXCLUDED:
                 stream.excluded += 1
             else:
-                runs_used = take(stream, at, of_run, runs_used, &packet, rule, frames.timestamp_ns[row],
+                runs_used = take(stream, at, of_run, runs_used, &packet, &numbering, frames.timestamp_ns[row],
                                  frames.frame_number[row] + frame_shift)
             byte += taken
             if byte == length:
@@ -308,112 +302,12 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     return row, byte, streams_used, runs_used
 
 
-cdef uint64_t MIX_A = 0x9E3779B97F4A7C15
-cdef uint64_t MIX_B = 0xD6E8FEB86659FD93
-
-
-cdef inline uint64_t hash_of(int64_t flow, const uint64_t *key) noexcept nogil:
-    cdef uint64_t state = (<uint64_t> flow ^ MIX_A) * MIX_B
-    state = (state ^ state >> 32 ^ key[0]) * MIX_B
-    state = (state ^ state >> 32 ^ key[1]) * MIX_B
-    return state ^ state >> 32
-
-
-cdef int64_t find_place(const Stream *streams, int32_t[::1] table, int64_t flow, const uint64_t *key) noexcept nogil:
-    """Return the stream, or -1 less the free place where it belongs."""
-    cdef uint64_t mask = <uint64_t> table.shape[0] - 1
-    cdef uint64_t at = hash_of(flow, key) & mask
-    cdef int32_t found
-    while True:
-        found = table[at]
-        if found < 0:
-            return -1 - <int64_t> at
-        if streams[found].flow == flow and streams[found].key[0] == key[0] and streams[found].key[1] == key[1]:
-            return found
-        at = (at + 1) & mask
-
-
-cdef inline int64_t find_stream(const Stream *streams, int32_t[::1] table, int64_t flow,
-                                const uint64_t *key) noexcept nogil:
-    cdef int64_t found = find_place(streams, table, flow, key)
-    return found if found >= 0 else -1
-
-
 def fill_table(uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table):
     """Put all streams into an empty table."""
     cdef Stream *of_stream = <Stream *> &streams[0]
     cdef Py_ssize_t at
     cdef int64_t place
     for at in range(streams_used):
-        place = find_place(of_stream, table, of_stream[at].flow, of_stream[at].key)
+        place = find_place(of_stream, &table[0], <uint64_t> table.shape[0] - 1, of_stream[at].flow, of_stream[at].key)
         if place < 0:
             table[-1 - place] = <int32_t> at
-
-
-cdef void begin_stream(Stream *stream, int64_t flow, const uint64_t *key) noexcept nogil:
-    stream.flow = flow
-    stream.key[0] = key[0]
-    stream.key[1] = key[1]
-    stream.run = -1
-    stream.high = 0
-    stream.low = stream.clean = 0
-    stream.packets = stream.messages = stream.heartbeats = stream.excluded = 0
-
-
-cdef Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_t used, Packet *packet, FeedRule rule,
-                     int64_t stamp_ns, int64_t frame) noexcept nogil:
-    """Take a packet into its stream; return how many runs are used then."""
-    cdef Run *run = &runs[stream.run] if stream.run >= 0 else NULL
-    cdef uint64_t back
-    if rule.wraps and run != NULL:
-        unwrap(packet, run.next, rule.modulus)
-    if packet.kind == DATA:
-        stream.packets += 1
-        stream.messages += packet.next - packet.first
-        # In order, and not among those that are kept one by one.
-        if run != NULL and run.next == packet.first and stream.packets > HEAD and run.kind == DATA:
-            if stream.clean and <int64_t> (packet.first - stream.high) >= 0 or stream.low > PATIENCE:
-                run.next = packet.next
-                run.packets += 1
-                run.messages += packet.next - packet.first
-                run.last_ns = stamp_ns
-                run.last_frame = frame
-                if <int64_t> (packet.next - stream.high) > 0:
-                    stream.high = packet.next
-                return used
-            if <int64_t> (packet.first - stream.high) < 0:
-                stream.low += 1
-        elif run == NULL or run.next != packet.first:
-            stream.low = 0
-    else:
-        stream.heartbeats += packet.kind != RESET
-        if packet.kind == HEARTBEAT and run != NULL and run.next == packet.first and stream.packets > HEAD and \
-                stream.high == packet.first:
-            return used
-    run = &runs[used]
-    run.stream = number
-    run.kind = packet.kind
-    run.first = packet.first
-    run.next = packet.next
-    run.packets = packet.kind == DATA
-    run.messages = packet.next - packet.first
-    run.first_ns = run.last_ns = stamp_ns
-    run.first_frame = run.last_frame = frame
-    back = stream.high - packet.first
-    stream.clean = stream.run < 0 or packet.kind == RESET or <int64_t> back <= 0
-    if stream.run < 0 or packet.kind == RESET or <int64_t> (packet.next - stream.high) > 0:
-        stream.high = packet.next
-    elif packet.first <= 1 and <int64_t> back > FAR:
-        # Begun anew: as the analysis sees it, too.
-        stream.high = packet.next
-        stream.clean = True
-    stream.run = used
-    return used + 1
-
-
-cdef void unwrap(Packet *packet, uint64_t expected, uint64_t modulus) noexcept nogil:
-    """Move numbers by the multiple of the modulus that brings them nearest to what is expected."""
-    cdef uint64_t length = packet.next - packet.first
-    cdef uint64_t ahead = (packet.first - expected) & (modulus - 1)
-    packet.first = expected + ahead if ahead < modulus >> 1 else expected - (modulus - ahead)
-    packet.next = packet.first + length

@@ -1,4 +1,4 @@
-"""FIX tag=value messages: where they end, and the fields that matter to the speed of orders.
+"""FIX tag=value messages: where they end, and the fields that matter to orders and to the numbers of a session.
 
     8=FIX.4.4<SOH>9=BODYLENGTH<SOH>35=...body...10=CHECKSUM<SOH>      SOH is 0x01
 
@@ -110,8 +110,9 @@ cdef void fix_fields(const uint8_t *data, Py_ssize_t length, FixFields *fields) 
     memset(fields, 0, sizeof(FixFields))
     fields.begin_string.length = fields.message_type.length = fields.client_order_id.length = -1
     fields.execution_type.length = fields.order_status.length = fields.transaction_type.length = -1
-    fields.possible_duplicate.length = -1
-    fields.sequence = fields.rejected_sequence = -1
+    fields.possible_duplicate.length = fields.sender.length = fields.target.length = -1
+    fields.gap_fill.length = fields.reset_numbers.length = -1
+    fields.sequence = fields.rejected_sequence = fields.new_sequence = -1
     for i in range(body_end):
         total += data[i]
     fields.checksum_fits = (total & 0xFF) == number_of(data + length - 4, 3)
@@ -145,6 +146,17 @@ cdef void fix_fields(const uint8_t *data, Py_ssize_t length, FixFields *fields) 
             set_first(&fields.transaction_type, data + equals, end - equals)
         elif tag == 43:
             set_first(&fields.possible_duplicate, data + equals, end - equals)
+        elif tag == 49:
+            set_first(&fields.sender, data + equals, end - equals)
+        elif tag == 56:
+            set_first(&fields.target, data + equals, end - equals)
+        elif tag == 123:
+            set_first(&fields.gap_fill, data + equals, end - equals)
+        elif tag == 141:
+            set_first(&fields.reset_numbers, data + equals, end - equals)
+        elif tag == 36:
+            if fields.new_sequence < 0:
+                fields.new_sequence = number_of(data + equals, end - equals)
         elif tag == 34:
             if fields.sequence < 0:
                 fields.sequence = number_of(data + equals, end - equals)
@@ -184,6 +196,11 @@ def fields_of(const uint8_t[::1] data not None):
         "order_status": bytes_of(&fields.order_status),
         "transaction_type": bytes_of(&fields.transaction_type),
         "possible_duplicate": bytes_of(&fields.possible_duplicate),
+        "sender": bytes_of(&fields.sender),
+        "target": bytes_of(&fields.target),
+        "gap_fill": bytes_of(&fields.gap_fill),
+        "reset_numbers": bytes_of(&fields.reset_numbers),
+        "new_sequence": fields.new_sequence if fields.new_sequence >= 0 else None,
         "sequence": fields.sequence if fields.sequence >= 0 else None,
         "rejected_sequence": fields.rejected_sequence if fields.rejected_sequence >= 0 else None,
         "checksum_fits": bool(fields.checksum_fits),

@@ -1,22 +1,20 @@
-"""Tables of orders: connections and requests under bounds, and a log of segments.
+"""Table of requests under a bound.
 
-A. Connections and requests are bounded by sampling on hashes, as flows are (flows.pyx): at level L only those whose
-   hash has its top L bits zero are followed. What is followed in the end depends on which there were only.
+A. Requests are sampled on hashes as connections are (connection_tables.pyx), at the same level.
 B. A request keeps its own times and the first answer of each kind. Histograms are made of these when they are asked
    for.
 C. The index of requests is open addressing with linear probing over twice a request's number, odd where the key is
    its FIX sequence number. Of requests with one key the index has the last; of an earlier generation of a connection,
    which ended with a SYN, it has none.
-D. The log holds segments as they were captured, each behind an `Entry`.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memset
 
 import numpy as np
 
-from uspcap._native.reassembly cimport stream_free
+from uspcap._native.connection_tables cimport Connection, hash_bytes, mix, tracked
 
 REQUEST_KINDS = ("enter", "replace", "cancel", "modify")
 ANSWER_KINDS = ("accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified")
@@ -48,90 +46,23 @@ CONNECTION_DTYPE = np.dtype([
 ])
 
 
-cdef class OrderTables:
+cdef class OrderTables(MessageStreams):
     """What `OrderMachine` (orders.pyx) keeps."""
 
     def __cinit__(self, int version, rules, Py_ssize_t maximum_connections, Py_ssize_t maximum_requests,
                   Py_ssize_t maximum_log_bytes, bint at_once=False):
         if sizeof(Request) != REQUEST_DTYPE.itemsize or len(COUNTS) != COUNT_OF_COUNTS:
             raise ValueError("requests have another layout")
-        if maximum_connections < 1 or maximum_requests < 1:
-            raise ValueError("at least one connection and one request are followed")
-        self.at_once = at_once
-        self.maximum_connections = maximum_connections
+        if maximum_requests < 1:
+            raise ValueError("at least one request is followed")
         self.maximum_requests = maximum_requests
-        self.maximum_log = maximum_log_bytes
-        self.level = 0
-        self.failed = False
-        if not self.grow_connections() or not self.grow_requests():
+        self.set_up(maximum_connections, maximum_log_bytes, at_once)
+        if not self.grow_requests():
             raise MemoryError
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.connection_count):
-            stream_free(&self.connections[i].streams[0])
-            stream_free(&self.connections[i].streams[1])
-        free(self.connections)
-        free(self.connection_slots)
         free(self.requests)
         free(self.request_slots)
-        free(self.log)
-
-    cdef bint grow_connections(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        cdef Py_ssize_t capacity = self.connection_capacity * 2 or 16
-        cdef void *grown
-        if self.connection_count < self.connection_capacity:
-            return True
-        grown = realloc(self.connections, capacity * sizeof(Connection))
-        if grown == NULL:
-            return False
-        self.connections = <Connection *> grown
-        self.connection_capacity = capacity
-        grown = realloc(self.connection_slots, 2 * capacity * sizeof(int32_t))
-        if grown == NULL:
-            return False
-        self.connection_slots = <int32_t *> grown
-        self.connection_mask = 2 * capacity - 1
-        self.index_connections()
-        return True
-
-    cdef void index_connections(self) noexcept nogil:
-        cdef Py_ssize_t i
-        cdef uint64_t slot
-        memset(self.connection_slots, 0xFF, (self.connection_mask + 1) * sizeof(int32_t))
-        for i in range(self.connection_count):
-            slot = self.connections[i].hash & self.connection_mask
-            while self.connection_slots[slot] >= 0:
-                slot = (slot + 1) & self.connection_mask
-            self.connection_slots[slot] = <int32_t> i
-
-    cdef Py_ssize_t connection_of(self, const Key *key, uint64_t hash) noexcept nogil:
-        """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
-        cdef uint64_t slot
-        cdef Connection *connection
-        if not tracked(hash, self.level):
-            return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            connection = &self.connections[self.connection_slots[slot]]
-            if connection.hash == hash and memcmp(&connection.key, key, sizeof(Key)) == 0:
-                return self.connection_slots[slot]
-            slot = (slot + 1) & self.connection_mask
-        if not self.grow_connections():
-            self.failed = True
-            return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            slot = (slot + 1) & self.connection_mask
-        self.connection_slots[slot] = <int32_t> self.connection_count
-        connection = &self.connections[self.connection_count]
-        memset(connection, 0, sizeof(Connection))
-        connection.key = key[0]
-        connection.hash = hash
-        connection.mode = READ if self.at_once else LOGGED
-        self.connection_count += 1
-        return self.connection_count - 1
 
     cdef bint grow_requests(self) noexcept nogil:
         cdef Py_ssize_t capacity = self.request_capacity * 2 or 64
@@ -211,96 +142,20 @@ cdef class OrderTables:
 
     cdef void keep_bounds(self) noexcept nogil:
         """Halve the sample until both bounds are kept."""
-        while self.connection_count > self.maximum_connections or self.request_count > self.maximum_requests:
+        while (self.connection_count > self.maximum_connections
+               or self.request_count > self.maximum_requests) and not self.failed:
             self.set_level(self.level + 1)
 
-    cdef void set_level(self, int level) noexcept nogil:
-        """Stop following what a level leaves out."""
-        cdef Py_ssize_t i, kept = 0, at = 0, moved = 0
+    cdef void connections_moved(self, const int32_t *numbers) noexcept nogil:
+        """Follow connections to their new numbers, and let go of requests that the level leaves out."""
+        cdef Py_ssize_t i, kept = 0
         cdef Request *request
-        cdef Entry *entry
-        cdef Py_ssize_t size
-        cdef int32_t *numbers = <int32_t *> calloc(self.connection_count + 1, sizeof(int32_t))
-        if numbers == NULL:
-            self.failed = True
-            self.maximum_connections = self.connection_count
-            self.maximum_requests = self.request_count
-            return
-        self.level = level
-        for i in range(self.connection_count):
-            if tracked(self.connections[i].hash, level):
-                numbers[i] = <int32_t> kept
-                if kept != i:
-                    self.connections[kept] = self.connections[i]
-                kept += 1
-            else:
-                numbers[i] = -1
-                stream_free(&self.connections[i].streams[0])
-                stream_free(&self.connections[i].streams[1])
-        self.connection_count = kept
-        kept = 0
         for i in range(self.request_count):
             request = &self.requests[i]
-            if numbers[request.connection] >= 0 and tracked(request.hash, level):
+            if numbers[request.connection] >= 0 and tracked(request.hash, self.level):
                 request.connection = numbers[request.connection]
                 if kept != i:
                     self.requests[kept] = request[0]
                 kept += 1
         self.request_count = kept
-        while at < self.log_bytes:
-            entry = <Entry *> (self.log + at)
-            size = entry_size(entry.captured)
-            at += size
-            if numbers[entry.connection] >= 0:
-                entry.connection = numbers[entry.connection]
-                memmove(self.log + moved, self.log + at - size, size)
-                moved += size
-        self.log_bytes = moved
-        free(numbers)
-        self.index_connections()
         self.index_requests()
-
-    # --- the log ----------------------------------------------------------------------------------------------
-
-    cdef void write_log(self, Py_ssize_t number, const Segment *segment) noexcept nogil:
-        """Keep a segment for when it is known what came before it."""
-        cdef Py_ssize_t size = entry_size(segment.captured), capacity = self.log_capacity or 1 << 16
-        cdef void *grown
-        cdef Entry *entry
-        while capacity < self.log_bytes + size:
-            capacity *= 2
-        if capacity != self.log_capacity:
-            grown = realloc(self.log, capacity)
-            if grown == NULL:
-                self.failed = True
-                return
-            self.log = <uint8_t *> grown
-            self.log_capacity = capacity
-        entry = <Entry *> (self.log + self.log_bytes)
-        memset(entry, 0, sizeof(Entry))
-        entry.connection = <int32_t> number
-        entry.sequence = segment.sequence
-        entry.acknowledgment = segment.acknowledgment
-        entry.length = segment.length
-        entry.captured = segment.captured
-        entry.flags = segment.flags
-        entry.direction = segment.direction
-        entry.place = segment.place
-        memcpy(self.log + self.log_bytes + sizeof(Entry), segment.data, segment.captured)
-        self.log_bytes += size
-        self.connections[number].logged_bytes += size
-
-    cdef void segment_of(self, const Entry *entry, const Connection *connection, int64_t frame_shift,
-                         Segment *segment) noexcept nogil:
-        """Make a segment of an entry of a log again."""
-        segment.key = connection.key
-        segment.hash = connection.hash
-        segment.sequence = entry.sequence
-        segment.acknowledgment = entry.acknowledgment
-        segment.length = entry.length
-        segment.captured = entry.captured
-        segment.flags = entry.flags
-        segment.direction = <uint8_t> entry.direction
-        segment.data = <const uint8_t *> entry + sizeof(Entry)
-        segment.place = entry.place
-        segment.place.frame += frame_shift

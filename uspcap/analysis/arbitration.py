@@ -24,6 +24,7 @@ from uspcap.analysis.line_pair_state import (
     Skews,
 )
 from uspcap.analysis.stream_account import StreamAccount
+from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.line_pairs import LinePair
@@ -70,6 +71,11 @@ class Arbitration(Analysis):
     pairs : sequence of LinePair
     ring_length, maximum_runs, maximum_streams, maximum_log : int
         Bounds; what is beyond them is counted, and `complete` says so.
+
+    Raises
+    ------
+    UsageError
+        The protocol is none of UDP.
     """
 
     name = "arbitration"
@@ -85,7 +91,10 @@ class Arbitration(Analysis):
         maximum_log: int = MAXIMUM_LOG,
     ) -> None:
         super().__init__()
+        if protocol.rule is None:
+            raise UsageError(f"arbitration compares lines of UDP, and {protocol.name} is carried by TCP: name a feed")
         self._protocol = protocol
+        self._rule = protocol.rule
         self._pairs = tuple(pairs)
         self._ring_length = ring_length
         self._maximum_runs = maximum_runs
@@ -109,7 +118,7 @@ class Arbitration(Analysis):
                 self._shift(batch),
                 row,
                 byte,
-                self._protocol.rule,
+                self._rule,
                 self._lines.view(np.uint8),
                 self._line_table,
                 self._streams.view(np.uint8),
@@ -139,7 +148,7 @@ class Arbitration(Analysis):
             room = max(LEAST_LOG, LOG_BUDGET // self._streams_used)
             self._parts.append(
                 PairPart(
-                    self._protocol.rule,
+                    self._rule,
                     ring_length=self._ring_length,
                     maximum_runs=self._maximum_runs,
                     maximum_log=min(room, self._maximum_log),
@@ -174,7 +183,7 @@ class Arbitration(Analysis):
         for at in sorted(range(len(streams)), key=lambda at: (int(streams[at]["flow"]), keys[at])):
             state = self._parts[at].whole()
             one, other, arbitrated = (
-                StreamAccount.of_runs(state.runs_of(stream), self._protocol.rule, self._drops)
+                StreamAccount.of_runs(state.runs_of(stream), self._protocol, self._drops)
                 for stream in (0, 1, ARBITRATED)
             )
             yield _Worked(self._pairs[int(streams[at]["flow"])], keys[at], state, (one, other), arbitrated)

@@ -62,9 +62,9 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
         The file cannot be read, or the filter does not compile.
     """
     tried = [
-        find_protocol(name, unverified=unverified)
-        for name in protocols()
-        if unverified or find_protocol(name, unverified=True).verified
+        find_protocol(one.name, unverified=unverified)
+        for one in (find_protocol(name, unverified=True) for name in protocols())
+        if one.framing == "udp" and (unverified or one.verified)
     ]
     analyses = [Sequence(protocol) for protocol in tried]
     keep = FrameFilter(expression)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.arbitration import PAIR_DTYPE, SUM_DTYPE, arbitrate
-from uspcap._native.feed_runs import KIND_HEARTBEAT, RUN_DTYPE, STREAM_DTYPE, FeedRule
+from uspcap._native.feed_runs import HEAD_PACKETS, KIND_HEARTBEAT, RUN_DTYPE, STREAM_DTYPE, FeedRule
 from uspcap._native.histogram import BUCKETS
 from uspcap.analysis.base import grown
 from uspcap.analysis.histogram import ENOUGH_BEYOND, Histogram
@@ -119,7 +119,7 @@ class PairState:
         self._maximum_runs = max(maximum_runs, ring_length + 8)
         self.pair = np.zeros(1, PAIR_DTYPE)
         self.streams = np.zeros(3, STREAM_DTYPE)
-        self.streams["run"] = -1
+        self.streams["run"], self.streams["head"] = -1, HEAD_PACKETS
         self._stamps = np.zeros(ring_length, np.int64)
         self._marks = np.zeros(ring_length, np.uint8)
         self._runs = np.zeros(ring_length + 8, RUN_DTYPE)
@@ -174,6 +174,7 @@ class PairState:
             self.pair[name] = 0
         for name in _STREAM_COUNTS:
             self.streams[name] = 0
+        self.streams["head"] = HEAD_PACKETS
         self._skew_counts[:] = 0
         self._skew_sums = np.zeros_like(self._skew_sums)
         self.not_followed = 0
@@ -222,12 +223,11 @@ class PairState:
         runs["first_frame"] += frames_before
         runs["last_frame"] += frames_before
         mine, self.streams = self.streams, later.streams.copy()
-        for name in _STREAM_COUNTS:
-            self.streams[name] += mine[name]
         begun = self.streams["run"] >= 0
+        self.streams[~begun] = mine[~begun]
+        for name in _STREAM_COUNTS:
+            self.streams[name][begun] += mine[name][begun]
         self.streams["run"][begun] = np.minimum(self.streams["run"][begun], len(runs) - 1) + self._runs_used
-        for name in ("run", "high", "low", "clean"):
-            self.streams[name][~begun] = mine[name][~begun]
         whole = np.concatenate([self._runs[: self._runs_used], runs])
         self._runs_used = len(whole)
         if self._runs_used > len(self._runs):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import RUN_DTYPE, STREAM_DTYPE, fill_table, track_runs
+from uspcap._native.feed_runs import HEAD_PACKETS, RUN_DTYPE, STREAM_DTYPE, fill_table, track_runs
 from uspcap.analysis.base import Analysis, Result, Table, grown
 from uspcap.analysis.capture_drops import CaptureDrops
 from uspcap.analysis.histogram import Histogram
@@ -30,9 +30,20 @@ MAXIMUM_STREAMS: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
-    """One stream, worked out."""
+class NumberedStream:
+    """One stream, worked out.
 
+    Attributes
+    ----------
+    number : int
+        Its place among the streams.
+    key, flow : str
+    row : numpy.void
+        What was counted: `packets`, `messages`, `heartbeats`, `excluded`.
+    account : StreamAccount
+    """
+
+    number: int
     key: str
     flow: str
     row: np.void
@@ -54,6 +65,8 @@ class Sequence(Analysis):
     """
 
     name = "sequence"
+
+    _runs_a_frame = 1
 
     def __init__(
         self,
@@ -87,24 +100,35 @@ class Sequence(Analysis):
         self._drops.note(batch, self._shift(batch))
         row = byte = 0
         while row < batch.count:
-            row, byte, self._streams_used, self._runs_used = track_runs(
-                batch,
-                batch.headers,
-                self._shift(batch),
-                row,
-                byte,
-                self.protocol.rule,
-                self._streams.view(np.uint8),
-                self._streams_used,
-                self._table,
-                self._of_flow,
-                self._runs.view(np.uint8),
-                self._runs_used,
-                self._counts,
-            )
+            row, byte, self._streams_used, self._runs_used = self._track(batch, row, byte)
             if row < batch.count and not self._make_room():
                 self._not_followed += batch.count - row
                 break
+
+    def _track(self, batch: FrameBatch, row: int, byte: int) -> tuple[int, int, int, int]:
+        """Take the rows from one on, of that the payload from a byte on.
+
+        Returns
+        -------
+        tuple of int
+            The first row not taken, how much of its payload is taken, and how many streams and runs are used then.
+        """
+        assert self.protocol.rule is not None
+        return track_runs(
+            batch,
+            batch.headers,
+            self._shift(batch),
+            row,
+            byte,
+            self.protocol.rule,
+            self._streams.view(np.uint8),
+            self._streams_used,
+            self._table,
+            self._of_flow,
+            self._runs.view(np.uint8),
+            self._runs_used,
+            self._counts,
+        )
 
     def _sync(self) -> None:
         """Follow the flow table, and have a place for each of its flows."""
@@ -147,7 +171,7 @@ class Sequence(Analysis):
 
     def _make_room(self) -> bool:
         """Grow what is full; False where a bound forbids it."""
-        if self._runs_used == len(self._runs):
+        if self._runs_used + self._runs_a_frame > len(self._runs):
             if len(self._runs) >= self._maximum_runs:
                 return False
             self._runs = grown(self._runs, self._maximum_runs)
@@ -197,7 +221,8 @@ class Sequence(Analysis):
         number = self._streams_used
         self._streams[number] = np.zeros((), STREAM_DTYPE)
         self._streams[number]["flow"], self._streams[number]["key"] = flow, stream["key"]
-        self._streams[number]["run"] = -1
+        self._streams[number]["run"] = self._streams[number]["acknowledged"] = -1
+        self._streams[number]["head"] = HEAD_PACKETS
         self._streams_used += 1
         return number
 
@@ -205,6 +230,8 @@ class Sequence(Analysis):
         mine = self._streams[number]
         for name in ("packets", "messages", "heartbeats", "excluded"):
             mine[name] += stream[name]
+        if stream["acknowledged"] != -1:
+            mine["acknowledged"] = stream["acknowledged"]
         if stream["run"] >= 0:
             mine["run"] = -1
             mine["high"], mine["low"] = max(mine["high"], stream["high"]), 0
@@ -222,19 +249,25 @@ class Sequence(Analysis):
         self._runs[self._runs_used : self._runs_used + len(taken)] = taken
         self._runs_used += len(taken)
 
-    def _worked_out(self) -> Iterator[_Stream]:
+    def _worked_out(self) -> Iterator[NumberedStream]:
         """Work out every stream, in the order of its flow and key."""
         self._sync()
         streams = self._streams[: self._streams_used]
         runs = self._runs[: self._runs_used]
-        order = np.argsort(runs["stream"], kind="stable")
-        bounds = np.searchsorted(runs["stream"][order], np.arange(len(streams) + 1))
         flows = [str(flow) for flow in self.flows.flows(streams["flow"])]
         keys = [self.protocol.key_text(stream["key"].tobytes()) for stream in streams]
+        return self._work_out(streams, runs, flows, keys)
+
+    def _work_out(
+        self, streams: NDArray[np.void], runs: NDArray[np.void], flows: list[str], keys: list[str]
+    ) -> Iterator[NumberedStream]:
+        """Work out the runs of streams whose flows and keys are these."""
+        order = np.argsort(runs["stream"], kind="stable")
+        bounds = np.searchsorted(runs["stream"][order], np.arange(len(streams) + 1))
         for at in sorted(range(len(streams)), key=lambda at: (flows[at], keys[at])):
             mine = runs[order[bounds[at] : bounds[at + 1]]]
-            account = StreamAccount.of_runs(mine, self.protocol.rule, self._drops)
-            yield _Stream(keys[at], flows[at], streams[at], account)
+            account = StreamAccount.of_runs(mine, self.protocol, self._drops)
+            yield NumberedStream(at, keys[at], flows[at], streams[at], account)
 
     def result(self) -> Result:
         worked_out = list(self._worked_out())
@@ -260,7 +293,7 @@ class Sequence(Analysis):
             "streams": streams,
         }
 
-    def _stream(self, one: _Stream) -> dict[str, Any]:
+    def _stream(self, one: NumberedStream) -> dict[str, Any]:
         return {
             "protocol": self.protocol.name,
             "flow": one.flow,
@@ -282,5 +315,5 @@ class Sequence(Analysis):
         }
 
 
-def _lateness(streams: Iterable[_Stream]) -> Histogram:
+def _lateness(streams: Iterable[NumberedStream]) -> Histogram:
     return Histogram.from_values([late_ns for one in streams for late_ns in one.account.gaps.lateness_ns])

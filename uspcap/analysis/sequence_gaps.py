@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import KIND_DATA, KIND_END, KIND_RESET, RESET_DISTANCE
+from uspcap._native.feed_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET, RESET_DISTANCE
 
 FIRST_NUMBER: Final = 1
 """A packet numbered up to this, `RESET_DISTANCE` and more below the mark, begins the stream anew."""
@@ -39,6 +39,8 @@ class SequenceGap:
         How many came late.
     filled_ns : int
         When the last of these came, at the gap's end where stamps say before.
+    torn : bool
+        Bytes of the TCP stream that carries the numbers were missing there.
     """
 
     first: int
@@ -51,10 +53,24 @@ class SequenceGap:
     missing: list[list[int]]
     filled: int = 0
     filled_ns: int = 0
+    torn: bool = False
 
     @property
     def count(self) -> int:
         return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """Where a stream was when it seemed to begin anew."""
+
+    mark: int
+    lowest: int
+    resets: int
+    gaps_before: int
+    mark_ns: int
+    mark_frame: int
+    open: list[SequenceGap]
 
 
 @dataclass(slots=True)
@@ -77,6 +93,8 @@ class StreamGaps:
         4737, 4.2.1), and how long it was, none where stamps say that it came before.
     gaps : list of SequenceGap
         In the order in which they were found, of all epochs.
+    gaps_before : int
+        How many of these are of epochs before this one.
     """
 
     joined_at: int | None = None
@@ -93,28 +111,46 @@ class StreamGaps:
     extents: list[int] = field(default_factory=list)
     lateness_ns: list[int] = field(default_factory=list)
     gaps: list[SequenceGap] = field(default_factory=list)
+    gaps_before: int = 0
     _open: list[SequenceGap] = field(default_factory=list)
     _packets: int = 0
     _mark_ns: int = 0
     _mark_frame: int = 0
+    _torn: bool = False
+    _left: _Epoch | None = None
 
-    def take(self, runs: NDArray[np.void], *, modulus: int = 0) -> None:
+    def take(self, runs: NDArray[np.void], *, modulus: int = 0, far: int = 0) -> None:
         """Take the stream's runs, rows of `RUN_DTYPE` in their order.
 
         Parameters
         ----------
         modulus : int
             Numbers begin again after so many; 0 where they do not.
+        far : int
+            What is farther than this from the mark begins the stream anew, and what says so with the number that the
+            stream has begun with already may only say it again; 0: numbers that fall to 1 do.
         """
         # tolist() turns unsigned numbers into Python's.
         for _, kind, first, after, packets, _, first_ns, last_ns, first_frame, last_frame in runs.tolist():
+            if kind == KIND_HOLE:
+                self._torn = True
+                continue
             begin, end = first, after
             if modulus and self.joined_at is not None:
                 begin += round((self.mark - begin) / modulus) * modulus
                 end = begin + (after - first)
+            if kind == KIND_FILL:
+                if self.joined_at is not None:
+                    self._take_old(max(begin, self.lowest), min(end, self.mark), again=True, at_ns=last_ns)
+                continue
             if kind == KIND_RESET:
+                self._reset(begin, first_ns, first_frame, may_repeat=far > 0)
+                continue
+            if self._left is not None:
+                self._return_to(self._left, begin)
+            if self.joined_at is not None and self._is_anew(begin, far, announced=kind != KIND_DATA):
                 self._begin_anew(begin, first_ns, first_frame)
-            elif kind == KIND_DATA:
+            if kind == KIND_DATA:
                 self._take_data(begin, end, packets, first_ns, last_ns, first_frame, last_frame)
             else:
                 self.ended |= kind == KIND_END
@@ -124,14 +160,18 @@ class StreamGaps:
                     self._find_gap(begin, first_ns, first_frame)
                 if begin >= self.mark:
                     self.mark, self._mark_ns, self._mark_frame = begin, last_ns, last_frame
+            self._torn = False
+
+    def _is_anew(self, begin: int, far: int, *, announced: bool) -> bool:
+        if far:
+            return abs(begin - self.mark) > far
+        return not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
 
     def _take_data(
         self, begin: int, end: int, packets: int, first_ns: int, last_ns: int, first_frame: int, last_frame: int
     ) -> None:
         if self.joined_at is None:
-            self.joined_at = self.mark = self.lowest = self.first = begin
-        elif begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE:
-            self._begin_anew(begin, first_ns, first_frame)
+            self.joined_at = self.mark = self.lowest = begin
         if self.first is None:
             self.first = begin
         if begin > self.mark:
@@ -144,11 +184,31 @@ class StreamGaps:
             if end > begin:
                 self.last = end - 1
 
+    def _reset(self, at: int, at_ns: int, frame: int, *, may_repeat: bool) -> None:
+        """Begin anew as is said; or say so again, which what comes next will show."""
+        left = self._left
+        if may_repeat and left is None and self.joined_at is not None and at == self.lowest:
+            left = _Epoch(
+                self.mark, self.lowest, self.resets, self.gaps_before, self._mark_ns, self._mark_frame, self._open
+            )
+        self._begin_anew(at, at_ns, frame)
+        self._left = left if left is not None and at == left.lowest else None
+
+    def _return_to(self, left: _Epoch, begin: int) -> None:
+        """Go on where the stream was before it seemed to begin anew, if what comes now is from there or beyond."""
+        self._left = None
+        if begin >= left.mark:
+            self.mark, self.lowest, self._open = left.mark, left.lowest, left.open
+            self.resets, self.gaps_before = left.resets, left.gaps_before
+            self._mark_ns, self._mark_frame = left.mark_ns, left.mark_frame
+
     def _begin_anew(self, at: int, at_ns: int, frame: int) -> None:
         self.resets += self.joined_at is not None
         if self.joined_at is None:
             self.joined_at = at
         self._open = []
+        self._torn = False
+        self.gaps_before = len(self.gaps)
         self.mark = self.lowest = at
         self._mark_ns, self._mark_frame = at_ns, frame
 
@@ -162,12 +222,21 @@ class StreamGaps:
             frame,
             self._packets,
             [[self.mark, begin - 1]],
+            torn=self._torn,
         )
         self.gaps.append(gap)
         self._open.append(gap)
 
-    def _take_old(self, begin: int, end: int, *, beyond: bool, at_ns: int) -> None:
-        """Take numbers from below the mark: what was missing came late, the rest came before."""
+    def _take_old(self, begin: int, end: int, *, beyond: bool = False, again: bool = False, at_ns: int) -> None:
+        """Take numbers from below the mark: what was missing came late, the rest came before.
+
+        Parameters
+        ----------
+        beyond : bool
+            There were numbers from the mark on as well.
+        again : bool
+            The packet says of itself that it is sent again: what came before is no duplicate.
+        """
         filled = 0
         gap: SequenceGap | None = None
         at = max(0, bisect_right(self._open, begin, key=lambda one: one.first) - 1)
@@ -184,15 +253,17 @@ class StreamGaps:
                 at += 1
             else:
                 del self._open[at]
-        before = max(0, min(end, self.lowest) - begin)
-        again = end - begin - filled - before
         self.late += filled
-        self.duplicate += again
-        self.before_joined += before
-        if again and (filled or beyond):
-            self.overlap += 1
+        if not again:
+            before = max(0, min(end, self.lowest) - begin)
+            double = end - begin - filled - before
+            self.duplicate += double
+            self.before_joined += before
+            if double and (filled or beyond):
+                self.overlap += 1
         if touched is not None:
-            self.extents.append(self._packets - 1 - touched.after_packet)
+            # A packet that is sent again is none of the stream's.
+            self.extents.append(self._packets - touched.after_packet - (0 if again else 1))
             # By stamps it may have come before: where a capture is not in the order of time.
             self.lateness_ns.append(max(0, at_ns - touched.end_ns))
 

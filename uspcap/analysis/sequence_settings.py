@@ -33,9 +33,9 @@ class SequenceSettings:
 
     def sequence(self, flows: FlowTable) -> Analysis:
         """Return the analysis `sequence`."""
-        from uspcap.analysis.sequence import Sequence
+        from uspcap.analysis.stream_sequence import sequence_of
 
-        return Sequence(self.protocol, flows, chosen_by=self.chosen_by)
+        return sequence_of(self.protocol, flows, chosen_by=self.chosen_by)
 
     def arbitration(self) -> Analysis:
         """Return the analysis `arbitration`.

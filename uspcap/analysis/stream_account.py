@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import FeedRule
 from uspcap.analysis.capture_drops import CaptureDrops
 from uspcap.analysis.sequence_gaps import SequenceGap, StreamGaps
+from uspcap.protocols.feeds import FeedProtocol
 
 GAPS_SHOWN: Final = 1000
 """Gaps of a stream in the result; the table holds all."""
@@ -24,18 +24,18 @@ class StreamAccount:
     ----------
     gaps : StreamGaps
     undetermined : frozenset of int
-        Places in `gaps.gaps` of those within which the capture lost frames.
+        Places in `gaps.gaps` of those within which the capture lost frames, or bytes of the stream that carries them.
     """
 
     gaps: StreamGaps
     undetermined: frozenset[int]
 
     @classmethod
-    def of_runs(cls, runs: NDArray[np.void], rule: FeedRule, drops: CaptureDrops) -> StreamAccount:
+    def of_runs(cls, runs: NDArray[np.void], protocol: FeedProtocol, drops: CaptureDrops) -> StreamAccount:
         """Work out a stream's runs, rows of `RUN_DTYPE` in their order."""
         gaps = StreamGaps()
-        gaps.take(runs, modulus=rule.modulus if rule.wraps else 0)
-        return cls(gaps, frozenset(at for at, gap in enumerate(gaps.gaps) if drops.within(gap)))
+        gaps.take(runs, modulus=protocol.modulus, far=protocol.far)
+        return cls(gaps, frozenset(at for at, gap in enumerate(gaps.gaps) if gap.torn or drops.within(gap)))
 
     def counts(self) -> dict[str, Any]:
         """Return what the report says of any numbered stream, apart from its gaps."""

@@ -99,7 +99,7 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
-    names = traffic_names(NAMES if only is None else only, named=only or (), **traffic)
+    names = traffic_names(NAMES if only is None else only, named=only, **traffic)
     check_trailer(trailer, names, files)
     if trailer is not None and "trailer" not in names:
         names = (*names, "trailer")
@@ -114,7 +114,7 @@ def command(
         top=top,
         trailer=trailer,
     )
-    settings = traffic_settings(settings, files, asked_with="--only", **traffic)
+    settings = traffic_settings(settings, files, asked_with="--only", named=only, **traffic)
     check_names_for_files(settings.names)
     if show_outliers:
         if trailer is not None:

@@ -206,14 +206,14 @@ def command(
         loops=loops,
     )
     wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
-    wanted = traffic_names(wanted or (), named=names or (), **traffic) or wanted
+    wanted = traffic_names(wanted or (), named=names, **traffic) or wanted
     if files and wanted is not None:
         check_names_for_files(wanted)
     shown_on = sys.stderr if path == "-" else sys.stdout
     screen = _screen(live, default=interface is not None and path is None and interval is None and form == "text")
     watched = interval is not None or screen is not None
     settings = (
-        _settings(wanted or (), expression, files, traffic)
+        _settings(wanted or (), expression, files, names, traffic)
         if (watched or wanted is not None or any(traffic.values()))
         else None
     )
@@ -281,10 +281,17 @@ def _import_late_modules(form: str) -> None:
         import_module(name)
 
 
-def _settings(names: tuple[str, ...], expression: str, files: tuple[str, ...], traffic: dict[str, Any]) -> Settings:
+def _settings(
+    names: tuple[str, ...],
+    expression: str,
+    files: tuple[str, ...],
+    named: tuple[str, ...] | None,
+    traffic: dict[str, Any],
+) -> Settings:
     from uspcap.analysis.suite import Settings
 
-    return traffic_settings(Settings(names=names, expression=expression), files, asked_with="--analyze", **traffic)
+    settings = Settings(names=names, expression=expression)
+    return traffic_settings(settings, files, asked_with="--analyze", named=named, **traffic)
 
 
 def _suite(settings: Settings | None) -> Suite | None:

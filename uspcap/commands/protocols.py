@@ -1,4 +1,4 @@
-"""`uspcap protocols`: the feeds whose sequence numbers can be followed."""
+"""`uspcap protocols`: whose sequence numbers can be followed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 @click.command("protocols")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(form: str) -> None:
-    """List the feeds whose sequence numbers `uspcap analyze --protocol` follows, and where that knowledge is from.
+    """List whose sequence numbers `uspcap analyze --only sequence --protocol` follows, and where that is known from.
 
     Rules that no specification or capture has shown are applied with --unverified only.
     """
@@ -27,6 +27,7 @@ def command(form: str) -> None:
                     {
                         "name": one.name,
                         "title": one.title,
+                        "over": one.over,
                         "numbers": one.numbers,
                         "ports": list(one.ports),
                         "verified": one.verified,
@@ -49,6 +50,7 @@ def command(form: str) -> None:
         console,
         [
             Column("name", [one.name for one in listed], left=True),
+            Column("over", [one.over for one in listed], left=True),
             Column("numbers", [one.numbers for one in listed], left=True),
             Column("ports", [", ".join(map(str, one.ports)) or "-" for one in listed], left=True),
             Column("verified", ["yes" if one.verified else "no" for one in listed], left=True),

@@ -41,8 +41,21 @@ def sequence_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def told_apart(given: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return the feed and the order entry protocol among those given.
+def told_apart(
+    given: Sequence[str], asked: Sequence[str] | None, *, numbers: str | None = None
+) -> tuple[str | None, str | None]:
+    """Return whose sequence numbers and whose orders are meant by those given.
+
+    A protocol of order entry has numbers too: it is for `orders`, unless only `sequence` is asked for and nothing else
+    says whose numbers.
+
+    Parameters
+    ----------
+    given : sequence of str
+    asked : sequence of str or None
+        Analyses that were asked for by name.
+    numbers : str or None
+        A rule that says where numbers lie.
 
     Raises
     ------
@@ -54,7 +67,10 @@ def told_apart(given: Sequence[str]) -> tuple[str | None, str | None]:
     for kind in (feeds, orders):
         if len(kind) > 1:
             raise UsageError(f"--protocol names {' and '.join(kind)}, which are of one kind: name one of them a run")
-    return feeds[0] if feeds else None, orders[0] if orders else None
+    feed, order_entry = feeds[0] if feeds else None, orders[0] if orders else None
+    if order_entry is not None and feed is None and numbers is None and asked is not None and "sequence" in asked:
+        return order_entry, order_entry if "orders" in asked else None
+    return feed, order_entry
 
 
 def sequence_settings(

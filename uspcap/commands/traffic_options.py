@@ -24,7 +24,7 @@ def traffic_names(
     given_protocols: Sequence[str],
     numbers: str | None,
     pairs: Sequence[str],
-    named: Sequence[str] = (),
+    named: Sequence[str] | None = None,
     **others: Any,
 ) -> tuple[str, ...]:
     """Return the analyses to run: `names`, and those that options bring along.
@@ -33,12 +33,12 @@ def traffic_names(
     ----------
     names : tuple of str
         Those that run without these options.
-    named : sequence of str
+    named : sequence of str or None
         Those that the user has named.
     """
-    feed, order_entry = told_apart(given_protocols)
+    feed, order_entry = told_apart(given_protocols, named, numbers=numbers)
     brought: list[str] = []
-    if (feed is not None or numbers is not None) and not {"sequence", "arbitration"} & set(named):
+    if (feed is not None or numbers is not None) and not {"sequence", "arbitration"} & set(named or ()):
         brought.append("sequence")
     if pairs:
         brought.append("arbitration")
@@ -52,6 +52,7 @@ def traffic_settings(
     files: Sequence[str],
     *,
     asked_with: str,
+    named: Sequence[str] | None,
     given_protocols: Sequence[str],
     numbers: str | None,
     pairs: Sequence[str],
@@ -66,13 +67,15 @@ def traffic_settings(
         The first of which a protocol may be told from; empty where there is none.
     asked_with : str
         The option that names analyses.
+    named : sequence of str or None
+        Those that the user has named.
 
     Raises
     ------
     UsageError, CaptureFileError, NotACaptureFile, FilterError
         As `sequence_settings` and `match_settings` do.
     """
-    feed, order_entry = told_apart(given_protocols)
+    feed, order_entry = told_apart(given_protocols, named, numbers=numbers)
     return replace(
         settings,
         sequence=sequence_settings(

@@ -1,7 +1,8 @@
-"""Feed protocols as data: where session, sequence number and count lie, and what packets without messages say.
+"""Numbered protocols as data: where session, sequence number and count lie, and what packets without messages say.
 
 `feeds.toml` has what is shipped, and says what each name means; users give files of the same form, or one rule on the
-command line. `uspcap._native.feed_runs.FeedRule` is what the compiled loop takes.
+command line. `uspcap._native.feed_runs.FeedRule` is what the compiled loop takes. Numbers that TCP carries lie at no
+fixed place: such a protocol has no rule, and `framing` names the code that reads it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from importlib import resources
 from typing import Any, Final, Literal
 
 from uspcap._native.feed_runs import FeedRule
+from uspcap._native.segment_runs import FAR_BYTES, MODULUS
 from uspcap.errors import UsageError
 from uspcap.protocols.toml_tables import tables_of
 
@@ -22,6 +24,7 @@ _NAMES: Final = frozenset(
         "title",
         "source",
         "verified",
+        "framing",
         "numbers",
         "endian",
         "header",
@@ -50,6 +53,11 @@ _NAMES: Final = frozenset(
 )
 
 
+Framing = Literal["udp", "tcp", "fix", "soupbintcp"]
+
+_NUMBERED_OVER_TCP: Final = {"tcp": "bytes", "fix": "messages", "soupbintcp": "messages"}
+
+
 @dataclass(frozen=True, slots=True)
 class FeedProtocol:
     """A protocol as its table has it.
@@ -57,32 +65,53 @@ class FeedProtocol:
     Attributes
     ----------
     name, title, source : str
-    numbers : {'messages', 'packets'}
+    framing : {'udp', 'tcp', 'fix', 'soupbintcp'}
+        How numbers are read: in UDP packets, by `rule`; TCP's own; of messages in TCP streams.
+    numbers : {'messages', 'packets', 'bytes'}
         What the sequence number counts.
     verified : bool
         The numbering as a whole is known from a specification or from captures.
     ports : tuple of int
-        UDP ports that are typical.
+        Ports that are typical.
     text_key : bool
         The session's bytes are text.
     unverified : tuple of str
         Rules that are only applied where that was asked for.
     applied : tuple of str
         Of these, those that are.
-    rule : FeedRule
+    rule : FeedRule or None
+        None where the framing is not UDP's.
     """
 
     name: str
     title: str
     source: str
-    numbers: Literal["messages", "packets"]
+    framing: Framing
+    numbers: Literal["messages", "packets", "bytes"]
     verified: bool
     ports: tuple[int, ...]
     text_key: bool
     unverified: tuple[str, ...]
     applied: tuple[str, ...]
     key_bytes: int
-    rule: FeedRule
+    rule: FeedRule | None
+
+    @property
+    def over(self) -> Literal["udp", "tcp"]:
+        """What carries it."""
+        return "udp" if self.framing == "udp" else "tcp"
+
+    @property
+    def modulus(self) -> int:
+        """After so many numbers they begin again; 0 where they do not."""
+        if self.rule is None:
+            return MODULUS if self.framing == "tcp" else 0
+        return self.rule.modulus if self.rule.wraps else 0
+
+    @property
+    def far(self) -> int:
+        """What is farther than this from what is expected begins a stream anew; 0 where numbers that fall to 1 do."""
+        return FAR_BYTES if self.framing == "tcp" else 0
 
     def key_text(self, key: bytes) -> str:
         """Return the session and channel of a stream as text; empty where the protocol has none."""
@@ -187,8 +216,15 @@ def protocol_of(name: str, table: Mapping[str, Any], *, unverified: bool) -> Fee
     unknown = sorted({*table, *doubtful} - _NAMES)
     if unknown:
         raise UsageError(f"protocol {name}: there is no {unknown[0]!r} in a table")
+    framing = merged.get("framing", "udp")
     try:
-        rule = _rule(merged)
+        rule = None
+        if framing == "udp":
+            rule = _rule(merged)
+        elif framing not in _NUMBERED_OVER_TCP:
+            raise ValueError(f"framing is udp, {', '.join(_NUMBERED_OVER_TCP)}")
+        elif merged["numbers"] != _NUMBERED_OVER_TCP[framing]:
+            raise ValueError(f"numbers of {framing} are {_NUMBERED_OVER_TCP[framing]}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"protocol {name}: {what}; see uspcap/protocols/feeds.toml for the form") from None
@@ -196,6 +232,7 @@ def protocol_of(name: str, table: Mapping[str, Any], *, unverified: bool) -> Fee
         name,
         str(merged.get("title", "")),
         str(merged.get("source", "")),
+        framing,
         merged["numbers"],
         bool(merged["verified"]),
         tuple(merged.get("ports", ())),

@@ -51,9 +51,17 @@ def sequence(console: Console, result: Result, context: Context) -> None:
         drops = plural(result["capture_drops"], "frame")
         told = f"the capture itself lost {drops}: gaps that this falls into are undetermined, not lost"
         print_paragraph(console, told, style="yellow")
-    if not result["complete"]:
-        left = count(result["not_followed"] + result["of_untracked_flows"])
-        told = f"{left} packets were more than there is room for: what is above is not of everything"
+    if result.get("holes"):
+        missing, places = plural(result["missing_bytes"], "byte"), plural(result["holes"], "place")
+        told = f"the capture lacks {missing} of the TCP streams, in {places}: messages there are undetermined"
+        print_paragraph(console, told, style="yellow")
+    if result.get("cut_connections") or result.get("dropped_log_bytes"):
+        cut, dropped = plural(result["cut_connections"], "connection"), plural(result["dropped_log_bytes"], "byte")
+        told = f"{cut} and {dropped} were more than is kept between parts of the capture: read apart, or not at all"
+        print_paragraph(console, told, style="yellow")
+    left_out = result["not_followed"] + result["of_untracked_flows"]
+    if left_out:
+        told = f"{count(left_out)} packets were more than there is room for: what is above is not of everything"
         print_paragraph(console, told, style="yellow")
 
 

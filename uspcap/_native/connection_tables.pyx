@@ -1,0 +1,204 @@
+"""Table of TCP connections under a bound, and a log of segments.
+
+A. Connections are bounded by sampling on hashes, as flows are (flows.pyx): at level L only those whose hash has its top
+   L bits zero are followed. What is followed in the end depends on which there were only.
+B. The log holds segments as they were captured, each behind an `Entry`.
+C. What is kept of the messages of connections is its subclasses' concern: `connections_moved` tells them where
+   connections went.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+import numpy as np
+
+from uspcap._native.reassembly cimport stream_free
+
+END_DTYPE = np.dtype([
+    ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
+    ("ip_version", np.uint32),
+])
+"""The two ends of a connection; mirrors `Key`."""
+
+
+cdef class ConnectionTables:
+    """What `MessageStreams` (message_streams.pyx) keeps."""
+
+    cdef int set_up(self, Py_ssize_t maximum_connections, Py_ssize_t maximum_log_bytes, bint at_once) except -1:
+        """Make it ready; once, from the constructor of a subclass."""
+        if maximum_connections < 1:
+            raise ValueError("at least one connection is followed")
+        self.at_once = at_once
+        self.maximum_connections = maximum_connections
+        self.maximum_log = maximum_log_bytes
+        if not self.grow_connections():
+            raise MemoryError
+        return 0
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.connection_count):
+            stream_free(&self.connections[i].streams[0])
+            stream_free(&self.connections[i].streams[1])
+        free(self.connections)
+        free(self.connection_slots)
+        free(self.log)
+
+    cdef bint grow_connections(self) noexcept nogil:
+        """Make room for one more connection; return False where there is no memory."""
+        cdef Py_ssize_t capacity = self.connection_capacity * 2 or 16
+        cdef void *grown
+        if self.connection_count < self.connection_capacity:
+            return True
+        grown = realloc(self.connections, capacity * sizeof(Connection))
+        if grown == NULL:
+            return False
+        self.connections = <Connection *> grown
+        self.connection_capacity = capacity
+        grown = realloc(self.connection_slots, 2 * capacity * sizeof(int32_t))
+        if grown == NULL:
+            return False
+        self.connection_slots = <int32_t *> grown
+        self.connection_mask = 2 * capacity - 1
+        self.index_connections()
+        return True
+
+    cdef void index_connections(self) noexcept nogil:
+        cdef Py_ssize_t i
+        cdef uint64_t slot
+        memset(self.connection_slots, 0xFF, (self.connection_mask + 1) * sizeof(int32_t))
+        for i in range(self.connection_count):
+            slot = self.connections[i].hash & self.connection_mask
+            while self.connection_slots[slot] >= 0:
+                slot = (slot + 1) & self.connection_mask
+            self.connection_slots[slot] = <int32_t> i
+
+    cdef Py_ssize_t connection_of(self, const Key *key, uint64_t hash) noexcept nogil:
+        """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
+        cdef uint64_t slot
+        cdef Connection *connection
+        if not tracked(hash, self.level):
+            return -1
+        slot = hash & self.connection_mask
+        while self.connection_slots[slot] >= 0:
+            connection = &self.connections[self.connection_slots[slot]]
+            if connection.hash == hash and memcmp(&connection.key, key, sizeof(Key)) == 0:
+                return self.connection_slots[slot]
+            slot = (slot + 1) & self.connection_mask
+        if not self.grow_connections():
+            self.failed = True
+            return -1
+        slot = hash & self.connection_mask
+        while self.connection_slots[slot] >= 0:
+            slot = (slot + 1) & self.connection_mask
+        self.connection_slots[slot] = <int32_t> self.connection_count
+        connection = &self.connections[self.connection_count]
+        memset(connection, 0, sizeof(Connection))
+        connection.key = key[0]
+        connection.hash = hash
+        connection.mode = READ if self.at_once else LOGGED
+        self.connection_count += 1
+        return self.connection_count - 1
+
+    cdef void keep_bounds(self) noexcept nogil:
+        """Halve the sample until the bound is kept."""
+        while self.connection_count > self.maximum_connections and not self.failed:
+            self.set_level(self.level + 1)
+
+    cdef void connections_moved(self, const int32_t *numbers) noexcept nogil:
+        """Follow connections to their new numbers, -1 for those that are followed no more."""
+
+    cdef void set_level(self, int level) noexcept nogil:
+        """Stop following what a level leaves out."""
+        cdef Py_ssize_t i, kept = 0, at = 0, moved = 0
+        cdef Entry *entry
+        cdef Py_ssize_t size
+        cdef int32_t *numbers = <int32_t *> calloc(self.connection_count + 1, sizeof(int32_t))
+        if numbers == NULL:
+            self.failed = True
+            return
+        self.level = level
+        for i in range(self.connection_count):
+            if tracked(self.connections[i].hash, level):
+                numbers[i] = <int32_t> kept
+                if kept != i:
+                    self.connections[kept] = self.connections[i]
+                kept += 1
+            else:
+                numbers[i] = -1
+                stream_free(&self.connections[i].streams[0])
+                stream_free(&self.connections[i].streams[1])
+        self.connection_count = kept
+        while at < self.log_bytes:
+            entry = <Entry *> (self.log + at)
+            size = entry_size(entry.captured)
+            at += size
+            if numbers[entry.connection] >= 0:
+                entry.connection = numbers[entry.connection]
+                memmove(self.log + moved, self.log + at - size, size)
+                moved += size
+        self.log_bytes = moved
+        self.index_connections()
+        self.connections_moved(numbers)
+        free(numbers)
+
+    # --- the log ----------------------------------------------------------------------------------------------
+
+    cdef void write_log(self, Py_ssize_t number, const Segment *segment) noexcept nogil:
+        """Keep a segment for when it is known what came before it."""
+        cdef Py_ssize_t size = entry_size(segment.captured), capacity = self.log_capacity or 1 << 16
+        cdef void *grown
+        cdef Entry *entry
+        while capacity < self.log_bytes + size:
+            capacity *= 2
+        if capacity != self.log_capacity:
+            grown = realloc(self.log, capacity)
+            if grown == NULL:
+                self.failed = True
+                return
+            self.log = <uint8_t *> grown
+            self.log_capacity = capacity
+        entry = <Entry *> (self.log + self.log_bytes)
+        memset(entry, 0, sizeof(Entry))
+        entry.connection = <int32_t> number
+        entry.sequence = segment.sequence
+        entry.acknowledgment = segment.acknowledgment
+        entry.length = segment.length
+        entry.captured = segment.captured
+        entry.flags = segment.flags
+        entry.direction = segment.direction
+        entry.place = segment.place
+        memcpy(self.log + self.log_bytes + sizeof(Entry), segment.data, segment.captured)
+        self.log_bytes += size
+        self.connections[number].logged_bytes += size
+
+    cdef void segment_of(self, const Entry *entry, const Connection *connection, int64_t frame_shift,
+                         Segment *segment) noexcept nogil:
+        """Make a segment of an entry of a log again."""
+        segment.key = connection.key
+        segment.hash = connection.hash
+        segment.sequence = entry.sequence
+        segment.acknowledgment = entry.acknowledgment
+        segment.length = entry.length
+        segment.captured = entry.captured
+        segment.flags = entry.flags
+        segment.direction = <uint8_t> entry.direction
+        segment.data = <const uint8_t *> entry + sizeof(Entry)
+        segment.place = entry.place
+        segment.place.frame += frame_shift
+
+    # --- results ----------------------------------------------------------------------------------------------
+
+    def end_array(self):
+        """Return the ends of the connections: ndarray of END_DTYPE, shape (connection_count,)."""
+        array = np.zeros(self.connection_count, END_DTYPE)
+        cdef uint8_t[::1] raw
+        cdef Py_ssize_t i
+        if sizeof(Key) != END_DTYPE.itemsize:
+            raise ValueError("ends have another layout")
+        if self.connection_count:
+            raw = array.view(np.uint8)
+            for i in range(self.connection_count):
+                memcpy(&raw[i * <Py_ssize_t> sizeof(Key)], &self.connections[i].key, sizeof(Key))
+        return array
