@@ -7,25 +7,19 @@ missing on either side, and B is later by 10 us and an exponential delay of 2 us
     dpkt      a dictionary of payload bytes: one loop over each file
     cat       cat A B >/dev/null: what the page cache gives
 
-    python benchmarks/compare.py [--frames 2000000] [--rounds 9] [--slow-rounds 3] [--stages] [--directory DIR]
+    python benchmarks/compare.py [--frames 2000000] [--rounds 9] [--slow-rounds 3] [--directory DIR]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import resource
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from pairs import print_pairs, uspcap_command
 
 FRAME_BYTES = 96
 LOST = 0.001
@@ -72,13 +66,6 @@ def make_captures(directory: Path, frames: int) -> tuple[Path, Path]:
     return paths
 
 
-def timed(command: list[str], *, shell: bool = False) -> float:
-    """Run a command to its end and return how many seconds it took."""
-    began = time.perf_counter()
-    subprocess.run(" ".join(command) if shell else command, shell=shell, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
-
-
 def main() -> None:
     """Run what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,32 +76,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     a, b = map(str, make_captures(arguments.directory, arguments.frames))
-    uspcap = shutil.which("uspcap", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if uspcap is None:
-        raise SystemExit("uspcap is not installed beside this Python")
-    print(
-        f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, uspcap {version('uspcap')}"
+    print_pairs(
+        [uspcap_command(), "compare", a, b],
+        {
+            "dpkt dictionary": ([sys.executable, "-c", DICTIONARY, a, b], arguments.slow_rounds),
+            "cat A B": (["cat", a, b], arguments.rounds),
+        },
     )
-    ours = [uspcap, "compare", a, b]
-    peers = {
-        "dpkt dictionary": ([sys.executable, "-c", DICTIONARY, a, b], arguments.slow_rounds, False),
-        "cat A B": (["cat", a, b, ">/dev/null"], arguments.rounds, True),
-    }
-    timed(ours)
-    print("\n| peer | peer, s | uspcap, s | peer / uspcap | pairs |\n|---|---|---|---|---|")
-    for name, (command, rounds, shell) in peers.items():
-        pairs = []
-        for turn in range(rounds):
-            if turn % 2:
-                mine = timed(ours)
-                theirs = timed(command, shell=shell)
-            else:
-                theirs = timed(command, shell=shell)
-                mine = timed(ours)
-            pairs.append((theirs, mine))
-        ratio = statistics.median(theirs / mine for theirs, mine in pairs)
-        theirs, mine = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"| {name} | {theirs:.3f} | {mine:.3f} | {ratio:.2f} | {rounds} |", flush=True)
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"\npeak memory of the largest child, the dictionary's among them: {peak_kib >> 10} MiB")
 

@@ -306,7 +306,7 @@ def test_reports_are_the_committed_ones(name, monkeypatch, capsys):
 def documented_runs():
     """Return each command line of the walk-through with the output shown below it."""
     runs = []
-    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("samples.md", "requests.md")]
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("samples.md", "requests.md", "tcp.md")]
     for line in "\n".join(pages).splitlines():
         if line.startswith("    $ uspcap "):
             runs.append((line.removeprefix("    $ uspcap "), []))

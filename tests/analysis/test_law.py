@@ -19,6 +19,7 @@ from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.patterns import Patterns
 from uspcap.analysis.requests import Requests
 from uspcap.analysis.summary import Summary
+from uspcap.analysis.tcp import Tcp
 from uspcap.analysis.tick_to_trade import TickToTrade
 from uspcap.analysis.timestamps import Timestamps
 from uspcap.protocols.flows import FlowTable
@@ -50,6 +51,7 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "requests": lambda: Requests([BY_PAYLOAD], timeout_ns=10_000),
     "requests in rounds, with few followed": lambda: Requests([BY_PAYLOAD], quorum=1, maximum_in_rounds=2),
     "tick_to_trade": lambda: TickToTrade(NEAREST, timeout_ns=10_000, rows_kept=3),
+    "tcp": Tcp,
     "patterns": Patterns,
     "patterns with few flows": lambda: Patterns(maximum_flows=2),
 }

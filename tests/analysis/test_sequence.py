@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def followed(packets: list[Packet], cuts: list[int], protocol: FeedProtocol = MO
             whole.merge(part)
     assert whole is not None
     return whole
+
+
+def followed_frames(protocol: FeedProtocol, frames: list[bytes], cuts: list[int], room: int = 64) -> Sequence:
+    """Analyse frames that are 1 ns apart, in parts that begin with room for so many runs."""
+    parts = []
+    for first, last in pairwise([0, *sorted(cuts), len(frames)]):
+        parts.append(Sequence(protocol))
+        parts[-1]._runs = parts[-1]._runs[:room].copy()
+        parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+    for part in parts[1:]:
+        parts[0].merge(part)
+    return parts[0]
 
 
 def assert_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
@@ -122,6 +135,13 @@ def test_late_packet_fills_its_gap_and_says_how_late() -> None:
     assert (stream["lost"], stream["late"], stream["largest_extent"]) == (0, 2, 3)
 
 
+def test_late_packet_whose_stamp_is_earlier_than_the_gap_is_not_late_by_less_than_nothing() -> None:
+    packets = [Packet(1, 1, START_NS), Packet(3, 1, START_NS + 5_000), Packet(2, 1, START_NS + 4_000)]
+    result = followed(packets, []).result()
+    (gap,) = result["streams"][0]["gaps"]
+    assert (gap["filled"], gap["filled_after_ns"], result["lateness"]["max_ns"]) == (1, 0, 0)
+
+
 def test_end_of_session_announces_the_next_number_and_carries_nothing() -> None:
     packets = [Packet(1, 3, START_NS), Packet(6, 0xFFFF, START_NS + 5)]
     batch = FrameBatch.from_frames(
@@ -156,18 +176,58 @@ def test_numbers_that_wrap_go_on() -> None:
     numbers = [(65_000 + at) % 65_536 for at in range(2_000) if at not in (536, 1_000)]
     frames = [frame_of(struct.pack("!H", number) + b"x") for number in numbers]
     for cuts in ([], [500], [537, 540, 1_500]):
-        edges = [0, *cuts, len(frames)]
-        whole: Sequence | None = None
-        for first, last in pairwise(edges):
-            part = Sequence(rule)
-            part.update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
-            whole = part if whole is None else whole
-            if part is not whole:
-                whole.merge(part)
-        assert whole is not None
-        result = whole.result()
+        result = followed_frames(rule, frames, cuts).result()
         assert (result["lost"], result["duplicate"], result["resets"]) == (2, 0, 0)
         assert [gap["count"] for gap in result["streams"][0]["gaps"]] == [1, 1]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    feeds(plain=True),
+    st.lists(st.integers(1, 5), min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=3),
+    st.sampled_from([1, 3, 1 << 12]),
+)
+def test_packets_of_one_datagram_are_numbered_each(
+    packets: list[Packet], together: list[int], cuts: list[int], room: int
+) -> None:
+    mach = find_protocol("miax-mach")
+    frames: list[bytes] = []
+    of_frame: list[Packet] = []
+    left = iter(packets)
+    for many in together:
+        several = [packet for _, packet in zip(range(many), left, strict=False)]
+        parts = [struct.pack("<QHBB", one.sequence, 13 + at, 3, 7) + b"x" * (1 + at) for at, one in enumerate(several)]
+        if parts:
+            frames.append(frame_of(b"".join(parts)))
+            of_frame += [replace(packet, at_ns=len(frames)) for packet in several]
+    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts], room).result()
+    slow = Slow()
+    slow.take((packet.at_ns, packet) for packet in of_frame)
+    slow.finish()
+    if of_frame:
+        (stream,) = result["streams"]
+        for name in ("late", "duplicate", "resets", "before_joined", "joined_at"):
+            assert stream[name] == getattr(slow, name), name
+        assert stream["lost"] == slow.lost
+        assert stream["packets"] == len(of_frame)
+    else:
+        assert result["streams"] == []
+
+
+def test_datagram_whose_packets_overrun_it_is_taken_as_far_as_they_go() -> None:
+    good = struct.pack("<QHBB", 5, 12, 3, 7)
+    heartbeat = struct.pack("<QHBB", 0, 12, 0, 0)
+    frames = [
+        frame_of(good + struct.pack("<QHBB", 6, 99, 3, 7)),
+        frame_of(struct.pack("<QHBB", 6, 11, 3, 7)),
+        frame_of(heartbeat),
+        frame_of(struct.pack("<QHBB", 7, 12, 3, 7)),
+    ]
+    analysis = Sequence(find_protocol("miax-mach"))
+    analysis.update(FrameBatch.from_frames(frames, [START_NS + at for at in range(4)]))
+    result = analysis.result()
+    assert (result["foreign"], result["excluded"], result["packets"], result["lost"]) == (2, 1, 2, 1)
 
 
 def test_what_there_is_no_room_for_is_said() -> None:

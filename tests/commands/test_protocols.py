@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 from support.command_line import assert_one_clear_line, invoke
+from support.feeds import START_NS, frame_of
+from support.hard_to_cut import pcap_header_of, pcap_record_of
 
 from uspcap.protocols.feeds import protocols
 
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "feed-two-lines.pcapng"
+LINES = "A=233.252.0.1:26401,B=233.252.0.2:26402"
 
 
 def test_every_protocol_is_listed_with_its_source() -> None:
@@ -33,6 +37,19 @@ def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
     assert (result["lost"], result["late"]) == (46, 2)
 
 
+def test_typical_ports_decide_between_tables_that_fit_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rtp.pcap"
+    payloads = [struct.pack("!BBHII", 0x80, 96, 65_500 + at & 0xFFFF, 160 * at, 7) for at in range(100)]
+    for port, said in ((5004, "100 UDP packets, 100 of them on its ports"), (5006, "100 UDP packets")):
+        frames = [frame_of(payload)[:36] + struct.pack("!H", port) + frame_of(payload)[38:] for payload in payloads]
+        records = [pcap_record_of(START_NS + at, frame) for at, frame in enumerate(frames)]
+        path.write_bytes(pcap_header_of() + b"".join(records))
+        ended = invoke("analyze", path, "--protocol", "auto", "--only", "sequence", "--format", "json")
+        result = json.loads(ended.stdout)["analyses"]["sequence"]
+        assert (result["protocol"], result["lost"]) == ("rtp", 0)
+        assert result["chosen_by"].endswith(said)
+
+
 def test_table_of_ones_own_does_what_the_shipped_one_does(tmp_path: Path) -> None:
     table = tmp_path / "mine.toml"
     table.write_text(
@@ -46,10 +63,32 @@ def test_table_of_ones_own_does_what_the_shipped_one_does(tmp_path: Path) -> Non
     assert (result["protocol"], result["lost"], result["late"], result["duplicate"]) == ("mine", 46, 2, 6)
 
 
+def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> None:
+    words = ["--protocol", "auto", "--pair", LINES]
+    result = json.loads(invoke("analyze", SAMPLE, *words, "--format", "json").stdout)["analyses"]
+    assert (result["arbitration"]["lost"], result["sequence"]["lost"]) == (8, 46)
+    ended = invoke("analyze", SAMPLE, "--only", "arbitration", *words, "--tables", tmp_path)
+    assert "8 messages lost on both lines" in ended.stdout
+    assert "Sequence numbers" not in ended.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "arbitration.lines.csv",
+        "arbitration.gaps.csv",
+        "arbitration.skews.csv",
+        *(
+            f"arbitration.{LINES.replace('A=', '').replace('B=', '')}.SAMPLE0305.{name}.hgrm"
+            for name in ("FILE.A_first_by", "FILE.B_first_by", "recovery")
+        ),
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--only", "sequence"], "--protocol NAME"),
+        (["--only", "arbitration"], "--protocol NAME"),
+        (["--only", "arbitration", "--protocol", "moldudp64"], "--pair A="),
+        (["--pair", LINES], "--protocol NAME"),
+        (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
         (["--protocol", "nosuch"], "there is no protocol 'nosuch'"),
         (["--protocol", "cta"], "say --unverified"),
         (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),

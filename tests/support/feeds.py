@@ -16,13 +16,14 @@ RESET_DISTANCE = 1000
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet of a feed: what it is numbered, how many messages it has (0: a heartbeat), when it came."""
+    """One packet of a feed: its number, how many messages it has (0: a heartbeat), when it came, on which line."""
 
     sequence: int
     count: int
     at_ns: int
     session: bytes = b"SESSION001"
     dropped_before: int = 0
+    line: int = 0
 
     def mold(self) -> bytes:
         return struct.pack("!10sQH", self.session, self.sequence, self.count) + b"\0\1x" * self.count
@@ -32,17 +33,18 @@ class Packet:
         return struct.pack("!4sI", self.session[:4], self.sequence & 0xFFFFFFFF)
 
 
-def frame_of(payload: bytes) -> bytes:
-    """Return Ethernet, IPv4 and UDP around a payload."""
-    udp = struct.pack("!HHHH", 30000, 30001, 8 + len(payload), 0)
-    network = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 8, 17, 0, b"\xc0\0\2\1", b"\xe9\xfc\0\1")
+def frame_of(payload: bytes, line: int = 0) -> bytes:
+    """Return Ethernet, IPv4 and UDP around a payload: to 233.252.0.1:30001, and each further line one above."""
+    group = bytes([233, 252, 0, 1 + line])
+    udp = struct.pack("!HHHH", 30000, 30001 + line, 8 + len(payload), 0)
+    network = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 8, 17, 0, b"\xc0\0\2\1", group)
     return bytes.fromhex("01005e7c0001020000000001") + b"\x08\0" + network + udp + payload
 
 
 def batch_of(packets: list[Packet], first_number: int = 1, *, plain: bool = False) -> FrameBatch:
     """Return a batch of packets."""
     batch = FrameBatch.from_frames(
-        [frame_of(packet.plain() if plain else packet.mold()) for packet in packets],
+        [frame_of(packet.plain() if plain else packet.mold(), packet.line) for packet in packets],
         [packet.at_ns for packet in packets],
         first_frame_number=first_number,
     )

@@ -29,8 +29,9 @@ class FeedRule:
         count: Place,
         length: Place,
         length_adds: int,
+        part: Place,
         keys: Sequence[tuple[int, int]],
-        checks: Sequence[tuple[Place, Sequence[int]]],
+        checks: Sequence[tuple[Place, Sequence[int], bool]],
         kinds: Sequence[tuple[Place, Sequence[int]]] | None,
         heartbeat_count: int,
         end_count: int,
@@ -46,6 +47,7 @@ def track_runs(
     headers: HeaderColumns,
     frame_shift: int,
     first_row: int,
+    first_byte: int,
     rule: FeedRule,
     streams: NDArray[np.uint8],
     streams_used: int,
@@ -54,5 +56,5 @@ def track_runs(
     runs: NDArray[np.uint8],
     runs_used: int,
     counts: NDArray[np.int64],
-) -> tuple[int, int, int]: ...
+) -> tuple[int, int, int, int]: ...
 def fill_table(streams: NDArray[np.uint8], streams_used: int, table: NDArray[np.int32]) -> None: ...

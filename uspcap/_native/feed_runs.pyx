@@ -16,11 +16,6 @@ from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.numbered_runs cimport *
 from uspcap._native.timing cimport NO_STAMP
 
-cdef enum:
-    MOST_VALUES = 8
-    MOST_CHECKS = 4
-    UDP = 17
-
 HEAD_PACKETS = HEAD
 RESET_DISTANCE = FAR
 
@@ -41,17 +36,6 @@ STREAM_DTYPE = np.dtype([
 ])
 """One stream: its flow and key, its open run or -1, the highest number announced, how things stand; counts."""
 
-cdef struct Field:
-    int offset
-    int size                # 0: there is none
-    bint big
-
-cdef struct Values:
-    Field field
-    int count
-    uint64_t values[MOST_VALUES]
-
-
 cdef class FeedRule:
     """Where a protocol's session, number and count lie, and which packets are what.
 
@@ -61,10 +45,12 @@ cdef class FeedRule:
         Shorter payloads are not of this protocol.
     sequence, count, length : tuple of (offset, size, big)
         Size 0 for a field that there is not; `length` is of the whole payload less `length_adds`.
+    part : tuple of (offset, size, big)
+        The length, header included, of each of the packets that a datagram is made of; size 0 where it is one packet.
     keys : sequence of (offset, size)
         Bytes that name session and channel, 16 together at most.
-    checks : sequence of ((offset, size, big), values)
-        Fields that have one of some values in every packet of the protocol.
+    checks : sequence of ((offset, size, big), values, are_not)
+        Fields that have one of some values in every packet of the protocol, or none of them.
     kinds : tuple of ((offset, size, big), values) for data, heartbeat, end, reset
         Packets by a field's value; those that are none of these are excluded. None: a field is not asked.
     heartbeat_count, end_count, excluded_count : int
@@ -80,22 +66,7 @@ cdef class FeedRule:
         A number that says that there is none; -1 where each is one.
     """
 
-    cdef int header_bytes
-    cdef Field sequence, count, length
-    cdef int64_t length_adds
-    cdef int key_count
-    cdef int key_offset[4]
-    cdef int key_size[4]
-    cdef int check_count
-    cdef Values checks[MOST_CHECKS]
-    cdef Values kinds[4]
-    cdef bint has_kinds
-    cdef int64_t heartbeat_count, end_count, excluded_count, unnumbered
-    cdef bint heartbeat_is_last, header_only_is_request
-    cdef readonly bint wraps
-    cdef readonly uint64_t modulus
-
-    def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, keys, checks, kinds,
+    def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, part, keys, checks, kinds,
                  int64_t heartbeat_count, int64_t end_count, int64_t excluded_count, int64_t unnumbered,
                  bint heartbeat_is_last, bint header_only_is_request, bint wraps):
         self.header_bytes = header_bytes
@@ -105,6 +76,7 @@ cdef class FeedRule:
         self.count = field_of(count)
         self.length = field_of(length)
         self.length_adds = length_adds
+        self.part = field_of(part)
         if len(keys) > 4 or sum(size for _, size in keys) > 16 or len(checks) > MOST_CHECKS:
             raise ValueError("a rule has 4 keys of 16 bytes together, and 4 checks, at most")
         self.key_count = len(keys)
@@ -114,7 +86,9 @@ cdef class FeedRule:
             self.key_offset[at], self.key_size[at] = offset, size
         self.check_count = len(checks)
         for at, one in enumerate(checks):
-            self.checks[at] = values_of(one)
+            place, values, are_not = one
+            self.checks[at] = values_of((place, values))
+            self.checks[at].are_not = are_not
         self.has_kinds = kinds is not None
         if self.has_kinds:
             for at, one in enumerate(kinds):
@@ -129,6 +103,7 @@ cdef class FeedRule:
         self.check_place(self.sequence)
         self.check_place(self.count)
         self.check_place(self.length)
+        self.check_place(self.part)
         for at in range(self.check_count):
             self.check_place(self.checks[at].field)
         for at in range(4 if self.has_kinds else 0):
@@ -143,20 +118,27 @@ cdef class FeedRule:
             raise ValueError(f"a field lies beyond the header of {self.header_bytes} bytes")
         return 0
 
-    cdef void parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length, Packet *packet) noexcept nogil:
-        """Say what a payload is, of which so much was captured."""
+    cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length,
+                          Packet *packet) noexcept nogil:
+        """Say what a payload is, of which so much was captured; return how many bytes of it that is."""
         cdef int at
         cdef uint64_t value
         cdef uint64_t count = 1
         cdef int used = 0
+        cdef Py_ssize_t taken = length
         packet.kind = FOREIGN
         if length < self.header_bytes or captured < self.header_bytes:
-            return
+            return length
         if self.length.size and <int64_t> load(data, self.length) + self.length_adds != length:
-            return
+            return length
+        if self.part.size:
+            value = load(data, self.part)
+            if value < <uint64_t> self.header_bytes or value > <uint64_t> length:
+                return length
+            taken = <Py_ssize_t> value
         for at in range(self.check_count):
-            if not is_one_of(load(data, self.checks[at].field), &self.checks[at]):
-                return
+            if is_one_of(load(data, self.checks[at].field), &self.checks[at]) == self.checks[at].are_not:
+                return length
         packet.kind = DATA
         if self.has_kinds:
             packet.kind = EXCLUDED
@@ -188,6 +170,7 @@ cdef class FeedRule:
         elif packet.kind == RESET:
             packet.next = packet.first
         packet.messages = <int64_t> (packet.next - packet.first)
+        return taken
 
 
 cdef Field field_of(given):
@@ -202,6 +185,7 @@ cdef Values values_of(given):
     cdef Values values
     place, wanted = given
     values.field = field_of(place)
+    values.are_not = False
     if len(wanted) > MOST_VALUES:
         raise ValueError(f"a field is compared with {MOST_VALUES} values at most")
     values.count = len(wanted)
@@ -230,8 +214,8 @@ cdef inline bint is_one_of(uint64_t value, const Values *values) noexcept nogil:
     return False
 
 
-cdef inline bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,
-                            Py_ssize_t *captured, Py_ssize_t *length) noexcept nogil:
+cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row, const uint8_t **data,
+                     Py_ssize_t *captured, Py_ssize_t *length) noexcept nogil:
     """Find the payload of a UDP packet; False for other frames, and fragments after the first."""
     cdef int32_t offset = headers.payload_offset[row]
     if headers.protocol[row] != UDP or offset < 0 or headers.transport_offset[row] < 0:
@@ -245,9 +229,9 @@ cdef inline bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize
 
 
 def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
+               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
                int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
-    """Take the rows of a batch from `first_row` on.
+    """Take the rows of a batch from `first_row` on, and of that the payload from `first_byte` on.
 
     Parameters
     ----------
@@ -263,14 +247,16 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     Returns
     -------
     tuple of int
-        The first row not taken, as an array is full (else the count of rows), and how many streams and runs are used.
+        The first row not taken, as an array is full (else the count of rows), how much of its payload is taken, and how
+        many streams and runs are used.
     """
     cdef Stream *of_stream = <Stream *> &streams[0]
     cdef Run *of_run = <Run *> &runs[0]
     cdef Py_ssize_t stream_room = streams.shape[0] // <Py_ssize_t> sizeof(Stream)
     cdef Py_ssize_t run_room = runs.shape[0] // <Py_ssize_t> sizeof(Run)
     cdef Py_ssize_t row = first_row
-    cdef Py_ssize_t captured, length
+    cdef Py_ssize_t byte = first_byte
+    cdef Py_ssize_t captured, length, taken
     cdef const uint8_t *data
     cdef Packet packet
     cdef int64_t flow, at
@@ -284,15 +270,17 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
             if not payload_of(frames, headers, row, &data, &captured, &length):
                 row += 1
                 continue
-            rule.parse(data, captured, length, &packet)
+            taken = rule.parse(data + byte, captured - byte, length - byte, &packet)
             if packet.kind == FOREIGN:
                 counts[0] += 1
                 row += 1
+                byte = 0
                 continue
             flow = headers.flow[row]
             if flow < 0:
                 counts[1] += 1
                 row += 1
+                byte = 0
                 continue
             if frames.timestamp_source[row] >= NO_STAMP:
                 counts[2] += 1
@@ -307,8 +295,11 @@ def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
             else:
                 runs_used = take(stream, at, of_run, runs_used, &packet, &numbering, frames.timestamp_ns[row],
                                  frames.frame_number[row] + frame_shift)
-            row += 1
-    return row, streams_used, runs_used
+            byte += taken
+            if byte == length:
+                row += 1
+                byte = 0
+    return row, byte, streams_used, runs_used
 
 
 def fill_table(uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table):

@@ -40,6 +40,13 @@ def clipped_ns(value: int) -> int:
     return max(-_LARGEST, min(_LARGEST, value))
 
 
+def grown(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return rows with room for twice as many, or `most`."""
+    room = np.zeros(min(2 * len(rows), most), rows.dtype)
+    room[: len(rows)] = rows
+    return room
+
+
 class Analysis(ABC):
     """One question asked of a stream of frames.
 

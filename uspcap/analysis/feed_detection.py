@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from uspcap.analysis.sequence import Sequence
 from uspcap.analysis.sequence_settings import SequenceSettings
 from uspcap.bpf.filters import FrameFilter
@@ -37,11 +39,14 @@ class Candidate:
         Packets of streams whose numbers follow each other.
     packets : int
         UDP packets that were looked at.
+    on_ports : int
+        Of these, those from or to a port that is typical of the protocol.
     """
 
     protocol: FeedProtocol
     explained: int
     packets: int
+    on_ports: int
 
     @property
     def share(self) -> float:
@@ -49,7 +54,7 @@ class Candidate:
 
 
 def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
-    """Try every protocol on the beginning of a file; the best comes first.
+    """Try every protocol on the beginning of a file; the best comes first, of those alike the one whose ports are used.
 
     Raises
     ------
@@ -64,17 +69,26 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
     analyses = [Sequence(protocol) for protocol in tried]
     keep = FrameFilter(expression)
     packets = 0
+    on_ports = np.zeros(len(tried), np.int64)
     with closing(open_capture(path)) as reader:
         for batch in reader.batches():
             keep.apply(batch)
             headers = batch.headers
-            packets += int(((headers.column("protocol") == 17) & (headers.column("payload_length") > 0)).sum())
+            is_udp = (headers.column("protocol") == 17) & (headers.column("payload_length") > 0)
+            packets += int(is_udp.sum())
+            for at, protocol in enumerate(tried):
+                if protocol.ports:
+                    is_on = np.isin(headers.column("source_port"), protocol.ports)
+                    is_on |= np.isin(headers.column("destination_port"), protocol.ports)
+                    on_ports[at] += int((is_udp & is_on).sum())
             for analysis in analyses:
                 analysis.update(batch)
             if batch.frames_before + batch.frames_read >= LOOKED_AT:
                 break
-    found = [Candidate(one.protocol, _explained(one), packets) for one in analyses]
-    return sorted(found, key=lambda one: -one.explained)
+    found = [
+        Candidate(one.protocol, _explained(one), packets, int(on)) for one, on in zip(analyses, on_ports, strict=True)
+    ]
+    return sorted(found, key=lambda one: (-one.explained, -one.on_ports))
 
 
 def _explained(analysis: Sequence) -> int:
@@ -104,6 +118,8 @@ def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
         )
     alike = [one.protocol.name for one in others if one.explained == best.explained]
     said = f"auto: explains {100 * best.share:.3g} % of the first {best.packets:,} UDP packets"
+    if best.on_ports:
+        said += f", {best.on_ports:,} of them on its ports"
     if alike:
         said += f", as {' and '.join(alike)} would"
     return SequenceSettings(best.protocol, said)

@@ -54,7 +54,6 @@ class MatchSettings:
 
         if self.trigger is None:
             raise UsageError(
-                "tick_to_trade needs rules: give uspcap analyze --trigger RULE for what comes in and --response RULE "
-                "for what goes out"
+                "tick_to_trade needs rules: give --trigger RULE for what comes in and --response RULE for what goes out"
             )
         return TickToTrade(self.trigger, timeout_ns=self.timeout_ns, shown=shown)

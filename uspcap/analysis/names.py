@@ -8,7 +8,16 @@ NAMES: Final = ("summary", "timestamps", "inter_arrival", "gaps", "bursts", "ove
 LIVE_NAMES: Final = (*NAMES, "path_latency")
 """Those of frames that come from a ring, of which it is known when they were read."""
 
-ASKED_FOR: Final[tuple[str, ...]] = ("sequence", "orders", "requests", "tick_to_trade", "patterns", "trailer")
+ASKED_FOR: Final[tuple[str, ...]] = (
+    "sequence",
+    "arbitration",
+    "orders",
+    "requests",
+    "tick_to_trade",
+    "tcp",
+    "patterns",
+    "trailer",
+)
 """Analyses of particular traffic, which run where they are named only, in the order of a report."""
 
 FILE_NAMES: Final = (*NAMES, *ASKED_FOR)

@@ -7,19 +7,18 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import iadd
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.feed_runs import HEAD_PACKETS, RUN_DTYPE, STREAM_DTYPE, fill_table, track_runs
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Result, Table, grown
+from uspcap.analysis.capture_drops import CaptureDrops
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.sequence_gaps import SequenceGap, StreamGaps
+from uspcap.analysis.stream_account import StreamAccount
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import FlowTable
@@ -29,14 +28,9 @@ MAXIMUM_RUNS: Final = 1 << 21
 
 MAXIMUM_STREAMS: Final = 1 << 16
 
-MAXIMUM_DROPS: Final = 1 << 16
-
-GAPS_SHOWN: Final = 1000
-"""Gaps of a stream in the result; the table holds all."""
-
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class NumberedStream:
     """One stream, worked out.
 
     Attributes
@@ -46,23 +40,14 @@ class Account:
     key, flow : str
     row : numpy.void
         What was counted: `packets`, `messages`, `heartbeats`, `excluded`.
-    gaps : StreamGaps
-    undetermined : frozenset of int
-        Which of its gaps are.
+    account : StreamAccount
     """
 
     number: int
     key: str
     flow: str
     row: np.void
-    gaps: StreamGaps
-    undetermined: frozenset[int]
-
-    def missing(self, *, undetermined: bool) -> int:
-        """Return how many numbers never came, of gaps that are undetermined or are not."""
-        return sum(
-            gap.count - gap.filled for at, gap in enumerate(self.gaps.gaps) if (at in self.undetermined) is undetermined
-        )
+    account: StreamAccount
 
 
 class Sequence(Analysis):
@@ -107,28 +92,34 @@ class Sequence(Analysis):
         self._of_flow = np.full(64, -1, np.int32)
         self._counts = np.zeros(3, np.int64)
         self._not_followed = 0
-        self._drops = np.zeros((0, 2), np.int64)  # frame number and count
-        self._drops_left_out = 0
+        self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
         self.flows.assign(batch)
         self._sync()
-        self._note_drops(batch)
-        row = 0
+        self._drops.note(batch, self._shift(batch))
+        row = byte = 0
         while row < batch.count:
-            row, self._streams_used, self._runs_used = self._track(batch, row)
+            row, byte, self._streams_used, self._runs_used = self._track(batch, row, byte)
             if row < batch.count and not self._make_room():
                 self._not_followed += batch.count - row
                 break
 
-    def _track(self, batch: FrameBatch, row: int) -> tuple[int, int, int]:
-        """Take the rows from one on; return the first not taken, and how many streams and runs are used then."""
+    def _track(self, batch: FrameBatch, row: int, byte: int) -> tuple[int, int, int, int]:
+        """Take the rows from one on, of that the payload from a byte on.
+
+        Returns
+        -------
+        tuple of int
+            The first row not taken, how much of its payload is taken, and how many streams and runs are used then.
+        """
         assert self.protocol.rule is not None
         return track_runs(
             batch,
             batch.headers,
             self._shift(batch),
             row,
+            byte,
             self.protocol.rule,
             self._streams.view(np.uint8),
             self._streams_used,
@@ -139,20 +130,6 @@ class Sequence(Analysis):
             self._counts,
         )
 
-    def _note_drops(self, batch: FrameBatch) -> None:
-        """Remember before which frames the capture lost some."""
-        dropped = batch.column("drop_count")
-        if not dropped.any():
-            return
-        rows = np.flatnonzero(dropped)
-        numbers = batch.column("frame_number")[rows] + self._shift(batch)
-        self._add_drops(np.stack([numbers, dropped[rows].astype(np.int64)], axis=1))
-
-    def _add_drops(self, drops: NDArray[np.int64]) -> None:
-        room = MAXIMUM_DROPS - len(self._drops)
-        self._drops = np.concatenate([self._drops, drops[:room]])
-        self._drops_left_out += max(0, len(drops) - room)
-
     def _sync(self) -> None:
         """Follow the flow table, and have a place for each of its flows."""
         if self._generation != self.flows.generation:
@@ -161,9 +138,9 @@ class Sequence(Analysis):
             self._keep_streams(remap[streams["flow"]].astype(np.int64))
             self._generation = self.flows.generation
         if len(self.flows) > len(self._of_flow):
-            grown = np.full(max(len(self.flows), 2 * len(self._of_flow)), -1, np.int32)
-            grown[: len(self._of_flow)] = self._of_flow
-            self._of_flow = grown
+            of_flow = np.full(max(len(self.flows), 2 * len(self._of_flow)), -1, np.int32)
+            of_flow[: len(self._of_flow)] = self._of_flow
+            self._of_flow = of_flow
 
     def _keep_streams(self, flows: NDArray[np.int64]) -> None:
         """Give streams new flows, and let go of those whose flow is -1, with their runs."""
@@ -197,12 +174,12 @@ class Sequence(Analysis):
         if self._runs_used + self._runs_a_frame > len(self._runs):
             if len(self._runs) >= self._maximum_runs:
                 return False
-            self._runs = _grown(self._runs, self._maximum_runs)
+            self._runs = grown(self._runs, self._maximum_runs)
             return True
         if self._streams_used == len(self._streams):
             if len(self._streams) >= self._maximum_streams:
                 return False
-            self._streams = _grown(self._streams, self._maximum_streams)
+            self._streams = grown(self._streams, self._maximum_streams)
         self._fill_table()
         return True
 
@@ -234,19 +211,13 @@ class Sequence(Analysis):
         self._fill_table()
         self._counts += later._counts
         self._not_followed += later._not_followed
-        self._merge_drops(later)
-
-    def _merge_drops(self, later: Sequence) -> None:
-        drops = later._drops.copy()
-        drops[:, 0] += self.frames_read
-        self._add_drops(drops)
-        self._drops_left_out += later._drops_left_out
+        self._drops.append(later._drops, self.frames_read)
 
     def _begin_stream(self, flow: int, stream: np.void) -> int | None:
         if self._streams_used == len(self._streams):
             if len(self._streams) >= self._maximum_streams:
                 return None
-            self._streams = _grown(self._streams, self._maximum_streams)
+            self._streams = grown(self._streams, self._maximum_streams)
         number = self._streams_used
         self._streams[number] = np.zeros((), STREAM_DTYPE)
         self._streams[number]["flow"], self._streams[number]["key"] = flow, stream["key"]
@@ -269,7 +240,7 @@ class Sequence(Analysis):
     def _append_runs(self, runs: NDArray[np.void], numbers: NDArray[np.int64]) -> None:
         needed = self._runs_used + len(runs)
         while needed > len(self._runs) and len(self._runs) < self._maximum_runs:
-            self._runs = _grown(self._runs, self._maximum_runs)
+            self._runs = grown(self._runs, self._maximum_runs)
         taken = runs[: len(self._runs) - self._runs_used].copy()
         self._not_followed += int(runs["packets"][len(taken) :].sum())
         taken["stream"] = numbers[taken["stream"]]
@@ -278,34 +249,29 @@ class Sequence(Analysis):
         self._runs[self._runs_used : self._runs_used + len(taken)] = taken
         self._runs_used += len(taken)
 
-    def _accounts(self) -> Iterator[Account]:
+    def _worked_out(self) -> Iterator[NumberedStream]:
         """Work out every stream, in the order of its flow and key."""
         self._sync()
         streams = self._streams[: self._streams_used]
         runs = self._runs[: self._runs_used]
         flows = [str(flow) for flow in self.flows.flows(streams["flow"])]
         keys = [self.protocol.key_text(stream["key"].tobytes()) for stream in streams]
-        return self._worked_out(streams, runs, flows, keys)
+        return self._work_out(streams, runs, flows, keys)
 
-    def _worked_out(
+    def _work_out(
         self, streams: NDArray[np.void], runs: NDArray[np.void], flows: list[str], keys: list[str]
-    ) -> Iterator[Account]:
+    ) -> Iterator[NumberedStream]:
         """Work out the runs of streams whose flows and keys are these."""
         order = np.argsort(runs["stream"], kind="stable")
         bounds = np.searchsorted(runs["stream"][order], np.arange(len(streams) + 1))
-        dropped_before = np.sort(self._drops[:, 0])
         for at in sorted(range(len(streams)), key=lambda at: (flows[at], keys[at])):
-            gaps = StreamGaps()
-            gaps.take(runs[order[bounds[at] : bounds[at + 1]]], modulus=self.protocol.modulus, far=self.protocol.far)
-            undetermined = frozenset(
-                number for number, gap in enumerate(gaps.gaps) if gap.torn or _dropped_within(dropped_before, gap)
-            )
-            yield Account(at, keys[at], flows[at], streams[at], gaps, undetermined)
+            mine = runs[order[bounds[at] : bounds[at + 1]]]
+            account = StreamAccount.of_runs(mine, self.protocol, self._drops)
+            yield NumberedStream(at, keys[at], flows[at], streams[at], account)
 
     def result(self) -> Result:
-        accounts = list(self._accounts())
-        lateness = Histogram.from_values(reduce(iadd, (one.gaps.lateness_ns for one in accounts), []))
-        streams = [self._stream(one) for one in accounts]
+        worked_out = list(self._worked_out())
+        streams = [self._stream(one) | {"gaps": one.account.gap_rows()} for one in worked_out]
         totals = ("lost", "late", "duplicate", "overlap", "resets", "undetermined")
         return {
             "protocol": self.protocol.name,
@@ -322,77 +288,32 @@ class Sequence(Analysis):
             "not_followed": self._not_followed,
             "complete": not self._not_followed and not self._counts[1],
             "sampled_one_in": 1 << self.flows.level,
-            "capture_drops": int(self._drops[:, 1].sum()),
-            "lateness": lateness.result(),
+            "capture_drops": self._drops.total,
+            "lateness": _lateness(worked_out).result(),
             "streams": streams,
         }
 
-    def _stream(self, one: Account) -> dict[str, Any]:
-        gaps, row = one.gaps, one.row
+    def _stream(self, one: NumberedStream) -> dict[str, Any]:
         return {
             "protocol": self.protocol.name,
             "flow": one.flow,
             "key": one.key,
-            "packets": int(row["packets"]),
-            "messages": int(row["messages"]),
-            "heartbeats": int(row["heartbeats"]),
-            "excluded": int(row["excluded"]),
-            "first": gaps.first,
-            "last": gaps.last,
-            "lost": one.missing(undetermined=False),
-            "late": gaps.late,
-            "duplicate": gaps.duplicate,
-            "overlap": gaps.overlap,
-            "resets": gaps.resets,
-            "undetermined": one.missing(undetermined=True),
-            "before_joined": gaps.before_joined,
-            "joined_at": gaps.joined_at,
-            "ended": gaps.ended,
-            "largest_extent": max(gaps.extents, default=0),
-            "gap_count": len(gaps.gaps),
-            "gaps": [self._gap(gap, at in one.undetermined) for at, gap in enumerate(gaps.gaps[:GAPS_SHOWN])],
-        }
-
-    def _gap(self, gap: SequenceGap, undetermined: bool) -> dict[str, Any]:
-        return {
-            "first": gap.first,
-            "last": gap.last,
-            "count": gap.count,
-            "start_ns": gap.start_ns,
-            "end_ns": gap.end_ns,
-            "before_frame": gap.before_frame,
-            "after_frame": gap.after_frame,
-            "filled": gap.filled,
-            "filled_after_ns": gap.filled_ns - gap.end_ns if gap.filled else None,
-            "undetermined": undetermined,
+            **{name: int(one.row[name]) for name in ("packets", "messages", "heartbeats", "excluded")},
+            **one.account.counts(),
         }
 
     def histograms(self) -> dict[str, Histogram]:
-        values: list[int] = reduce(iadd, (one.gaps.lateness_ns for one in self._accounts()), [])
-        return {"lateness": Histogram.from_values(values)}
+        return {"lateness": _lateness(self._worked_out())}
 
     def tables(self) -> dict[str, Table]:
-        accounts = list(self._accounts())
-        streams = [self._stream(one) for one in accounts]
-        gaps = [
-            {"flow": one.flow, "key": one.key} | self._gap(gap, at in one.undetermined)
-            for one in accounts
-            for at, gap in enumerate(one.gaps.gaps)
-        ]
-        names = [name for name in streams[0] if name != "gaps"] if streams else []
+        worked_out = list(self._worked_out())
+        streams = [self._stream(one) for one in worked_out]
+        gaps = [{"flow": one.flow, "key": one.key} | row for one in worked_out for row in one.account.gap_rows(None)]
         return {
-            "streams": {name: [stream[name] for stream in streams] for name in names},
+            "streams": {name: [stream[name] for stream in streams] for name in (streams[0] if streams else ())},
             "gaps": {name: [gap[name] for gap in gaps] for name in (gaps[0] if gaps else ())},
         }
 
 
-def _grown(rows: NDArray[Any], most: int) -> NDArray[Any]:
-    grown = np.zeros(min(2 * len(rows), most), rows.dtype)
-    grown[: len(rows)] = rows
-    return grown
-
-
-def _dropped_within(dropped_before: NDArray[np.int64], gap: SequenceGap) -> bool:
-    """Whether the capture lost frames after the packet before a gap and up to the one after it."""
-    low, high = np.searchsorted(dropped_before, [gap.before_frame, gap.after_frame], side="right")
-    return bool(high > low)
+def _lateness(streams: Iterable[NumberedStream]) -> Histogram:
+    return Histogram.from_values([late_ns for one in streams for late_ns in one.account.gaps.lateness_ns])

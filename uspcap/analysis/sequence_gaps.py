@@ -38,7 +38,7 @@ class SequenceGap:
     filled : int
         How many came late.
     filled_ns : int
-        When the last of these came.
+        When the last of these came, at the gap's end where stamps say before.
     torn : bool
         Bytes of the TCP stream that carries the numbers were missing there.
     """
@@ -90,7 +90,7 @@ class StreamGaps:
         before the first that was seen.
     extents, lateness_ns : list of int
         Of each packet that filled something: how many packets of the stream came between the gap's end and it (RFC
-        4737, 4.2.1), and how long it was.
+        4737, 4.2.1), and how long it was, none where stamps say that it came before.
     gaps : list of SequenceGap
         In the order in which they were found, of all epochs.
     gaps_before : int
@@ -247,7 +247,7 @@ class StreamGaps:
             came = _take_out(gap.missing, begin, end - 1)
             if came:
                 gap.filled += came
-                gap.filled_ns = at_ns
+                gap.filled_ns = max(at_ns, gap.end_ns)
                 filled += came
                 touched = touched or gap
             if gap.missing:
@@ -265,7 +265,8 @@ class StreamGaps:
         if touched is not None:
             # A packet that is sent again is none of the stream's.
             self.extents.append(self._packets - touched.after_packet - (0 if again else 1))
-            self.lateness_ns.append(at_ns - touched.end_ns)
+            # By stamps it may have come before: where a capture is not in the order of time.
+            self.lateness_ns.append(max(0, at_ns - touched.end_ns))
 
 
 def _take_out(intervals: list[list[int]], first: int, last: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from uspcap._native.segment_runs import FAR_BYTES, MODULUS, RUNS_OF_A_SEGMENT, track_segments
 from uspcap._native.stream_runs import NumberMachine
 from uspcap.analysis.base import Result
-from uspcap.analysis.sequence import MAXIMUM_RUNS, MAXIMUM_STREAMS, Account, Sequence
+from uspcap.analysis.sequence import MAXIMUM_RUNS, MAXIMUM_STREAMS, NumberedStream, Sequence
 from uspcap.analysis.sequence_gaps import StreamGaps
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
@@ -52,8 +52,8 @@ class SegmentSequence(Sequence):
 
     _runs_a_frame = RUNS_OF_A_SEGMENT
 
-    def _track(self, batch: FrameBatch, row: int) -> tuple[int, int, int]:
-        return track_segments(
+    def _track(self, batch: FrameBatch, row: int, byte: int) -> tuple[int, int, int, int]:
+        row, streams_used, runs_used = track_segments(
             batch,
             batch.headers,
             self._shift(batch),
@@ -66,6 +66,7 @@ class SegmentSequence(Sequence):
             self._runs_used,
             self._counts,
         )
+        return row, byte, streams_used, runs_used
 
     def _acknowledged(self, flows: list[Flow]) -> NDArray[np.int64]:
         """Return what the other end of each stream has acknowledged last; below 0 where that is not known."""
@@ -89,13 +90,15 @@ class SegmentSequence(Sequence):
                 of_reverse[at] = numbers[other]
         return of_reverse
 
-    def _accounts(self) -> Iterator[Account]:
+    def _worked_out(self) -> Iterator[NumberedStream]:
         self._sync()
         acknowledged = self._acknowledged(self.flows.flows(self._streams["flow"][: self._streams_used]))
-        for one in super()._accounts():
+        for one in super()._worked_out():
             through = int(acknowledged[one.number])
             if through >= 0:
-                one = replace(one, undetermined=one.undetermined | _acknowledged_gaps(one.gaps, through))
+                lost_here = _acknowledged_gaps(one.account.gaps, through)
+                account = replace(one.account, undetermined=one.account.undetermined | lost_here)
+                one = replace(one, account=account)
             yield one
 
 
@@ -144,13 +147,13 @@ class MessageSequence(Sequence):
 
     def _update(self, batch: FrameBatch) -> None:
         self._final = None
-        self._note_drops(batch)
+        self._drops.note(batch, self._shift(batch))
         self._machine.update(batch, batch.headers, self._shift(batch))
 
     def _merge(self, later: Sequence) -> None:
         assert isinstance(later, MessageSequence)
         self._final = None
-        self._merge_drops(later)
+        self._drops.append(later._drops, self.frames_read)
         self._machine.absorb(later._machine, self.frames_read)
 
     def _finished(self) -> NumberMachine:
@@ -164,12 +167,12 @@ class MessageSequence(Sequence):
             self._not_followed = machine.not_followed
         return self._final
 
-    def _accounts(self) -> Iterator[Account]:
+    def _worked_out(self) -> Iterator[NumberedStream]:
         machine = self._finished()
         streams, ends = machine.stream_array(), machine.end_array()
         flows = [_path(ends[row["connection"]], back=bool(row["direction"])) for row in streams]
         keys = [_name(row["name"]) for row in streams]
-        return self._worked_out(streams, machine.run_array(), flows, keys)
+        return self._work_out(streams, machine.run_array(), flows, keys)
 
     def result(self) -> Result:
         machine = self._finished()
@@ -184,10 +187,8 @@ class MessageSequence(Sequence):
             "dropped_log_bytes": dropped,
         }
 
-    def _stream(self, one: Account) -> dict[str, Any]:
-        stream = super()._stream(one)
-        gaps = stream.pop("gaps")
-        return stream | {"holes": int(one.row["holes"]), "missing_bytes": int(one.row["missing_bytes"]), "gaps": gaps}
+    def _stream(self, one: NumberedStream) -> dict[str, Any]:
+        return super()._stream(one) | {name: int(one.row[name]) for name in ("holes", "missing_bytes")}
 
 
 def _path(ends: np.void, *, back: bool) -> str:

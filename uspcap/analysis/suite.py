@@ -55,7 +55,7 @@ class Settings:
     top : int
         Rows in the report's lists.
     sequence : SequenceSettings or None
-        Whose sequence numbers to follow.
+        Whose sequence numbers to follow, and which lines carry the same.
     order_protocol : str or None
         What order entry connections carry, one of `names.ORDER_PROTOCOLS`.
     matching : MatchSettings
@@ -81,21 +81,25 @@ class Settings:
 # Analyses of particular traffic are loaded where they are asked for.
 
 
-def _sequence(settings: SequenceSettings | None, flows: FlowTable) -> Analysis:
-    from uspcap.analysis.stream_sequence import sequence_of
-
+def _numbers(settings: SequenceSettings | None, name: str) -> SequenceSettings:
     if settings is None:
         raise UsageError(
-            "sequence needs to know where numbers lie: give uspcap analyze --protocol NAME (see 'uspcap protocols'), "
+            f"{name} needs to know where numbers lie: give --protocol NAME (see 'uspcap protocols'), "
             "--protocol auto, or --sequence offset=…,size=…"
         )
-    return sequence_of(settings.protocol, flows, chosen_by=settings.chosen_by)
+    return settings
 
 
 def _orders(protocol: str | None, shown: int) -> Analysis:
     from uspcap.analysis.orders import Orders
 
     return Orders(protocol, shown=shown)
+
+
+def _tcp(shown: int) -> Analysis:
+    from uspcap.analysis.tcp import Tcp
+
+    return Tcp(shown=shown)
 
 
 def _patterns() -> Analysis:
@@ -124,10 +128,12 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
-            "sequence": lambda: _sequence(settings.sequence, self._flows),
+            "sequence": lambda: _numbers(settings.sequence, "sequence").sequence(self._flows),
+            "arbitration": lambda: _numbers(settings.sequence, "arbitration").arbitration(),
             "orders": lambda: _orders(settings.order_protocol, settings.top),
             "requests": lambda: settings.matching.requests(settings.top),
             "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
+            "tcp": lambda: _tcp(settings.top),
             "patterns": _patterns,
             "trailer": lambda: _trailer(settings.trailer),
         }

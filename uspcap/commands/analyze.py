@@ -12,7 +12,6 @@ import click
 
 from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
-from uspcap.commands.match_options import match_options, match_settings
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     DurationType,
@@ -24,7 +23,7 @@ from uspcap.commands.options import (
     files_and_filter,
     stamps_of_files,
 )
-from uspcap.commands.sequence_options import sequence_options, sequence_settings, told_apart
+from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
@@ -69,8 +68,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
-@sequence_options
-@match_options
+@traffic_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -91,10 +89,7 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
-    given_protocols: tuple[str, ...],
-    numbers: str | None,
-    unverified: bool,
-    **matching: Any,
+    **traffic: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
@@ -104,15 +99,10 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
-    names = NAMES if only is None else only
+    names = traffic_names(NAMES if only is None else only, named=only, **traffic)
     check_trailer(trailer, names, files)
     if trailer is not None and "trailer" not in names:
         names = (*names, "trailer")
-    feed, order_entry = told_apart(given_protocols, only, numbers=numbers)
-    if (feed is not None or numbers is not None) and "sequence" not in names:
-        names = (*names, "sequence")
-    if order_entry is not None and "orders" not in names:
-        names = (*names, "orders")
     settings = Settings(
         names=names,
         expression=expression,
@@ -122,11 +112,9 @@ def command(
         framing=framing,
         tunnels=tunnels,
         top=top,
-        sequence=sequence_settings(names, files, expression, protocol=feed, numbers=numbers, unverified=unverified),
-        order_protocol=order_entry,
-        matching=match_settings(names, **matching),
         trailer=trailer,
     )
+    settings = traffic_settings(settings, files, asked_with="--only", named=only, **traffic)
     check_names_for_files(settings.names)
     if show_outliers:
         if trailer is not None:

@@ -32,6 +32,7 @@ from uspcap.commands.options import (
     analysis_names,
     check_names_for_files,
 )
+from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import UsageError
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     metavar="NAME,...",
     help=f"Analyses to run, of {', '.join(ALL_NAMES)}.",
 )
+@traffic_options
 @click.option(
     "-Z",
     "--relinquish-privileges",
@@ -161,6 +163,7 @@ def command(
     interval: int | None,
     live: bool | None,
     no_names: bool,
+    **traffic: Any,
 ) -> None:
     """Capture frames that match FILTER, which is as tcpdump takes it.
 
@@ -203,12 +206,17 @@ def command(
         loops=loops,
     )
     wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
+    wanted = traffic_names(wanted or (), named=names, **traffic) or wanted
     if files and wanted is not None:
         check_names_for_files(wanted)
     shown_on = sys.stderr if path == "-" else sys.stdout
     screen = _screen(live, default=interface is not None and path is None and interval is None and form == "text")
     watched = interval is not None or screen is not None
-    settings = _settings(wanted or (), expression) if watched or wanted is not None else None
+    settings = (
+        _settings(wanted or (), expression, files, names, traffic)
+        if (watched or wanted is not None or any(traffic.values()))
+        else None
+    )
     if cpus is not None:
         click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
     if settings is not None and can_relinquish(user):
@@ -273,10 +281,17 @@ def _import_late_modules(form: str) -> None:
         import_module(name)
 
 
-def _settings(names: tuple[str, ...], expression: str) -> Settings:
+def _settings(
+    names: tuple[str, ...],
+    expression: str,
+    files: tuple[str, ...],
+    named: tuple[str, ...] | None,
+    traffic: dict[str, Any],
+) -> Settings:
     from uspcap.analysis.suite import Settings
 
-    return Settings(names=names, expression=expression)
+    settings = Settings(names=names, expression=expression)
+    return traffic_settings(settings, files, asked_with="--analyze", named=named, **traffic)
 
 
 def _suite(settings: Settings | None) -> Suite | None:

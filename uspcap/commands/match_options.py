@@ -58,6 +58,7 @@ def match_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def match_settings(
     names: Sequence[str],
+    asked_with: str,
     requests: tuple[str, ...],
     trigger: str | None,
     responses: tuple[str, ...],
@@ -71,13 +72,15 @@ def match_settings(
     ----------
     names : sequence of str
         Analyses that were asked for.
+    asked_with : str
+        The option that names analyses.
 
     Raises
     ------
     UsageError
         They do not go together, or a rule is none.
     """
-    _check(names, requests, trigger, responses, match, quorum, timeout)
+    _check(names, asked_with, requests, trigger, responses, match, quorum, timeout)
     if not (requests or trigger):
         return MatchSettings() if timeout is None else MatchSettings(timeout_ns=timeout)
 
@@ -101,6 +104,7 @@ def match_settings(
 
 def _check(
     names: Sequence[str],
+    asked_with: str,
     requests: tuple[str, ...],
     trigger: str | None,
     responses: tuple[str, ...],
@@ -110,11 +114,13 @@ def _check(
 ) -> None:
     """Refuse options that go with nothing, and rules without their other half."""
     if (requests or match or quorum is not None) and "requests" not in names:
-        raise UsageError("--request, --match and --quorum are about requests; add --only requests")
+        raise UsageError(f"--request, --match and --quorum are about requests; add {asked_with} requests")
     if trigger is not None and "tick_to_trade" not in names:
-        raise UsageError("--trigger is about tick_to_trade; add --only tick_to_trade")
+        raise UsageError(f"--trigger is about tick_to_trade; add {asked_with} tick_to_trade")
     if (responses or timeout is not None) and not {"requests", "tick_to_trade"} & set(names):
-        raise UsageError("--response and --timeout are about requests and tick_to_trade; name one of them in --only")
+        raise UsageError(
+            f"--response and --timeout are about requests and tick_to_trade; name one of them in {asked_with}"
+        )
     if responses and not requests and trigger is None:
         raise UsageError("--response says what answers, but not to what: add --request RULE or --trigger RULE")
     if requests and len(requests) != len(responses):

@@ -52,6 +52,7 @@ def command(form: str) -> None:
             Column("name", [one.name for one in listed], left=True),
             Column("over", [one.over for one in listed], left=True),
             Column("numbers", [one.numbers for one in listed], left=True),
+            Column("ports", [", ".join(map(str, one.ports)) or "-" for one in listed], left=True),
             Column("verified", ["yes" if one.verified else "no" for one in listed], left=True),
             Column("with --unverified, too", [", ".join(one.unverified) for one in listed], left=True, rank=1),
             Column("protocol", [one.title for one in listed], left=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,13 @@ _OPTIONS = (
         help=f"For sequence: one of 'uspcap protocols', auto, a file.toml. For orders: {', '.join(ORDER_PROTOCOLS)}.",
     ),
     click.option("--sequence", "numbers", metavar="RULE", help="Or where they lie: offset=4,size=4,kind=packet."),
+    click.option(
+        "--pair",
+        "pairs",
+        multiple=True,
+        metavar="PAIR",
+        help="Lines that carry one feed, for arbitration: A=ADDRESS:PORT,B=ADDRESS:PORT, or a file.toml of pairs.",
+    ),
     click.option("--unverified", is_flag=True, help="Also apply what no specification or capture has shown."),
 )
 
@@ -72,9 +80,10 @@ def sequence_settings(
     *,
     protocol: str | None,
     numbers: str | None,
+    pairs: Sequence[str],
     unverified: bool,
 ) -> SequenceSettings | None:
-    """Return what `sequence` is asked for; None where it is not asked for.
+    """Return what `sequence` and `arbitration` are asked for; None where neither is asked for, or nothing is said.
 
     Raises
     ------
@@ -83,12 +92,20 @@ def sequence_settings(
     CaptureFileError, NotACaptureFile, FilterError
         As `detect` does.
     """
-    if "sequence" not in names:
+    if not {"sequence", "arbitration"} & set(names):
         return None
     if protocol is not None and numbers is not None:
         raise UsageError("--protocol and --sequence both say where numbers lie: give one")
     if protocol is None and numbers is None:
         return None
+    from uspcap.protocols.line_pairs import parse_pairs
+
+    return replace(_settings_of(protocol, numbers, files, expression, unverified=unverified), pairs=parse_pairs(pairs))
+
+
+def _settings_of(
+    protocol: str | None, numbers: str | None, files: Sequence[str], expression: str, *, unverified: bool
+) -> SequenceSettings:
     from uspcap.analysis.sequence_settings import SequenceSettings
     from uspcap.protocols.feeds import find_protocol, parse_sequence
 
@@ -98,8 +115,8 @@ def sequence_settings(
         return SequenceSettings(find_protocol(str(protocol), unverified=unverified))
     from uspcap.analysis.feed_detection import detect
 
-    if files[0] == "-":
+    if not files or files[0] == "-":
         raise UsageError(
-            "a protocol is told from the beginning of a file, which standard input gives only once: name it"
+            "a protocol is told from the beginning of a file, which standard input and interfaces do not keep: name it"
         )
     return detect(files[0], expression, unverified=unverified)

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from uspcap._native.feed_runs import FeedRule
 from uspcap._native.segment_runs import FAR_BYTES, MODULUS
 from uspcap.errors import UsageError
+from uspcap.protocols.toml_tables import tables_of
 
 _NAMES: Final = frozenset(
     {
@@ -32,6 +32,7 @@ _NAMES: Final = frozenset(
         "count",
         "length",
         "length_adds",
+        "part",
         "key",
         "key_format",
         "checks",
@@ -71,7 +72,7 @@ class FeedProtocol:
     verified : bool
         The numbering as a whole is known from a specification or from captures.
     ports : tuple of int
-        Ports that are typical; nothing depends on them.
+        Ports that are typical.
     text_key : bool
         The session's bytes are text.
     unverified : tuple of str
@@ -140,12 +141,7 @@ def find_protocol(name: str, *, unverified: bool = False) -> FeedProtocol:
         There is no such name or file, the file is no table, or the protocol is not verified and that was not allowed.
     """
     if name.endswith(".toml"):
-        try:
-            tables = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{name}: cannot read: {error.strerror}; check the path") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{name}: not TOML: {error}") from None
+        tables = tables_of(name)
         if len(tables) != 1 or not isinstance(next(iter(tables.values())), dict):
             raise UsageError(f"{name}: a file has one table, [name-of-the-protocol]")
         ((protocol, table),) = tables.items()
@@ -273,8 +269,12 @@ def _rule(table: Mapping[str, Any]) -> FeedRule:
         count=place("count"),
         length=place("length"),
         length_adds=table.get("length_adds", 0),
+        part=place("part"),
         keys=[tuple(key) for key in table.get("key", ())],
-        checks=[((*check["place"], big), check["values"]) for check in table.get("checks", ())],
+        checks=[
+            ((*check["place"], big), check.get("values") or check["not"], "not" in check)
+            for check in table.get("checks", ())
+        ],
         kinds=kinds,
         heartbeat_count=without_messages if heartbeat != "none" else -1,
         end_count=table.get("end_count", -1),

@@ -81,14 +81,31 @@ def _number(value: int | None) -> str:
 
 
 def _gaps(console: Console, result: Result) -> None:
-    gaps = [(gap, stream) for stream in result["streams"] for gap in stream["gaps"]]
+    gaps = [(gap, stream["flow"]) for stream in result["streams"] for gap in stream["gaps"]]
+    found = sum(stream["gap_count"] for stream in result["streams"])
+    print_gaps(console, "Largest gaps", gaps, found, filled="filled", of="stream")
+
+
+def print_gaps(
+    console: Console, title: str, gaps: list[tuple[Result, str]], found: int, *, filled: str, of: str
+) -> None:
+    """Print the gaps of which most is missing still.
+
+    Parameters
+    ----------
+    gaps : list of gap and what it is of
+    found : int
+        How many there are, of which the result may hold fewer.
+    filled, of : str
+        Titles of two columns.
+    """
     if not gaps:
         return
-    gaps.sort(key=lambda pair: (-(pair[0]["count"] - pair[0]["filled"]), -pair[0]["count"], pair[0]["after_frame"]))
+    gaps.sort(key=lambda one: (one[0]["filled"] - one[0]["count"], -one[0]["count"], one[0]["after_frame"]))
     shown = gaps[:ROWS_SHOWN]
     print_line(console, Text())
-    print_line(console, Text("Largest gaps", style="bold"))
-    filled = [
+    print_line(console, Text(title, style="bold"))
+    came = [
         f"{gap['filled']:,} after {duration(gap['filled_after_ns'], 3)}" if gap["filled"] else "no" for gap, _ in shown
     ]
     columns = [
@@ -96,8 +113,8 @@ def _gaps(console: Console, result: Result) -> None:
         Column("numbers", [f"{gap['first']}-{gap['last']}" for gap, _ in shown]),
         Column("noticed", [clock(gap["end_ns"]) for gap, _ in shown], left=True, rank=1),
         Column("frames", [f"{gap['before_frame']:,} - {gap['after_frame']:,}" for gap, _ in shown]),
-        Column("filled", filled, left=True),
-        Column("stream", [safe_text(stream["flow"]) for _, stream in shown], left=True, rank=2),
+        Column(filled, came, left=True),
+        Column(of, [safe_text(name) for _, name in shown], left=True, rank=2),
     ]
     print_table(console, columns)
-    more(console, sum(stream["gap_count"] for stream in result["streams"]) - len(shown), "gap")
+    more(console, found - len(shown), "gap")

@@ -52,12 +52,17 @@ def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[
     for name, analysis in analyses.items():
         for table_name, table in analysis.tables().items():
             if table:
-                written.append(target / f"{name}.{table_name}.csv")
+                written.append(target / _file_name(f"{name}.{table_name}.csv"))
                 _write_file(partial(write_table, table), written[-1])
         for histogram_name, histogram in analysis.histograms().items():
-            written.append(target / f"{name}.{histogram_name}.hgrm")
+            written.append(target / _file_name(f"{name}.{histogram_name}.hgrm"))
             _write_file(partial(_write_distribution, histogram), written[-1])
     return written
+
+
+def _file_name(name: str) -> str:
+    """Return a name for a file in the directory: what users and captures name may hold slashes."""
+    return name.replace("/", "_")
 
 
 def _write_file(write: Callable[[TextIO], None], path: Path) -> None:

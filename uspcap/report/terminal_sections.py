@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from uspcap.report.arbitration_section import arbitration
 from uspcap.report.format import (
     bit_rate,
     byte_count,
@@ -24,6 +25,7 @@ from uspcap.report.patterns_section import patterns
 from uspcap.report.requests_section import requests, tick_to_trade
 from uspcap.report.section import Context, bar, footnote, more, open_section
 from uspcap.report.sequence_section import sequence
+from uspcap.report.tcp_section import tcp
 from uspcap.report.terminal_table import Column, names, print_line, print_paragraph, print_table
 from uspcap.report.trailer_section import trailer
 
@@ -427,9 +429,11 @@ SECTIONS: dict[str, Callable[[Console, Result, Context], None]] = {
     "overhead": overhead,
     "path_latency": path_latency,
     "sequence": sequence,
+    "arbitration": arbitration,
     "orders": orders,
     "requests": requests,
     "tick_to_trade": tick_to_trade,
+    "tcp": tcp,
     "patterns": patterns,
     "trailer": trailer,
 }
