@@ -188,10 +188,14 @@ def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
     return TcpCapture(segments, told, acknowledged)
 
 
-def fix_of(message_type: str, number: int, *fields: tuple[int, str], sender: str = "A", target: str = "B") -> bytes:
-    """One FIX message, with the right length and checksum."""
-    pairs = [(35, message_type), (49, sender), (56, target), (34, str(number)), *fields]
-    body = b"".join(b"%d=%s\x01" % (tag, value.encode()) for tag, value in pairs)
+def fix_of(
+    message_type: str, number: int, *fields: tuple[int, str], sender: str | None = "A", target: str | None = "B"
+) -> bytes:
+    """One FIX message, with the right length and checksum; without the ids that are None."""
+    ids = [(tag, name) for tag, name in ((49, sender), (56, target)) if name is not None]
+    body = b"".join(
+        b"%d=%s\x01" % (tag, value.encode()) for tag, value in [(35, message_type), *ids, (34, str(number)), *fields]
+    )
     head = b"8=FIX.4.4\x019=%d\x01" % len(body)
     return head + body + b"10=%03d\x01" % (sum(head + body) % 256)
 
