@@ -44,7 +44,7 @@ def test_a_boundary_is_no_later_than_where_packets_begin(noise: bytes, kinds: li
 VALUES = st.text(st.characters(codec="ascii", exclude_characters="\x01"), max_size=12)
 
 
-@given(fields=st.lists(st.tuples(st.sampled_from([11, 37, 39, 41, 58, 150, 43, 20]), VALUES), max_size=8))
+@given(fields=st.lists(st.tuples(st.sampled_from([11, 37, 39, 41, 58, 150, 43, 20, 123, 141]), VALUES), max_size=8))
 @example(fields=[(11, "=")])
 def test_fields_are_those_that_plain_python_splits(fields: list[tuple[int, str]]) -> None:
     message = fix("8", 5, *fields)
@@ -56,6 +56,7 @@ def test_fields_are_those_that_plain_python_splits(fields: list[tuple[int, str]]
     names = {
         "begin_string": b"8", "message_type": b"35", "client_order_id": b"11", "execution_type": b"150",
         "order_status": b"39", "transaction_type": b"20", "possible_duplicate": b"43",
+        "sender": b"49", "target": b"56", "gap_fill": b"123", "reset_numbers": b"141",
     }  # fmt: skip
     assert {name: found[name] for name in names} == {name: expected.get(tag) for name, tag in names.items()}
     assert found["sequence"] == 5
@@ -66,6 +67,12 @@ def test_a_data_field_may_hold_what_looks_like_fields() -> None:
     raw = "x\x0111=false\x01"
     message = fix("8", 5, (95, str(len(raw))), (96, raw), (11, "true"))
     assert fix_fields.fields_of(message)["client_order_id"] == b"true"
+
+
+def test_the_number_that_comes_next_is_told_where_it_is_one() -> None:
+    assert fix_fields.fields_of(fix("4", 5, (123, "Y"), (36, "17"), (36, "18")))["new_sequence"] == 17
+    assert fix_fields.fields_of(fix("4", 5, (36, "x")))["new_sequence"] is None
+    assert fix_fields.fields_of(fix("4", 5))["new_sequence"] is None
 
 
 def test_a_wrong_checksum_is_told() -> None:

@@ -514,8 +514,8 @@ cdef inline bint number_after_spaces(const uint8_t *digits, uint64_t *value) noe
         if digits[at] < b"0" or digits[at] > b"9":
             return False
         digit = digits[at] - ZERO
-        # Of 2^63 messages a number may have one more added.
-        if number > ((<uint64_t> 1 << 63) - digit) // 10:
+        # Below 2^63, so that there is room for the next.
+        if number > ((<uint64_t> 1 << 63) - 1 - digit) // 10:
             return False
         number = 10 * number + digit
         at += 1

@@ -138,7 +138,8 @@ class StreamGaps:
             begin, end = first, after
             if modulus and self.joined_at is not None:
                 begin += round((self.mark - begin) / modulus) * modulus
-                end = begin + (after - first)
+                # Below the first number that there was, runs hold them modulo 2^64.
+                end = begin + (after - first) % 2**64
             if kind == KIND_FILL:
                 if self.joined_at is not None:
                     self._take_old(max(begin, self.lowest), min(end, self.mark), again=True, at_ns=last_ns)

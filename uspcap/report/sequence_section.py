@@ -26,7 +26,9 @@ def sequence(console: Console, result: Result, context: Context) -> None:
         print_line(console, Text("no packet of this protocol", style="dim"))
         return
     print_line(console, Text(_sentence(result), style="bold"))
-    order = sorted(range(len(streams)), key=lambda at: (-streams[at]["lost"], -streams[at]["packets"], at))
+    order = sorted(
+        range(len(streams)), key=lambda at: (-streams[at]["lost"], -streams[at]["undetermined"], -streams[at]["packets"], at)
+    )
     shown = [streams[at] for at in order[:ROWS_SHOWN]]
     columns = [
         names("stream", [f"{one['flow']}{' ' + one['key'] if one['key'] else ''}" for one in shown]),
@@ -70,7 +72,8 @@ def _sentence(result: Result) -> str:
     lost, late = result["lost"], result["late"]
     streams = plural(len(result["streams"]), "stream")
     packets = plural(result["packets"], "packet")
-    return f"{count(lost)} {unit} lost, {count(late)} late, of {packets} in {streams}"
+    unknown = f", {count(result['undetermined'])} undetermined" if result["undetermined"] else ""
+    return f"{count(lost)} {unit} lost, {count(late)} late{unknown}, of {packets} in {streams}"
 
 
 def _number(value: int | None) -> str:

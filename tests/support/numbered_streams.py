@@ -1,0 +1,378 @@
+"""Numbers that TCP carries, made up with what can happen to them; and a slow account of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from hypothesis import strategies as st
+from support.order_sessions import ACK, PSH, START_NS, SYN, Segment, soup
+
+FIN, RST = 0x01, 0x04
+
+CLIENT, VENUE = "192.0.2.20:40000", "192.0.2.200:24001"
+
+
+def direction_of(from_venue: bool) -> str:
+    """A direction of connection 0 of `Segment`, as reports write it."""
+    return f"TCP {VENUE} > {CLIENT}" if from_venue else f"TCP {CLIENT} > {VENUE}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one packet or message says of its stream's numbers.
+
+    `kind` is data, next (announces), end, reset or fill; numbers are [first, after), never wrapped.
+    """
+
+    kind: str
+    first: int
+    after: int
+    frame: int
+    at_ns: int
+    torn: bool = False
+
+
+@dataclass
+class SlowNumbers:
+    """What a dictionary of every number says of one stream."""
+
+    seen: dict[int, int] = field(default_factory=dict)
+    joined_at: int | None = None
+    mark: int = 0
+    lowest: int = 0
+    packets: int = 0
+    excluded: int = 0
+    heartbeats: int = 0
+    late: int = 0
+    duplicate: int = 0
+    overlap: int = 0
+    resets: int = 0
+    before_joined: int = 0
+    missing: int = 0
+    ended: bool = False
+    gaps: list[tuple[int, int, int, int, bool]] = field(default_factory=list)  # first, last, frames around, torn
+    epochs: list[int] = field(default_factory=list)
+    _mark_frame: int = 0
+
+    def take(self, told: Iterable[Told], *, falls_to_one: bool) -> SlowNumbers:
+        """Take all that a stream says, in its order."""
+        for one in told:
+            self._take(one, falls_to_one)
+        self._account()
+        return self
+
+    def _take(self, one: Told, falls_to_one: bool) -> None:
+        first, after = one.first, one.after
+        if one.kind == "fill":
+            self.excluded += 1
+            for number in range(max(first, self.lowest), min(after, self.mark)):
+                self.late += number not in self.seen
+                self.seen.setdefault(number, one.frame)
+            return
+        self.packets += one.kind == "data"
+        self.heartbeats += one.kind in ("next", "end")
+        self.ended |= one.kind == "end"
+        fallen = falls_to_one and one.kind == "data" and first <= 1 and self.mark - first > 1000
+        if self.joined_at is None:
+            self.joined_at = self.mark = self.lowest = first
+        elif one.kind == "reset" or fallen:
+            self.resets += 1
+            self._account()
+            self.seen.clear()
+            self.mark = self.lowest = first
+        if one.kind == "reset":
+            self._mark_frame = one.frame
+            return
+        if first > self.mark:
+            self.gaps.append((self.mark, first - 1, self._mark_frame, one.frame, one.torn))
+        old = range(first, min(after, self.mark))
+        early = sum(number < self.lowest for number in old)
+        again = sum(number >= self.lowest and number in self.seen for number in old)
+        self.before_joined += early
+        self.duplicate += again
+        self.late += len(old) - early - again
+        self.overlap += bool(again) and (len(old) > early + again or after > self.mark)
+        self.seen.update(dict.fromkeys(range(first, after), one.frame))
+        if after >= self.mark:
+            self.mark, self._mark_frame = after, one.frame
+
+    def _account(self) -> None:
+        self.missing += sum(number not in self.seen for number in range(self.lowest, self.mark))
+        self.epochs.append(len(self.gaps))
+
+
+@dataclass(frozen=True)
+class TcpCapture:
+    """Segments as they were captured, and what each direction says, in numbers that never wrap."""
+
+    segments: list[Segment]
+    told: dict[bool, list[Told]]
+    acknowledged: dict[bool, int | None]
+
+
+@st.composite
+def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
+    """Draw a connection's segments: lost, late, sent again whole or in part, begun anew, across 2^32."""
+    segments: list[Segment] = []
+    told: dict[bool, list[Told]] = {False: [], True: []}
+    acknowledged: dict[bool, int | None] = {False: None, True: None}
+    starts = st.sampled_from([0, 1_000, 2**31 - 50, 2**32 - 100, 2**32 - 1])
+    at = {side: 2**40 + draw(starts) for side in told}
+    held: list[tuple[int, bool, int, int]] = []
+    since = {False: 0, True: 0}
+    now = START_NS
+
+    def put(side: bool, first: int, length: int, flags: int = ACK | PSH) -> None:
+        ack = at[not side]
+        segments.append(Segment(now, 0, side, first, b"x" * length, flags, acknowledgment=ack))
+        frame = len(segments)
+        if flags & SYN:
+            first += 1
+            told[side].append(Told("reset", first, first, frame, now))
+            acknowledged[side] = None
+        if flags & ACK:
+            acknowledged[side] = ack
+        if length or flags & FIN:
+            after = first + length + bool(flags & FIN)
+            told[side].append(Told("data", first, after, frame, now))
+            if flags & FIN:
+                told[side].append(Told("end", after, after, frame, now))
+        elif not flags & SYN:
+            told[side].append(Told("next", first, first, frame, now))
+
+    if draw(st.booleans()):
+        for side in (False, True):
+            put(side, at[side], 0, SYN | (ACK if side else 0))
+            at[side] += 1
+    for step in range(draw(st.integers(0, most))):
+        now += draw(st.integers(1, 100_000))
+        side = draw(st.booleans())
+        what = draw(st.sampled_from(["data"] * 8 + ["ack", "lose", "hold", "again", "part", "alive", "anew", "fin"]))
+        length = draw(st.integers(1, 60))
+        if what in ("lose", "hold"):
+            if what == "hold":
+                held.append((step + draw(st.integers(1, 6)), side, at[side], length))
+            at[side] += length
+        elif what == "data":
+            put(side, at[side], length)
+            at[side] += length
+        elif what == "ack":
+            put(side, at[side], 0, ACK)
+        elif what == "alive":
+            put(side, at[side] - 1, draw(st.integers(0, 1)), ACK)
+        elif what in ("again", "part"):
+            sent = [one for one in told[side][since[side] :][-8:] if one.kind == "data"]
+            if sent:
+                old = draw(st.sampled_from(sent))
+                skipped = draw(st.integers(0, old.after - old.first - 1)) if what == "part" else 0
+                put(side, old.first + skipped, old.after - old.first - skipped + (5 if what == "part" else 0))
+                at[side] = max(at[side], old.after + 5) if what == "part" else at[side]
+        elif what == "anew":
+            # Never the number that it began with, which would say so again only.
+            nearby = st.integers(3_000, 20_000)
+            at[side] += draw(st.one_of(nearby, nearby.map(int.__neg__), st.integers(2**30, 2**31 - 2_000)))
+            since[side] = len(told[side])
+            put(side, at[side], 0, SYN | (ACK if side else 0))
+            at[side] += 1
+        else:
+            put(side, at[side], draw(st.sampled_from([0, length])), FIN | ACK)
+            at[side] = told[side][-1].after
+        for due, of, first, late in [one for one in held if one[0] <= step]:
+            held.remove((due, of, first, late))
+            # What was begun anew since may be far away now, and would begin anew itself.
+            if abs(first - at[of]) < 30_000:
+                put(of, first, late)
+    return TcpCapture(segments, told, acknowledged)
+
+
+def fix_of(
+    message_type: str, number: int, *fields: tuple[int, str], sender: str | None = "A", target: str | None = "B"
+) -> bytes:
+    """One FIX message, with the right length and checksum; without the ids that are None."""
+    ids = [(tag, name) for tag, name in ((49, sender), (56, target)) if name is not None]
+    body = b"".join(
+        b"%d=%s\x01" % (tag, value.encode()) for tag, value in [(35, message_type), *ids, (34, str(number)), *fields]
+    )
+    head = b"8=FIX.4.4\x019=%d\x01" % len(body)
+    return head + body + b"10=%03d\x01" % (sum(head + body) % 256)
+
+
+@st.composite
+def fix_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
+    """Draw what one end of a FIX session says: skipped numbers, resends, gap fills, resets."""
+    number = draw(st.sampled_from([1, 1, 40, 5_000]))
+    messages = [fix_of("A", number, *draw(st.sampled_from([(), ((141, "Y"),), ((141, "N"),)])))]
+    number += 1
+    skipped: list[int] = []
+    for _ in range(draw(st.integers(0, most))):
+        what = draw(
+            st.sampled_from(
+                ["D"] * 8 + ["0", "0", "skip", "resend", "fill", "resent fill", "reset", "logon", "5", "old"]
+            )
+        )
+        if what in ("D", "0", "5"):
+            messages.append(fix_of(what, number, (11, f"T{number}")))
+            number += 1
+        elif what == "skip":
+            count = draw(st.integers(1, 4))
+            skipped += range(number, number + count)
+            number += count
+        elif what == "resend":
+            of = draw(st.sampled_from(skipped)) if skipped and draw(st.booleans()) else max(1, number - 2)
+            messages.append(fix_of("D", of, (43, "Y"), (122, "20240305-14:30:00")))
+        elif what == "fill":
+            after = number + draw(st.integers(-1, 6))
+            messages.append(fix_of("4", number, (123, "Y"), (36, str(after))))
+            number = max(number + 1, after)
+        elif what == "resent fill" and skipped:
+            first = draw(st.sampled_from(skipped))
+            after = first + draw(st.integers(1, 4))
+            messages.append(fix_of("4", first, (43, "Y"), (123, "Y"), (36, str(after))))
+        elif what == "reset":
+            after = draw(st.sampled_from([1, number + 10, 3_000]))
+            messages.append(fix_of("4", number, *draw(st.sampled_from([(), ((123, "N"),)])), (36, str(after))))
+            number = after
+        elif what == "logon":
+            again = draw(st.sampled_from([1, number]))
+            messages.append(fix_of("A", again, *draw(st.sampled_from([(), ((141, "Y"),)]))))
+            number = again + 1
+        elif what == "old":
+            messages.append(fix_of("D", draw(st.sampled_from([1, max(1, number - 3)]))))
+            number = max(number, 2) if number < 1_002 else number
+    return messages
+
+
+def fix_told(messages: Sequence[tuple[bytes, int, int]]) -> list[Told]:
+    """Say what FIX messages (each with frame and stamp) say, from their text."""
+    told = []
+    for message, frame, at_ns in messages:
+        fields = dict(re.findall(rb"(?:^|\x01)(\d+)=([^\x01]*)", message))
+        number = int(fields[b"34"])
+        fills = fields.get(b"123") == b"Y"
+        if fields[b"35"] == b"4" and not fills:
+            told.append(Told("reset", int(fields[b"36"]), int(fields[b"36"]), frame, at_ns))
+            continue
+        after = max(number + 1, int(fields[b"36"])) if fields[b"35"] == b"4" else number + 1
+        if fields.get(b"43") == b"Y":
+            told.append(Told("fill", number, after, frame, at_ns))
+            continue
+        if fields[b"35"] == b"A" and (number == 1 or fields.get(b"141") == b"Y"):
+            told.append(Told("reset", number, number, frame, at_ns))
+        told.append(Told("data", number, after, frame, at_ns))
+        if fields[b"35"] == b"5":
+            told.append(Told("end", after, after, frame, at_ns))
+    return told
+
+
+@st.composite
+def soup_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
+    """Draw what a SoupBinTCP server says: logins that go on, skip or go back, packets with numbers and without."""
+    number = draw(st.sampled_from([1, 1, 300]))
+    session = b"SESSION1"
+    messages = []
+    if draw(st.integers(0, 3)):
+        messages.append(soup(b"A", session.rjust(10) + b"%20d" % number))
+    for _ in range(draw(st.integers(1, most))):
+        kind = draw(st.sampled_from(["S"] * 8 + ["H", "Z", "A", "U", "+"]))
+        if kind == "A":
+            number = max(1, number + draw(st.sampled_from([0, 0, 3, -2])))
+            session = draw(st.sampled_from([session, session, b"SESSION2"]))
+            messages.append(soup(b"A", session.rjust(10) + b"%20d" % number))
+        elif kind in "HZ":
+            messages.append(soup(kind.encode()))
+        else:
+            number += kind == "S"
+            messages.append(soup(kind.encode(), b"x" * draw(st.integers(1, 30))))
+    return messages
+
+
+def soup_told(messages: Sequence[tuple[bytes, int, int]]) -> tuple[dict[str, list[Told]], int]:
+    """Say what SoupBinTCP packets say by session, and how many sequenced ones came before any login."""
+    told: dict[str, list[Told]] = {}
+    session, number, unnumbered = None, 0, 0
+    for message, frame, at_ns in messages:
+        kind = message[2:3]
+        if kind == b"A":
+            session, number = message[3:13].decode().strip(), int(message[13:33])
+            told.setdefault(session, []).append(Told("next", number, number, frame, at_ns))
+        elif kind == b"S" and session is None:
+            unnumbered += 1
+        elif kind == b"S" and session is not None:
+            told[session].append(Told("data", number, number + 1, frame, at_ns))
+            number += 1
+        elif kind == b"Z" and session is not None:
+            told[session].append(Told("end", number, number, frame, at_ns))
+    return told, unnumbered
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Segments of one connection that carry messages of both ends, and the messages of each with their frames."""
+
+    segments: list[Segment]
+    messages: dict[bool, list[tuple[bytes, int, int]]]
+
+
+def carry(draw: st.DrawFn, messages: dict[bool, list[bytes]], *, losses: bool = False) -> Carried:
+    """Cut messages into segments at will, some sent again and some the other way round; lose some where that may be."""
+    sequences = {
+        side: draw(st.sampled_from([1_000, 0xFFFF_FFFF, 0xFFFF_FF80, 0x7FFF_FFF0])) + 7 * side for side in messages
+    }
+    segments = [
+        Segment(START_NS, 0, False, sequences[False], flags=SYN),
+        Segment(START_NS, 0, True, sequences[True], flags=SYN | ACK, acknowledgment=sequences[False] + 1),
+    ]
+    pieces: dict[bool, list[tuple[int, bytes]]] = {}
+    for side, all_of in messages.items():
+        data = b"".join(all_of)
+        cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
+        pieces[side] = [(first, data[first:last]) for first, last in pairwise([0, *cuts, len(data)]) if first < last]
+    turns = draw(st.permutations([side for side, of in pieces.items() for _ in of]))
+    left = {side: iter(of) for side, of in pieces.items()}
+    now = START_NS
+    for side in turns:
+        now += draw(st.integers(1, 50_000))
+        offset, piece = next(left[side])
+        segments.append(Segment(now, 0, side, sequences[side] + 1 + offset, piece, acknowledgment=0))
+    for at in draw(st.lists(st.integers(2, len(segments)), max_size=3)):
+        again = draw(st.sampled_from(segments[2:at] or [None]))
+        if again is not None:
+            segments.insert(at, replace(again, timestamp_ns=segments[at - 1].timestamp_ns))
+    for at in draw(st.lists(st.integers(2, max(len(segments) - 2, 2)), max_size=4)):
+        segments[at : at + 2] = segments[at : at + 2][::-1]
+    if losses:
+        lost = draw(st.sets(st.integers(0, len(segments) - 1), max_size=3))
+        segments = [one for at, one in enumerate(segments) if at not in lost]
+    segments = [replace(one, flags=one.flags & ~ACK) if one.payload else one for one in segments]
+    return Carried(segments, {side: _framed(side, of, segments, sequences[side] + 1) for side, of in messages.items()})
+
+
+def _framed(side: bool, messages: list[bytes], segments: list[Segment], start: int) -> list[tuple[bytes, int, int]]:
+    """Give each whole message with the frame that brought the last of its bytes to come, byte by byte."""
+    first_seen: dict[int, int] = {}
+    for frame, segment in enumerate(segments, 1):
+        if segment.from_venue is side:
+            for at in range(len(segment.payload)):
+                first_seen.setdefault(segment.sequence + at, frame)
+    framed, at = [], start
+    for message in messages:
+        frames = [first_seen.get(number) for number in range(at, at + len(message))]
+        at += len(message)
+        known = [frame for frame in frames if frame is not None]
+        if len(known) == len(message):
+            framed.append((message, max(known), segments[max(known) - 1].timestamp_ns))
+    return framed
+
+
+@st.composite
+def fix_sessions(draw: st.DrawFn, *, losses: bool = False) -> Carried:
+    return carry(draw, {side: draw(fix_messages()) for side in (False, True)}, losses=losses)
+
+
+@st.composite
+def soup_sessions(draw: st.DrawFn, *, losses: bool = False) -> Carried:
+    client = [soup(b"L", b"uspcap" + b"secretword" + b" " * 10 + b"1".rjust(20)), soup(b"U", b"order")]
+    return carry(draw, {False: client, True: draw(soup_messages())}, losses=losses)
