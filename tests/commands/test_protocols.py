@@ -86,6 +86,7 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
     [
         (["--only", "sequence"], "--protocol NAME"),
         (["--only", "arbitration"], "--protocol NAME"),
+        (["--only", "arbitration", "--protocol", "fix", "--pair", LINES], "fix is carried by TCP"),
         (["--only", "arbitration", "--protocol", "moldudp64"], "--pair A="),
         (["--pair", LINES], "--protocol NAME"),
         (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
@@ -101,6 +102,18 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
 )
 def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
     assert_one_clear_line(invoke("analyze", SAMPLE, *words), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ("microburst.pcap", "explains half of its first 593 UDP packets: name one"),
+        ("order-session.pcap", "name what TCP carries"),
+    ],
+)
+def test_protocol_that_cannot_be_told_is_one_clear_line(sample: str, said: str) -> None:
+    ended = invoke("analyze", SAMPLE.parent / sample, "--only", "sequence", "--protocol", "auto")
+    assert_one_clear_line(ended, 2, said)
 
 
 @pytest.mark.parametrize(
