@@ -113,14 +113,14 @@ def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
     best, *others = candidates(path, expression, unverified=unverified)
     if not best.packets:
         raise UsageError(
-            f"{path}: no UDP among its first {LOOKED_AT:,} frames, and only feeds over UDP are told: name what TCP carries "
-            "with --protocol, as fix, soupbintcp or tcp"
+            f"{path}: no UDP among its first {LOOKED_AT:,} frames, and only feeds over UDP are told: name what TCP "
+            "carries with --protocol, as fix, soupbintcp or tcp"
         )
     if best.share < ENOUGH:
         nearest = f" (the best is {best.protocol.name} with {100 * best.share:.3g} %)" if best.explained else ""
         raise UsageError(
-            f"{path}: no known protocol explains half of its first {best.packets:,} UDP packets{nearest}: name one with "
-            "--protocol, or say where numbers lie with --sequence"
+            f"{path}: no known protocol explains half of its first {best.packets:,} UDP packets{nearest}: name one "
+            "with --protocol, or say where numbers lie with --sequence"
         )
     alike = [one.protocol.name for one in others if one.explained == best.explained]
     said = f"auto: explains {100 * best.share:.3g} % of the first {best.packets:,} UDP packets"
