@@ -332,11 +332,13 @@ def carry(draw: st.DrawFn, messages: dict[bool, list[bytes]], *, losses: bool = 
         pieces[side] = [(first, data[first:last]) for first, last in pairwise([0, *cuts, len(data)]) if first < last]
     turns = draw(st.permutations([side for side, of in pieces.items() for _ in of]))
     left = {side: iter(of) for side, of in pieces.items()}
+    sent = {side: number + 1 for side, number in sequences.items()}
     now = START_NS
     for side in turns:
         now += draw(st.integers(1, 50_000))
         offset, piece = next(left[side])
-        segments.append(Segment(now, 0, side, sequences[side] + 1 + offset, piece, acknowledgment=0))
+        segments.append(Segment(now, 0, side, sequences[side] + 1 + offset, piece, acknowledgment=sent[not side]))
+        sent[side] = sequences[side] + 1 + offset + len(piece)
     for at in draw(st.lists(st.integers(2, len(segments)), max_size=3)):
         again = draw(st.sampled_from(segments[2:at] or [None]))
         if again is not None:
@@ -346,7 +348,9 @@ def carry(draw: st.DrawFn, messages: dict[bool, list[bytes]], *, losses: bool = 
     if losses:
         lost = draw(st.sets(st.integers(0, len(segments) - 1), max_size=3))
         segments = [one for at, one in enumerate(segments) if at not in lost]
-    segments = [replace(one, flags=one.flags & ~ACK) if one.payload else one for one in segments]
+    if not losses or draw(st.booleans()):
+        # What comes late would be given up where it is acknowledged before.
+        segments = [replace(one, flags=one.flags & ~ACK) if one.payload else one for one in segments]
     return Carried(segments, {side: _framed(side, of, segments, sequences[side] + 1) for side, of in messages.items()})
 
 
