@@ -104,7 +104,6 @@ cdef class ConnectionTables:
     cdef readonly Py_ssize_t log_bytes
     cdef Py_ssize_t log_capacity
     cdef int set_up(self, Py_ssize_t maximum_connections, Py_ssize_t maximum_log_bytes, bint at_once) except -1
-    cdef bint grow_connections(self) noexcept nogil
     cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil
     cdef void keep_bounds(self) noexcept nogil
     cdef void set_level(self, int level) noexcept nogil

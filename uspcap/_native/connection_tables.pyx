@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
-from uspcap._native.connections cimport Key, append_connection, fill_index, find_connection, have_room
+from uspcap._native.connections cimport Key, enter_connection, fill_index, have_room
 from uspcap._native.reassembly cimport stream_free
 from uspcap._native.sampling cimport tracked
 
@@ -34,7 +34,7 @@ cdef class ConnectionTables:
         self.at_once = at_once
         self.maximum_connections = maximum_connections
         self.maximum_log = maximum_log_bytes
-        if not self.grow_connections():
+        if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, 0, sizeof(Connection)):
             raise MemoryError
         return 0
 
@@ -47,27 +47,19 @@ cdef class ConnectionTables:
         free(self.index.slots)
         free(self.log)
 
-    cdef bint grow_connections(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        return have_room(&self.index, <void **> &self.connections, &self.connection_capacity, self.connection_count,
-                         sizeof(Connection))
-
     cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil:
         """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
+        cdef bint is_new = False
         cdef Py_ssize_t number
-        cdef Connection *connection
         if not tracked(name.hash, self.level):
             return -1
-        number = find_connection(&self.index, self.connections, sizeof(Connection), name)
-        if number >= 0:
-            return number
-        if not self.grow_connections():
+        number = enter_connection(&self.index, <void **> &self.connections, &self.connection_capacity,
+                                  &self.connection_count, sizeof(Connection), name, &is_new)
+        if number < 0:
             self.failed = True
-            return -1
-        connection = <Connection *> append_connection(&self.index, self.connections, &self.connection_count,
-                                                      sizeof(Connection), name)
-        connection.mode = READ if self.at_once else LOGGED
-        return self.connection_count - 1
+        elif is_new:
+            self.connections[number].mode = READ if self.at_once else LOGGED
+        return number
 
     cdef void keep_bounds(self) noexcept nogil:
         """Halve the sample until the bound is kept."""

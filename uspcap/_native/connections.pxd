@@ -98,15 +98,27 @@ cdef inline Py_ssize_t find_connection(const Index *index, const void *connectio
     return -1
 
 
-cdef inline void *append_connection(Index *index, void *connections, Py_ssize_t *count, size_t size,
-                                    const Name *name) noexcept nogil:
-    """Return a new connection of this name, all else of it zero; there must be room for it."""
-    cdef uint64_t slot = name.hash & index.mask
-    cdef void *connection = <uint8_t *> connections + count[0] * size
+cdef inline Py_ssize_t enter_connection(Index *index, void **connections, Py_ssize_t *capacity, Py_ssize_t *count,
+                                        size_t size, const Name *name, bint *is_new) noexcept nogil:
+    """Return a connection's number, of a new one where there is none of this name; -1 where there is no memory.
+
+    All of a new connection but its name is zero.
+    """
+    cdef Py_ssize_t number = find_connection(index, connections[0], size, name)
+    cdef uint64_t slot
+    cdef uint8_t *connection
+    is_new[0] = number < 0
+    if number >= 0:
+        return number
+    if not have_room(index, connections, capacity, count[0], size):
+        return -1
+    slot = name.hash & index.mask
     while index.slots[slot] >= 0:
         slot = (slot + 1) & index.mask
-    index.slots[slot] = <int32_t> count[0]
+    number = count[0]
+    count[0] += 1
+    index.slots[slot] = <int32_t> number
+    connection = <uint8_t *> connections[0] + number * size
     memset(connection, 0, size)
     (<Name *> connection)[0] = name[0]
-    count[0] += 1
-    return connection
+    return number

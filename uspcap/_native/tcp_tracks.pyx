@@ -23,7 +23,7 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.connections cimport (
-    Index, Name, append_connection, fill_index, find_connection, have_room, name_connection,
+    Index, Name, enter_connection, fill_index, have_room, name_connection,
 )
 from uspcap._native.histogram cimport Cells, index_of
 from uspcap._native.sampling cimport tracked
@@ -180,7 +180,7 @@ cdef class TcpTracks:
         self.at_once = at_once
         self.cells = Cells()
         self.make_room(AT_ONCE)
-        if not self.grow():
+        if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, 0, sizeof(Connection)):
             raise MemoryError
 
     def __dealloc__(self):
@@ -210,28 +210,20 @@ cdef class TcpTracks:
             free(connection.behind_log)
             connection.behind_log = NULL
 
-    cdef bint grow(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        return have_room(&self.index, <void **> &self.connections, &self.connection_capacity, self.connection_count,
-                         sizeof(Connection))
-
     cdef Py_ssize_t number_of(self, const Name *name) noexcept nogil:
         """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
+        cdef bint is_new = False
         cdef Py_ssize_t number
-        cdef Connection *connection
         if not tracked(name.hash, self.level):
             return -1
-        number = find_connection(&self.index, self.connections, sizeof(Connection), name)
-        if number >= 0:
-            return number
-        if not self.grow():
+        number = enter_connection(&self.index, <void **> &self.connections, &self.connection_capacity,
+                                  &self.connection_count, sizeof(Connection), name, &is_new)
+        if number < 0:
             self.failed = True
-            return -1
-        connection = <Connection *> append_connection(&self.index, self.connections, &self.connection_count,
-                                                      sizeof(Connection), name)
-        connection.initiator = UNKNOWN_END
-        connection.counting = self.at_once
-        return self.connection_count - 1
+        elif is_new:
+            self.connections[number].initiator = UNKNOWN_END
+            self.connections[number].counting = self.at_once
+        return number
 
     cdef int64_t block_of(self, Py_ssize_t number, uint32_t source) noexcept nogil:
         """Return the number of a connection's block of a stamp source, a new one where it is new; -1 without memory."""
