@@ -168,7 +168,8 @@ cdef class FeedRule:
                 packet.kind = HEARTBEAT
             elif <int64_t> count == self.end_count:
                 packet.kind = END
-            elif <int64_t> count == self.excluded_count or self.header_only_is_request and length == self.header_bytes and count:
+            elif <int64_t> count == self.excluded_count or (
+                    self.header_only_is_request and length == self.header_bytes and count):
                 packet.kind = EXCLUDED
         packet.first = value
         packet.next = value + count
@@ -244,8 +245,8 @@ cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row,
 
 
 def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
-               int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
+               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used,
+               int32_t[::1] table, int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
     """Take the rows of a batch from `first_row` on, and of that the payload from `first_byte` on.
 
     Parameters
