@@ -17,6 +17,7 @@ from uspcap import errors
 from uspcap.cli import COMMANDS
 
 README = Path(__file__).parents[1] / "README.md"
+SAMPLE = str(README.parent / "sample_captures" / "microburst.pcap")
 HEAVY = ("numpy", "pandas", "rich", "dpkt", "pyroute2", "cypcap")
 
 
@@ -47,18 +48,30 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"uspcap {name}" in README.read_text(encoding="utf-8")
 
 
-def test_help_and_version_import_nothing_heavy() -> None:
+def imported_by(*words: str) -> set[str]:
+    """Return the packages that a command has imported when it ends."""
     code = (
         "import sys\nfrom uspcap.cli import main\n"
         "try:\n    main(sys.argv[1:])\n"
         "finally:\n    print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
-    for option in ("--help", "--version"):
-        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0
-        imported = done.stderr.split()
-        assert "uspcap" in imported
-        assert not set(HEAVY) & set(imported)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option: str) -> None:
+    imported = imported_by(option)
+    assert "uspcap" in imported
+    assert not set(HEAVY) & imported
+
+
+@pytest.mark.parametrize("words", [["analyze", SAMPLE], ["compare", SAMPLE, SAMPLE]])
+def test_reading_files_imports_nothing_of_the_kernel_or_of_tables(words: list[str]) -> None:
+    imported = imported_by(*words)
+    assert "numpy" in imported
+    assert not {"pyroute2", "pandas", "scipy"} & imported
 
 
 def test_version_is_that_of_the_package() -> None:

@@ -17,8 +17,9 @@ import pytest
 from support.feeds import Packet, Slow
 from support.shared_captures import CAPTURES, needs_captures
 
-from uspcap.analysis.feed_detection import candidates
+from uspcap.analysis.feed_detection import candidates, detect
 from uspcap.analysis.sequence import Sequence
+from uspcap.errors import UspcapError
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import find_protocol
 
@@ -202,6 +203,30 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
 def test_protocol_of_long_captures_is_told_by_itself(name: str, protocol: str) -> None:
     best, second, *_ = candidates(str(MARKET_DATA / f"{name}.pcap"), "", unverified=True)
     assert (best.protocol.name, best.share, second.explained) == (protocol, 1.0, 0)
+
+
+TOLD = {
+    "cxx-pcap-simba-decoder__simba-100_rec1-60.pcap": "cme-mdp3",
+    "go-iex__DEEP10_rec1-12236.pcap": "iex-tp",
+    "go-iex__TOPS16_rec1-7162.pcap": "iex-tp",
+    "nDPI__rtp.pcapng": "rtp",
+    "nDPI__stun_google_meet.pcapng": "rtp",
+    "nDPI__FAX-Call-t38-CA-TDM-SIP-FB-1.pcap": "rtp",
+    "nDPI__stun_classic.pcap": "rtp",
+    "nDPI__stun_wa_call.pcapng": "rtp",
+    "wireshark-notes__webrtc-freeswitch.pcapng": "rtp",
+}
+
+
+@needs_captures
+def test_no_protocol_is_told_of_captures_that_hold_none() -> None:
+    told = {}
+    for path in (path for path in CAPTURES.glob("*/*") if path.is_file()):
+        try:
+            told[path.name] = detect(str(path), "", unverified=False).protocol.name
+        except UspcapError:
+            continue
+    assert told == TOLD
 
 
 @needs_captures

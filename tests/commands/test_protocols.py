@@ -37,6 +37,14 @@ def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
     assert (result["lost"], result["late"]) == (46, 2)
 
 
+def test_session_over_tcp_is_told_by_its_numbered_messages() -> None:
+    path = SAMPLE.parent / "order-session.pcap"
+    ended = invoke("analyze", path, "--protocol", "auto", "--only", "sequence", "--format", "json")
+    result = json.loads(ended.stdout)["analyses"]["sequence"]
+    assert result["protocol"] == "soupbintcp"
+    assert result["chosen_by"] == "auto: 45 numbered messages and heartbeats in the first 81 TCP segments with payload"
+
+
 def test_typical_ports_decide_between_tables_that_fit_alike(tmp_path: Path) -> None:
     path = tmp_path / "rtp.pcap"
     payloads = [struct.pack("!BBHII", 0x80, 96, 65_500 + at & 0xFFFF, 160 * at, 7) for at in range(100)]
@@ -86,6 +94,7 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
     [
         (["--only", "sequence"], "--protocol NAME"),
         (["--only", "arbitration"], "--protocol NAME"),
+        (["--only", "arbitration", "--protocol", "fix", "--pair", LINES], "fix is carried by TCP"),
         (["--only", "arbitration", "--protocol", "moldudp64"], "--pair A="),
         (["--pair", LINES], "--protocol NAME"),
         (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
@@ -101,6 +110,18 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
 )
 def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
     assert_one_clear_line(invoke("analyze", SAMPLE, *words), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ("microburst.pcap", "explains half of its first 593 UDP packets, and no FIX"),
+        ("request-response.pcapng", "name one with --protocol"),
+    ],
+)
+def test_protocol_that_cannot_be_told_is_one_clear_line(sample: str, said: str) -> None:
+    ended = invoke("analyze", SAMPLE.parent / sample, "--only", "sequence", "--protocol", "auto")
+    assert_one_clear_line(ended, 2, said)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from support.command_line import invoke
 from support.reports import report_of, shown
 from support.streams import START_NS, Frame, streams
 
@@ -19,6 +23,7 @@ from uspcap.report.format import count, duration
 from uspcap.report.headlines import headlines, percentile_cell
 from uspcap.report.interval_reports import print_interval
 
+SAMPLES = Path(__file__).parents[2] / "sample_captures"
 ALL = Settings(LIVE_NAMES)
 FRAMES = [Frame(START_NS + 1_000 * at, 100, 1, TimestampSource.XDP, START_NS + 1_000 * at + at) for at in range(2_000)]
 
@@ -39,6 +44,32 @@ def test_headlines_of_a_steady_stream() -> None:
     assert lines["path latency XDP"] == (
         f"p50 {percentile_cell(path, '50')}, p99 {percentile_cell(path, '99')}, p99.9 n<10k, max {duration(1_999)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("sample", "words", "name", "said"),
+    [
+        ("feed-two-lines.pcapng", ["sequence", "--protocol", "auto"], "numbers", "46 messages lost, late 2"),
+        (
+            "feed-two-lines.pcapng",
+            ["arbitration", "--protocol", "auto", "--pair", "A=233.252.0.1:26401,B=233.252.0.2:26402"],
+            "233.252.0.1:26401,233.252.0.2:26402 SAMPLE0305",
+            "A first 99.8 %, B first 0.2 %, A lost 23, B lost 23",
+        ),
+        ("order-session.pcap", ["orders", "--protocol", "ouch-4.2"], "orders", "without answer 0"),
+        ("order-session.pcap", ["tcp"], "TCP", "1 connection, sent again 1, out of order 0, resets 0"),
+        ("request-response.pcapng", ["requests"], "dns", "without response 1"),
+        (
+            "request-response.pcapng",
+            ["tick_to_trade", "--trigger", "icmp[0] == 8", "--response", "icmp[0] == 0"],
+            "tick to trade",
+            "without response 1",
+        ),
+    ],
+)
+def test_particular_traffic_has_headlines(sample: str, words: list[str], name: str, said: str) -> None:
+    ended = invoke("analyze", SAMPLES / sample, "--format", "json", "--only", *words)
+    assert told(json.loads(ended.stdout))[name] == said
 
 
 def test_rate_of_an_interval_is_over_the_interval() -> None:

@@ -1,9 +1,10 @@
 """Two lines of one feed: which of them brings each number first, by how much, and what neither brings.
 
-A. `collect_arrivals` finds the packets of the lines by their destination, and takes out of each what the feed's rule says.
-B. `arbitrate` takes the arrivals of one pair of lines under one key. A ring holds, for each of the last numbers, who has
-   brought it and the stamp of whoever did first; a number is compared where both bring it within the ring's length. The
-   packets of each line become runs (`uspcap._native.numbered_runs`), and so do the first copies, of whichever line: what is
+A. `collect_arrivals` finds the packets of the lines by their destination, and takes out of each what the feed's rule
+   says.
+B. `arbitrate` takes the arrivals of one pair of lines under one key. A ring holds, for each of the last numbers, who
+   has brought it and the stamp of whoever did first; a number is compared where both bring it within the ring's length.
+   The packets of each line become runs (numbered_runs.pxd), and so do the first copies, of whichever line: what is
    missing of those is lost on both.
 C. A line begins anew where a reset says so or numbers fall to 1 or 0 from far above, each line for itself. Numbers of a
    line that has not begun anew yet, while the other has, are of the past: they are too late.
@@ -29,7 +30,9 @@ cdef enum:
     ARBITRATED = 2
     TOO_LATE_IN_A_ROW = 1024
 
-LINE_DTYPE = np.dtype([("address", np.uint8, ADDRESS_BYTES), ("port", np.uint16), ("line", np.uint16), ("pair", np.int32)])
+LINE_DTYPE = np.dtype([
+    ("address", np.uint8, ADDRESS_BYTES), ("port", np.uint16), ("line", np.uint16), ("pair", np.int32),
+])
 """Where a line's packets go: address as in the header columns, UDP port; which line (0 or 1) of which pair."""
 
 ARRIVAL_DTYPE = np.dtype([
@@ -50,7 +53,7 @@ both but not stamped by one clock, out of the ring's reach; and packets with mor
 SUM_DTYPE = np.dtype([
     ("low", np.uint64), ("high", np.uint64), ("least_ns", np.int64), ("most_ns", np.int64), ("ties", np.int64),
 ])
-"""Of one histogram of skews: the 128 bits of their sum, and the extremes; how many there were none of, by line 0 only."""
+"""Of one histogram of skews: the 128 bits of their sum, and the extremes; and, by line 0 only, how many were none."""
 
 cdef struct Line:
     uint8_t address[ADDRESS_BYTES]
@@ -115,7 +118,8 @@ def lay_out_lines(uint8_t[::1] lines, int16_t[::1] table):
 
 def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
                      Py_ssize_t first_byte, FeedRule rule not None,
-                     const uint8_t[::1] lines, const int16_t[::1] line_table, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table, uint8_t[::1] arrivals,
+                     const uint8_t[::1] lines, const int16_t[::1] line_table, uint8_t[::1] streams,
+                     Py_ssize_t streams_used, int32_t[::1] table, uint8_t[::1] arrivals,
                      int64_t[::1] counts):
     """Find the packets of the lines in a batch, from `first_row` on, and of that the payload from `first_byte` on.
 
@@ -133,8 +137,8 @@ def collect_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_s
     Returns
     -------
     tuple of int
-        The first row not taken, as there is no more room for arrivals (else the count of rows), how much of its payload is
-        taken, how many streams are used, and how many arrivals there are.
+        The first row not taken, as there is no more room for arrivals (else the count of rows), how much of its payload
+        is taken, how many streams are used, and how many arrivals there are.
     """
     cdef const Line *of_line = <const Line *> &lines[0]
     cdef Stream *of_stream = <Stream *> &streams[0]
@@ -239,7 +243,8 @@ def arbitrate(const uint8_t[::1] arrivals, Py_ssize_t first, FeedRule rule not N
     Returns
     -------
     tuple of int
-        The first arrival not taken (there is no room for its runs, or no place for its source), and how many runs are used.
+        The first arrival not taken (there is no room for its runs, or no place for its source), and how many runs are
+        used.
     """
     cdef const Arrival *arrival = <const Arrival *> &arrivals[0] if arrivals.shape[0] else NULL
     cdef Py_ssize_t count = arrivals.shape[0] // <Py_ssize_t> sizeof(Arrival)
@@ -277,8 +282,8 @@ cdef inline Py_ssize_t room_for(const Arrival *arrival, uint64_t ring_length) no
     return <Py_ssize_t> (numbers if numbers < ring_length else ring_length) // 2 + 1
 
 
-cdef inline Py_ssize_t take_arrival(const Arrival *arrival, const Numbering *numbering, Pair *state, Ring *ring, Stream *streams,
-                                    Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
+cdef inline Py_ssize_t take_arrival(const Arrival *arrival, const Numbering *numbering, Pair *state, Ring *ring,
+                                    Stream *streams, Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
     cdef Packet packet
     cdef Packet copy
     cdef int line = arrival.line
@@ -359,8 +364,8 @@ cdef inline void advance(Pair *state, Ring *ring, uint64_t number) noexcept nogi
     state.high = number
 
 
-cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, const Numbering *numbering, Pair *state, Ring *ring,
-                        Stream *streams, Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
+cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, const Numbering *numbering, Pair *state,
+                        Ring *ring, Stream *streams, Run *runs, Py_ssize_t used, Skews *skews) noexcept nogil:
     """Take the numbers of a packet: what is new goes on, of what the other line has brought the skew is told."""
     cdef uint64_t number = packet.first
     cdef uint64_t slot
@@ -424,8 +429,8 @@ cdef Py_ssize_t compare(const Packet *packet, const Arrival *arrival, const Numb
     return used
 
 
-cdef inline Py_ssize_t pass_on(uint64_t first, uint64_t after, const Arrival *arrival, const Numbering *numbering, Stream *streams,
-                               Run *runs, Py_ssize_t used) noexcept nogil:
+cdef inline Py_ssize_t pass_on(uint64_t first, uint64_t after, const Arrival *arrival, const Numbering *numbering,
+                               Stream *streams, Run *runs, Py_ssize_t used) noexcept nogil:
     cdef Packet packet
     packet.kind = DATA
     packet.first = first

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from uspcap._native.connections cimport Index, Name
 from uspcap._native.reassembly cimport Place, Stream
 
 # What a connection was found to carry.
@@ -25,16 +26,8 @@ cdef enum:
     RESYNCHRONISATIONS, UNREAD_BYTES, MESSAGES, COUNTS_OF_STREAMS
 
 
-cdef struct Key:
-    uint64_t low[2]
-    uint64_t high[2]
-    uint16_t low_port
-    uint16_t high_port
-    uint32_t version
-
 cdef struct Connection:
-    Key key
-    uint64_t hash
+    Name name
     uint8_t mode
     uint8_t protocol
     uint8_t protocol_met
@@ -54,8 +47,7 @@ cdef struct Connection:
     uint64_t counts[MOST_COUNTS]
 
 cdef struct Segment:
-    Key key
-    uint64_t hash
+    Name name
     uint32_t sequence
     uint32_t acknowledgment
     uint32_t length         # as on the wire
@@ -93,10 +85,6 @@ cdef inline uint64_t hash_bytes(uint64_t h, const uint8_t *data, Py_ssize_t leng
     return mix(h ^ <uint64_t> length)
 
 
-cdef inline bint tracked(uint64_t hash, int level) noexcept nogil:
-    return level == 0 or (hash >> (64 - level)) == 0
-
-
 cdef inline Py_ssize_t entry_size(uint32_t captured) noexcept nogil:
     return sizeof(Entry) + ((<Py_ssize_t> captured + 7) & ~<Py_ssize_t> 7)
 
@@ -111,15 +99,12 @@ cdef class ConnectionTables:
     cdef Connection *connections
     cdef readonly Py_ssize_t connection_count
     cdef Py_ssize_t connection_capacity
-    cdef int32_t *connection_slots
-    cdef uint64_t connection_mask
+    cdef Index index
     cdef uint8_t *log
     cdef readonly Py_ssize_t log_bytes
     cdef Py_ssize_t log_capacity
     cdef int set_up(self, Py_ssize_t maximum_connections, Py_ssize_t maximum_log_bytes, bint at_once) except -1
-    cdef bint grow_connections(self) noexcept nogil
-    cdef void index_connections(self) noexcept nogil
-    cdef Py_ssize_t connection_of(self, const Key *key, uint64_t hash) noexcept nogil
+    cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil
     cdef void keep_bounds(self) noexcept nogil
     cdef void set_level(self, int level) noexcept nogil
     cdef void connections_moved(self, const int32_t *numbers) noexcept nogil

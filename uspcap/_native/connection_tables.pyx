@@ -9,11 +9,13 @@ C. What is kept of the messages of connections is its subclasses' concern: `conn
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
+from uspcap._native.connections cimport Key, enter_connection, fill_index, have_room
 from uspcap._native.reassembly cimport stream_free
+from uspcap._native.sampling cimport tracked
 
 END_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
@@ -32,7 +34,7 @@ cdef class ConnectionTables:
         self.at_once = at_once
         self.maximum_connections = maximum_connections
         self.maximum_log = maximum_log_bytes
-        if not self.grow_connections():
+        if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, 0, sizeof(Connection)):
             raise MemoryError
         return 0
 
@@ -42,64 +44,22 @@ cdef class ConnectionTables:
             stream_free(&self.connections[i].streams[0])
             stream_free(&self.connections[i].streams[1])
         free(self.connections)
-        free(self.connection_slots)
+        free(self.index.slots)
         free(self.log)
 
-    cdef bint grow_connections(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        cdef Py_ssize_t capacity = self.connection_capacity * 2 or 16
-        cdef void *grown
-        if self.connection_count < self.connection_capacity:
-            return True
-        grown = realloc(self.connections, capacity * sizeof(Connection))
-        if grown == NULL:
-            return False
-        self.connections = <Connection *> grown
-        self.connection_capacity = capacity
-        grown = realloc(self.connection_slots, 2 * capacity * sizeof(int32_t))
-        if grown == NULL:
-            return False
-        self.connection_slots = <int32_t *> grown
-        self.connection_mask = 2 * capacity - 1
-        self.index_connections()
-        return True
-
-    cdef void index_connections(self) noexcept nogil:
-        cdef Py_ssize_t i
-        cdef uint64_t slot
-        memset(self.connection_slots, 0xFF, (self.connection_mask + 1) * sizeof(int32_t))
-        for i in range(self.connection_count):
-            slot = self.connections[i].hash & self.connection_mask
-            while self.connection_slots[slot] >= 0:
-                slot = (slot + 1) & self.connection_mask
-            self.connection_slots[slot] = <int32_t> i
-
-    cdef Py_ssize_t connection_of(self, const Key *key, uint64_t hash) noexcept nogil:
+    cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil:
         """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
-        cdef uint64_t slot
-        cdef Connection *connection
-        if not tracked(hash, self.level):
+        cdef bint is_new = False
+        cdef Py_ssize_t number
+        if not tracked(name.hash, self.level):
             return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            connection = &self.connections[self.connection_slots[slot]]
-            if connection.hash == hash and memcmp(&connection.key, key, sizeof(Key)) == 0:
-                return self.connection_slots[slot]
-            slot = (slot + 1) & self.connection_mask
-        if not self.grow_connections():
+        number = enter_connection(&self.index, <void **> &self.connections, &self.connection_capacity,
+                                  &self.connection_count, sizeof(Connection), name, &is_new)
+        if number < 0:
             self.failed = True
-            return -1
-        slot = hash & self.connection_mask
-        while self.connection_slots[slot] >= 0:
-            slot = (slot + 1) & self.connection_mask
-        self.connection_slots[slot] = <int32_t> self.connection_count
-        connection = &self.connections[self.connection_count]
-        memset(connection, 0, sizeof(Connection))
-        connection.key = key[0]
-        connection.hash = hash
-        connection.mode = READ if self.at_once else LOGGED
-        self.connection_count += 1
-        return self.connection_count - 1
+        elif is_new:
+            self.connections[number].mode = READ if self.at_once else LOGGED
+        return number
 
     cdef void keep_bounds(self) noexcept nogil:
         """Halve the sample until the bound is kept."""
@@ -120,7 +80,7 @@ cdef class ConnectionTables:
             return
         self.level = level
         for i in range(self.connection_count):
-            if tracked(self.connections[i].hash, level):
+            if tracked(self.connections[i].name.hash, level):
                 numbers[i] = <int32_t> kept
                 if kept != i:
                     self.connections[kept] = self.connections[i]
@@ -139,7 +99,7 @@ cdef class ConnectionTables:
                 memmove(self.log + moved, self.log + at - size, size)
                 moved += size
         self.log_bytes = moved
-        self.index_connections()
+        fill_index(&self.index, self.connections, self.connection_count, sizeof(Connection))
         self.connections_moved(numbers)
         free(numbers)
 
@@ -176,8 +136,7 @@ cdef class ConnectionTables:
     cdef void segment_of(self, const Entry *entry, const Connection *connection, int64_t frame_shift,
                          Segment *segment) noexcept nogil:
         """Make a segment of an entry of a log again."""
-        segment.key = connection.key
-        segment.hash = connection.hash
+        segment.name = connection.name
         segment.sequence = entry.sequence
         segment.acknowledgment = entry.acknowledgment
         segment.length = entry.length
@@ -200,5 +159,5 @@ cdef class ConnectionTables:
         if self.connection_count:
             raw = array.view(np.uint8)
             for i in range(self.connection_count):
-                memcpy(&raw[i * <Py_ssize_t> sizeof(Key)], &self.connections[i].key, sizeof(Key))
+                memcpy(&raw[i * <Py_ssize_t> sizeof(Key)], &self.connections[i].name.key, sizeof(Key))
         return array

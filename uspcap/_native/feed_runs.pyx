@@ -15,6 +15,12 @@ import numpy as np
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.numbered_runs cimport *
 from uspcap._native.timing cimport NO_STAMP
+from uspcap._native.unaligned cimport load64
+
+cdef extern from "<endian.h>" nogil:
+    uint64_t be64toh(uint64_t)
+    uint64_t htole64(uint64_t)
+    uint64_t le64toh(uint64_t)
 
 HEAD_PACKETS = HEAD
 RESET_DISTANCE = FAR
@@ -146,10 +152,13 @@ cdef class FeedRule:
                 if self.kinds[at].count and is_one_of(load(data, self.kinds[at].field), &self.kinds[at]):
                     packet.kind = at
                     break
-        packet.key[0] = packet.key[1] = 0
-        for at in range(self.key_count):
-            memcpy(<uint8_t *> packet.key + used, data + self.key_offset[at], self.key_size[at])
-            used += self.key_size[at]
+        if self.key_count == 1:
+            load_key(data + self.key_offset[0], self.key_size[0], packet.key)
+        else:
+            packet.key[0] = packet.key[1] = 0
+            for at in range(self.key_count):
+                memcpy(<uint8_t *> packet.key + used, data + self.key_offset[at], self.key_size[at])
+                used += self.key_size[at]
         value = load(data, self.sequence)
         if self.unnumbered >= 0 and value == <uint64_t> self.unnumbered:
             packet.kind = EXCLUDED
@@ -159,7 +168,8 @@ cdef class FeedRule:
                 packet.kind = HEARTBEAT
             elif <int64_t> count == self.end_count:
                 packet.kind = END
-            elif <int64_t> count == self.excluded_count or self.header_only_is_request and length == self.header_bytes and count:
+            elif <int64_t> count == self.excluded_count or (
+                    self.header_only_is_request and length == self.header_bytes and count):
                 packet.kind = EXCLUDED
         packet.first = value
         packet.next = value + count
@@ -195,15 +205,21 @@ cdef Values values_of(given):
 
 
 cdef inline uint64_t load(const uint8_t *data, Field field) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef int at
-    if field.big:
-        for at in range(field.size):
-            value = value << 8 | data[field.offset + at]
-    else:
-        for at in range(field.size - 1, -1, -1):
-            value = value << 8 | data[field.offset + at]
-    return value
+    """Return a field of 1 to 8 bytes: out of the eight that end where it does, as there is a UDP header before it."""
+    cdef uint64_t word = load64(data + field.offset + field.size - 8)
+    cdef int unused = 64 - 8 * field.size
+    return be64toh(word) << unused >> unused if field.big else le64toh(word) >> unused
+
+
+cdef inline void load_key(const uint8_t *data, int size, uint64_t *key) noexcept nogil:
+    """Take one field of 1 to 16 bytes for the whole key."""
+    cdef int tail = size if size <= 8 else size - 8
+    key[0] = key[1] = 0
+    if size > 8:
+        key[0] = load64(data)
+        key += 1
+    # The bytes from the first on, whatever this machine's order, and zeros behind.
+    key[0] = htole64(le64toh(load64(data + size - 8)) >> (64 - 8 * tail))
 
 
 cdef inline bint is_one_of(uint64_t value, const Values *values) noexcept nogil:
@@ -229,8 +245,8 @@ cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row,
 
 
 def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table,
-               int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
+               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used,
+               int32_t[::1] table, int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
     """Take the rows of a batch from `first_row` on, and of that the payload from `first_byte` on.
 
     Parameters

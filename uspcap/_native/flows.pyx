@@ -17,6 +17,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.sampling cimport tracked
 
 KEY_DTYPE = np.dtype([
     ("source", np.uint8, 16),
@@ -29,10 +30,6 @@ KEY_DTYPE = np.dtype([
     ("timestamp_source", np.uint8),
     ("padding", np.uint8, 7),
 ])
-
-
-cdef inline bint tracked(uint64_t hash, int level) noexcept nogil:
-    return level == 0 or (hash >> (64 - level)) == 0
 
 
 cdef inline bint equal(const FlowKey *a, const FlowKey *b) noexcept nogil:

@@ -10,12 +10,13 @@ C. The log is bounded. Over the bound the connections with most in it are settle
    and now. Nothing is lost by that unless a part with their beginning is merged before; that is counted.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.connection_tables cimport *
+from uspcap._native.connections cimport name_connection
 from uspcap._native.fix_fields cimport fix_boundary, fix_message
 from uspcap._native.reassembly cimport (
     STREAM_ELSEWHERE, STREAM_FULL, STREAM_NO_MEMORY, Stream, stream_add, stream_consume, stream_contiguous,
@@ -72,7 +73,7 @@ cdef class MessageStreams(ConnectionTables):
                 segment.place.timestamp_ns = frames.timestamp_ns[i]
                 segment.place.frame = frames.frame_number[i] + frame_shift
                 segment.place.source = frames.timestamp_source[i]
-                fill_key(&segment, headers, i)
+                segment.direction = name_connection(&segment.name, headers, i)
                 self.take(&segment)
                 self.keep_bounds()
                 if self.log_bytes > self.maximum_log:
@@ -82,7 +83,7 @@ cdef class MessageStreams(ConnectionTables):
 
     cdef void take(self, const Segment *segment) noexcept nogil:
         """Take one segment: read it, or log it where its connection's beginning is not known."""
-        cdef Py_ssize_t number = self.connection_of(&segment.key, segment.hash)
+        cdef Py_ssize_t number = self.connection_of(&segment.name)
         cdef Connection *connection
         if number < 0:
             return
@@ -331,7 +332,7 @@ cdef class MessageStreams(ConnectionTables):
             if later.level > self.level:
                 self.set_level(later.level)
             for i in range(later.connection_count):
-                number = self.connection_of(&later.connections[i].key, later.connections[i].hash)
+                number = self.connection_of(&later.connections[i].name)
                 if number >= 0 and self.connections[number].first_frame == 0:
                     self.connections[number].first_frame = later.connections[i].first_frame + frame_shift
             while at < later.log_bytes:
@@ -355,7 +356,7 @@ cdef class MessageStreams(ConnectionTables):
 
     cdef int32_t adopt(self, const Connection *later, int64_t frame_shift, uint32_t *generation) noexcept nogil:
         """Take over a connection where the later part has read it; return its number here, -1 if not followed."""
-        cdef Py_ssize_t number = self.connection_of(&later.key, later.hash)
+        cdef Py_ssize_t number = self.connection_of(&later.name)
         cdef Connection *mine
         cdef int i
         if number < 0:
@@ -445,25 +446,3 @@ cdef inline void stream_jump(Stream *stream, uint32_t sequence) noexcept nogil:
 cdef inline void stream_drop(Stream *stream) noexcept nogil:
     """Let go of all bytes."""
     stream.run_count = 0
-
-
-cdef inline void fill_key(Segment *segment, HeaderColumns headers, Py_ssize_t i) noexcept nogil:
-    """Name the connection whichever way the segment goes; direction 0 goes from the lower end."""
-    cdef const uint8_t *source = headers.source_address + 16 * i
-    cdef const uint8_t *destination = headers.destination_address + 16 * i
-    cdef uint16_t source_port = headers.source_port[i], destination_port = headers.destination_port[i]
-    cdef int order = memcmp(source, destination, 16)
-    cdef bint down = order > 0 or (order == 0 and source_port > destination_port)
-    cdef const uint64_t *words
-    cdef uint64_t hash = 0
-    cdef int word
-    memcpy(segment.key.low, destination if down else source, 16)
-    memcpy(segment.key.high, source if down else destination, 16)
-    segment.key.low_port = destination_port if down else source_port
-    segment.key.high_port = source_port if down else destination_port
-    segment.key.version = headers.ip_version[i]
-    segment.direction = 1 if down else 0
-    words = <const uint64_t *> &segment.key
-    for word in range(sizeof(Key) // 8):
-        hash = mix(hash ^ words[word])
-    segment.hash = hash

@@ -14,7 +14,8 @@ from libc.string cimport memcmp, memset
 
 import numpy as np
 
-from uspcap._native.connection_tables cimport Connection, hash_bytes, mix, tracked
+from uspcap._native.connection_tables cimport Connection, hash_bytes, mix
+from uspcap._native.sampling cimport tracked
 
 REQUEST_KINDS = ("enter", "replace", "cancel", "modify")
 ANSWER_KINDS = ("accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified")
@@ -84,13 +85,13 @@ cdef class OrderTables(MessageStreams):
         return True
 
     cdef uint64_t request_hash(self, const Connection *connection, const uint8_t *id, Py_ssize_t length) noexcept nogil:
-        return hash_bytes(connection.hash, id, length)
+        return hash_bytes(connection.name.hash, id, length)
 
     cdef uint64_t slot_hash(self, uint64_t hash, uint32_t space) noexcept nogil:
         return mix(hash + space)
 
     cdef uint64_t sequence_hash(self, const Connection *connection, int64_t sequence, int direction) noexcept nogil:
-        return mix(connection.hash + mix(<uint64_t> sequence * 2 + direction))
+        return mix(connection.name.hash + mix(<uint64_t> sequence * 2 + direction))
 
     cdef void index_requests(self) noexcept nogil:
         """Fill the slots; of requests with one key the last stays, and those of an earlier generation have none."""

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from uspcap._native.connection_tables cimport Connection, tracked
+from uspcap._native.connection_tables cimport Connection
 from uspcap._native.fix_fields cimport FixFields, fix_fields, only_char
 from uspcap._native.message_streams cimport MessageStreams
 from uspcap._native.order_tables cimport *
@@ -19,6 +19,7 @@ from uspcap._native.reassembly cimport Place, stream_places
 from uspcap._native.soupbin cimport SOUP_HEADER
 
 from uspcap._native.order_tables import CONNECTION_DTYPE, REQUEST_DTYPE
+from uspcap._native.sampling cimport tracked
 
 cdef enum:
     AUTO = 0

@@ -152,7 +152,8 @@ cdef class NumberMachine(MessageStreams):
                 slot = (slot + 1) & self.slot_mask
             self.slots[slot] = <int32_t> i
 
-    cdef Py_ssize_t stream_named(self, int64_t flow, const uint64_t *key, const uint8_t *name, uint32_t kept) noexcept nogil:
+    cdef Py_ssize_t stream_named(self, int64_t flow, const uint64_t *key, const uint8_t *name,
+                                 uint32_t kept) noexcept nogil:
         """Return a stream, a new one where it is new; -1 where there is no room for one."""
         cdef uint64_t slot = hash_of(flow, key) & self.slot_mask
         cdef NumberStream *found
@@ -377,7 +378,8 @@ cdef class NumberMachine(MessageStreams):
                 # Runs follow those of this part.
                 met[stream] = 1
                 if self.is_torn(&theirs[stream], moved[stream], numbers, later.connections):
-                    place.timestamp_ns, place.frame, place.source = runs[i].first_ns, runs[i].first_frame + frame_shift, 0
+                    place.timestamp_ns, place.source = runs[i].first_ns, 0
+                    place.frame = runs[i].first_frame + frame_shift
                     self.note(moved[stream], HOLE, 0, 0, 0, &place)
             if self.run_count >= self.maximum_runs:
                 self.not_followed += runs[i].packets
@@ -460,7 +462,8 @@ cdef class NumberMachine(MessageStreams):
         cdef int direction
         for i in range(self.connection_count):
             for direction in range(2):
-                array[i, direction] = (self.connections[i].holes[direction], self.connections[i].missing_bytes[direction])
+                array[i, direction] = (
+                    self.connections[i].holes[direction], self.connections[i].missing_bytes[direction])
         return array
 
     def stream_array(self):

@@ -17,13 +17,16 @@ E. Times are kept in one block a connection and stamp source: count, extremes an
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
-from uspcap._native.folding cimport fold
+from uspcap._native.connections cimport (
+    Index, Name, enter_connection, fill_index, have_room, name_connection,
+)
 from uspcap._native.histogram cimport Cells, index_of
+from uspcap._native.sampling cimport tracked
 from uspcap._native.tcp_state cimport (
     COUNT_OF_COUNTS, MEASURES, MOST_SAMPLES, SYN, ACK, Conversation, Sample, Segment,
     advance, conversation_copy, conversation_equal, conversation_free,
@@ -40,16 +43,8 @@ cdef enum:
 MEASURE_COUNT = MEASURES
 """Measures of a block: by acknowledgment, by timestamps, handshake, each for lower and higher end; whole handshake."""
 
-cdef struct Key:
-    uint64_t low[2]
-    uint64_t high[2]
-    uint16_t low_port
-    uint16_t high_port
-    uint32_t version
-
 cdef struct Connection:
-    Key key
-    uint64_t hash
+    Name name
     int64_t first_frame
     int64_t last_frame
     int64_t counts[2 * COUNT_OF_COUNTS]
@@ -86,29 +81,6 @@ TRACK_DTYPE = np.dtype([
     ("sum_low", np.uint64), ("sum_high", np.uint64),
 ])
 BLOCK_DTYPE = np.dtype([("connection", np.int64), ("source", np.int64), ("tracks", TRACK_DTYPE, MEASURES)])
-
-
-cdef inline bint tracked(uint64_t hash, int level) noexcept nogil:
-    return level == 0 or (hash >> (64 - level)) == 0
-
-
-cdef uint64_t name(Key *key, Segment *segment, HeaderColumns headers, Py_ssize_t i) noexcept nogil:
-    """Fill in the key whichever way the segment goes, and which way that is; return the key's hash."""
-    cdef const uint8_t *source = headers.source_address + 16 * i
-    cdef const uint8_t *destination = headers.destination_address + 16 * i
-    cdef uint16_t source_port = headers.source_port[i], destination_port = headers.destination_port[i]
-    cdef int order = memcmp(source, destination, 16)
-    cdef bint down = order > 0 or (order == 0 and source_port > destination_port)
-    memcpy(key.low, destination if down else source, 16)
-    memcpy(key.high, source if down else destination, 16)
-    key.low_port = destination_port if down else source_port
-    key.high_port = source_port if down else destination_port
-    key.version = headers.ip_version[i]
-    segment.direction = down
-    return fold(
-        fold(key.low[0] ^ <uint64_t> 0xA0761D6478BD642F, key.low[1] ^ <uint64_t> 0xE7037ED1A0B428DB),
-        fold(key.high[0] ^ <uint64_t> 0x8EBC6AF09C88C6E3, key.high[1] ^ <uint64_t> 0x589965CC75374CC3)
-        ^ fold(<uint64_t> key.low_port << 32 | key.high_port, <uint64_t> 0x1D8E4E27C47D124F ^ key.version))
 
 
 cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
@@ -184,8 +156,7 @@ cdef class TcpTracks:
     cdef Connection *connections
     cdef readonly Py_ssize_t connection_count
     cdef Py_ssize_t connection_capacity
-    cdef int32_t *slots
-    cdef uint64_t slot_mask
+    cdef Index index
     cdef Block *blocks
     cdef readonly Py_ssize_t block_count
     cdef Py_ssize_t block_capacity
@@ -209,7 +180,7 @@ cdef class TcpTracks:
         self.at_once = at_once
         self.cells = Cells()
         self.make_room(AT_ONCE)
-        if not self.grow():
+        if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, 0, sizeof(Connection)):
             raise MemoryError
 
     def __dealloc__(self):
@@ -217,7 +188,7 @@ cdef class TcpTracks:
         for i in range(self.connection_count):
             self.forget(&self.connections[i])
         free(self.connections)
-        free(self.slots)
+        free(self.index.slots)
         free(self.blocks)
         free(self.log)
 
@@ -239,62 +210,20 @@ cdef class TcpTracks:
             free(connection.behind_log)
             connection.behind_log = NULL
 
-    cdef bint grow(self) noexcept nogil:
-        """Make room for one more connection; return False where there is no memory."""
-        cdef Py_ssize_t capacity = self.connection_capacity * 2 or 16
-        cdef void *grown
-        if self.connection_count < self.connection_capacity:
-            return True
-        grown = realloc(self.slots, 2 * capacity * sizeof(int32_t))
-        if grown == NULL:
-            return False
-        self.slots = <int32_t *> grown
-        self.slot_mask = 2 * capacity - 1
-        self.index()
-        grown = realloc(self.connections, capacity * sizeof(Connection))
-        if grown == NULL:
-            return False
-        self.connections = <Connection *> grown
-        self.connection_capacity = capacity
-        return True
-
-    cdef void index(self) noexcept nogil:
-        cdef Py_ssize_t i
-        cdef uint64_t slot
-        memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int32_t))
-        for i in range(self.connection_count):
-            slot = self.connections[i].hash & self.slot_mask
-            while self.slots[slot] >= 0:
-                slot = (slot + 1) & self.slot_mask
-            self.slots[slot] = <int32_t> i
-
-    cdef Py_ssize_t number_of(self, const Key *key, uint64_t hash) noexcept nogil:
+    cdef Py_ssize_t number_of(self, const Name *name) noexcept nogil:
         """Return the number of a connection, a new one where it is new; -1 where it is not followed."""
-        cdef uint64_t slot
-        cdef Connection *connection
-        if not tracked(hash, self.level):
+        cdef bint is_new = False
+        cdef Py_ssize_t number
+        if not tracked(name.hash, self.level):
             return -1
-        slot = hash & self.slot_mask
-        while self.slots[slot] >= 0:
-            connection = &self.connections[self.slots[slot]]
-            if connection.hash == hash and memcmp(&connection.key, key, sizeof(Key)) == 0:
-                return self.slots[slot]
-            slot = (slot + 1) & self.slot_mask
-        if not self.grow():
+        number = enter_connection(&self.index, <void **> &self.connections, &self.connection_capacity,
+                                  &self.connection_count, sizeof(Connection), name, &is_new)
+        if number < 0:
             self.failed = True
-            return -1
-        slot = hash & self.slot_mask
-        while self.slots[slot] >= 0:
-            slot = (slot + 1) & self.slot_mask
-        self.slots[slot] = <int32_t> self.connection_count
-        connection = &self.connections[self.connection_count]
-        memset(connection, 0, sizeof(Connection))
-        connection.key = key[0]
-        connection.hash = hash
-        connection.initiator = UNKNOWN_END
-        connection.counting = self.at_once
-        self.connection_count += 1
-        return self.connection_count - 1
+        elif is_new:
+            self.connections[number].initiator = UNKNOWN_END
+            self.connections[number].counting = self.at_once
+        return number
 
     cdef int64_t block_of(self, Py_ssize_t number, uint32_t source) noexcept nogil:
         """Return the number of a connection's block of a stamp source, a new one where it is new; -1 without memory."""
@@ -331,8 +260,7 @@ cdef class TcpTracks:
         cdef int64_t header_length, options
         cdef const uint8_t *header
         cdef Segment segment
-        cdef Key key
-        cdef uint64_t hash
+        cdef Name name
         if headers.count != count:
             raise ValueError("the headers are not those of this batch")
         self.make_room(count)
@@ -364,13 +292,13 @@ cdef class TcpTracks:
                 segment.length = headers.payload_length[i]
                 segment.window = headers.tcp_window[i]
                 segment.flags = headers.tcp_flags[i]
-                hash = name(&key, &segment, headers, i)
-                self.take(&key, hash, &segment)
+                segment.direction = name_connection(&name, headers, i)
+                self.take(&name, &segment)
         self.settle()
 
-    cdef void take(self, const Key *key, uint64_t hash, Segment *segment) noexcept nogil:
+    cdef void take(self, const Name *name, Segment *segment) noexcept nogil:
         """Take one segment: into the log, or to be counted and measured."""
-        cdef Py_ssize_t number = self.number_of(key, hash)
+        cdef Py_ssize_t number = self.number_of(name)
         cdef Connection *connection
         cdef Sample samples[MOST_SAMPLES]
         cdef int taken, i
@@ -447,7 +375,7 @@ cdef class TcpTracks:
         self.level = level
         for i in range(self.connection_count):
             connection = &self.connections[i]
-            if tracked(connection.hash, level):
+            if tracked(connection.name.hash, level):
                 memset(connection.blocks, 0, sizeof(connection.blocks))
                 numbers[i] = <int32_t> kept
                 if kept != i:
@@ -477,7 +405,7 @@ cdef class TcpTracks:
                 self.log[kept].connection = numbers[self.log[i].connection]
                 kept += 1
         self.log_count = kept
-        self.index()
+        fill_index(&self.index, self.connections, self.connection_count, sizeof(Connection))
         return 0
 
     # --- the log, and merging ---------------------------------------------------------------------------------------
@@ -526,13 +454,13 @@ cdef class TcpTracks:
                     segment = later.log[i]
                     segment.frame += frame_shift
                     theirs = &later.connections[segment.connection]
-                    self.take(&theirs.key, theirs.hash, &segment)
+                    self.take(&theirs.name, &segment)
                     i += 1
             self.settle()
         with nogil:
             for i in range(later.connection_count):
                 theirs = &later.connections[i]
-                number = self.number_of(&theirs.key, theirs.hash)
+                number = self.number_of(&theirs.name)
                 if number < 0:
                     continue
                 self.adopt(&self.connections[number], theirs, frame_shift)
@@ -593,13 +521,13 @@ cdef class TcpTracks:
         for i in range(self.connection_count):
             connection = &self.connections[i]
             for j in range(16):
-                low[i, j] = (<uint8_t *> connection.key.low)[j]
-                high[i, j] = (<uint8_t *> connection.key.high)[j]
+                low[i, j] = (<uint8_t *> connection.name.key.low)[j]
+                high[i, j] = (<uint8_t *> connection.name.key.high)[j]
             for j in range(2 * COUNT_OF_COUNTS):
                 counts[i, j // COUNT_OF_COUNTS, j % COUNT_OF_COUNTS] = connection.counts[j]
-            low_port[i] = connection.key.low_port
-            high_port[i] = connection.key.high_port
-            ip_version[i] = <uint8_t> connection.key.version
+            low_port[i] = connection.name.key.low_port
+            high_port[i] = connection.name.key.high_port
+            ip_version[i] = <uint8_t> connection.name.key.version
             initiator[i] = connection.initiator
             first_frame[i] = connection.first_frame
             last_frame[i] = connection.last_frame

@@ -10,10 +10,13 @@ import numpy as np
 
 from uspcap.analysis.sequence import Sequence
 from uspcap.analysis.sequence_settings import SequenceSettings
+from uspcap.analysis.stream_sequence import sequence_of
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocols
+
+UDP, TCP = 17, 6
 
 LOOKED_AT: Final = 20_000
 """Frames of the first file."""
@@ -28,6 +31,12 @@ ENOUGH: Final = 0.5
 """Part of the UDP packets that a protocol must explain to be proposed."""
 
 
+ENOUGH_OVER_TCP: Final = 0.25
+"""As many messages as this part of the TCP segments with payload; mostly only one direction is numbered."""
+
+TOLD_OVER_TCP: Final = ("fix", "soupbintcp")
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """How well a protocol fits.
@@ -36,9 +45,9 @@ class Candidate:
     ----------
     protocol : FeedProtocol
     explained : int
-        Packets of streams whose numbers follow each other.
+        Packets, or messages in TCP streams, of streams whose numbers follow each other.
     packets : int
-        UDP packets that were looked at.
+        UDP packets or TCP segments with payload, as the protocol is carried, that were looked at.
     on_ports : int
         Of these, those from or to a port that is typical of the protocol.
     """
@@ -52,9 +61,24 @@ class Candidate:
     def share(self) -> float:
         return self.explained / self.packets if self.packets else 0.0
 
+    @property
+    def is_enough(self) -> bool:
+        return self.share >= (ENOUGH if self.protocol.over == "udp" else ENOUGH_OVER_TCP)
+
+    def told(self) -> str:
+        """Return how sure it is, for the report."""
+        if self.protocol.over == "tcp":
+            found = f"{self.explained:,} numbered messages and heartbeats"
+            return f"auto: {found} in the first {self.packets:,} TCP segments with payload"
+        said = f"auto: explains {100 * self.share:.3g} % of the first {self.packets:,} UDP packets"
+        return said + (f", {self.on_ports:,} of them on its ports" if self.on_ports else "")
+
 
 def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
-    """Try every protocol on the beginning of a file; the best comes first, of those alike the one whose ports are used.
+    """Try every protocol on the beginning of a file.
+
+    Feeds over UDP come first, the one that explains most before the others, and of those alike the one whose ports are
+    used; then what TCP carries.
 
     Raises
     ------
@@ -64,18 +88,20 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
     tried = [
         find_protocol(one.name, unverified=unverified)
         for one in (find_protocol(name, unverified=True) for name in protocols())
-        if one.framing == "udp" and (unverified or one.verified)
+        if (one.framing == "udp" or one.name in TOLD_OVER_TCP) and (unverified or one.verified)
     ]
-    analyses = [Sequence(protocol) for protocol in tried]
+    analyses = [sequence_of(protocol) for protocol in tried]
     keep = FrameFilter(expression)
-    packets = 0
+    packets = {"udp": 0, "tcp": 0}
     on_ports = np.zeros(len(tried), np.int64)
     with closing(open_capture(path)) as reader:
         for batch in reader.batches():
             keep.apply(batch)
             headers = batch.headers
-            is_udp = (headers.column("protocol") == 17) & (headers.column("payload_length") > 0)
-            packets += int(is_udp.sum())
+            carried = headers.column("payload_length") > 0
+            is_udp = (headers.column("protocol") == UDP) & carried
+            packets["udp"] += int(is_udp.sum())
+            packets["tcp"] += int(((headers.column("protocol") == TCP) & carried).sum())
             for at, protocol in enumerate(tried):
                 if protocol.ports:
                     is_on = np.isin(headers.column("source_port"), protocol.ports)
@@ -86,9 +112,10 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
             if batch.frames_before + batch.frames_read >= LOOKED_AT:
                 break
     found = [
-        Candidate(one.protocol, _explained(one), packets, int(on)) for one, on in zip(analyses, on_ports, strict=True)
+        Candidate(one.protocol, _explained(one), packets[one.protocol.over], int(on))
+        for one, on in zip(analyses, on_ports, strict=True)
     ]
-    return sorted(found, key=lambda one: (-one.explained, -one.on_ports))
+    return sorted(found, key=lambda one: (one.protocol.over != "udp", -one.explained, -one.on_ports))
 
 
 def _explained(analysis: Sequence) -> int:
@@ -108,18 +135,21 @@ def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
     Raises
     ------
     UsageError
-        None explains half of it.
+        None explains enough of it.
     """
-    best, *others = candidates(path, expression, unverified=unverified)
-    if best.share < ENOUGH:
+    found = candidates(path, expression, unverified=unverified)
+    best = next((one for one in found if one.is_enough), None)
+    if best is None:
+        nearest = found[0]
+        said = f" (the best is {nearest.protocol.name} with {100 * nearest.share:.3g} %)" if nearest.explained else ""
         raise UsageError(
-            f"{path}: no known protocol explains half of its first {best.packets:,} UDP packets (the best is "
-            f"{best.protocol.name} with {100 * best.share:.3g} %): name one with --protocol, or --sequence"
+            f"{path}: no known protocol explains half of its first {nearest.packets:,} UDP packets{said}, and no FIX "
+            "or SoupBinTCP is in its TCP: name one with --protocol, or say where numbers lie with --sequence"
         )
-    alike = [one.protocol.name for one in others if one.explained == best.explained]
-    said = f"auto: explains {100 * best.share:.3g} % of the first {best.packets:,} UDP packets"
-    if best.on_ports:
-        said += f", {best.on_ports:,} of them on its ports"
-    if alike:
-        said += f", as {' and '.join(alike)} would"
-    return SequenceSettings(best.protocol, said)
+    alike = [
+        one.protocol.name
+        for one in found
+        if one is not best and one.protocol.over == best.protocol.over and one.explained == best.explained
+    ]
+    also = f", as {' and '.join(alike)} would" if alike else ""
+    return SequenceSettings(best.protocol, best.told() + also)

@@ -46,8 +46,8 @@ def told_apart(
 ) -> tuple[str | None, str | None]:
     """Return whose sequence numbers and whose orders are meant by those given.
 
-    A protocol of order entry has numbers too: it is for `orders`, unless only `sequence` is asked for and nothing else
-    says whose numbers.
+    A protocol of order entry has numbers too: it is for `orders`, unless numbers are asked for by name and nothing else
+    says whose.
 
     Parameters
     ----------
@@ -68,8 +68,9 @@ def told_apart(
         if len(kind) > 1:
             raise UsageError(f"--protocol names {' and '.join(kind)}, which are of one kind: name one of them a run")
     feed, order_entry = feeds[0] if feeds else None, orders[0] if orders else None
-    if order_entry is not None and feed is None and numbers is None and asked is not None and "sequence" in asked:
-        return order_entry, order_entry if "orders" in asked else None
+    asks_for_numbers = bool({"sequence", "arbitration"} & set(asked or ()))
+    if order_entry is not None and feed is None and numbers is None and asks_for_numbers:
+        return order_entry, order_entry if "orders" in (asked or ()) else None
     return feed, order_entry
 
 

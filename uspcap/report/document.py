@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
 from uspcap.capture import accounts
-from uspcap.capture.intervals import Interval
-from uspcap.capture.session import CaptureOutcome
-from uspcap.timestamps.nic_clock import ClockAccount
+
+if TYPE_CHECKING:
+    # What a capture needs of the kernel takes as long to import as a million frames to analyze.
+    from uspcap.capture.intervals import Interval
+    from uspcap.capture.session import CaptureOutcome
+    from uspcap.timestamps.nic_clock import ClockAccount
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""

@@ -161,6 +161,61 @@ def _path_latency(result: Result) -> Iterator[Headline]:
         yield headline
 
 
+def _sequence(result: Result) -> Iterator[Headline]:
+    told = [("", f"{count(result['lost'])} {result['numbers']} lost"), ("late", count(result["late"]))]
+    if result["undetermined"]:
+        told.append(("undetermined", count(result["undetermined"])))
+    yield Headline("numbers", tuple(told))
+
+
+def _arbitration(result: Result) -> Iterator[Headline]:
+    yield Headline("lines", (("", f"{count(result['lost'])} {result['numbers']} lost on both"),))
+    for pair in result["pairs"]:
+        shares = [
+            (f"{label} first", share(line["brought_first"], pair["compared"])) for label, line in pair["lines"].items()
+        ]
+        lost = [(f"{label} lost", count(line["lost"])) for label, line in pair["lines"].items()]
+        yield Headline(f"{pair['pair']} {pair['key']}".rstrip(), (*shares, *lost))
+
+
+def _orders(result: Result) -> Iterator[Headline]:
+    for source, measures in result["sources"].items():
+        for name, histogram in measures.items():
+            if histogram["count"]:
+                yield _spread(f"{name.replace('_', ' ')} {source}", histogram)
+    yield Headline("orders", (("without answer", count(sum(result["unanswered"].values()))),))
+
+
+def _requests(result: Result) -> Iterator[Headline]:
+    for rule in result["rules"]:
+        if rule["requests"] or rule["responses"]:
+            yield from _answered(rule, rule["name"])
+
+
+def _tick_to_trade(result: Result) -> Iterator[Headline]:
+    yield from _answered(result, "tick to trade")
+
+
+def _answered(result: Result, name: str) -> Iterator[Headline]:
+    """Return how long answers took by stamp source, and how many never came."""
+    for source, measures in result["sources"].items():
+        yield _spread(f"{name} {source}", measures["from_first"])
+    yield Headline(name, (("without response", count(result["unanswered"])),))
+
+
+def _tcp(result: Result) -> Iterator[Headline]:
+    total = result["counts"]["total"]
+    told = (
+        ("", plural(result["connections"]["estimated"], "connection")),
+        ("sent again", count(total["retransmissions"])),
+    )
+    yield Headline("TCP", (*told, ("out of order", count(total["out_of_order"])), ("resets", count(total["resets"]))))
+    for source, kinds in result["sources"].items():
+        for side, histogram in kinds["data_ack"].items():
+            if histogram["count"]:
+                yield _spread(f"data to ack, {side.replace('_', ' ')} {source}", histogram)
+
+
 _TELLERS = {
     "timestamps": _timestamps,
     "inter_arrival": _inter_arrival,
@@ -168,4 +223,10 @@ _TELLERS = {
     "bursts": _bursts,
     "overhead": _overhead,
     "path_latency": _path_latency,
+    "sequence": _sequence,
+    "arbitration": _arbitration,
+    "orders": _orders,
+    "requests": _requests,
+    "tick_to_trade": _tick_to_trade,
+    "tcp": _tcp,
 }

@@ -26,9 +26,7 @@ def sequence(console: Console, result: Result, context: Context) -> None:
         print_line(console, Text("no packet of this protocol", style="dim"))
         return
     print_line(console, Text(_sentence(result), style="bold"))
-    order = sorted(
-        range(len(streams)), key=lambda at: (-streams[at]["lost"], -streams[at]["undetermined"], -streams[at]["packets"], at)
-    )
+    order = sorted(range(len(streams)), key=lambda at: (_missing(streams[at]), -streams[at]["packets"], at))
     shown = [streams[at] for at in order[:ROWS_SHOWN]]
     columns = [
         names("stream", [f"{one['flow']}{' ' + one['key'] if one['key'] else ''}" for one in shown]),
@@ -74,6 +72,11 @@ def _sentence(result: Result) -> str:
     packets = plural(result["packets"], "packet")
     unknown = f", {count(result['undetermined'])} undetermined" if result["undetermined"] else ""
     return f"{count(lost)} {unit} lost, {count(late)} late{unknown}, of {packets} in {streams}"
+
+
+def _missing(stream: Result) -> tuple[int, int]:
+    """Return what puts the streams that most is missing of first."""
+    return -stream["lost"], -stream["undetermined"]
 
 
 def _number(value: int | None) -> str:
