@@ -142,6 +142,18 @@ def test_late_packet_whose_stamp_is_earlier_than_the_gap_is_not_late_by_less_tha
     assert (gap["filled"], gap["filled_after_ns"], result["lateness"]["max_ns"]) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("cuts", [[], [HEAD_PACKETS + 20], [700]])
+def test_gap_begins_at_the_heartbeat_before_it_however_long_the_stream(cuts: list[int]) -> None:
+    packets = []
+    for number in range(1, 2 * HEAD_PACKETS):
+        packets.append(Packet(number, 1, START_NS + 10 * number))
+        packets.append(Packet(number + 1, 0, START_NS + 10 * number + 5))
+    packets.append(Packet(2 * HEAD_PACKETS + 3, 1, START_NS + 1_000_000))
+    whole = followed(packets, cuts)
+    assert_as_slow(packets, whole.result())
+    assert whole.result() == followed(packets, []).result()
+
+
 def test_end_of_session_announces_the_next_number_and_carries_nothing() -> None:
     packets = [Packet(1, 3, START_NS), Packet(6, 0xFFFF, START_NS + 5)]
     batch = FrameBatch.from_frames(

@@ -254,6 +254,15 @@ def test_sessions_of_one_direction_are_streams_of_their_own_and_both_are_torn_by
     assert gaps == {"A > B": [(2, True)], "X > B": [(71, True)]}
 
 
+@pytest.mark.parametrize("cuts", [(), (4,), (7,), (4, 7), (5,)])
+def test_hole_of_the_connection_before_tears_nothing_of_the_next(cuts: tuple[int, ...]) -> None:
+    before = spoken([fix_of("D", number) for number in (1, 2, 3)], lost=(1,))
+    after = spoken([fix_of("D", number) for number in (4, 6)])
+    stream = only_stream(followed(lambda: MessageSequence(FIX), before + after, cuts))
+    gaps = [(gap["first"], gap["undetermined"]) for gap in stream["gaps"]]
+    assert gaps == [(2, True), (5, False)]
+
+
 def test_possible_duplicates_fill_what_is_missing_and_change_nothing_else() -> None:
     again = ((43, "Y"), (122, "20240305-14:30:00"))
     messages = [fix_of("D", number) for number in (1, 2, 6)]
@@ -382,6 +391,17 @@ def test_bytes_that_the_receiver_has_acknowledged_were_lost_by_the_capture() -> 
     # Of the connection before nothing can be told.
     stream = tcp_stream([*sent, answer, *bytes_sent((999, 0, SYN | ACK))])
     assert (stream["lost"], stream["undetermined"]) == (20, 0)
+
+
+def test_acknowledgement_from_before_the_connection_began_anew_tells_nothing() -> None:
+    old = Segment(START_NS, 0, False, 500, flags=ACK, acknowledgment=1_000)
+    anew = [
+        Segment(START_NS, 0, False, 900, flags=SYN),
+        *bytes_sent((99, 0, SYN | ACK), (100, 10, ACK), (120, 10, ACK)),
+    ]
+    for cuts in ((), (1,), (2,)):
+        stream = tcp_stream([old, *anew], cuts)
+        assert (stream["lost"], stream["undetermined"]) == (10, 0)
 
 
 def test_reset_segment_is_excluded_whatever_its_number() -> None:

@@ -138,3 +138,25 @@ def test_wrong_tables_are_one_clear_line(tmp_path: Path, text: str, said: str) -
     table = tmp_path / "mine.toml"
     table.write_text(text, encoding="utf-8")
     assert_one_clear_line(invoke("analyze", SAMPLE, "--protocol", table), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "followed", "orders"),
+    [
+        (["--only", "sequence", "--protocol", "ouch-4.2"], "ouch-4.2", False),
+        (["--only", "sequence,orders", "--protocol", "ouch-4.2"], "ouch-4.2", True),
+        (["--only", "orders", "--protocol", "ouch-4.2"], None, True),
+        (["--protocol", "ouch-4.2"], None, True),
+        (["--only", "sequence", "--protocol", "tcp", "--protocol", "ouch-4.2"], "tcp", True),
+        (["--only", "sequence", "--sequence", "offset=4,size=4", "--protocol", "ouch-4.2"], "given", True),
+    ],
+)
+def test_protocol_of_order_entry_is_whose_numbers_only_where_sequence_is_asked_for(
+    words: list[str], followed: str | None, orders: bool
+) -> None:
+    ended = invoke("analyze", SAMPLE.parent / "order-session.pcap", *words, "--format", "json")
+    analyses = json.loads(ended.stdout)["analyses"]
+    assert ("orders" in analyses) is orders
+    assert analyses.get("sequence", {"protocol": None})["protocol"] == followed
+    if orders:
+        assert analyses["orders"]["protocol"] == "ouch-4.2"
