@@ -18,12 +18,10 @@ from uspcap.analysis.overhead import Overhead
 from uspcap.analysis.path_latency import PathLatency
 from uspcap.analysis.patterns import Patterns
 from uspcap.analysis.requests import Requests
-from uspcap.analysis.stream_sequence import sequence_of
 from uspcap.analysis.summary import Summary
 from uspcap.analysis.tcp import Tcp
 from uspcap.analysis.tick_to_trade import TickToTrade
 from uspcap.analysis.timestamps import Timestamps
-from uspcap.protocols.feeds import find_protocol
 from uspcap.protocols.flows import FlowTable
 from uspcap.protocols.rules import Key, Rule, RulePair
 
@@ -50,8 +48,6 @@ MAKERS: dict[str, Callable[[], Analysis]] = {
     "overhead": lambda: Overhead(framing=True),
     "path_latency": PathLatency,
     "orders": Orders,
-    "sequence of FIX": lambda: sequence_of(find_protocol("fix")),
-    "sequence of TCP": lambda: sequence_of(find_protocol("tcp")),
     "requests": lambda: Requests([BY_PAYLOAD], timeout_ns=10_000),
     "requests in rounds, with few followed": lambda: Requests([BY_PAYLOAD], quorum=1, maximum_in_rounds=2),
     "tick_to_trade": lambda: TickToTrade(NEAREST, timeout_ns=10_000, rows_kept=3),
