@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from support.order_sessions import (
     Session,
     feed,
     fix,
+    in_parts,
     ouch,
     sessions,
     soup,
@@ -76,23 +76,8 @@ def test_cutting_and_merging_changes_nothing(bounds: dict[str, int], losses: boo
     session = data.draw(sessions(losses=losses))
     segments = session.segments
     whole = feed(Orders(session.protocol, **bounds), segments)
-    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, len(segments)), max_size=4))), len(segments)]
-    batch_frames = data.draw(st.sampled_from([1, 2, 4096]))
-    parts = [
-        feed(Orders(session.protocol, **bounds), segments[start:end], batch_frames) for start, end in pairwise(cuts)
-    ]
-    if data.draw(st.booleans()):
-        for part in parts:
-            part.result()
-    if data.draw(st.booleans()):
-        for later in parts[1:]:
-            parts[0].merge(later)
-    else:
-        # From the right: merging is associative.
-        while len(parts) > 1:
-            later = parts.pop()
-            parts[-1].merge(later)
-    assert outcome(parts[0]) == outcome(whole)
+    merged = in_parts(data, lambda: Orders(session.protocol, **bounds), segments)
+    assert outcome(merged) == outcome(whole)
 
 
 @settings(deadline=None, max_examples=60)

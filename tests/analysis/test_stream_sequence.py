@@ -23,7 +23,7 @@ from support.numbered_streams import (
     soup_told,
     tcp_captures,
 )
-from support.order_sessions import ACK, START_NS, SYN, Segment, feed, soup
+from support.order_sessions import ACK, START_NS, SYN, Segment, feed, in_parts, soup
 
 from uspcap.analysis.sequence import Sequence
 from uspcap.analysis.stream_sequence import MessageSequence, SegmentSequence
@@ -163,19 +163,7 @@ def test_cutting_and_merging_changes_nothing_where_segments_are_lost(
         segments = [one for pair in zip(segments, other, strict=False) for one in pair]
     make = lambda: MessageSequence(protocol, **bounds)  # noqa: E731
     whole = followed(make, segments)
-    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(segments)), max_size=4))), len(segments)]
-    parts = [feed(make(), segments[first:last], data.draw(st.sampled_from([1, 64]))) for first, last in pairwise(edges)]
-    if data.draw(st.booleans()):
-        for part in parts:
-            part.result()
-    if data.draw(st.booleans()):
-        for later in parts[1:]:
-            parts[0].merge(later)
-    else:
-        while len(parts) > 1:
-            later = parts.pop()
-            parts[-1].merge(later)
-    assert outcome(parts[0]) == outcome(whole)
+    assert outcome(in_parts(data, make, segments)) == outcome(whole)
 
 
 @settings(deadline=None, max_examples=120)

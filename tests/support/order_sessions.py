@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
 
-from uspcap.analysis.orders import Orders
+from uspcap.analysis.base import Analysis
 from uspcap.frames import FrameBatch, TimestampSource
 
 START_NS = 1_700_000_000_000_000_000
 SYN, ACK, PSH = 0x02, 0x10, 0x08
+
+AnyAnalysis = TypeVar("AnyAnalysis", bound=Analysis)
 
 PROTOCOLS = ("ouch-4.2", "ouch-5.0", "fix")
 
@@ -52,7 +55,7 @@ class Segment:
         return wire if self.kept is None else wire[: 54 + self.kept]
 
 
-def feed(analysis: Orders, segments: Sequence[Segment], batch_frames: int = 4096) -> Orders:
+def feed(analysis: AnyAnalysis, segments: Sequence[Segment], batch_frames: int = 4096) -> AnyAnalysis:
     """Give segments to an analysis in batches, numbered from 1."""
     for start in range(0, len(segments), batch_frames):
         part = segments[start : start + batch_frames]
@@ -65,6 +68,25 @@ def feed(analysis: Orders, segments: Sequence[Segment], batch_frames: int = 4096
         batch.storage("timestamp_source")[: len(part)] = np.array([segment.source for segment in part], np.uint8)
         analysis.update(batch)
     return analysis
+
+
+def in_parts(data: st.DataObject, make: Callable[[], AnyAnalysis], segments: Sequence[Segment]) -> AnyAnalysis:
+    """Analyse segments in parts of any size and batches, merged from either end, asked in between or not."""
+    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(segments)), max_size=4))), len(segments)]
+    batch_frames = data.draw(st.sampled_from([1, 2, 64, 4096]))
+    parts = [feed(make(), segments[first:last], batch_frames) for first, last in pairwise(edges)]
+    if data.draw(st.booleans()):
+        for part in parts:
+            part.result()
+    if data.draw(st.booleans()):
+        for later in parts[1:]:
+            parts[0].merge(later)
+    else:
+        # From the right: merging is associative.
+        while len(parts) > 1:
+            later = parts.pop()
+            parts[-1].merge(later)
+    return parts[0]
 
 
 def soup(kind: bytes, payload: bytes = b"") -> bytes:

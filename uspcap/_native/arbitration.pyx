@@ -320,12 +320,12 @@ cdef inline Py_ssize_t take_arrival(const Arrival *arrival, const Numbering *num
         return used
     if packet.kind == DATA:
         return compare(&packet, arrival, numbering, state, ring, streams, runs, used, skews)
-    if packet.kind != RESET and (packet.kind == END or <int64_t> (packet.first - state.high) > 0 or
-                                 streams[ARBITRATED].run < 0):
-        if <int64_t> (packet.first - state.high) >= 0:
-            advance(state, ring, packet.first)
-            copy = packet
-            used = take(&streams[ARBITRATED], ARBITRATED, runs, used, &copy, numbering, arrival.stamp_ns, arrival.frame)
+    if packet.kind == RESET or <int64_t> (packet.first - state.high) < 0:
+        return used
+    # An announcement of what is expected anyway is news where nothing came before, and at the end.
+    if packet.first != state.high or packet.kind == END or streams[ARBITRATED].run < 0:
+        advance(state, ring, packet.first)
+        used = take(&streams[ARBITRATED], ARBITRATED, runs, used, &packet, numbering, arrival.stamp_ns, arrival.frame)
     return used
 
 
