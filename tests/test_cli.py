@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
 import pytest
-from support.command_line import PROGRAM, assert_one_clear_line, invoke, start
+from support.command_line import PROGRAM, Ended, assert_one_clear_line, invoke, start
 
 import uspcap.cli
 from uspcap import errors
@@ -114,10 +116,114 @@ def test_output_that_the_caller_closed_is_no_error_of_ours() -> None:
     assert start("--version", preexec_fn=close) == (0, "", "")
 
 
-def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def failing_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Ended:
+    """Run a command in which something fails that nobody foresaw."""
+
     def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
+        raise error
 
     monkeypatch.setattr(uspcap.cli.cli, "main", fail)
-    with pytest.raises(ZeroDivisionError):
-        uspcap.cli.main(["dump"])
+    return invoke("dump")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ZeroDivisionError("division by zero"), "internal error, ZeroDivisionError: division by zero; please report"),
+        (AssertionError(), "internal error, AssertionError; please report"),
+        (RecursionError("too deep\nin there \x1b[31m"), "internal error, RecursionError: too deep in there \\x1b[31m;"),
+        (KeyError("x" * 1000), f"internal error, KeyError: '{'x' * 199}…; please report"),
+        (MemoryError(), "out of memory: free some or raise the limit"),
+        (ImportError("libfoo.so: cannot open", name="numpy"), "cannot load numpy (libfoo.so: cannot open): install"),
+        (UnicodeEncodeError("ascii", "µ", 0, 1, "ordinal"), "cannot write the output in ascii: set PYTHONIOENCODING"),
+        (RuntimeError("can't start new thread"), "the system starts no further thread: raise its limit"),
+        (OSError(24, "Too many open files"), "Too many open files; raise the limit of open files with 'ulimit -n'"),
+        (OSError(24, "Too many open files", "/x"), "/x: Too many open files; raise the limit of open files with"),
+        (OSError(28, "No space left on device"), "cannot write the output: No space left on device; free space or"),
+        (OSError(5, "Input/output error"), "cannot write the output: Input/output error; the terminal is gone"),
+        (OSError(17, "File exists", "/y"), "/y: File exists; please report this in "),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_that_nobody_foresaw_is_one_sentence(
+    error: BaseException, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_one_clear_line(failing_with(error, monkeypatch), 1, f"uspcap: {sentence}")
+
+
+def test_what_is_to_be_reported_says_where_and_which_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = failing_with(ZeroDivisionError(), monkeypatch)
+    assert "please report this in uspcap/cli.py, line " in ended.stderr
+    assert (
+        f" of version {uspcap.__version__}, with the command and what it prints with USPCAP_DEBUG=1 set" in ended.stderr
+    )
+
+
+def test_debugging_shows_the_traceback_of_the_cause_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USPCAP_DEBUG", "1")
+    ended = failing_with(ZeroDivisionError("here"), monkeypatch)
+    assert ended.code == 1
+    first, *_, last = ended.stderr.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "ZeroDivisionError: here" in ended.stderr
+    assert last.startswith("uspcap: internal error")
+
+
+def test_a_thread_that_fails_makes_the_command_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object, **__: object) -> None:
+        thread = threading.Thread(target=lambda: [][1])
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(uspcap.cli.cli, "main", work)
+    assert_one_clear_line(invoke("dump"), 1, "uspcap: internal error, IndexError: list index out of range; please")
+
+
+def test_an_error_that_could_be_raised_nowhere_makes_the_command_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise LookupError("late")
+
+    def work(*_: object, **__: object) -> None:
+        Failing()
+
+    monkeypatch.setattr(uspcap.cli.cli, "main", work)
+    assert_one_clear_line(invoke("dump"), 1, "uspcap: internal error, LookupError: late; please")
+
+
+@pytest.mark.parametrize("words", [["--no\x1b[31m"], ["dump"], ["dump", "--frame", "\x1b[31m", SAMPLE], ["\x1b[31m"]])
+def test_wrong_usage_never_steers_the_terminal(words: list[str]) -> None:
+    assert_one_clear_line(start(*words), 2)
+
+
+def test_a_signal_before_anything_is_imported_leaves_no_traceback() -> None:
+    code = (
+        "import sys, os, signal\n"
+        "class Importer:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+        "sys.meta_path.insert(0, Importer())\n"
+        "from uspcap.__main__ import run\n"
+        "run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "protocols"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.startswith("uspcap: ended by SIGINT before it was done")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "uspcap", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"uspcap {uspcap.__version__}\n")
+
+
+ANY_COMMAND = (["analyze", SAMPLE], ["protocols"], ["doctor"], ["compare", SAMPLE, SAMPLE], ["dump", SAMPLE], ["-h"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_encoding_of_the_terminal_is_a_reason_to_fail(encoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
+    for words in ANY_COMMAND:
+        done = subprocess.run([*PROGRAM, *words], env=environment, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b""), words
+        done.stdout.decode(encoding)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,8 +18,10 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from uspcap import __version__
-from uspcap.errors import UspcapError
-from uspcap.report.format import safe_text
+from uspcap.foreign_text import safe_text
+from uspcap.notices import say
+from uspcap.signals import Interrupted, end_at_once, end_by, ended_by
+from uspcap.unexpected import explain, show_traceback, watch_threads
 
 COMMANDS = {
     "capture": "Capture frames on an interface into a file, a report or both.",
@@ -58,26 +63,59 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 the input or the system failed, 2 wrong usage."""
+    """Run the command line and exit: 0 done, 1 the input or the system failed, 2 wrong usage.
+
+    What a signal ended ends by that signal.
+    """
     if sys.stdout is None:
         # The caller closed it; what is opened next must not take its place.
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    with suppress(AttributeError, ValueError):
+        # What a terminal's encoding cannot say is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with watch_threads() as threads:
+        code = _run_command(arguments)
+    sys.exit(code or int(threads.failed))
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit code, after one sentence about whatever ended it early."""
     try:
         try:
-            cli.main(args=None if arguments is None else list(arguments), prog_name="uspcap")
-        finally:
-            sys.stdout.flush()
-    except UspcapError as error:
-        click.echo(f"uspcap: {safe_text(str(error))}", err=True)
-        sys.exit(error.exit_code)
+            ended = cli.main(None if arguments is None else list(arguments), prog_name="uspcap", standalone_mode=False)
+            code = ended if isinstance(ended, int) else 0
+        except SystemExit as ending:
+            code = _code(ending)
+        sys.stdout.flush()
+        return code
+    except click.ClickException as error:
+        _show_usage_error(error)
+        return error.exit_code
+    except (Interrupted, click.Abort) as interruption:
+        number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+        end_by(number, ended_by(number))
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        # What the system refuses to the layers below is an UspcapError by now; what is left is our own output.
-        click.echo(f"uspcap: cannot write the output: {error.strerror}; free space or send it elsewhere", err=True)
-        sys.exit(1)
+        return 1
+    except Exception as error:
+        explained = explain(error)
+        show_traceback(explained)
+        say(str(explained))
+        return explained.exit_code
+
+
+def _code(ending: SystemExit) -> int:
+    return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+
+
+def _show_usage_error(error: click.ClickException) -> None:
+    """Show what click has to say about the command line, which may hold names of files as they are."""
+    shown = io.StringIO()
+    error.show(shown)
+    with suppress(OSError, ValueError):
+        for line in shown.getvalue().splitlines():
+            click.echo(safe_text(line), err=True)
 
 
 def run() -> NoReturn:
@@ -86,11 +124,12 @@ def run() -> NoReturn:
     The process ends without taking the interpreter apart, which costs more time than a short analysis: the kernel
     takes the memory back at once, and everything that must be written is.
     """
+    end_at_once()
     code = 0
     try:
         main()
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        code = _code(ended)
     try:
         sys.stdout.flush()
         if sys.stderr is not None:

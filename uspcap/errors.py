@@ -5,6 +5,7 @@
         NotACaptureFile         the first bytes are of no known format
       CaptureError              a live capture cannot start or go on
       MissingFeature            this build, host or kernel lacks something
+      UnexpectedError           an error of another kind, whose cause it has: a fault of uspcap's, no memory
       BpfError                  the kernel refused a bpf(2) call; carries its errno
         PermissionDenied        a capability is missing; the message names it
         HookOccupied            another's XDP program is attached to the interface
@@ -37,6 +38,10 @@ class CaptureError(UspcapError):
 
 class MissingFeature(UspcapError):
     """Something optional is not there: a package, a library, a kernel feature."""
+
+
+class UnexpectedError(UspcapError):
+    """Something failed that nobody foresaw; `uspcap.unexpected` makes it of any other exception, its `__cause__`."""
 
 
 class BpfError(UspcapError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from uspcap.errors import UsageError
 from uspcap.formats import open_capture
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
+from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
 
@@ -212,20 +213,26 @@ def analyze_files(
     if settings.trailer is not None:
         settings = replace(settings, trailer=_resolved(settings.trailer, paths[0]))
     run = _Run(settings, progress)
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
+    with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
         try:
             for path in paths:
-                for reader in open_parts(path, jobs if len(paths) < jobs else 1):
+                for reader in open_parts(path, jobs if len(paths) < jobs else 1, wake):
                     waiting.append((path, reader, pool.submit(_read_part, reader, settings, progress)))
                     if len(waiting) > jobs:
                         run.join(*waiting.popleft())
             while waiting:
                 run.join(*waiting.popleft())
             run.leave_file()
+        except BaseException:
+            # Whatever ended this, Ctrl-C too, is not kept waiting for what the other threads would read.
+            wake.set()
+            run.close()
+            raise
         finally:
             for _, reader, future in waiting:
                 future.cancel()
+                wait([future])
                 reader.close()
     return run.outcome
 
@@ -307,6 +314,11 @@ class _Run:
             self.outcome.suite = part.suite
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
+
+    def close(self) -> None:
+        """Close the file at hand."""
+        if self._reader is not None:
+            self._reader.close()
 
     def _leave_reader(self) -> None:
         """Keep what the reader at hand knows, and close it."""

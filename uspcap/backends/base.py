@@ -163,6 +163,10 @@ class LiveSource(ABC):
     def stop(self) -> None:
         """Take no more frames; `batches` yields those already taken and ends. May be called again."""
 
+    def interrupt(self) -> None:
+        """End a wait of `batches` for input that may never come; may be called by a signal handler, before `stop`."""
+        return
+
     @abstractmethod
     def statistics(self) -> SourceStatistics:
         """Return the counts since the beginning; complete once `batches` has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from uspcap.backends.base import BATCH_FRAMES, Description, LiveSource, SourceSt
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
 from uspcap.formats import open_capture
+from uspcap.formats.waking import ReadingEnded, Wake
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
 SHORTEST_WAIT_S = 0.001
@@ -78,12 +80,17 @@ class ReplaySource(LiveSource):
         self._lowest_ns = self._highest_ns = 0
         self._frames_read = self._received = self._delivered = 0
         self._stopped = False
+        self._wake = Wake()
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         return self._interfaces
 
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+        with suppress(ReadingEnded):
+            yield from self._paced(timeout_s)
+
+    def _paced(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         for batch in self._read():
             at = 0
             while at < batch.count and not self._stopped:
@@ -102,6 +109,11 @@ class ReplaySource(LiveSource):
     def stop(self) -> None:
         self._stopped = True
 
+    def interrupt(self) -> None:
+        # What a pipe or a slow disk has not given until now has not been received.
+        self._stopped = True
+        self._wake.set()
+
     def statistics(self) -> SourceStatistics:
         return SourceStatistics(
             received=self._received, delivered=self._delivered, filtered=self._received - self._delivered
@@ -117,6 +129,7 @@ class ReplaySource(LiveSource):
 
     def close(self) -> None:
         self._stopped = True
+        self._wake.close()
 
     def _read(self) -> Iterator[FrameBatch]:
         """Yield all batches of all files and loops, numbered and stamped as one stream."""
@@ -124,7 +137,7 @@ class ReplaySource(LiveSource):
         while not self._stopped and (loop < self._loops or not self._loops):
             frames_before = self._frames_read
             for number, path in enumerate(self._paths):
-                with open_capture(path) as reader:
+                with open_capture(path, self._wake) as reader:
                     frames_of_others = self._frames_read
                     for batch in reader.batches():
                         self._frames_read += batch.count

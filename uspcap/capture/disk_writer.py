@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +99,21 @@ class QueuedOutput(RecordOutput):
     @property
     def broken(self) -> bool:
         # What the thread found and nobody was told yet is for `tell_failure`.
-        return self._failure_told
+        return self._failure_told or (self._thread is None and self._inner.broken)
+
+    @property
+    def refusal(self) -> str:
+        return self._inner.refusal
+
+    def flush(self) -> None:
+        self._in_turn(self._inner.flush)
+
+    def look_at_file(self) -> None:
+        self._in_turn(self._inner.look_at_file)
+
+    @property
+    def losses(self) -> Sequence[str]:
+        return self._inner.losses
 
     def tell_failure(self) -> None:
         if self._failure is not None and not self._failure_told:

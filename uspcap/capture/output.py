@@ -15,8 +15,9 @@ from uspcap.capture.disk_writer import QueuedOutput
 from uspcap.capture.host_facts import SectionTexts
 from uspcap.capture.post_rotate import PostRotateCommand
 from uspcap.capture.rotation import COMPRESSED_SUFFIX, FileNames, FileRing, RotatingWriter, RotationRules
-from uspcap.errors import CaptureFileError, UsageError
-from uspcap.formats.byte_sink import ByteSink, FileSink
+from uspcap.capture.rotation_places import check_directory, make_directories
+from uspcap.errors import UsageError
+from uspcap.formats.byte_sink import ByteSink, FileSink, Patience
 from uspcap.formats.compression import DEFAULT_LEVEL, ZstdSink, zstd_frames
 from uspcap.formats.direct_sink import DirectSink
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
@@ -46,6 +47,8 @@ class OutputRequest:
         Write past the page cache.
     buffer_mib : int or None
         What may wait for the disk, MiB; 0 writes without a thread, None as `has_thread` says.
+    mode : int or None
+        Permissions of new files; None for `byte_sink.NEW_FILE_MODE` less the umask.
     """
 
     path: str
@@ -54,6 +57,7 @@ class OutputRequest:
     level: int | None = None
     direct: bool = False
     buffer_mib: int | None = None
+    mode: int | None = None
 
     @property
     def rotates(self) -> bool:
@@ -98,8 +102,13 @@ class OutputRequest:
             zstd_frames(self.path, self.compression_level)
 
 
-def open_output(request: OutputRequest, source: LiveSource, section: SectionTexts) -> CaptureWriter | RotatingWriter:
+def open_output(
+    request: OutputRequest, source: LiveSource, section: SectionTexts, patience: Patience | None = None
+) -> CaptureWriter | RotatingWriter:
     """Return a writer for what a source gives.
+
+    Of many files, the first is opened with the first frame: `check_directory` tells whether that can be done, here and,
+    where privileges are given up, to be called again afterwards.
 
     Parameters
     ----------
@@ -107,6 +116,8 @@ def open_output(request: OutputRequest, source: LiveSource, section: SectionText
     source : LiveSource
     section : SectionTexts
         What each file says about itself, where its format can.
+    patience : Patience, optional
+        With the reader of a pipe that takes nothing.
 
     Raises
     ------
@@ -117,11 +128,19 @@ def open_output(request: OutputRequest, source: LiveSource, section: SectionText
     """
     if request.buffer_mib and not source.counts_an_interface:
         raise UsageError("a replay waits for the disk and needs no --write-buffer: leave it out")
+    if request.rotates:
+        check_directory(request.path)
     ring = None if request.rules.keep is None else FileRing(request.rules.keep)
     command = None if request.command is None else PostRotateCommand(request.command)
+
+    def opening(path: str) -> None:
+        make_directories(request.path, path)
+        if ring is not None:
+            ring.opening(path)
+
     files = FileOutput(
-        _sink_opener(request),
-        opening=None if ring is None else ring.opening,
+        _sink_opener(request, patience or Patience()),
+        opening=opening if request.rotates else None,
         finished=None if command is None else command.run,
     )
     output: RecordOutput = files
@@ -129,7 +148,6 @@ def open_output(request: OutputRequest, source: LiveSource, section: SectionText
         output = QueuedOutput(files, (request.buffer_mib or DEFAULT_BUFFER_MIB) << 20)
     if not request.rotates:
         return open_writer(request.path, request.format, interfaces=source.interfaces, output=output, **section)
-    _check_directory(request.path)
     writer = make_writer(request.format, output, **section)
     started_ns = time.time_ns()
     return RotatingWriter(
@@ -213,26 +231,13 @@ def interface_statistics(
     }
 
 
-def _sink_opener(request: OutputRequest) -> Callable[[str], ByteSink]:
+def _sink_opener(request: OutputRequest, patience: Patience) -> Callable[[str], ByteSink]:
     def open_sink(path: str) -> ByteSink:
-        sink: ByteSink = DirectSink(path) if request.direct else FileSink(path)
+        sink: ByteSink
+        if request.direct:
+            sink = DirectSink(path, mode=request.mode)
+        else:
+            sink = FileSink(path, mode=request.mode, patience=patience)
         return ZstdSink(sink, request.compression_level) if request.compression_level else sink
 
     return open_sink
-
-
-def _check_directory(pattern: str) -> None:
-    """Raise where no file of this name can be made; the first is opened only when a frame comes."""
-    directory = Path(pattern).parent
-    if "%" in str(directory):
-        return
-    reason = ""
-    try:
-        if not stat.S_ISDIR(directory.stat().st_mode):
-            reason = "its directory is none"
-        elif not os.access(directory, os.W_OK | os.X_OK):
-            reason = "its directory may not be written to"
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if reason:
-        raise CaptureFileError(f"cannot write {pattern}: {reason}; name a file in a directory that you may write to")

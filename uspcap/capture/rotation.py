@@ -172,6 +172,7 @@ class RotatingWriter:
         self._ring = ring
         self._command = command
         self._opened = False
+        self._newest_ns = 0
         self._period_start_ns = 0
         self._period_end_ns = _LATEST_NS
         self.files = 0
@@ -190,6 +191,25 @@ class RotatingWriter:
     def frames_dropped(self) -> int:
         """Frames left out because the output had no room for them."""
         return self._writer.frames_dropped
+
+    @property
+    def refusal(self) -> str:
+        """Why frames that were written are not in the files, where some are not."""
+        return self._writer.refusal
+
+    def look_at_file(self) -> None:
+        """Look whether the present file is still in its place; where not, that is in `losses` soon."""
+        self._writer.look_at_file()
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """What happened to files while they were written, a sentence each; complete once closed."""
+        return self._writer.losses
+
+    def flush(self) -> None:
+        """Begin a new file now, where there is one to finish; raises as `write`."""
+        if self._opened:
+            self._begin_file(self._newest_ns)
 
     @property
     def warnings(self) -> list[str]:
@@ -218,6 +238,8 @@ class RotatingWriter:
                 full = True
             if full:
                 self._begin_file(int(batch.timestamp_ns[row]))
+        if batch.count:
+            self._newest_ns = int(batch.timestamp_ns[batch.count - 1])
 
     def close(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
         """Finish the last file, and wait for the command that is run on each; may be called again.

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.capture.attention import Attention
 from uspcap.capture.output import interface_statistics
 from uspcap.capture.rotation import RotatingWriter
-from uspcap.errors import CaptureError, CaptureFileError, UspcapError
+from uspcap.errors import UspcapError
+from uspcap.formats.byte_sink import Patience
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
 from uspcap.timestamps.nic_clock import ClockAccount
+from uspcap.unexpected import explain
 
 if TYPE_CHECKING:
     # A capture that only writes does without the analyses, whose import takes longer than a ring's set-up.
@@ -44,6 +47,10 @@ class Accounts:
         Frames kept that the file could not take.
     too_slow : int
         Frames kept for which there was no room, as the disk was too slow.
+    refusal : str
+        Why the file could not take some.
+    queued : int
+        Frames kept that wait for the disk; 0 at the end.
     """
 
     statistics: SourceStatistics
@@ -52,11 +59,13 @@ class Accounts:
     written: int | None
     unwritten: int
     too_slow: int = 0
+    refusal: str = "the file could not take them"
+    queued: int = 0
 
     @property
     def lost_in_writer(self) -> dict[str, int]:
         """Frames kept that are not in the file, by cause."""
-        lost = {"the file could not take them": self.unwritten, "the disk was too slow": self.too_slow}
+        lost = {self.refusal: self.unwritten, "the disk was too slow": self.too_slow}
         return {cause: count for cause, count in lost.items() if count}
 
     @property
@@ -76,6 +85,7 @@ class Accounts:
             (statistics.filtered, "not matching the filter"),
             (self.after_limit, "after the limit"),
             (statistics.waiting, "still in the ring"),
+            (self.queued, "waiting for the disk"),
         ):
             if count:
                 parts.append(f"{count} {what}")
@@ -98,7 +108,7 @@ class CaptureOutcome:
     ----------
     accounts : Accounts
     suite : Suite or None
-        The analyses, where there are any.
+        The analyses, where there are any and none has failed.
     description : str
         The source's line.
     what : str
@@ -109,6 +119,8 @@ class CaptureOutcome:
         How stamps of clocks other than the host's were put on UTC.
     failure : UspcapError or None
         Why the capture ended before it was to.
+    losses : tuple of str
+        What happened to files while they were written, a sentence each.
     """
 
     accounts: Accounts
@@ -118,6 +130,7 @@ class CaptureOutcome:
     problems: list[Problem]
     clocks: tuple[ClockAccount, ...]
     failure: UspcapError | None
+    losses: tuple[str, ...] = ()
 
 
 class CaptureSession:
@@ -137,6 +150,13 @@ class CaptureSession:
         End after so long.
     clock : callable
         Nanoseconds that never step back.
+    patience : Patience, optional
+        With the reader of a pipe that the writer writes to; ended with the capture.
+
+    Attributes
+    ----------
+    attention : Attention
+        What may be asked of the capture while it runs.
     """
 
     def __init__(
@@ -149,7 +169,10 @@ class CaptureSession:
         frames: int | None = None,
         duration_ns: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        patience: Patience | None = None,
     ) -> None:
+        self.attention = Attention(writer)
+        self._patience = patience or Patience()
         self._source = source
         self._writer = writer
         self._suite = suite
@@ -158,17 +181,21 @@ class CaptureSession:
         self._duration_ns = duration_ns
         self._clock = clock
         self._stop_asked = False
+        self._writing = self._analyzing = True
         self._kept = self._after_limit = 0
         self._failure: UspcapError | None = None
 
     def stop(self) -> None:
         """End as soon as what was received is read; may be called by a signal handler."""
         self._stop_asked = True
+        self._patience.end()
+        self._source.interrupt()
 
     def run(self) -> CaptureOutcome:
         """Capture, close the file and return what came of it.
 
-        A failure of the source or the file ends the capture and is in the outcome; the frames until then are kept.
+        A failure of the source, the file or an analysis, foreseen or not, ends the capture and is in the outcome; the
+        frames until then are kept.
         """
         source = self._source
         description = source.describe()
@@ -177,37 +204,56 @@ class CaptureSession:
         idle_s = IDLE_S if self._duration_ns is None else min(IDLE_S, self._duration_ns / NANOSECONDS)
         if self._intervals is not None:
             idle_s = min(idle_s, self._intervals.idle_s)
+        if self._duration_ns is not None:
+            self._patience.end(self._duration_ns / NANOSECONDS)
+        if self._duration_ns is not None:
+            self._patience.end(self._duration_ns / NANOSECONDS)
         try:
             for batch in source.batches(idle_s):
                 if batch is not None:
                     self._take(batch)
-                if self._intervals is not None:
-                    self._intervals.look()
+                self._look()
                 full = self._frames is not None and self._kept >= self._frames
                 over = end is not None and self._clock() >= end
                 if self._stop_asked or full or over or self._failure is not None:
+                    self._patience.end()
                     source.stop()
-        except CaptureError as error:
-            self._failure = error
-        self._end_intervals()
-        statistics = source.statistics()
+        except Exception as error:
+            self._fail(error)
+        self._patience.end()
+        if self._intervals is not None and self._analyzing:
+            self._guarded(self._intervals.end)
+        try:
+            statistics = source.statistics()
+        except BaseException:
+            self._close_writer(None, started_ns)
+            raise
         self._close_writer(statistics, started_ns)
-        written = None if self._writer is None else self._writer.frames_written
-        too_slow = 0 if self._writer is None else self._writer.frames_dropped
-        unwritten = 0 if written is None else self._kept - written - too_slow
-        accounts = Accounts(statistics, self._kept, self._after_limit, written, unwritten, too_slow)
+        self.attention.tell_losses()
         return CaptureOutcome(
-            accounts,
-            self._suite,
+            self._accounts(statistics),
+            self._suite if self._analyzing else None,
             str(description),
             description.what,
             source.problems,
             source.clocks(),
             self._failure,
+            () if self._writer is None else tuple(self._writer.losses),
+        )
+
+    def _accounts(self, statistics: SourceStatistics, *, so_far: bool = False) -> Accounts:
+        writer = self._writer
+        if writer is None:
+            return Accounts(statistics, self._kept, self._after_limit, None, 0)
+        written, too_slow = writer.frames_written, writer.frames_dropped
+        left = self._kept - written - too_slow
+        queued = left if so_far else 0
+        return Accounts(
+            statistics, self._kept, self._after_limit, written, left - queued, too_slow, writer.refusal, queued
         )
 
     def _take(self, batch: FrameBatch) -> None:
-        """Give a batch to the file and the analyses, as far as the limit allows."""
+        """Give a batch to the file and the analyses, as far as the limit allows; what fails gets no more."""
         room = batch.count if self._frames is None else min(batch.count, self._frames - self._kept)
         if room < batch.count:
             self._after_limit += batch.count - room
@@ -215,29 +261,36 @@ class CaptureSession:
         if not batch.count:
             return
         self._kept += batch.count
-        if self._writer is not None and self._failure is None:
-            try:
-                self._writer.write(batch)
-            except CaptureFileError as error:
-                self._failure = error
-        if self._intervals is not None:
-            self._intervals.update(batch)
-        elif self._suite is not None:
-            self._suite.update(batch)
+        if self._writer is not None and self._writing:
+            self._writing = self._guarded(self._writer.write, batch)
+        if self._analyzing:
+            if self._intervals is not None:
+                self._analyzing = self._guarded(self._intervals.update, batch)
+            elif self._suite is not None:
+                self._analyzing = self._guarded(self._suite.update, batch)
 
-    def _end_intervals(self) -> None:
-        if self._intervals is not None:
-            try:
-                self._intervals.end()
-            except CaptureError as error:
-                self._failure = self._failure or error
+    def _look(self) -> None:
+        if self._intervals is not None and self._analyzing:
+            self._analyzing = self._guarded(self._intervals.look)
+        self._guarded(self.attention.look, lambda: self._accounts(self._source.statistics(), so_far=True))
 
-    def _close_writer(self, statistics: SourceStatistics, started_ns: int) -> None:
-        if self._writer is None:
-            return
-        too_slow = self._writer.frames_dropped
-        said = interface_statistics(self._source, statistics, started_ns, too_slow) if self._writer.interfaces else None
+    def _guarded(self, action: Callable[..., object], *arguments: object) -> bool:
+        """Do something that may fail, foreseen or not; False where it did."""
         try:
-            self._writer.close(said)
-        except CaptureFileError as error:
-            self._failure = self._failure or error
+            action(*arguments)
+        except Exception as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or explain(error)
+
+    def _close_writer(self, statistics: SourceStatistics | None, started_ns: int) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        said = None
+        if writer.interfaces and statistics is not None:
+            said = interface_statistics(self._source, statistics, started_ns, writer.frames_dropped)
+        self._guarded(writer.close, said)

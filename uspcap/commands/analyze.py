@@ -24,11 +24,12 @@ from uspcap.commands.options import (
     stamps_of_files,
 )
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
-from uspcap.errors import CaptureFileError, UsageError
+from uspcap.errors import UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
 from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
+from uspcap.report.report_file import report_file
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice
@@ -126,11 +127,8 @@ def command(
     if output is None:
         _write(sys.stdout, form, outcome, settings, show_outliers)
     else:
-        try:
-            with Path(output).open("w", encoding="utf-8") as stream:
-                _write(stream, form, outcome, settings, show_outliers)
-        except OSError as error:
-            raise CaptureFileError(f"{output}: cannot write the report: {error.strerror}; name another file") from error
+        with report_file(output, "the report") as stream:
+            _write(stream, form, outcome, settings, show_outliers)
     if tables is not None:
         from uspcap.report.tables import write_tables
 

@@ -20,13 +20,14 @@ from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, open_output
 from uspcap.capture.pinning import pin
 from uspcap.capture.privileges import can_relinquish, find_user, relinquish
 from uspcap.capture.rotation import RotatingWriter, RotationRules
+from uspcap.capture.rotation_places import check_directory
 from uspcap.capture.session import CaptureOutcome, CaptureSession
-from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import (
     CompressType,
     CpuListType,
     DurationType,
     FanoutType,
+    FileModeType,
     PeriodType,
     SizeType,
     analysis_names,
@@ -34,6 +35,9 @@ from uspcap.commands.options import (
 )
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import UsageError
+from uspcap.formats.byte_sink import Patience
+from uspcap.notices import say
+from uspcap.signals import Ending
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("-W", "--keep-files", type=click.IntRange(1), metavar="N", help="Keep N files; delete the oldest.")
 @click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added.")
 @click.option("--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not.")
+@click.option("--mode", type=FileModeType(), help="Permissions of new files, as 640; 600 by default, less the umask.")
 @click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT).")
 @click.option(
     "--write-buffer",
@@ -138,6 +143,7 @@ def command(
     keep_files: int | None,
     post_rotate: str | None,
     compress: int | None,
+    mode: int | None,
     direct: bool,
     write_buffer: int | None,
     files: tuple[str, ...],
@@ -167,8 +173,9 @@ def command(
 ) -> None:
     """Capture frames that match FILTER, which is as tcpdump takes it.
 
-    Frames go to a file (-w), to analyses (--analyze), or both; with neither, all analyses run. Ctrl-C ends the
-    capture in good order, a second one at once.
+    Frames go to a file (-w), to analyses (--analyze), or both; with neither, all analyses run. Ctrl-C, SIGTERM and
+    SIGHUP end the capture in good order, a second one at once. SIGUSR1 prints the accounts so far; SIGUSR2 flushes the
+    file, or begins the next one.
 
     packet_mmap copies frames; the kernel and its programs get them as ever. af_xdp takes those that match away from
     the kernel, before its stack; auto uses it only with --take-all.
@@ -181,9 +188,13 @@ def command(
     rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
     output = None
     if path is not None:
-        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer)
+        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode)
         output.check()
-    elif rules != RotationRules() or any(one is not None for one in (post_rotate, compress, write_buffer)) or direct:
+    elif (
+        rules != RotationRules()
+        or direct
+        or any(one is not None for one in (post_rotate, compress, write_buffer, mode))
+    ):
         raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
@@ -218,16 +229,17 @@ def command(
         else None
     )
     if cpus is not None:
-        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+        say(pin(cpus, interface))
     if settings is not None and can_relinquish(user):
         _import_late_modules(form)
-    with open_source(request) as source:
+    with Ending() as ending, open_source(request) as source:
         description = source.describe()
         writer = None
+        patience = Patience()
         if output is not None:
             commented = output.format == "pcapng" and not no_comment
             section = section_texts(source, expression) if commented else SectionTexts()
-            writer = open_output(output, source, section)
+            writer = open_output(output, source, section, patience)
         watch = None
         if settings is not None and watched:
             from uspcap.report.watching import Watch
@@ -235,6 +247,8 @@ def command(
             watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=shown_on, form=form)
         suite = _suite(settings) if watch is None else watch.intervals.total
         given_up = relinquish(user, source)
+        if given_up and output is not None and output.rotates:
+            check_directory(output.path)
         session = CaptureSession(
             source,
             writer=writer,
@@ -242,6 +256,7 @@ def command(
             intervals=None if watch is None else watch.intervals,
             frames=count,
             duration_ns=duration,
+            patience=patience,
         )
 
         def stop() -> None:
@@ -249,27 +264,28 @@ def command(
                 watch.close()
             session.stop()
 
-        with stopping_on_signals(stop):
+        ending.stop_with(stop)
+        with session.attention.listening():
             # Only now can it be stopped in good order, and may others rely on what the first line says.
             for line in filter(None, (description.headline, *description.remarks, given_up)):
-                click.echo(f"uspcap: {line}", err=True)
+                say(line)
             with watch or nullcontext():
                 outcome = session.run()
-    click.echo(f"uspcap: {outcome.accounts}", err=True)
+    say(str(outcome.accounts))
     if interface is not None:
-        click.echo(f"uspcap: {stage_line(outcome.accounts)}", err=True)
+        say(stage_line(outcome.accounts))
     for clock in outcome.clocks:
-        click.echo(f"uspcap: {clock}", err=True)
+        say(str(clock))
     if isinstance(writer, RotatingWriter):
         for warning in writer.warnings:
-            click.echo(f"uspcap: {warning}", err=True)
-    if suite is not None and wanted is not None:
-        _report(shown_on, form, outcome, suite, expression, one_line=interval is not None)
+            say(warning)
+    if outcome.suite is not None and wanted is not None:
+        _report(shown_on, form, outcome, outcome.suite, expression, one_line=interval is not None)
     for problem in outcome.problems:
-        click.echo(f"uspcap: {problem.file}: byte {problem.offset}: {problem.what}", err=True)
+        say(f"{problem.file}: byte {problem.offset}: {problem.what}")
     if outcome.failure is not None:
         raise outcome.failure
-    if outcome.problems:
+    if outcome.problems or outcome.losses:
         sys.exit(1)
 
 

@@ -13,7 +13,7 @@ from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.compare_reports import compare_reports, is_report
 from uspcap.commands.options import DurationType, SignedDurationType
-from uspcap.errors import CaptureFileError, UsageError
+from uspcap.errors import UsageError
 
 _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
 """Parameters that mean something for two captures only."""
@@ -111,12 +111,7 @@ def _compare_captures(
     # What the report needs takes as long to import as a million frames to match: meanwhile.
     threading.Thread(target=lambda: [import_module(name) for name in _REPORT_MODULES], daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
-        try:
-            comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
-        except OSError as error:
-            raise CaptureFileError(
-                f"cannot write the tables: {error.strerror}; free space or name another place"
-            ) from error
+        comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
     from uspcap.report.comparison import comparison_report, render
 
     report = comparison_report(comparison)

@@ -9,11 +9,12 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType
 from uspcap.commands.probe import EndpointType, FrameRateType
 from uspcap.errors import UsageError
+from uspcap.notices import say
 from uspcap.probe.endpoints import Endpoint
+from uspcap.signals import Ending
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -221,8 +222,8 @@ def compare_live(
             round_trip=round_trip,
         )
     )
-    with stopping_on_signals(comparison.stop):
-        outcome = comparison.run(lambda said: click.echo(f"uspcap: {said}", err=True))
+    with Ending(comparison.stop):
+        outcome = comparison.run(say)
     report = live_report(outcome)
     if form == "json":
         from uspcap.report.json_report import write_json

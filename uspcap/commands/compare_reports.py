@@ -9,11 +9,13 @@ from uspcap.errors import UsageError
 
 
 def is_report(path: str) -> bool:
-    """Return whether a file begins as a JSON document does; False for what cannot be read, and standard input."""
+    """Return whether a file begins as a JSON document does; False for what cannot be read, and for pipes."""
     try:
+        if not Path(path).is_file():
+            return False
         with Path(path).open("rb") as file:
             return file.read(256).lstrip()[:1] == b"{"
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

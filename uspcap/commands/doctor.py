@@ -13,6 +13,8 @@ from uspcap.doctor.examination import examine
 from uspcap.doctor.findings import Status
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import UsageError
+from uspcap.foreign_text import safe_text
+from uspcap.notices import say
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 
@@ -41,7 +43,7 @@ def command(interface: str | None, names: str | None, take_back: bool, record: P
     if take_back:
         lines, complete = undo(settings, Record(record))
         for line in lines or ["nothing was changed"]:
-            click.echo(f"uspcap: {line}")
+            click.echo(f"uspcap: {safe_text(line)}")
         sys.exit(0 if complete else 1)
     calls = KernelCalls()
     try:
@@ -49,7 +51,7 @@ def command(interface: str | None, names: str | None, take_back: bool, record: P
         if names is not None:
             chosen = tuple(name.strip() for name in names.split(","))
             for line in apply(examination.changes(chosen), settings, Record(record)):
-                click.echo(f"uspcap: {line}", err=True)
+                say(line)
             examination = examine(interface, files, driver, calls)
     finally:
         calls.close()

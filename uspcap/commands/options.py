@@ -18,7 +18,7 @@ from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
 from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
 from uspcap.frames import Problem
-from uspcap.report.format import safe_text
+from uspcap.notices import say
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice
@@ -133,6 +133,20 @@ class CompressType(_WholeNumberType):
         if match is None or level not in LEVELS:
             self.fail(f"{value!r} is no compression; write zstd, zstd:1 to zstd:{LEVELS[-1]}, or none", param)
         return level
+
+
+class FileModeType(_WholeNumberType):
+    """Permissions of a file in octal, such as `640`."""
+
+    name = "octal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return them as a number."""
+        if isinstance(value, int):
+            return value
+        if not re.fullmatch(r"(?:0o?)?[0-7]{3}", str(value)):
+            self.fail(f"{value!r} are no permissions; write three octal digits, as 640", param)
+        return int(str(value)[-3:], 8)
 
 
 class FrameSetType(_RangesType):
@@ -295,7 +309,5 @@ def end_with_problems(problems: Sequence[Problem], *, reported: bool) -> None:
     shown = problems[:1] if reported else problems
     more = f" (and {len(problems) - 1} more)" if len(problems) > len(shown) else ""
     for problem in shown:
-        click.echo(
-            f"uspcap: {safe_text(problem.file)}: byte {problem.offset}: {safe_text(problem.what)}{more}", err=True
-        )
+        say(f"{problem.file}: byte {problem.offset}: {problem.what}{more}")
     sys.exit(1)

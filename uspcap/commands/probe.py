@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uspcap.capture.pinning import pin
-from uspcap.capture.signals import stopping_on_signals
 from uspcap.commands.options import CpuListType, DurationType
 from uspcap.errors import UsageError
+from uspcap.notices import say
 from uspcap.probe.endpoints import Endpoint, parse_endpoint
+from uspcap.signals import Ending
 
 if TYPE_CHECKING:
     _EndpointType = click.ParamType[Endpoint]
@@ -145,7 +146,7 @@ def send(
     if target.port == 0:
         raise UsageError("nothing listens on port 0: name the port of 'uspcap probe reflect'")
     if cpus is not None:
-        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+        say(pin(cpus, interface))
     run = ProbeRun(
         SendSettings(
             target=target,
@@ -161,8 +162,8 @@ def send(
             spin_ns=spin,
         )
     )
-    with stopping_on_signals(run.stop):
-        outcome = run.run(lambda local: click.echo(f"uspcap: sending from {local} to {target}", err=True))
+    with Ending(run.stop):
+        outcome = run.run(lambda local: say(f"sending from {local} to {target}"))
     from uspcap.report.probe import send_report
 
     _report(send_report(outcome), form)
@@ -205,7 +206,7 @@ def reflect(
     from uspcap.probe.reflecting import Answerer, Reflection, ReflectSettings
 
     if cpus is not None:
-        click.echo(f"uspcap: {pin(cpus, interface)}", err=True)
+        say(pin(cpus, interface))
     settings = ReflectSettings(local, interface, wakeup, count, duration, through)
     reflection: Answerer
     if through == "kernel":
@@ -214,8 +215,8 @@ def reflect(
         from uspcap.compare.live.reflecting import XskReflection
 
         reflection = XskReflection(settings)
-    with stopping_on_signals(reflection.stop):
-        outcome = reflection.run(lambda bound: click.echo(f"uspcap: answering probes at {bound}", err=True))
+    with Ending(reflection.stop):
+        outcome = reflection.run(lambda bound: say(f"answering probes at {bound}"))
     from uspcap.report.probe import reflect_report
 
     _report(reflect_report(outcome), form)

@@ -6,6 +6,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -26,6 +27,9 @@ from uspcap._native.reordering import Reordering
 from uspcap.analysis.histogram import Histogram
 from uspcap.compare.clock_fit import ClockFit, LowerEnvelope
 from uspcap.compare.keys import DigestReader, Side, common_limit
+from uspcap.errors import CaptureFileError
+from uspcap.formats.waking import Wake
+from uspcap.system_errors import reason
 
 ClockMode = Literal["auto", "same", "offset"]
 
@@ -269,26 +273,25 @@ def compare_captures(
         A file cannot be read, or the filter does not compile.
     """
     limit = common_limit((path_a, path_b), settings.key)
-    reader_a = DigestReader(path_a, settings.key, limit, settings.expression)
-    try:
-        reader_b = DigestReader(path_b, settings.key, limit, settings.expression)
-    except BaseException:
-        reader_a.close()
-        raise
-    comparison = Comparison(settings, limit, reader_a.side, reader_b.side)
-    with _Ahead(reader_a) as a, _Ahead(reader_b) as b:
-        _Run(comparison, a, b, matched, missed).run()
+    with closing(Wake()) as wake, ExitStack() as opened:
+        reader_a, reader_b = (
+            opened.enter_context(closing(DigestReader(path, settings.key, limit, settings.expression, wake)))
+            for path in (path_a, path_b)
+        )
+        comparison = Comparison(settings, limit, reader_a.side, reader_b.side)
+        with _Ahead(reader_a, wake) as a, _Ahead(reader_b, wake) as b:
+            _Run(comparison, a, b, matched, missed).run()
     return comparison
 
 
 class _Ahead:
     """Reads a capture in a thread of its own, some chunks ahead."""
 
-    def __init__(self, reader: DigestReader) -> None:
+    def __init__(self, reader: DigestReader, wake: Wake) -> None:
         self._reader = reader
+        self._wake = wake
         self._chunks: queue.Queue[Stream | BaseException | None] = queue.Queue(4)
         self._looked_at: list[Stream] = []
-        self._stopped = False
         self.ended = False
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -297,18 +300,17 @@ class _Ahead:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stopped = True
+        self._wake.set()
         while self._thread.is_alive():
             try:
                 self._chunks.get(timeout=0.05)
             except queue.Empty:
                 continue
-        self._reader.close()
 
     def _read(self) -> None:
         try:
             for stream in self._reader.streams():
-                if self._stopped:
+                if self._wake.is_set:
                     return
                 self._chunks.put(stream)
             self._chunks.put(None)
@@ -432,7 +434,13 @@ class _Run:
         rows = np.empty(len(pairs), _SPILL_DTYPE)
         rows["a_ns"], rows["difference_ns"] = times_ns, differences_ns
         rows["a"], rows["b"] = pairs["partner_frame"], pairs["frame"]
-        self._spill.write(rows.tobytes())
+        try:
+            self._spill.write(rows.tobytes())
+        except OSError as error:
+            raise CaptureFileError(
+                f"cannot keep {into.matched} pairs in a temporary file in {tempfile.gettempdir()}: {reason(error)}; "
+                "name a directory with more room in TMPDIR"
+            ) from error
 
     def _reorder(self, pairs: NDArray[np.void]) -> None:
         into = self._into

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,7 @@ from uspcap._native.matching import Stream
 from uspcap.bpf.filters import FrameFilter
 from uspcap.formats import open_capture
 from uspcap.formats.reader import CaptureReader
+from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
 
 CHUNK_FRAMES: Final = 16_384
@@ -91,6 +93,8 @@ class DigestReader:
         Bytes that count, as of `uspcap._native.digests`.
     expression : str
         Filter as of pcap-filter(7).
+    wake : Wake, optional
+        Ends reading once it is set: `streams` raises ReadingEnded then.
 
     Attributes
     ----------
@@ -103,8 +107,8 @@ class DigestReader:
         The file cannot be opened or is none.
     """
 
-    def __init__(self, path: str, key: str, limit: int, expression: str = "") -> None:
-        self._reader: CaptureReader = open_capture(path)
+    def __init__(self, path: str, key: str, limit: int, expression: str = "", wake: Wake | None = None) -> None:
+        self._reader: CaptureReader = open_capture(path, wake)
         self._key = KEYS.index(key)
         self._limit = limit
         self._filter = FrameFilter(expression)
@@ -182,12 +186,12 @@ class DigestReader:
 def common_limit(paths: tuple[str, str], key: str) -> int:
     """Return how many bytes of what the key looks at the frames of both captures have.
 
-    Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. Standard input, which
-    can be read once only, is taken as not cut.
+    Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. What can be read once
+    only (standard input, a pipe) is taken as not cut.
     """
     limit = NO_LIMIT
     for path in paths:
-        if path == "-":
+        if path == "-" or (Path(path).exists() and not Path(path).is_file()):
             continue
         with open_capture(path) as reader:
             for batch in reader.batches():

@@ -7,7 +7,6 @@ which they were made. Taking back goes through it from the end, and leaves alone
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, Final
 from uspcap.doctor.driver import Driver
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import CaptureError
+from uspcap.files.whole import whole_file
+from uspcap.system_errors import reason, remedy
 
 RECORD: Final = Path("/run/uspcap/doctor.json")
 """Where it is remembered what was changed; gone after a boot, as are the settings."""
@@ -97,7 +98,7 @@ class Settings:
                 self._driver.set_coalescing(where, **_coalescing_argument(change))
         except OSError as error:
             raise CaptureError(
-                f"cannot change {change}: {os.strerror(error.errno or 0)}; run as root, or leave it as it is"
+                f"cannot change {change}: {reason(error)}; {remedy(error, 'run as root, or leave it as it is')}"
             ) from error
         obtained = self.value(change)
         if obtained != value:
@@ -138,7 +139,9 @@ class Record:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CaptureError(f"cannot read {self._path}: {error.strerror}; run as the user who changed it") from error
+            raise CaptureError(
+                f"cannot read {self._path}: {reason(error)}; {remedy(error, 'run as the user who changed it')}"
+            ) from error
         try:
             return [Change(**one) for one in json.loads(text)]
         except (ValueError, TypeError) as error:
@@ -160,12 +163,12 @@ class Record:
                 self._path.unlink(missing_ok=True)
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_suffix(".new")
-            new.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            new.replace(self._path)
-        except OSError as error:
+            with whole_file(self._path) as record:
+                record.write(json.dumps(kept, indent=1) + "\n")
+        except (OSError, ValueError) as error:
             raise CaptureError(
-                f"cannot remember changes in {self._path}: {error.strerror}; run as root. Nothing more is changed"
+                f"cannot remember changes in {self._path}: {reason(error)}; {remedy(error, 'run as root')}. Nothing "
+                "more is changed"
             ) from error
 
 

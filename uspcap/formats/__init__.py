@@ -7,13 +7,20 @@ from uspcap.formats.byte_source import open_byte_source
 from uspcap.formats.pcap import PcapReader, is_pcap
 from uspcap.formats.pcapng import PcapngReader, is_pcapng
 from uspcap.formats.reader import CaptureReader
+from uspcap.formats.waking import Wake
 from uspcap.formats.window import Window
 
 __all__ = ["CaptureReader", "open_capture"]
 
 
-def open_capture(path: str) -> CaptureReader:
+def open_capture(path: str, wake: Wake | None = None) -> CaptureReader:
     """Open a capture file of any known format, compressed or not; `-` is standard input.
+
+    Parameters
+    ----------
+    path : str
+    wake : Wake, optional
+        Ends reading once it is set, here and in the reader's `batches`, which raise ReadingEnded then.
 
     Raises
     ------
@@ -23,8 +30,10 @@ def open_capture(path: str) -> CaptureReader:
         It starts with the bytes of no known format.
     MissingFeature
         It is compressed in a way that this installation cannot undo.
+    ReadingEnded
+        `wake` was set.
     """
-    source = open_byte_source(path)
+    source = open_byte_source(path, wake)
     try:
         window = Window(source)
         window.require(4)

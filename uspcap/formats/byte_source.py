@@ -8,16 +8,20 @@ overlaps with the analysis.
 from __future__ import annotations
 
 import os
-import select
 import stat
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from uspcap.errors import CaptureFileError
 from uspcap.formats import decompression
+from uspcap.formats.waking import Wake
+from uspcap.system_errors import reason, remedy
+
+_Read = TypeVar("_Read", int, bytes)
 
 READ_BYTES = 256 << 10
 """Compressed bytes read at a time."""
@@ -71,6 +75,8 @@ class ByteSource(ABC):
         ------
         CaptureFileError
             Where the system cannot read the file.
+        ReadingEnded
+            Where the `Wake` that it was opened with is set.
         """
 
     def seek(self, offset: int) -> None:
@@ -96,13 +102,15 @@ class ByteSource(ABC):
         self.close()
 
 
-def open_byte_source(path: str) -> ByteSource:
+def open_byte_source(path: str, wake: Wake | None = None) -> ByteSource:
     """Open a capture file, compressed or not.
 
     Parameters
     ----------
     path : str
         Path of the file; `-` for standard input.
+    wake : Wake, optional
+        Ends reading, by whoever set it: every read raises from then on. Closed by its owner, after the source.
 
     Raises
     ------
@@ -110,8 +118,10 @@ def open_byte_source(path: str) -> ByteSource:
         Where it cannot be opened or read.
     MissingFeature
         Where it is compressed and the package for that is not installed.
+    ReadingEnded
+        Where `wake` was set.
     """
-    file = _RawFile(path)
+    file = _RawFile(path, wake)
     try:
         compression = decompression.detect(file.peek())
         if compression:
@@ -125,16 +135,18 @@ def open_byte_source(path: str) -> ByteSource:
 class _RawFile:
     """The file itself: reads with clear errors, and a look at the first bytes."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wake: Wake | None) -> None:
         self.name = path
         self.position = 0
         self._peeked = b""
         self._descriptor = -1
+        self.wake = Wake(wake)
         try:
             if path == "-":
                 self._descriptor = os.dup(0)
             else:
-                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                # A FIFO without a writer is waited for in reading, where the wait can be ended.
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             status = os.fstat(self._descriptor)
         except (OSError, ValueError) as error:
             self.close()
@@ -157,15 +169,14 @@ class _RawFile:
             advice = "check the path"
         elif isinstance(error, PermissionError):
             advice = "ask for read permission or run as its owner"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         at = f" at byte {self.position}" if verb == "read" else ""
-        return CaptureFileError(f"cannot {verb} {self._place}{at}: {reason}; {advice}")
+        return CaptureFileError(f"cannot {verb} {self._place}{at}: {reason(error)}; {remedy(error, advice)}")
 
     def peek(self) -> bytes:
         """Return the first bytes, as many as tell the compression, without consuming them."""
         # Not more than that: a capture arriving through a pipe may send no more for a while.
         while len(self._peeked) < decompression.MAGIC_BYTES:
-            piece = self._read_descriptor(decompression.MAGIC_BYTES - len(self._peeked))
+            piece = self._read(lambda: os.read(self._descriptor, decompression.MAGIC_BYTES - len(self._peeked)))
             if not piece:
                 break
             self._peeked += piece
@@ -176,7 +187,7 @@ class _RawFile:
         if self._peeked:
             data, self._peeked = self._peeked[:count], self._peeked[count:]
         else:
-            data = self._read_descriptor(count)
+            data = self._read(lambda: os.read(self._descriptor, count))
         self.position += len(data)
         return data
 
@@ -188,14 +199,7 @@ class _RawFile:
             buffer[:taken] = self._peeked[:taken]
             self._peeked = self._peeked[taken:]
         else:
-            while True:
-                try:
-                    taken = os.readv(self._descriptor, [buffer])
-                    break
-                except BlockingIOError:
-                    self.wait_readable()
-                except OSError as error:
-                    raise self._failed("read", error) from error
+            taken = self._read(lambda: os.readv(self._descriptor, [buffer]))
         self.position += taken
         return taken
 
@@ -204,27 +208,26 @@ class _RawFile:
         self._peeked = b""
         self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
 
-    def _read_descriptor(self, count: int) -> bytes:
+    def _read(self, call: Callable[[], _Read]) -> _Read:
+        """Read once there is something, or raise ReadingEnded where nothing is to be read any more."""
         while True:
             try:
-                return os.read(self._descriptor, count)
+                if self.regular:
+                    self.wake.check()
+                else:
+                    # A pipe may stay silent for ever.
+                    self.wake.wait_readable(self._descriptor)
+                return call()
             except BlockingIOError:
-                self.wait_readable()
+                continue  # another reader of the same pipe was faster
             except OSError as error:
                 raise self._failed("read", error) from error
-
-    def wait_readable(self, wake_descriptor: int = -1) -> bool:
-        """Wait until a read would not block; False where `wake_descriptor` became readable first."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        if wake_descriptor >= 0:
-            poll.register(wake_descriptor, select.POLLIN)
-        return all(ready != wake_descriptor for ready, _ in poll.poll())
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        self.wake.close()
 
 
 class _PlainSource(ByteSource):
@@ -247,10 +250,6 @@ class _PlainSource(ByteSource):
         self._file.seek(offset)
 
 
-class _Stopped(Exception):
-    """The reader closed the source; unwinds the decompressing thread."""
-
-
 class _CompressedSource(ByteSource):
     """Decompressed bytes, made by a thread that starts with the first read.
 
@@ -262,18 +261,16 @@ class _CompressedSource(ByteSource):
     def __init__(self, file: _RawFile, compression: str) -> None:
         super().__init__(file)
         self.compression = compression
-        self._pieces = decompression.decompress(compression, self._read_file, file.name)
+        self._pieces = decompression.decompress(compression, lambda: file.read(READ_BYTES), file.name)
         self._condition = threading.Condition()
         self._ready: deque[tuple[bytes, int]] = deque()
         self._ended = False
-        self._stopped = False
         self._closed = False
         self._damage: str | None = None
         self._error: BaseException | None = None
         self._piece = memoryview(b"")
         self._position = 0
         self._thread: threading.Thread | None = None
-        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC)
 
     @property
     def position(self) -> int:
@@ -291,6 +288,7 @@ class _CompressedSource(ByteSource):
         """Take the next piece from the thread; False at the end."""
         if self._closed:
             raise ValueError(f"{self.name} is closed")
+        self._file.wake.check()
         if self._thread is None:
             self._thread = threading.Thread(target=self._decompress, name="decompress", daemon=True)
             self._thread.start()
@@ -314,20 +312,12 @@ class _CompressedSource(ByteSource):
         self._closed = True
         if self._thread is not None:
             with self._condition:
-                self._stopped = True
+                self._file.wake.set()
                 self._condition.notify()
-            os.eventfd_write(self._wake_descriptor, 1)
             self._thread.join()
         self._ready.clear()
         self._piece = memoryview(b"")
-        os.close(self._wake_descriptor)
         super().close()
-
-    def _read_file(self) -> bytes:
-        # A pipe may stay silent for ever: close() must be able to end the wait.
-        if not self._file.regular and not self._file.wait_readable(self._wake_descriptor):
-            raise _Stopped
-        return self._file.read(READ_BYTES)
 
     def _decompress(self) -> None:
         """Decompress everything: the body of the thread."""
@@ -337,8 +327,6 @@ class _CompressedSource(ByteSource):
         except decompression.Damage as damage:
             at = self._file.position - damage.unread
             self._damage = f"{damage} near byte {at} of the compressed file"
-        except _Stopped:
-            pass
         except BaseException as error:  # whatever it is, it belongs to the reader
             self._error = error
         with self._condition:
@@ -347,9 +335,8 @@ class _CompressedSource(ByteSource):
 
     def _hand_over(self, piece: bytes) -> None:
         with self._condition:
-            while len(self._ready) >= PIECES_AHEAD and not self._stopped:
+            while len(self._ready) >= PIECES_AHEAD and not self._file.wake.is_set:
                 self._condition.wait()
-            if self._stopped:
-                raise _Stopped
+            self._file.wake.check()
             self._ready.append((piece, self._file.position))
             self._condition.notify()

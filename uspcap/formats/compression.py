@@ -117,6 +117,14 @@ class ZstdSink(ByteSink):
             self._end_frame()
         self._inner.idle()
 
+    def flush(self) -> None:
+        """End the zstd frame, so that everything can be read."""
+        self._end_frame()
+        self._inner.flush()
+
+    def loss(self) -> str:
+        return self._inner.loss()
+
     def truncate(self, position: int) -> bool:
         """Cut back to where a zstd frame ended; False for any other position than `safe`."""
         if position == self._position and self._frame is None:

@@ -23,14 +23,20 @@ BUFFER_BYTES = 1 << 20
 class DirectSink(ByteSink):
     """A file that is created or emptied, and written past the page cache.
 
+    Parameters
+    ----------
+    path : str
+    mode : int, optional
+        As of `FileSink`.
+
     Raises
     ------
     CaptureFileError
         Where it cannot be opened for writing, is no regular file, or its file system has no O_DIRECT.
     """
 
-    def __init__(self, path: str) -> None:
-        self._file = FileSink(path)
+    def __init__(self, path: str, *, mode: int | None = None) -> None:
+        self._file = FileSink(path, mode=mode)
         self.name, self.place = self._file.name, self._file.place
         # Anonymous memory of its own begins at a page.
         self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
@@ -71,6 +77,13 @@ class DirectSink(ByteSink):
 
     def idle(self) -> None:
         self._flush()
+
+    def flush(self) -> None:
+        """Write what is a multiple of ALIGNMENT; the rest would end writing past the page cache."""
+        self._flush()
+
+    def loss(self) -> str:
+        return self._file.loss()
 
     def finish(self) -> None:
         self._flush()

@@ -9,27 +9,35 @@ from __future__ import annotations
 
 from uspcap.formats import open_capture
 from uspcap.formats.reader import CaptureReader
+from uspcap.formats.waking import Wake
 
 SMALLEST_PART = 8 * 1024 * 1024
 """Bytes below which a part is not worth a thread."""
 
 
-def open_parts(path: str, most: int) -> list[CaptureReader]:
+def open_parts(path: str, most: int, wake: Wake | None = None) -> list[CaptureReader]:
     """Open a capture file once for each of up to `most` parts of similar size, in order.
+
+    Parameters
+    ----------
+    path : str
+    most : int
+    wake : Wake, optional
+        Of all of them, as in `uspcap.formats.open_capture`.
 
     Raises
     ------
     CaptureFileError
         As `uspcap.formats.open_capture`.
     """
-    first = open_capture(path)
+    first = open_capture(path, wake)
     size = first.size or 0
     parts = min(most, size // SMALLEST_PART)
     readers = [first]
     if not first.source.seekable_plain:
         return readers
     for part in range(1, parts):
-        reader = open_capture(path)
+        reader = open_capture(path, wake)
         if not reader.jump_near(size * part // parts) or reader.began_at <= readers[-1].began_at:
             reader.close()
             continue

@@ -126,6 +126,13 @@ class CaptureReader(ABC):
         """Yield all frames; the same batch each time, filled anew.
 
         Damage ends the iteration, or is stepped over, and is then in `facts`; it never raises.
+
+        Raises
+        ------
+        CaptureFileError
+            The system cannot read the file.
+        ReadingEnded
+            The `Wake` that it was opened with is set.
         """
 
     def close(self) -> None:

@@ -7,11 +7,12 @@ A capture writer formats into the buffer that `make_room` chose and calls `take`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from uspcap._native.writer import RecordFormatter
 from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_sink import ByteSink, FileSink
+from uspcap.system_errors import reason, remedy
 
 Whole = Callable[[memoryview], tuple[int, int]]
 """Says how many bytes of a view are whole records, and how many frames these hold."""
@@ -39,9 +40,27 @@ class RecordOutput(ABC):
     def broken(self) -> bool:
         """A write failed so that nothing more can be written."""
 
+    @property
+    @abstractmethod
+    def refusal(self) -> str:
+        """Why frames that were handed over are not in a file, where some are not."""
+
     def tell_failure(self) -> None:
         """Raise what failed meanwhile, where nobody was told yet."""
         return
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Bring to the present file all that was taken, as far as that can be done; raises as `take`."""
+
+    @abstractmethod
+    def look_at_file(self) -> None:
+        """Look whether the present file is still in its place; where not, that is in `losses` soon."""
+
+    @property
+    @abstractmethod
+    def losses(self) -> Sequence[str]:
+        """What happened to files while they were written, a sentence each; complete once closed."""
 
     @abstractmethod
     def make_room(self, formatter: RecordFormatter) -> bool:
@@ -112,7 +131,10 @@ class FileOutput(RecordOutput):
         self._sink: ByteSink | None = None
         self._place = "the capture"
         self._broken = False
+        self._refusal = "the file could not take them"
         self._frames_before = 0
+        self._lost: ByteSink | None = None
+        self._losses: list[str] = []
         # Ends of pieces, from the last one that is safe on: position in the file, and frames of all files up to there.
         self._marks: list[tuple[int, int]] = [(0, 0)]
 
@@ -131,6 +153,10 @@ class FileOutput(RecordOutput):
     def broken(self) -> bool:
         return self._broken
 
+    @property
+    def refusal(self) -> str:
+        return self._refusal
+
     def make_room(self, formatter: RecordFormatter) -> bool:
         return True
 
@@ -142,9 +168,9 @@ class FileOutput(RecordOutput):
         self.emit(memoryview(data), 0)
 
     def open_file(self, path: str) -> None:
-        if self._opening is not None:
-            self._opening(path)
         try:
+            if self._opening is not None:
+                self._opening(path)
             self._sink = self._open_sink(path)
         except BaseException:
             self._broken = True
@@ -154,6 +180,7 @@ class FileOutput(RecordOutput):
         self._marks = [(0, self._frames_before)]
 
     def finish_file(self) -> None:
+        self.look_at_file()
         sink, self._sink = self._sink, None
         if sink is None:
             return
@@ -163,7 +190,7 @@ class FileOutput(RecordOutput):
             raise self._mend(sink, error, memoryview(b""), 0) from error
         finally:
             sink.close()
-        if self._finished is not None and not self._broken:
+        if self._finished is not None and not self._broken and sink is not self._lost:
             self._finished(sink.name)
 
     def close(self) -> None:
@@ -173,6 +200,21 @@ class FileOutput(RecordOutput):
         """Let the sink bring to the file what it holds back; raises as `take`."""
         if self._sink is not None and not self._broken:
             self._guarded(self._sink, self._sink.idle, memoryview(b""), 0)
+
+    def flush(self) -> None:
+        if self._sink is not None and not self._broken:
+            self._guarded(self._sink, self._sink.flush, memoryview(b""), 0)
+
+    def look_at_file(self) -> None:
+        sink = self._sink
+        loss = "" if sink is None or sink is self._lost else sink.loss()
+        if loss:
+            self._lost = sink
+            self._losses.append(f"{self._place} {loss} while it was written")
+
+    @property
+    def losses(self) -> Sequence[str]:
+        return self._losses
 
     def emit(self, data: memoryview, frames: int) -> None:
         """Write whole records; where that fails, cut the file back to the last whole one.
@@ -215,9 +257,15 @@ class FileOutput(RecordOutput):
     def _write_error(self, error: OSError, mended: bool) -> CaptureFileError:
         frames = self.frames_written - self._frames_before
         if isinstance(error, BrokenPipeError):
+            self._refusal = "its reader has gone"
             return CaptureFileError(f"cannot write {self._place}: its reader has gone after {frames} frames")
+        if isinstance(error, TimeoutError):
+            self._refusal = "its reader did not take them"
+            return CaptureFileError(
+                f"cannot write {self._place}: {reason(error)}; it was given {frames} whole frames, and no more"
+            )
         state = "ends with a whole frame" if mended else "ends in the middle of a frame"
         return CaptureFileError(
-            f"cannot write {self._place}: {error.strerror}; it holds {frames} frames and "
-            f"{state}; make room or write elsewhere"
+            f"cannot write {self._place}: {reason(error)}; it holds {frames} frames and "
+            f"{state}; {remedy(error, 'check the file system')}"
         )

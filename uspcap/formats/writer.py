@@ -243,6 +243,11 @@ class CaptureWriter(ABC):
         self._begin()
         self._declare(self.interfaces)
 
+    def flush(self) -> None:
+        """Bring to the file all frames so far, as far as its output can (`RecordOutput.flush`); raises as `write`."""
+        self._check_usable()
+        self._output.flush()
+
     def finish_file(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
         """Write the end of the present file, after which another may begin.
 
@@ -283,6 +288,20 @@ class CaptureWriter(ABC):
     def frames_written(self) -> int:
         """Frames that are whole in the file, or in all of them."""
         return self._output.frames_written
+
+    @property
+    def refusal(self) -> str:
+        """Why frames that were written are not in the file, where some are not."""
+        return self._output.refusal
+
+    def look_at_file(self) -> None:
+        """Look whether the present file is still in its place; where not, that is in `losses` soon."""
+        self._output.look_at_file()
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """What happened to files while they were written, a sentence each; complete once closed."""
+        return self._output.losses
 
     @property
     def frames_refused(self) -> int:

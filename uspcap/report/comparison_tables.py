@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Final, Self, TextIO
+from types import TracebackType
+from typing import Any, Final, Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.matching import KIND_AMBIGUOUS, KIND_DUPLICATE, KIND_ONLY
-from uspcap.errors import CaptureFileError
+from uspcap.report.csv_writer import CsvWriter
+from uspcap.report.report_file import cannot_write, report_file
 
 PAIR_COLUMNS: Final = ("a_frame", "b_frame", "a_timestamp_ns", "b_timestamp_ns", "delay_ns")
 MISS_COLUMNS: Final = ("frame", "timestamp_ns", "wire_bytes", "kind")
@@ -33,8 +35,8 @@ class ComparisonTables:
 
     Raises
     ------
-    CaptureFileError
-        A file cannot be written.
+    ReportFileError
+        A file cannot be written; also at the end of the block, before which no table is there.
     """
 
     def __init__(self, pairs: str | None, misses: Mapping[str, str | None]) -> None:
@@ -43,40 +45,43 @@ class ComparisonTables:
             self._pairs = None if pairs is None else self._open(pairs, PAIR_COLUMNS)
             self._misses = {side: self._open(path, MISS_COLUMNS) for side, path in misses.items() if path is not None}
         except BaseException:
-            self._files.close()
+            # What was begun is thrown away.
+            self._files.__exit__(*sys.exc_info())
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._files.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.__exit__(kind, error, trace)
 
     def matched(self, pairs: NDArray[np.void], delays_ns: NDArray[np.int64]) -> None:
         """Take matched pairs, as `compare_captures` tells of them."""
         if self._pairs is not None:
             stamps = (pairs["partner_timestamp_ns"], pairs["timestamp_ns"])
-            columns = (pairs["partner_frame"], pairs["frame"], *stamps, delays_ns)
-            _append(self._pairs, dict(zip(PAIR_COLUMNS, columns, strict=True)))
+            self._pairs.write((pairs["partner_frame"], pairs["frame"], *stamps, delays_ns))
 
     def missed(self, side: str, events: NDArray[np.void]) -> None:
         """Take frames of a side that are not matched, as `compare_captures` tells of them."""
         if side in self._misses:
             kinds = _KINDS[events["kind"]]
-            columns = (events["frame"], events["timestamp_ns"], events["length"], kinds)
-            _append(self._misses[side], dict(zip(MISS_COLUMNS, columns, strict=True)))
+            self._misses[side].write((events["frame"], events["timestamp_ns"], events["length"], kinds))
 
-    def _open(self, path: str, columns: tuple[str, ...]) -> TextIO:
+    def _open(self, path: str, columns: tuple[str, ...]) -> _Table:
+        return _Table(path, self._files.enter_context(report_file(path, "this table", newline="")), columns)
+
+
+class _Table:
+    """A table that says which it is where it cannot be written."""
+
+    def __init__(self, path: str, stream: TextIO, columns: tuple[str, ...]) -> None:
+        self._path = path
+        self._writer = CsvWriter(stream, columns)
+
+    def write(self, columns: tuple[NDArray[Any], ...]) -> None:
         try:
-            file = Path(path).open("w", encoding="ascii", newline="")  # noqa: SIM115
+            self._writer.write(columns)
         except OSError as error:
-            raise CaptureFileError(f"{path}: cannot be written: {error.strerror}; name another file") from error
-        self._files.enter_context(file)
-        file.write(",".join(columns) + "\n")
-        return file
-
-
-def _append(file: TextIO, columns: dict[str, object]) -> None:
-    import pandas as pd  # takes longer than a short comparison, and most write no table
-
-    pd.DataFrame(columns).to_csv(file, header=False, index=False)
+            raise cannot_write(self._path, "this table", error) from error

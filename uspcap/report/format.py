@@ -6,9 +6,11 @@ shows a number that its unit cannot hold (999,999 ns is `1.000 ms`, not `1000 µ
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+
+from uspcap.foreign_text import encodable as encodable
+from uspcap.foreign_text import safe_text as safe_text
 
 SIGNIFICANT_DIGITS = 4
 
@@ -19,7 +21,6 @@ _DURATION_UNITS = ((1, "ns"), (1_000, "µs"), (1_000_000, "ms"), (1_000_000_000,
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ASCII = str.maketrans({"µ": "u", "×": "x", "…": "~", "–": "-", "─": "-", "█": "#", "·": ",", "≤": "<="})
 
 
 def count(value: int | None) -> str:
@@ -152,31 +153,6 @@ def compact_count(value: int) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun: `1 frame`, `2 frames`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def safe_text(text: str) -> str:
-    r"""Return foreign text with everything that is not a visible character escaped as `\x1b` or `\u202e`.
-
-    File names, interface names and comments come from outside; in a terminal they must neither move the
-    cursor, nor reorder what is read, nor fail to encode.
-    """
-    return "".join(
-        _escape(char) if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text
-    )
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def encodable(text: str, encoding: str) -> str:
-    """Return text that `encoding` can write: symbols get their ASCII stand-ins, the rest is escaped."""
-    try:
-        text.encode(encoding)
-        return text
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _significant(value: Fraction, digits: int) -> str | None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from uspcap.analysis.base import Analysis, Table
-from uspcap.analysis.histogram import Histogram
-from uspcap.errors import UspcapError
+from uspcap.foreign_text import safe_text
+from uspcap.report.csv_writer import CsvWriter
 from uspcap.report.hdr import percentile_distribution
+from uspcap.report.report_file import ReportFileError, report_file
+from uspcap.system_errors import reason, remedy
 
-
-class TableError(UspcapError):
-    """A table cannot be written."""
+_LONGEST_NAME: Final = 255
+"""Bytes of a file's name (limits.h, NAME_MAX)."""
 
 
 def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[str]) -> list[Path]:
@@ -38,60 +38,45 @@ def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[
 
     Raises
     ------
-    TableError
+    ReportFileError
         The directory cannot be made, or a file in it cannot be written.
     """
     target = Path(directory)
     try:
         target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TableError(
-            f"{target}: cannot make this directory for CSV tables ({error.strerror}); name one that can be written to"
+    except (OSError, ValueError) as error:
+        advice = remedy(error, "name one that can be written to")
+        raise ReportFileError(
+            f"{target}: cannot make this directory for CSV tables ({reason(error)}); {advice}"
         ) from error
     written = []
     for name, analysis in analyses.items():
         for table_name, table in analysis.tables().items():
             if table:
                 written.append(target / _file_name(f"{name}.{table_name}.csv"))
-                _write_file(partial(write_table, table), written[-1])
+                with _file(written[-1]) as stream:
+                    write_table(table, stream)
         for histogram_name, histogram in analysis.histograms().items():
             written.append(target / _file_name(f"{name}.{histogram_name}.hgrm"))
-            _write_file(partial(_write_distribution, histogram), written[-1])
+            with _file(written[-1]) as stream:
+                stream.write(percentile_distribution(histogram))
     return written
 
 
+def _file(path: Path) -> AbstractContextManager[TextIO]:
+    return report_file(path, "this table", advice="name another directory", newline="")
+
+
 def _file_name(name: str) -> str:
-    """Return a name for a file in the directory: what users and captures name may hold slashes."""
-    return name.replace("/", "_")
-
-
-def _write_file(write: Callable[[TextIO], None], path: Path) -> None:
-    """Write beside the target first, so that a reader never sees half a table."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-                write(stream)
-            # mkstemp keeps others out; a report is as readable as the umask lets it be.
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise TableError(
-            f"{path}: cannot write this table ({error.strerror}); free space or name another directory"
-        ) from error
+    """Return a name for a file in the directory: what users and captures name may hold anything."""
+    safe = safe_text(name).replace("/", "_")
+    if len(os.fsencode(safe)) <= _LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(os.fsencode(safe)).hexdigest()[:16]
+    ending = f"-{digest}{Path(safe).suffix}"
+    return os.fsencode(safe)[: _LONGEST_NAME - len(ending)].decode(errors="ignore") + ending
 
 
 def write_table(table: Table, stream: TextIO) -> None:
     """Write one table as CSV: a row of column names, then the values; None is an empty field."""
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-
-
-def _write_distribution(histogram: Histogram, stream: TextIO) -> None:
-    stream.write(percentile_distribution(histogram))
+    CsvWriter(stream, table).write(table.values())

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import struct
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied
+from uspcap.signals import before_the_end
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 # linux/sockios.h and linux/ethtool.h.
@@ -123,8 +122,8 @@ class StampingSetting:
 class SwitchedOnStamping:
     """Receive stamping of all frames of an interface, from `switch_on` until `restore`.
 
-    Signals that would end the process (SIGINT, SIGTERM, SIGHUP) put the setting back first, unless the process
-    handles them itself. A process that is killed (SIGKILL) cannot.
+    Signals that would end the process (SIGINT, SIGTERM, SIGHUP) put the setting back first, unless another than
+    `uspcap.signals` handles them. A process that is killed (SIGKILL) cannot.
 
     Attributes
     ----------
@@ -137,7 +136,7 @@ class SwitchedOnStamping:
         self._calls = calls
         self._before: StampingSetting | None = None
         self._now: StampingSetting | None = None
-        self._handlers: dict[int, Any] = {}
+        self._forget: Callable[[], None] = lambda: None
         self.announcement = ""
 
     def switch_on(self) -> None:
@@ -162,7 +161,7 @@ class SwitchedOnStamping:
             return
         # From here on there is something to put back, whenever this is interrupted.
         self._before = before
-        self._handle_signals()
+        self._forget = before_the_end(self.restore, handle=True)
         try:
             replace(before, rx_filter=HWTSTAMP_FILTER_ALL).write(interface, calls)
             self._now = StampingSetting.read(interface, calls)
@@ -212,30 +211,4 @@ class SwitchedOnStamping:
                 f"-r {before.rx_filter} -t {before.tx_type}'"
             ) from error
         finally:
-            self._leave_signals()
-
-    def _handle_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            handler = signal.getsignal(number)
-            another = getattr(handler, "__func__", None) is SwitchedOnStamping._end
-            if another or handler in (signal.SIG_DFL, signal.default_int_handler):
-                self._handlers[number] = handler
-                signal.signal(number, self._end)
-
-    def _leave_signals(self) -> None:
-        handlers, self._handlers = self._handlers, {}
-        for number, handler in handlers.items():
-            if signal.getsignal(number) == self._end:
-                signal.signal(number, handler)
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        """Put the setting back, let others do so that were switched on before, and the signal end the process."""
-        before = self._handlers.get(number)
-        try:
-            self.restore()
-        finally:
-            another = getattr(before, "__func__", None) is SwitchedOnStamping._end
-            signal.signal(number, before if another else signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            self._forget()

@@ -1,0 +1,46 @@
+"""What the system refuses, in words: the reason, and the advice that fits it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+_REMEDIES: Final = {
+    errno.EMFILE: "raise the limit of open files with 'ulimit -n', or have uspcap open fewer at a time",
+    errno.ENFILE: "the whole system has too many files open: close some, or raise fs.file-max",
+    errno.ENOSPC: "make room or write elsewhere",
+    errno.EDQUOT: "your disk quota is used up: make room or write elsewhere",
+    errno.EFBIG: "the limit for the size of one file is reached ('ulimit -f' or the file system's): write less",
+    errno.EROFS: "the file system is mounted read-only: write elsewhere",
+    errno.ENOMEM: "free memory, or raise the limit ('ulimit -v', the control group's)",
+    errno.EIO: "the device fails or the terminal is gone: see dmesg",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "symbolic links lead in a circle: name the file that is meant",
+    errno.ESTALE: "the file server has lost the file: mount it again",
+    errno.EINVAL: "the file system refuses this name or use: choose another",
+}
+"""Advice that holds wherever the error comes up; what depends on what was tried is the caller's."""
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why a call failed, as the system says it."""
+    if isinstance(error, OSError):
+        return error.strerror or (os.strerror(error.errno) if error.errno else str(error)) or type(error).__name__
+    return str(error)
+
+
+def remedy(error: OSError | ValueError, otherwise: str) -> str:
+    """Return what to do about it.
+
+    Parameters
+    ----------
+    error : OSError or ValueError
+        One that has a `remedy` of its own gives that.
+    otherwise : str
+        For errors whose cause lies in what was asked for, such as a wrong path or a missing permission.
+    """
+    own = getattr(error, "remedy", None)
+    if isinstance(own, str):
+        return own
+    return _REMEDIES.get(getattr(error, "errno", None) or 0, otherwise)
