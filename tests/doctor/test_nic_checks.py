@@ -1,6 +1,8 @@
 """Checks of interfaces, on NICs that are made up: none of this was tried on a NIC."""
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from support.nic_kernel import ALL, NONE, PTP_V2_EVENT, SECOND, NicKernel
 
 from uspcap.doctor import nic_checks
 from uspcap.doctor.changes import Change
-from uspcap.doctor.driver import Coalescing, Link, Rings, XdpAbilities
+from uspcap.doctor.driver import FEATURES, Coalescing, Feature, Link, Rings, XdpAbilities
 from uspcap.doctor.findings import Finding, Status
 from uspcap.doctor.nic_checks import NIC_CHECKS, Nic
 
@@ -17,16 +19,12 @@ NATIVE, ZERO_COPY, FRAGMENTS = 0b11, 1 << 3, 1 << 5
 
 
 def findings(nic: Nic) -> dict[str, Finding]:
-    found: dict[str, Finding] = {}
-    for check in NIC_CHECKS:
-        answer = check(nic)
-        found |= {one.name: one for one in (answer if isinstance(answer, list) else [answer])}
-    return found
+    return {finding.name: finding for check in NIC_CHECKS for finding in check.findings(nic, nic.name)}
 
 
 def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
     driver = MadeUpDriver(
-        the_features={"gro": False, "lro": False, "gro-hw": False, "rxvlan": False},
+        the_features={name: Feature(False) for name in FEATURES},
         the_rings=Rings(8160, 8160),
         the_coalescing=Coalescing(0, False),
         the_queues=2,
@@ -57,7 +55,7 @@ def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
 
 def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> None:
     driver = MadeUpDriver(
-        the_features={"gro": True, "lro": True, "gro-hw": True, "rxvlan": True},
+        the_features={name: Feature(True) for name in FEATURES},
         the_rings=Rings(1024, 8192),
         the_coalescing=Coalescing(8, True),
         the_queues=63,
@@ -70,7 +68,8 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
         " 35:  0 0 IR-PCI eth0-rx-2\n 36: 0 0 IR-PCI eth01\n",
         "/proc/irq/34/effective_affinity_list": "3\n",
         "/proc/irq/35/effective_affinity_list": "3\n",
-        "/sys/devices/system/cpu/isolated": "2-3\n",
+        "/sys/devices/system/cpu/isolated": "0,2-3\n",
+        "/sys/devices/system/cpu/online": "0-3\n",
     }
     found = findings(made_up_nic(tmp_path, driver, texts=texts, module="mlx5_core", calls=NicKernel()))
     assert {name: str(one.status) for name, one in found.items()} == {
@@ -96,7 +95,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
     assert found["receive-ring"].changes == (Change("ring", "eth0", "rx", "1024", "8192"),)
     assert found["gro-hw"].commands == ("ethtool -K eth0 rx-gro-hw off",)
     assert found["interrupts"].evidence == "34 on CPU 3, 35 on CPU 3"
-    assert found["interrupts"].commands == tuple(f"echo 0 > /proc/irq/{one}/smp_affinity_list" for one in (34, 35))
+    assert found["interrupts"].commands == tuple(f"echo 1 > /proc/irq/{one}/smp_affinity_list" for one in (34, 35))
     assert found["hardware-stamps"].evidence == "can stamp every frame, stamps none"
     assert found["numa-node"].commands == ("uspcap capture -i eth0 --cpu 8",)
     for one in found.values():
@@ -155,3 +154,51 @@ def test_interface_that_is_down_is_a_problem(tmp_path: Path) -> None:
     finding = nic_checks.check_link(made_up_nic(tmp_path, driver))
     assert (finding.status, finding.evidence) == (Status.PROBLEM, "virtual, veth; MTU 1500; down")
     assert finding.commands == ("ip link set eth0 up",)
+
+
+def test_feature_that_the_driver_fixes_is_told_and_not_offered(tmp_path: Path) -> None:
+    driver = MadeUpDriver(
+        the_features={"gro": Feature(True), "gro-hw": Feature(True, fixed=True), "lro": Feature(False, fixed=True)}
+    )
+    found = findings(made_up_nic(tmp_path, driver))
+    assert (found["gro-hw"].status, found["gro-hw"].evidence) == (Status.WARNING, "on [fixed]")
+    assert found["gro-hw"].changes == ()
+    assert found["gro-hw"].commands == ()
+    assert "does not let it be switched off" in found["gro-hw"].consequence
+    assert (found["lro"].status, found["lro"].evidence) == (Status.OK, "off [fixed]")
+    assert found["gro"].changes
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a;b", "it's", "-rf", "eth0|x"])
+def test_name_that_a_shell_would_read_otherwise_is_quoted_in_commands(tmp_path: Path, name: str) -> None:
+    driver = MadeUpDriver(
+        the_features={name: Feature(True) for name in FEATURES},
+        the_rings=Rings(1024, 8192),
+        the_coalescing=Coalescing(8, True),
+        the_queues=63,
+    )
+    nic = made_up_nic(tmp_path, driver, calls=NicKernel())
+    commands = [command for finding in findings(replace(nic, name=name)).values() for command in finding.commands]
+    assert len(commands) >= 7
+    for command in commands:
+        assert name in shlex.split(command)
+
+
+def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(tmp_path: Path) -> None:
+    driver = MadeUpDriver(the_link=Link(2**31 - 1, "veth", "", "", True, 1500))
+    finding = findings(made_up_nic(tmp_path, driver))["xdp-hook"]
+    assert finding.status is Status.UNKNOWN
+    assert finding.evidence.startswith("could not be looked at, because")
+
+
+def test_table_of_interrupts_that_is_none_is_told(tmp_path: Path) -> None:
+    table = "ERR: 0 eth0\n\ufffd\x00\n: eth0\n9999999999999: eth0\n 12 eth0\n"
+    driver = MadeUpDriver(the_link=Link(1, "veth", "", "", True, 1500))
+    finding = nic_checks.check_interrupts(made_up_nic(tmp_path, driver, texts={"/proc/interrupts": table}))
+    assert (finding.status, finding.evidence) == (Status.UNKNOWN, "none are told")
+
+
+def test_many_interrupts_are_told_in_short(tmp_path: Path) -> None:
+    texts = {f"{DEVICE}/msi_irqs/{number}": "msix" for number in range(100, 200)}
+    finding = nic_checks.check_interrupts(made_up_nic(tmp_path, MadeUpDriver(), texts=texts))
+    assert finding.evidence.endswith("and 84 more")

@@ -10,16 +10,23 @@ from pathlib import Path
 
 from support.nic_kernel import NicKernel
 
-from uspcap.doctor.driver import Coalescing, Link, Rings, XdpAbilities
-from uspcap.doctor.host_checks import ClockState, Host
+from uspcap.capabilities import Explanation
+from uspcap.doctor.attempts import Refused
+from uspcap.doctor.driver import Coalescing, Feature, Link, Rings, XdpAbilities
+from uspcap.doctor.host import ClockState, Host
 from uspcap.doctor.host_files import HostFiles
+from uspcap.doctor.namespace import NetworkNamespace
 from uspcap.doctor.nic_checks import Nic
 
 CPUS = "/sys/devices/system/cpu"
 DISCIPLINED = ClockState(synchronised=True, maximum_error_us=120, tai_offset_s=37)
 ALL_CAPABILITIES = frozenset({"CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "CAP_IPC_LOCK"})
 
+HOSTS_PROCESSES: Mapping[str, str] = {"/proc/self/ns/pid": "pid:[4026531836]"}
+"""Symbolic links of a /proc that shows every process of the host."""
+
 TUNED: Mapping[str, str] = {
+    "/proc/1/comm": "systemd\n",
     "/sys/kernel/btf/vmlinux": "",
     "/proc/sys/net/core/bpf_jit_enable": "1\n",
     "/sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
@@ -63,8 +70,51 @@ def host_files(root: Path, texts: Mapping[str, str], links: Mapping[str, str] | 
     for path, target in (links or {}).items():
         link = root / path.lstrip("/")
         link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
         link.symlink_to(target)
     return HostFiles(root)
+
+
+@dataclass
+class MadeUpAttempts:
+    """A kernel that grants everything but what is refused here.
+
+    Attributes
+    ----------
+    refusals : dict of str to Refused
+        By method of `Attempts`.
+    umem_limit_bytes : int or None
+        More than this is refused as the limit on locked memory does it.
+    umem_asked_for : list of (int, bool)
+        Sizes, and whether the caller was patient.
+    """
+
+    refusals: dict[str, Refused] = field(default_factory=dict)
+    umem_limit_bytes: int | None = None
+    umem_asked_for: list[tuple[int, bool]] = field(default_factory=list)
+
+    def packet_ring(self) -> Refused | None:
+        return self.refusals.get("packet_ring")
+
+    def bpf_maps(self) -> Refused | None:
+        return self.refusals.get("bpf_maps")
+
+    def xdp_program(self) -> Refused | None:
+        return self.refusals.get("xdp_program")
+
+    def xdp_socket(self) -> Refused | None:
+        return self.refusals.get("xdp_socket")
+
+    def umem(self, size_bytes: int, *, patient: bool) -> Refused | None:
+        self.umem_asked_for.append((size_bytes, patient))
+        if self.umem_limit_bytes is not None and size_bytes > self.umem_limit_bytes:
+            return Refused(f"setsockopt(XDP_UMEM_REG) of {size_bytes >> 10} KiB", errno.ENOBUFS)
+        return self.refusals.get("umem")
+
+
+def explained(needed: object, further: object) -> Explanation:
+    """Stand in for `explain_refusal`."""
+    return Explanation(f"{needed} missing", "ask root", ("grant it",))
 
 
 def made_up_host(
@@ -73,11 +123,29 @@ def made_up_host(
     *,
     release: str = "6.12.0-1-amd64",
     capabilities: frozenset[str] = ALL_CAPABILITIES,
+    attempts: MadeUpAttempts | None = None,
+    in_user_namespace: bool = False,
     locked_memory_bytes: int = -1,
+    memory_room_bytes: int | None = None,
     clock: ClockState | None = DISCIPLINED,
     processes: frozenset[str] = frozenset({"chronyd"}),
+    links: Mapping[str, str] | None = None,
 ) -> Host:
-    return Host(release, host_files(root, texts), capabilities, locked_memory_bytes, clock, processes)
+    return Host(
+        release=release,
+        files=host_files(root, texts, HOSTS_PROCESSES if links is None else links),
+        attempts=attempts or MadeUpAttempts(),
+        capabilities=capabilities,
+        in_user_namespace=in_user_namespace,
+        locked_memory_bytes=locked_memory_bytes,
+        memory_room_bytes=memory_room_bytes,
+        clock=clock,
+        processes=processes,
+        explain=explained,
+    )
+
+
+NAMESPACE = NetworkNamespace(4026531840, 1)
 
 
 @dataclass
@@ -86,26 +154,45 @@ class MadeUpDriver:
 
     Attributes
     ----------
+    name : str
+        Of its interface.
     stubborn : bool
         It takes settings and does not change.
+    refuses : set of str
+        Settings (`gro`, `rx`, `rx-usecs`, `adaptive-rx`) that it refuses with EOPNOTSUPP.
+    rounds_to : int
+        It makes its ring a multiple of this.
+    killed_at : str
+        Telling it this setting ends the process, as SIGKILL does, after it was made.
     """
 
     the_link: Link | None = None
-    the_features: dict[str, bool] = field(default_factory=dict)
+    the_features: dict[str, Feature] = field(default_factory=dict)
     the_rings: Rings | None = None
     the_coalescing: Coalescing | None = None
     the_queues: int | None = None
     table: frozenset[int] | None = None
     abilities: XdpAbilities | None = None
+    the_namespace: NetworkNamespace = NAMESPACE
+    name: str = "eth0"
     stubborn: bool = False
+    refuses: set[str] = field(default_factory=set)
+    rounds_to: int = 1
+    killed_at: str = ""
+
+    def namespace(self) -> NetworkNamespace:
+        return self.the_namespace
 
     def names(self) -> list[str]:
-        return ["eth0", "lo"]
+        return [self.name, "lo"]
+
+    def name_of(self, index: int) -> str | None:
+        return self.name if self.the_link is not None and self.the_link.index == index else None
 
     def link(self, name: str) -> Link | None:
-        return self.the_link if name == "eth0" else None
+        return self.the_link if name == self.name else None
 
-    def features(self, name: str) -> dict[str, bool]:
+    def features(self, name: str) -> dict[str, Feature]:
         return dict(self.the_features)
 
     def rings(self, name: str) -> Rings | None:
@@ -124,23 +211,42 @@ class MadeUpDriver:
         return self.abilities
 
     def set_feature(self, name: str, feature: str, on: bool) -> None:
+        self._refuse(feature)
         if not self.stubborn:
-            self.the_features[feature] = on
+            self.the_features[feature] = Feature(on)
+        self._be_killed(feature)
 
     def set_ring(self, name: str, entries: int) -> None:
+        self._refuse("rx")
         if self.the_rings is None or entries > self.the_rings.most:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if not self.stubborn:
-            self.the_rings = Rings(entries, self.the_rings.most)
+            self.the_rings = Rings(-(-entries // self.rounds_to) * self.rounds_to, self.the_rings.most)
+        self._be_killed("rx")
 
     def set_coalescing(self, name: str, *, microseconds: int | None = None, adaptive: bool | None = None) -> None:
         assert self.the_coalescing is not None
+        setting = "rx-usecs" if adaptive is None else "adaptive-rx"
+        self._refuse(setting)
         if not self.stubborn:
             now = self.the_coalescing
             self.the_coalescing = Coalescing(
                 now.microseconds if microseconds is None else microseconds,
                 now.adaptive if adaptive is None else adaptive,
             )
+        self._be_killed(setting)
+
+    def _refuse(self, setting: str) -> None:
+        if setting in self.refuses:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def _be_killed(self, setting: str) -> None:
+        if setting == self.killed_at:
+            raise Killed
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that the code does about errors runs."""
 
 
 DEVICE = "/sys/bus/pci/devices/0000:3b:00.0"

@@ -233,7 +233,7 @@ class Attachment:
             self._without_metadata.close()
 
     def _load_without_metadata(self) -> LoadedProgram:
-        return _load(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
+        return load_capture_program(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
 
     def __enter__(self) -> Self:
         return self
@@ -282,7 +282,7 @@ def attach_capture(
     best = attach_best(
         interface,
         [mode for mode in modes if metadata or mode is not AttachMode.DEVICE_BOUND],
-        lambda ifindex, mode: _load(interface, ifindex, mode, instructions, maps, metadata),
+        lambda ifindex, mode: load_capture_program(interface, ifindex, mode, instructions, maps, metadata),
     )
     return Attachment(
         interface, best.ifindex, best.mode, best.refusals, maps, metadata, instructions, best.link, best.program
@@ -396,7 +396,7 @@ def _refuse_if_occupied(interface: str, ifindex: int) -> None:
         )
 
 
-def _load(
+def load_capture_program(
     interface: str,
     ifindex: int,
     mode: AttachMode,
@@ -404,6 +404,25 @@ def _load(
     maps: CaptureMaps,
     metadata: bool,
 ) -> LoadedProgram:
+    """Load the capture program for one mode of attaching it, without attaching it.
+
+    Parameters
+    ----------
+    interface : str
+        For messages.
+    ifindex : int
+        Used where the program is bound to the device.
+    mode : AttachMode
+    filter_program : sequence of (code, jt, jf, k), optional
+        As `attach_capture` takes it.
+    maps : CaptureMaps
+    metadata : bool
+
+    Raises
+    ------
+    FilterError, BpfError, PermissionDenied, MissingFeature
+        The kernel refused, or has nothing that stamps.
+    """
     bound = mode is AttachMode.DEVICE_BOUND
     hardware_timestamps = bound and metadata
     program = build_capture_program(

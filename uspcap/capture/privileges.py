@@ -17,13 +17,12 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
-import struct
 from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
 from uspcap.backends.base import LiveSource
-from uspcap.capabilities import CAPABILITY_NUMBERS
+from uspcap.capabilities import CAPABILITY_HEADER, CAPABILITY_NUMBERS, CAPABILITY_SETS, CAPABILITY_VERSION_3
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
 
 # linux/prctl.h.
@@ -31,10 +30,6 @@ _PR_SET_KEEPCAPS: Final = 8
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
-
-_CAPABILITY_VERSION_3: Final = 0x20080522
-_SETS: Final = struct.Struct("=6I")
-"""struct __user_cap_data_struct twice: effective, permitted, inheritable, the low 32 bits first, then the high ones."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -146,8 +141,8 @@ def _threads_with_more(kept: int) -> int:
 def _set_capabilities(effective: int, permitted: int) -> None:
     """Set the calling thread's sets; nothing is inheritable."""
     low = 0xFFFFFFFF
-    sets = _SETS.pack(effective & low, permitted & low, 0, effective >> 32, permitted >> 32, 0)
-    _checked(_libc.capset(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), sets))
+    sets = CAPABILITY_SETS.pack(effective & low, permitted & low, 0, effective >> 32, permitted >> 32, 0)
+    _checked(_libc.capset(CAPABILITY_HEADER.pack(CAPABILITY_VERSION_3, 0), sets))
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -7,52 +7,56 @@ from pathlib import Path
 
 import click
 
-from uspcap.doctor.changes import RECORD, Record, Settings, apply, undo
+from uspcap.doctor.applying import Changer
 from uspcap.doctor.driver import KernelDriver
 from uspcap.doctor.examination import examine
 from uspcap.doctor.findings import Status
+from uspcap.doctor.host import Host
 from uspcap.doctor.host_files import HostFiles
+from uspcap.doctor.record import RECORD, Record
 from uspcap.errors import UsageError
-from uspcap.foreign_text import safe_text
-from uspcap.notices import say
+from uspcap.report.format import safe_text
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 
 @click.command("doctor")
 @click.option("-i", "--interface", metavar="NAME", help="Look at this interface too.")
 @click.option("--apply", "names", metavar="NAME,...", help="Change what these findings propose; all: every one.")
-@click.option("--undo", "take_back", is_flag=True, help="Take back what --apply changed, and do nothing else.")
+@click.option("--undo", "take_back", is_flag=True, help="Put back what --apply changed, and do nothing else.")
+@click.option("--forget", is_flag=True, help="With --undo: drop from the record what cannot be put back.")
 @click.option(
     "--record",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     default=RECORD,
     show_default=True,
     help="Where --apply remembers what it changed.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning or a problem.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(interface: str | None, names: str | None, take_back: bool, record: Path, strict: bool, form: str) -> None:
+def command(
+    interface: str | None, names: str | None, take_back: bool, forget: bool, record: Path, strict: bool, form: str
+) -> None:
     """Tell what this host can do, what costs it latency, and which command changes that.
 
     Nothing is changed without --apply, and what that changed is put back by --undo, until the next boot.
     """
     if take_back and (names or interface):
-        raise UsageError("--undo takes back everything that --apply changed: give it alone")
+        raise UsageError("--undo puts back everything that --apply changed: give it alone")
+    if forget and not take_back:
+        raise UsageError("--forget says what --undo does with changes that cannot be put back: give it with --undo")
     files, driver = HostFiles(), KernelDriver()
-    settings = Settings(files, driver)
     if take_back:
-        lines, complete = undo(settings, Record(record))
-        for line in lines or ["nothing was changed"]:
-            click.echo(f"uspcap: {safe_text(line)}")
-        sys.exit(0 if complete else 1)
+        put_back = Changer(files, driver, Record(record), _say).undo(forget=forget)
+        sys.exit(0 if put_back or forget else 1)
+    complete = True
     calls = KernelCalls()
     try:
-        examination = examine(interface, files, driver, calls)
+        examination = examine(interface, Host.here(files), driver, calls)
         if names is not None:
-            chosen = tuple(name.strip() for name in names.split(","))
-            for line in apply(examination.changes(chosen), settings, Record(record)):
-                say(line)
-            examination = examine(interface, files, driver, calls)
+            chosen = [name.strip() for name in names.split(",")]
+            changes, complete = examination.changes(chosen, _announce)
+            complete &= Changer(files, driver, Record(record), _announce).apply(changes)
+            examination = examine(interface, Host.here(files), driver, calls)
     finally:
         calls.close()
     if form == "json":
@@ -65,5 +69,13 @@ def command(interface: str | None, names: str | None, take_back: bool, record: P
         from uspcap.report.doctor_report import render
 
         render(examination, Console())
-    if strict and examination.worst in (Status.WARNING, Status.PROBLEM):
+    if not complete or (strict and examination.worst in (Status.WARNING, Status.PROBLEM)):
         sys.exit(1)
+
+
+def _say(line: str) -> None:
+    click.echo(f"uspcap: {safe_text(line)}")
+
+
+def _announce(line: str) -> None:
+    click.echo(f"uspcap: {safe_text(line)}", err=True)

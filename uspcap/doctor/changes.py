@@ -1,25 +1,29 @@
-"""Settings that can be changed, and changed back later, by another run too.
-
-What was changed stands in a file: each setting with the value that it had and the one that it got, in the order in
-which they were made. Taking back goes through it from the end, and leaves alone what another has changed meanwhile.
-"""
+"""Settings that can be changed: what a change is, and reading and writing the setting that it is about."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import contextlib
+import errno
+import re
+from dataclasses import dataclass
 from typing import Any, Final
 
-from uspcap.doctor.driver import Driver
+from uspcap.capabilities import explain_missing
+from uspcap.doctor.driver import DRIVER_ERRORS, FEATURES, Driver
 from uspcap.doctor.host_files import HostFiles
-from uspcap.errors import CaptureError
-from uspcap.files.whole import whole_file
-from uspcap.system_errors import reason, remedy
+from uspcap.errors import CaptureError, error_text
 
-RECORD: Final = Path("/run/uspcap/doctor.json")
-"""Where it is remembered what was changed; gone after a boot, as are the settings."""
+_FILES: Final = re.compile(
+    r"/proc/sys/net/core/bpf_jit_enable|/proc/sys/vm/nr_hugepages"
+    r"|/sys/devices/system/clocksource/clocksource0/current_clocksource"
+    r"|/sys/devices/system/cpu/cpu\d{1,6}/(cpuidle/state\d{1,6}/disable|cpufreq/scaling_governor)",
+    re.ASCII,
+)
+"""The only files that a change may be about: a record is read as root, and names what is written."""
+
+_WORD: Final = re.compile(r"[\x21-\x7e]{1,64}")
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_SWITCH: Final = re.compile(r"on|off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,37 @@ class Change:
     after: str
 
     def __str__(self) -> str:
-        subject = self.where if self.kind == "file" else f"{self.what} of {self.where}"
-        return f"{subject}: {self.before} → {self.after}"
+        return f"{self.setting}: {self.before} → {self.after}"
+
+    @property
+    def setting(self) -> str:
+        """What it is about, in words."""
+        return self.where if self.kind == "file" else f"{self.what} of {self.where}"
+
+    @property
+    def in_namespace(self) -> bool:
+        """Whether the setting belongs to a network namespace; others are the host's."""
+        return self.kind != "file" or self.where.startswith("/proc/sys/net/")
+
+    def flaw(self) -> str:
+        """Return why this is no change that the doctor makes; empty where it is one."""
+        if self.kind == "file":
+            known, values = not self.what and _FILES.fullmatch(self.where) is not None, _WORD
+        elif self.kind == "feature":
+            known, values = self.what in FEATURES, _SWITCH
+        elif self.kind == "ring":
+            known, values = self.what == "rx", _NUMBER
+        elif self.kind == "coalescing":
+            known = self.what in ("rx-usecs", "adaptive-rx")
+            values = _NUMBER if self.what == "rx-usecs" else _SWITCH
+        else:
+            return f"there is no kind {self.kind!r} of setting"
+        if not known:
+            return f"{self.setting!r} is no setting that the doctor changes"
+        for value in (self.before, self.after):
+            if not values.fullmatch(value):
+                return f"{self.setting!r} cannot have the value {value!r}"
+        return ""
 
 
 class Settings:
@@ -64,12 +97,17 @@ class Settings:
 
     def value(self, change: Change) -> str | None:
         """Return what a setting is now; None where it cannot be told."""
+        with contextlib.suppress(*DRIVER_ERRORS):
+            return self._value(change)
+        return None
+
+    def _value(self, change: Change) -> str | None:
         where, what = change.where, change.what
         if change.kind == "file":
             return self._files.text(where)
         if change.kind == "feature":
-            on = self._driver.features(where).get(what)
-            return None if on is None else _switch(on)
+            feature = self._driver.features(where).get(what)
+            return None if feature is None else _switch(feature.on)
         if change.kind == "ring":
             rings = self._driver.rings(where)
             return None if rings is None else str(rings.current)
@@ -78,13 +116,18 @@ class Settings:
             return None
         return _switch(coalescing.adaptive) if what == "adaptive-rx" else str(coalescing.microseconds)
 
-    def set(self, change: Change) -> None:
+    def set(self, change: Change) -> str:
         """Give a setting its value `after`.
+
+        Returns
+        -------
+        str
+            The value that it has now, which need not be the one that was asked for.
 
         Raises
         ------
         CaptureError
-            The kernel or the driver refuses, or takes another value.
+            The kernel or the driver refuses.
         """
         where, value = change.where, change.after
         try:
@@ -96,13 +139,12 @@ class Settings:
                 self._driver.set_ring(where, int(value))
             else:
                 self._driver.set_coalescing(where, **_coalescing_argument(change))
-        except OSError as error:
-            raise CaptureError(
-                f"cannot change {change}: {reason(error)}; {remedy(error, 'run as root, or leave it as it is')}"
-            ) from error
+        except DRIVER_ERRORS as error:
+            raise CaptureError(_why_refused(change, error)) from error
         obtained = self.value(change)
-        if obtained != value:
-            raise CaptureError(f"{change} was taken and is {obtained} all the same: the driver knows better")
+        if obtained is None:
+            raise CaptureError(f"{change.setting} cannot be read any more, so whether it is {value} now is not known")
+        return obtained
 
 
 def _switch(on: bool) -> str:
@@ -115,115 +157,22 @@ def _coalescing_argument(change: Change) -> dict[str, Any]:
     return {"microseconds": int(change.after)}
 
 
-class Record:
-    """The changes that were made and not taken back.
-
-    Parameters
-    ----------
-    path : Path
-    """
-
-    def __init__(self, path: Path = RECORD) -> None:
-        self._path = path
-
-    def read(self) -> list[Change]:
-        """Return the changes, oldest first.
-
-        Raises
-        ------
-        CaptureError
-            The file cannot be read, or is not one of these.
-        """
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise CaptureError(
-                f"cannot read {self._path}: {reason(error)}; {remedy(error, 'run as the user who changed it')}"
-            ) from error
-        try:
-            return [Change(**one) for one in json.loads(text)]
-        except (ValueError, TypeError) as error:
-            raise CaptureError(
-                f"{self._path} is no record of changes ({error}): take the settings back by hand, then remove it"
-            ) from error
-
-    def write(self, changes: Iterable[Change]) -> None:
-        """Keep these and no others; without any, the file goes.
-
-        Raises
-        ------
-        CaptureError
-            It cannot be written.
-        """
-        kept = [asdict(change) for change in changes]
-        try:
-            if not kept:
-                self._path.unlink(missing_ok=True)
-                return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._path) as record:
-                record.write(json.dumps(kept, indent=1) + "\n")
-        except (OSError, ValueError) as error:
-            raise CaptureError(
-                f"cannot remember changes in {self._path}: {reason(error)}; {remedy(error, 'run as root')}. Nothing "
-                "more is changed"
-            ) from error
-
-
-def apply(changes: Iterable[Change], settings: Settings, record: Record) -> list[str]:
-    """Make changes, each remembered before it is made; return a line for each.
-
-    Raises
-    ------
-    CaptureError
-        It cannot be remembered; what was changed until then stays, and is remembered.
-    """
-    made = record.read()
-    lines = []
-    for change in changes:
-        record.write([*made, change])
-        try:
-            settings.set(change)
-        except CaptureError as error:
-            lines.append(f"not changed: {error}")
-            if settings.value(change) in (None, change.before):
-                record.write(made)
-                continue
-        else:
-            lines.append(f"changed {change}")
-        made.append(change)
-    return lines
-
-
-def undo(settings: Settings, record: Record) -> tuple[list[str], bool]:
-    """Take back what was changed, newest first.
-
-    Returns
-    -------
-    lines : list of str
-        One for each change.
-    complete : bool
-        False where a setting could not be put back; it stays in the record.
-    """
-    kept: list[Change] = []
-    lines = []
-    for change in reversed(record.read()):
-        back = replace(change, before=change.after, after=change.before)
-        now = settings.value(change)
-        if now is None:
-            lines.append(f"left: {change.what or change.where} of {change.where} is gone")
-        elif now == change.before:
-            lines.append(f"left: {back} is so already")
-        elif now != change.after:
-            lines.append(f"left: {back}, as another has set it to {now}")
-        else:
-            try:
-                settings.set(back)
-                lines.append(f"put back {back}")
-            except CaptureError as error:
-                lines.append(f"not put back: {error}")
-                kept.insert(0, change)
-    record.write(kept)
-    return lines, not kept
+def _why_refused(change: Change, error: Exception) -> str:
+    """Return why the kernel or a driver refused a change, and what to do."""
+    number = error.errno or 0 if isinstance(error, OSError) else 0
+    said = error_text(number) or type(error).__name__
+    if number in (errno.EPERM, errno.EACCES) and change.kind != "file":
+        then = explain_missing(["CAP_NET_ADMIN"])
+    elif number in (errno.EPERM, errno.EACCES):
+        then = "run as root of the host"
+    elif number == errno.EROFS:
+        then = "it is mounted read-only here, as in containers: change it on the host"
+    elif number == errno.EOPNOTSUPP:
+        then = "the driver does not change this; leave it as it is"
+    elif number in (errno.EINVAL, errno.ERANGE):
+        then = "it does not take this value; leave it as it is"
+    elif number in (errno.ENODEV, errno.ENOENT):
+        then = "it is not there any more"
+    else:
+        then = "leave it as it is, or look into the kernel's log (dmesg)"
+    return f"{change.setting} cannot be {change.after}: {said}; {then}"

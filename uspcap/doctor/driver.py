@@ -7,21 +7,26 @@ linux/ethtool.h; Documentation/networking/ethtool-netlink.rst; Documentation/net
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from pyroute2 import IPRoute
-from pyroute2.ethtool.ethtool import Ethtool
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NoSuchDevice, NotSupportedError
 from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 from pyroute2.netlink.generic.ethtool import ethtoolheader
 
 from uspcap.backends.network_interface import ask_driver
+from uspcap.doctor.namespace import NetworkNamespace
+
+DRIVER_ERRORS: Final = (OSError, NetlinkError, EthtoolError)
+"""What asking a driver, or telling it something, raises."""
 
 FEATURES: Final = {
     "gro": "rx-gro",
@@ -64,6 +69,19 @@ class Link:
     up: bool
     mtu: int
 
+    @property
+    def identity(self) -> str:
+        """What it is whatever it is called: bus and address, or the kind of a virtual one; empty for the loopback."""
+        return f"{self.bus} {self.device}" if self.device else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """An offload: whether it is on, and whether the driver keeps it so (`[fixed]` in `ethtool -k`)."""
+
+    on: bool
+    fixed: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Rings:
@@ -92,9 +110,11 @@ class XdpAbilities:
 class Driver(Protocol):
     """What is asked of drivers; None or nothing where they do not answer."""
 
+    def namespace(self) -> NetworkNamespace: ...
     def names(self) -> list[str]: ...
+    def name_of(self, index: int) -> str | None: ...
     def link(self, name: str) -> Link | None: ...
-    def features(self, name: str) -> dict[str, bool]: ...
+    def features(self, name: str) -> dict[str, Feature]: ...
     def rings(self, name: str) -> Rings | None: ...
     def coalescing(self, name: str) -> Coalescing | None: ...
     def queues(self, name: str) -> int | None: ...
@@ -108,9 +128,19 @@ class Driver(Protocol):
 class KernelDriver:
     """The drivers of this host, in the network namespace of the calling thread."""
 
+    def namespace(self) -> NetworkNamespace:
+        """Return the network namespace."""
+        return NetworkNamespace.current()
+
     def names(self) -> list[str]:
         """Return the interfaces."""
         return [name for _, name in socket.if_nameindex()]
+
+    def name_of(self, index: int) -> str | None:
+        """Return what the interface with an index is called; None where there is none."""
+        with contextlib.suppress(OSError, OverflowError):
+            return socket.if_indextoname(index)
+        return None
 
     def link(self, name: str) -> Link | None:
         """Return what rtnetlink says; None where there is no such interface."""
@@ -130,11 +160,19 @@ class KernelDriver:
             mtu=int(link.get_attr("IFLA_MTU")),
         )
 
-    def features(self, name: str) -> dict[str, bool]:
-        """Return which of `FEATURES` are on, of those that the driver knows."""
-        known_as = {kernel: own for own, kernel in FEATURES.items()}
-        answered = ask_driver(name, "get_features") or ()
-        return {known_as[feature]: bool(active) for feature, active, *_ in answered if feature in known_as}
+    def features(self, name: str) -> dict[str, Feature]:
+        """Return those of `FEATURES` that the driver knows."""
+        answered = ask_driver(name, "get_features")
+        if answered is None:
+            return {}
+        return {
+            own: Feature(
+                on=answered.is_active(kernel),
+                fixed=not answered.is_available(kernel) or answered.is_never_changed(kernel),
+            )
+            for own, kernel in FEATURES.items()
+            if kernel in answered
+        }
 
     def rings(self, name: str) -> Rings | None:
         """Return the receive rings' size."""
@@ -165,8 +203,10 @@ class KernelDriver:
         return frozenset(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
 
     def xdp(self, name: str) -> XdpAbilities | None:
-        """Return what the driver declares; None from kernels before 6.3."""
-        answered = _ask("netdev", _DeviceMessage, _NETDEV_CMD_DEV_GET, ["IFINDEX", socket.if_nametoindex(name)])
+        """Return what the driver declares; None from kernels before 6.3, and where there is no such interface."""
+        answered = None
+        with contextlib.suppress(OSError):
+            answered = _ask("netdev", _DeviceMessage, _NETDEV_CMD_DEV_GET, ["IFINDEX", socket.if_nametoindex(name)])
         if answered is None:
             return None
         return XdpAbilities(
@@ -175,11 +215,25 @@ class KernelDriver:
         )
 
     def set_feature(self, name: str, feature: str, on: bool) -> None:
-        """Switch one of `FEATURES`; raises OSError where that is refused."""
-        with Ethtool() as tool:
-            features = tool.get_features(name)
-            features.features[FEATURES[feature]].enable = on
-            tool.set_features(name, features)
+        """Switch one of `FEATURES`; raises OSError where that is refused, and nothing is changed then."""
+        kernel = FEATURES[feature]
+
+        def switch(tool: IoctlEthtool) -> None:
+            features = tool.get_features()
+            if kernel not in features:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            wanted_before = features.is_requested(kernel)
+            features[kernel] = on
+            try:
+                tool.set_features(features)
+            except NotSupportedError:
+                # The kernel may have noted the wish, and would grant it whenever another setting allows it.
+                features[kernel] = wanted_before
+                with contextlib.suppress(*DRIVER_ERRORS):
+                    tool.set_features(features)
+                raise
+
+        _change(name, switch)
 
     def set_ring(self, name: str, entries: int) -> None:
         """Give each receive ring so many entries; raises OSError where that is refused."""
@@ -210,7 +264,8 @@ def _change(name: str, change: Callable[[IoctlEthtool], None]) -> None:
     try:
         change(tool)
     except EthtoolError as error:
-        raise OSError(errno.EOPNOTSUPP, "the driver does not know this") from error
+        number = errno.ENODEV if isinstance(error, NoSuchDevice) else errno.EOPNOTSUPP
+        raise OSError(number, os.strerror(number)) from error
     finally:
         tool.close()
 

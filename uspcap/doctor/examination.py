@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from uspcap.doctor.changes import Change
-from uspcap.doctor.driver import Driver
-from uspcap.doctor.findings import Finding, Status
-from uspcap.doctor.host_checks import HOST_CHECKS, Host
-from uspcap.doctor.host_files import HostFiles
+from uspcap.doctor.driver import DRIVER_ERRORS, Driver, Link
+from uspcap.doctor.findings import HOST, Finding, Status
+from uspcap.doctor.host import Host
+from uspcap.doctor.host_checks import HOST_CHECKS
 from uspcap.doctor.nic_checks import NIC_CHECKS, Nic
 from uspcap.errors import CaptureError, UsageError
 from uspcap.timestamps.kernel_calls import KernelCalls
@@ -44,8 +45,20 @@ class Examination:
         """The gravest status."""
         return max((finding.status for finding in self.findings), key=list(Status).index, default=Status.OK)
 
-    def changes(self, names: tuple[str, ...]) -> list[Change]:
-        """Return what findings of these names propose to change; `all` stands for every one.
+    def changes(self, names: Sequence[str], say: Callable[[str], None]) -> tuple[list[Change], bool]:
+        """Return what findings of these names propose to change, each once; `all` stands for every one.
+
+        Parameters
+        ----------
+        names : sequence of str
+        say : callable
+            Takes a line about each that has nothing to change.
+
+        Returns
+        -------
+        changes : list of Change
+        complete : bool
+            False where something that a name asks for cannot be done.
 
         Raises
         ------
@@ -53,13 +66,24 @@ class Examination:
             There is no such finding, or nothing that a program should change.
         """
         changeable = {finding.name: finding for finding in self.findings if finding.changes}
-        if "all" in names:
-            return [change for finding in changeable.values() for change in finding.changes]
+        known = {finding.name: finding for finding in self.findings}
         for name in names:
-            if name not in {finding.name for finding in self.findings}:
-                known = ", ".join(sorted(changeable)) or "nothing here"
-                raise UsageError(f"there is no finding {name!r} to apply: what can be applied is {known}")
-        return [change for name in names if name in changeable for change in changeable[name].changes]
+            if name != "all" and name not in known:
+                offered = ", ".join(sorted(changeable)) or "nothing here"
+                where = "" if self.interface else "; findings of an interface need -i"
+                raise UsageError(f"there is no finding {name!r} to apply: what can be applied is {offered}{where}")
+        wanted = dict.fromkeys(name for asked in names for name in (changeable if asked == "all" else [asked]))
+        complete = True
+        changes: list[Change] = []
+        for name in wanted:
+            finding = known[name]
+            changes += finding.changes
+            if finding.status is Status.OK:
+                say(f"nothing to change: {name} is as it should be ({finding.evidence})")
+            elif not finding.changes:
+                complete = False
+                say(f"not changed: {name} ({finding.evidence}) is nothing that uspcap can change")
+        return changes, complete
 
     def as_document(self) -> dict[str, Any]:
         """Return the form that `uspcap.doctor.1.schema.json` describes."""
@@ -87,25 +111,29 @@ class Examination:
         }
 
 
-def examine(interface: str | None, files: HostFiles, driver: Driver, calls: KernelCalls) -> Examination:
+def examine(interface: str | None, host: Host, driver: Driver, calls: KernelCalls) -> Examination:
     """Run every check on the host, and on an interface where one is named.
+
+    A check that fails leaves a finding that says so, and the others go on.
 
     Raises
     ------
     CaptureError
         There is no such interface.
     """
-    processes = files.processes()
-    release = platform.release()
-    host = Host(release, files, processes=processes)
-    findings = [check(host) for check in HOST_CHECKS]
-    names = driver.names()
+    findings = [finding for check in HOST_CHECKS for finding in check.findings(host, HOST)]
+    names: list[str] = []
+    with contextlib.suppress(*DRIVER_ERRORS):
+        names = driver.names()
     if interface is not None:
         link = driver.link(interface)
         if link is None:
             raise CaptureError(f"there is no interface {interface!r}: name one of {', '.join(sorted(names))}")
-        nic = Nic(interface, link, driver, files, calls, processes, frozenset(os.sched_getaffinity(0)))
-        for check in NIC_CHECKS:
-            found = check(nic)
-            findings += found if isinstance(found, list) else [found]
-    return Examination(release, interface, tuple(names), tuple(findings))
+        findings += nic_findings(interface, link, host, driver, calls)
+    return Examination(host.release, interface, tuple(names), tuple(findings))
+
+
+def nic_findings(name: str, link: Link, host: Host, driver: Driver, calls: KernelCalls) -> list[Finding]:
+    """Run every check on an interface."""
+    nic = Nic(name, link, driver, host.files, calls, host.processes, frozenset(os.sched_getaffinity(0)))
+    return [finding for check in NIC_CHECKS for finding in check.findings(nic, name)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from uspcap.doctor.changes import Change
+from uspcap.errors import UspcapError
 
 HOST = "host"
 """Subject of findings that are about no interface."""
@@ -56,3 +59,55 @@ class Finding:
     commands: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     subject: str = HOST
+
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[Subject]):
+    """One thing that is looked at.
+
+    Attributes
+    ----------
+    name : str
+        Of its finding; where it has several, of the one that says that they could not be had.
+    source : str
+        What it looks at.
+    look : callable
+        Takes the host or the interface, and returns what it found.
+    """
+
+    name: str
+    source: str
+    look: Callable[[Subject], Finding | list[Finding]]
+
+    def findings(self, subject: Subject, about: str) -> list[Finding]:
+        """Return what is found; one that says that it could not be looked at, whatever goes wrong.
+
+        Parameters
+        ----------
+        subject : Subject
+        about : str
+            `HOST`, or the interface.
+        """
+        try:
+            found = self.look(subject)
+        except Exception as error:
+            evidence = f"could not be looked at, because {_reason(error)}"
+            return [Finding(self.name, Status.UNKNOWN, evidence, self.source, subject=about)]
+        found = found if isinstance(found, list) else [found]
+        return [replace(finding, changes=_sound(finding.changes)) for finding in found]
+
+
+def _sound(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Return the changes whose values are such that they can be made and put back."""
+    return tuple(change for change in changes if not change.flaw())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UspcapError):
+        return str(error)
+    return f"of {type(error).__name__}: {error or 'no more is known'}"

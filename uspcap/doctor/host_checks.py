@@ -8,23 +8,22 @@ Documentation/networking/af_xdp.rst; capabilities(7); adjtimex(2).
 
 from __future__ import annotations
 
-import ctypes
-import resource
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import re
 from typing import Final
 
-from uspcap.capabilities import effective_capabilities, granting_command
+from uspcap.capture.pinning import parse_ranges
+from uspcap.doctor import access_checks
+from uspcap.doctor.access_checks import UMEM_BYTES
 from uspcap.doctor.changes import Change
-from uspcap.doctor.findings import Finding, Status
-from uspcap.doctor.host_files import HostFiles
+from uspcap.doctor.findings import Check, Finding, Status
+from uspcap.doctor.host import Host
 
 CPUS: Final = "/sys/devices/system/cpu"
 SLOW_WAKE_US: Final = 10
 """An idle state that takes longer to leave costs more than the kernel path does."""
 
-UMEM_BYTES: Final = 64 << 20
-"""What an AF_XDP capture locks by default."""
+INITIAL_PROCESS_NAMESPACE: Final = "pid:[4026531836]"
+"""What /proc/self/ns/pid of the host points to (PROC_PID_INIT_INO of linux/proc_ns.h)."""
 
 _FAST_CLOCKS: Final = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
 """Read in user space, without a call into the kernel or the hypervisor."""
@@ -33,82 +32,15 @@ _TIME_DAEMONS: Final = ("chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys"
 """As /proc/PID/comm cuts them off."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockState:
-    """What the kernel says of CLOCK_REALTIME (adjtimex).
-
-    Attributes
-    ----------
-    synchronised : bool
-    maximum_error_us : int
-    tai_offset_s : int
-        CLOCK_TAI minus UTC.
-    """
-
-    synchronised: bool
-    maximum_error_us: int
-    tai_offset_s: int
-
-
-class _Timex(ctypes.Structure):
-    """struct timex of linux/timex.h."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        *((name, ctypes.c_long) for name in ("offset", "freq", "maxerror", "esterror")),
-        ("status", ctypes.c_int),
-        *((name, ctypes.c_long) for name in ("constant", "precision", "tolerance", "sec", "usec", "tick")),
-        *((name, ctypes.c_long) for name in ("ppsfreq", "jitter")),
-        ("shift", ctypes.c_int),
-        *((name, ctypes.c_long) for name in ("stabil", "jitcnt", "calcnt", "errcnt", "stbcnt")),
-        ("tai", ctypes.c_int),
-        ("reserved", ctypes.c_int * 11),
-    )
-
-
-_STA_UNSYNC: Final = 0x40
-
-
-def read_clock_state() -> ClockState | None:
-    """Ask the kernel; None where it does not answer."""
-    timex = _Timex()
-    if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
-        return None
-    return ClockState(not timex.status & _STA_UNSYNC, timex.maxerror, timex.tai)
-
-
-@dataclass(frozen=True)
-class Host:
-    """What host checks look at.
-
-    Attributes
-    ----------
-    release : str
-        Of the kernel.
-    files : HostFiles
-    capabilities : frozenset of str
-        Effective ones.
-    locked_memory_bytes : int
-        Limit on locked memory; -1 for none.
-    clock : ClockState, optional
-    processes : frozenset of str
-        Names of those that run.
-    """
-
-    release: str
-    files: HostFiles
-    capabilities: frozenset[str] = field(default_factory=effective_capabilities)
-    locked_memory_bytes: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
-    clock: ClockState | None = field(default_factory=read_clock_state)
-    processes: frozenset[str] = frozenset()
-
-
 def check_kernel(host: Host) -> Finding:
     """Tell which parts of uspcap the kernel is new enough for."""
-    numbers = host.release.split("-")[0].split(".")
-    version = tuple(int(one) for one in numbers[:2] if one.isdigit())
-    btf = host.files.text("/sys/kernel/btf/vmlinux") is not None
+    source = "uname, /sys/kernel/btf"
+    btf = host.files.exists("/sys/kernel/btf/vmlinux")
     evidence = f"Linux {host.release}, {'with' if btf else 'without'} BTF"
+    numbers = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", host.release)
+    if numbers is None:
+        return Finding("kernel", Status.UNKNOWN, f"{evidence}: no release that begins with two numbers", source)
+    version = (int(numbers[1]), int(numbers[2]))
     status, consequence = Status.OK, ""
     if version < (6, 1):
         status, consequence = Status.PROBLEM, "The XDP program needs 6.1 for its clock: use the packet_mmap backend."
@@ -116,53 +48,15 @@ def check_kernel(host: Host) -> Finding:
         status, consequence = Status.ADVICE, "Before 6.6, AF_XDP takes no frame that is longer than a chunk."
     elif not btf:
         status, consequence = Status.ADVICE, "Hardware stamps through XDP are found by BTF."
-    return Finding("kernel", status, evidence, "uname, /sys/kernel/btf", consequence)
-
-
-def check_capabilities(host: Host) -> Finding:
-    """Tell which backends the process may use."""
-    evidence = ", ".join(sorted(host.capabilities)) or "none of those that captures need"
-    needed = {"packet_mmap": {"CAP_NET_RAW"}, "af_xdp": {"CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"}}
-    held = host.capabilities | ({"CAP_BPF"} if "CAP_SYS_ADMIN" in host.capabilities else set())
-    refused = [backend for backend, names in needed.items() if not names <= held]
-    source = "/proc/self/status, CapEff"
-    if not refused:
-        return Finding("capabilities", Status.OK, evidence, source)
-    return Finding(
-        "capabilities",
-        Status.PROBLEM,
-        evidence,
-        source,
-        f"Not to be had: {' and '.join(refused)}.",
-        (granting_command(),),
-    )
-
-
-def check_locked_memory(host: Host) -> Finding:
-    """Tell whether the memory of an AF_XDP socket can be locked."""
-    limit = host.locked_memory_bytes
-    source = "RLIMIT_MEMLOCK"
-    if limit < 0 or "CAP_IPC_LOCK" in host.capabilities:
-        return Finding("locked-memory", Status.OK, "no limit" if limit < 0 else "no limit with CAP_IPC_LOCK", source)
-    evidence = f"{limit >> 10} KiB"
-    if limit >= UMEM_BYTES:
-        return Finding("locked-memory", Status.OK, evidence, source)
-    return Finding(
-        "locked-memory",
-        Status.WARNING,
-        evidence,
-        source,
-        f"An AF_XDP capture locks {UMEM_BYTES >> 10} KiB where -B does not ask for less.",
-        ("ulimit -l unlimited",),
-    )
+    return Finding("kernel", status, evidence, source, consequence)
 
 
 def check_jit(host: Host) -> Finding:
     """Tell whether BPF programs are compiled."""
     path = "/proc/sys/net/core/bpf_jit_enable"
     value = host.files.number(path)
-    if value is None:
-        return Finding("bpf-jit", Status.UNKNOWN, "cannot be read", path)
+    if value is None or value < 0:
+        return _unknown(host, "bpf-jit", path)
     if value:
         return Finding("bpf-jit", Status.OK, "on", path)
     return Finding(
@@ -181,16 +75,16 @@ def check_clock_source(host: Host) -> Finding:
     directory = "/sys/devices/system/clocksource/clocksource0"
     path = f"{directory}/current_clocksource"
     current = host.files.text(path)
-    if current is None:
-        return Finding("clock-source", Status.UNKNOWN, "cannot be read", path)
+    if not current:
+        return _unknown(host, "clock-source", path)
     if current in _FAST_CLOCKS:
         return Finding("clock-source", Status.OK, current, path)
     available = (host.files.text(f"{directory}/available_clocksource") or "").split()
-    better = next((one for one in _FAST_CLOCKS if one in available), None)
+    better = next((name for name in _FAST_CLOCKS if name in available), None)
     return Finding(
         "clock-source",
         Status.WARNING,
-        f"{current}; there are {', '.join(available)}",
+        f"{current}; there are {', '.join(available) or 'no others'}",
         path,
         "Each reading of the clock leaves the process or the machine: about a microsecond, in every software stamp.",
         (f"echo {better} > {path}",) if better else (),
@@ -202,6 +96,8 @@ def check_time(host: Host) -> Finding:
     """Tell whether UTC can be trusted."""
     daemons = [name for name in _TIME_DAEMONS if name in host.processes]
     running = f"{' and '.join(daemons)} {'run' if len(daemons) > 1 else 'runs'}" if daemons else "no daemon known runs"
+    if not daemons and not _sees_all_processes(host):
+        running = "daemons of the host cannot be seen from here"
     if host.clock is None:
         return Finding("utc", Status.UNKNOWN, f"the kernel does not tell; {running}", "adjtimex")
     error = f"maximum error {host.clock.maximum_error_us / 1000:,.1f} ms"
@@ -246,19 +142,26 @@ def check_idle_states(host: Host) -> Finding:
         )
     slow: dict[str, int] = {}
     changes = []
+    unclear = 0
     for state in states:
-        wake_us = host.files.number(f"{state}/latency") or 0
+        wake_us = host.files.number(f"{state}/latency")
         disabled = host.files.text(f"{state}/disable")
-        if wake_us > SLOW_WAKE_US and disabled == "0":
+        if wake_us is None or wake_us < 0 or disabled not in ("0", "1"):
+            unclear += 1
+        elif wake_us > SLOW_WAKE_US and disabled == "0":
             slow[host.files.text(f"{state}/name") or state] = wake_us
             changes.append(Change("file", f"{state}/disable", "", "0", "1"))
+    partly = f"; {unclear} of {len(states)} do not tell" if unclear else ""
     if not slow:
+        if unclear:
+            evidence = f"{unclear} of {len(states)} do not tell how long they take to leave, or whether they are in use"
+            return Finding("idle-states", Status.UNKNOWN, evidence, pattern)
         return Finding("idle-states", Status.OK, f"every state is left within {SLOW_WAKE_US} us", pattern)
     told = ", ".join(f"{name} {wake_us} us" for name, wake_us in sorted(slow.items(), key=lambda item: item[1]))
     return Finding(
         "idle-states",
         Status.WARNING,
-        f"to wake up takes: {told}",
+        f"to wake up takes: {told}{partly}",
         pattern,
         "A CPU that waits for a frame adds this to its latency. (A program can also hold /dev/cpu_dma_latency open; "
         "who does cannot be seen.)",
@@ -273,12 +176,16 @@ def check_governor(host: Host) -> Finding:
     governors = {path: host.files.text(path) or "" for path in host.files.matching(pattern)}
     if not governors:
         return Finding("governor", Status.UNKNOWN, "CPU clocks are not the kernel's to choose here", pattern)
-    slow = {path: value for path, value in governors.items() if value != "performance"}
-    evidence = ", ".join(
-        f"{one} on {list(governors.values()).count(one)} CPUs" for one in sorted({*governors.values()})
-    )
+    told = [value for value in governors.values() if value]
+    if not told:
+        return _unknown(host, "governor", next(iter(governors)))
+    slow = {path: value for path, value in governors.items() if value and value != "performance"}
+    evidence = ", ".join(f"{value} on {told.count(value)} CPUs" for value in sorted(set(told)))
+    if len(told) < len(governors):
+        evidence += f", not told on {len(governors) - len(told)}"
     if not slow:
-        return Finding("governor", Status.OK, evidence, pattern)
+        status = Status.OK if len(told) == len(governors) else Status.UNKNOWN
+        return Finding("governor", status, evidence, pattern)
     return Finding(
         "governor",
         Status.WARNING,
@@ -291,12 +198,19 @@ def check_governor(host: Host) -> Finding:
 
 
 def check_isolation(host: Host) -> Finding:
-    """Tell whether CPUs are kept free of other work."""
-    isolated = host.files.text(f"{CPUS}/isolated") or ""
+    """Tell whether CPUs are kept free of other work, since boot or by a partition of control group cpuset."""
+    paths = (f"{CPUS}/isolated", "/sys/fs/cgroup/cpuset.cpus.isolated")
+    source = f"{', '.join(paths)}, nohz_full"
+    lists = [host.files.text(path) for path in paths]
     tickless = (host.files.text(f"{CPUS}/nohz_full") or "").strip("()")
     tickless = "" if tickless == "null" else tickless
-    evidence = f"isolated: {isolated or 'none'}; without tick: {tickless or 'none'}"
-    source = f"{CPUS}/isolated, nohz_full"
+    if lists[0] is None:
+        return _unknown(host, "cpu-isolation", paths[0])
+    try:
+        isolated = [text for text in lists if text and parse_ranges(text)]
+    except ValueError as error:
+        return Finding("cpu-isolation", Status.UNKNOWN, f"no list of CPUs: {error}"[:200], source)
+    evidence = f"isolated: {', '.join(dict.fromkeys(isolated)) or 'none'}; without tick: {tickless or 'none'}"
     if isolated:
         return Finding("cpu-isolation", Status.OK, evidence, source)
     return Finding(
@@ -312,6 +226,9 @@ def check_isolation(host: Host) -> Finding:
 def check_irqbalance(host: Host) -> Finding:
     """Tell whether interrupts stay where they are put."""
     if "irqbalance" not in host.processes:
+        if not _sees_all_processes(host):
+            evidence = "could not be looked at, because the host's processes cannot be seen from here"
+            return Finding("irqbalance", Status.UNKNOWN, evidence, "/proc")
         return Finding("irqbalance", Status.OK, "does not run", "/proc")
     return Finding(
         "irqbalance",
@@ -325,16 +242,17 @@ def check_irqbalance(host: Host) -> Finding:
 
 def check_threads(host: Host) -> Finding:
     """Tell whether CPUs share their core."""
-    active = host.files.text(f"{CPUS}/smt/active")
-    if active is None:
-        return Finding("hyper-threads", Status.UNKNOWN, "cannot be read", f"{CPUS}/smt/active")
+    path = f"{CPUS}/smt/active"
+    active = host.files.text(path)
     if active == "0":
-        return Finding("hyper-threads", Status.OK, "none in use", f"{CPUS}/smt/active")
+        return Finding("hyper-threads", Status.OK, "none in use", path)
+    if active != "1":
+        return _unknown(host, "hyper-threads", path)
     return Finding(
         "hyper-threads",
         Status.ADVICE,
         "in use",
-        f"{CPUS}/smt/active",
+        path,
         "What runs on the other thread of a reader's core slows it down: leave that one idle. Which it is:",
         (f"cat {CPUS}/cpu0/topology/thread_siblings_list",),
     )
@@ -343,16 +261,19 @@ def check_threads(host: Host) -> Finding:
 def check_huge_pages(host: Host) -> Finding:
     """Tell whether AF_XDP's memory can lie in huge pages."""
     path = "/proc/meminfo"
-    lines = [line.split() for line in (host.files.text(path) or "").splitlines()]
-    values = {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
-    free, size_kib = values.get("HugePages_Free:"), values.get("Hugepagesize:", 2048)
-    if free is None:
-        return Finding("huge-pages", Status.UNKNOWN, "the kernel tells of none", path)
+    text = host.files.text(path) or ""
+    values = {name: int(value) for name, value in re.findall(r"^(Huge\w+):\s+([0-9]{1,15})\b", text, re.MULTILINE)}
+    free, size_kib = values.get("HugePages_Free"), values.get("Hugepagesize", 0)
+    if free is None or not size_kib:
+        reason = host.files.why_not(path) or "it tells of no huge pages"
+        return Finding("huge-pages", Status.UNKNOWN, f"could not be looked at, because {reason}", path)
     evidence = f"{free} of {size_kib} KiB are free"
     needed = -(-UMEM_BYTES // (size_kib << 10))
     if free >= needed:
         return Finding("huge-pages", Status.OK, evidence, path)
-    total = values.get("HugePages_Total:", 0)
+    total = values.get("HugePages_Total", 0)
+    # Of pages that are larger than all of the memory that is wanted, not one is taken unasked.
+    small = size_kib << 10 <= UMEM_BYTES
     return Finding(
         "huge-pages",
         Status.ADVICE,
@@ -360,15 +281,19 @@ def check_huge_pages(host: Host) -> Finding:
         path,
         "AF_XDP's memory is taken from reserved huge pages where there are enough, which spares address look-ups.",
         (f"sysctl -w vm.nr_hugepages={total + needed}",),
-        (Change("file", "/proc/sys/vm/nr_hugepages", "", str(total), str(total + needed)),),
+        (Change("file", "/proc/sys/vm/nr_hugepages", "", str(total), str(total + needed)),) if small else (),
     )
 
 
 def check_hypervisor(host: Host) -> Finding:
     """Tell whether the host is a virtual machine."""
-    flags = (host.files.text("/proc/cpuinfo") or "").split()
-    if "hypervisor" not in flags:
-        return Finding("hypervisor", Status.OK, "none", "/proc/cpuinfo")
+    path = "/proc/cpuinfo"
+    flags = re.search(r"^flags\s*:(.*)$", host.files.text(path) or "", re.MULTILINE)
+    if flags is None:
+        reason = host.files.why_not(path) or f"{path} has no flags on this kind of machine"
+        return Finding("hypervisor", Status.UNKNOWN, f"could not be looked at, because {reason}", path)
+    if "hypervisor" not in flags[1].split():
+        return Finding("hypervisor", Status.OK, "none", path)
     return Finding(
         "hypervisor",
         Status.ADVICE,
@@ -378,20 +303,35 @@ def check_hypervisor(host: Host) -> Finding:
     )
 
 
-HOST_CHECKS: Final[tuple[Callable[[Host], Finding], ...]] = (
-    check_kernel,
-    check_capabilities,
-    check_locked_memory,
-    check_jit,
-    check_clock_source,
-    check_time,
-    check_tai,
-    check_idle_states,
-    check_governor,
-    check_isolation,
-    check_irqbalance,
-    check_threads,
-    check_huge_pages,
-    check_hypervisor,
+HOST_CHECKS: Final[tuple[Check[Host], ...]] = (
+    Check("kernel", "uname, /sys/kernel/btf", check_kernel),
+    Check("capabilities", "capget", access_checks.check_capabilities),
+    Check("packet-ring", "tried", access_checks.check_packet_ring),
+    Check("bpf-map", "tried", access_checks.check_bpf_map),
+    Check("xdp-program", "tried", access_checks.check_xdp_program),
+    Check("xdp-socket", "tried", access_checks.check_xdp_socket),
+    Check("locked-memory", "tried", access_checks.check_locked_memory),
+    Check("bpf-jit", "/proc/sys/net/core", check_jit),
+    Check("clock-source", "/sys/devices/system/clocksource", check_clock_source),
+    Check("utc", "adjtimex, /proc", check_time),
+    Check("tai-offset", "adjtimex", check_tai),
+    Check("idle-states", CPUS, check_idle_states),
+    Check("governor", CPUS, check_governor),
+    Check("cpu-isolation", CPUS, check_isolation),
+    Check("irqbalance", "/proc", check_irqbalance),
+    Check("hyper-threads", CPUS, check_threads),
+    Check("huge-pages", "/proc/meminfo", check_huge_pages),
+    Check("hypervisor", "/proc/cpuinfo", check_hypervisor),
 )
-"""Each takes the host and returns one finding; a new one goes here."""
+"""A new one goes here."""
+
+
+def _unknown(host: Host, name: str, path: str) -> Finding:
+    """Return the finding about a file that is missing, cannot be read, or says what it should not."""
+    reason = host.files.why_not(path) or f"{path} says {host.files.text(path)!r:.60}"
+    return Finding(name, Status.UNKNOWN, f"could not be looked at, because {reason}", path)
+
+
+def _sees_all_processes(host: Host) -> bool:
+    """Whether /proc shows the processes of the whole host, and not those of a container, or of a user, only."""
+    return host.files.target("/proc/self/ns/pid") == INITIAL_PROCESS_NAMESPACE and host.files.exists("/proc/1/comm")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
 from uspcap.bpf.attach import find_attached
-from uspcap.capture.pinning import parse_ranges
+from uspcap.capture.pinning import as_ranges, parse_ranges
 from uspcap.doctor.changes import Change
 from uspcap.doctor.driver import (
     NETDEV_XDP_ACT_BASIC,
@@ -25,7 +25,7 @@ from uspcap.doctor.driver import (
     Driver,
     Link,
 )
-from uspcap.doctor.findings import Finding, Status
+from uspcap.doctor.findings import Check, Finding, Status
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import CaptureError
 from uspcap.report.format import duration
@@ -33,6 +33,9 @@ from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, filter_name
 from uspcap.timestamps.ptp_clock import PtpClock
 from uspcap.timestamps.tai import time_scale
+
+_MOST_SHOWN: Final = 16
+"""Interrupts that are told one by one."""
 
 XDP_FRAME_ROOM: Final = 3498
 """MTU that fits into a page with what XDP and the kernel add, on x86-64; drivers without fragments stop there."""
@@ -64,6 +67,11 @@ class Nic:
     cpus: frozenset[int]
 
     @property
+    def word(self) -> str:
+        """Its name as a shell takes it: the kernel allows names that shells would read otherwise."""
+        return shlex.quote(self.name)
+
+    @property
     def device_path(self) -> str:
         """Of the device below /sys; empty for virtual interfaces."""
         return f"/sys/bus/{self.link.bus}/devices/{self.link.device}" if self.link.device else ""
@@ -90,7 +98,7 @@ def check_link(nic: Nic) -> Finding:
     evidence = f"{kind}; MTU {link.mtu}; {'up' if link.up else 'down'}"
     if link.up:
         return nic.finding("link", Status.OK, evidence, "rtnetlink, /sys/bus")
-    command = f"ip link set {nic.name} up"
+    command = f"ip link set {nic.word} up"
     return nic.finding("link", Status.PROBLEM, evidence, "rtnetlink, /sys/bus", "No frame comes.", (command,))
 
 
@@ -140,7 +148,7 @@ def check_xdp(nic: Nic) -> Finding:
             ", ".join(has),
             source,
             f"An MTU of {nic.link.mtu} needs fragments for native XDP; af_xdp falls back to generic mode.",
-            (f"ip link set {nic.name} mtu 3000",),
+            (f"ip link set {nic.word} mtu 3000",),
         )
     if not zero_copy:
         return nic.finding("xdp", Status.ADVICE, ", ".join(has), source, "The kernel copies every frame once.")
@@ -163,7 +171,7 @@ def check_queues(nic: Nic) -> Finding:
         "ethtool -l, -x",
         "af_xdp keeps memory for each queue and one thread reads them all. Fewer queues, or flow rules, keep the "
         "traffic of interest together.",
-        (f"ethtool -L {nic.name} combined {max(1, len(nic.cpus))}",),
+        (f"ethtool -L {nic.word} combined {max(1, len(nic.cpus))}",),
     )
 
 
@@ -179,19 +187,21 @@ def check_interrupts(nic: Nic) -> Finding:
         or ""
         for number in numbers
     }
-    evidence = ", ".join(f"{number} on CPU {cpus or '?'}" for number, cpus in places.items())
+    evidence = ", ".join(f"{number} on CPU {cpus or '?'}" for number, cpus in list(places.items())[:_MOST_SHOWN])
+    if len(places) > _MOST_SHOWN:
+        evidence += f", and {len(places) - _MOST_SHOWN} more"
     isolated = _cpu_list(nic.files.text("/sys/devices/system/cpu/isolated") or "")
     taken = {cpu for cpus in places.values() for cpu in _cpu_list(cpus)}
     disturbed = sorted(isolated & taken)
     if disturbed:
-        free = sorted(set(range(min(isolated))) or {0})
+        free = sorted(_cpu_list(nic.files.text("/sys/devices/system/cpu/online") or "") - isolated)
         return nic.finding(
             "interrupts",
             Status.WARNING,
             evidence,
             source,
-            f"They interrupt CPU {', '.join(map(str, disturbed))}, which is kept free for something else.",
-            tuple(f"echo {free[0]} > /proc/irq/{number}/smp_affinity_list" for number in numbers),
+            f"They interrupt CPU {as_ranges(disturbed)}, which is kept free for something else.",
+            tuple(f"echo {free[0]} > /proc/irq/{number}/smp_affinity_list" for number in numbers if free),
         )
     if len(numbers) > 1 and len(taken) == 1:
         return nic.finding(
@@ -220,7 +230,7 @@ def check_rings(nic: Nic) -> Finding:
         "ethtool -g",
         "A longer ring outlasts longer pauses of its CPU; a shorter one stays in the cache. Frames that it loses are "
         "rx_missed_errors. Some drivers take the link down for the change.",
-        (f"ethtool -G {nic.name} rx {rings.most}",),
+        (f"ethtool -G {nic.word} rx {rings.most}",),
         (Change("ring", nic.name, "rx", str(rings.current), str(rings.most)),),
     )
 
@@ -246,7 +256,7 @@ def check_coalescing(nic: Nic) -> Finding:
         "ethtool -c",
         f"Frames wait {waits} before the kernel is told of them; software stamps include that. Without it there are "
         "more interrupts.",
-        (f"ethtool -C {nic.name} adaptive-rx off rx-usecs 0",),
+        (f"ethtool -C {nic.word} adaptive-rx off rx-usecs 0",),
         tuple(changes),
     )
 
@@ -260,20 +270,25 @@ _OFFLOADS: Final = {
 
 
 def check_offloads(nic: Nic) -> list[Finding]:
-    """Tell which offloads alter what is captured."""
+    """Tell which offloads alter what is captured, and offer to switch off those that the driver lets be switched."""
     features = nic.driver.features(nic.name)
     if not features:
         return [nic.finding("offloads", Status.UNKNOWN, "the driver does not tell", "ethtool -k")]
     findings = []
-    for feature, (status, consequence) in _OFFLOADS.items():
-        if feature not in features:
+    for name, (status, consequence) in _OFFLOADS.items():
+        feature = features.get(name)
+        if feature is None:
             continue
-        if not features[feature]:
-            findings.append(nic.finding(feature, Status.OK, "off", "ethtool -k"))
-            continue
-        change = Change("feature", nic.name, feature, "on", "off")
-        command = f"ethtool -K {nic.name} {'rx-gro-hw' if feature == 'gro-hw' else feature} off"
-        findings.append(nic.finding(feature, status, "on", "ethtool -k", consequence, (command,), (change,)))
+        evidence = f"{'on' if feature.on else 'off'}{' [fixed]' if feature.fixed else ''}"
+        if not feature.on:
+            findings.append(nic.finding(name, Status.OK, evidence, "ethtool -k"))
+        elif feature.fixed:
+            consequence += " The driver does not let it be switched off."
+            findings.append(nic.finding(name, status, evidence, "ethtool -k", consequence))
+        else:
+            change = Change("feature", nic.name, name, "on", "off")
+            command = f"ethtool -K {nic.word} {'rx-gro-hw' if name == 'gro-hw' else name} off"
+            findings.append(nic.finding(name, status, evidence, "ethtool -k", consequence, (command,), (change,)))
     return findings
 
 
@@ -299,7 +314,7 @@ def check_stamping(nic: Nic) -> Finding:
         f"can stamp every frame, stamps {filter_name(now)}",
         source,
         "Switched on for the length of a capture, it takes the wait for the kernel out of the stamps.",
-        (f"uspcap capture -i {nic.name} --timestamps hardware",),
+        (f"uspcap capture -i {nic.word} --timestamps hardware",),
     )
 
 
@@ -330,7 +345,7 @@ def check_clock(nic: Nic) -> Finding:
         evidence,
         f"/dev/ptp{index}, {clock.method}",
         "Nobody disciplines it. uspcap follows its drift; stamps are as right as this host's UTC is.",
-        (f"phc2sys -s {nic.name} -O 0",),
+        (f"phc2sys -s {nic.word} -O 0",),
     )
 
 
@@ -350,35 +365,36 @@ def check_numa(nic: Nic) -> Finding:
         evidence,
         path,
         "A reader on another node fetches every frame from that node's memory.",
-        (f"uspcap capture -i {nic.name} --cpu {min(near)}",),
+        (f"uspcap capture -i {nic.word} --cpu {min(near)}",),
     )
 
 
-NIC_CHECKS: Final[tuple[Callable[[Nic], Finding | list[Finding]], ...]] = (
-    check_link,
-    check_hook,
-    check_xdp,
-    check_queues,
-    check_interrupts,
-    check_rings,
-    check_coalescing,
-    check_offloads,
-    check_stamping,
-    check_clock,
-    check_numa,
+NIC_CHECKS: Final[tuple[Check[Nic], ...]] = (
+    Check("link", "rtnetlink, /sys/bus", check_link),
+    Check("xdp-hook", "rtnetlink, IFLA_XDP", check_hook),
+    Check("xdp", "netdev netlink, xdp-features", check_xdp),
+    Check("receive-queues", "ethtool -l, -x", check_queues),
+    Check("interrupts", "/proc/interrupts, /proc/irq/N/smp_affinity_list", check_interrupts),
+    Check("receive-ring", "ethtool -g", check_rings),
+    Check("coalescing", "ethtool -c", check_coalescing),
+    Check("offloads", "ethtool -k", check_offloads),
+    Check("hardware-stamps", "ETHTOOL_GET_TS_INFO, SIOCGHWTSTAMP", check_stamping),
+    Check("nic-clock", "ETHTOOL_GET_TS_INFO", check_clock),
+    Check("numa-node", "/sys/bus", check_numa),
 )
-"""Each takes the interface and returns what it found; a new one goes here."""
+"""A new one goes here."""
 
 
 def _interrupts(nic: Nic) -> list[int]:
     """Return the numbers of the interface's interrupts."""
     if nic.link.bus == "pci":
-        found = nic.files.matching(f"{nic.device_path}/msi_irqs/*")
+        names = [path.rpartition("/")[2] for path in nic.files.matching(f"{nic.device_path}/msi_irqs/*")]
+        found = [int(name) for name in names if re.fullmatch(r"[0-9]{1,9}", name)]
         if found:
-            return sorted(int(path.rpartition("/")[2]) for path in found)
+            return sorted(found)
     name = re.escape(nic.link.device if nic.link.bus == "virtio" else nic.name)
-    lines = (nic.files.text("/proc/interrupts") or "").splitlines()
-    return [int(line.split(":")[0]) for line in lines if re.search(rf"\s{name}([-.@]\S+)?$", line) and ":" in line]
+    table = nic.files.text("/proc/interrupts") or ""
+    return [int(number) for number in re.findall(rf"^\s*([0-9]{{1,9}}):.*\s{name}(?:[-.@]\S+)?$", table, re.MULTILINE)]
 
 
 def _cpu_list(text: str) -> set[int]:
