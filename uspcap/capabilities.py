@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 from uspcap.granting import Situation, setcap_command
 
 CAPABILITY_NUMBERS: Final = {
+    "CAP_NET_BIND_SERVICE": 10,
     "CAP_NET_ADMIN": 12,
     "CAP_NET_RAW": 13,
     "CAP_IPC_LOCK": 14,
@@ -24,7 +26,13 @@ PACKET_SOCKET_NEEDS: Final = ("CAP_NET_RAW",)
 """What a capture through PACKET_MMAP needs."""
 
 AF_XDP_NEEDS: Final = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW")
-"""What a capture through AF_XDP needs, beside memory that may be locked."""
+"""What a capture through AF_XDP, and every comparison of live paths, needs; memory that is locked comes to that."""
+
+XDP_PROGRAM_NEEDS: Final = ("CAP_BPF", "CAP_NET_ADMIN")
+"""What loading and attaching an XDP program, and making its maps, needs."""
+
+UMEM_BYTES: Final = 64 << 20
+"""What an AF_XDP capture locks by default."""
 
 CAPABILITY_VERSION_3: Final = 0x20080522
 CAPABILITY_HEADER: Final = struct.Struct("=Ii")
@@ -54,6 +62,13 @@ def missing_of(needed: Sequence[str], present: Collection[str]) -> list[str]:
     return [name for name in needed if name not in present and name not in stands_for]
 
 
+def af_xdp_needs() -> tuple[str, ...]:
+    """Return what a capture through AF_XDP needs here: CAP_IPC_LOCK, too, where the limit on locked memory is low."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    low = limit != resource.RLIM_INFINITY and limit < UMEM_BYTES
+    return (*AF_XDP_NEEDS, "CAP_IPC_LOCK") if low else AF_XDP_NEEDS
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why the kernel refuses something to a process without privileges, or with too few.
@@ -76,7 +91,13 @@ class Explanation:
 
 
 def explain_missing(needed: Sequence[str], further: Sequence[str] = ()) -> str:
-    """Return the end of a message about a permission: what is missing, and the command that grants just that."""
+    """Return the end of a message about a permission: what is missing, and the command that grants just that.
+
+    Parameters
+    ----------
+    needed, further : sequence of str
+        As `explain_refusal` takes them.
+    """
     return str(explain_refusal(needed, further))
 
 

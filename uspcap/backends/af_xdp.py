@@ -27,13 +27,14 @@ from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XdpStatistics, Xsk
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
+from uspcap.capabilities import UMEM_BYTES
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
 
-DEFAULT_BUFFER_BYTES: Final = 64 << 20
+DEFAULT_BUFFER_BYTES: Final = UMEM_BYTES
 """Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second.
 
 More where the NIC's rings hold more: with zero copy, a driver keeps as many chunks as its ring has entries, and those

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.capabilities import explain_missing
+from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.errors import MissingFeature, PermissionDenied
 
 DEFAULT_BUSY_POLL_US: Final = 20
@@ -68,7 +68,8 @@ def poll_busily(one: socket.socket, duration_us: int, interface: NetworkInterfac
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionDenied(
-                f"cannot poll {interface.name} busily: {explain_missing(['CAP_NET_ADMIN'])}", errno.EPERM
+                f"cannot poll {interface.name} busily: {explain_missing(['CAP_NET_ADMIN'], af_xdp_needs())}",
+                errno.EPERM,
             ) from None
         raise MissingFeature(
             f"this kernel cannot poll {interface.name} busily ({error.strerror}), which Linux 5.11 brought: leave "
@@ -136,8 +137,8 @@ class DeferredInterrupts:
         except OSError as error:
             self.close()
             self.remarks = (
-                f"interrupts of {interface.name} are not held back while it is polled ({error.strerror}): set "
-                f"{' and '.join(_SETTINGS)} in /sys/class/net/{interface.name} yourself",
+                f"interrupts of {interface.name} are not held back while it is polled ({error.strerror}): as root, "
+                f"'{'; '.join(f'echo {value} > {directory / name}' for name, value in _SETTINGS.items())}'",
             )
             return
         except BaseException:

@@ -40,7 +40,7 @@ from uspcap.bpf.kernel_types import (
     TestRun,
     XdpContext,
 )
-from uspcap.capabilities import explain_missing
+from uspcap.capabilities import XDP_PROGRAM_NEEDS, af_xdp_needs, explain_missing
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
 
 _SYSCALL_NUMBERS: Final = {
@@ -124,10 +124,15 @@ def _checked(command: Command, attributes: Attributes, what: str, needed: Sequen
 def call_error(command: Command, number: int, what: str, needed: Sequence[str] = ()) -> BpfError | MissingFeature:
     """Return the error for a refused call: one sentence, with the capability that is missing."""
     if number == errno_module.EPERM:
-        return PermissionDenied(f"{what}: {explain_missing(needed or ('CAP_BPF', 'CAP_NET_ADMIN'))}", number)
+        return PermissionDenied(f"{what}: {_explain(needed)}", number)
     if number == errno_module.ENOSYS:
         return MissingFeature(f"{what}: this kernel has no bpf system call, use the packet_mmap backend")
     return BpfError(f"{what}: {command.name} says {os.strerror(number)}", number)
+
+
+def _explain(needed: Sequence[str]) -> str:
+    """Return what is missing for a call, and, where it is one of a capture's, for what comes after it."""
+    return explain_missing(needed) if needed else explain_missing(XDP_PROGRAM_NEEDS, af_xdp_needs())
 
 
 def _name(name: str) -> bytes:

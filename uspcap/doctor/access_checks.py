@@ -13,16 +13,16 @@ from typing import Final
 from uspcap.capabilities import (
     AF_XDP_NEEDS,
     PACKET_SOCKET_NEEDS,
+    UMEM_BYTES,
+    XDP_PROGRAM_NEEDS,
     Explanation,
+    af_xdp_needs,
     listed,
     missing_of,
 )
 from uspcap.doctor.attempts import Refused
 from uspcap.doctor.findings import Finding, Status
 from uspcap.doctor.host import Host
-
-UMEM_BYTES: Final = 64 << 20
-"""What an AF_XDP capture locks by default."""
 
 SMALLEST_UMEM_BYTES: Final = 512 << 10
 """What it locks for one queue at least."""
@@ -51,7 +51,7 @@ def check_capabilities(host: Host) -> Finding:
             source,
             f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing: packet_mmap needs "
             f"{listed(PACKET_SOCKET_NEEDS)}, af_xdp {listed(AF_XDP_NEEDS)}. For one run, then for good, as root:",
-            host.explain(every, ()).commands,
+            host.explain(every, af_xdp_needs()).commands,
         )
     if host.in_user_namespace:
         return Finding(
@@ -73,13 +73,13 @@ def check_packet_ring(host: Host) -> Finding:
 def check_bpf_map(host: Host) -> Finding:
     """Try the maps of the capture program."""
     refused = host.attempts.bpf_maps()
-    return _judged(host, "bpf-map", refused, "an XSKMAP and a map of counters were granted", AF_XDP_NEEDS[:2])
+    return _judged(host, "bpf-map", refused, "an XSKMAP and a map of counters were granted", XDP_PROGRAM_NEEDS)
 
 
 def check_xdp_program(host: Host) -> Finding:
     """Try to load the capture program."""
     refused = host.attempts.xdp_program()
-    return _judged(host, "xdp-program", refused, "the capture program was loaded", AF_XDP_NEEDS[:2])
+    return _judged(host, "xdp-program", refused, "the capture program was loaded", XDP_PROGRAM_NEEDS)
 
 
 def check_xdp_socket(host: Host) -> Finding:

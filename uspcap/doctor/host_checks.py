@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from uspcap.capabilities import UMEM_BYTES
 from uspcap.capture.pinning import parse_ranges
 from uspcap.doctor import access_checks
-from uspcap.doctor.access_checks import UMEM_BYTES
 from uspcap.doctor.changes import Change
 from uspcap.doctor.findings import Check, Finding, Status
 from uspcap.doctor.host import Host

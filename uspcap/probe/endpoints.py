@@ -139,14 +139,16 @@ def open_socket(
             opened.connect(remote.as_tuple())
     except OSError as error:
         opened.close()
-        raise CaptureError(f"cannot {doing}: {error.strerror}; {_advice(error, interface)}") from None
+        raise CaptureError(
+            f"cannot {doing}: {error.strerror}; {_advice(error, interface, binding=doing.startswith('bind'))}"
+        ) from None
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def _advice(error: OSError, interface: str | None) -> str:
+def _advice(error: OSError, interface: str | None, *, binding: bool) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return "something listens there already: choose another port"
@@ -156,8 +158,10 @@ def _advice(error: OSError, interface: str | None) -> str:
             return "there is no such interface: see 'ip link'"
         case errno.EPERM:
             return explain_missing(["CAP_NET_RAW"])
+        case errno.EACCES if binding:
+            return f"ports this low need a capability: choose another, or {explain_missing(['CAP_NET_BIND_SERVICE'])}"
         case errno.EACCES:
-            return "low ports and broadcast addresses take privileges: choose another"
+            return "it is a broadcast address, which probes are not sent to: choose another"
         case errno.ENETUNREACH | errno.EHOSTUNREACH:
             return "no route leads there" + (f" by {interface}" if interface else "") + ": see 'ip route'"
         case _:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -125,14 +125,22 @@ class SwitchedOnStamping:
     Signals that would end the process (SIGINT, SIGTERM, SIGHUP) put the setting back first, unless another than
     `uspcap.signals` handles them. A process that is killed (SIGKILL) cannot.
 
+    Parameters
+    ----------
+    interface : str
+    calls : KernelCalls
+    further_needs : sequence of str
+        Capabilities that the capture needs next, for the message where this is refused.
+
     Attributes
     ----------
     announcement : str
         What was changed; empty where nothing had to be.
     """
 
-    def __init__(self, interface: str, calls: KernelCalls) -> None:
+    def __init__(self, interface: str, calls: KernelCalls, further_needs: Sequence[str] = ()) -> None:
         self._interface = interface
+        self._further_needs = further_needs
         self._calls = calls
         self._before: StampingSetting | None = None
         self._now: StampingSetting | None = None
@@ -168,8 +176,9 @@ class SwitchedOnStamping:
         except OSError as error:
             self.restore()
             if error.errno == errno.EPERM:
+                explained = explain_missing(["CAP_NET_ADMIN"], self._further_needs)
                 raise PermissionDenied(
-                    f"cannot switch on hardware stamping of {interface}: {explain_missing(['CAP_NET_ADMIN'])}",
+                    f"cannot switch on hardware stamping of {interface}: {explained}",
                     errno.EPERM,
                 ) from None
             raise CaptureError(

@@ -97,7 +97,10 @@ class PtpClock:
         try:
             self._descriptor: int | None = calls.open_clock(index)
         except OSError as error:
-            hint = "; run as root, or let the user read it" if error.errno in (errno.EACCES, errno.EPERM) else ""
+            hint = ""
+            if error.errno in (errno.EACCES, errno.EPERM):
+                group = os.getegid()
+                hint = f"; run as root, or let root open it to your group: 'chgrp {group} {device}; chmod g+r {device}'"
             raise CaptureError(
                 f"cannot read the NIC's clock {device}: {os.strerror(error.errno or 0)}{hint}"
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from uspcap.capabilities import PACKET_SOCKET_NEEDS, af_xdp_needs
 from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 from uspcap.timestamps import Timestamps
@@ -178,7 +179,8 @@ class Stamping:
             self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
             if not self._clock.usable:
                 raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
-            self._switched_on = SwitchedOnStamping(self._interface, self._calls)
+            needs = PACKET_SOCKET_NEEDS if self._software is TimestampSource.KERNEL else af_xdp_needs()
+            self._switched_on = SwitchedOnStamping(self._interface, self._calls, needs)
             self._switched_on.switch_on()
             if self._switched_on.announcement:
                 self.remarks.append(self._switched_on.announcement)

@@ -27,7 +27,7 @@ from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XskSocket
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.path_program import PATH_AT, PAYLOAD_AT
-from uspcap.capabilities import explain_missing
+from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.compare.live.settings import LiveSettings, Path
 from uspcap.errors import CaptureError, PermissionDenied
 from uspcap.probe.endpoints import Endpoint, open_socket
@@ -238,7 +238,7 @@ class PacketMmapEnd:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         except PermissionError:
             raise PermissionDenied(
-                f"cannot capture on {interface.name}: {explain_missing(['CAP_NET_RAW'])}", errno.EPERM
+                f"cannot capture on {interface.name}: {explain_missing(['CAP_NET_RAW'], af_xdp_needs())}", errno.EPERM
             ) from None
         try:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import socket
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from uspcap._native.path_readers import AnswerReader
 from uspcap._native.probe import ProbeSender
 from uspcap.analysis.histogram import Histogram
+from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.compare.live.settings import ProbeTraffic
 from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import open_socket
@@ -45,11 +47,10 @@ def _open_in_namespace(traffic: ProbeTraffic) -> socket.socket:
             finally:
                 os.close(there)
         except OSError as error:
-            results.append(
-                CaptureError(
-                    f"cannot send from network namespace {traffic.namespace}: {error.strerror}; see 'ip netns'"
-                )
-            )
+            missing = error.errno == errno.EPERM
+            advice = explain_missing(["CAP_SYS_ADMIN"], af_xdp_needs()) if missing else "see 'ip netns'"
+            said = f"cannot send from network namespace {traffic.namespace}: {error.strerror}; {advice}"
+            results.append(CaptureError(said))
             return
         try:
             results.append(open_socket(None, traffic.target))
