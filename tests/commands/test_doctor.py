@@ -42,7 +42,8 @@ def test_without_an_interface_those_that_there_are_are_named(pair: Pair) -> None
     with pair.here.entered():
         ended = invoke("doctor")
     assert ended.code == 0
-    assert re.search(rf"Interfaces are looked at with -i: .*{HERE}", ended.stdout)
+    assert re.search(rf"\n  (\w+) +{HERE} +virtual, veth; MTU 1500; up\n +advice: .*\brxvlan\b", ended.stdout)
+    assert re.search(r"\n  (\w+) +lo +virtual, lo; MTU 65536; up\n", ended.stdout)
 
 
 def test_program_on_the_hook_is_named(pair: Pair, kernel_bpf: None) -> None:

@@ -26,7 +26,8 @@ def test_link_is_what_ip_shows(make_pair: MakePair) -> None:
     with pair.here.entered():
         driver = KernelDriver()
         link = driver.link(HERE)
-        assert sorted(driver.names()) == [HERE, "lo"]
+        assert sorted(link.name for link in driver.links()) == [HERE, "lo"]
+        assert driver.link(HERE) in driver.links()
         assert driver.link("none0") is None
     assert link is not None
     assert (link.index, link.mtu, link.up) == (shown["ifindex"], shown["mtu"], "UP" in shown["flags"])

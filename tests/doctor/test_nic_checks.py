@@ -126,7 +126,7 @@ def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
 
 
 def test_driver_without_fragments_is_warned_of_at_a_long_mtu(tmp_path: Path) -> None:
-    link = Link(1, "", "pci", "0000:3b:00.0", True, 9000)
+    link = Link("eth0", 1, "", "pci", "0000:3b:00.0", True, 9000)
     driver = MadeUpDriver(the_link=link, abilities=XdpAbilities(NATIVE | ZERO_COPY, 0))
     finding = nic_checks.check_xdp(made_up_nic(tmp_path, driver))
     assert finding.status is Status.WARNING
@@ -150,7 +150,7 @@ def test_queues_on_one_cpu_are_told(tmp_path: Path, places: Mapping[str, str], s
 
 
 def test_interface_that_is_down_is_a_problem(tmp_path: Path) -> None:
-    driver = MadeUpDriver(the_link=Link(1, "veth", "", "", False, 1500))
+    driver = MadeUpDriver(the_link=Link("eth0", 1, "veth", "", "", False, 1500))
     finding = nic_checks.check_link(made_up_nic(tmp_path, driver))
     assert (finding.status, finding.evidence) == (Status.PROBLEM, "virtual, veth; MTU 1500; down")
     assert finding.commands == ("ip link set eth0 up",)
@@ -185,7 +185,7 @@ def test_name_that_a_shell_would_read_otherwise_is_quoted_in_commands(tmp_path: 
 
 
 def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(tmp_path: Path) -> None:
-    driver = MadeUpDriver(the_link=Link(2**31 - 1, "veth", "", "", True, 1500))
+    driver = MadeUpDriver(the_link=Link("eth0", 2**31 - 1, "veth", "", "", True, 1500))
     finding = findings(made_up_nic(tmp_path, driver))["xdp-hook"]
     assert finding.status is Status.UNKNOWN
     assert finding.evidence.startswith("could not be looked at, because")
@@ -193,7 +193,7 @@ def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(t
 
 def test_table_of_interrupts_that_is_none_is_told(tmp_path: Path) -> None:
     table = "ERR: 0 eth0\n\ufffd\x00\n: eth0\n9999999999999: eth0\n 12 eth0\n"
-    driver = MadeUpDriver(the_link=Link(1, "veth", "", "", True, 1500))
+    driver = MadeUpDriver(the_link=Link("eth0", 1, "veth", "", "", True, 1500))
     finding = nic_checks.check_interrupts(made_up_nic(tmp_path, driver, texts={"/proc/interrupts": table}))
     assert (finding.status, finding.evidence) == (Status.UNKNOWN, "none are told")
 

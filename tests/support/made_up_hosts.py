@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from support.nic_kernel import NicKernel
@@ -183,14 +183,16 @@ class MadeUpDriver:
     def namespace(self) -> NetworkNamespace:
         return self.the_namespace
 
-    def names(self) -> list[str]:
-        return [self.name, "lo"]
+    def links(self) -> list[Link]:
+        return [link for link in (self.link(self.name), LOOPBACK) if link is not None]
 
     def name_of(self, index: int) -> str | None:
         return self.name if self.the_link is not None and self.the_link.index == index else None
 
     def link(self, name: str) -> Link | None:
-        return self.the_link if name == self.name else None
+        if self.the_link is None or name not in (self.name, *self.the_link.other_names):
+            return None
+        return replace(self.the_link, name=self.name)
 
     def features(self, name: str) -> dict[str, Feature]:
         return dict(self.the_features)
@@ -250,7 +252,8 @@ class Killed(BaseException):
 
 
 DEVICE = "/sys/bus/pci/devices/0000:3b:00.0"
-PCI = Link(index=1, kind="", bus="pci", device="0000:3b:00.0", up=True, mtu=1500)
+PCI = Link(name="eth0", index=1, kind="", bus="pci", device="0000:3b:00.0", up=True, mtu=1500)
+LOOPBACK = Link(name="lo", index=3, kind="", bus="", device="", up=True, mtu=65536)
 
 
 def made_up_nic(

@@ -53,6 +53,7 @@ class Link:
 
     Attributes
     ----------
+    name : str
     index : int
     kind : str
         Of a virtual one, as `veth`; empty for a device.
@@ -60,14 +61,18 @@ class Link:
         Of a device: `pci` and its address, as in /sys/bus; empty for a virtual one.
     up : bool
     mtu : int
+    other_names : tuple of str
+        Alternative ones.
     """
 
+    name: str
     index: int
     kind: str
     bus: str
     device: str
     up: bool
     mtu: int
+    other_names: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -111,7 +116,7 @@ class Driver(Protocol):
     """What is asked of drivers; None or nothing where they do not answer."""
 
     def namespace(self) -> NetworkNamespace: ...
-    def names(self) -> list[str]: ...
+    def links(self) -> list[Link]: ...
     def name_of(self, index: int) -> str | None: ...
     def link(self, name: str) -> Link | None: ...
     def features(self, name: str) -> dict[str, Feature]: ...
@@ -132,9 +137,10 @@ class KernelDriver:
         """Return the network namespace."""
         return NetworkNamespace.current()
 
-    def names(self) -> list[str]:
+    def links(self) -> list[Link]:
         """Return the interfaces."""
-        return [name for _, name in socket.if_nameindex()]
+        with IPRoute() as netlink:
+            return [_link(answer) for answer in netlink.get_links()]
 
     def name_of(self, index: int) -> str | None:
         """Return what the interface with an index is called; None where there is none."""
@@ -149,16 +155,8 @@ class KernelDriver:
         except OSError:
             return None
         with IPRoute() as netlink:
-            (link,) = netlink.link("get", index=index)
-        about = link.get_attr("IFLA_LINKINFO")
-        return Link(
-            index=index,
-            kind=(about and about.get_attr("IFLA_INFO_KIND")) or "",
-            bus=link.get_attr("IFLA_PARENT_DEV_BUS_NAME") or "",
-            device=link.get_attr("IFLA_PARENT_DEV_NAME") or "",
-            up=bool(link["flags"] & 1),
-            mtu=int(link.get_attr("IFLA_MTU")),
-        )
+            (answer,) = netlink.link("get", index=index)
+        return _link(answer)
 
     def features(self, name: str) -> dict[str, Feature]:
         """Return those of `FEATURES` that the driver knows."""
@@ -257,6 +255,19 @@ class KernelDriver:
             tool.set_coalesce(setting)
 
         _change(name, change)
+
+
+def _link(answer: Any) -> Link:
+    about = answer.get_attr("IFLA_LINKINFO")
+    return Link(
+        name=answer.get_attr("IFLA_IFNAME"),
+        index=answer["index"],
+        kind=(about and about.get_attr("IFLA_INFO_KIND")) or "",
+        bus=answer.get_attr("IFLA_PARENT_DEV_BUS_NAME") or "",
+        device=answer.get_attr("IFLA_PARENT_DEV_NAME") or "",
+        up=bool(answer["flags"] & 1),
+        mtu=int(answer.get_attr("IFLA_MTU")),
+    )
 
 
 def _change(name: str, change: Callable[[IoctlEthtool], None]) -> None:

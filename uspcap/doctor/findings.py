@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from uspcap.doctor.changes import Change
 from uspcap.errors import UspcapError
+
+MOST_EVIDENCE: Final = 2000
+"""Characters; what reads longer is not what the kernel wrote."""
 
 HOST = "host"
 """Subject of findings that are about no interface."""
@@ -94,10 +97,18 @@ class Check(Generic[Subject]):
         try:
             found = self.look(subject)
         except Exception as error:
-            evidence = f"could not be looked at, because {_reason(error)}"
+            evidence = _shortened(f"could not be looked at, because {_reason(error)}")
             return [Finding(self.name, Status.UNKNOWN, evidence, self.source, subject=about)]
         found = found if isinstance(found, list) else [found]
-        return [replace(finding, changes=_sound(finding.changes)) for finding in found]
+        return [
+            replace(finding, evidence=_shortened(finding.evidence), changes=_sound(finding.changes))
+            for finding in found
+        ]
+
+
+def _shortened(evidence: str) -> str:
+    """Return what was read, as far as somebody may want to read it."""
+    return evidence if len(evidence) <= MOST_EVIDENCE else f"{evidence[:MOST_EVIDENCE]}..."
 
 
 def _sound(changes: tuple[Change, ...]) -> tuple[Change, ...]:
