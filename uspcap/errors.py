@@ -17,9 +17,6 @@ Each message is one sentence that says what failed, on what, and what to do next
 
 from __future__ import annotations
 
-import errno as errno_module
-import os
-
 
 class UspcapError(Exception):
     """Base of the tree; the command line prints its message and exits with `exit_code`."""
@@ -82,12 +79,3 @@ class UsageError(UspcapError):
     """Options that do not go together, or a value that no option takes."""
 
     exit_code = 2
-
-
-def error_text(number: int) -> str:
-    """Return an error number as `EPERM (Operation not permitted)`; empty for 0."""
-    if not number:
-        return ""
-    # Python knows EOPNOTSUPP by its other name only, which manual pages of Linux do not use.
-    name = "EOPNOTSUPP" if number == errno_module.EOPNOTSUPP else errno_module.errorcode.get(number, f"error {number}")
-    return f"{name} ({os.strerror(number)})"

@@ -44,3 +44,12 @@ def remedy(error: OSError | ValueError, otherwise: str) -> str:
     if isinstance(own, str):
         return own
     return _REMEDIES.get(getattr(error, "errno", None) or 0, otherwise)
+
+
+def error_text(number: int) -> str:
+    """Return an error number as `EPERM (Operation not permitted)`; empty for 0."""
+    if not number:
+        return ""
+    # Python knows EOPNOTSUPP by its other name only, which manual pages of Linux do not use.
+    name = "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode.get(number, f"error {number}")
+    return f"{name} ({os.strerror(number)})"

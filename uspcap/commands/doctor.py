@@ -15,7 +15,8 @@ from uspcap.doctor.host import Host
 from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.record import RECORD, Record
 from uspcap.errors import UsageError
-from uspcap.report.format import safe_text
+from uspcap.foreign_text import safe_text
+from uspcap.notices import say
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 
@@ -54,8 +55,8 @@ def command(
         examination = examine(interface, Host.here(files), driver, calls)
         if names is not None:
             chosen = [name.strip() for name in names.split(",")]
-            changes, complete = examination.changes(chosen, _announce)
-            complete &= Changer(files, driver, Record(record), _announce).apply(changes)
+            changes, complete = examination.changes(chosen, say)
+            complete &= Changer(files, driver, Record(record), say).apply(changes)
             examination = examine(interface, Host.here(files), driver, calls)
     finally:
         calls.close()
@@ -75,7 +76,3 @@ def command(
 
 def _say(line: str) -> None:
     click.echo(f"uspcap: {safe_text(line)}")
-
-
-def _announce(line: str) -> None:
-    click.echo(f"uspcap: {safe_text(line)}", err=True)

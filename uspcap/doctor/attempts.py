@@ -25,7 +25,8 @@ from uspcap.bpf.attach import AttachMode, CaptureMaps, load_capture_program
 from uspcap.bpf.instructions import R0, exit_insn, mov64_imm
 from uspcap.bpf.kernel_types import XdpAction
 from uspcap.bpf.syscalls import LoadedProgram
-from uspcap.errors import BpfError, UspcapError, error_text
+from uspcap.errors import BpfError, UspcapError
+from uspcap.system_errors import error_text
 
 # linux/if_packet.h.
 _SOL_PACKET: Final = 263

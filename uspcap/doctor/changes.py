@@ -11,7 +11,8 @@ from typing import Any, Final
 from uspcap.capabilities import explain_missing
 from uspcap.doctor.driver import DRIVER_ERRORS, FEATURES, Driver
 from uspcap.doctor.host_files import HostFiles
-from uspcap.errors import CaptureError, error_text
+from uspcap.errors import CaptureError
+from uspcap.system_errors import error_text
 
 _FILES: Final = re.compile(
     r"/proc/sys/net/core/bpf_jit_enable|/proc/sys/vm/nr_hugepages"

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from uspcap.doctor.changes import Change
 from uspcap.errors import UspcapError
+from uspcap.system_errors import reason
 
 MOST_EVIDENCE: Final = 2000
 """Characters; what reads longer is not what the kernel wrote."""
@@ -117,8 +118,8 @@ def _sound(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError):
+        return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
     if isinstance(error, UspcapError):
         return str(error)
     return f"of {type(error).__name__}: {error or 'no more is known'}"

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from uspcap.system_errors import reason
+
 MOST_BYTES: Final = 16 << 20
 """That are read of a file: /proc/interrupts and /proc/cpuinfo of the largest hosts have a part of it."""
 
@@ -41,7 +43,7 @@ class HostFiles:
         try:
             return "" if self._read(path) else f"{path} is empty"
         except (OSError, ValueError) as error:
-            return f"{path}: {getattr(error, 'strerror', None) or error}"
+            return f"{path}: {reason(error)}"
 
     def number(self, path: str) -> int | None:
         """Return the whole number that a file holds; None where there is none."""

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any, Final
 from uspcap.doctor.changes import Change
 from uspcap.doctor.namespace import NetworkNamespace
 from uspcap.errors import CaptureError
+from uspcap.files.whole import whole_file
+from uspcap.system_errors import reason, remedy
 
 RECORD: Final = Path("/run/uspcap/doctor.json")
 """Where it is remembered what was changed; gone after a boot, as are the settings."""
@@ -142,7 +143,9 @@ class Record:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CaptureError(f"cannot read {self.path}: {error.strerror}; run as the user who changed it") from error
+            raise CaptureError(
+                f"cannot read {self.path}: {reason(error)}; {remedy(error, 'run as the user who changed it')}"
+            ) from error
         try:
             document = json.loads(text)
             _check_members(document, {"schema": str, "changes": list}, "a record")
@@ -165,13 +168,15 @@ class Record:
         kept = [entry.as_document() for entry in entries]
         try:
             if kept:
-                self._replace(json.dumps({"schema": SCHEMA, "changes": kept}, indent=1) + "\n")
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with whole_file(self.path, mode=0o600) as file:
+                    file.write(json.dumps({"schema": SCHEMA, "changes": kept}, indent=1) + "\n")
             else:
                 self.path.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CaptureError(
-                f"cannot remember changes in {self.path}: {error.strerror}; run as root, or choose another file with "
-                "--record; nothing more is changed"
+                f"cannot remember changes in {self.path}: {reason(error)}; "
+                f"{remedy(error, 'run as root, or choose another file with --record')}; nothing more is changed"
             ) from error
 
     @property
@@ -203,7 +208,8 @@ class Record:
                 os.close(descriptor)
         except OSError as error:
             raise CaptureError(
-                f"cannot lock {self._lock_path}: {error.strerror}; run as root, or choose another file with --record"
+                f"cannot lock {self._lock_path}: {reason(error)}; "
+                f"{remedy(error, 'run as root, or choose another file with --record')}"
             ) from error
 
     @staticmethod
@@ -243,24 +249,3 @@ class Record:
         if len(content) > MOST_BYTES:
             raise CaptureError(f"{self.path} is longer than {MOST_BYTES >> 20} MiB, and so no record of changes")
         return content.decode("utf-8", "replace")
-
-    def _replace(self, text: str) -> None:
-        """Put a new file in the place of the old one, on the disk before it is seen."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Of mode 0600, as mkstemp makes them.
-        descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -24,15 +24,19 @@ _FIXED: Final = frozenset({errno.EBUSY, errno.EXDEV})
 
 @contextmanager
 def whole_file(
-    path: str | os.PathLike[str], *, newline: str | None = None, waiting: Callable[[], None] = lambda: None
+    path: str | os.PathLike[str],
+    *,
+    newline: str | None = None,
+    mode: int = 0o666,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[TextIO]:
     """Give a text stream whose content stands at `path` once the block has ended without an exception.
 
     A regular file is written under another name beside it, brought to the disk, and then takes the place of the one
     that is there, whose permissions and owner it gets; until then, and where anything fails, the old one stays. A new
-    file gets the permissions that the umask leaves. The old file is overwritten, at the end, only where the system
-    lets it be written and not replaced, or its owner could not be kept. What is no regular file (a pipe, FIFO, device
-    or terminal; /dev/stdout and /proc/self/fd/N, whatever they are) is written as it comes.
+    file gets the permissions that the umask leaves of `mode`. The old file is overwritten, at the end, only where the
+    system lets it be written and not replaced, or its owner could not be kept. What is no regular file (a pipe, FIFO,
+    device or terminal; /dev/stdout and /proc/self/fd/N, whatever they are) is written as it comes.
 
     Parameters
     ----------
@@ -40,6 +44,8 @@ def whole_file(
         Symbolic links are followed as `uspcap.files.places` says.
     newline : str, optional
         As for open().
+    mode : int
+        Permissions of a file that is new.
     waiting : callable
         Called once where a FIFO has no reader yet, which is waited for.
 
@@ -62,7 +68,7 @@ def whole_file(
             return
         if place.status is not None:
             check_existing(place, place.status)
-        with closing(_Replacement(place)) as new:
+        with closing(_Replacement(place, mode)) as new:
             with _text(os.dup(new.descriptor), newline) as stream:
                 yield stream
             new.take_the_place()
@@ -80,11 +86,11 @@ class _Replacement:
     descriptor : int
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, mode: int) -> None:
         self._place = place
         self._name = f".uspcap-{secrets.token_hex(8)}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = 0o666 if place.status is None else 0o600
+        mode = mode if place.status is None else 0o600
         self._forget = before_the_end(self._remove)
         try:
             self.descriptor = os.open(self._name, flags, mode, dir_fd=place.directory)
