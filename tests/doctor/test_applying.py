@@ -285,9 +285,17 @@ def test_nothing_is_changed_where_the_record_is_none(bench: Bench) -> None:
     assert bench.record.path.read_text() == "{"
 
 
+def test_nothing_to_undo_takes_no_lock_and_leaves_nothing(bench: Bench) -> None:
+    assert bench.undo()
+    assert bench.said == ["nothing was changed"]
+    assert not (bench.root / "run").exists()
+
+
 def test_two_doctors_do_not_change_settings_at_once(bench: Bench) -> None:
     with bench.record.locked():
+        bench.record.path.write_text("{")
         for attempt in (lambda: bench.apply(GRO), bench.undo):
             with pytest.raises(CaptureError, match=r"another uspcap doctor \(process \d+\) changes settings now"):
                 attempt()
+        bench.record.path.unlink()
     assert bench.apply(GRO)

@@ -134,7 +134,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -
         os.mkfifo(path)
     else:
         path = Path("/dev/zero")
-    with pytest.raises(CaptureError, match=r"no regular file|Is a directory"):
+    with pytest.raises(CaptureError, match="no regular file"):
         Record(path).read()
 
 

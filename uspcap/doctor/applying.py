@@ -94,10 +94,12 @@ class Changer:
             Another doctor is at work, or the record is none.
         """
         complete = True
+        if not self._record.exists:
+            # Without a lock, which a user who changed nothing may not be able to have.
+            self._say("nothing was changed")
+            return True
         with self._record.locked():
             entries = self._record.read()
-            if not entries:
-                self._say("nothing was changed")
             kept: list[Entry] = []
             while entries:
                 entry = entries.pop()

@@ -112,6 +112,17 @@ class Record:
     def __init__(self, path: Path = RECORD) -> None:
         self.path = path
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be changes in it; False only where there is no such file."""
+        try:
+            self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others from changing settings, from reading the record to writing it.
@@ -231,8 +242,9 @@ class Record:
             What it says is not to be done: another may have written it.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(self.path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(self.path, flags)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise CaptureError(f"{self.path} is no regular file, and so no record of changes: remove it")
             if status.st_uid not in (0, os.geteuid()):
@@ -245,7 +257,10 @@ class Record:
                     f"others than the owner may write {self.path}: what it says is not done; look at it, then "
                     f"'chmod 600 {self.path}' or remove it"
                 )
-            content = file.read(MOST_BYTES + 1)
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                content = file.read(MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
         if len(content) > MOST_BYTES:
             raise CaptureError(f"{self.path} is longer than {MOST_BYTES >> 20} MiB, and so no record of changes")
         return content.decode("utf-8", "replace")
