@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from support.nic_kernel import SECOND
 from support.tpacket_ring import FakeRing, RingFrame
 from support.traffic import numbered_frame
 
+from uspcap._native.gathering import HANDED_OVER, QUIET
 from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import Description
 from uspcap.backends.network_interface import NetworkInterface
@@ -31,18 +34,20 @@ class MemoryRing(RingSource):
     def ring_count(self) -> int:
         return 1
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
-        return self.ring.drain(batch, 0, read_at_ns)
+    def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
+        batch.count = 0
+        self.ring.drain(batch, 0, time.time_ns())
+        return HANDED_OVER if batch.count else QUIET
 
     def _refuse_more(self) -> None: ...
 
     def _counts(self) -> RingCounts:
         return RingCounts(self._delivered, {})
 
-    def _socket_error(self, descriptor: int) -> int:
+    def _socket_error(self) -> int:
         return 0
 
-    def _while_idle(self) -> None: ...
+    def _look_after(self) -> None: ...
 
     def describe(self) -> Description:
         return Description("lo", "memory", "plain", 0, 0, str(self._stamping), tuple(self._stamping.remarks))

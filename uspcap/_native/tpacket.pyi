@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.columns import FrameColumns
+from uspcap._native.gathering import FrameRing
 
-class PacketRing:
+class PacketRing(FrameRing):
     frames_cut: int
     malformed: int
     losing_row: int

@@ -23,6 +23,7 @@ from libc.string cimport memcpy
 
 from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.gathering cimport FrameRing
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
 )
@@ -83,7 +84,7 @@ cdef uint32_t[PACKET_TYPES] EPB_FLAGS = [
 ]
 
 
-cdef class PacketRing:
+cdef class PacketRing(FrameRing):
     """One TPACKET_V3 receive ring.
 
     Parameters
@@ -110,8 +111,8 @@ cdef class PacketRing:
     malformed : int
         Frames left out because their place in a block cannot be right.
     losing_row : int
-        Row of the first frame of the first block since the last `drain` that says that frames were lost before it
-        was closed; -1 where none does.
+        Row of the first frame of the first block in this batch that says that frames were lost before it was closed;
+        -1 where none does.
     """
 
     cdef uint8_t[::1] memory
@@ -176,10 +177,16 @@ cdef class PacketRing:
         if used < 0 or used > frames.data_length:
             raise ValueError(f"{used} bytes are not within the batch's {frames.data_length}")
         with nogil:
-            used = self.copy(frames, used, read_at_ns)
+            self.begin()
+            used = self.take(frames, used, 0, read_at_ns, 0)
         return used
 
-    cdef Py_ssize_t copy(self, FrameColumns frames, Py_ssize_t used, int64_t read_at_ns) noexcept nogil:
+    cdef void begin(self) noexcept nogil:
+        self.losing_row = -1
+        self.attention = False
+
+    cdef Py_ssize_t take(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns,
+                         int64_t now_ns) noexcept nogil:
         cdef uint8_t *block
         cdef uint8_t *frame
         cdef uint8_t *out
@@ -193,7 +200,6 @@ cdef class PacketRing:
         cdef int64_t stamp_ns
         cdef int64_t found_ns = realtime_ns() if self.open else 0
         cdef bint tagged
-        self.losing_row = -1
         while row < frames.capacity:
             block = &self.memory[self.block * self.block_bytes]
             if not self.open:
@@ -202,6 +208,7 @@ cdef class PacketRing:
                     break
                 if block_status & TP_STATUS_LOSING and self.losing_row < 0:
                     self.losing_row = row
+                    self.attention = True
                 found_ns = realtime_ns()
                 self.frames_left = load32(block + BLOCK_FRAMES)
                 self.position = load32(block + BLOCK_FIRST_FRAME)

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.gathering cimport FrameRing
 
 
 cdef class Ring:
@@ -14,7 +15,7 @@ cdef class Ring:
     cdef readonly uint32_t size
 
 
-cdef class ReceiveQueue:
+cdef class ReceiveQueue(FrameRing):
     cdef uint8_t[::1] umem
     cdef uint16_t[::1] interfaces
     cdef Ring receive
@@ -28,6 +29,11 @@ cdef class ReceiveQueue:
     cdef readonly int64_t malformed
     cdef readonly uint64_t lost
     cdef uint32_t lost_before
+    cdef int socket
+    cdef bint polls_busily
+    cdef uint64_t losses_noted
+    cdef int64_t losses_asked_ns
+    cdef void look_for_losses(self) noexcept nogil
     cdef Py_ssize_t copy(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns,
                          int64_t read_at_ns) noexcept nogil
     cdef const uint8_t *descriptor(self, uint32_t at) noexcept nogil

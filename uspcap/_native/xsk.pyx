@@ -12,8 +12,10 @@ D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A fr
    only if magic and version are right; otherwise by the time that the ring was read.
 E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
 F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
-G. The kernel counts what it loses and does not say where. What `note_lost` is told was lost before the producer's
-   index of that moment, so the count goes to the frame at that index: the first that certainly came after the loss.
+G. The kernel counts what it loses and does not say where. It is asked before a visit, once in `LOSSES_EVERY_NS` where
+   the ring was found half full, as frames are lost where it is full, and more seldom else. What was lost was lost before
+   the producer's index of that moment, so the count goes to the frame at that index: the first that certainly came
+   after the loss.
 H. A chunk that is sent is the kernel's until it stands on the completion ring; then it goes on the fill ring. A chunk
    is on one ring at most, so none of them is ever full.
 
@@ -25,6 +27,7 @@ from libc.string cimport memcpy
 
 from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.gathering cimport FrameRing
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
 from uspcap._native.unaligned cimport load16, load32, load64
 
@@ -42,6 +45,8 @@ cdef extern from *:
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send_nothing "sendto"(int, const void *, size_t, int, const void *, unsigned int)
+    Py_ssize_t receive_nothing "recvfrom"(int, void *, size_t, int, void *, unsigned int *)
+    int getsockopt(int, int, int, void *, unsigned int *)
     int MSG_DONTWAIT
 
 # struct xdp_desc and its options.
@@ -51,6 +56,14 @@ cdef enum:
     DESCRIPTOR_OPTIONS = 12
     XDP_PKT_CONTD = 1 << 0
     XDP_RING_NEED_WAKEUP = 1 << 0
+
+# struct xdp_statistics, in values of 64 bits.
+cdef enum:
+    SOL_XDP = 283
+    XDP_STATISTICS = 7
+    STATISTICS_DROPPED = 0
+    STATISTICS_RING_FULL = 3
+    STATISTICS_VALUES = 6
 
 # The metadata area: uspcap.bpf.xdp_program.
 cdef enum:
@@ -67,6 +80,8 @@ cdef enum:
     PUBLISH_EVERY = 256     # frames; the kernel gets chunks back in such lots at the latest
     PREFETCH_AHEAD = 4      # descriptors
     MOST_KICKS = 64         # in copy mode a call sends 32 frames
+    LOSSES_EVERY_NS = 1_000_000
+    LOSSES_SELDOM_NS = 10_000_000
 
 
 cdef class Ring:
@@ -103,7 +118,7 @@ cdef class Ring:
         self.size = size
 
 
-cdef class ReceiveQueue:
+cdef class ReceiveQueue(FrameRing):
     """The receiving side of one AF_XDP socket.
 
     Parameters
@@ -127,7 +142,7 @@ cdef class ReceiveQueue:
     malformed : int
         Frames left out because a descriptor points outside of the UMEM, or a frame has no end.
     lost : int
-        Frames that `note_lost` was told of and that no frame carries yet in its `drop_count`.
+        Frames that are known to be lost and that no frame carries yet in its `drop_count`.
     """
 
     def __init__(self, uint8_t[::1] umem, uint64_t chunk_bytes, Ring receive, Ring fill, uint32_t snaplen,
@@ -151,6 +166,21 @@ cdef class ReceiveQueue:
         self.malformed = 0
         self.lost = 0
         self.lost_before = 0
+        self.socket = -1
+
+    def serve(self, int socket, bint polls_busily):
+        """Let visits of a `Gatherer` look after the socket too: wake the driver, and ask the kernel for losses.
+
+        Parameters
+        ----------
+        socket : int
+            Descriptor.
+        polls_busily : bool
+            Have the driver receive on each visit, whether it asked to be woken or not.
+        """
+        self.check_open()
+        self.socket = socket
+        self.polls_busily = polls_busily
 
     def prime(self):
         """Give every chunk to the kernel; once, before the first frame."""
@@ -182,6 +212,40 @@ cdef class ReceiveQueue:
             raise ValueError(f"{count} frames cannot be noted while {self.lost} wait for theirs")
         self.lost_before = load_acquire(self.receive.producer)
         self.lost = count
+        self.lossy = True
+
+    def ask_for_losses(self):
+        """Ask the kernel whether frames were lost, as visits do."""
+        self.check_open()
+        self.look_for_losses()
+
+    cdef void look_for_losses(self) noexcept nogil:
+        cdef uint64_t[STATISTICS_VALUES] statistics
+        cdef unsigned int length = sizeof(statistics)
+        cdef uint64_t lost
+        # While a count waits for its frame the place would move on and on.
+        if self.socket < 0 or self.lost or getsockopt(self.socket, SOL_XDP, XDP_STATISTICS, statistics, &length):
+            return
+        lost = statistics[STATISTICS_DROPPED]
+        if length >= sizeof(statistics):
+            lost += statistics[STATISTICS_RING_FULL]
+        if lost > self.losses_noted:
+            self.lost = lost - self.losses_noted
+            self.lost_before = load_acquire(self.receive.producer)
+            self.losses_noted = lost
+            self.lossy = True
+
+    cdef Py_ssize_t take(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns,
+                         int64_t now_ns) noexcept nogil:
+        cdef uint32_t waiting = load_acquire(self.receive.producer) - self.consumed
+        cdef int64_t pause_ns = LOSSES_EVERY_NS if waiting >= self.receive.size // 2 else LOSSES_SELDOM_NS
+        if waiting and now_ns - self.losses_asked_ns >= pause_ns:
+            self.losses_asked_ns = now_ns
+            self.look_for_losses()
+        used = self.copy(frames, used, tai_offset_ns, read_at_ns)
+        if self.socket >= 0 and (self.polls_busily or load_relaxed(self.fill.flags) & XDP_RING_NEED_WAKEUP):
+            receive_nothing(self.socket, NULL, 0, MSG_DONTWAIT, NULL, NULL)
+        return used
 
     def drain(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t read_at_ns):
         """Append frames to a batch until the ring has no whole one or the batch is full.

@@ -6,7 +6,6 @@ fill, and comes off first. What does not match the filter goes to the kernel unt
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from uspcap.backends.base import (
 from uspcap.backends.busy_poll import DeferredInterrupts
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
-from uspcap.backends.rings import RingCounts, RingSource
+from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
 from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XdpStatistics, XskSocket
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
@@ -43,16 +42,14 @@ on the socket's ring come on top.
 
 SMALLEST_CHUNK_COUNT: Final = 256
 
-_NAP_S_PER_CHUNK: Final = 50e-9
+_SAFE_NAP_NS_PER_CHUNK: Final = 50
 """How long frames may gather before they are read: ten million a second then fill half of the ring."""
 
-_SHORTEST_NAP_S: Final = 1e-4
+_SHORTEST_NAP_NS: Final = 100_000
 """Of less, the system's timers make as much."""
 
-_LONGEST_NAP_S: Final = 2e-3
-
-_LOSSES_EVERY_NS: Final = 1_000_000
-"""How often the kernel is asked what it lost, at most."""
+_LONGEST_NAP_NS: Final = 2_000_000
+"""Where no other latency is asked for."""
 
 
 class AfXdpSource(RingSource):
@@ -80,6 +77,8 @@ class AfXdpSource(RingSource):
     busy_poll_us : int, optional
         Drive the driver's queues from the reader, which then never sleeps; the interface's interrupts are held back
         for that, until `close` or the end of the process.
+    latency_ns : int, optional
+        How long frames may wait on their ring for others, so that the reader is woken for many at a time.
     modes : sequence of AttachMode
         Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
 
@@ -115,6 +114,7 @@ class AfXdpSource(RingSource):
         timestamps: Timestamps = "auto",
         calls: KernelCalls | None = None,
         busy_poll_us: int | None = None,
+        latency_ns: int | None = None,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
         network_interface = NetworkInterface.look_up(interface)
@@ -135,12 +135,10 @@ class AfXdpSource(RingSource):
         self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
         if buffer_bytes is None:
             self._chunks = max(self._chunks, _chunks_for_ring(self._interface.ring_frames))
-        nap_s = min(_LONGEST_NAP_S, self._chunks * _NAP_S_PER_CHUNK)
-        self._nap_s = nap_s if nap_s >= _SHORTEST_NAP_S and busy_poll_us is None else 0.0
         self._busy_poll_us = busy_poll_us
+        self._nap_ns = self._nap(latency_ns)
         self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
-        self._losses_asked_ns = 0
         self._sockets: list[XskSocket] = []
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
@@ -161,6 +159,14 @@ class AfXdpSource(RingSource):
             self._refusals = [
                 f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
             ]
+            self._read_in_turn(
+                [one.queue for one in self._sockets],
+                [one.fileno() for one in self._sockets],
+                nap_ns=self._nap_ns,
+                hand_over_ns=0 if busy_poll_us is not None else HAND_OVER_NS,
+                spinning=busy_poll_us is not None,
+                follows_tai=True,
+            )
             if stamping.hardware and self._mode is not AttachMode.DEVICE_BOUND:
                 stamping.give_up_hardware(f"it granted {self._mode.value} XDP only, without them")
                 self._stamped.expect(stamping.expected)
@@ -212,7 +218,7 @@ class AfXdpSource(RingSource):
         memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
-        polling = f", frames gather for up to {self._nap_s * 1e3:.2g} ms while they come" if self._nap_s else ""
+        polling = f", frames gather for up to {self._nap_ns / 1e6:.2g} ms while they come" if self._nap_ns else ""
         if self._busy_poll_us is not None:
             polling = f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
@@ -264,6 +270,13 @@ class AfXdpSource(RingSource):
         finally:
             self._stamping.close()
 
+    def _nap(self, latency_ns: int | None) -> int:
+        """Return how long frames may gather on the rings; 0 where the kernel is to wake the reader for each."""
+        if self._busy_poll_us is not None:
+            return 0
+        nap_ns = min(_LONGEST_NAP_NS if latency_ns is None else latency_ns, self._chunks * _SAFE_NAP_NS_PER_CHUNK)
+        return nap_ns if nap_ns >= _SHORTEST_NAP_NS else 0
+
     def _open_sockets(self, *, zero_copy: bool) -> None:
         for number in range(self._interface.queues):
             one = XskSocket(
@@ -279,55 +292,33 @@ class AfXdpSource(RingSource):
             )
             self._sockets.append(one)
             self._maps.set_socket(number, one.fileno())
-            self._poll.register(one, select.POLLIN | select.POLLERR)
 
     def _close_sockets(self) -> None:
         sockets, self._sockets = self._sockets, []
         for one in sockets:
-            self._poll.unregister(one)
             one.close()
 
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
         metadata = not self._stamping.user
         return attach_capture(self._interface.name, self._program, self._maps, modes=modes, metadata=metadata)
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
-        used = 0
-        # UTC may be set back.
-        if abs(read_at_ns - self._losses_asked_ns) >= _LOSSES_EVERY_NS:
-            self._losses_asked_ns = read_at_ns
-            self._note_losses()
-        tai_offset_ns = self._stamping.tai.refresh()
-        for step in range(len(self._sockets)):
-            one = self._sockets[(first + step) % len(self._sockets)]
-            used = one.queue.drain(batch, used, tai_offset_ns, read_at_ns)
-            one.wake_kernel()
+    def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
+        read_at_ns = time.time_ns()
+        end = self._gathered(batch, self._stamping.tai.refresh(), timeout_ns)
         self._stamping.tai.correct(batch, read_at_ns)
-        return used
+        self._lossy = self._lossy or any(one.queue.lossy for one in self._sockets)
+        return end
 
-    def _wait(self, timeout_s: float) -> bool:
-        if self._busy_poll_us is None:
-            return super()._wait(timeout_s)
-        end_s = time.monotonic() + timeout_s
-        while time.monotonic() < end_s:
-            for one in self._sockets:
-                one.wake_kernel()
-                if one.queue.ready:
-                    return True
-        return super()._wait(0)
-
-    def _socket_error(self, descriptor: int) -> int:
-        (one,) = (one for one in self._sockets if one.fileno() == descriptor)
+    def _socket_error(self) -> int:
+        assert self._gatherer is not None
+        (one,) = (one for one in self._sockets if one.fileno() == self._gatherer.troubled)
         return one.take_error()
 
-    def _while_idle(self) -> None:
+    def _look_after(self) -> None:
         self._gone = not self._interface.exists
-        self._note_losses()
-        self._help_driver_without_metadata()
-
-    def _note_losses(self) -> None:
         for one in self._sockets:
-            self._lossy |= one.note_losses()
+            one.queue.ask_for_losses()
+        self._help_driver_without_metadata()
 
     def _help_driver_without_metadata(self) -> None:
         """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""

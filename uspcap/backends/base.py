@@ -72,6 +72,7 @@ class SourceStatistics:
     dropped_at: dict[Place, dict[str, int]] = field(default_factory=dict)
     seen: int | None = None
     interface_counts: dict[str, int] | None = None
+    longest_unread_ns: int | None = None
 
     @property
     def dropped_total(self) -> int:
@@ -133,6 +134,9 @@ class LiveSource(ABC):
         Its statistics are those of one network interface.
     problems : list of Problem
         What is wrong with the input, where it comes from files.
+    frames_wanted : int or None
+        A batch with so many frames or more is yielded at once, and none that has less waits longer than that of
+        others; None or 0 where there is no hurry.
     """
 
     backend: ClassVar[str]
@@ -140,6 +144,7 @@ class LiveSource(ABC):
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.frames_wanted: int | None = None
 
     @property
     @abstractmethod
@@ -166,6 +171,10 @@ class LiveSource(ABC):
     def interrupt(self) -> None:
         """End a wait of `batches` for input that may never come; may be called by a signal handler, before `stop`."""
         return
+
+    def take_recent_unread_ns(self) -> int | None:
+        """Return the longest time for which a ring went unread since this was last asked; None without a ring."""
+        return None
 
     @abstractmethod
     def statistics(self) -> SourceStatistics:

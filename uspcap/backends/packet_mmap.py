@@ -15,7 +15,6 @@ import ctypes
 import errno
 import mmap
 import re
-import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from uspcap.backends.base import (
 )
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import add_membership
-from uspcap.backends.rings import RingCounts, RingSource
+from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
@@ -48,7 +47,8 @@ BLOCK_BYTES: Final = 1 << 18
 """Size of a block: one frame must fit in it, and a merged one may have 64 KiB and more."""
 
 BLOCK_TIMEOUT_MS: Final = 20
-"""A block that is not full is handed over after so long: it delays frames, not their stamps."""
+"""A block that is not full is handed over after so long, where nothing else is asked for: it delays frames, not their
+stamps."""
 
 DEFAULT_BUFFER_BYTES: Final = 32 << 20
 """Size of all rings together."""
@@ -84,8 +84,9 @@ _ONLY_OUTGOING: Final = (
 
 @dataclass(slots=True)
 class _Socket:
-    """One socket with its ring."""
+    """One socket with its ring, whose frames have `number` as their queue."""
 
+    number: int
     socket: socket.socket
     memory: mmap.mmap
     ring: PacketRing
@@ -105,13 +106,13 @@ class _Socket:
         self.drops += drops
         self.freezes += freezes
 
-    def tell_drops(self, batch: FrameBatch, first_row: int) -> bool:
+    def tell_drops(self, batch: FrameBatch) -> bool:
         """Have a frame say how many were lost before it: the first of a block that came after the loss.
 
         Parameters
         ----------
         batch : FrameBatch
-            Drained into just now, from `first_row` on.
+            Filled just now.
 
         Returns
         -------
@@ -121,10 +122,13 @@ class _Socket:
         losing_row = self.ring.losing_row
         if losing_row >= 0:
             self.count()
-        if self.drops == self.drops_told or batch.count == first_row:
+        if self.drops == self.drops_told:
+            return False
+        mine = np.flatnonzero(batch.column("queue") == self.number)
+        if not len(mine):
             return False
         # Where the block has given no frame yet, or others have asked the kernel meanwhile, the first there is.
-        row = losing_row if first_row <= losing_row < batch.count else first_row
+        row = losing_row if losing_row in mine else int(mine[0])
         batch.storage("drop_count")[row] += self.drops - self.drops_told
         self.drops_told = self.drops
         return True
@@ -164,6 +168,8 @@ class PacketMmapSource(RingSource):
         Who is to stamp: the NIC, where it does, the kernel, or the reader of the ring.
     calls : KernelCalls, optional
         For stamping.
+    latency_ns : int, optional
+        How long the kernel may gather frames in a block before it hands them over; whole milliseconds.
 
     Raises
     ------
@@ -176,8 +182,6 @@ class PacketMmapSource(RingSource):
     """
 
     backend = "packet_mmap"
-    settling_ms = 3 * BLOCK_TIMEOUT_MS
-    """What the kernel has put in a block is handed over when that block's time is up."""
     lag_ns = 50_000_000
     """A ring's block may be full at once, another's waits for its time to be up."""
 
@@ -194,6 +198,7 @@ class PacketMmapSource(RingSource):
         rings: int = 1,
         timestamps: Timestamps = "auto",
         calls: KernelCalls | None = None,
+        latency_ns: int | None = None,
     ) -> None:
         if rings > 1 and fanout is None:
             raise UsageError(f"{rings} rings need a fanout mode: cpu, hash or qm")
@@ -208,6 +213,9 @@ class PacketMmapSource(RingSource):
         except BaseException:
             stamping.close()
             raise
+        self._block_timeout_ms = BLOCK_TIMEOUT_MS if latency_ns is None else max(1, latency_ns // 1_000_000)
+        # What the kernel has put in a block is handed over when that block's time is up.
+        self.settling_ms = 3 * self._block_timeout_ms
         self._fanout = fanout
         self._promiscuous = promiscuous
         self._timestamping = _SOF_TIMESTAMPING_SOFTWARE
@@ -227,7 +235,12 @@ class PacketMmapSource(RingSource):
                 one.count()
                 one.packets = one.drops = one.freezes = 0
                 self._attach(one.socket, self._program)
-                self._poll.register(one.socket, select.POLLIN | select.POLLERR)
+            self._read_in_turn(
+                [one.ring for one in self._sockets],
+                [one.socket.fileno() for one in self._sockets],
+                hand_over_ns=HAND_OVER_NS,
+                held_back_ns=2 * self._block_timeout_ms * 1_000_000,
+            )
         except BaseException:
             self.close()
             raise
@@ -266,7 +279,7 @@ class PacketMmapSource(RingSource):
     def describe(self) -> Description:
         memory = self._block_count * BLOCK_BYTES * len(self._sockets) >> 20
         rings = f"{len(self._sockets)} ring" + ("s" if len(self._sockets) > 1 else "")
-        mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {BLOCK_TIMEOUT_MS} ms"
+        mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {self._block_timeout_ms} ms"
         if self._fanout is not None:
             mode += f", fanout {self._fanout}"
         remarks = (*self._stamping.remarks, *self._interface.alterations(before_stack=False))
@@ -284,14 +297,11 @@ class PacketMmapSource(RingSource):
         finally:
             self._stamping.close()
 
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
-        used = 0
-        for step in range(len(self._sockets)):
-            one = self._sockets[(first + step) % len(self._sockets)]
-            first_row = batch.count
-            used = one.ring.drain(batch, used, read_at_ns)
-            self._lossy |= one.tell_drops(batch, first_row)
-        return used
+    def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
+        end = super()._gather(batch, timeout_ns)
+        for one in self._sockets:
+            self._lossy |= one.tell_drops(batch)
+        return end
 
     def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is None:
@@ -311,11 +321,12 @@ class PacketMmapSource(RingSource):
             else:
                 self._sockets[0].drops_told -= lost
 
-    def _socket_error(self, descriptor: int) -> int:
-        (one,) = (one for one in self._sockets if one.socket.fileno() == descriptor)
+    def _socket_error(self) -> int:
+        assert self._gatherer is not None
+        (one,) = (one for one in self._sockets if one.socket.fileno() == self._gatherer.troubled)
         return one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
-    def _while_idle(self) -> None:
+    def _look_after(self) -> None:
         # A packet socket is told that its interface goes down, and not told again when it then goes away.
         if self._times_down:
             self._gone = not self._interface.exists
@@ -360,13 +371,13 @@ class PacketMmapSource(RingSource):
             self._stamping.user,
             self._stamped.table,
         )
-        return _Socket(raw, memory, packet_ring)
+        return _Socket(number, raw, memory, packet_ring)
 
     def _set_up_ring(self, raw: socket.socket) -> int:
         """Ask for the ring and return how many blocks it has."""
         # struct tpacket_req3; the size of a frame bounds nothing in this version, it only must divide a block.
         request = struct.pack(
-            "=7I", BLOCK_BYTES, self._block_count, BLOCK_BYTES, self._block_count, BLOCK_TIMEOUT_MS, 0, 0
+            "=7I", BLOCK_BYTES, self._block_count, BLOCK_BYTES, self._block_count, self._block_timeout_ms, 0, 0
         )
         try:
             raw.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)

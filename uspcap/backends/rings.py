@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from uspcap._native.gathering import QUIET, TROUBLED, FrameRing, Gatherer
 from uspcap.backends.base import (
     BATCH_BYTES,
     BATCH_FRAMES,
@@ -24,9 +24,18 @@ from uspcap.backends.base import (
 )
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system, risen
 from uspcap.errors import CaptureError
-from uspcap.frames import FrameBatch, Interface
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface
 from uspcap.timestamps.nic_clock import ClockAccount
 from uspcap.timestamps.stamping import Stamping
+
+HAND_OVER_NS: Final = 100_000_000
+"""How long frames that were read may wait for others: to hand a few over costs about as much as to read a thousand."""
+
+LOOKED_AFTER_EVERY_NS: Final = NANOSECONDS
+"""How often interface, hook and the NIC's counters are looked at."""
+
+_GRACE_NS: Final = 5_000_000
+"""After `stop`: CPUs that were about to put a frame on a ring have done so by then."""
 
 
 @dataclass(slots=True)
@@ -67,10 +76,11 @@ class RingSource(LiveSource):
     ----------
     emptied : bool
         Every ring was found empty after the frames that were yielded last: all that are older were yielded.
+    settling_ms : int
+        How long after `stop` frames that were taken may still appear on a ring.
     """
 
-    settling_ms: ClassVar[int]
-    """How long after `stop` frames that were taken may still appear on a ring."""
+    settling_ms: int
 
     lag_ns: ClassVar[int]
     """By how much one ring may lag behind another, with room to spare."""
@@ -101,10 +111,10 @@ class RingSource(LiveSource):
         self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
         self._stopped = self._gone = False
-        self._nap_s = 0.0  # how long frames may gather once they come; 0: the kernel wakes the reader each time
-        self._poll = select.poll()
+        self._gatherer: Gatherer | None = None
+        self._look_after_at_ns = 0
         self._nic_before = interface.receive_counters()
-        self._nic_after: dict[str, int] | None = None
+        self._nic_now, self._nic_asked_ns = self._nic_before, time.monotonic_ns()
         self._driver_before = interface.driver_counters()
         self._driver_risen: dict[str, int] = {}
 
@@ -113,13 +123,22 @@ class RingSource(LiveSource):
     def ring_count(self) -> int:
         """How many rings there are; the batches' `queue` column is below it."""
 
-    @abstractmethod
-    def _drain(self, batch: FrameBatch, first: int, read_at_ns: int) -> int:
-        """Fill the batch from the rings, beginning with ring `first`; return how many bytes its frames take.
+    def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
+        """Fill the batch from the rings, waiting for the first frame for so long; return what ended it.
 
-        It is `read_at_ns` now, in UTC. Rows before which frames were lost get a `drop_count`; `_lossy` is true from
-        the first of them on.
+        Rows before which frames were lost get a `drop_count`; `_lossy` is true from the first of them on.
         """
+        return self._gathered(batch, 0, timeout_ns)
+
+    def _gathered(self, batch: FrameBatch, tai_offset_ns: int, timeout_ns: int) -> int:
+        assert self._gatherer is not None, "a source that reads rings has set them up"
+        end = self._gatherer.gather(batch, self.frames_wanted or batch.capacity, tai_offset_ns, timeout_ns)
+        self.emptied = self._gatherer.emptied
+        return end
+
+    def _read_in_turn(self, rings: Sequence[FrameRing], descriptors: Sequence[int], **options: Any) -> None:
+        """Read these rings from now on; options are those of `Gatherer`."""
+        self._gatherer = Gatherer(tuple(rings), tuple(descriptors), room_bytes=DEFAULT_SNAPLEN, **options)
 
     @abstractmethod
     def _refuse_more(self) -> None:
@@ -129,12 +148,16 @@ class RingSource(LiveSource):
     def _counts(self) -> RingCounts: ...
 
     @abstractmethod
-    def _socket_error(self, descriptor: int) -> int:
-        """Take the pending error of the socket with this descriptor: an errno, or 0."""
+    def _socket_error(self) -> int:
+        """Take the pending error of the socket that `_gatherer.troubled` names: an errno, or 0."""
 
     @abstractmethod
-    def _while_idle(self) -> None:
-        """Look after the interface when nothing came in time; sets `_gone` where it is."""
+    def _look_after(self) -> None:
+        """Look after the interface, once a second; sets `_gone` where it is."""
+
+    def _take_unfinished(self, count: int) -> bool:
+        """After `stop`: read the `count` frames that the kernel has taken and not handed over, if that can be done."""
+        return False
 
     def _after_drain(self, batch: FrameBatch) -> None:
         """Do with a batch what the kernel could not."""
@@ -149,37 +172,62 @@ class RingSource(LiveSource):
     def capabilities_needed(self) -> frozenset[str]:
         return frozenset(["CAP_NET_ADMIN"] if self._stamping.must_restore else [])
 
+    @property
+    def longest_unread_ns(self) -> int:
+        return 0 if self._gatherer is None else self._gatherer.longest_unread_ns
+
+    def take_recent_unread_ns(self) -> int:
+        return 0 if self._gatherer is None else self._gatherer.take_recent_unread_ns()
+
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
-        first = 0
-        rounds_left = 2
-        coming = False
-        while rounds_left:
-            if self._fill(first):
-                first = (first + 1) % self.ring_count
-                coming = True
+        while not (self._stopped or self._gone):
+            end = self._fill(round(timeout_s * NANOSECONDS))
+            found = bool(self._batch.count)
+            if found:
                 yield self._batch
-            elif self._stopped or self._gone:
-                rounds_left -= 1
-                self._poll.poll(self.settling_ms)
-            elif coming and self._nap_s:
-                # More is likely to come: let it gather, rather than be woken for every few frames.
-                coming = False
-                time.sleep(self._nap_s)
-            elif not self._wait(timeout_s):
+            if end == TROUBLED:
+                self._take_error(self._socket_error())
+            if end == QUIET:
+                self._stamping.follow()
+            if time.monotonic_ns() >= self._look_after_at_ns:
+                self._look_after_at_ns = time.monotonic_ns() + LOOKED_AFTER_EVERY_NS
+                self._look_after()
+            if not found:
                 yield None
+        yield from self._settle()
         if self._gone:
             raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+
+    def _settle(self) -> Iterator[FrameBatch]:
+        """Yield what was taken before `stop`: until every frame is accounted for, or for twice `settling_ms`."""
+        self.frames_wanted = 1  # nothing is waited for that could join it
+        settling_ns = self.settling_ms * 1_000_000
+        end_ns = time.monotonic_ns() + 2 * settling_ns
+        wait_ns = min(_GRACE_NS, settling_ns)
+        while True:
+            end = self._fill(wait_ns)
+            wait_ns = settling_ns
+            if self._batch.count:
+                yield self._batch
+                continue
+            if end == TROUBLED:
+                self._take_error(self._socket_error())
+            left = self._unaccounted()
+            if left > 0 and self._take_unfinished(left):
+                yield self._batch
+            elif not left or time.monotonic_ns() >= end_ns:
+                return
 
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
             self._refuse_more()
-            self._nic_after = self._interface.receive_counters()
+            self._nic_now = self._interface.receive_counters()
             self._driver_risen = risen(self._driver_before, self._interface.driver_counters())
 
     def statistics(self) -> SourceStatistics:
         counts = self._counts()
-        now = self._interface.receive_counters() if self._nic_after is None else self._nic_after
+        now = self._nic_counters()
         nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {**nic_remarks, **counts.remarks}
         dropped_at = {place: _without_zeros(causes) for place, causes in counts.dropped.items() if any(causes.values())}
@@ -193,23 +241,42 @@ class RingSource(LiveSource):
             dropped_at=dropped_at,
             seen=counts.seen,
             interface_counts={"rx_packets": 0, **risen(self._nic_before, now), **self._driver_risen} if now else {},
+            longest_unread_ns=self.longest_unread_ns,
         )
         if not self._stopped:
             statistics.waiting = max(0, statistics.unaccounted)
         return statistics
 
-    def _fill(self, first: int) -> bool:
-        """Read what the rings have, beginning with ring `first`; False where they have nothing."""
+    def _nic_counters(self) -> dict[str, int]:
+        """Return the kernel's counters of the interface, a second old at most; after `stop` those of that moment."""
+        now_ns = time.monotonic_ns()
+        if not self._stopped and now_ns - self._nic_asked_ns >= LOOKED_AFTER_EVERY_NS:
+            self._nic_asked_ns = now_ns
+            self._nic_now = self._interface.receive_counters()
+        return self._nic_now
+
+    def _unaccounted(self) -> int:
+        """Return how many of the frames received are neither delivered nor known to be lost."""
+        counts = self._counts()
+        lost = sum(sum(causes.values()) for causes in counts.dropped.values())
+        return counts.received - self._delivered - self._filtered - lost
+
+    def _fill(self, timeout_ns: int) -> int:
+        """Read what the rings have, or what comes in time, into the batch; return what ended it."""
         batch = self._batch
-        batch.count = 0
         batch.frames_before = self._delivered + self._filtered
         if self._lossy:
             batch.storage("drop_count").fill(0)
-        used = self._drain(batch, first, time.time_ns())
+        end = self._gather(batch, timeout_ns)
+        self._finish_batch()
+        return end
+
+    def _finish_batch(self) -> None:
+        """Do with a batch that was read what is done before it is handed over."""
+        batch = self._batch
         batch.frames_read = batch.count
-        self.emptied = batch.count < batch.capacity and used <= BATCH_BYTES - DEFAULT_SNAPLEN
         if not batch.count:
-            return False
+            return
         self._stamping.convert(batch)
         if batch.interfaces is not self._stamped.known:
             batch.set_interfaces(self._stamped.known)
@@ -217,19 +284,6 @@ class RingSource(LiveSource):
         self._after_drain(batch)
         self._filtered += batch.frames_read - batch.count
         self._delivered += batch.count
-        return True
-
-    def _wait(self, timeout_s: float) -> bool:
-        """Wait for a frame; False where none came in time."""
-        ready = False
-        for descriptor, event in self._poll.poll(timeout_s * 1000):
-            ready |= bool(event & select.POLLIN)
-            if event & select.POLLERR:
-                self._take_error(self._socket_error(descriptor))
-        if not ready:
-            self._stamping.follow()
-            self._while_idle()
-        return ready
 
     def _take_error(self, number: int) -> None:
         """Count that the interface went down; raise where it is anything else."""

@@ -162,7 +162,6 @@ class XskSocket:
         self._answering = answering
         self.transmit: TransmitQueue | None = None
         self._statistics = XdpStatistics()
-        self._losses_noted = 0
         self._maps: list[mmap.mmap] = []
         self.socket = self._new_socket()
         self._umem, self.huge_pages = _allocate(chunk_bytes * chunks)
@@ -198,6 +197,7 @@ class XskSocket:
             self.zero_copy = bool(options & _XDP_OPTIONS_ZEROCOPY)
             self.queue = self._map_rings(chunk_bytes, chunks, snaplen, hardware_timestamps, interfaces)
             self.queue.prime()
+            self.queue.serve(self.fileno(), busy_poll_us is not None)
             if busy_poll_us is not None:
                 poll_busily(self.socket, busy_poll_us, interface)
         except BaseException:
@@ -222,24 +222,6 @@ class XskSocket:
     def take_error(self) -> int:
         """Return the socket's pending error number and clear it."""
         return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-    def note_losses(self) -> bool:
-        """Have the first frame that comes from now on say how many were lost since the last that said so.
-
-        Returns
-        -------
-        bool
-            False where there is nothing new to say, or the last that was to be said waits for its frame.
-        """
-        if self.queue.lost:
-            return False
-        statistics = self.statistics()
-        lost = statistics.ring_full + statistics.dropped
-        if lost == self._losses_noted:
-            return False
-        self.queue.note_lost(lost - self._losses_noted)
-        self._losses_noted = lost
-        return True
 
     def statistics(self) -> XdpStatistics:
         """Return the kernel's counts; after `close`, those of that moment."""

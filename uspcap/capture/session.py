@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uspcap.analysis.suite import Suite
     from uspcap.capture.intervals import Intervals
 
-IDLE_S: Final = 0.1
+IDLE_S: Final = 0.25
 """Where no frame comes, limits and requests to stop are looked at so often."""
 
 
@@ -206,8 +206,7 @@ class CaptureSession:
             idle_s = min(idle_s, self._intervals.idle_s)
         if self._duration_ns is not None:
             self._patience.end(self._duration_ns / NANOSECONDS)
-        if self._duration_ns is not None:
-            self._patience.end(self._duration_ns / NANOSECONDS)
+        source.frames_wanted = self._frames
         try:
             for batch in source.batches(idle_s):
                 if batch is not None:
@@ -261,6 +260,8 @@ class CaptureSession:
         if not batch.count:
             return
         self._kept += batch.count
+        if self._frames is not None:
+            self._source.frames_wanted = self._frames - self._kept
         if self._writer is not None and self._writing:
             self._writing = self._guarded(self._writer.write, batch)
         if self._analyzing:

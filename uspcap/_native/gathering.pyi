@@ -1,0 +1,32 @@
+from uspcap._native.columns import FrameColumns
+
+HANDED_OVER: int
+QUIET: int
+INTERRUPTED: int
+TROUBLED: int
+CLOCK_CHANGED: int
+
+class FrameRing:
+    lossy: bool
+
+class Gatherer:
+    emptied: bool
+    troubled: int
+    longest_unread_ns: int
+    longest_unread_at_ns: int
+    wakeups: int
+    def __init__(
+        self,
+        rings: tuple[FrameRing, ...],
+        descriptors: tuple[int, ...],
+        *,
+        room_bytes: int,
+        nap_ns: int = 0,
+        hand_over_ns: int = 0,
+        held_back_ns: int = 0,
+        filling: int = -1,
+        spinning: bool = False,
+        follows_tai: bool = False,
+    ) -> None: ...
+    def gather(self, frames: FrameColumns, wanted: int, tai_offset_ns: int, timeout_ns: int) -> int: ...
+    def take_recent_unread_ns(self) -> int: ...
