@@ -1,3 +1,5 @@
+from mmap import mmap
+
 from uspcap._native.columns import FrameColumns
 
 HANDED_OVER: int
@@ -8,6 +10,10 @@ CLOCK_CHANGED: int
 
 class FrameRing:
     lossy: bool
+
+class FillNotices:
+    def __init__(self, ours: mmap, kernels: mmap, descriptor: int) -> None: ...
+    def close(self) -> None: ...
 
 class Gatherer:
     emptied: bool
@@ -24,7 +30,7 @@ class Gatherer:
         nap_ns: int = 0,
         hand_over_ns: int = 0,
         held_back_ns: int = 0,
-        filling: int = -1,
+        notices: FillNotices | None = None,
         spinning: bool = False,
         follows_tai: bool = False,
     ) -> None: ...

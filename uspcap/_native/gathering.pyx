@@ -4,7 +4,7 @@ A. A visit looks at every ring once. To be woken costs more than to read a few d
    Python costs more than to be woken; so frames gather twice: on the rings, for as long as the latency from hook to
    reader may be, and in the batch, for as long as file and analyses may lag behind the reader.
 B. Where the last visit found frames, more are likely to come: the reader naps. Where it found none, the kernel wakes
-   it for the first that comes. A nap ends early where the kernel says through a descriptor that a ring fills up, or
+   it for the first that comes. What comes after a long time without frames is handed over at once. A nap ends early where the kernel says through a descriptor that a ring fills up, or
    is shorter than the ring can hold frames for; whoever sets it sees to that.
 C. A ring is unread from the end of one visit to the beginning of the next, without the time for which the kernel was
    to wake the reader. A process that is stopped while it waits so is not woken in time: what the oldest frame of the
@@ -15,13 +15,21 @@ D. The offset between CLOCK_TAI and UTC is looked at before each visit. Where it
 
 from cpython.object cimport PyObject
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clock_nanosleep, timespec
 
 from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.stamped cimport STAMP_KERNEL, STAMP_XDP
+
+cdef extern from *:
+    """
+    #define uspcap_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define uspcap_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    """
+    uint64_t load_acquire "uspcap_load_acquire"(const uint64_t *) nogil
+    void store_release "uspcap_store_release"(uint64_t *, uint64_t) nogil
 
 cdef extern from "<poll.h>" nogil:
     cdef struct pollfd:
@@ -92,6 +100,39 @@ cdef class FrameRing:
         return used
 
 
+cdef class FillNotices:
+    """Notices that a ring fills up, from a BPF ring buffer.
+
+    Parameters
+    ----------
+    ours, kernels : buffer of bytes
+        As of `uspcap.bpf.ring_buffer.RingBuffer`; each begins with a position.
+    descriptor : int
+        Readable while there are some.
+    """
+
+    cdef uint8_t[::1] ours
+    cdef const uint8_t[::1] kernels
+    cdef int descriptor
+
+    def __init__(self, uint8_t[::1] ours, const uint8_t[::1] kernels, int descriptor):
+        if ours.shape[0] < 8 or kernels.shape[0] < 8 or <uintptr_t> &ours[0] % 8 or <uintptr_t> &kernels[0] % 8:
+            raise ValueError("a position has 64 bits, at a multiple of 8")
+        self.ours = ours
+        self.kernels = kernels
+        self.descriptor = descriptor
+
+    cdef void clear(self) noexcept nogil:
+        """Take note of all that have come; to be called after a visit has emptied the rings."""
+        store_release(<uint64_t *> &self.ours[0], load_acquire(<const uint64_t *> &self.kernels[0]))
+
+    def close(self):
+        """Let go of the mapped memory."""
+        self.ours = None
+        self.kernels = None
+        self.descriptor = -1
+
+
 cdef class Gatherer:
     """The rings of one source, read in turn.
 
@@ -108,8 +149,8 @@ cdef class Gatherer:
         How long frames may wait in the batch for others.
     held_back_ns : int
         For so long the kernel may hold frames back without their ring being unread.
-    filling : int
-        A descriptor that is readable once a ring fills up, to end naps early; -1 for none.
+    notices : FillNotices, optional
+        That a ring fills up, to end naps early.
     spinning : bool
         Never wait: look again and again.
     follows_tai : bool
@@ -136,17 +177,17 @@ cdef class Gatherer:
     cdef tuple owners
     cdef PyObject **rings
     cdef pollfd *descriptors
-    cdef pollfd fill_watch
+    cdef FillNotices notices
     cdef Py_ssize_t count
     cdef Py_ssize_t waited_on
     cdef Py_ssize_t first
     cdef Py_ssize_t room_bytes
     cdef int64_t nap_ns, hand_over_ns, held_back_ns
-    cdef int64_t left_ns
+    cdef int64_t left_ns, found_ns
     cdef bint spinning, follows_tai
 
     def __cinit__(self, tuple rings, tuple descriptors, *, Py_ssize_t room_bytes, int64_t nap_ns=0,
-                  int64_t hand_over_ns=0, int64_t held_back_ns=0, int filling=-1, bint spinning=False,
+                  int64_t hand_over_ns=0, int64_t held_back_ns=0, FillNotices notices=None, bint spinning=False,
                   bint follows_tai=False):
         cdef Py_ssize_t at
         if not rings or not all(isinstance(ring, FrameRing) for ring in rings):
@@ -165,8 +206,7 @@ cdef class Gatherer:
         for at in range(self.waited_on):
             self.descriptors[at].fd = descriptors[at]
             self.descriptors[at].events = POLLIN
-        self.fill_watch.fd = filling
-        self.fill_watch.events = POLLIN
+        self.notices = notices
         self.room_bytes = room_bytes
         self.nap_ns = nap_ns
         self.hand_over_ns = hand_over_ns
@@ -242,10 +282,13 @@ cdef class Gatherer:
                 return END_FULL if frames.count else END_INTERRUPTED
             if frames.count:
                 if not before:
-                    due_ns = now_ns + self.hand_over_ns
-                if now_ns >= due_ns:
-                    return END_FULL
+                    # What comes so seldom has nothing to wait for.
+                    due_ns = 0 if now_ns - self.found_ns >= self.hand_over_ns else now_ns + self.hand_over_ns
+                if frames.count > before:
+                    self.found_ns = now_ns
                 left_ns = due_ns - now_ns
+                if left_ns <= (self.nap_ns if frames.count > before else 0):
+                    return END_FULL
             else:
                 left_ns = began_ns + timeout_ns - now_ns
                 if left_ns <= 0:
@@ -255,7 +298,7 @@ cdef class Gatherer:
                 continue
             self.wakeups += 1
             if frames.count > before and self.nap_ns:
-                result = self.nap(min(self.nap_ns, left_ns))
+                result = self.nap(self.nap_ns)
                 slept_ns = 0
                 now_ns = clock_ns(CLOCK_MONOTONIC)
             else:
@@ -298,11 +341,13 @@ cdef class Gatherer:
     cdef int nap(self, int64_t ns) noexcept nogil:
         """Let frames gather; return what ends the batch."""
         cdef timespec pause = spec(ns)
-        if self.fill_watch.fd < 0:
+        cdef pollfd noticed
+        if self.notices is None:
             return END_INTERRUPTED if clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL) == EINTR else GO_ON
-        if ppoll(&self.fill_watch, 1, &pause, NULL) < 0 and errno == EINTR:
-            return END_INTERRUPTED
-        return GO_ON
+        self.notices.clear()
+        noticed.fd = self.notices.descriptor
+        noticed.events = POLLIN
+        return END_INTERRUPTED if ppoll(&noticed, 1, &pause, NULL) < 0 and errno == EINTR else GO_ON
 
     cdef int wait(self, int64_t ns) noexcept nogil:
         """Wait for a frame; return what ends the batch."""

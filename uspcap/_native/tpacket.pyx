@@ -14,6 +14,9 @@ E. The clock is read for each block, after its status word, and again where a la
 F. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
 G. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
    row of the first frame of the first such block is kept, for the caller who asks how many.
+H. The kernel counts a frame in its block before it hands the block over, and numbers the blocks that it begins. Once
+   nothing more can come, frames of a block whose time is not up are read where they lie; its number tells it from one
+   of the lap before, which the kernel has not begun anew.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 """
@@ -27,7 +30,7 @@ from uspcap._native.gathering cimport FrameRing
 from uspcap._native.stamped cimport (
     STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
 )
-from uspcap._native.unaligned cimport load16, load32
+from uspcap._native.unaligned cimport load16, load32, load64
 
 cdef extern from *:
     """
@@ -42,6 +45,7 @@ cdef enum:
     BLOCK_STATUS = 8
     BLOCK_FRAMES = 12
     BLOCK_FIRST_FRAME = 16
+    BLOCK_SEQUENCE = 24
     BLOCK_HEADER_BYTES = 48
 
 # struct tpacket3_hdr with struct tpacket_hdr_variant1; struct sockaddr_ll follows it.
@@ -127,6 +131,7 @@ cdef class PacketRing(FrameRing):
     cdef Py_ssize_t position
     cdef uint32_t frames_left
     cdef bint open
+    cdef uint64_t sequence      # of the last block that was read; the first has 1
     cdef readonly int64_t frames_cut
     cdef readonly int64_t malformed
     cdef readonly Py_ssize_t losing_row
@@ -151,6 +156,7 @@ cdef class PacketRing(FrameRing):
         self.stamp_on_reading = stamp_on_reading
         self.block = 0
         self.open = False
+        self.sequence = 0
         self.frames_cut = 0
         self.malformed = 0
         self.losing_row = -1
@@ -180,6 +186,32 @@ cdef class PacketRing(FrameRing):
             self.begin()
             used = self.take(frames, used, 0, read_at_ns, 0)
         return used
+
+    @property
+    def unfinished(self):
+        """How many frames lie in the block that the kernel has not handed over."""
+        cdef uint8_t *block
+        if self.memory is None or self.open:
+            return 0
+        block = &self.memory[self.block * self.block_bytes]
+        if load_acquire(<uint32_t *> (block + BLOCK_STATUS)) & TP_STATUS_USER:
+            return 0
+        return load32(block + BLOCK_FRAMES) if load64(block + BLOCK_SEQUENCE) == self.sequence + 1 else 0
+
+    def drain_unfinished(self, FrameColumns frames, Py_ssize_t used, int64_t read_at_ns):
+        """Append the frames of the block that the kernel has not handed over, as `drain` does.
+
+        Only where it puts none there any more: nothing that comes later is read.
+        """
+        cdef uint8_t *block
+        cdef uint32_t count = self.unfinished
+        if count:
+            block = &self.memory[self.block * self.block_bytes]
+            self.frames_left = count
+            self.position = load32(block + BLOCK_FIRST_FRAME)
+            self.sequence += 1
+            self.open = True
+        return self.drain(frames, used, read_at_ns)
 
     cdef void begin(self) noexcept nogil:
         self.losing_row = -1
@@ -212,6 +244,7 @@ cdef class PacketRing(FrameRing):
                 found_ns = realtime_ns()
                 self.frames_left = load32(block + BLOCK_FRAMES)
                 self.position = load32(block + BLOCK_FIRST_FRAME)
+                self.sequence = load64(block + BLOCK_SEQUENCE)
                 self.open = True
             if self.frames_left == 0:
                 self.give_back(block)

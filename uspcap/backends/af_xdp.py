@@ -13,6 +13,7 @@ from functools import reduce
 from operator import add
 from typing import Final
 
+from uspcap._native.gathering import FillNotices
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
     Description,
@@ -50,6 +51,13 @@ _SHORTEST_NAP_NS: Final = 100_000
 
 _LONGEST_NAP_NS: Final = 2_000_000
 """Where no other latency is asked for."""
+
+_NOTICES_A_RING: Final = 4
+"""So often the hook tells of the frames that fit on a ring, on each CPU: the reader takes note of one that came while
+it was about to sleep, so that two may pass before it wakes."""
+
+_AROUND_MTU_BYTES: Final = 22
+"""Of a frame beside its MTU: two addresses, type, two tags."""
 
 
 class AfXdpSource(RingSource):
@@ -123,20 +131,27 @@ class AfXdpSource(RingSource):
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
         # Before any socket: to switch stamping on can make a driver set up its rings anew.
         stamping = Stamping(interface, timestamps, TimestampSource.XDP, calls)
+        longest_frame = network_interface.mtu + _AROUND_MTU_BYTES
+        queues = network_interface.queues
+        self._chunk_bytes = 2048 if longest_frame <= 2048 - KERNEL_HEADROOM_BYTES else 4096
+        self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // queues, self._chunk_bytes)
+        if buffer_bytes is None:
+            self._chunks = max(self._chunks, _chunks_for_ring(network_interface.ring_frames))
+        chunks_a_frame = -(-longest_frame // (self._chunk_bytes - KERNEL_HEADROOM_BYTES))
+        self._nap_ns, notice_every = _gathering(self._chunks, chunks_a_frame, latency_ns)
+        if busy_poll_us is not None:
+            self._nap_ns = notice_every = 0
         try:
             super().__init__(network_interface, expression, snaplen, stamping)
-            self._maps = CaptureMaps(self._interface.queues)
+            self._maps = CaptureMaps(queues, notice_every)
         except BaseException:
             stamping.close()
             raise
+        filling = self._maps.filling
+        self._notices = None if filling is None else FillNotices(filling.ours, filling.kernels, filling.fd)
         self._snaplen = snaplen
         self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
-        self._chunk_bytes = 2048 if self._interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
-        self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // self._interface.queues, self._chunk_bytes)
-        if buffer_bytes is None:
-            self._chunks = max(self._chunks, _chunks_for_ring(self._interface.ring_frames))
         self._busy_poll_us = busy_poll_us
-        self._nap_ns = self._nap(latency_ns)
         self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
@@ -163,6 +178,7 @@ class AfXdpSource(RingSource):
                 [one.queue for one in self._sockets],
                 [one.fileno() for one in self._sockets],
                 nap_ns=self._nap_ns,
+                notices=self._notices,
                 hand_over_ns=0 if busy_poll_us is not None else HAND_OVER_NS,
                 spinning=busy_poll_us is not None,
                 follows_tai=True,
@@ -266,16 +282,11 @@ class AfXdpSource(RingSource):
                 self._deferred_interrupts.close()
             if self._membership is not None:
                 self._membership.close()
+            if self._notices is not None:
+                self._notices.close()
             self._maps.close()
         finally:
             self._stamping.close()
-
-    def _nap(self, latency_ns: int | None) -> int:
-        """Return how long frames may gather on the rings; 0 where the kernel is to wake the reader for each."""
-        if self._busy_poll_us is not None:
-            return 0
-        nap_ns = min(_LONGEST_NAP_NS if latency_ns is None else latency_ns, self._chunks * _SAFE_NAP_NS_PER_CHUNK)
-        return nap_ns if nap_ns >= _SHORTEST_NAP_NS else 0
 
     def _open_sockets(self, *, zero_copy: bool) -> None:
         for number in range(self._interface.queues):
@@ -341,6 +352,19 @@ def _refuse_if_in_use(interface: NetworkInterface) -> None:
             f"AF_XDP would take every frame of {interface.name} from the kernel, and {interface.name} "
             f"{' and '.join(uses)}: give a filter, --take-all if that is meant, or use the packet_mmap backend"
         )
+
+
+def _gathering(chunks: int, chunks_a_frame: int, latency_ns: int | None) -> tuple[int, int]:
+    """Return for how long frames may gather on a ring, and of how many the hook must tell that they came meanwhile.
+
+    0 ns: the kernel wakes the reader for each; 0 frames: the ring holds what can come in that time.
+    """
+    safe_ns = chunks * _SAFE_NAP_NS_PER_CHUNK // chunks_a_frame
+    nap_ns = min(_LONGEST_NAP_NS, safe_ns) if latency_ns is None else latency_ns
+    if nap_ns < _SHORTEST_NAP_NS:
+        return 0, 0
+    notice_every = 1 << (chunks // chunks_a_frame // _NOTICES_A_RING).bit_length() - 1
+    return nap_ns, notice_every if nap_ns > safe_ns else 0
 
 
 def _chunk_count(memory_bytes: int, chunk_bytes: int) -> int:

@@ -17,6 +17,7 @@ import mmap
 import re
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -302,6 +303,15 @@ class PacketMmapSource(RingSource):
         for one in self._sockets:
             self._lossy |= one.tell_drops(batch)
         return end
+
+    def _take_unfinished(self, count: int) -> bool:
+        if sum(one.ring.unfinished for one in self._sockets) != count:
+            return False
+        self._batch.count = used = 0
+        for one in self._sockets:
+            used = one.ring.drain_unfinished(self._batch, used, time.time_ns())
+        self._finish_batch()
+        return True
 
     def _after_drain(self, batch: FrameBatch) -> None:
         if self._filter is None:

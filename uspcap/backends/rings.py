@@ -206,7 +206,6 @@ class RingSource(LiveSource):
         wait_ns = min(_GRACE_NS, settling_ns)
         while True:
             end = self._fill(wait_ns)
-            wait_ns = settling_ns
             if self._batch.count:
                 yield self._batch
                 continue
@@ -214,9 +213,12 @@ class RingSource(LiveSource):
                 self._take_error(self._socket_error())
             left = self._unaccounted()
             if left > 0 and self._take_unfinished(left):
-                yield self._batch
-            elif not left or time.monotonic_ns() >= end_ns:
+                if self._batch.count:
+                    yield self._batch
+                left = self._unaccounted()
+            if not left or time.monotonic_ns() >= end_ns:
                 return
+            wait_ns = settling_ns
 
     def stop(self) -> None:
         if not self._stopped:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -33,10 +34,12 @@ from uspcap.bpf.kernel_types import (
     XDP_FLAGS_SKB_MODE,
     MapType,
 )
+from uspcap.bpf.ring_buffer import RingBuffer
 from uspcap.bpf.syscalls import Link, LoadedProgram, Map, possible_cpus
 from uspcap.bpf.xdp_program import (
     COUNTER_BYTES,
     COUNTER_MAP,
+    FILLING_MAP,
     RX_TIMESTAMP_FUNCTION,
     SOCKET_MAP,
     Counter,
@@ -95,9 +98,13 @@ class CaptureMaps:
     ----------
     queue_count : int
         Receive queues, each with a place for a socket and with counters of its own.
+    notice_every : int
+        See `build_capture_program`.
+    filling : RingBuffer or None
+        Where notices come, None without.
     """
 
-    def __init__(self, queue_count: int) -> None:
+    def __init__(self, queue_count: int, notice_every: int = 0) -> None:
         """Create the maps.
 
         Raises
@@ -119,11 +126,20 @@ class CaptureMaps:
         except BaseException:
             self._sockets.close()
             raise
+        self.notice_every = notice_every
+        self.filling: RingBuffer | None = None
+        if notice_every:
+            try:
+                self.filling = RingBuffer(FILLING_MAP, mmap.PAGESIZE)
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def fds(self) -> dict[str, int]:
         """File descriptors by the names under which the program refers to them."""
-        return {SOCKET_MAP: self._sockets.fd, COUNTER_MAP: self._counters.fd}
+        fds = {SOCKET_MAP: self._sockets.fd, COUNTER_MAP: self._counters.fd}
+        return fds if self.filling is None else {**fds, FILLING_MAP: self.filling.fd}
 
     def set_socket(self, queue: int, socket_fd: int) -> None:
         """Let the frames of a receive queue go to a bound AF_XDP socket."""
@@ -150,9 +166,11 @@ class CaptureMaps:
         return counts
 
     def close(self) -> None:
-        """Close both maps; a program that is still attached keeps its own hold on them."""
+        """Close the maps; a program that is still attached keeps its own hold on them."""
         self._sockets.close()
         self._counters.close()
+        if self.filling is not None:
+            self.filling.close()
 
     def __enter__(self) -> Self:
         return self
@@ -430,6 +448,7 @@ def load_capture_program(
         queue_count=maps.queue_count,
         metadata=metadata,
         hardware_timestamps=hardware_timestamps,
+        notice_every=maps.notice_every,
         direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
     )
     functions: dict[str, int] = {}

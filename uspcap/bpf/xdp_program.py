@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 from uspcap.bpf.builder import Builder, JumpTooFar, Label, Program
 from uspcap.bpf.instructions import (
     BPF_ADD,
+    BPF_AND,
     BPF_DW,
     BPF_H,
     BPF_JEQ,
@@ -46,6 +47,7 @@ from uspcap.bpf.instructions import (
     R1,
     R2,
     R3,
+    R4,
     R6,
     R7,
     R8,
@@ -86,6 +88,9 @@ SOCKET_MAP: Final = "uspcap_sockets"
 COUNTER_MAP: Final = "uspcap_counts"
 """Per-CPU array, the `Counter` values of each receive queue; one more entry for queues beyond."""
 
+FILLING_MAP: Final = "uspcap_filling"
+"""Ring buffer that wakes the reader each time that so many frames more have matched."""
+
 _METADATA: Final = struct.Struct("=IHHQQII")
 _XDP_MD_DATA_META: Final = 8
 _XDP_MD_RX_QUEUE_INDEX: Final = 16
@@ -94,11 +99,15 @@ _XDP_MD_RX_QUEUE_INDEX: Final = 16
 _BPF_FUNC_MAP_LOOKUP_ELEM: Final = 1
 _BPF_FUNC_REDIRECT_MAP: Final = 51
 _BPF_FUNC_XDP_ADJUST_META: Final = 54
+_BPF_FUNC_RINGBUF_OUTPUT: Final = 130
 _BPF_FUNC_KTIME_GET_TAI_NS: Final = 208  # Linux 6.1
+
+_BPF_RB_FORCE_WAKEUP: Final = 2
 
 # Stack below what the filter uses.
 _QUEUE_KEY: Final = -STACK_BYTES - 8
 _HARDWARE_STAMP: Final = -STACK_BYTES - 16
+_NOTICE: Final = -STACK_BYTES - 16  # gone before the stamp comes
 
 
 class Counter(IntEnum):
@@ -161,6 +170,7 @@ def build_capture_program(
     metadata: bool = True,
     hardware_timestamps: bool = False,
     direct_indirect_loads: bool = True,
+    notice_every: int = 0,
 ) -> Program:
     """Build the program that captures.
 
@@ -176,12 +186,15 @@ def build_capture_program(
         Ask the driver for its stamp; the program can then only be loaded bound to its device.
     direct_indirect_loads : bool
         As in `translate`; False where CAP_PERFMON is missing.
+    notice_every : int
+        Put a notice into `FILLING_MAP` each time that a CPU has matched so many frames of a queue, a power of two; 0
+        does without.
 
     Returns
     -------
     Program
-        Refers to the maps `SOCKET_MAP` and `COUNTER_MAP` and, with hardware stamps, to the kernel
-        function `RX_TIMESTAMP_FUNCTION`.
+        Refers to the maps `SOCKET_MAP`, `COUNTER_MAP` and, with notices, `FILLING_MAP`; with hardware stamps, to the
+        kernel function `RX_TIMESTAMP_FUNCTION`.
 
     Raises
     ------
@@ -190,6 +203,8 @@ def build_capture_program(
     """
     if hardware_timestamps and not metadata:
         raise ValueError("hardware stamps travel in the metadata area, so they need metadata")
+    if notice_every & (notice_every - 1) or not 0 <= notice_every <= 1 << 30:
+        raise ValueError(f"notices come every power of two of frames, not every {notice_every}")
     builder = Builder()
     matched, passed = builder.label(), builder.label()
     _enter(builder, queue_count, passed)
@@ -203,6 +218,8 @@ def build_capture_program(
         )
     builder.place(matched)
     _count(builder, Counter.MATCHED)
+    if notice_every:
+        _give_notice(builder, notice_every)
     if metadata:
         _write_metadata(builder, hardware_timestamps, passed)
     _redirect(builder)
@@ -240,6 +257,24 @@ def _count(builder: Builder, counter: Counter) -> None:
         alu64_imm(BPF_ADD, R1, 1),
         stx_mem(BPF_DW, R9, R1, 8 * counter),
     )
+
+
+def _give_notice(builder: Builder, every: int) -> None:
+    """Wake the reader where the count of matched frames, which is in R1, is a multiple of `every`."""
+    done = builder.label()
+    builder.add(mov64_reg(R2, R1), alu64_imm(BPF_AND, R2, every - 1))
+    builder.jump_if(BPF_JNE, R2, done, immediate=0)
+    builder.add(stx_mem(BPF_DW, R10, R1, _NOTICE))
+    builder.load_map(R1, FILLING_MAP)
+    builder.add(
+        mov64_reg(R2, R10),
+        alu64_imm(BPF_ADD, R2, _NOTICE),
+        mov64_imm(R3, 8),
+        mov64_imm(R4, _BPF_RB_FORCE_WAKEUP),
+        # Where there is no room for it, the reader has not looked at those before, and will be awake.
+        call(_BPF_FUNC_RINGBUF_OUTPUT),
+    )
+    builder.place(done)
 
 
 def _write_metadata(builder: Builder, hardware_timestamps: bool, passed: Label) -> None:

@@ -18,10 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.bpf.kernel_types import MapType
 from uspcap.bpf.path_program import STAMP
-from uspcap.bpf.syscalls import Map
-from uspcap.errors import CaptureError
+from uspcap.bpf.ring_buffer import RingBuffer
 
 RING_BYTES: Final = 64 << 20
 """Room for two million frames a run."""
@@ -52,24 +50,18 @@ class StampRing:
 
     def __init__(self, name: str, size: int = RING_BYTES) -> None:
         self._size = size
-        self._map = Map(MapType.BPF_MAP_TYPE_RINGBUF, name=name, max_entries=size, key_size=0, value_size=0)
-        try:
-            self._ours = mmap.mmap(self._map.fd, mmap.PAGESIZE)
-            self._kernels = mmap.mmap(self._map.fd, mmap.PAGESIZE + 2 * size, offset=mmap.PAGESIZE, prot=mmap.PROT_READ)
-        except OSError as error:
-            self._map.close()
-            raise CaptureError(f"cannot map the ring buffer of the hook's stamps: {error.strerror}") from error
+        self._ring = RingBuffer(name, size)
 
     @property
     def fd(self) -> int:
-        return self._map.fd
+        return self._ring.fd
 
     def take(self) -> NDArray[np.void]:
         """Return what has come since the last call: an array of `STAMP_DTYPE`; while nothing is being written."""
-        (begin,) = _POSITION.unpack_from(self._ours)
-        (end,) = _POSITION.unpack_from(self._kernels)
+        (begin,) = _POSITION.unpack_from(self._ring.ours)
+        (end,) = _POSITION.unpack_from(self._ring.kernels)
         records = np.frombuffer(
-            self._kernels,
+            self._ring.kernels,
             _RECORD_DTYPE,
             count=(end - begin) // _RECORD_DTYPE.itemsize,
             offset=mmap.PAGESIZE + begin % self._size,
@@ -78,11 +70,9 @@ class StampRing:
         written = records["length"] == STAMP.size
         whole = len(records) if written.all() else int(np.argmin(written))
         stamps = records["stamp"][:whole].copy()
-        _POSITION.pack_into(self._ours, 0, begin + whole * _RECORD_DTYPE.itemsize)
+        _POSITION.pack_into(self._ring.ours, 0, begin + whole * _RECORD_DTYPE.itemsize)
         return stamps
 
     def close(self) -> None:
         """Unmap and give it back; may be called again."""
-        self._ours.close()
-        self._kernels.close()
-        self._map.close()
+        self._ring.close()
