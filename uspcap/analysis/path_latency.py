@@ -59,6 +59,7 @@ class PathLatency(Analysis):
         cells = self._cells.by_flow()
         return {
             "definition": DEFINITION,
+            "longest_unread_ns": None,
             **{name: int(count) for name, count in zip(LEFT_OUT, self._left_out, strict=True)},
             "sources": {
                 TimestampSource(source).name: {

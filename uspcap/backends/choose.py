@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.errors import UsageError
+from uspcap.frames import NANOSECONDS
 from uspcap.timestamps import Timestamps
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from uspcap.backends.rings import RingSource
 
 BACKENDS: Final = ("auto", "packet_mmap", "af_xdp", "replay")
+
+LONGEST_LATENCY_NS: Final = 10 * NANOSECONDS
+"""Of what a user may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Request:
         AF_XDP may take every frame of an interface that is in use.
     merge_window_ns : int or None
         Give frames of several rings in the order of their stamps; 0 gives them as they come.
+    latency_ns : int or None
+        How long frames may wait for others before they are read, so that the reader is woken for many at a time;
+        None takes the backend's default.
     speed : float
     loops : int
     """
@@ -61,6 +68,7 @@ class Request:
     busy_poll_us: int | None = None
     take_all: bool = False
     merge_window_ns: int | None = None
+    latency_ns: int | None = None
     speed: float = 1.0
     loops: int = 1
 
@@ -85,6 +93,12 @@ def open_source(request: Request) -> LiveSource:
         raise UsageError(f"frames of files keep the stamps that they have: leave --timestamps {request.timestamps} out")
     if request.files and request.busy_poll_us is not None:
         raise UsageError("a file has no driver's queue to poll: leave --busy-poll out")
+    if request.files and request.latency_ns is not None:
+        raise UsageError("frames of files wait on no ring: leave --latency-target out")
+    if request.latency_ns is not None and request.latency_ns > LONGEST_LATENCY_NS:
+        raise UsageError(f"--latency-target is {LONGEST_LATENCY_NS // NANOSECONDS} s at most")
+    if request.latency_ns is not None and request.busy_poll_us is not None:
+        raise UsageError("with --busy-poll the reader never waits: leave --latency-target out")
     if request.files:
         from uspcap.backends.replay import ReplaySource
 
@@ -119,6 +133,7 @@ def _open_rings(request: Request) -> RingSource:
             take_all=request.take_all,
             timestamps=request.timestamps,
             busy_poll_us=request.busy_poll_us,
+            latency_ns=request.latency_ns,
         )
     if request.busy_poll_us is not None:
         raise UsageError(
@@ -137,4 +152,5 @@ def _open_rings(request: Request) -> RingSource:
         fanout=request.fanout,
         rings=request.rings,
         timestamps=request.timestamps,
+        latency_ns=request.latency_ns,
     )

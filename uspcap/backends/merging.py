@@ -80,6 +80,9 @@ class MergedSource(LiveSource):
     def stop(self) -> None:
         self._source.stop()
 
+    def take_recent_unread_ns(self) -> int | None:
+        return self._source.take_recent_unread_ns()
+
     def statistics(self) -> SourceStatistics:
         statistics = self._source.statistics()
         statistics.delivered = self._delivered

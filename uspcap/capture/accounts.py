@@ -121,6 +121,7 @@ def as_dict(accounts: Accounts) -> dict[str, Any]:
         "written": accounts.written,
         "dropped": accounts.statistics.dropped_total + sum(accounts.lost_in_writer.values()),
         "unaccounted": accounts.unaccounted,
+        "longest_unread_ns": accounts.statistics.longest_unread_ns,
         "stages": [{**asdict(stage), "unaccounted": stage.unaccounted} for stage in stages(accounts)],
     }
 

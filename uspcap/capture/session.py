@@ -97,6 +97,8 @@ class Accounts:
             line += f"; the interface dropped frames before ({counters})"
         for what, count in statistics.remarks.items():
             line += f"; {what}: {count}"
+        if statistics.longest_unread_ns is not None:
+            line += f"; a ring went unread for {statistics.longest_unread_ns / 1e6:,.1f} ms at most"
         return line
 
 

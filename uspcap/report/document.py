@@ -24,7 +24,9 @@ SCHEMA = "uspcap.report/1"
 _SCHEMA_FILE = "uspcap.report.1.schema.json"
 
 
-def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) -> dict[str, Any]:
+def build_report(
+    source: Mapping[str, Any], analyses: Mapping[str, Analysis], longest_unread_ns: int | None = None
+) -> dict[str, Any]:
     """Return the report of a run, ready for JSON.
 
     Parameters
@@ -34,10 +36,14 @@ def build_report(source: Mapping[str, Any], analyses: Mapping[str, Analysis]) ->
         `problems`, `notes`, `interface_drops` and `filter`.
     analyses : mapping of str to Analysis
         In the order in which they are to be shown.
+    longest_unread_ns : int, optional
+        The longest time for which a ring went unread.
     """
     quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
     results = {name: analysis.result() for name, analysis in analyses.items()}
     _state_error_bounds(results, source.get("clocks", ()))
+    if "path_latency" in results:
+        results["path_latency"]["longest_unread_ns"] = longest_unread_ns
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -132,8 +138,9 @@ def report_of_interval(
         "interface_drops": {what: dropped} if dropped else {},
         "filter": expression or None,
     }
-    report = build_report(source, interval.suite.analyses)
-    return {**report, "interval": {"start_ns": interval.start_ns, "end_ns": interval.end_ns}}
+    report = build_report(source, interval.suite.analyses, interval.longest_unread_ns)
+    bounds = {"start_ns": interval.start_ns, "end_ns": interval.end_ns}
+    return {**report, "interval": {**bounds, "longest_unread_ns": interval.longest_unread_ns}}
 
 
 def load_schema() -> dict[str, Any]:

@@ -392,6 +392,11 @@ def path_latency(console: Console, result: Result, context: Context) -> None:
         if one["error_bound_ns"] is not None:
             bound = f"{name}: each time may be off by {duration(one['error_bound_ns'])}, the error bound of the stamps"
             print_paragraph(console, bound, style="yellow")
+    if result["longest_unread_ns"] is not None:
+        unread = duration(result["longest_unread_ns"])
+        print_paragraph(
+            console, f"a ring went unread for {unread} at most: frames that came then waited as long", style="dim"
+        )
     for field, what in (
         ("frames_stamped_on_reading", "stamped on reading, which leaves no path to measure"),
         ("frames_without_stamp", "without a stamp"),
