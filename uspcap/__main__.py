@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NoReturn
-
-from uspcap.signals import end_at_once
 
 
 def run() -> NoReturn:
     """Run the command line as a process of its own."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until anything of ours is there, the kernel ends the process, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from uspcap.signals import end_at_once
+
     end_at_once()
     from uspcap import cli
 

@@ -543,6 +543,25 @@ cdef class ProbeReceiver(_Socket):
             self.reordered += 1
         return True
 
+    def unanswered(self, int64_t first):
+        """Return how many frames from number `first` on had no answer; of those sent, the last WINDOW at most.
+
+        To be called once both loops have ended.
+        """
+        cdef int64_t sequence, count = 0
+        cdef int64_t end = self.sender.scheduled
+        if first < end - WINDOW_FRAMES:
+            first = end - WINDOW_FRAMES
+        if first < 0:
+            first = 0
+        with nogil:
+            for sequence in range(first, end):
+                if sequence > self.highest or not (
+                    self.seen[(sequence & (WINDOW_FRAMES - 1)) >> 6] >> (sequence & 63) & 1
+                ):
+                    count += 1
+        return count
+
     cdef void record(self, int which, int64_t value) noexcept nogil:
         self.counts[which][index_of(value)] += 1
         self.sums[which] = added(self.sums[which], value)

@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,8 +24,14 @@ from uspcap.probe.schedules import Schedule
 HEAD_START_NS: Final = 20_000_000
 """Between the start of the threads and the schedule's 0."""
 
+STOPPED_PATIENCE_NS: Final = 200_000_000
+"""For so long answers are waited for after the user has ended the run; those of longer ways are not known then."""
+
 _FOREVER: Final = (1 << 63) - 1
 _LOOK_S: Final = 0.01
+
+_MARKS: Final = 16
+"""While frames are sent it is noted so often within the patience how many were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,8 @@ class SendOutcome:
         How much CLOCK_REALTIME moved against CLOCK_MONOTONIC from start to end.
     failure : CaptureError or None
         Why the run ended before it was to.
+    pending : int
+        Frames without an answer that might still have come in time when the user ended the run.
     """
 
     settings: SendSettings
@@ -132,11 +141,12 @@ class SendOutcome:
     answers: Answers | None
     clock_change_ns: int
     failure: CaptureError | None
+    pending: int = 0
 
     @property
     def lost(self) -> int:
-        """Frames sent without an answer in time or late; 0 where answers were not read."""
-        return 0 if self.answers is None else self.sent - self.answers.answered - self.answers.late
+        """Frames sent without an answer in time or late, and not pending; 0 where answers were not read."""
+        return 0 if self.answers is None else self.sent - self.answers.answered - self.answers.late - self.pending
 
 
 def utc_ahead_ns() -> int:
@@ -159,11 +169,15 @@ class ProbeRun:
 
     settings: SendSettings
     _sender: ProbeSender | None = field(default=None, init=False)
-    _stopped: bool = field(default=False, init=False)
+    _stopped_ns: int | None = field(default=None, init=False)
 
     def stop(self) -> None:
-        """End the run in good order; may be called from a signal handler or another thread."""
-        self._stopped = True
+        """End the run in good order; may be called from a signal handler or another thread.
+
+        Answers are waited for a moment only (`STOPPED_PATIENCE_NS`).
+        """
+        if self._stopped_ns is None:
+            self._stopped_ns = time.monotonic_ns()
         if self._sender is not None:
             self._sender.stop()
 
@@ -210,9 +224,9 @@ class ProbeRun:
                     patience_ns=settings.patience_ns,
                 )
             self._sender = sender
-            if self._stopped:
+            if self._stopped_ns is not None:
                 sender.stop()
-            self._go(sender, receiver)
+            pending = self._go(sender, receiver)
         return SendOutcome(
             settings=settings,
             session=session,
@@ -226,12 +240,20 @@ class ProbeRun:
             lateness=_histogram(sender.lateness, sender.lateness_sum_ns, None, sender.latest_ns),
             answers=None if receiver is None else _answers(receiver),
             clock_change_ns=utc_ahead_ns() - ahead_ns,
-            failure=_failure(sender, receiver, settings.target),
+            failure=_failure(sender, receiver, pending, settings.target),
+            pending=pending,
         )
 
-    def _go(self, sender: ProbeSender, receiver: ProbeReceiver | None) -> None:
-        """Run both loops, each in a thread; after the last frame wait until all is answered, or for `patience_ns`."""
+    def _go(self, sender: ProbeSender, receiver: ProbeReceiver | None) -> int:
+        """Run both loops, each in a thread; after the last frame wait until all is answered, or for `patience_ns`.
+
+        Returns
+        -------
+        int
+            Frames that were not waited for long enough, as the user ended the run.
+        """
         reading = None
+        marks = _Marks(sender, self.settings.patience_ns)
         if receiver is not None:
             reading = threading.Thread(target=receiver.run, name="uspcap-probe-answers")
             reading.start()
@@ -239,21 +261,55 @@ class ProbeRun:
             sending = threading.Thread(target=sender.run, name="uspcap-probe-send")
             sending.start()
             try:
-                sending.join()
+                while sending.is_alive():
+                    sending.join(None if receiver is None else marks.step_s)
+                    marks.take()
             finally:
                 sender.stop()
                 sending.join()
             if receiver is None:
-                return
-            until_ns = time.monotonic_ns() + self.settings.patience_ns
-            while receiver.answered + receiver.late < sender.sent and time.monotonic_ns() < until_ns:
-                if receiver.error_number:
-                    break
-                time.sleep(_LOOK_S)
+                return 0
+            self._wait_for_answers(sender, receiver)
+            ended_ns = time.monotonic_ns()
         finally:
             if receiver is not None and reading is not None:
                 receiver.stop()
                 reading.join()
+        if self._stopped_ns is None:
+            return 0
+        pending = marks.unanswered_since(ended_ns - self.settings.patience_ns, receiver)
+        return max(0, min(pending, sender.sent - receiver.answered - receiver.late))
+
+    def _wait_for_answers(self, sender: ProbeSender, receiver: ProbeReceiver) -> None:
+        until_ns = time.monotonic_ns() + self.settings.patience_ns
+        while receiver.answered + receiver.late < sender.sent and not receiver.error_number:
+            if self._stopped_ns is not None:
+                until_ns = min(until_ns, self._stopped_ns + STOPPED_PATIENCE_NS)
+            if time.monotonic_ns() >= until_ns:
+                break
+            time.sleep(_LOOK_S)
+
+
+class _Marks:
+    """How many frames were sent by when, as far back as an answer is waited for."""
+
+    def __init__(self, sender: ProbeSender, patience_ns: int) -> None:
+        self._sender = sender
+        self.step_s = min(max(patience_ns / _MARKS / NANOSECONDS, _LOOK_S), 1.0)
+        self._marks: deque[tuple[int, int, int]] = deque([(0, 0, 0)])
+        self._patience_ns = patience_ns
+
+    def take(self) -> None:
+        """Note how many were sent by now."""
+        now_ns = time.monotonic_ns()
+        self._marks.append((now_ns, self._sender.scheduled, self._sender.unsent))
+        while len(self._marks) > 1 and self._marks[1][0] <= now_ns - self._patience_ns:
+            self._marks.popleft()
+
+    def unanswered_since(self, time_ns: int, receiver: ProbeReceiver) -> int:
+        """Return how many frames have no answer of those sent since a time, or up to a step before it."""
+        _, scheduled, unsent = max(mark for mark in self._marks if mark[0] <= time_ns or not mark[0])
+        return receiver.unanswered(scheduled) - (self._sender.unsent - unsent)
 
 
 def _histogram(counts: NDArray[np.uint64], sum_ns: int, lowest_ns: int | None, highest_ns: int) -> Histogram:
@@ -283,7 +339,9 @@ def _answers(receiver: ProbeReceiver) -> Answers:
     )
 
 
-def _failure(sender: ProbeSender, receiver: ProbeReceiver | None, target: Endpoint) -> CaptureError | None:
+def _failure(
+    sender: ProbeSender, receiver: ProbeReceiver | None, pending: int, target: Endpoint
+) -> CaptureError | None:
     if sender.error_number:
         why = os.strerror(sender.error_number)
         return CaptureError(
@@ -293,7 +351,7 @@ def _failure(sender: ProbeSender, receiver: ProbeReceiver | None, target: Endpoi
     if receiver is not None and receiver.error_number:
         why = os.strerror(receiver.error_number)
         return CaptureError(f"reading answers from {target} ended: {why}; see 'ip link'")
-    if receiver is not None and sender.sent and not receiver.answered + receiver.late:
+    if receiver is not None and sender.sent > pending and not receiver.answered + receiver.late:
         refused = sender.refused + receiver.refused
         if refused:
             return CaptureError(

@@ -82,6 +82,7 @@ def send_report(outcome: SendOutcome) -> dict[str, Any]:
             "in_time": answers.answered,
             "late": answers.late,
             "lost": outcome.lost,
+            "pending": outcome.pending,
             "duplicate": answers.duplicate,
             "reordered": answers.reordered,
             "older_than_window": answers.older,
@@ -180,6 +181,7 @@ def _answers(console: Console, report: dict[str, Any]) -> None:
     told += f" ({share(answers['lost'], sent)}), {count(answers['late'])} late, {count(answers['duplicate'])} duplicate"
     _row(console, "answers", f"{told}, {count(answers['reordered'])} reordered")
     others = {
+        "pending": "not waited for long enough, as the run was ended",
         "older_than_window": "too far behind to tell",
         "foreign": "of others",
         "malformed": "whose times make no sense",
