@@ -16,7 +16,7 @@ _REMEDIES: Final = {
     errno.ENOMEM: "free memory, or raise the limit ('ulimit -v', the control group's)",
     errno.EIO: "the device fails or the terminal is gone: see dmesg",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "symbolic links lead in a circle: name the file that is meant",
+    errno.ELOOP: "symbolic links lead in a circle, or one was put there just now: name the file that is meant",
     errno.ESTALE: "the file server has lost the file: mount it again",
     errno.EINVAL: "the file system refuses this name or use: choose another",
 }
