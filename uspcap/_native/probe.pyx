@@ -164,7 +164,7 @@ cdef enum:
 
 cdef inline int64_t added(int64_t total, int64_t more) noexcept nogil:
     """Return the sum of two numbers that are not negative, NEVER where that is too large."""
-    return total + more if more <= NEVER - total else NEVER
+    return total + more if more <= <int64_t> NEVER - total else NEVER
 
 
 cdef inline void put64(uint8_t *at, uint64_t value) noexcept nogil:
@@ -286,7 +286,7 @@ cdef class ProbeSender:
         cdef int64_t due, actual, late
         while self.scheduled < self.frames:
             due = self.times.take_one()
-            if due >= self.duration_ns or due > NEVER - self.start_ns:
+            if due >= self.duration_ns or due > <int64_t> NEVER - self.start_ns:
                 break
             due += self.start_ns
             actual = self.wait(due)

@@ -68,7 +68,7 @@ cdef class SendTimes:
             self.reached -= self.mean * log(<double> ((mixed >> 11) + 1) * (1.0 / 9007199254740992.0))
             return <int64_t> self.reached if self.reached < 9e18 else NEVER
         due = self.next_constant
-        if due >= NEVER - self.whole - 1:
+        if due >= <int64_t> NEVER - self.whole - 1:
             self.next_constant = NEVER
             return due
         self.next_constant += self.whole

@@ -1,0 +1,253 @@
+"""The fuzzing loop: generate or mutate, run, keep what reached new code, write down what went wrong.
+
+A target is one module of `targets/` with `generate(random) -> value` and `run(value)`, and where inputs are not to be
+mutated, `MUTATES = False`; where they may lose keys of dicts, `DROPS_KEYS = True`. One with `VARIANTS` is as many targets, `module:variant`, and both functions are told which
+one. `run` returns where the input was taken or refused as it should be; anything that it raises
+is a finding, and so is a process that ends by a signal (a sanitizer's report is one) or does not end.
+
+Each target runs in a process of its own. The same seed makes the same inputs, from an empty corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import importlib
+import json
+import mmap
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from values import mutated
+
+HERE = Path(__file__).parent
+LONGEST_S = 60
+"""Far beyond what any input takes, under sanitizers on a busy machine too."""
+KEPT_INPUTS = 3000
+MOST_FINDINGS = 5
+"""A target that found as many is not gone on with."""
+CURRENT_BYTES = 8 << 20
+
+
+def target_names() -> list[str]:
+    """Return all targets."""
+    names = []
+    for path in sorted((HERE / "targets").glob("[a-z]*.py")):
+        variants = getattr(importlib.import_module(f"targets.{path.stem}"), "VARIANTS", None)
+        names += [path.stem] if variants is None else [f"{path.stem}:{variant}" for variant in variants]
+    return names
+
+
+class Feedback:
+    """How often code was reached that had not been before; always 0 where the build does not tell."""
+
+    def __init__(self) -> None:
+        import uspcap._native
+
+        self._counts = []
+        for path in sorted(Path(next(iter(uspcap._native.__path__))).glob("*.so")):
+            with contextlib.suppress(ValueError, ImportError):
+                importlib.import_module(f"uspcap._native.{path.name.partition('.')[0]}")
+                self._counts.append(ctypes.c_uint64.in_dll(ctypes.CDLL(str(path)), "uspcap_discoveries"))
+
+    def total(self) -> int:
+        """Return the count of all modules."""
+        return sum(count.value for count in self._counts)
+
+
+@dataclass
+class Account:
+    """What a run tried, and what came of it."""
+
+    target: str
+    seed: int
+    inputs: int = 0
+    generated: int = 0
+    mutated: int = 0
+    kept: int = 0
+    discoveries: int = 0
+    seconds: float = 0.0
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Fuzzer:
+    """One target in this process."""
+
+    def __init__(self, target: str, seed: int, current: Path | None) -> None:
+        name, _, variant = target.partition(":")
+        module = importlib.import_module(f"targets.{name}")
+        told = (variant,) if variant else ()
+        self._generate: Callable[[Random], Any] = lambda random: module.generate(random, *told)
+        self._run: Callable[[Any], None] = lambda value: module.run(value, *told)
+        self._mutates: bool = getattr(module, "MUTATES", True)
+        self._drops_keys: bool = getattr(module, "DROPS_KEYS", False)
+        self._random = Random(f"{seed} {target}")
+        self._feedback = Feedback()
+        self._corpus: list[Any] = []
+        self._known: set[str] = set()
+        self.account = Account(target, seed)
+        self._current = None
+        if current is not None:
+            with current.open("w+b") as file:
+                file.truncate(CURRENT_BYTES)
+                self._current = mmap.mmap(file.fileno(), CURRENT_BYTES)
+
+    def step(self) -> None:
+        """Try one input."""
+        random = self._random
+        if self._mutates and self._corpus and random.random() < 0.5:
+            value = mutated(random.choice(self._corpus), random, drops_keys=self._drops_keys)
+            self.account.mutated += 1
+        else:
+            value = self._generate(random)
+            self.account.generated += 1
+        if self._current is not None:
+            written = pickle.dumps(value)[: CURRENT_BYTES - 8]
+            self._current[: 8 + len(written)] = len(written).to_bytes(8, "little") + written
+        before = self._feedback.total()
+        self._try(value)
+        self.account.inputs += 1
+        found = self._feedback.total() - before
+        if found:
+            self.account.discoveries += found
+            self.account.kept += 1
+            if len(self._corpus) < KEPT_INPUTS:
+                self._corpus.append(value)
+            else:
+                self._corpus[random.randrange(KEPT_INPUTS)] = value
+
+    def _try(self, value: Any) -> None:
+        signal.alarm(LONGEST_S)
+        try:
+            self._run(value)
+        except Exception as error:
+            place = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-2:]]
+            kind = f"{type(error).__name__} at {' < '.join(reversed(place))}"
+            if kind not in self._known:
+                self._known.add(kind)
+                what = "".join(traceback.format_exception(error))
+                self.account.findings.append({"kind": kind, "what": what, "input": repr(value)})
+        finally:
+            signal.alarm(0)
+
+
+def work(target: str, seed: int, *, seconds: float | None, count: int | None, current: Path, account: Path) -> None:
+    """Run a target until the time is up or the inputs are tried; write the account again and again."""
+    fuzzer = Fuzzer(target, seed, current)
+    began = written = time.monotonic()
+    while True:
+        now = time.monotonic()
+        done = (seconds is not None and now - began >= seconds) or (
+            count is not None and fuzzer.account.inputs >= count
+        )
+        if done or now - written > 1:
+            fuzzer.account.seconds = now - began
+            account.write_text(json.dumps(asdict(fuzzer.account)))
+            written = now
+        if done:
+            return
+        fuzzer.step()
+
+
+def supervise(target: str, seed: int, *, seconds: float | None, count: int | None, directory: Path) -> Account:
+    """Run a target in a process of its own, and again with the next seed where that ended by a signal."""
+    total = Account(target, seed)
+    began = time.monotonic()
+    current, account = directory / f"{target}.current", directory / f"{target}.json"
+    log = directory / f"{target}.log"
+    while True:
+        left_s = None if seconds is None else seconds - (time.monotonic() - began)
+        left = None if count is None else count - total.inputs
+        if (
+            (left_s is not None and left_s <= 0)
+            or (left is not None and left <= 0)
+            or len(total.findings) >= MOST_FINDINGS
+        ):
+            break
+        account.unlink(missing_ok=True)
+        command = [sys.executable, __file__, "--work", target, "--seed", str(seed), "--directory", str(directory)]
+        command += [] if left_s is None else ["--seconds", str(left_s)]
+        command += [] if left is None else ["--count", str(left)]
+        # Of two settings the later one holds: a sanitizer's report belongs to the finding.
+        environment = os.environ | {
+            name: f"{os.environ.get(name, '')}:log_path=stderr" for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
+        }
+        with log.open("wb") as output:
+            ended = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
+        part = json.loads(account.read_text()) if account.exists() else asdict(Account(target, seed))
+        for name in ("inputs", "generated", "mutated", "kept", "discoveries"):
+            setattr(total, name, getattr(total, name) + part[name])
+        total.findings += part["findings"]
+        if ended:
+            what = log.read_text(errors="replace")[:12_000]
+            why = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
+            reported = re.search(r"^(.*runtime error: .*|.*ERROR: AddressSanitizer: .*)$", what, re.MULTILINE)
+            if reported:
+                why += f": {reported[1]}"
+            if ended == -signal.SIGALRM:
+                why = f"an input that did not end within {LONGEST_S} s"
+            total.findings.append({"kind": why, "what": what, "input": _current_input(current)})
+        seed += 1_000_003
+    total.seconds = time.monotonic() - began
+    return total
+
+
+def _current_input(current: Path) -> str:
+    try:
+        held = current.read_bytes()
+        return repr(pickle.loads(held[8 : 8 + int.from_bytes(held[:8], "little")]))
+    except Exception as error:
+        return f"not known: {error}"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", help="all unless named")
+    parser.add_argument("--seconds", type=float, help="for each target")
+    parser.add_argument("--count", type=int, help="inputs of each target, or name=count where it differs")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--directory", type=Path, required=True, help="for accounts and findings")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 where anything was found."""
+    given = arguments()
+    directory: Path = given.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    limits = {"seconds": given.seconds, "count": given.count}
+    if given.work:
+        current, account = directory / f"{given.work}.current", directory / f"{given.work}.json"
+        work(given.work, given.seed, current=current, account=account, **limits)
+        return 0
+    status = 0
+    for target in given.targets or target_names():
+        account = supervise(target, given.seed, directory=directory, **limits)
+        (directory / f"{target}.current").unlink(missing_ok=True)
+        (directory / f"{target}.json").write_text(json.dumps(asdict(account), indent=2))
+        print(
+            f"{target}: {account.inputs} inputs in {account.seconds:.0f} s ({account.generated} generated, "
+            f"{account.mutated} mutated, {account.kept} kept), {len(account.findings)} findings",
+            flush=True,
+        )
+        for finding in account.findings:
+            print(f"  {finding['kind']}\n    {finding['input'][:300]}", flush=True)
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
