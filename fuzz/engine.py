@@ -1,9 +1,10 @@
 """The fuzzing loop: generate or mutate, run, keep what reached new code, write down what went wrong.
 
-A target is one module of `targets/` with `generate(random) -> value` and `run(value)`, and where inputs are not to be
-mutated, `MUTATES = False`; where they may lose keys of dicts, `DROPS_KEYS = True`. One with `VARIANTS` is as many targets, `module:variant`, and both functions are told which
-one. `run` returns where the input was taken or refused as it should be; anything that it raises
-is a finding, and so is a process that ends by a signal (a sanitizer's report is one) or does not end.
+A target is one module of `targets/` with `generate(random) -> value` and `run(value)`; one with `VARIANTS` is as many
+targets, `module:variant`, and both functions are told which one. Where inputs are not to be mutated, it says
+`MUTATES = False`; where they may lose keys of dicts, `DROPS_KEYS = True`. `run` returns where the input was taken, or
+refused as it should be; anything that it raises is a finding, and so is a process that ends by a signal (a sanitizer's
+report is one) or does not end.
 
 Each target runs in a process of its own. The same seed makes the same inputs, from an empty corpus.
 """

@@ -1,4 +1,4 @@
-"""Streams of frames for analyses, as plain values; running them whole and in parts, and what must hold of the results."""
+"""Streams of frames for analyses, as plain values; running them whole and in parts, and what must hold then."""
 
 from __future__ import annotations
 
