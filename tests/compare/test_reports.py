@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from support.live_outcomes import outcome_of
 from uspcap.compare.reports import compare_reports, different_settings, load
 from uspcap.errors import CaptureFileError
 from uspcap.report.live_comparison import live_report
+from uspcap.report.report_comparison import report_comparison
 
 
 def saved(folder: Path, name: str, **options: Any) -> Path:
@@ -107,4 +109,54 @@ def test_buckets_that_are_none_are_refused(tmp_path: Path, change: str) -> None:
     report["paths"]["kernel"]["runs"][0]["latency"]["buckets"][change][0] = -5
     path.write_text(json.dumps(report), encoding="utf-8")
     with pytest.raises(CaptureFileError, match="the report is damaged"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("value", [None, "x", -1.5, [], {"a": []}, True])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("version",),
+        ("start_ns",),
+        ("design", "delays_ns", "kernel"),
+        ("design", "interrupted"),
+        ("host",),
+        ("paths", "kernel", "end"),
+        ("paths", "kernel", "dropped"),
+        ("paths", "kernel", "cost", "cpu_ns_per_frame"),
+        ("paths", "kernel", "runs"),
+        ("paths", "kernel", "runs", 0, "latency", "buckets", "count"),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path: Path, place: tuple[Any, ...], value: Any) -> None:
+    sound = saved(tmp_path, "1.json")
+    report = json.loads(sound.read_text(encoding="utf-8"))
+    inner = report
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path = tmp_path / "2.json"
+    path.write_text(json.dumps(report), encoding="utf-8")
+    fits = {
+        ("start_ns",): False,
+        ("paths", "kernel", "cost", "cpu_ns_per_frame"): value is None or isinstance(value, float),
+        ("design", "interrupted"): value is True,
+        ("version",): value == "x",
+        ("paths", "kernel", "end"): value == "x",
+        ("paths", "kernel", "runs"): value == [],
+        ("host",): isinstance(value, dict),
+    }.get(place, False)
+    if fits:
+        report_comparison(load(str(path)), load(str(sound)))
+        return
+    named = re.escape(".".join(map(str, place)).replace(".0.", "[0]."))
+    with pytest.raises(CaptureFileError, match=rf"the report is damaged \(({named} |these are no columns)"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e999", "-Infinity", "9" * 400, "[" * 100_000])
+def test_numbers_that_are_none_and_endless_nesting_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"schema": "uspcap.comparison/1", "kind": "live", "start_ns": {text}', encoding="utf-8")
+    with pytest.raises(CaptureFileError, match="no whole JSON document"):
         load(str(path))

@@ -40,6 +40,37 @@ UNFAIR: Final = (
 """Settings without which two experiments do not measure the same."""
 
 
+_LARGEST: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _OrNull:
+    """What may also be null."""
+
+    form: Any
+
+
+_EACH: Final = "each"
+_PER_FRAME: Final = "each …_per_frame"
+_NUMBER: Final = (int, float)
+_RUN: Final = {"latency": {"buckets": {"lowest_ns": [int], "count": [int]}}, "dropped": int}
+_PATH: Final = {"end": str, "cpu": _OrNull(int), "cost": {_PER_FRAME: _OrNull(_NUMBER)}, "frames": int, "dropped": int}
+_FORM: Final = {
+    "version": str,
+    "interface": str,
+    "filter": _OrNull(str),
+    "verdict": str,
+    "start_ns": int,
+    "end_ns": int,
+    "design": {"delays_ns": {_EACH: int}, "interrupted": bool},
+    "hook": {"mode": _OrNull(str)},
+    "traffic": _OrNull({}),
+    "paths": {_EACH: _OrNull({**_PATH, "runs": [_RUN]})},
+    "host": {},
+}
+"""What is read of a report: a type; an object with these fields, or with one form for each; a list of a form."""
+
+
 @dataclass(frozen=True, slots=True)
 class SavedComparison:
     """A report of a live comparison, read again.
@@ -151,10 +182,12 @@ def load(path: str) -> SavedComparison:
         The file cannot be read, is damaged, or is another kind of report.
     """
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        report = json.loads(
+            Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite, parse_int=_whole
+        )
     except OSError as error:
         raise CaptureFileError(f"{path}: cannot read: {error.strerror}; check the path and its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CaptureFileError(f"{path}: no whole JSON document: {error}; write the report again") from error
     schema = report.get("schema") if isinstance(report, dict) else None
     if schema != _SCHEMA or report.get("kind") != "live":
@@ -163,6 +196,7 @@ def load(path: str) -> SavedComparison:
             what = f"a report of {report.get('kind')}, which has no runs to compare"
         raise CaptureFileError(f"{path}: {what}; give what 'uspcap compare -i IF --format json' wrote")
     try:
+        _check_form(report, _FORM, "")
         paths = {
             name: [Run(Histogram.from_table(run["latency"]["buckets"]), max(0, run["dropped"])) for run in path["runs"]]
             for name, path in report["paths"].items()
@@ -170,9 +204,48 @@ def load(path: str) -> SavedComparison:
         }
         saved = SavedComparison(path, report, paths)
         saved.settings()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CaptureFileError(f"{path}: the report is damaged ({error}); write it again") from error
     return saved
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{text[:20]}… is larger than any number of a report")
+    return value
+
+
+def _check_form(value: Any, form: Any, where: str) -> None:
+    """Raise ValueError where a value is not of the form that `_FORM` explains."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the document'} is no object")
+        if _EACH in form:
+            form = dict.fromkeys(value, form[_EACH])
+        elif _PER_FRAME in form:
+            form = dict.fromkeys((name for name in value if name.endswith("_per_frame")), form[_PER_FRAME])
+        for name, inner in form.items():
+            if name not in value:
+                raise ValueError(f"{where}.{name} is missing".lstrip("."))
+            _check_form(value[name], inner, f"{where}.{name}".lstrip("."))
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        for at, inner in enumerate(value):
+            _check_form(inner, form[0], f"{where}[{at}]")
+    elif isinstance(form, _OrNull):
+        if value is not None:
+            _check_form(value, form.form, where)
+    elif isinstance(value, bool) is not (form is bool) or not isinstance(value, form):
+        raise ValueError(f"{where} is {'null' if value is None else type(value).__name__}, which it cannot be")
 
 
 def different_settings(one: SavedComparison, two: SavedComparison) -> list[tuple[str, Any, Any]]:
