@@ -131,6 +131,7 @@ def test_damaged_capture_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
     report = json.loads(ended.stdout)
     assert report["problems"][0]["file"] == str(b)
     assert report["frames"]["matched"] > 190
+    assert_one_clear_line(ended, 1, "b.pcap", "byte", "the file ends")
 
 
 def test_wrong_use_is_one_clear_line(tmp_path: Path) -> None:

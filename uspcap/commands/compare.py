@@ -12,7 +12,7 @@ import click
 from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.compare_reports import compare_reports, is_report
-from uspcap.commands.options import DurationType, SignedDurationType
+from uspcap.commands.options import DurationType, SignedDurationType, end_with_problems
 from uspcap.errors import UsageError
 
 _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
@@ -123,5 +123,4 @@ def _compare_captures(
         from rich.console import Console
 
         render(report, Console())
-    if report["problems"]:
-        sys.exit(1)
+    end_with_problems([*comparison.a.problems, *comparison.b.problems], reported=True)
