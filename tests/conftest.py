@@ -28,6 +28,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("uspcap")
 
+TIERS = ("live", "oracle", "statistical", "thorough", "fuzz")
+"""Marks of tests that are not `fast`."""
+
+PRIVILEGED_FIXTURES = frozenset({"kernel_bpf", "live_pair", "make_namespace", "make_pair", "pair"})
+"""What makes namespaces and interfaces, or loads programs into the kernel."""
+
+
+IN_PROCESSES_OF_THEIR_OWN = frozenset({"backends", "capture", "commands", "live", "probe", "tests"})
+"""Directories whose tests mostly start uspcap, or wait for what a clock or a thread does."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `fast` what needs no privilege, no other tool and little time: all that is of no other tier."""
+    for item in items:
+        if item.path.parent.name in IN_PROCESSES_OF_THEIR_OWN:
+            item.add_marker(pytest.mark.thorough)
+        if PRIVILEGED_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.live)
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker(pytest.mark.fast)
+
+
 LACKING_HERE = "this machine lacks"
 """How the reason of a skip starts where no package could help: a kernel feature or a device."""
 

@@ -22,6 +22,8 @@ from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
 
+pytestmark = pytest.mark.thorough
+
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "feed-two-lines.pcapng"
 MOLD = find_protocol("moldudp64")
 PLAIN = parse_sequence("offset=4,size=4,endian=big,kind=packet")

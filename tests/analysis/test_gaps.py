@@ -12,6 +12,8 @@ from uspcap.analysis.gaps import FEWEST_GAPS, KEPT_A_FLOW, Gaps
 from uspcap.frames import TimestampSource
 from uspcap.protocols.flows import FlowTable
 
+pytestmark = pytest.mark.thorough
+
 COLUMNS = ("flow", "gap_ns", "start_ns", "end_ns", "before_frame", "after_frame", "threshold_ns")
 
 

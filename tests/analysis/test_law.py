@@ -25,6 +25,8 @@ from uspcap.analysis.timestamps import Timestamps
 from uspcap.protocols.flows import FlowTable
 from uspcap.protocols.rules import Key, Rule, RulePair
 
+pytestmark = pytest.mark.thorough
+
 BY_PAYLOAD = RulePair(
     "ports",
     Rule("", "udp src port 1001 or udp src port 1003", Key("payload", 0, 2)),

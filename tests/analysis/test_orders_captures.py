@@ -16,6 +16,8 @@ from support.command_line import invoke
 
 from uspcap.report.document import load_schema
 
+pytestmark = pytest.mark.oracle
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = "sample_captures/order-session.pcap"
 SHARED = Path(os.environ.get("USPCAP_SHARED", ROOT.parent / "shared")) / "captures"

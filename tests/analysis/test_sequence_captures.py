@@ -23,6 +23,8 @@ from uspcap.errors import UspcapError
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import find_protocol
 
+pytestmark = pytest.mark.oracle
+
 MARKET_DATA = CAPTURES / "market-data"
 
 

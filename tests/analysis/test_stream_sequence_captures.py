@@ -16,6 +16,8 @@ from uspcap.analysis.stream_sequence import sequence_of
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import find_protocol
 
+pytestmark = pytest.mark.oracle
+
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 

@@ -23,6 +23,7 @@ from uspcap.analysis.tcp import Tcp
 from uspcap.errors import UspcapError
 
 pytestmark = [
+    pytest.mark.oracle,
     needs_captures,
     pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark to compare with"),
 ]

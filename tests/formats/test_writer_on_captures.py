@@ -11,6 +11,8 @@ from uspcap.errors import CaptureFileError
 from uspcap.formats import open_capture
 from uspcap.formats.writer import open_writer
 
+pytestmark = pytest.mark.oracle
+
 SHARED = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[2].parent / "shared"))
 CAPTURES = SHARED / "captures"
 COLUMNS = ("timestamp_ns", "captured_length", "wire_length", "flags", "queue", "drop_count")

@@ -31,6 +31,7 @@ def matches(rows, frames, wire_lengths):
     return mask.tolist()
 
 
+@pytest.mark.thorough
 @settings(max_examples=1500, deadline=None)
 @given(programs(), cut_frames())
 @example([(0x30, 0, 0, 0), (0x06, 0, 0, 1)], ([b""], [60]))
@@ -42,6 +43,7 @@ def test_matches_what_the_python_interpreter_matches(rows, cut):
     assert matches(rows, frames, wire_lengths) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(LIBRARY is None, reason="no system libpcap to compare with")
 @settings(max_examples=1500, deadline=None)
 @given(programs(wide_constant_shifts=False), cut_frames(), st.lists(WORDS, min_size=16, max_size=16))

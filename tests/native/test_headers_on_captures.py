@@ -12,6 +12,7 @@ from uspcap.formats import open_capture
 from uspcap.protocols.headers import address_text
 
 pytestmark = [
+    pytest.mark.oracle,
     needs_captures,
     pytest.mark.skipif(
         any(shutil.which(tool) is None for tool in ("tshark", "mergecap", "capinfos")),

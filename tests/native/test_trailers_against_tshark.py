@@ -24,7 +24,10 @@ from uspcap._native.trailers import TrailerRows, TrailerStatus
 from uspcap.formats import open_capture
 from uspcap.timestamps.trailers import FORMATS
 
-pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+pytestmark = [
+    pytest.mark.oracle,
+    pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed"),
+]
 
 HEURISTICS = {"metamako": "metamako_eth", "exablaze": "exablaze_eth", "vss": "vssmonitoring_eth"}
 FIELDS = {
