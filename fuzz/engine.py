@@ -26,6 +26,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -80,6 +81,7 @@ class Account:
     kept: int = 0
     discoveries: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     findings: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -144,17 +146,22 @@ class Fuzzer:
             signal.alarm(0)
 
 
-def work(target: str, seed: int, *, seconds: float | None, count: int | None, current: Path, account: Path) -> None:
+def work(
+    target: str, seed: int, *, seconds: float | None, count: int | None, first: bool, current: Path, account: Path
+) -> None:
     """Run a target until the time is up or the inputs are tried; write the account again and again."""
     fuzzer = Fuzzer(target, seed, current)
     began = written = time.monotonic()
+    cpu_began = time.process_time()
     while True:
         now = time.monotonic()
         done = (seconds is not None and now - began >= seconds) or (
             count is not None and fuzzer.account.inputs >= count
         )
+        done = done or (first and bool(fuzzer.account.findings))
         if done or now - written > 1:
             fuzzer.account.seconds = now - began
+            fuzzer.account.cpu_seconds = time.process_time() - cpu_began
             account.write_text(json.dumps(asdict(fuzzer.account)))
             written = now
         if done:
@@ -162,7 +169,9 @@ def work(target: str, seed: int, *, seconds: float | None, count: int | None, cu
         fuzzer.step()
 
 
-def supervise(target: str, seed: int, *, seconds: float | None, count: int | None, directory: Path) -> Account:
+def supervise(
+    target: str, seed: int, *, seconds: float | None, count: int | None, first: bool, directory: Path
+) -> Account:
     """Run a target in a process of its own, and again with the next seed where that ended by a signal."""
     total = Account(target, seed)
     began = time.monotonic()
@@ -174,13 +183,14 @@ def supervise(target: str, seed: int, *, seconds: float | None, count: int | Non
         if (
             (left_s is not None and left_s <= 0)
             or (left is not None and left <= 0)
-            or len(total.findings) >= MOST_FINDINGS
+            or len(total.findings) >= (1 if first else MOST_FINDINGS)
         ):
             break
         account.unlink(missing_ok=True)
         command = [sys.executable, __file__, "--work", target, "--seed", str(seed), "--directory", str(directory)]
         command += [] if left_s is None else ["--seconds", str(left_s)]
         command += [] if left is None else ["--count", str(left)]
+        command += ["--first"] if first else []
         # Of two settings the later one holds: a sanitizer's report belongs to the finding.
         environment = os.environ | {
             name: f"{os.environ.get(name, '')}:log_path=stderr" for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
@@ -188,7 +198,7 @@ def supervise(target: str, seed: int, *, seconds: float | None, count: int | Non
         with log.open("wb") as output:
             ended = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
         part = json.loads(account.read_text()) if account.exists() else asdict(Account(target, seed))
-        for name in ("inputs", "generated", "mutated", "kept", "discoveries"):
+        for name in ("inputs", "generated", "mutated", "kept", "discoveries", "cpu_seconds"):
             setattr(total, name, getattr(total, name) + part[name])
         total.findings += part["findings"]
         if ended:
@@ -216,10 +226,12 @@ def _current_input(current: Path) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", help="all unless named")
-    parser.add_argument("--seconds", type=float, help="for each target")
+    parser.add_argument("--seconds", type=float, help="for all targets together, shared out evenly")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--count", type=int, help="inputs of each target, or name=count where it differs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", type=Path, required=True, help="for accounts and findings")
+    parser.add_argument("--first", action="store_true", help="end with the first finding of each target")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -229,25 +241,33 @@ def main() -> int:
     given = arguments()
     directory: Path = given.directory
     directory.mkdir(parents=True, exist_ok=True)
-    limits = {"seconds": given.seconds, "count": given.count}
+    limits = {"seconds": given.seconds, "count": given.count, "first": given.first}
     if given.work:
         current, account = directory / f"{given.work}.current", directory / f"{given.work}.json"
         work(given.work, given.seed, current=current, account=account, **limits)
         return 0
-    status = 0
-    for target in given.targets or target_names():
-        account = supervise(target, given.seed, directory=directory, **limits)
-        (directory / f"{target}.current").unlink(missing_ok=True)
-        (directory / f"{target}.json").write_text(json.dumps(asdict(account), indent=2))
-        print(
-            f"{target}: {account.inputs} inputs in {account.seconds:.0f} s ({account.generated} generated, "
-            f"{account.mutated} mutated, {account.kept} kept), {len(account.findings)} findings",
-            flush=True,
-        )
-        for finding in account.findings:
-            print(f"  {finding['kind']}\n    {finding['input'][:300]}", flush=True)
-            status = 1
-    return status
+    targets = given.targets or target_names()
+    if given.seconds is not None:
+        limits["seconds"] = given.seconds * given.jobs / len(targets)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        running = {
+            target: pool.submit(supervise, target, given.seed, directory=directory, **limits) for target in targets
+        }
+        accounts = [_told(directory, running[target].result()) for target in targets]
+    print(f"all: {sum(account.inputs for account in accounts)} inputs of {len(accounts)} targets")
+    return int(any(account.findings for account in accounts))
+
+
+def _told(directory: Path, account: Account) -> Account:
+    """Write an account down, and say it."""
+    (directory / f"{account.target}.current").unlink(missing_ok=True)
+    (directory / f"{account.target}.json").write_text(json.dumps(asdict(account), indent=2))
+    how = f"{account.generated} generated, {account.mutated} mutated, {account.kept} kept"
+    took = f"{account.seconds:.0f} s, {account.cpu_seconds:.0f} s of CPU"
+    print(f"{account.target}: {account.inputs} inputs ({how}) in {took}, {len(account.findings)} findings", flush=True)
+    for finding in account.findings:
+        print(f"  {finding['kind']}\n    {finding['input'][:300]}", flush=True)
+    return account
 
 
 if __name__ == "__main__":

@@ -70,11 +70,11 @@ def _toml(value: Any) -> str:
 
 
 def run(value: Any) -> None:
-    table = value["table"]
+    table = value.get("table", {})
     text = "[made]\n" + "".join(f"{json.dumps(name)} = {_toml(inner)}\n" for name, inner in table.items())
     path = files.written(text.encode("utf-8", "replace"), "protocol.toml")
     try:
-        if value["pairs"]:
+        if value.get("pairs"):
             parse_pairs([path])
             return
         protocol = find_protocol(path, unverified=True)
@@ -84,5 +84,5 @@ def run(value: Any) -> None:
     from uspcap.analysis.stream_sequence import sequence_of
 
     analysis = sequence_of(protocol, FlowTable(4), chosen_by="given")
-    analysis.update(streams.batch_of([(START_NS, frame, 0, 5, 0, 0, 0) for frame in value["frames"]], 1))
+    analysis.update(streams.batch_of([(START_NS, frame, 0, 5, 0, 0, 0) for frame in value.get("frames", ())], 1))
     streams.check_numbers(analysis.result(), "sequence")

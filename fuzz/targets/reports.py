@@ -48,11 +48,11 @@ def generate(random: Random) -> Any:
 
 
 def run(value: Any) -> None:
-    text = json.dumps(value["document"]).encode()
+    text = json.dumps(value.get("document")).encode()
     spoilt = files.written(text, "spoilt.json")
     sound = files.written(json.dumps(_sound()[0]).encode(), "sound.json")
     try:
-        one, two = (load(path) for path in ((spoilt, sound) if value["first"] else (sound, spoilt)))
+        one, two = (load(path) for path in ((spoilt, sound) if value.get("first") else (sound, spoilt)))
         report = report_comparison(one, two)
     except UspcapError as error:
         assert "\n" not in str(error)

@@ -9,7 +9,6 @@ import packets
 import streams
 from values import EDGES, START_NS
 
-from uspcap.capture.pinning import parse_ranges
 from uspcap.commands import options
 from uspcap.commands.match_options import QuorumType
 from uspcap.errors import UspcapError
@@ -65,7 +64,6 @@ def run(value: Any) -> None:
     text, other = value["text"], value["other"]
     for kind in _TYPES:
         _refused(lambda kind=kind: kind.convert(text, None, None))
-    _refused(lambda: parse_ranges(text))
     _refused(lambda: parse_pairs([text]))
     protocol = _refused(lambda: parse_sequence(text))
     batch = streams.batch_of([(START_NS, value["frame"], 0, 5, 0, 0, 0)], 1)

@@ -1,0 +1,49 @@
+"""Run capture files through every analysis: fuzz/captures.py DIRECTORY...
+
+Whatever a file is, it is to be analysed or refused in a sentence; `fuzz/sanitized.sh` makes anything else a report.
+Prints how many files and analyses that were.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from support.command_line import invoke
+
+from uspcap.analysis.names import FILE_NAMES
+
+ORDINARY = ("--only", ",".join(name for name in FILE_NAMES if name not in ("arbitration", "tick_to_trade", "trailer")))
+RULES = ("--request", "udp; key=payload[0:2]", "--response", "udp; key=payload[0:2]")
+TRIGGER = ("--only", "tick_to_trade", "--trigger", "udp", "--response", "tcp")
+PAIR = ("--only", "arbitration", "--protocol", "moldudp64", "--pair", "A=233.252.0.1:26400,B=233.252.0.2:26401")
+CALLS = (
+    (*ORDINARY, "--protocol", "moldudp64", "--protocol", "ouch-5.0", *RULES, "--tunnels", "--framing"),
+    (*ORDINARY, "--protocol", "rtp", "--protocol", "fix", "--max-flows", "1"),
+    ("--only", "sequence", "--protocol", "tcp"),
+    TRIGGER,
+    PAIR,
+    *(("--timestamps", f"trailer:{kind}") for kind in ("metamako", "exablaze", "arista", "vss", "expcap")),
+)
+
+NOT_CAPTURES = frozenset({".json", ".md", ".toml", ".txt"})
+
+
+def main() -> int:
+    """Return 1 where a run ended as none may."""
+    paths = [path for given in sys.argv[1:] for path in sorted(Path(given).rglob("*")) if path.is_file()]
+    paths = [path for path in paths if path.suffix not in NOT_CAPTURES]
+    wrong = 0
+    for path in paths:
+        for call in CALLS:
+            for form in ("text", "json") if call is CALLS[0] else ("text",):
+                ended = invoke("analyze", path, "--format", form, *call)
+                if ended.code not in (0, 1) or "Traceback" in ended.stderr:
+                    print(f"{path} {' '.join(call)}: exit code {ended.code}\n{ended.stderr}")
+                    wrong = 1
+    print(f"{len(paths)} capture files, {len(CALLS)} runs each, {'as they should' if not wrong else 'WRONG'}")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

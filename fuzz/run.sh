@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Fuzz under sanitizers: fuzz/run.sh 30m|90s|2h|5000 [TARGET...]
+# A duration is for all targets together, shared out evenly and run on all cores; a bare number is inputs of each target.
+# The build is made where it is not there (fuzz/build.sh sanitizers). SEED=N for other inputs; what was tried and found
+# is in .instrumented/fuzz, and 1 is the exit code where anything was found.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+amount=${1:?how long, as 30m, or how many inputs of each target}
+shift
+venv=${VENV:-.instrumented/sanitizers}
+if [ ! -x "$venv/bin/uspcap" ]; then fuzz/build.sh sanitizers "$venv"; fi
+case $amount in
+  *h) limit=(--seconds "$((${amount%h} * 3600))") ;;
+  *m) limit=(--seconds "$((${amount%m} * 60))") ;;
+  *s) limit=(--seconds "${amount%s}") ;;
+  *) limit=(--count "$amount") ;;
+esac
+export PYTHONPATH=fuzz:tests PYTHONSAFEPATH=1
+exec fuzz/sanitized.sh "$venv/bin/python" fuzz/engine.py "${limit[@]}" --seed "${SEED:-1}" \
+  --jobs "$(nproc)" --directory .instrumented/fuzz "$@"
