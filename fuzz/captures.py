@@ -19,12 +19,13 @@ TRIGGER = ("--only", "tick_to_trade", "--trigger", "udp", "--response", "tcp")
 PAIR = ("--only", "arbitration", "--protocol", "moldudp64", "--pair", "A=233.252.0.1:26400,B=233.252.0.2:26401")
 CALLS = (
     (*ORDINARY, "--protocol", "moldudp64", "--protocol", "ouch-5.0", *RULES, "--tunnels", "--framing"),
-    (*ORDINARY, "--protocol", "rtp", "--protocol", "fix", "--max-flows", "1"),
+    (*ORDINARY, "--protocol", "rtp", "--protocol", "fix", "--max-flows", "1", "--format", "json"),
     ("--only", "sequence", "--protocol", "tcp"),
     TRIGGER,
     PAIR,
-    *(("--timestamps", f"trailer:{kind}") for kind in ("metamako", "exablaze", "arista", "vss", "expcap")),
 )
+TRAILERS = ("metamako", "exablaze", "arista", "vss", "expcap")
+"""One of them a file, in turn."""
 
 NOT_CAPTURES = frozenset({".json", ".md", ".toml", ".txt"})
 
@@ -34,14 +35,14 @@ def main() -> int:
     paths = [path for given in sys.argv[1:] for path in sorted(Path(given).rglob("*")) if path.is_file()]
     paths = [path for path in paths if path.suffix not in NOT_CAPTURES]
     wrong = 0
-    for path in paths:
-        for call in CALLS:
-            for form in ("text", "json") if call is CALLS[0] else ("text",):
-                ended = invoke("analyze", path, "--format", form, *call)
-                if ended.code not in (0, 1) or "Traceback" in ended.stderr:
-                    print(f"{path} {' '.join(call)}: exit code {ended.code}\n{ended.stderr}")
-                    wrong = 1
-    print(f"{len(paths)} capture files, {len(CALLS)} runs each, {'as they should' if not wrong else 'WRONG'}")
+    for at, path in enumerate(paths):
+        for call in (*CALLS, ("--timestamps", f"trailer:{TRAILERS[at % len(TRAILERS)]}")):
+            ended = invoke("analyze", path, *call)
+            refused = ended.code == 2 and "does not compile for link type" in ended.stderr
+            if (ended.code not in (0, 1) and not refused) or "Traceback" in ended.stderr:
+                print(f"{path} {' '.join(call)}: exit code {ended.code}\n{ended.stderr}")
+                wrong = 1
+    print(f"{len(paths)} capture files, {len(CALLS) + 1} runs each, {'WRONG' if wrong else 'all as they should'}")
     return wrong
 
 
