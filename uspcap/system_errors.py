@@ -6,9 +6,13 @@ import errno
 import os
 from typing import Final
 
-_REMEDIES: Final = {
+_LIMITS: Final = {
     errno.EMFILE: "raise the limit of open files with 'ulimit -n', or have uspcap open fewer at a time",
     errno.ENFILE: "the whole system has too many files open: close some, or raise fs.file-max",
+}
+"""Advice that holds for every call; what else an error means depends on what was called."""
+
+_OF_FILES: Final = {
     errno.ENOSPC: "make room or write elsewhere",
     errno.EDQUOT: "your disk quota is used up: make room or write elsewhere",
     errno.EFBIG: "the limit for the size of one file is reached ('ulimit -f' or the file system's): write less",
@@ -18,9 +22,8 @@ _REMEDIES: Final = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "symbolic links lead in a circle, or one was put there just now: name the file that is meant",
     errno.ESTALE: "the file server has lost the file: mount it again",
-    errno.EINVAL: "the file system refuses this name or use: choose another",
 }
-"""Advice that holds wherever the error comes up; what depends on what was tried is the caller's."""
+"""Advice for files, whatever was done with them; what else is to be said depends on that, and is the caller's."""
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -30,8 +33,13 @@ def reason(error: OSError | ValueError) -> str:
     return str(error)
 
 
+def limit_remedy(number: int | None, otherwise: str) -> str:
+    """Return what to do about an error of any system call, by its number: `otherwise`, unless a limit is reached."""
+    return _LIMITS.get(number or 0, otherwise)
+
+
 def remedy(error: OSError | ValueError, otherwise: str) -> str:
-    """Return what to do about it.
+    """Return what to do about an error with a file.
 
     Parameters
     ----------
@@ -43,7 +51,8 @@ def remedy(error: OSError | ValueError, otherwise: str) -> str:
     own = getattr(error, "remedy", None)
     if isinstance(own, str):
         return own
-    return _REMEDIES.get(getattr(error, "errno", None) or 0, otherwise)
+    number = getattr(error, "errno", None) or 0
+    return limit_remedy(number, _OF_FILES.get(number, otherwise))
 
 
 def error_text(number: int) -> str:

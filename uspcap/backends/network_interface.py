@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 import socket
@@ -12,6 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
 from uspcap.errors import CaptureError
+from uspcap.system_errors import limit_remedy
 
 # linux/if_arp.h.
 ARPHRD_ETHER: Final = 1
@@ -101,7 +103,9 @@ class NetworkInterface:
         """
         try:
             index = socket.if_nametoindex(name)
-        except OSError:
+        except OSError as error:
+            if limit := limit_remedy(error.errno, ""):
+                raise CaptureError(f"cannot look up {name}: {error.strerror}; {limit}") from None
             there = ", ".join(sorted(known for _, known in socket.if_nameindex()))
             raise CaptureError(f"there is no interface {name!r}: name one of {there}") from None
         with IPRoute() as netlink:
@@ -140,8 +144,8 @@ class NetworkInterface:
         """Whether it is still there, under whatever name."""
         try:
             socket.if_indextoname(self.index)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.ENXIO, errno.ENODEV)
         return True
 
     def receive_counters(self) -> dict[str, int]:

@@ -37,6 +37,7 @@ from uspcap.bpf.filters import FrameFilter
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.system_errors import limit_remedy
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
@@ -351,6 +352,9 @@ class PacketMmapSource(RingSource):
             raise PermissionDenied(
                 f"cannot capture on {name}: {explain_missing(['CAP_NET_RAW'])}", errno.EPERM
             ) from None
+        except OSError as error:
+            advice = limit_remedy(error.errno, "see that the kernel has packet sockets")
+            raise CaptureError(f"cannot capture on {name}: {error.strerror}; {advice}") from error
         try:
             self._attach(raw, _REJECT_ALL)
             raw.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)

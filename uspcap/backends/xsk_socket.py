@@ -26,6 +26,7 @@ from uspcap.backends.busy_poll import napi_id, poll_busily
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, MissingFeature, PermissionDenied
+from uspcap.system_errors import limit_remedy
 
 _AF_XDP: Final = 44
 _SOL_XDP: Final = 283
@@ -249,6 +250,10 @@ class XskSocket:
                 raise PermissionDenied(
                     f"cannot open an AF_XDP socket for {self._interface.name}: {explain_missing(['CAP_NET_RAW'])}",
                     errno.EPERM,
+                ) from None
+            if limit := limit_remedy(error.errno, ""):
+                raise CaptureError(
+                    f"cannot open an AF_XDP socket for {self._interface.name}: {error.strerror}; {limit}"
                 ) from None
             raise MissingFeature(
                 f"this kernel has no AF_XDP sockets ({error.strerror}): use the packet_mmap backend"

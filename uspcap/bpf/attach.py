@@ -47,6 +47,7 @@ from uspcap.bpf.xdp_program import (
 )
 from uspcap.capabilities import effective_capabilities
 from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
+from uspcap.system_errors import limit_remedy
 
 PROGRAM_NAME: Final = "uspcap_capture"
 
@@ -349,7 +350,9 @@ def attach_best(
     """
     try:
         ifindex = socket.if_nametoindex(interface)
-    except OSError:
+    except OSError as error:
+        if limit := limit_remedy(error.errno, ""):
+            raise BpfError(f"cannot look up {interface}: {error.strerror}; {limit}", error.errno or 0) from None
         raise BpfError(f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV) from None
     _refuse_if_occupied(interface, ifindex)
     refusals: list[Refusal] = []

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from uspcap.errors import BpfError, MissingFeature
+from uspcap.system_errors import limit_remedy
 
 VMLINUX: Final = "/sys/kernel/btf/vmlinux"
 
@@ -59,9 +60,8 @@ def kernel_function_ids(names: Collection[str], path: str | os.PathLike[str] = V
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise MissingFeature(
-            f"{path}: {error.strerror}; hardware stamps at the XDP hook need a kernel with CONFIG_DEBUG_INFO_BTF"
-        ) from None
+        advice = limit_remedy(error.errno, "hardware stamps at the XDP hook need a kernel with CONFIG_DEBUG_INFO_BTF")
+        raise MissingFeature(f"{path}: {error.strerror}; {advice}") from None
     return find_functions(content, names, str(path))
 
 

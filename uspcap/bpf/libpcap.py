@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import struct
@@ -203,7 +204,9 @@ def load_system_library() -> ctypes.CDLL | None:
             continue
         try:
             library = ctypes.CDLL(name)
-        except OSError:
+        except OSError as error:
+            if (limit := os.strerror(errno.EMFILE)) in str(error):
+                raise OSError(errno.EMFILE, limit, name) from error
             continue
         library.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
         library.pcap_open_dead.restype = ctypes.c_void_p

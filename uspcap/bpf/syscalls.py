@@ -42,6 +42,7 @@ from uspcap.bpf.kernel_types import (
 )
 from uspcap.capabilities import XDP_PROGRAM_NEEDS, af_xdp_needs, explain_missing
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
+from uspcap.system_errors import limit_remedy
 
 _SYSCALL_NUMBERS: Final = {
     "x86_64": 321,
@@ -127,7 +128,8 @@ def call_error(command: Command, number: int, what: str, needed: Sequence[str] =
         return PermissionDenied(f"{what}: {_explain(needed)}", number)
     if number == errno_module.ENOSYS:
         return MissingFeature(f"{what}: this kernel has no bpf system call, use the packet_mmap backend")
-    return BpfError(f"{what}: {command.name} says {os.strerror(number)}", number)
+    limit = limit_remedy(number, "")
+    return BpfError(f"{what}: {command.name} says {os.strerror(number)}{limit and f'; {limit}'}", number)
 
 
 def _explain(needed: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from uspcap.compare.intervals import rank_sum_interval, runs_suffice
 from uspcap.compare.runs import Located, Ranked, Run, grouped, locate
 from uspcap.compare.statistics import PRIMARY
 from uspcap.errors import CaptureFileError
+from uspcap.system_errors import reason, remedy
 
 _SCHEMA: Final = "uspcap.comparison/1"
 
@@ -186,7 +187,8 @@ def load(path: str) -> SavedComparison:
             Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite, parse_int=_whole
         )
     except OSError as error:
-        raise CaptureFileError(f"{path}: cannot read: {error.strerror}; check the path and its permissions") from error
+        advice = remedy(error, "check the path and its permissions")
+        raise CaptureFileError(f"{path}: cannot read: {reason(error)}; {advice}") from error
     except (ValueError, RecursionError) as error:
         raise CaptureFileError(f"{path}: no whole JSON document: {error}; write the report again") from error
     schema = report.get("schema") if isinstance(report, dict) else None

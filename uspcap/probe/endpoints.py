@@ -13,6 +13,7 @@ from typing import Final
 
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, UsageError
+from uspcap.system_errors import limit_remedy
 
 _SO_TIMESTAMPING: Final = 37
 """asm-generic/socket.h: all architectures but parisc and sparc."""
@@ -165,7 +166,7 @@ def _advice(error: OSError, interface: str | None, *, binding: bool) -> str:
         case errno.ENETUNREACH | errno.EHOSTUNREACH:
             return "no route leads there" + (f" by {interface}" if interface else "") + ": see 'ip route'"
         case _:
-            return "see 'ip address' and 'ip route'"
+            return limit_remedy(error.errno, "see 'ip address' and 'ip route'")
 
 
 def _timeval(seconds: float) -> bytes:

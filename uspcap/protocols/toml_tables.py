@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uspcap.errors import UsageError
+from uspcap.system_errors import reason, remedy
 
 
 def tables_of(path: str) -> dict[str, Any]:
@@ -20,6 +21,6 @@ def tables_of(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror}; check the path") from None
+        raise UsageError(f"{path}: cannot read: {reason(error)}; {remedy(error, 'check the path')}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None

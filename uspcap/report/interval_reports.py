@@ -16,6 +16,7 @@ from uspcap.report.format import count, duration, stamp
 from uspcap.report.headlines import headlines
 from uspcap.report.json_report import write_json_line
 from uspcap.report.terminal_table import INDENT, print_line, print_paragraph
+from uspcap.system_errors import reason
 from uspcap.timestamps.nic_clock import ClockAccount
 
 
@@ -104,5 +105,5 @@ class IntervalReports:
                 self._stream.flush()
         except OSError as error:
             raise CaptureError(
-                f"cannot write the report of an interval: {error.strerror}; what was captured until then was kept"
+                f"cannot write the report of an interval: {reason(error)}; what was captured until then was kept"
             ) from error

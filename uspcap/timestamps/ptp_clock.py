@@ -21,6 +21,7 @@ from typing import Final
 
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
+from uspcap.system_errors import limit_remedy
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 READINGS: Final = 7
@@ -100,9 +101,10 @@ class PtpClock:
             hint = ""
             if error.errno in (errno.EACCES, errno.EPERM):
                 group = os.getegid()
-                hint = f"; run as root, or let root open it to your group: 'chgrp {group} {device}; chmod g+r {device}'"
+                hint = f"run as root, or let root open it to your group: 'chgrp {group} {device}; chmod g+r {device}'"
+            hint = limit_remedy(error.errno, hint)
             raise CaptureError(
-                f"cannot read the NIC's clock {device}: {os.strerror(error.errno or 0)}{hint}"
+                f"cannot read the NIC's clock {device}: {os.strerror(error.errno or 0)}{hint and f'; {hint}'}"
             ) from error
         refusals = []
         for method, reading in _METHODS.items():

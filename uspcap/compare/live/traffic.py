@@ -24,6 +24,7 @@ from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import open_socket
 from uspcap.probe.schedules import at_rate
 from uspcap.probe.sending import HEAD_START_NS, utc_ahead_ns
+from uspcap.system_errors import limit_remedy
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _SPIN_NS: Final = 200_000
@@ -49,6 +50,7 @@ def _open_in_namespace(traffic: ProbeTraffic) -> socket.socket:
         except OSError as error:
             missing = error.errno == errno.EPERM
             advice = explain_missing(["CAP_SYS_ADMIN"], af_xdp_needs()) if missing else "see 'ip netns'"
+            advice = limit_remedy(error.errno, advice)
             said = f"cannot send from network namespace {traffic.namespace}: {error.strerror}; {advice}"
             results.append(CaptureError(said))
             return
