@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 
 from uspcap.errors import UspcapError
 
@@ -27,6 +28,8 @@ class Wake:
         self._above = above
         self._set = False
         self._descriptor = -1
+        # For waiting only: whoever interrupts a thread that has it must be able to call `set`.
+        self._making = threading.Lock()
 
     @property
     def is_set(self) -> bool:
@@ -60,8 +63,9 @@ class Wake:
         self.check()
 
     def _descriptors(self) -> list[int]:
-        if self._descriptor < 0:
-            self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        with self._making:
+            if self._descriptor < 0:
+                self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         return [self._descriptor, *(self._above._descriptors() if self._above is not None else ())]
 
     def close(self) -> None:
