@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pytest
 from support.capture_files import section
@@ -104,3 +106,39 @@ def test_progress_adds_up_to_all_frames_and_bytes_when_no_guess_was_wrong(tmp_pa
     told = []
     analyze_files([str(path)], Settings(names=("summary",)), jobs=3, progress=lambda *one: told.append(one))
     assert sum(frames for _, frames in told) == CASES["pcap"].frames
+
+
+def test_what_fails_in_one_part_does_not_wait_for_the_others(tmp_path):
+    path = tmp_path / "capture"
+    path.write_bytes(CASES["pcap"].content)
+    paths = [str(path)] * 50
+    frames = []
+
+    def progress(bytes_read, count):
+        frames.append(count)
+        if len(frames) > 3:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        analyze_files(paths, Settings(), jobs=4, progress=progress)
+    assert sum(frames) < 25 * CASES["pcap"].frames
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_files_that_stay_quiet_do_not_hold_up_an_end(tmp_path, error):
+    fifo, path = tmp_path / "fifo", tmp_path / "capture"
+    os.mkfifo(fifo)
+    path.write_bytes(CASES["pcap"].content)
+    writing = os.open(fifo, os.O_RDWR)
+    os.write(writing, CASES["pcap"].content[:1000])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def progress(bytes_read, count):
+        raise error
+
+    try:
+        with pytest.raises(error):
+            analyze_files([str(path), str(fifo)], Settings(), jobs=2, progress=progress)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        os.close(writing)

@@ -9,8 +9,11 @@ from support.traffic import numbered_frame
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import Description, LiveSource, SourceStatistics
 from uspcap.capture.session import Accounts, CaptureSession
-from uspcap.errors import CaptureError, CaptureFileError
+from uspcap.errors import CaptureError, CaptureFileError, UnexpectedError
 from uspcap.formats import open_capture
+from uspcap.formats.byte_sink import FileSink
+from uspcap.formats.compression import ZstdSink
+from uspcap.formats.record_output import FileOutput
 from uspcap.formats.writer import open_writer
 from uspcap.frames import FrameBatch, Interface
 
@@ -175,3 +178,115 @@ def test_accounts_that_do_not_close_say_by_how_much() -> None:
         "received 100 = 90 written + 5 dropped (ring full 2, reader 3) + 1 not matching the filter; "
         "4 are not accounted for; the interface dropped frames before (rx_missed_errors 7); frames cut: 1"
     )
+
+
+class FailingSuite(Suite):
+    """Analyses that fail with the second batch."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Settings(names=("summary",)))
+        self._error = error
+        self.updates = 0
+
+    def update(self, batch: FrameBatch) -> None:
+        self.updates += 1
+        if self.updates > 1:
+            raise self._error
+        super().update(batch)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("x"), RecursionError("deep"), ImportError("y")])
+def test_what_nobody_foresaw_in_an_analysis_costs_the_file_nothing(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "out.pcapng"
+    suite = FailingSuite(error)
+    source = Draining([3, 4, 5])
+    outcome = CaptureSession(source, writer=open_writer(str(path)), suite=suite).run()
+    assert isinstance(outcome.failure, UnexpectedError)
+    assert outcome.failure.__cause__ is error
+    assert outcome.suite is None
+    assert suite.updates == 2
+    # What was received when it happened is written, too.
+    assert frames_of(path) == [numbered_frame(number) for number in range(12)]
+    assert str(outcome.accounts) == "received 12 = 12 written"
+
+
+class Draining(ListSource):
+    """Has received everything at once: `stop` keeps nothing from being given."""
+
+    def stop(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("x")])
+def test_what_nobody_foresaw_in_a_source_leaves_a_whole_file(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "out.pcap.zst"
+    pytest.importorskip("zstandard")
+    output = FileOutput(lambda path: ZstdSink(FileSink(path), 3))
+    source = ListSource([3, 4], failure=error)  # type: ignore[arg-type]
+    outcome = CaptureSession(source, writer=open_writer(str(path), "pcap", output=output)).run()
+    assert outcome.failure is not None
+    assert outcome.failure.__cause__ is error
+    assert frames_of(path) == [numbered_frame(number) for number in range(7)]
+    assert outcome.accounts.unaccounted == 0
+
+
+def test_what_nobody_foresaw_in_writing_ends_the_capture_with_accounts(tmp_path: Path) -> None:
+    writer = open_writer(str(tmp_path / "out.pcapng"))
+    writer.write = lambda batch: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    suite = Suite(Settings(names=("summary",)))
+    outcome = CaptureSession(Draining([3, 4]), writer=writer, suite=suite).run()
+    assert isinstance(outcome.failure, UnexpectedError)
+    assert str(outcome.accounts) == "received 7 = 0 written + 7 dropped (the file could not take them 7)"
+    assert outcome.suite is suite
+    assert suite.summary.result()["packets"] == 7
+
+
+def test_accounts_that_nobody_can_give_still_leave_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    source = ListSource([3])
+    source.statistics = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(ZeroDivisionError):
+        CaptureSession(source, writer=open_writer(str(path))).run()
+    assert frames_of(path) == [numbered_frame(number) for number in range(3)]
+
+
+def test_accounts_so_far_say_what_waits_for_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Asked(ListSource):
+        def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
+            for batch in super().batches(timeout_s):
+                yield batch
+                writer.frames_held = 2
+                session.attention.ask_accounts()
+
+    writer = Holding()
+    session = CaptureSession(Asked([3, 4], lost=1), writer=writer)  # type: ignore[arg-type]
+    outcome = session.run()
+    assert capsys.readouterr().err == (
+        "uspcap: so far: received 8 = 5 written + 1 dropped (ring full 1) + 2 waiting for the disk\n"
+    )
+    assert outcome.accounts.queued == 0
+
+
+class Holding:
+    """A writer that holds frames back."""
+
+    interfaces = ()
+    frames_dropped = frames_taken = frames_held = 0
+    refusal = "no reason"
+    losses = ()
+
+    @property
+    def frames_written(self) -> int:
+        return self.frames_taken - self.frames_held
+
+    def write(self, batch: FrameBatch) -> None:
+        self.frames_taken += batch.count
+
+    def look_at_file(self) -> None:
+        return
+
+    def flush(self) -> None:
+        return
+
+    def close(self, statistics: object = None) -> None:
+        self.frames_held = 0

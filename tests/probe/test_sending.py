@@ -16,7 +16,7 @@ from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import Endpoint, parse_endpoint
 from uspcap.probe.reflecting import Reflection, ReflectOutcome, ReflectSettings
 from uspcap.probe.schedules import at_rate
-from uspcap.probe.sending import ProbeRun, SendSettings, utc_ahead_ns
+from uspcap.probe.sending import ProbeRun, SendOutcome, SendSettings, utc_ahead_ns
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 
@@ -94,6 +94,42 @@ def test_an_answer_that_takes_too_long_is_late_not_lost() -> None:
     assert outcome.answers is not None
     assert (outcome.answers.answered, outcome.answers.late, outcome.lost) == (1, 1, 0)
     assert outcome.answers.response.total_count == 1
+
+
+@pytest.mark.parametrize("patience_ns", [60_000_000_000, 200_000_000])
+def test_frames_that_were_not_waited_for_are_pending_and_not_lost(patience_ns: int) -> None:
+    """The first 20 of a run are answered, the others are not; the user ends it in the middle."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+        there.bind(("127.0.0.1", 0))
+        there.settimeout(10)
+
+        def answer() -> None:
+            for _ in range(20):
+                data, source = there.recvfrom(1000)
+                there.sendto(decode(data)._replace(kind=ANSWER).wire(len(data)), source)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        schedule = at_rate(Fraction(200), "constant", 0)
+        run = ProbeRun(SendSettings(Endpoint(*there.getsockname()), schedule, patience_ns=patience_ns))
+        outcomes: list[SendOutcome] = []
+        running = threading.Thread(target=lambda: outcomes.append(run.run()))
+        running.start()
+        answering.join()
+        time.sleep(1)
+        run.stop()
+        running.join(5)  # ten times what is promised
+    (outcome,) = outcomes
+    assert outcome.answers is not None
+    assert outcome.failure is None
+    assert outcome.answers.answered == 20
+    assert outcome.sent == 20 + outcome.lost + outcome.pending
+    if patience_ns > 10**10:
+        assert outcome.lost == 0
+    else:
+        # Of what was sent in the last 0.2 s nobody knows, and of as much before as lies between two notes.
+        assert outcome.lost > 0
+        assert outcome.pending <= 200
 
 
 def closed_port() -> Endpoint:

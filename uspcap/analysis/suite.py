@@ -220,9 +220,11 @@ def analyze_files(
                 for reader in open_parts(path, jobs if len(paths) < jobs else 1, wake):
                     waiting.append((path, reader, pool.submit(_read_part, reader, settings, progress)))
                     if len(waiting) > jobs:
-                        run.join(*waiting.popleft())
+                        run.join(*waiting[0])
+                        waiting.popleft()
             while waiting:
-                run.join(*waiting.popleft())
+                run.join(*waiting[0])
+                waiting.popleft()
             run.leave_file()
         except BaseException:
             # Whatever ended this, Ctrl-C too, is not kept waiting for what the other threads would read.
