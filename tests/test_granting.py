@@ -211,3 +211,12 @@ def test_capabilities_out_of_reach_are_those_outside_of_the_bounding_set() -> No
     done = subprocess.run([*dropped, sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout != everything.stdout
     assert {0, 13} <= set(json.loads(done.stdout))
+
+
+def test_commands_of_the_documentation_are_those_that_are_proposed() -> None:
+    document = Path(__file__).parents[1] / "docs" / "privileges.md"
+    text = " ".join(document.read_text().replace("\\\n", " ").split())
+    alice = Situation("alice", 1000, "/home/alice/venv/bin/uspcap", "/usr/bin/python3")
+    assert alice.for_one_run(["CAP_NET_RAW"]).removesuffix(" ...") in text
+    for command in alice.for_good(["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"]):
+        assert command in text
