@@ -24,8 +24,8 @@ from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.xsk_socket import XskSocket
 from uspcap.bpf.attach import CaptureMaps, attach_capture
 from uspcap.capture.session import CaptureSession
-from uspcap.capture.signals import stopping_on_signals
 from uspcap.frames import Interface, TimestampSource
+from uspcap.signals import Ending
 
 SOL_XDP, XDP_MMAP_OFFSETS, FILL_PAGE_OFFSET = 283, 1, 0x100000000  # linux/if_xdp.h
 CHUNK_BYTES = 2048
@@ -86,7 +86,7 @@ def read_bare(name: str, mib: int) -> int:
         interfaces=table,
     )
     received = 0
-    with CaptureMaps(1) as maps, stopping_on_signals(stop):
+    with CaptureMaps(1) as maps, Ending(stop):
         ring = BareRing(one, chunks)
         maps.set_socket(0, one.fileno())
         poll = select.poll()
@@ -108,7 +108,7 @@ def read_batches(backend: str, name: str, mib: int) -> int:
     request = Request(interface=name, backend=backend, take_all=backend == "af_xdp", buffer_bytes=mib << 20)
     with open_source(request) as source:
         session = CaptureSession(source)
-        with stopping_on_signals(session.stop):
+        with Ending(session.stop):
             print("ready", file=sys.stderr, flush=True)
             return session.run().accounts.kept
 

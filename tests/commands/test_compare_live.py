@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 
 import jsonschema
 import pytest
-from support.command_line import Ended, assert_one_clear_line, invoke
+from support.command_line import PROGRAM, Ended, assert_one_clear_line, invoke
 from support.live_pairs import ADDRESS, LivePair
 from support.veth_pairs import HERE
 
@@ -90,3 +92,30 @@ def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: 
 
 def test_help_says_that_nothing_is_sent_unless_asked_for() -> None:
     assert "nothing is sent without" in " ".join(invoke("compare", "--help").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("number", "runs_seen"), [(signal.SIGINT, 0), (signal.SIGINT, 6), (signal.SIGTERM, 6), (signal.SIGHUP, 6)]
+)
+def test_a_signal_ends_it_with_what_is_there(live_pair: LivePair, number: int, runs_seen: int) -> None:
+    words = ["compare", "-i", HERE, "--probe", ADDRESS, "--probe-namespace", live_pair.pair.there.name, "--runs", "500"]
+    words += ["--run-duration", "100ms", "--warm-up", "20ms", "--cool-down", "10ms", "--paths", "kernel,packet_mmap"]
+    process = subprocess.Popen(
+        live_pair.here.command(*PROGRAM, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if (f"run {runs_seen} of" if runs_seen else "design") in line:
+                break
+        process.send_signal(number)
+        # Ten times what is promised.
+        told, said = process.communicate(timeout=5)
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in said
+    assert process.returncode == (0 if runs_seen else 1)
+    assert told.startswith(f"uspcap compare {HERE}\n" if runs_seen else "")
+    assert bool(told) == bool(runs_seen)
+    assert "xdp" not in live_pair.here.ip("link", "show", HERE)

@@ -31,12 +31,20 @@ def bounds() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def enough_for(percentile: str, count: int) -> bool:
     """Tell whether at least `ENOUGH_BEYOND` of `count` values lie beyond a percentile."""
-    return count * (100 - Fraction(percentile)) >= 100 * ENOUGH_BEYOND
+    numerator, denominator = _ratio(percentile)
+    return count * (100 * denominator - numerator) >= 100 * denominator * ENOUGH_BEYOND
 
 
 def rank_of(percentile: str, count: int) -> int:
     """Return which of `count` sorted values, from 1, a percentile is: the smallest rank that covers it."""
-    return max(1, -((-Fraction(percentile) * count) // 100))
+    numerator, denominator = _ratio(percentile)
+    return max(1, -(-numerator * count // (100 * denominator)))
+
+
+@cache
+def _ratio(percentile: str) -> tuple[int, int]:
+    """Return a percentile as a fraction: comparisons ask for the rank of one some ten thousand times."""
+    return Fraction(percentile).as_integer_ratio()
 
 
 class Histogram:

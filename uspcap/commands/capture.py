@@ -18,7 +18,7 @@ from uspcap.capture.accounts import stage_line
 from uspcap.capture.host_facts import SectionTexts, section_texts
 from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, open_output
 from uspcap.capture.pinning import pin
-from uspcap.capture.privileges import can_relinquish, find_user, relinquish
+from uspcap.capture.privileges import find_user, relinquish
 from uspcap.capture.rotation import RotatingWriter, RotationRules
 from uspcap.capture.rotation_places import check_directory
 from uspcap.capture.session import CaptureOutcome, CaptureSession
@@ -240,7 +240,7 @@ def command(
     )
     if cpus is not None:
         say(pin(cpus, interface))
-    if settings is not None and can_relinquish(user):
+    if settings is not None:
         _import_late_modules(form)
     with Ending() as ending, open_source(request) as source:
         description = source.describe()
@@ -300,7 +300,7 @@ def command(
 
 
 def _import_late_modules(form: str) -> None:
-    """Import what analyses and report need: who goes on after privileges were given up may not be able to read it."""
+    """Import what analyses and report need: at the end it would take time, and after `-Z` it may be out of reach."""
     # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
     renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
     for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer):

@@ -134,6 +134,7 @@ def send(
     """
     from uspcap.probe.schedules import at_rate, like
     from uspcap.probe.sending import ProbeRun, SendSettings
+    from uspcap.report.probe import send_report
 
     parameters = click.get_current_context()
     given = [
@@ -164,8 +165,6 @@ def send(
     )
     with Ending(run.stop):
         outcome = run.run(lambda local: say(f"sending from {local} to {target}"))
-    from uspcap.report.probe import send_report
-
     _report(send_report(outcome), form)
     if outcome.failure is not None:
         raise outcome.failure
@@ -204,6 +203,7 @@ def reflect(
     answered. Ctrl-C ends it with a report.
     """
     from uspcap.probe.reflecting import Answerer, Reflection, ReflectSettings
+    from uspcap.report.probe import reflect_report
 
     if cpus is not None:
         say(pin(cpus, interface))
@@ -217,8 +217,6 @@ def reflect(
         reflection = XskReflection(settings)
     with Ending(reflection.stop):
         outcome = reflection.run(lambda bound: say(f"answering probes at {bound}"))
-    from uspcap.report.probe import reflect_report
-
     _report(reflect_report(outcome), form)
     if outcome.failure is not None:
         raise outcome.failure

@@ -295,6 +295,8 @@ class LiveComparison:
             progress(f"run {number + 1} of {len(plan)}: {received}")
         if not runs:
             raise CaptureError("stopped before the first run was over: there is nothing to compare")
+        if self._over.is_set():
+            progress("stopped: comparing the runs until now")
         return runs
 
     def _no_probes(self, counts: HookCounts) -> CaptureError:
