@@ -115,7 +115,7 @@ def test_a_signal_ends_it_with_what_is_there(live_pair: LivePair, number: int, r
         process.kill()
         process.wait()
     assert "Traceback" not in said
-    assert process.returncode == (0 if runs_seen else 1)
+    assert process.returncode == (0 if runs_seen else 1), said
     assert told.startswith(f"uspcap compare {HERE}\n" if runs_seen else "")
     assert bool(told) == bool(runs_seen)
     assert "xdp" not in live_pair.here.ip("link", "show", HERE)

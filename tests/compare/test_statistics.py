@@ -268,3 +268,14 @@ def test_unequal_numbers_of_runs_are_refused() -> None:
         compare(runs, runs[:2])
     with pytest.raises(UsageError):
         compare([], [])
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+def test_resamples_without_any_frame_leave_the_pooled_interval_open(empty: int) -> None:
+    """A run that was stopped at its beginning may have no frame; all picks of a resample can be of such runs."""
+    frames = list(small_numbers(3, 3 - empty, 500, 1_000))
+    nothing = [np.empty(0, np.int64)] * empty
+    comparison = compare(runs_of([*frames, *nothing]), runs_of([*nothing, *frames]))
+    for difference in comparison.differences:
+        assert difference.pooled.difference_ns is not None
+        assert (difference.pooled.low_ns, difference.pooled.high_ns) == (None, None)

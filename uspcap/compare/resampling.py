@@ -91,7 +91,7 @@ class Pooled:
 def _resampled(
     side: Ranked, runs: Sequence[Run], weights: NDArray[np.float64], percentiles: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return percentiles of resampled runs, infinite where they are lost frames.
+    """Return percentiles of resampled runs, infinite where they are lost frames or there is no frame.
 
     Parameters
     ----------
@@ -121,7 +121,8 @@ def _resampled(
         for at, percentile in enumerate(percentiles):
             rank = {total: rank_of(percentile, total) for total in set(totals)}
             found = [np.searchsorted(row, rank[total]) for row, total in zip(cumulative, totals, strict=True)]
-            values[at, part] = middles[found]
+            # Of no frames at all there is no percentile: it lies beyond all of them.
+            values[at, part] = middles[np.minimum(found, len(middles) - 1)]
     return values
 
 
