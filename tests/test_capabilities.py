@@ -1,6 +1,7 @@
 """Which capabilities are effective, and what is said where some are missing."""
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from uspcap import capabilities
 from uspcap.capabilities import (
     CAPABILITY_NUMBERS,
     Explanation,
+    af_xdp_needs,
     effective_capabilities,
     explain_missing,
     explain_refusal,
@@ -72,6 +74,20 @@ def test_each_missing_capability_is_named_with_the_command_that_grants_just_thes
     assert explanation.commands[0] == command
 
 
+def test_locking_of_memory_is_granted_with_the_others_where_the_limit_is_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    explanation = explained(monkeypatch, "", "CAP_NET_RAW", "CAP_NET_RAW CAP_IPC_LOCK")
+    assert explanation.reason == "CAP_NET_RAW is missing"
+    assert "just that and CAP_IPC_LOCK, as the limit on locked memory is low: 'setpriv " in explanation.remedy
+    assert all("ipc_lock" in command for command in (explanation.commands[0], explanation.commands[-1]))
+    assert explained(monkeypatch, "", "CAP_IPC_LOCK").reason == "CAP_IPC_LOCK is missing"
+
+
+@pytest.mark.parametrize("limit", [8 << 20, resource.RLIM_INFINITY])
+def test_low_limit_on_locked_memory_makes_the_capability_needed(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert ("CAP_IPC_LOCK" in af_xdp_needs()) == (limit == 8 << 20)
+
+
 @pytest.mark.parametrize("situation", [{}, {"own_interpreter": True, "file_capabilities_count": False}])
 def test_shared_interpreter_is_never_given_capabilities(
     monkeypatch: pytest.MonkeyPatch, situation: dict[str, bool]
@@ -90,7 +106,7 @@ def test_shared_interpreter_is_never_given_capabilities(
 
 def test_own_interpreter_is_given_them_together_with_those_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     explanation = explained(monkeypatch, "CAP_NET_RAW", "CAP_BPF", own_interpreter=True, everybody_runs_it=False)
-    assert explanation.remedy.endswith("with 'setcap cap_bpf,cap_net_raw+ep /usr/bin/python3.11'")
+    assert explanation.remedy.endswith("just that: 'setcap cap_bpf,cap_net_raw+ep /usr/bin/python3.11'")
     assert explanation.commands[1:] == ("setcap cap_bpf,cap_net_raw+ep /usr/bin/python3.11",)
 
 

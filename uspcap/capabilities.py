@@ -109,29 +109,32 @@ def explain_refusal(needed: Sequence[str], further: Sequence[str] = ()) -> Expla
     needed : sequence of str
         Capability names, all of which the refused operation needs.
     further : sequence of str
-        What the command that failed would need next.
+        What the command that failed would need next; CAP_IPC_LOCK among it is granted, too, but not called missing.
     """
     situation = Situation.here()
     present = effective_capabilities()
     if not missing_of(needed, present):
         return _refused_all_the_same(needed, situation)
     every = list(dict.fromkeys((*needed, *further)))
-    missing = missing_of(every, present)
+    # It does without, where less memory is asked for: it is granted with the others, and not said to be missing.
+    optional = [name for name in missing_of(every, present) if name == "CAP_IPC_LOCK" and name not in needed]
+    missing = [name for name in missing_of(every, present) if name not in optional]
     said = f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     unreachable = situation.beyond_reach(missing, CAPABILITY_NUMBERS)
     if unreachable:
-        added = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in missing)
+        added = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in (*missing, *optional))
         return Explanation(
             f"{said}, and this container or service may never have {listed(unreachable)}",
             f"start it with {added} (or CapabilityBoundingSet= of its unit), or run uspcap on the host",
         )
-    granted = [*missing, *sorted(present.difference(missing))]
+    granted = [*missing, *optional, *sorted(present.difference(missing))]
     for_one_run = situation.for_one_run(granted)
+    just_that = "just that" + (" and CAP_IPC_LOCK, as the limit on locked memory is low" if optional else "")
     if situation.can_be_granted_by_file:
         command = setcap_command(granted, situation.interpreter)
-        remedy = f"run as root, or let root grant that to uspcap's own interpreter with '{command}'"
+        remedy = f"run as root, or let root grant uspcap's own interpreter {just_that}: '{command}'"
     else:
-        remedy = f"run as root, or let root start one run with just that: '{for_one_run}'"
+        remedy = f"run as root, or let root start one run with {just_that}: '{for_one_run}'"
     return Explanation(said, remedy, (for_one_run, *situation.for_good(granted)))
 
 

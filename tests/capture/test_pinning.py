@@ -45,6 +45,22 @@ def test_thread_runs_where_it_was_pinned(affinity: frozenset[int]) -> None:
     assert os.sched_getaffinity(0) == {cpu}
 
 
+@pytest.mark.parametrize(("node", "near"), [("1", None), ("1", ""), ("1", "x"), ("", "0"), ("\0", "0")])
+def test_sysfs_that_tells_nonsense_does_not_keep_a_thread_from_its_cpu(
+    affinity: frozenset[int], tmp_path: Path, node: str, near: str | None
+) -> None:
+    (tmp_path / "net/eth0/device").mkdir(parents=True)
+    (tmp_path / "net/eth0/device/numa_node").write_text(node)
+    (tmp_path / "node/node1").mkdir(parents=True)
+    if near is not None:
+        (tmp_path / "node/node1/cpulist").write_text(near)
+    cpu = max(affinity)
+    said = pin({cpu}, "eth0", network=tmp_path / "net", nodes=tmp_path / "node")
+    assert said.startswith(f"reading and writing on CPU {cpu}")
+    assert ("does not tell which CPUs are near" in said) == (node == "1")
+    assert os.sched_getaffinity(0) == {cpu}
+
+
 def test_cpu_that_may_not_be_used_is_refused_and_nothing_changed(affinity: frozenset[int]) -> None:
     with pytest.raises(UsageError, match=r"cannot run on CPU 9998-9999: this process may use [\d,-]+; see taskset"):
         pin({min(affinity), 9998, 9999}, None)

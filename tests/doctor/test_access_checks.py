@@ -1,11 +1,13 @@
 """What is told of things that were tried: which step failed, why, and what mends it."""
 
+import dataclasses
 import errno
 from pathlib import Path
 
 import pytest
 from support.made_up_hosts import MadeUpAttempts, made_up_host
 
+from uspcap.capabilities import Explanation
 from uspcap.doctor import access_checks
 from uspcap.doctor.attempts import Refused
 from uspcap.doctor.findings import Status
@@ -71,6 +73,15 @@ def test_missing_capabilities_are_named_each(tmp_path: Path, held: tuple[str, ..
     assert (finding.status is Status.OK) == (not missing)
     assert missing in finding.consequence
     assert bool(finding.commands) == bool(missing)
+
+
+def test_capabilities_that_nothing_here_can_grant_come_with_what_to_do_instead(tmp_path: Path) -> None:
+    host = made_up_host(tmp_path, {}, capabilities=frozenset())
+    explained = Explanation("CAP_BPF is missing, and this container may never have it", "start it with --cap-add=BPF")
+    host = dataclasses.replace(host, explain=lambda needed, further: explained)
+    finding = access_checks.check_capabilities(host)
+    assert finding.commands == ()
+    assert finding.consequence.endswith("may never have it: start it with --cap-add=BPF.")
 
 
 @pytest.mark.parametrize(

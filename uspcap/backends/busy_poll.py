@@ -23,6 +23,7 @@ from typing import Final
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.errors import MissingFeature, PermissionDenied
+from uspcap.system_errors import reason
 
 DEFAULT_BUSY_POLL_US: Final = 20
 """How long the kernel polls the driver in one call that may wait."""
@@ -134,10 +135,10 @@ class DeferredInterrupts:
             for setting in wanted:
                 setting.path.write_text(f"{setting.now}\n")
                 self._changed.append(setting)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.close()
             self.remarks = (
-                f"interrupts of {interface.name} are not held back while it is polled ({error.strerror}): as root, "
+                f"interrupts of {interface.name} are not held back while it is polled ({reason(error)}): as root, "
                 f"'{'; '.join(f'echo {value} > {directory / name}' for name, value in _SETTINGS.items())}'",
             )
             return

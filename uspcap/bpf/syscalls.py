@@ -42,7 +42,7 @@ from uspcap.bpf.kernel_types import (
 )
 from uspcap.capabilities import XDP_PROGRAM_NEEDS, af_xdp_needs, explain_missing
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
-from uspcap.system_errors import limit_remedy
+from uspcap.system_errors import limit_remedy, reason
 
 _SYSCALL_NUMBERS: Final = {
     "x86_64": 321,
@@ -474,6 +474,18 @@ def _get_info(fd: int, information: ctypes.Structure) -> None:
 
 
 def possible_cpus(path: str | os.PathLike[str] = "/sys/devices/system/cpu/possible") -> int:
-    """Return how many CPUs per-CPU maps have values for: one more than the highest that can appear."""
-    ranges = Path(path).read_text(encoding="ascii").strip()
-    return int(ranges.replace("-", ",").rsplit(",", 1)[-1]) + 1
+    """Return how many CPUs per-CPU maps have values for: one more than the highest that can appear.
+
+    Raises
+    ------
+    MissingFeature
+        sysfs does not tell, as in containers that have none.
+    """
+    try:
+        ranges = Path(path).read_text(encoding="ascii").strip()
+        return int(ranges.replace("-", ",").rsplit(",", 1)[-1]) + 1
+    except (OSError, ValueError) as error:
+        raise MissingFeature(
+            f"cannot tell how many CPUs this kernel has from {path} ({reason(error)}), which the program's counters "
+            "need: mount sysfs at /sys, or use the packet_mmap backend"
+        ) from error

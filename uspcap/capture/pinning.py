@@ -47,7 +47,10 @@ def pin(cpus: Collection[int], interface: str | None, *, network: Path = _NETWOR
     said = f"reading and writing on CPU {as_ranges(cpus)}"
     node = _numa_node(network, interface)
     if node is not None:
-        near = parse_ranges((nodes / f"node{node}" / "cpulist").read_text())
+        try:
+            near = parse_ranges((nodes / f"node{node}" / "cpulist").read_text())
+        except (OSError, ValueError):
+            return f"{said}; {interface} is at NUMA node {node}, and sysfs does not tell which CPUs are near"
         far = set(cpus) - near
         if far:
             said += (
@@ -62,7 +65,7 @@ def _numa_node(network: Path, interface: str | None) -> int | None:
         return None
     try:
         node = int((network / interface / "device" / "numa_node").read_text())
-    except OSError:
+    except (OSError, ValueError):
         return None
     return node if node >= 0 else None
 

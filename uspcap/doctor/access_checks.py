@@ -44,14 +44,16 @@ def check_capabilities(host: Host) -> Finding:
     if host.in_user_namespace:
         evidence += "; of a user namespace, not of the host"
     if missing:
+        explained = host.explain(every, af_xdp_needs())
+        then = "For one run, then for good, as root:" if explained.commands else _sentence(explained)
         return Finding(
             "capabilities",
             Status.PROBLEM,
             evidence,
             source,
             f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing: packet_mmap needs "
-            f"{listed(PACKET_SOCKET_NEEDS)}, af_xdp {listed(AF_XDP_NEEDS)}. For one run, then for good, as root:",
-            host.explain(every, af_xdp_needs()).commands,
+            f"{listed(PACKET_SOCKET_NEEDS)}, af_xdp {listed(AF_XDP_NEEDS)}. {then}",
+            explained.commands,
         )
     if host.in_user_namespace:
         return Finding(
@@ -143,9 +145,14 @@ def _judged(host: Host, name: str, refused: Refused | None, granted: str, needed
     if refused is None:
         return Finding(name, Status.OK, granted, source)
     explained = _explain(host, refused, needed)
-    consequence = f"{_CANNOT[name]} {explained.reason[:1].upper()}{explained.reason[1:]}"
-    consequence += ":" if explained.commands else f": {explained.remedy}."
+    consequence = f"{_CANNOT[name]} {_sentence(explained)}"
     return Finding(name, Status.PROBLEM, str(refused), source, consequence, explained.commands)
+
+
+def _sentence(explained: Explanation) -> str:
+    """Return an explanation as a sentence, which commands follow where there are some."""
+    reason = explained.reason[:1].upper() + explained.reason[1:]
+    return f"{reason}:" if explained.commands else f"{reason}: {explained.remedy}."
 
 
 _REMEDIES: Final = {

@@ -91,7 +91,7 @@ class KernelAttempts:
         return _refusal(_map_packet_ring)
 
     def bpf_maps(self) -> Refused | None:
-        """Create the maps that the capture program has."""
+        """Create the maps that the capture program has, and read its counters."""
         return _refusal(_create_maps)
 
     def xdp_program(self) -> Refused | None:
@@ -157,8 +157,11 @@ def _map_packet_ring() -> None:
 
 
 def _create_maps() -> None:
-    with _step("bpf(BPF_MAP_CREATE)"):
-        CaptureMaps(1).close()
+    with contextlib.ExitStack() as held:
+        with _step("bpf(BPF_MAP_CREATE)"):
+            maps = held.enter_context(CaptureMaps(1))
+        with _step("bpf(BPF_MAP_LOOKUP_ELEM)"):
+            maps.read_counters()
 
 
 def _load_program() -> None:
