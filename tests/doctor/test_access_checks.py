@@ -54,6 +54,13 @@ def test_program_that_the_verifier_refuses_is_no_matter_of_capabilities(tmp_path
     assert not finding.commands
 
 
+def test_refusal_that_is_not_the_kernels_says_itself_what_to_do(tmp_path: Path) -> None:
+    attempts = MadeUpAttempts({"bpf_maps": Refused("bpf(BPF_MAP_CREATE)", 0, "mount sysfs at /sys")})
+    finding = access_checks.check_bpf_map(made_up_host(tmp_path, {}, attempts=attempts))
+    assert finding.evidence == "bpf(BPF_MAP_CREATE): mount sysfs at /sys"
+    assert finding.consequence == "af_xdp and 'compare -i' have no program at the hook."
+
+
 def test_capabilities_of_a_user_namespace_are_not_taken_for_the_hosts(tmp_path: Path) -> None:
     finding = access_checks.check_capabilities(made_up_host(tmp_path, {}, in_user_namespace=True))
     assert finding.status is Status.ADVICE

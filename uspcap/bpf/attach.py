@@ -116,6 +116,8 @@ class CaptureMaps:
         if queue_count < 1:
             raise ValueError(f"an interface has at least one receive queue, not {queue_count}")
         self.queue_count = queue_count
+        # Before anything is made: without it no counter can be read, and frames would be taken all the same.
+        self._cpu_count = possible_cpus()
         self._sockets = Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queue_count)
         try:
             self._counters = Map(
@@ -162,7 +164,7 @@ class CaptureMaps:
         counts = []
         for queue in range(self.queue_count + 1):
             values = self._counters.lookup(struct.pack("=I", queue))
-            rows = [layout.unpack_from(values, cpu * COUNTER_BYTES) for cpu in range(possible_cpus())]
+            rows = [layout.unpack_from(values, cpu * COUNTER_BYTES) for cpu in range(self._cpu_count)]
             counts.append({counter: sum(row[counter] for row in rows) for counter in Counter})
         return counts
 

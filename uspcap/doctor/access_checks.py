@@ -144,6 +144,8 @@ def _judged(host: Host, name: str, refused: Refused | None, granted: str, needed
     source = "tried, and given back"
     if refused is None:
         return Finding(name, Status.OK, granted, source)
+    if not refused.number:
+        return Finding(name, Status.PROBLEM, str(refused), source, _CANNOT[name])
     explained = _explain(host, refused, needed)
     consequence = f"{_CANNOT[name]} {_sentence(explained)}"
     return Finding(name, Status.PROBLEM, str(refused), source, consequence, explained.commands)
