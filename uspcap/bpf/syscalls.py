@@ -42,7 +42,7 @@ from uspcap.bpf.kernel_types import (
 )
 from uspcap.capabilities import XDP_PROGRAM_NEEDS, af_xdp_needs, explain_missing
 from uspcap.errors import BpfError, FilterError, MissingFeature, PermissionDenied
-from uspcap.system_errors import limit_remedy, reason
+from uspcap.system_errors import limit_remedy, reason, remedy
 
 _SYSCALL_NUMBERS: Final = {
     "x86_64": 321,
@@ -487,5 +487,5 @@ def possible_cpus(path: str | os.PathLike[str] = "/sys/devices/system/cpu/possib
     except (OSError, ValueError) as error:
         raise MissingFeature(
             f"cannot tell how many CPUs this kernel has from {path} ({reason(error)}), which the program's counters "
-            "need: mount sysfs at /sys, or use the packet_mmap backend"
+            f"need: {remedy(error, 'mount sysfs at /sys, or use the packet_mmap backend')}"
         ) from error
