@@ -17,13 +17,16 @@ from support.made_up_hosts import PCI, UNTUNED, MadeUpDriver, host_files, made_u
 from support.nic_kernel import NicKernel
 
 from uspcap.doctor import examination as examined
+from uspcap.doctor.applying import Changer
 from uspcap.doctor.driver import FEATURES, Feature, Rings
 from uspcap.doctor.examination import Examination, examine
 from uspcap.doctor.findings import MOST_EVIDENCE, Check, Finding, Status
 from uspcap.doctor.host import Host
 from uspcap.doctor.host_checks import HOST_CHECKS
 from uspcap.doctor.nic_checks import NIC_CHECKS
+from uspcap.doctor.record import Record
 from uspcap.errors import CaptureError, UsageError
+from uspcap.foreign_text import safe_text
 from uspcap.report.doctor_report import load_schema, render
 
 HOSTILE_HOSTS = int(os.environ.get("USPCAP_HOSTILE_HOSTS", "150"))
@@ -70,6 +73,35 @@ def test_host_that_makes_no_sense_gets_a_row_for_each_check(tmp_path: Path, bloc
             names = {finding.name for finding in examination.findings if finding.subject == "eth0"}
             assert {check.name for check in NIC_CHECKS} - names <= {"offloads"}
         assert calls.open_clocks == 0
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_told(tmp_path: Path, block: int) -> None:
+    for number in range(HOSTILE_HOSTS // 10):
+        choose = random.Random(f"changes {block} {number}")
+        root = tmp_path / str(number)
+        host = hostile_host(root, choose)
+        driver, calls = HostileDriver(choose), hostile_calls(choose)
+        try:
+            examination = examine("eth0", host, driver, calls)
+        except CaptureError:
+            examination = examine(None, host, driver, calls)
+        said: list[str] = []
+        changer = Changer(host.files, driver, Record(tmp_path / f"{number}.json"), said.append)
+        changes, _ = examination.changes(["all"], said.append)
+        complete = changer.apply(changes)
+        assert len(said) == len(changes)
+        assert complete or any("not changed" in line or "though" in line for line in said)
+        entries = changer.record.read()
+        said.clear()
+        put_back = changer.undo()
+        told = [line for line in said if line.startswith(("put back", "left", "not put back"))]
+        assert len(told) == len(entries)
+        assert put_back == (not any(line.startswith("not put back") for line in said))
+        assert put_back == (changer.record.read() == [])
+        for line in said:
+            assert "\n" not in safe_text(line)
         shutil.rmtree(root)
 
 

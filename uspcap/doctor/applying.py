@@ -7,11 +7,12 @@ meanwhile, and keeps in the record what it could not do.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from uspcap.doctor.changes import Change, Settings
-from uspcap.doctor.driver import Driver
+from uspcap.doctor.driver import Driver, Link
 from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.record import Entry, Record
 from uspcap.errors import CaptureError
@@ -32,11 +33,15 @@ class Changer:
     record : Record
     say : callable
         Takes one line for each change, as soon as it is known how that went.
+
+    Attributes
+    ----------
+    record : Record
     """
 
     def __init__(self, files: HostFiles, driver: Driver, record: Record, say: Say) -> None:
         self._driver = driver
-        self._record = record
+        self.record = record
         self._say = say
         self._settings = Settings(files, driver)
         self._namespace = driver.namespace()
@@ -56,23 +61,23 @@ class Changer:
             Another doctor is at work, or a change cannot be remembered; what was changed until then stays, and is
             remembered.
         """
-        with self._record.locked():
-            recorded = self._record.read()
+        with self.record.locked():
+            recorded = self.record.read()
             entries = [self._planned(change) for change in changes]
             planned = [entry for entry in entries if entry is not None]
             complete = len(planned) == len(entries)
             if planned:
-                self._record.write([*recorded, *planned])
+                self.record.write([*recorded, *planned])
             while planned:
                 asked_for = planned.pop(0)
                 entry = self._as_it_is(asked_for)
                 if entry not in (None, asked_for):
-                    self._record.write([*recorded, entry, *planned])
+                    self.record.write([*recorded, entry, *planned])
                 if entry is not None:
                     made = self._make(entry)
                     complete &= made is not None and made.change.after == entry.change.after
                     recorded += [] if made is None else [made]
-                self._record.write([*recorded, *planned])
+                self.record.write([*recorded, *planned])
         return complete
 
     def undo(self, *, forget: bool = False) -> bool:
@@ -94,12 +99,12 @@ class Changer:
             Another doctor is at work, or the record is none.
         """
         complete = True
-        if not self._record.exists:
+        if not self.record.exists:
             # Without a lock, which a user who changed nothing may not be able to have.
             self._say("nothing was changed")
             return True
-        with self._record.locked():
-            entries = self._record.read()
+        with self.record.locked():
+            entries = self.record.read()
             kept: list[Entry] = []
             while entries:
                 entry = entries.pop()
@@ -109,10 +114,10 @@ class Changer:
                     complete = False
                     self._say(f"{'forgotten' if forget else 'not put back'}: {_back(entry.change)}: {failure}")
                     kept = kept if forget else [failure.entry, *kept]
-                self._record.write([*entries, *kept])
+                self.record.write([*entries, *kept])
         if kept:
             self._say(
-                f"what was not put back ({len(kept)}) stays in {self._record.path}: run --undo again once it can be "
+                f"what was not put back ({len(kept)}) stays in {self.record.path}: run --undo again once it can be "
                 "done, or --undo --forget to drop it"
             )
         return complete
@@ -122,7 +127,7 @@ class Changer:
         if change.kind == "file":
             link = None
         else:
-            link = self._driver.link(change.where)
+            link = self._link(change.where)
             if link is None:
                 self._say(f"not changed: {change}: {change.where} is gone")
                 return None
@@ -209,11 +214,11 @@ class Changer:
             It is not there; another may have its name.
         """
         name = entry.change.where
-        for called in (name, self._driver.name_of(entry.ifindex)):
-            link = None if called is None else self._driver.link(called)
+        for called in (name, self._name_of(entry.ifindex)):
+            link = None if called is None else self._link(called)
             if called and link and (link.index, link.identity) == (entry.ifindex, entry.device):
                 return called
-        link = self._driver.link(name)
+        link = self._link(name)
         if link is not None:
             raise _NotPutBack(
                 f"{name} is not the interface that was changed (that was ifindex {entry.ifindex}, "
@@ -226,6 +231,17 @@ class Changer:
             "network namespace",
             entry,
         )
+
+    def _link(self, name: str) -> Link | None:
+        """Return the interface; None where the kernel does not tell about it, whatever the reason."""
+        with contextlib.suppress(Exception):
+            return self._driver.link(name)
+        return None
+
+    def _name_of(self, index: int) -> str | None:
+        with contextlib.suppress(Exception):
+            return self._driver.name_of(index)
+        return None
 
 
 class _NotPutBack(Exception):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uspcap.capabilities import explain_missing
-from uspcap.doctor.driver import DRIVER_ERRORS, FEATURES, Driver
+from uspcap.doctor.driver import FEATURES, Driver
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import CaptureError
 from uspcap.system_errors import error_text
@@ -97,8 +97,9 @@ class Settings:
         self._driver = driver
 
     def value(self, change: Change) -> str | None:
-        """Return what a setting is now; None where it cannot be told."""
-        with contextlib.suppress(*DRIVER_ERRORS):
+        """Return what a setting is now; None where it cannot be told, whatever the reason."""
+        # Answers of drivers are taken apart by others' code, which may raise anything over one that it does not know.
+        with contextlib.suppress(Exception):
             return self._value(change)
         return None
 
@@ -140,7 +141,7 @@ class Settings:
                 self._driver.set_ring(where, int(value))
             else:
                 self._driver.set_coalescing(where, **_coalescing_argument(change))
-        except DRIVER_ERRORS as error:
+        except Exception as error:
             raise CaptureError(_why_refused(change, error)) from error
         obtained = self.value(change)
         if obtained is None:
@@ -161,7 +162,7 @@ def _coalescing_argument(change: Change) -> dict[str, Any]:
 def _why_refused(change: Change, error: Exception) -> str:
     """Return why the kernel or a driver refused a change, and what to do."""
     number = error.errno or 0 if isinstance(error, OSError) else 0
-    said = error_text(number) or type(error).__name__
+    said = error_text(number) or f"{type(error).__name__}{f' ({error})' if str(error) else ''}"
     if number in (errno.EPERM, errno.EACCES) and change.kind != "file":
         then = explain_missing(["CAP_NET_ADMIN"])
     elif number in (errno.EPERM, errno.EACCES):
