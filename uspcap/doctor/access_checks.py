@@ -7,6 +7,7 @@ capabilities(7); bpf(2); packet(7); Documentation/networking/af_xdp.rst; net/cor
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from typing import Final
 
@@ -148,7 +149,8 @@ def _judged(host: Host, name: str, refused: Refused | None, granted: str, needed
         return Finding(name, Status.PROBLEM, str(refused), source, _CANNOT[name])
     explained = _explain(host, refused, needed)
     consequence = f"{_CANNOT[name]} {_sentence(explained)}"
-    return Finding(name, Status.PROBLEM, str(refused), source, consequence, explained.commands)
+    # Lasting ways are beside the capabilities.
+    return Finding(name, Status.PROBLEM, str(refused), source, consequence, explained.commands[:1])
 
 
 def _sentence(explained: Explanation) -> str:
@@ -171,7 +173,9 @@ _REMEDIES: Final = {
 
 def _explain(host: Host, refused: Refused, needed: tuple[str, ...]) -> Explanation:
     if refused.number in (errno.EPERM, errno.EACCES) and not refused.said:
-        return host.explain(needed, ())
+        # A command that grants this step alone would lead to the next one that is refused.
+        backend = PACKET_SOCKET_NEEDS if refused.step.startswith("socket(AF_PACKET") else af_xdp_needs()
+        return dataclasses.replace(host.explain(needed, ()), commands=host.explain(needed, backend).commands)
     if refused.number in _REMEDIES:
         return Explanation(*_REMEDIES[refused.number])
     return Explanation("the kernel refuses it for a reason of its own", "look into its log (dmesg)")
