@@ -38,7 +38,7 @@ def test_effective_capabilities_are_told_without_proc(held: tuple[str, ...]) -> 
     hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", *command]
     done = subprocess.run(hidden, capture_output=True, text=True, check=False)
     if "permission denied" in done.stderr.lower():
-        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+        pytest.skip(f"this machine lacks mounts of a test: {done.stderr.strip()}")
     assert done.stdout.split() == sorted(held), done.stderr
 
 

@@ -200,7 +200,7 @@ def test_user_namespace_is_told(words: tuple[str, ...], capability: str) -> None
     for command, told in (([], "False"), (["unshare", *words], "True")):
         done = subprocess.run([*command, sys.executable, "-c", script], capture_output=True, text=True, check=False)
         if "unshare" in done.stderr:
-            pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+            pytest.skip(f"this machine lacks user namespaces: {done.stderr.strip()}")
         assert done.stdout.strip() == told, done.stderr
 
 

@@ -232,7 +232,7 @@ def test_user_namespace_is_seen_through(words: str, problems: set[str]) -> None:
     command = ["unshare", words, *PROGRAM, "doctor", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if "unshare" in done.stderr:
-        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+        pytest.skip(f"this machine lacks user namespaces: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     jsonschema.validate(document, load_schema())

@@ -36,7 +36,7 @@ pytestmark = [
 def tried(command: Sequence[str]) -> dict[str, str | None]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode and "unshare" in done.stderr:
-        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+        pytest.skip(f"this machine lacks user namespaces: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     results: dict[str, str | None] = json.loads(done.stdout)
     return results

@@ -54,6 +54,7 @@ def check_everything(examination: Examination) -> None:
     assert not any(unicodedata.category(char) == "Cc" and char != "\n" for char in shown)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", range(10))
 def test_host_that_makes_no_sense_gets_a_row_for_each_check(tmp_path: Path, block: int) -> None:
     for number in range(HOSTILE_HOSTS // 10):
@@ -76,6 +77,7 @@ def test_host_that_makes_no_sense_gets_a_row_for_each_check(tmp_path: Path, bloc
         shutil.rmtree(root)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", range(5))
 def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_told(tmp_path: Path, block: int) -> None:
     for number in range(HOSTILE_HOSTS // 10):

@@ -153,12 +153,11 @@ def test_new_record_takes_the_place_of_the_old_in_one_step(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == [record.path]
 
 
+@pytest.mark.thorough
 def test_writer_that_is_killed_at_any_moment_leaves_a_whole_record(tmp_path: Path) -> None:
     path = tmp_path / "doctor.json"
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, 'tests/doctor')\n"
-        "from uspcap.doctor.record import Record, Entry\n"
-        "import json\n"
+        "import sys; from pathlib import Path; from uspcap.doctor.record import Record\n"
         "record = Record(Path(sys.argv[1])); entries = record.read()\n"
         "print('ready', flush=True)\n"
         "while True:\n"

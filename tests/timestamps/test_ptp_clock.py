@@ -51,7 +51,7 @@ def test_clock_that_answers_nothing_is_refused_with_each_reason() -> None:
 
 
 def test_clock_that_may_not_be_opened_is_refused_with_a_hint() -> None:
-    with pytest.raises(CaptureError, match="Permission denied; run as root"):
+    with pytest.raises(CaptureError, match=r"Permission denied; run as root, or let root .*'chgrp \d+ /dev/ptp3"):
         PtpClock(3, NicKernel(refuses_opening=errno.EACCES))
 
 
