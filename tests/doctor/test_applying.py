@@ -1,5 +1,7 @@
 """Making changes and putting them back: refusals, other namespaces, other interfaces, and ends in the middle."""
 
+import errno
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -148,6 +150,34 @@ def test_value_that_the_driver_rounds_is_remembered_as_it_is_and_put_back(bench:
     bench.driver.rounds_to = 1
     assert bench.undo()
     assert bench.said == ["put back rx of eth0: 5000 → 512"]
+
+
+def test_setting_that_cannot_be_read_after_a_refusal_stays_in_the_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(name: str, entries: int) -> None:
+        bench.driver.the_rings = None
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(bench.driver, "set_ring", lose)
+    assert not bench.apply(CHANGES[2:3])
+    assert bench.recorded == CHANGES[2:3]
+    assert not bench.undo()
+    assert "it cannot be read" in bench.said[0]
+    monkeypatch.undo()
+    bench.driver.the_rings = Rings(2048, 8192)
+    assert bench.undo()
+    assert bench.driver.the_rings.current == 512
+
+
+def test_setting_that_comes_back_in_part_is_put_back_in_full_by_the_next_undo(bench: Bench) -> None:
+    bench.apply(CHANGES[2:3])
+    bench.driver.rounds_to = 1000
+    assert not bench.undo()
+    assert bench.said[0] == "not put back: rx of eth0: 4096 → 512: it is 1000 all the same"
+    bench.driver.rounds_to = 1
+    assert bench.undo()
+    assert bench.said == ["put back rx of eth0: 1000 → 512"]
 
 
 def test_what_is_so_already_is_told_and_not_remembered(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """The record of changes: what is taken as one, who may write it, and that it is whole at every moment."""
 
+import fcntl
 import json
 import os
 import signal
@@ -191,6 +192,25 @@ def test_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
     with record.locked():
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_on_a_file_that_another_has_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(tmp_path / "doctor.json")
+    lock = tmp_path / "doctor.json.lock"
+    flock = fcntl.flock
+    removed = []
+
+    def flock_after_the_owner_has_gone(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append(lock.stat().st_ino)
+            lock.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_the_owner_has_gone)
+    with record.locked():
+        assert removed
+        with pytest.raises(CaptureError, match="another uspcap doctor"), record.locked():
+            pass
 
 
 def test_lock_that_is_somebodys_link_is_not_followed(tmp_path: Path) -> None:
