@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,23 @@ def test_merging_is_associative(name: str, cut_stream: tuple[list[Frame], list[l
     right[1].merge(right[2])
     right[0].merge(right[1])
     assert outcome(left[0]) == outcome(right[0])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@settings(deadline=None, max_examples=60)
+@given(cut_stream=cut_streams())
+def test_state_may_be_pickled_at_any_time(name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]) -> None:
+    frames, parts, _ = cut_stream
+    whole = feed(MAKERS[name](), frames, 4096)
+    here, travelling = MAKERS[name](), MAKERS[name]()
+    for part in parts:
+        there = pickle.loads(pickle.dumps(feed(MAKERS[name](), part, 4096), protocol=5))
+        assert outcome(there) == outcome(feed(MAKERS[name](), part, 4096))
+        here.merge(there)
+        travelling.merge(feed(MAKERS[name](), part, 4096))
+        travelling = pickle.loads(pickle.dumps(travelling, protocol=5))
+    assert outcome(here) == outcome(whole)
+    assert outcome(travelling) == outcome(whole)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -21,6 +21,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 cdef enum:
     SLOTS = 1000
@@ -266,6 +267,12 @@ cdef class SlidingWindows:
             window.entries[i].bytes_before += self.bytes
             window.entries[i].frames_before += self.frames
 
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        pack(&packed, self.windows, self.count * sizeof(Window))
+        counted = (self.bytes, self.frames, self.lowest_ns, self.highest_ns)
+        return _windows, (self.widths_ns, counted, finished(&packed))
+
     def peaks(self):
         """Return the busiest window of each width, by bytes and by frames, and how often it started anew.
 
@@ -290,6 +297,16 @@ cdef class SlidingWindows:
                 window.restarts,
             ))
         return found
+
+
+def _windows(tuple widths_ns, tuple counted, bytes state):
+    """Return pickled windows."""
+    cdef SlidingWindows windows = SlidingWindows(widths_ns)
+    cdef Unpacked unpacked = unpacking(state)
+    windows.bytes, windows.frames, windows.lowest_ns, windows.highest_ns = counted
+    unpack(&unpacked, windows.windows, windows.count * sizeof(Window))
+    all_read(&unpacked)
+    return windows
 
 
 def sources_in(FrameColumns frames):

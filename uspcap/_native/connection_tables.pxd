@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from uspcap._native.connections cimport Index, Name
 from uspcap._native.reassembly cimport Place, Stream
+from uspcap._native.states cimport Packed, Unpacked
 
 # What a connection was found to carry.
 cdef enum:
@@ -104,6 +105,8 @@ cdef class ConnectionTables:
     cdef readonly Py_ssize_t log_bytes
     cdef Py_ssize_t log_capacity
     cdef int set_up(self, Py_ssize_t maximum_connections, Py_ssize_t maximum_log_bytes, bint at_once) except -1
+    cdef tuple pack_tables(self, Packed *packed)
+    cdef int unpack_tables(self, Unpacked *unpacked, tuple counts) except -1
     cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil
     cdef void keep_bounds(self) noexcept nogil
     cdef void set_level(self, int level) noexcept nogil

@@ -14,7 +14,8 @@ from libc.string cimport memcpy, memmove, memset
 import numpy as np
 
 from uspcap._native.connections cimport Key, enter_connection, fill_index, have_room
-from uspcap._native.reassembly cimport stream_free
+from uspcap._native.reassembly cimport stream_free, stream_pack, stream_unpack
+from uspcap._native.states cimport Packed, Unpacked, pack, unpack, unpacked_new
 from uspcap._native.sampling cimport tracked
 
 END_DTYPE = np.dtype([
@@ -46,6 +47,38 @@ cdef class ConnectionTables:
         free(self.connections)
         free(self.index.slots)
         free(self.log)
+
+    cdef tuple pack_tables(self, Packed *packed):
+        """Pack connections and log; return what `unpack_tables` is to be told beside it."""
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(self.connection_count):
+                pack(packed, &self.connections[i], sizeof(Connection))
+                stream_pack(packed, &self.connections[i].streams[0])
+                stream_pack(packed, &self.connections[i].streams[1])
+            pack(packed, self.log, self.log_bytes)
+        return (self.failed, self.level, self.cut_connections, self.settled_connections, self.dropped_log_bytes,
+                self.connection_count, self.log_bytes)
+
+    cdef int unpack_tables(self, Unpacked *unpacked, tuple counts) except -1:
+        """Read what was packed into a new object."""
+        cdef Py_ssize_t i, connections, log_bytes
+        (self.failed, self.level, self.cut_connections, self.settled_connections, self.dropped_log_bytes, connections,
+         log_bytes) = counts
+        for i in range(connections):
+            if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, i,
+                             sizeof(Connection)):
+                raise MemoryError
+            unpack(unpacked, &self.connections[i], sizeof(Connection))
+            if unpacked.failed:
+                break
+            stream_unpack(unpacked, &self.connections[i].streams[0])
+            stream_unpack(unpacked, &self.connections[i].streams[1])
+            self.connection_count = i + 1
+        fill_index(&self.index, self.connections, self.connection_count, sizeof(Connection))
+        self.log = <uint8_t *> unpacked_new(unpacked, log_bytes, 0)
+        self.log_bytes = self.log_capacity = log_bytes if self.log != NULL else 0
+        return 0
 
     cdef Py_ssize_t connection_of(self, const Name *name) noexcept nogil:
         """Return the number of a connection, a new one where it is new; -1 where it is not followed."""

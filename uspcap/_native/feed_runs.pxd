@@ -25,6 +25,7 @@ cdef struct Values:
 
 
 cdef class FeedRule:
+    cdef dict made_of
     cdef int header_bytes
     cdef Field sequence, count, length, part
     cdef int64_t length_adds

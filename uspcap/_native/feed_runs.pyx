@@ -75,6 +75,13 @@ cdef class FeedRule:
     def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, part, keys, checks, kinds,
                  int64_t heartbeat_count, int64_t end_count, int64_t excluded_count, int64_t unnumbered,
                  bint heartbeat_is_last, bint header_only_is_request, bint wraps):
+        self.made_of = {
+            "header_bytes": header_bytes, "sequence": sequence, "count": count, "length": length,
+            "length_adds": length_adds, "part": part, "keys": keys, "checks": checks, "kinds": kinds,
+            "heartbeat_count": heartbeat_count, "end_count": end_count, "excluded_count": excluded_count,
+            "unnumbered": unnumbered, "heartbeat_is_last": heartbeat_is_last,
+            "header_only_is_request": header_only_is_request, "wraps": wraps,
+        }
         self.header_bytes = header_bytes
         self.sequence = field_of(sequence)
         if not self.sequence.size:
@@ -118,6 +125,9 @@ cdef class FeedRule:
             if self.key_offset[at] + self.key_size[at] > header_bytes:
                 raise ValueError(f"a key lies beyond the header of {header_bytes} bytes")
         self.modulus = <uint64_t> 1 << 8 * self.sequence.size if self.sequence.size < 8 else 0
+
+    def __reduce__(self):
+        return _rule, (self.made_of,)
 
     cdef int check_place(self, Field field) except -1:
         if field.size and field.offset + field.size > self.header_bytes:
@@ -202,6 +212,11 @@ cdef Values values_of(given):
     for at, value in enumerate(wanted):
         values.values[at] = value
     return values
+
+
+def _rule(dict made_of):
+    """Return a pickled rule."""
+    return FeedRule(**made_of)
 
 
 cdef inline uint64_t load(const uint8_t *data, Field field) noexcept nogil:

@@ -18,6 +18,7 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.sampling cimport tracked
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 KEY_DTYPE = np.dtype([
     ("source", np.uint8, 16),
@@ -53,6 +54,12 @@ cdef class FlowIndex:
         free(self.keys)
         free(self.hashes)
         free(self.slots)
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        pack(&packed, self.keys, self.count * sizeof(FlowKey))
+        pack(&packed, self.hashes, self.count * sizeof(uint64_t))
+        return _index, (self.count, self.level, finished(&packed))
 
     cdef int reserve(self, Py_ssize_t more) except -1:
         """Make room for `more` keys beyond those there."""
@@ -208,3 +215,17 @@ cdef class FlowIndex:
         if self.count:
             memcpy(&flat[0], self.hashes, self.count * sizeof(uint64_t))
         return hashes
+
+
+def _index(Py_ssize_t count, int level, bytes state):
+    """Return a pickled index."""
+    cdef FlowIndex index = FlowIndex()
+    cdef Unpacked unpacked = unpacking(state)
+    index.reserve(count)
+    unpack(&unpacked, index.keys, count * sizeof(FlowKey))
+    unpack(&unpacked, index.hashes, count * sizeof(uint64_t))
+    all_read(&unpacked)
+    index.count = count
+    index.level = level
+    index.fill_slots()
+    return index

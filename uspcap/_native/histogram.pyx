@@ -20,6 +20,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 from uspcap._native.huge_pages cimport release, zeroed
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 BUCKETS = COUNTS_LENGTH
 FLOW_SHIFT = 16
@@ -158,6 +159,16 @@ cdef class Cells:
                 key = (line << LANE_BITS) | (key & (LANES - 1))
                 self.overflow[key] = self.overflow.get(key, 0) + count
 
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(self.allocated):
+                if self.keys[i]:
+                    pack(&packed, &self.keys[i], sizeof(uint64_t))
+                    pack(&packed, self.counts + i * LANES, LANES * sizeof(uint16_t))
+        return _cells, (self.lines, self.overflow, finished(&packed))
+
     def by_flow(self):
         """Return the cells sorted by flow, then by bucket: a CellsByFlow, which later changes leave stale."""
         return CellsByFlow(self)
@@ -169,6 +180,24 @@ cdef inline uint64_t moved_line(uint64_t line, const int32_t[::1] flows) noexcep
     if flow < 0 or flow >= flows.shape[0] or flows[flow] < 0:
         return 0
     return (<uint64_t> (flows[flow] + 1) << (FLOW_BITS - LANE_BITS)) | (line & ((1 << (FLOW_BITS - LANE_BITS)) - 1))
+
+
+def _cells(Py_ssize_t lines, dict overflow, bytes state):
+    """Return pickled cells."""
+    cdef Cells cells = Cells()
+    cdef Unpacked unpacked = unpacking(state)
+    cdef Py_ssize_t i
+    cdef uint64_t line
+    cells.reserve(lines)
+    cells.overflow = overflow
+    with nogil:
+        for i in range(lines):
+            unpack(&unpacked, &line, sizeof(uint64_t))
+            if unpacked.failed or line == 0:
+                break
+            unpack(&unpacked, cells.counts + cells.find(line) * LANES, LANES * sizeof(uint16_t))
+    all_read(&unpacked)
+    return cells
 
 
 cdef class CellsByFlow:

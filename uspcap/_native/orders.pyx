@@ -17,6 +17,7 @@ from uspcap._native.message_streams cimport MessageStreams
 from uspcap._native.order_tables cimport *
 from uspcap._native.reassembly cimport Place, stream_places
 from uspcap._native.soupbin cimport SOUP_HEADER
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 from uspcap._native.order_tables import CONNECTION_DTYPE, REQUEST_DTYPE
 from uspcap._native.sampling cimport tracked
@@ -84,6 +85,26 @@ cdef class OrderMachine(OrderTables):
         self.version = version
         self.finds_fix = version == AUTO or version == FIX
         self.finds_soup = version != FIX
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        tables = self.pack_tables(&packed)
+        pack(&packed, self.requests, self.request_count * sizeof(Request))
+        rules = self.rules_owner.view(RULE_DTYPE).reshape(2, 2, RULE_COUNT)
+        bounds = (self.version, rules, self.maximum_connections, self.maximum_requests, self.maximum_log, self.at_once)
+        return _machine, (bounds, tables, self.request_count, finished(&packed))
+
+    cdef int restore(self, Unpacked *unpacked, tuple tables, Py_ssize_t requests) except -1:
+        self.unpack_tables(unpacked, tables)
+        while self.request_count < requests:
+            if not self.grow_requests():
+                raise MemoryError
+            unpack(unpacked, &self.requests[self.request_count], sizeof(Request))
+            if unpacked.failed:
+                return 0
+            self.request_count += 1
+        self.index_requests()
+        return 0
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -369,3 +390,10 @@ cdef inline uint8_t execution_kind(uint8_t status) noexcept nogil:
     return NO_KIND
 
 
+def _machine(tuple bounds, tuple tables, Py_ssize_t requests, bytes state):
+    """Return a pickled machine."""
+    cdef OrderMachine machine = OrderMachine(*bounds)
+    cdef Unpacked unpacked = unpacking(state)
+    machine.restore(&unpacked, tables, requests)
+    all_read(&unpacked)
+    return machine

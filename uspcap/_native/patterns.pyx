@@ -20,6 +20,7 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.histogram cimport leading_zeros
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap._native.timing cimport NO_STAMP, difference
 
 cdef enum:
@@ -158,6 +159,17 @@ cdef class Arrivals:
             free(self.slots[k])
         for k in range(CLOCKS):
             free(self.phases[k])
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        cdef int k
+        pack(&packed, self.shifts, sizeof(self.shifts))
+        pack(&packed, self.bases, sizeof(self.bases))
+        for k in range(SCALES):
+            pack(&packed, self.slots[k], SLOTS * sizeof(uint64_t))
+        for k in range(CLOCKS):
+            pack(&packed, self.phases[k], BINS[k] * sizeof(PhaseBin))
+        return _arrivals, (self.frames, self.lowest_ns, self.highest_ns, self.divisor_ns, finished(&packed))
 
     cdef void coarsen(self) noexcept nogil:
         """Double the width of the last scale's slots."""
@@ -428,3 +440,20 @@ def join_beats(uint8_t[::1] flow_tracks, const int32_t[::1] ids, uint8_t[::1] la
             mine[ids[flow]].short_ones = theirs[flow].short_ones
         elif theirs[flow].shortest == mine[ids[flow]].shortest:
             join_gaps(&mine[ids[flow]].short_ones, &theirs[flow].short_ones)
+
+
+def _arrivals(uint64_t frames, int64_t lowest_ns, int64_t highest_ns, int64_t divisor_ns, bytes state):
+    """Return pickled arrivals."""
+    cdef Arrivals arrivals = Arrivals()
+    cdef Unpacked unpacked = unpacking(state)
+    cdef int k
+    arrivals.frames, arrivals.lowest_ns, arrivals.highest_ns = frames, lowest_ns, highest_ns
+    arrivals.divisor_ns = divisor_ns
+    unpack(&unpacked, arrivals.shifts, sizeof(arrivals.shifts))
+    unpack(&unpacked, arrivals.bases, sizeof(arrivals.bases))
+    for k in range(SCALES):
+        unpack(&unpacked, arrivals.slots[k], SLOTS * sizeof(uint64_t))
+    for k in range(CLOCKS):
+        unpack(&unpacked, arrivals.phases[k], BINS[k] * sizeof(PhaseBin))
+    all_read(&unpacked)
+    return arrivals

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from uspcap._native.states cimport Packed, Unpacked
+
 cdef enum:
     STREAM_WINDOW = 1 << 18     # bytes held at most: from the first not consumed to the last received
     STREAM_RUNS = 4096          # pieces of different frames held at most
@@ -40,6 +42,8 @@ cdef struct Stream:
 
 cdef void stream_clear(Stream *stream) noexcept nogil
 cdef void stream_free(Stream *stream) noexcept nogil
+cdef void stream_pack(Packed *packed, const Stream *stream) noexcept nogil
+cdef void stream_unpack(Unpacked *unpacked, Stream *stream) noexcept nogil
 cdef int stream_copy(Stream *target, const Stream *source, int64_t frame_shift) noexcept nogil
 cdef void stream_start(Stream *stream, uint32_t sequence) noexcept nogil
 cdef int stream_add(Stream *stream, uint32_t sequence, const uint8_t *data, Py_ssize_t length,

@@ -14,6 +14,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from uspcap._native.states cimport Packed, Unpacked, pack, unpacked_new
+
 
 cdef void stream_clear(Stream *stream) noexcept nogil:
     """Forget all bytes and where the stream is; memory and counts stay."""
@@ -52,6 +54,27 @@ cdef int stream_copy(Stream *target, const Stream *source, int64_t frame_shift) 
     for i in range(target.run_count):
         target.runs[i].place.frame += frame_shift
     return STREAM_STORED
+
+
+cdef void stream_pack(Packed *packed, const Stream *stream) noexcept nogil:
+    """Pack what a stream points to; whoever has it packs the struct itself."""
+    if stream.run_count:
+        pack(packed, stream.window, stream.capacity)
+        pack(packed, stream.runs, stream.run_count * sizeof(Run))
+
+
+cdef void stream_unpack(Unpacked *unpacked, Stream *stream) noexcept nogil:
+    """Give a stream that was unpacked as it lay in memory what it points to; that is nothing where it fails."""
+    cdef Py_ssize_t capacity = stream.capacity, runs = stream.run_count, room = stream.run_capacity
+    stream.window = NULL
+    stream.runs = NULL
+    stream.capacity = stream.run_count = stream.run_capacity = 0
+    if runs == 0:
+        return
+    stream.window = <uint8_t *> unpacked_new(unpacked, capacity, capacity)
+    stream.runs = <Run *> unpacked_new(unpacked, runs * sizeof(Run), room * sizeof(Run))
+    if stream.window != NULL and stream.runs != NULL:
+        stream.capacity, stream.run_count, stream.run_capacity = capacity, <int> runs, <int> room
 
 
 cdef void stream_start(Stream *stream, uint32_t sequence) noexcept nogil:

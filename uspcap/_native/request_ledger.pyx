@@ -15,6 +15,9 @@ import numpy as np
 
 from uspcap._native.histogram cimport Cells, index_of
 from uspcap._native.request_runs cimport CLASSES, MAXIMUM_REPLIES, SOURCES, Reply, Run, Runs, class_of, replies_of, shift_frames
+from uspcap._native.states cimport (
+    Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
+)
 from uspcap._native.timing cimport difference
 
 cdef enum:
@@ -125,6 +128,35 @@ cdef class RequestLedger:
         for i in range(LISTS):
             for j in range(CLASSES):
                 free(self.lists[i][j].rows)
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        cdef int i, j
+        pack(&packed, self.counts, sizeof(self.counts))
+        pack(&packed, self.by_replies, sizeof(self.by_replies))
+        pack(&packed, self.tracks, sizeof(self.tracks))
+        pack(&packed, self.lists, sizeof(self.lists))
+        for i in range(LISTS):
+            for j in range(CLASSES):
+                pack(&packed, self.lists[i][j].rows, self.lists[i][j].count * sizeof(Row))
+        return _ledger, (self.rows_kept, self.failed, self.cells, finished(&packed))
+
+    cdef void restore(self, Unpacked *unpacked) noexcept nogil:
+        cdef int i, j
+        cdef Rows *rows
+        unpack(unpacked, self.counts, sizeof(self.counts))
+        unpack(unpacked, self.by_replies, sizeof(self.by_replies))
+        unpack(unpacked, self.tracks, sizeof(self.tracks))
+        unpack(unpacked, self.lists, sizeof(self.lists))
+        for i in range(LISTS):
+            for j in range(CLASSES):
+                self.lists[i][j].rows = NULL
+        for i in range(LISTS):
+            for j in range(CLASSES):
+                rows = &self.lists[i][j]
+                rows.rows = <Row *> unpacked_new(unpacked, rows.count * sizeof(Row), rows.allocated * sizeof(Row))
+                if rows.rows == NULL:
+                    rows.count = rows.allocated = 0
 
     cdef void cut(self, Rows *rows) noexcept nogil:
         """Leave the first rows, sorted."""
@@ -344,3 +376,13 @@ cdef void add_track(Track *mine, Track *others, int64_t frame_shift) noexcept no
 
 assert ROW_DTYPE.itemsize == sizeof(Row)
 assert TRACK_DTYPE.itemsize == sizeof(Track)
+
+
+def _ledger(Py_ssize_t rows_kept, bint failed, Cells cells, bytes state):
+    """Return a pickled ledger."""
+    cdef RequestLedger ledger = RequestLedger(rows_kept)
+    cdef Unpacked unpacked = unpacking(state)
+    ledger.failed, ledger.cells = failed, cells
+    ledger.restore(&unpacked)
+    all_read(&unpacked)
+    return ledger

@@ -30,6 +30,9 @@ from libc.string cimport memcpy, memmove, memset
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.states cimport (
+    Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
+)
 from uspcap._native.timing cimport NO_STAMP, difference
 
 SILENT_FRAMES = 1 << 16
@@ -77,6 +80,11 @@ cdef class Runs:
     def __dealloc__(self):
         free(self.rows)
 
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        pack(&packed, self.rows, self.count * self.stride)
+        return _runs, (self.stride, self.count, finished(&packed))
+
     cdef inline Run *at(self, Py_ssize_t row) noexcept nogil:
         return <Run *> (self.rows + row * self.stride)
 
@@ -94,6 +102,16 @@ cdef class Runs:
         memcpy(self.at(self.count), run, self.stride)
         self.count += 1
         return self.at(self.count - 1)
+
+
+def _runs(Py_ssize_t stride, Py_ssize_t count, bytes state):
+    """Return pickled rows."""
+    cdef Runs runs = Runs(stride)
+    cdef Unpacked unpacked = unpacking(state)
+    runs.rows = <uint8_t *> unpacked_new(&unpacked, count * stride, 0)
+    all_read(&unpacked)
+    runs.count = runs.allocated = count
+    return runs
 
 
 cdef void join(Run *a, Run *b, Py_ssize_t capacity) noexcept nogil:
@@ -127,6 +145,12 @@ cdef void join(Run *a, Run *b, Py_ssize_t capacity) noexcept nogil:
             continue
         mine[j] = others[i]
         a.replies += 1
+
+
+cdef void unpack_heap(Unpacked *unpacked, Heap *heap) noexcept nogil:
+    heap.items = <int32_t *> unpacked_new(unpacked, heap.count * sizeof(int32_t), heap.allocated * sizeof(int32_t))
+    if heap.items == NULL:
+        heap.count = heap.allocated = 0
 
 
 cdef class RequestRuns:
@@ -211,6 +235,79 @@ cdef class RequestRuns:
         for source in range(SOURCES):
             free(self.earliest[source].items)
             free(self.latest[source].items)
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        cdef int source
+        self.pack_fixed(&packed)
+        pack(&packed, self.rows, self.used * self.stride)
+        pack(&packed, self.spare, self.spares * sizeof(int32_t))
+        pack(&packed, self.contexts, self.context_count * sizeof(Context))
+        for source in range(SOURCES):
+            pack(&packed, self.earliest[source].items, self.earliest[source].count * sizeof(int32_t))
+            pack(&packed, self.latest[source].items, self.latest[source].count * sizeof(int32_t))
+        counted = (self.level, self.unstamped, self.live, self.frames_read, self.used, self.spares, self.settled,
+                   self.context_count, self.responder_count, self.more_responders, self.failed)
+        return _request_runs, ((self.timeout_ns, self.policy, self.maximum), counted, self.over, self.heads,
+                               finished(&packed))
+
+    cdef void pack_fixed(self, Packed *packed) noexcept nogil:
+        pack(packed, self.requests_seen, sizeof(self.requests_seen))
+        pack(packed, self.responses_seen, sizeof(self.responses_seen))
+        pack(packed, self.earliest, sizeof(self.earliest))
+        pack(packed, self.latest, sizeof(self.latest))
+        pack(packed, self.kept, sizeof(self.kept))
+        pack(packed, self.highest, sizeof(self.highest))
+        pack(packed, &self.context, sizeof(self.context))
+        pack(packed, self.first_frame, sizeof(self.first_frame))
+        pack(packed, self.last_frame, sizeof(self.last_frame))
+        pack(packed, self.first_visit, sizeof(self.first_visit))
+        pack(packed, self.visit, sizeof(self.visit))
+        pack(packed, self.visits, sizeof(self.visits))
+        pack(packed, self.responders, sizeof(self.responders))
+
+    cdef void unpack_fixed(self, Unpacked *unpacked) noexcept nogil:
+        """Read what `pack_fixed` packed; the heaps still lack their items."""
+        cdef int source
+        unpack(unpacked, self.requests_seen, sizeof(self.requests_seen))
+        unpack(unpacked, self.responses_seen, sizeof(self.responses_seen))
+        unpack(unpacked, self.earliest, sizeof(self.earliest))
+        unpack(unpacked, self.latest, sizeof(self.latest))
+        for source in range(SOURCES):
+            self.earliest[source].items = self.latest[source].items = NULL
+        unpack(unpacked, self.kept, sizeof(self.kept))
+        unpack(unpacked, self.highest, sizeof(self.highest))
+        unpack(unpacked, &self.context, sizeof(self.context))
+        unpack(unpacked, self.first_frame, sizeof(self.first_frame))
+        unpack(unpacked, self.last_frame, sizeof(self.last_frame))
+        unpack(unpacked, self.first_visit, sizeof(self.first_visit))
+        unpack(unpacked, self.visit, sizeof(self.visit))
+        unpack(unpacked, self.visits, sizeof(self.visits))
+        unpack(unpacked, self.responders, sizeof(self.responders))
+
+    cdef int restore(self, Unpacked *unpacked, tuple counted) except -1:
+        """Read what was packed into a new object."""
+        cdef Py_ssize_t used, spares, contexts, rows = self.allocated
+        cdef int source
+        (self.level, self.unstamped, self.live, self.frames_read, used, spares, self.settled, contexts,
+         self.responder_count, self.more_responders, self.failed) = counted
+        while rows < used:
+            rows *= 2
+        # There is nothing in the heaps yet that it would enter into the table.
+        self.grow(rows)
+        if self.failed:
+            raise MemoryError
+        self.unpack_fixed(unpacked)
+        unpack(unpacked, self.rows, used * self.stride)
+        unpack(unpacked, self.spare, spares * sizeof(int32_t))
+        self.used, self.spares = used, spares
+        self.contexts = <Context *> unpacked_new(unpacked, contexts * sizeof(Context), 0)
+        self.context_count = self.contexts_allocated = contexts if self.contexts != NULL else 0
+        for source in range(SOURCES):
+            unpack_heap(unpacked, &self.earliest[source])
+            unpack_heap(unpacked, &self.latest[source])
+        self.grow(rows)
+        return 0
 
     cdef inline Run *row(self, Py_ssize_t number) noexcept nogil:
         return <Run *> (self.rows + number * self.stride)
@@ -842,3 +939,13 @@ cdef class RequestRuns:
     def responders_seen(self):
         """Return how many responders there are, and whether that is only as many as are counted."""
         return self.responder_count, bool(self.more_responders)
+
+
+def _request_runs(tuple bounds, tuple counted, Runs over, Runs heads, bytes state):
+    """Return pickled runs."""
+    cdef RequestRuns runs = RequestRuns(*bounds)
+    cdef Unpacked unpacked = unpacking(state)
+    runs.restore(&unpacked, counted)
+    all_read(&unpacked)
+    runs.over, runs.heads = over, heads
+    return runs

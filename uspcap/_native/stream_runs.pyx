@@ -23,6 +23,7 @@ from uspcap._native.message_streams cimport MessageStreams
 from uspcap._native.numbered_runs cimport *
 from uspcap._native.reassembly cimport Place, stream_places
 from uspcap._native.soupbin cimport SOUP_HEADER
+from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap._native.timing cimport NO_STAMP
 
 from uspcap._native.feed_runs import RUN_DTYPE
@@ -103,6 +104,32 @@ cdef class NumberMachine(MessageStreams):
         free(self.runs)
         free(self.streams)
         free(self.slots)
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        tables = self.pack_tables(&packed)
+        pack(&packed, self.runs, self.run_count * sizeof(Run))
+        pack(&packed, self.streams, self.stream_count * sizeof(NumberStream))
+        bounds = (self.finds_fix, self.maximum_connections, self.maximum_streams, self.maximum_runs, self.maximum_log,
+                  self.at_once)
+        counted = (self.run_count, self.stream_count, self.not_followed, self.without_stamp, self.malformed)
+        return _machine, (bounds, tables, counted, finished(&packed))
+
+    cdef int restore(self, Unpacked *unpacked, tuple tables, tuple counted) except -1:
+        cdef Py_ssize_t runs, streams
+        runs, streams, self.not_followed, self.without_stamp, self.malformed = counted
+        self.unpack_tables(unpacked, tables)
+        if not self.grow_runs(runs):
+            raise MemoryError
+        unpack(unpacked, self.runs, runs * sizeof(Run))
+        self.run_count = runs
+        while self.stream_count < streams:
+            if not self.grow_streams():
+                raise MemoryError
+            unpack(unpacked, &self.streams[self.stream_count], sizeof(NumberStream))
+            self.stream_count += 1
+        self.index_streams()
+        return 0
 
     # --- tables -------------------------------------------------------------------------------------------------
 
@@ -524,3 +551,12 @@ cdef inline bint number_after_spaces(const uint8_t *digits, uint64_t *value) noe
         at += 1
     value[0] = number
     return True
+
+
+def _machine(tuple bounds, tuple tables, tuple counted, bytes state):
+    """Return a pickled machine."""
+    cdef NumberMachine machine = NumberMachine(*bounds)
+    cdef Unpacked unpacked = unpacking(state)
+    machine.restore(&unpacked, tables, counted)
+    all_read(&unpacked)
+    return machine

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
+from uspcap._native.states cimport Packed, Unpacked
+
 cdef enum:
     FIN = 0x01
     SYN = 0x02
@@ -143,5 +145,7 @@ cdef struct Conversation:
 
 cdef int advance(Conversation *conversation, const Segment *segment, int64_t *counts, Sample *samples) noexcept nogil
 cdef void conversation_free(Conversation *conversation) noexcept nogil
+cdef void conversation_pack(Packed *packed, Conversation *conversation) noexcept nogil
+cdef void conversation_unpack(Unpacked *unpacked, Conversation *conversation) noexcept nogil
 cdef bint conversation_copy(Conversation *target, const Conversation *source) noexcept nogil
 cdef bint conversation_equal(const Conversation *a, const Conversation *b) noexcept nogil

@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from uspcap._native.states cimport Packed, Unpacked, pack, unpacked_new
 from uspcap._native.timing cimport NO_STAMP, difference
 
 COUNTS = (
@@ -598,6 +599,38 @@ cdef bint conversation_copy(Conversation *target, const Conversation *source) no
     if not copied:
         conversation_free(target)
     return copied
+
+
+cdef inline Ring *ring_of(Conversation *conversation, int number) noexcept nogil:
+    """Return one of its eight rings."""
+    cdef Way *way = &conversation.ways[number & 1]
+    cdef Waiting *waiting = &way.stamps if number & 2 else &way.segments
+    return &waiting.sparse if number & 4 else &waiting.recent
+
+
+cdef void conversation_pack(Packed *packed, Conversation *conversation) noexcept nogil:
+    """Pack what a conversation points to; whoever has it packs the struct itself."""
+    cdef int number
+    cdef Ring *ring
+    for number in range(8):
+        ring = ring_of(conversation, number)
+        if ring.count:
+            pack(packed, ring.entries, ring.capacity * sizeof(Pending))
+
+
+cdef void conversation_unpack(Unpacked *unpacked, Conversation *conversation) noexcept nogil:
+    """Give one that was unpacked as it lay in memory what it points to; that is nothing where it fails."""
+    cdef int number
+    cdef Ring *ring
+    cdef uint32_t capacity
+    for number in range(8):
+        ring = ring_of(conversation, number)
+        capacity = ring.capacity if ring.count else 0
+        ring.entries = NULL
+        if capacity:
+            ring.entries = <Pending *> unpacked_new(unpacked, capacity * sizeof(Pending), 0)
+        if ring.entries == NULL:
+            ring.capacity = ring.first = ring.count = 0
 
 
 cdef bint rings_equal(const Ring *a, const Ring *b) noexcept nogil:

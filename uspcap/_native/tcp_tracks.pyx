@@ -27,9 +27,12 @@ from uspcap._native.connections cimport (
 )
 from uspcap._native.histogram cimport Cells, index_of
 from uspcap._native.sampling cimport tracked
+from uspcap._native.states cimport (
+    Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
+)
 from uspcap._native.tcp_state cimport (
     COUNT_OF_COUNTS, MEASURES, MOST_SAMPLES, SYN, ACK, Conversation, Sample, Segment,
-    advance, conversation_copy, conversation_equal, conversation_free,
+    advance, conversation_copy, conversation_equal, conversation_free, conversation_pack, conversation_unpack,
 )
 from uspcap._native.timing cimport NO_STAMP
 
@@ -200,6 +203,59 @@ cdef class TcpTracks:
             view = self.found_owner
             self.found = &view[0]
         return 0
+
+    def __reduce__(self):
+        cdef Packed packed = nothing_packed()
+        cdef Py_ssize_t i
+        cdef Connection *connection
+        with nogil:
+            for i in range(self.connection_count):
+                connection = &self.connections[i]
+                pack(&packed, connection, sizeof(Connection))
+                conversation_pack(&packed, &connection.now)
+                if connection.behind_log != NULL:
+                    pack(&packed, connection.behind_log, sizeof(Conversation))
+                    conversation_pack(&packed, connection.behind_log)
+            pack(&packed, self.blocks, self.block_count * sizeof(Block))
+            pack(&packed, self.log, self.log_count * sizeof(Segment))
+            pack(&packed, self.not_counted, sizeof(self.not_counted))
+        bounds = (self.maximum_connections, self.maximum_lines, self.maximum_logged, self.logged_a_connection,
+                  self.at_once)
+        counted = (self.failed, self.level, self.segments, self.undecoded, self.fragments, self.unsettled)
+        return _tracks, (bounds, counted, (self.connection_count, self.block_count, self.log_count), self.cells,
+                         finished(&packed))
+
+    cdef void restore(self, Unpacked *unpacked, Py_ssize_t connections, Py_ssize_t blocks,
+                      Py_ssize_t logged) noexcept nogil:
+        """Read what was packed into a new object; `failed` says whether there was memory for it."""
+        cdef Py_ssize_t i
+        cdef Connection *connection
+        cdef bint behind
+        for i in range(connections):
+            if not have_room(&self.index, <void **> &self.connections, &self.connection_capacity, i,
+                             sizeof(Connection)):
+                self.failed = True
+                return
+            connection = &self.connections[i]
+            unpack(unpacked, connection, sizeof(Connection))
+            if unpacked.failed:
+                return
+            behind = connection.behind_log != NULL
+            connection.behind_log = NULL
+            conversation_unpack(unpacked, &connection.now)
+            self.connection_count = i + 1
+            if behind:
+                connection.behind_log = <Conversation *> unpacked_new(unpacked, sizeof(Conversation), 0)
+                if connection.behind_log == NULL:
+                    return
+                conversation_unpack(unpacked, connection.behind_log)
+        fill_index(&self.index, self.connections, self.connection_count, sizeof(Connection))
+        self.blocks = <Block *> unpacked_new(unpacked, blocks * sizeof(Block), 0)
+        self.log = <Segment *> unpacked_new(unpacked, logged * sizeof(Segment), 0)
+        if self.blocks != NULL and self.log != NULL:
+            self.block_count = self.block_capacity = blocks
+            self.log_count = self.log_capacity = logged
+        unpack(unpacked, self.not_counted, sizeof(self.not_counted))
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -547,3 +603,17 @@ cdef enum:
     MORE_FRAGMENTS = 1 << 12    # of uspcap.protocols.headers.Layer
 
 assert BLOCK_DTYPE.itemsize == sizeof(Block)
+
+
+def _tracks(tuple bounds, tuple counted, tuple counts, Cells cells, bytes state):
+    """Return pickled tracks."""
+    cdef TcpTracks tracks = TcpTracks(*bounds)
+    cdef Unpacked unpacked = unpacking(state)
+    cdef Py_ssize_t connections, blocks, logged
+    connections, blocks, logged = counts
+    (tracks.failed, tracks.level, tracks.segments, tracks.undecoded, tracks.fragments, tracks.unsettled) = counted
+    tracks.cells = cells
+    with nogil:
+        tracks.restore(&unpacked, connections, blocks, logged)
+    all_read(&unpacked)
+    return tracks

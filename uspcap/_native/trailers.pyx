@@ -520,6 +520,9 @@ cdef class PortCounts:
         self.count = 0
         return 0
 
+    def __reduce__(self):
+        return _port_counts, (self.most, self.count, self.level, self.table)
+
     cdef PortTrack *find(self, uint64_t key) noexcept nogil:
         """Return the track of a key (plus one), a new one where it is new; NULL where it is not in the sample."""
         cdef uint64_t hash = hash_of(key), slot
@@ -662,3 +665,11 @@ def tally(TrailerRows rows not None, FrameColumns frames not None, uint64_t[::1]
                 track.duplicates += (rows.marks[row] & DUPLICATE) != 0
                 track.bad_fcs += (rows.marks[row] & BAD_FCS) != 0
                 track.negative += apart < 0
+
+
+def _port_counts(Py_ssize_t most, Py_ssize_t count, int level, table):
+    """Return pickled counts."""
+    cdef PortCounts counts = PortCounts(most)
+    counts.table[:] = table
+    counts.count, counts.level = count, level
+    return counts

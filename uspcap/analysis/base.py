@@ -27,6 +27,9 @@ Table = Mapping[str, Sequence[Any]]
 
 _LARGEST = int(np.iinfo(np.int64).max)
 
+RAW = "_raw"
+"""What is behind an array's name in that of its view as bytes, which compiled loops take."""
+
 
 def difference_ns(later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return `later - earlier`; where that fits with neither sign, the nearest that does, as compiled loops do."""
@@ -74,6 +77,16 @@ class Analysis(ABC):
         """Append the state of what came directly after; `later` is used up."""
         self._merge(later)
         self.frames_read += later.frames_read
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the views of arrays as bytes, whose names end in `_raw`."""
+        state = {name: value for name, value in self.__dict__.items() if not name.endswith(RAW)}
+        return {**state, RAW: [name for name in state if name + RAW in self.__dict__]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        for name in self.__dict__.pop(RAW):
+            self.__dict__[name + RAW] = self.__dict__[name].view(np.uint8)
 
     @abstractmethod
     def _update(self, batch: FrameBatch) -> None: ...

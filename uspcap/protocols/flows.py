@@ -82,6 +82,10 @@ class FlowTable:
         self._absorbed_ids: NDArray[np.int32] = np.empty(0, np.int32)
         self._assigned: tuple[FrameBatch, int] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: not the batch at hand, nor another table."""
+        return {**self.__dict__, "_absorbed": None, "_absorbed_ids": np.empty(0, np.int32), "_assigned": None}
+
     def __len__(self) -> int:
         return self._index.count
 
@@ -215,6 +219,13 @@ class FlowRows:
         self._rows = np.zeros(64, dtype)
         self._raw = self._rows.view(np.uint8)
         self._used = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_raw"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._raw = self._rows.view(np.uint8)
 
     def sync(self) -> NDArray[np.int32] | None:
         """Follow the table: drop and move rows whose ids changed, make room for new ids.

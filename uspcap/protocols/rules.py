@@ -17,6 +17,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,8 +258,24 @@ class Finder(ABC):
         self.without_key += later.without_key
         self.matched_both += later.matched_both
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what was counted; filters stay where frames are."""
+        return CountedFinder, (self.name, self.without_key, self.matched_both)
+
     @abstractmethod
     def _find(self, batch: FrameBatch) -> None: ...
+
+
+class CountedFinder(Finder):
+    """What a finder of another process has counted; it finds nothing more."""
+
+    def __init__(self, name: str, without_key: int, matched_both: int) -> None:
+        super().__init__(name)
+        self.without_key = without_key
+        self.matched_both = matched_both
+
+    def _find(self, batch: FrameBatch) -> None:
+        raise NotImplementedError("frames are looked at where the rules are")
 
 
 class KnownFinder(Finder):
