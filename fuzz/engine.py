@@ -147,7 +147,15 @@ class Fuzzer:
 
 
 def work(
-    target: str, seed: int, *, seconds: float | None, count: int | None, first: bool, current: Path, account: Path
+    target: str,
+    seed: int,
+    *,
+    seconds: float | None,
+    count: int | None,
+    least: int,
+    first: bool,
+    current: Path,
+    account: Path,
 ) -> None:
     """Run a target until the time is up or the inputs are tried; write the account again and again."""
     fuzzer = Fuzzer(target, seed, current)
@@ -155,10 +163,10 @@ def work(
     cpu_began = time.process_time()
     while True:
         now = time.monotonic()
-        done = (seconds is not None and now - began >= seconds) or (
-            count is not None and fuzzer.account.inputs >= count
+        tried = fuzzer.account.inputs
+        done = (seconds is not None and now - began >= seconds and tried >= least) or (
+            (count is not None and tried >= count) or (first and bool(fuzzer.account.findings))
         )
-        done = done or (first and bool(fuzzer.account.findings))
         if done or now - written > 1:
             fuzzer.account.seconds = now - began
             fuzzer.account.cpu_seconds = time.process_time() - cpu_began
@@ -170,7 +178,7 @@ def work(
 
 
 def supervise(
-    target: str, seed: int, *, seconds: float | None, count: int | None, first: bool, directory: Path
+    target: str, seed: int, *, seconds: float | None, count: int | None, least: int, first: bool, directory: Path
 ) -> Account:
     """Run a target in a process of its own, and again with the next seed where that ended by a signal."""
     total = Account(target, seed)
@@ -181,7 +189,7 @@ def supervise(
         left_s = None if seconds is None else seconds - (time.monotonic() - began)
         left = None if count is None else count - total.inputs
         if (
-            (left_s is not None and left_s <= 0)
+            (left_s is not None and left_s <= 0 and total.inputs >= least)
             or (left is not None and left <= 0)
             or len(total.findings) >= (1 if first else MOST_FINDINGS)
         ):
@@ -190,6 +198,7 @@ def supervise(
         command = [sys.executable, __file__, "--work", target, "--seed", str(seed), "--directory", str(directory)]
         command += [] if left_s is None else ["--seconds", str(left_s)]
         command += [] if left is None else ["--count", str(left)]
+        command += ["--least", str(max(0, least - total.inputs))]
         command += ["--first"] if first else []
         # Of two settings the later one holds: a sanitizer's report belongs to the finding.
         environment = os.environ | {
@@ -228,7 +237,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("targets", nargs="*", help="all unless named")
     parser.add_argument("--seconds", type=float, help="for all targets together, shared out evenly")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
-    parser.add_argument("--count", type=int, help="inputs of each target, or name=count where it differs")
+    parser.add_argument("--count", type=int, help="inputs of each target")
+    parser.add_argument("--least", type=int, default=0, help="inputs of each target, however long they take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", type=Path, required=True, help="for accounts and findings")
     parser.add_argument("--first", action="store_true", help="end with the first finding of each target")
@@ -241,7 +251,7 @@ def main() -> int:
     given = arguments()
     directory: Path = given.directory
     directory.mkdir(parents=True, exist_ok=True)
-    limits = {"seconds": given.seconds, "count": given.count, "first": given.first}
+    limits = {"seconds": given.seconds, "count": given.count, "least": given.least, "first": given.first}
     if given.work:
         current, account = directory / f"{given.work}.current", directory / f"{given.work}.json"
         work(given.work, given.seed, current=current, account=account, **limits)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzz under sanitizers: fuzz/run.sh 30m|90s|2h|5000 [TARGET...]
-# A duration is for all targets together, shared out evenly and run on all cores; a bare number is inputs of each target.
+# A duration is for all targets together, shared out evenly and run on all cores; LEAST=N goes on until each has tried so
+# many inputs all the same. A bare number is inputs of each target.
 # The build is made where it is not there (fuzz/build.sh sanitizers). SEED=N for other inputs; what was tried and found
 # is in .instrumented/fuzz, and 1 is the exit code where anything was found.
 set -euo pipefail
@@ -15,6 +16,7 @@ case $amount in
   *s) limit=(--seconds "${amount%s}") ;;
   *) limit=(--count "$amount") ;;
 esac
-export PYTHONPATH=fuzz:tests PYTHONSAFEPATH=1
+if [ -n "${LEAST:-}" ]; then limit+=(--least "$LEAST"); fi
+export PYTHONPATH=fuzz:tests PYTHONSAFEPATH=1 PYTHONMALLOC=${PYTHONMALLOC:-pymalloc}
 exec fuzz/sanitized.sh "$venv/bin/python" fuzz/engine.py "${limit[@]}" --seed "${SEED:-1}" \
   --jobs "$(nproc)" --directory .instrumented/fuzz "$@"

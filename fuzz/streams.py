@@ -56,7 +56,7 @@ PAIR = "A=233.252.0.1:30001,B=233.252.0.2:30001"
 
 def stream(random: Random, name: str) -> Stream:
     """Return one to some dozens of frames that an analysis looks into, where to cut them, and how it is set."""
-    count = random.choice((1, 2, 3, random.randrange(4, 12), random.randrange(12, 60)))
+    count = random.choice((1, 2, 3, *(random.randrange(4, 12) for _ in range(4)), random.randrange(12, 60)))
     settings: dict[str, Any] = {
         "max_flows": random.choice((1, 2, 3, 5, 8192)),
         "gap_threshold": random.choice((None, None, 0, 1, 1000, number(random, 63))),
@@ -100,7 +100,7 @@ def stream(random: Random, name: str) -> Stream:
         make = packets.stamped(settings["trailer"])
     state: dict[str, Any] = {}
     frames = [make(random, state) for _ in range(count)]
-    if random.random() < 0.2 and frames:
+    if random.random() < 0.1 and frames:
         frames += [random.choice(frames) for _ in range(count)]
     stamps = timestamps(random, len(frames))
     sources = random.choice(((5,), (3, 0), (3, 0, 4, 6), (1,), (2,)))
@@ -120,7 +120,7 @@ def stream(random: Random, name: str) -> Stream:
     return {
         "frames": rows,
         "cuts": cuts,
-        "batch": random.choice((1, 2, 7, 4096)),
+        "batch": random.choice((1, 2, 4096) if len(rows) <= 12 else (7, 4096)),
         "settings": settings,
         "validate": random.random() < 0.05,
     }
