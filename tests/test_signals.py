@@ -17,7 +17,11 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in ENDING]
 
 
-@pytest.mark.parametrize("number", ENDING)
+AT_ONCE = [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+"""What SIGINT, SIGTERM and SIGHUP do once one of the first two came."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_asks_to_stop_and_the_second_has_its_default(number: int) -> None:
     before = handlers()
     asked = []
@@ -25,11 +29,40 @@ def test_first_signal_asks_to_stop_and_the_second_has_its_default(number: int) -
         ending.stop_with(lambda: asked.append(1))
         os.kill(os.getpid(), number)
         assert asked == [1]
-        assert handlers() == [signal.SIG_DFL] * 3
+        assert handlers() == AT_ONCE
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == [1]
     assert handlers() == before
 
 
-@pytest.mark.parametrize("number", ENDING)
+def test_a_hangup_asks_to_stop_and_never_to_hurry() -> None:
+    before = handlers()
+    asked: list[int] = []
+    with Ending(lambda: asked.append(1)):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert asked == [1, 1]
+        assert handlers() == AT_ONCE
+    assert handlers() == before
+
+
+def test_a_hangup_and_what_follows_it_unwind_once() -> None:
+    unwound = []
+
+    def set_up() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            unwound.append(1)
+
+    with pytest.raises(Interrupted) as raised, Ending():
+        set_up()
+    assert raised.value.number == signal.SIGHUP
+    assert unwound == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_unwinds_what_does_not_know_yet_how_to_stop(number: int) -> None:
     before = handlers()
     unwound = []
@@ -44,7 +77,7 @@ def test_signal_unwinds_what_does_not_know_yet_how_to_stop(number: int) -> None:
     with pytest.raises(Interrupted) as raised, Ending():
         set_up()
     assert raised.value.number == number
-    assert unwound == [[signal.SIG_DFL] * 3]
+    assert unwound == [AT_ONCE]
     assert handlers() == before
 
 
@@ -120,7 +153,7 @@ def python(program: str, **options: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("taken_over", [False, True])
 def test_second_signal_does_first_what_must_be_done(number: int, taken_over: bool) -> None:
     done = python(

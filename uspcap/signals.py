@@ -6,8 +6,8 @@ so that a shell sees 130 or 143 and leaves its loops. What must be done before, 
 putting a setting back, is registered by `before_the_end`.
 
 Commands that have something to end in good order (a capture, probes) take the signals over with `Ending`: until they
-know how to stop, the signal unwinds them as an exception; then it calls what stops them; a second signal ends the
-process at once.
+know how to stop, the signal unwinds them as an exception; then it calls what stops them; a second SIGINT or SIGTERM
+ends the process at once. SIGHUP counts as none of the two: who loses a terminal often gets it twice, or SIGTERM too.
 
 A signal that was ignored when the process began stays ignored: `nohup` and background jobs of shell scripts rely on
 that.
@@ -151,10 +151,10 @@ def end_at_once() -> None:
 
 
 class Ending:
-    """Ends in good order on the first signal, at once on the second; a context manager for the main thread.
+    """Ends in good order on the first signal, at once on a second SIGINT or SIGTERM; a context manager.
 
     Until there is something to call, the first signal raises `Interrupted`. At the end of the block everything is as
-    it was before. In another thread than the main one it does nothing.
+    it was before. It is for the main thread; in others it does nothing.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class Ending:
     def __init__(self, stop: Callable[[], None] | None = None) -> None:
         self._stop = stop
         self._before: dict[int, Any] = {}
-        self._waited = False
+        self._waited = self._came = False
 
     def stop_with(self, stop: Callable[[], None]) -> None:
         """Call `stop` on the first signal from now on; it is called in the middle of whatever the main thread does."""
@@ -199,13 +199,19 @@ class Ending:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         for other, before in self._before.items():
-            if before in _NOBODYS:
-                # Where nothing need be done before, by the kernel itself: whoever is stuck runs no handler.
-                before = _end_at_last if _actions else signal.SIG_DFL
-            signal.signal(other, before)
-        if self._stop is None:
+            if other == signal.SIGHUP:
+                # Shells send it again, and service managers behind SIGTERM: it never means to hurry.
+                signal.signal(other, signal.SIG_IGN)
+            elif number != signal.SIGHUP:
+                if before in _NOBODYS:
+                    # Where nothing need be done before, by the kernel itself: whoever is stuck runs no handler.
+                    before = _end_at_last if _actions else signal.SIG_DFL
+                signal.signal(other, before)
+        first, self._came = not self._came, True
+        if self._stop is not None:
+            self._stop()
+        elif first:
             raise Interrupted(number)
-        self._stop()
 
 
 def _end_at_last(number: int, frame: FrameType | None) -> None:
