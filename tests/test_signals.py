@@ -214,6 +214,20 @@ def test_commands_that_end_in_good_order_give_signals_back() -> None:
 
 
 @pytest.mark.parametrize("number", ENDING)
+def test_a_command_that_was_unwound_ends_by_the_signal(number: int) -> None:
+    done = python(
+        "import os, signal\n"
+        "from uspcap.signals import Ending, Interrupted, end_at_once, end_by\n"
+        "end_at_once()\n"
+        "try:\n"
+        f"    with Ending(): os.kill(os.getpid(), {int(number)})\n"
+        "except Interrupted as interruption:\n"
+        "    end_by(interruption.number, 'why')\n"
+    )
+    assert (done.returncode, done.stderr) == (-number, "uspcap: why\n")
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_signal_ignored_at_the_start_ends_nothing(number: int) -> None:
     done = python(
         "import os, signal\n"

@@ -93,7 +93,8 @@ def end_by(number: int, sentence: str = "") -> NoReturn:
         say(sentence)
     if threading.current_thread() is threading.main_thread():
         signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+    # To this thread alone: another may be waiting for signals to the process.
+    signal.pthread_kill(threading.get_ident(), number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     # Its own signals do not end process 1 of a container.
     os._exit(128 + number)

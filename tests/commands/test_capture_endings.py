@@ -450,6 +450,38 @@ def test_link_of_somebody_else_is_not_followed(tmp_path: Path, words: tuple[str,
     assert list((tmp_path / "secret").iterdir()) == []
 
 
+def test_command_on_files_that_takes_long_is_told_and_can_be_left(
+    pair: Pair, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "from uspcap.__main__ import run; run()"
+    monkeypatch.setattr("support.capturing.USPCAP", [sys.executable, "-c", program])
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    script = tmp_path / "slow"
+    script.write_text(f"#!/bin/sh\necho $$ >{marks}/$(basename $1)\nexec sleep 100\n")
+    script.chmod(0o755)
+    words = ("-w", str(tmp_path / "x.pcapng"), "--rotate-frames", "5", "-z", str(script))
+    running = run("-i", HERE, *words).ready()
+    send(pair, 0, 32)
+    assert received(running, 32)
+    running.process.send_signal(signal.SIGINT)
+    told = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C does not wait\n"
+    assert wait_until(lambda: told in running.stderr)
+    assert counts(running) == "received 32 = 32 written"
+    processes = [int(path.read_text()) for path in marks.iterdir()]
+    try:
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(DEADLINE_S) == -signal.SIGINT
+        assert len(processes) == 4
+        for process in processes:
+            status = Path(f"/proc/{process}/status").read_text()
+            assert re.search(r"SigBlk:\t0+\n", status)
+            assert re.search(r"SigIgn:\t0+\n", status)
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGTERM)
+
+
 def test_fault_in_an_analysis_loses_nothing_of_the_file(pair: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     fault = (

@@ -9,6 +9,7 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command_line import assert_one_clear_line, invoke
 
 from uspcap.commands.options import (
     CompressType,
@@ -22,6 +23,7 @@ from uspcap.commands.options import (
 )
 from uspcap.frames import Problem
 
+SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
 UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 PREFIXES = {"": 1, "k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "G": 10**9, "g": 10**9, "T": 10**12, "t": 10**12}
 
@@ -187,3 +189,28 @@ def test_compression_is_a_level_of_zstd(text: str, level: int) -> None:
 @pytest.mark.parametrize("text", ["", "gzip", "zstd:", "zstd:0", "zstd:20", "zstd:-1", "ZSTD"])
 def test_what_is_no_compression_is_refused(text: str) -> None:
     assert "zstd:19" in refusal(CompressType(), text)
+
+
+def test_what_is_read_or_written_already_is_not_written(tmp_path: Path) -> None:
+    capture, link, other = tmp_path / "capture", tmp_path / "link", tmp_path / "other"
+    capture.write_bytes(SAMPLE.read_bytes())
+    link.symlink_to(capture)
+    other.hardlink_to(capture)
+    for output in (capture, link, other, tmp_path / "." / "capture"):
+        for words in (
+            ["analyze", capture, "-o", output],
+            ["capture", "-r", capture, "-w", output],
+            ["compare", capture, SAMPLE, "--table", output],
+            ["compare", SAMPLE, capture, "--only-b", output],
+        ):
+            assert_one_clear_line(invoke(*words), 2, "is read as well: name another file to write to")
+    assert capture.read_bytes() == SAMPLE.read_bytes()
+    new = tmp_path / "new"
+    ended = invoke("compare", capture, SAMPLE, "--only-a", new, "--table", tmp_path / "." / "new")
+    assert_one_clear_line(ended, 2, "is to hold something else as well")
+    assert not new.exists()
+
+
+def test_devices_and_pipes_may_be_written_twice(tmp_path: Path) -> None:
+    ended = invoke("compare", SAMPLE, SAMPLE, "--table", "/dev/null", "--only-a", "/dev/null", "--only-b", "/dev/null")
+    assert ended.code == 0

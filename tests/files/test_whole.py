@@ -249,6 +249,13 @@ def test_devices_are_written() -> None:
             write("/dev/full")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine lacks /dev/full")
+def test_first_error_is_the_one_that_is_told() -> None:
+    with pytest.raises(LookupError, match="first"), whole_file("/dev/full") as stream:
+        stream.write("not written")
+        raise LookupError("first")
+
+
 def test_text_that_no_encoding_has_is_escaped(tmp_path: Path) -> None:
     write(tmp_path / "report", "µ\udcff")
     assert (tmp_path / "report").read_bytes() == "µ\\udcff".encode()

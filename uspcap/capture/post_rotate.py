@@ -12,11 +12,15 @@ from collections import deque
 from typing import Final
 
 from uspcap.errors import UsageError
+from uspcap.notices import say
 
 MOST_AT_ONCE: Final = 4
 """Files beyond that wait for their turn."""
 
 LOWEST_PRIORITY: Final = 19
+
+SOON_S: Final = 0.5
+"""Whoever waits longer at the end is told for what."""
 
 
 class PostRotateCommand:
@@ -68,14 +72,19 @@ class PostRotateCommand:
             self._start()
 
     def wait(self) -> None:
-        """Wait until it has run on every file."""
+        """Wait until it has run on every file; say so where that takes a while."""
+        told = False
         while True:
             with self._lock:
                 self._start()
                 if not self._running:
                     return
-                process = self._running[0][1]
-            process.wait()
+                process, left = self._running[0][1], len(self._running) + len(self._waiting)
+            try:
+                process.wait(None if told else SOON_S)
+            except subprocess.TimeoutExpired:
+                told = True
+                say(f"waiting for {self._command!r} on {left} {'file' if left == 1 else 'files'}; Ctrl-C does not wait")
 
     def _start(self) -> None:
         """Look after what has ended, and start what waits."""

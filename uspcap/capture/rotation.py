@@ -213,7 +213,7 @@ class RotatingWriter:
 
     @property
     def warnings(self) -> list[str]:
-        """What did not go as asked for and harmed no frame, one sentence each; complete once closed."""
+        """What did not go as asked for and harmed no frame, one sentence each; complete after `wait`."""
         said = [self._ring.warning if self._ring else "", self._command.warning if self._command else ""]
         return [one for one in said if one]
 
@@ -242,7 +242,7 @@ class RotatingWriter:
             self._newest_ns = int(batch.timestamp_ns[batch.count - 1])
 
     def close(self, statistics: Mapping[int, InterfaceStatistics] | None = None) -> None:
-        """Finish the last file, and wait for the command that is run on each; may be called again.
+        """Finish the last file; may be called again.
 
         Raises
         ------
@@ -253,11 +253,12 @@ class RotatingWriter:
             if not self._opened:
                 self._begin_file(time.time_ns())
         finally:
-            try:
-                self._writer.close(statistics)
-            finally:
-                if self._command is not None:
-                    self._command.wait()
+            self._writer.close(statistics)
+
+    def wait(self) -> None:
+        """Wait for the command that is run on each file, once closed; what it still runs goes on if this ends early."""
+        if self._command is not None:
+            self._command.wait()
 
     def _end_row(self, batch: FrameBatch, row: int) -> int:
         """Return the row that begins the next file, or the end of the batch."""

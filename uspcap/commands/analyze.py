@@ -21,6 +21,7 @@ from uspcap.commands.options import (
     check_trailer,
     end_with_problems,
     files_and_filter,
+    refuse_same_files,
     stamps_of_files,
 )
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
@@ -100,6 +101,7 @@ def command(
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
     files, expression = files_and_filter(words, expression)
+    refuse_same_files(files, [output])
     names = traffic_names(NAMES if only is None else only, named=only, **traffic)
     check_trailer(trailer, names, files)
     if trailer is not None and "trailer" not in names:

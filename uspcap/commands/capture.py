@@ -32,6 +32,7 @@ from uspcap.commands.options import (
     SizeType,
     analysis_names,
     check_names_for_files,
+    refuse_same_files,
 )
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import UsageError
@@ -199,6 +200,7 @@ def command(
     if path is not None:
         output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode)
         output.check()
+        refuse_same_files(files, [path])
     elif (
         rules != RotationRules()
         or direct
@@ -286,17 +288,26 @@ def command(
         say(stage_line(outcome.accounts))
     for clock in outcome.clocks:
         say(str(clock))
-    if isinstance(writer, RotatingWriter):
-        for warning in writer.warnings:
-            say(warning)
-    if outcome.suite is not None and wanted is not None:
-        _report(shown_on, form, outcome, outcome.suite, expression, one_line=interval is not None)
+    try:
+        if outcome.suite is not None and wanted is not None:
+            _report(shown_on, form, outcome, outcome.suite, expression, one_line=interval is not None)
+    finally:
+        if isinstance(writer, RotatingWriter):
+            _wait_for_commands(writer)
     for problem in outcome.problems:
         say(f"{problem.file}: byte {problem.offset}: {problem.what}")
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.problems or outcome.losses:
         sys.exit(1)
+
+
+def _wait_for_commands(writer: RotatingWriter) -> None:
+    """Wait for what is run on each file; everything else is told and done, and a signal leaves it running."""
+    with Ending():
+        writer.wait()
+    for warning in writer.warnings:
+        say(warning)
 
 
 def _import_late_modules(form: str) -> None:

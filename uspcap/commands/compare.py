@@ -12,7 +12,7 @@ import click
 from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.compare_reports import compare_reports, is_report
-from uspcap.commands.options import DurationType, SignedDurationType, end_with_problems
+from uspcap.commands.options import DurationType, SignedDurationType, end_with_problems, refuse_same_files
 from uspcap.errors import UsageError
 
 _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
@@ -107,6 +107,7 @@ def _compare_captures(
         raise UsageError("standard input is one capture: name the other one as a file")
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
+    refuse_same_files([path_a, path_b], [table, only_a, only_b])
     settings = Settings(key, clock, window, offset, expression)
     # What the report needs takes as long to import as a million frames to match: meanwhile.
     threading.Thread(target=lambda: [import_module(name) for name in _REPORT_MODULES], daemon=True).start()

@@ -295,6 +295,32 @@ def files_and_filter(words: Sequence[str], expression: str) -> tuple[list[str], 
     return files, expression or join_words(filter_words)
 
 
+def refuse_same_files(inputs: Sequence[str], outputs: Sequence[str | None]) -> None:
+    """Refuse to write a regular file that is read, or one file twice.
+
+    Raises
+    ------
+    UsageError
+    """
+    written: list[str] = []
+    for output in filter(None, outputs):
+        for other in (*inputs, *written):
+            if other != "-" and output != "-" and _same_file(other, output):
+                verb = "read" if other in inputs else "to hold something else"
+                raise UsageError(f"{output} is {verb} as well: name another file to write to")
+        written.append(output)
+
+
+def _same_file(one: str, other: str) -> bool:
+    paths = Path(one), Path(other)
+    try:
+        if not all(path.is_file() or not path.exists() for path in paths):
+            return False  # a pipe or device may be written by many
+        return paths[0].resolve() == paths[1].resolve() or paths[0].samefile(paths[1])
+    except (OSError, ValueError):
+        return False
+
+
 def end_with_problems(problems: Sequence[Problem], *, reported: bool) -> None:
     """Say on standard error what was wrong with the input, and exit with 1; return where nothing was.
 

@@ -74,8 +74,17 @@ def whole_file(
             new.take_the_place()
 
 
-def _text(descriptor: int, newline: str | None) -> TextIO:
-    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
+@contextmanager
+def _text(descriptor: int, newline: str | None) -> Iterator[TextIO]:
+    stream = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline)  # noqa: SIM115
+    try:
+        yield stream
+    except BaseException:
+        # What could not be written cannot be on closing either: the first error tells.
+        with suppress(OSError):
+            stream.close()
+        raise
+    stream.close()
 
 
 class _Replacement:
