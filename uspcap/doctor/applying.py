@@ -75,7 +75,7 @@ class Changer:
                     self.record.write([*recorded, entry, *planned])
                 if entry is not None:
                     made = self._make(entry)
-                    complete &= made is not None and made.change.after == entry.change.after
+                    complete &= made is not None and made.made and made.change.after == entry.change.after
                     recorded += [] if made is None else [made]
                 self.record.write([*recorded, *planned])
         return complete
