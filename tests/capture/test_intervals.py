@@ -12,26 +12,34 @@ from support.streams import Frame, batch_of, streams
 from uspcap.analysis.names import LIVE_NAMES
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
-from uspcap.capture.intervals import Interval, Intervals
+from uspcap.capture.intervals import LARGEST_SHARE, LONGEST_PACED_NS, SHORTEST_PACED_NS, Intervals
+from uspcap.capture.keeping import HereKeeper, Interval, Keeper, Teller
 from uspcap.errors import CaptureError
 
 ALL = Settings(LIVE_NAMES)
 UTC_NS = 1_700_000_000_000_000_000
 
 
-class Rig:
+class Rig(Teller):
     """Intervals whose clock goes as it is told, and what they told."""
 
-    def __init__(self, length_ns: int = 100, chosen: Settings = ALL) -> None:
+    def __init__(self, length_ns: int = 100, chosen: Settings = ALL, *, paced: bool = False) -> None:
         self.now_ns = 1_000
+        self.cpu_ns = self.cost_ns = 0
         self.statistics = SourceStatistics()
+        self.unread_ns: int | None = None
         self.told: list[tuple[int, int]] = []
         self.counts: list[tuple[int, int, dict[str, int]]] = []
+        self.unread: list[int | None] = []
+        self.whole: Interval | None = None
+        self.keeper = BusyKeeper(chosen, self, cpu_clock=lambda: self.cpu_ns)
         self.intervals = Intervals(
             chosen,
             length_ns,
             statistics=self.copied,
-            tell=self.tell,
+            keeper=self.keeper,
+            recent_unread_ns=lambda: self.unread_ns,
+            paced=paced,
             clock=lambda: self.now_ns,
             utc=lambda: UTC_NS,
         )
@@ -42,13 +50,29 @@ class Rig:
     def tell(self, interval: Interval) -> None:
         self.told.append((interval.start_ns - UTC_NS, interval.end_ns - UTC_NS))
         self.counts.append((interval.suite.summary.result()["packets"], interval.received, interval.dropped))
+        self.unread.append(interval.longest_unread_ns)
+        self.cpu_ns += self.cost_ns
+
+    def sum_up(self, whole: Interval) -> None:
+        self.whole = whole
 
     def after(self, step_ns: int) -> None:
         self.now_ns += step_ns
         self.intervals.look()
 
 
-def results(suite: Suite) -> dict[str, Any]:
+class BusyKeeper(HereKeeper):
+    """A keeper that is busy for as long as it is told."""
+
+    is_busy = False
+
+    @property
+    def busy(self) -> bool:
+        return self.is_busy
+
+
+def results(suite: Suite | None) -> dict[str, Any]:
+    assert suite is not None
     return {name: (analysis.result(), analysis.tables()) for name, analysis in suite.analyses.items()}
 
 
@@ -85,25 +109,51 @@ def test_interval_counts_what_came_and_was_lost_in_it() -> None:
     rig.statistics = SourceStatistics(received=17, dropped={"ring full": 2, "malformed block": 1})
     rig.after(100)
     assert rig.counts == [(0, 10, {"ring full": 2}), (0, 7, {"malformed block": 1})]
-    so_far = rig.intervals.so_far()
-    assert (so_far.start_ns - UTC_NS, so_far.end_ns - UTC_NS) == (0, 200)
-    assert (so_far.received, so_far.dropped) == (17, {"ring full": 2, "malformed block": 1})
+    assert rig.whole is not None
+    assert (rig.whole.start_ns - UTC_NS, rig.whole.end_ns - UTC_NS) == (0, 200)
+    assert (rig.whole.received, rig.whole.dropped) == (17, {"ring full": 2, "malformed block": 1})
+
+
+def test_interval_has_the_longest_unread_ring_in_it_and_the_whole_that_of_all() -> None:
+    rig = Rig(length_ns=100)
+    for rig.unread_ns in (5, 9, None, 3):
+        rig.after(100)
+    assert rig.unread == [5, 9, None, 3]
+    assert rig.whole is not None
+    assert rig.whole.longest_unread_ns == 9
+
+
+def test_interval_is_longer_where_the_one_before_is_not_dealt_with_yet() -> None:
+    rig = Rig(length_ns=100)
+    rig.after(100)
+    rig.keeper.is_busy = True
+    for _ in range(3):
+        rig.after(90)
+    rig.keeper.is_busy = False
+    rig.after(5)
+    rig.after(24)
+    rig.after(1)
+    assert rig.told == [(0, 100), (100, 375), (375, 400)]
+
+
+def test_intervals_nobody_asked_for_grow_with_what_they_cost() -> None:
+    rig = Rig(length_ns=SHORTEST_PACED_NS, paced=True)
+    for rig.cost_ns in (0, 50_000_000, 50_000_000, 10**9, 0, 0):
+        rig.after(rig.intervals.length_ns)
+    # What an interval has cost is known when the next one ends.
+    lengths = (*[SHORTEST_PACED_NS] * 3, *[LARGEST_SHARE * 50_000_000] * 2, LONGEST_PACED_NS)
+    assert tuple(end - start for start, end in rig.told) == lengths
 
 
 def test_frames_of_an_interval_that_could_not_be_told_are_in_the_whole() -> None:
-    def refuse(interval: Interval) -> None:
-        raise CaptureError("nobody listens")
+    class Refusing(Teller):
+        def tell(self, interval: Interval) -> None:
+            raise CaptureError("nobody listens")
 
-    intervals = Intervals(ALL, 10**18, statistics=SourceStatistics, tell=refuse)
+    keeper: Keeper = HereKeeper(ALL, Refusing())
+    intervals = Intervals(ALL, 10**18, statistics=SourceStatistics, keeper=keeper)
     intervals.update(batch_of([Frame(UTC_NS, 60, 1)]))
     with pytest.raises(CaptureError, match="nobody listens"):
         intervals.end()
+    assert intervals.total is not None
     assert intervals.total.summary.result()["packets"] == 1
-
-
-def test_length_may_change_while_it_runs() -> None:
-    rig = Rig(length_ns=100)
-    rig.intervals.length_ns = 300
-    for _ in range(8):
-        rig.after(100)
-    assert rig.told == [(0, 100), (100, 400), (400, 700)]

@@ -256,8 +256,7 @@ def hostile_pcapng(chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         order = chance.choice("<>")
         interfaces = [
-            _interface(chance, order)
-            for _ in range((300 if chance.random() < 0.01 else chance.choice((1, 1, 1, 2, 3))))
+            _interface(chance, order) for _ in range(300 if chance.random() < 0.01 else chance.choice((1, 1, 1, 2, 3)))
         ]
         parts += [section(order), *(described for described, _, _ in interfaces)]
         for moment, data, wire in frames_of_extremes(chance, _count(chance)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.bursts import Bursts
@@ -143,6 +143,10 @@ class Suite:
             name: self.summary if name == "summary" else makers[name]() for name in ALL_NAMES if name in settings.names
         }
         self._all = [self.summary, *(one for one in self.analyses.values() if one is not self.summary)]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickle what was found; where no frame was read that is nothing."""
+        return super().__reduce_ex__(protocol) if self.summary.frames_read else (Suite, (self._settings,))
 
     def update(self, batch: FrameBatch) -> None:
         """Give a batch to every analysis."""

@@ -1,4 +1,4 @@
-"""A capture's analyses in intervals: each is told when it is over, and merged into the whole.
+"""A capture's analyses in intervals: each is handed on when it is over, to be reported on and merged into the whole.
 
 Intervals are of the host's monotonic time and change between batches: a frame belongs to the interval in which it was
 handed over. As analyses are monoids, the intervals make up the whole, whatever the clock did.
@@ -7,63 +7,53 @@ handed over. As analyses are monoids, the intervals make up the whole, whatever 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
+from uspcap.capture.keeping import Interval, Keeper
 from uspcap.frames import NANOSECONDS, FrameBatch
+from uspcap.timestamps.nic_clock import ClockAccount
 
+DRAWN_EVERY_NS: Final = NANOSECONDS // 4
+"""A view of the capture is given new counts at most so often."""
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """What came between two moments.
+SHORTEST_PACED_NS: Final = NANOSECONDS
+LONGEST_PACED_NS: Final = 30 * NANOSECONDS
 
-    Attributes
-    ----------
-    start_ns, end_ns : int
-        UTC when the capture began, and the monotonic time since: steps of UTC in between move neither.
-    suite : Suite
-        The analyses of these frames; of use until the interval was told.
-    received : int
-        Frames that came to the source meanwhile.
-    dropped : dict of str to int
-        Those of them that were lost, by cause.
-    """
-
-    start_ns: int
-    end_ns: int
-    suite: Suite
-    received: int
-    dropped: dict[str, int]
+LARGEST_SHARE: Final = 100
+"""Where nobody has asked for a length, one in so many of all nanoseconds goes to reports and merging at most."""
 
 
 class Intervals:
-    """Gives frames to the analyses of the interval at hand, and these to the whole when it is over.
+    """Gives frames to the analyses of the interval at hand, and these to a keeper when it is over.
 
     Parameters
     ----------
     settings : Settings
     length_ns : int
-        An interval ends with the first batch, or look, after so long. Where one look comes late by more than that,
-        the interval is longer, and the next ends where it would have.
+        An interval ends with the first batch, or look, after so long. Where one look comes late by more than that, or
+        the keeper is still busy with the interval before, the interval is longer, and the next ends where it would
+        have.
     statistics : callable
         Returns what the source has counted so far.
-    tell : callable
+    keeper : Keeper
         Takes each interval that is over, the last and perhaps shorter one too.
-    on_look : callable
-        Called whenever the capture can spare a moment, with the monotonic time in ns.
+    clocks : callable
+        Returns how timestamps of other clocks were put on UTC so far.
+    recent_unread_ns : callable
+        Returns the longest time for which a ring went unread since it was last called, None without a ring.
+    paced : bool
+        Let intervals grow longer where keeping them takes too much: nobody has asked for their length.
     clock, utc : callable
         Nanoseconds that never step back, and nanoseconds since the epoch.
 
     Attributes
     ----------
-    total : Suite
-        All intervals that are over.
     length_ns : int
-        May be changed at any time, from the next interval on.
-    closing_ns : int
-        CPU time that it took to tell the last interval and to merge it into the whole.
+    total : Suite or None
+        All intervals, once they were ended; None before, and where they are lost.
     """
 
     def __init__(
@@ -72,24 +62,28 @@ class Intervals:
         length_ns: int,
         *,
         statistics: Callable[[], SourceStatistics],
-        tell: Callable[[Interval], None],
-        on_look: Callable[[int], None] = lambda now_ns: None,
+        keeper: Keeper,
+        clocks: Callable[[], Sequence[ClockAccount]] = lambda: (),
+        recent_unread_ns: Callable[[], int | None] = lambda: None,
+        paced: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
         utc: Callable[[], int] = time.time_ns,
     ) -> None:
         self._settings = settings
         self.length_ns = length_ns
         self._statistics = statistics
-        self._tell = tell
-        self._on_look = on_look
+        self._keeper = keeper
+        self._clocks = clocks
+        self._recent_unread_ns = recent_unread_ns
+        self._paced = paced
         self._clock = clock
-        self.total = Suite(settings)
+        self.total: Suite | None = None
         self._part = Suite(settings)
-        self._first = self._before = statistics()
-        self._capture_began_ns = self._began_ns = clock()
+        self._before = statistics()
+        self._began_ns = clock()
         self._utc_ahead_ns = utc() - self._began_ns
         self._due_ns = self._began_ns + length_ns
-        self.closing_ns = 0
+        self._draw_at_ns = self._began_ns
 
     @property
     def idle_s(self) -> float:
@@ -101,39 +95,51 @@ class Intervals:
         self._part.update(batch)
 
     def look(self) -> None:
-        """End the interval if its time is over."""
+        """End the interval if its time is over.
+
+        Raises
+        ------
+        UspcapError
+            The keeper could not tell of an interval.
+        """
         now_ns = self._clock()
+        if self._keeper.busy:
+            return
+        self._keeper.check()
         if now_ns >= self._due_ns:
-            self._close(now_ns)
+            if self._paced:
+                cost_ns = LARGEST_SHARE * self._keeper.cost_ns
+                self.length_ns = min(max(SHORTEST_PACED_NS, cost_ns), LONGEST_PACED_NS)
             self._due_ns += (now_ns - self._due_ns) // self.length_ns * self.length_ns + self.length_ns
-        self._on_look(now_ns)
+            self._keeper.take(self._close(now_ns))
+            self._keeper.check()
+        elif self._keeper.draws and now_ns >= self._draw_at_ns:
+            self._draw_at_ns = now_ns + DRAWN_EVERY_NS
+            self._keeper.draw(now_ns, self._statistics())
 
     def end(self) -> None:
-        """End the last interval, however short it is."""
-        self._close(self._clock())
+        """End the last interval, however short it is, and fetch the whole.
 
-    def _close(self, now_ns: int) -> None:
-        cpu_before_ns = time.thread_time_ns()
-        part, before, began_ns = self._part, self._before, self._began_ns
-        self._part, self._before, self._began_ns = Suite(self._settings), self._statistics(), now_ns
-        try:
-            self._tell(self._between(began_ns, before, part))
-        finally:
-            self.total.merge(part)
-            self.closing_ns = time.thread_time_ns() - cpu_before_ns
+        Raises
+        ------
+        UspcapError
+            The keeper could not tell of an interval, or has lost the whole.
+        """
+        self.total = self._keeper.end(self._close(self._clock()))
+        self._keeper.check()
 
-    def so_far(self) -> Interval:
-        """Return all intervals that are over as one."""
-        return self._between(self._capture_began_ns, self._first, self.total)
-
-    def _between(self, began_ns: int, before: SourceStatistics, suite: Suite) -> Interval:
-        """Return the interval from `began_ns` to the end of the last one."""
-        statistics = self._before
+    def _close(self, now_ns: int) -> Interval:
+        """Return the interval at hand, and begin the next."""
+        before, statistics = self._before, self._statistics()
         dropped = {cause: count - before.dropped.get(cause, 0) for cause, count in statistics.dropped.items()}
-        return Interval(
-            began_ns + self._utc_ahead_ns,
-            self._began_ns + self._utc_ahead_ns,
-            suite,
-            statistics.received - before.received,
-            {cause: count for cause, count in dropped.items() if count},
+        interval = Interval(
+            start_ns=self._began_ns + self._utc_ahead_ns,
+            end_ns=now_ns + self._utc_ahead_ns,
+            suite=self._part,
+            received=statistics.received - before.received,
+            dropped={cause: count for cause, count in dropped.items() if count},
+            longest_unread_ns=self._recent_unread_ns(),
+            clocks=tuple(self._clocks()),
         )
+        self._part, self._before, self._began_ns = Suite(self._settings), statistics, now_ns
+        return interval

@@ -145,7 +145,7 @@ class CaptureSession:
         Closed by `run`, with the interface's statistics.
     suite : Suite, optional
     intervals : Intervals, optional
-        Take the frames instead of `suite`, which is then their total; ended by `run`.
+        Take the frames instead of `suite`; ended by `run`.
     frames : int, optional
         End after so many.
     duration_ns : int, optional
@@ -233,7 +233,7 @@ class CaptureSession:
         self.attention.tell_losses()
         return CaptureOutcome(
             self._accounts(statistics),
-            self._suite if self._analyzing else None,
+            self._analyzed() if self._analyzing else None,
             str(description),
             description.what,
             source.problems,
@@ -241,6 +241,9 @@ class CaptureSession:
             self._failure,
             () if self._writer is None else tuple(self._writer.losses),
         )
+
+    def _analyzed(self) -> Suite | None:
+        return self._suite if self._intervals is None else self._intervals.total
 
     def _accounts(self, statistics: SourceStatistics, *, so_far: bool = False) -> Accounts:
         writer = self._writer

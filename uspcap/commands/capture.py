@@ -257,7 +257,7 @@ def command(
             from uspcap.report.watching import Watch
 
             watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=shown_on, form=form)
-        suite = _suite(settings) if watch is None else watch.intervals.total
+        suite = _suite(settings) if watch is None else None
         given_up = relinquish(user, source)
         if given_up and output is not None and output.rotates:
             check_directory(output.path)

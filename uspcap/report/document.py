@@ -14,12 +14,14 @@ from uspcap.capture import accounts
 
 if TYPE_CHECKING:
     # What a capture needs of the kernel takes as long to import as a million frames to analyze.
-    from uspcap.capture.intervals import Interval
+    from uspcap.capture.keeping import Interval
     from uspcap.capture.session import CaptureOutcome
-    from uspcap.timestamps.nic_clock import ClockAccount
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""
+
+ROWS_OF_INTERVAL = 100
+"""Most rows of each list in the report of an interval; the report on the whole has all."""
 
 _SCHEMA_FILE = "uspcap.report.1.schema.json"
 
@@ -114,18 +116,14 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
     }
 
 
-def report_of_interval(
-    interval: Interval, what: str, clocks: Sequence[ClockAccount], expression: str = ""
-) -> dict[str, Any]:
-    """Return the report of one interval of a capture, whose bounds are its `interval`.
+def report_of_interval(interval: Interval, what: str, expression: str = "") -> dict[str, Any]:
+    """Return the report of one interval of a capture, whose bounds are its `interval`; its lists are bounded.
 
     Parameters
     ----------
     interval : Interval
     what : str
         Interface or files.
-    clocks : sequence of ClockAccount
-        How stamps of other clocks were put on UTC so far.
     expression : str
         The filter, empty where there was none.
     """
@@ -134,13 +132,43 @@ def report_of_interval(
         "files": [what],
         **interval.suite.summary.facts,
         "packets_read": interval.received,
-        "clocks": [clock.as_dict() for clock in clocks],
+        "clocks": [clock.as_dict() for clock in interval.clocks],
         "interface_drops": {what: dropped} if dropped else {},
         "filter": expression or None,
     }
     report = build_report(source, interval.suite.analyses, interval.longest_unread_ns)
-    bounds = {"start_ns": interval.start_ns, "end_ns": interval.end_ns}
-    return {**report, "interval": {**bounds, "longest_unread_ns": interval.longest_unread_ns}}
+    left_out: dict[str, int] = {}
+    report["analyses"] = _bounded(report["analyses"], "", left_out)
+    return {
+        **report,
+        "interval": {
+            "start_ns": interval.start_ns,
+            "end_ns": interval.end_ns,
+            "longest_unread_ns": interval.longest_unread_ns,
+            "left_out": left_out,
+        },
+    }
+
+
+def _bounded(value: Any, place: str, left_out: dict[str, int]) -> Any:
+    """Return a result with lists of `ROWS_OF_INTERVAL` rows at most; how many rows each place lost is added up."""
+    if isinstance(value, dict):
+        return {name: _bounded(each, f"{place}.{name}" if place else name, left_out) for name, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) > ROWS_OF_INTERVAL:
+        left_out[place] = left_out.get(place, 0) + len(value) - ROWS_OF_INTERVAL
+        value = _weightiest(value)
+    return [_bounded(each, place, left_out) for each in value]
+
+
+def _weightiest(rows: list[Any]) -> list[Any]:
+    """Return as many rows as an interval shows, in their order: those that lost most, where they say so, or the first."""
+    lost = [row.get("lost", 0) if isinstance(row, dict) else 0 for row in rows]
+    if not any(lost):
+        return rows[:ROWS_OF_INTERVAL]
+    chosen = sorted(range(len(rows)), key=lambda at: -lost[at])[:ROWS_OF_INTERVAL]
+    return [rows[at] for at in sorted(chosen)]
 
 
 def load_schema() -> dict[str, Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
 from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from uspcap.capture.intervals import Interval
 from uspcap.errors import CaptureError
-from uspcap.report.document import report_of_interval
+from uspcap.formats.byte_sink import FileSink, Patience
 from uspcap.report.format import count, duration, stamp
 from uspcap.report.headlines import headlines
 from uspcap.report.json_report import write_json_line
 from uspcap.report.terminal_table import INDENT, print_line, print_paragraph
 from uspcap.system_errors import reason
-from uspcap.timestamps.nic_clock import ClockAccount
 
 
 def dropped_told(dropped: dict[str, int]) -> str:
@@ -58,6 +56,47 @@ class _Console(Console):
         raise
 
 
+class PatientStream(io.TextIOBase):
+    """Text for the descriptor of another stream, whose reader is waited for as `patience` says.
+
+    Parameters
+    ----------
+    stream : text stream
+        With a descriptor; what it holds back was flushed.
+    patience : Patience
+    """
+
+    def __init__(self, stream: TextIO, patience: Patience) -> None:
+        self._stream = stream
+        self._patience = patience
+        self._encoding = stream.encoding or "utf-8"
+        self._errors = stream.errors or "strict"
+        self._sink: FileSink | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write all of a text.
+
+        Raises
+        ------
+        OSError
+            As from write(2); TimeoutError where its reader was waited for long enough.
+        """
+        if self._sink is None:
+            self._sink = FileSink(f"/dev/fd/{self._stream.fileno()}", patience=self._patience)
+        self._sink.write(memoryview(text.encode(self._encoding, self._errors)))
+        return len(text)
+
+
 class IntervalReports:
     """Tells the intervals of one capture.
 
@@ -65,43 +104,32 @@ class IntervalReports:
     ----------
     stream : text stream
     form : {'text', 'json'}
-    what : str
-        Interface or files.
-    expression : str
-        The filter, empty where there is none.
-    clocks : callable
-        Returns how stamps of other clocks were put on UTC so far.
     """
 
-    def __init__(
-        self,
-        stream: TextIO,
-        form: str,
-        *,
-        what: str,
-        expression: str,
-        clocks: Callable[[], Sequence[ClockAccount]],
-    ) -> None:
+    def __init__(self, stream: TextIO, form: str) -> None:
         self._stream = stream
         self._console = None if form == "json" else _Console(file=stream)
-        self._what = what
-        self._expression = expression
-        self._clocks = clocks
 
-    def tell(self, interval: Interval) -> None:
+    def tell(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
         """Report on an interval.
+
+        Parameters
+        ----------
+        report : dict
+            As `report_of_interval` returns it.
+        dropped : dict of str to int
+            Frames lost in the interval, by cause.
 
         Raises
         ------
         CaptureError
             Nobody takes the output any more.
         """
-        report = report_of_interval(interval, self._what, self._clocks(), self._expression)
         try:
             if self._console is None:
                 write_json_line(report, self._stream)
             else:
-                print_interval(report, interval.dropped, self._console)
+                print_interval(report, dropped, self._console)
                 self._stream.flush()
         except OSError as error:
             raise CaptureError(

@@ -1,9 +1,7 @@
 """A capture while it runs, on the terminal: what came last beside the whole, drawn anew a few times a second.
 
-It is drawn in the loop that reads the rings, between two batches. A thread of its own was tried: as only one thread
-runs Python at a time, the reader's pauses were as long (10 ms at most, either way) and about as many, and what is drawn
-would be changed while it is. That drawing stays cheap is seen to by not drawing again before a hundred times as long as
-it took.
+It is drawn in the process that reports on intervals, so that a slow terminal does not stop the reader. That drawing
+takes little of the host's CPU is seen to by not drawing again before a hundred times as long as it took.
 """
 
 from __future__ import annotations
@@ -13,32 +11,22 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
-from uspcap.backends.base import LiveSource, SourceStatistics
-from uspcap.capture.intervals import Interval, Intervals
+from uspcap.backends.base import Description, SourceStatistics
 from uspcap.frames import NANOSECONDS
-from uspcap.report.document import report_of_interval
 from uspcap.report.format import count, duration, encodable, packet_rate, safe_text
 from uspcap.report.headlines import Headline, headlines
 from uspcap.report.interval_reports import dropped_told
 from uspcap.report.terminal_table import shorten
 
-REDRAWN_EVERY_NS = NANOSECONDS // 4
-"""At most so often, and never for more than `LARGEST_SHARE` of the time."""
-
-INTERVAL_NS = NANOSECONDS
-"""Length of the intervals that are shown where none is asked for; longer where telling them would take too much."""
-
-LONGEST_INTERVAL_NS = 30 * NANOSECONDS
-
 LARGEST_SHARE = 100
-"""One in so many of all nanoseconds goes to drawing at most; likewise for telling intervals."""
+"""One in so many of all nanoseconds goes to drawing at most."""
 
 
 class LiveView:
@@ -48,11 +36,8 @@ class LiveView:
     ----------
     stream : text stream
         A terminal.
-    source : LiveSource
-    expression : str
-        The filter, empty where there is none.
-    paced : bool
-        Let intervals grow longer where telling them takes too much: nobody has asked for their length.
+    description : Description
+        Of the source.
     clock, cpu_clock : callable
         Monotonic ns, and ns of CPU that the thread has used.
 
@@ -65,10 +50,8 @@ class LiveView:
     def __init__(
         self,
         stream: TextIO,
-        source: LiveSource,
+        description: Description,
         *,
-        expression: str = "",
-        paced: bool = True,
         clock: Callable[[], int] = time.monotonic_ns,
         cpu_clock: Callable[[], int] = time.thread_time_ns,
     ) -> None:
@@ -76,14 +59,10 @@ class LiveView:
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        self._source = source
-        self._description = source.describe()
-        self._expression = expression
-        self._paced = paced
+        self._description = description
         self._cpu_clock = cpu_clock
         self._last: tuple[str, list[Headline]] = ("", [])
         self._whole: list[Headline] = []
-        self._stale = False
         self._began_ns = self._seen_ns = self._next_ns = clock()
         self._seen = 0
         self._now = 0.0
@@ -102,27 +81,23 @@ class LiveView:
             with contextlib.suppress(OSError):
                 self._live.stop()
 
-    def tell(self, interval: Interval) -> None:
-        """Keep the headlines of an interval, to be shown when it is drawn next."""
-        self._last = (f"last {duration(interval.end_ns - interval.start_ns)}", self._headlines(interval))
-        self._stale = True
+    def tell(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
+        """Keep the headlines of an interval's report, to be shown when it is drawn next."""
+        bounds = report["interval"]
+        self._last = (f"last {duration(bounds['end_ns'] - bounds['start_ns'])}", _headlines(report, dropped))
 
-    def _headlines(self, interval: Interval) -> list[Headline]:
-        report = report_of_interval(interval, self._description.what, self._source.clocks(), self._expression)
-        lost = Headline("dropped", (("", count(sum(interval.dropped.values()))),))
-        told = headlines(report)
-        return [told[0], lost, *told[1:]]
+    def sum_up(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
+        """Keep the headlines of a report on all intervals that are over."""
+        self._whole = _headlines(report, dropped)
 
-    def look(self, now_ns: int, intervals: Intervals) -> None:
-        """Draw, if it is time to."""
+    def draw(self, now_ns: int, statistics: SourceStatistics) -> None:
+        """Draw what the source had counted at `now_ns`, unless it is too soon."""
         if now_ns < self._next_ns or self._ended or not self._takes_output():
             return
-        if self._stale:
-            self._sum_up(intervals)
         began_ns = self._cpu_clock()
         self._drawing = True
         try:
-            self._draw(now_ns)
+            self._draw(now_ns, statistics)
         except OSError:
             # The terminal has gone away; the capture need not.
             self._ended = True
@@ -133,23 +108,13 @@ class LiveView:
         cost_ns = self._cpu_clock() - began_ns
         self.drawing_ns += cost_ns
         self.draws += 1
-        self._next_ns = now_ns + max(REDRAWN_EVERY_NS, LARGEST_SHARE * cost_ns)
+        self._next_ns = now_ns + LARGEST_SHARE * cost_ns
 
     def _takes_output(self) -> bool:
         """Whether the terminal has room: one that was stopped with Ctrl-S must not stop the reader too."""
         return bool(select.select([], [self._console.file], [], 0)[1])
 
-    def _sum_up(self, intervals: Intervals) -> None:
-        """Take the headlines of the whole, as far as its intervals are over."""
-        began_ns = self._cpu_clock()
-        self._whole = self._headlines(intervals.so_far())
-        self._stale = False
-        if self._paced:
-            cost_ns = intervals.closing_ns + self._cpu_clock() - began_ns
-            intervals.length_ns = min(max(INTERVAL_NS, LARGEST_SHARE * cost_ns), LONGEST_INTERVAL_NS)
-
-    def _draw(self, now_ns: int) -> None:
-        statistics = self._source.statistics()
+    def _draw(self, now_ns: int, statistics: SourceStatistics) -> None:
         if now_ns > self._seen_ns:
             self._now = (statistics.received - self._seen) * NANOSECONDS / (now_ns - self._seen_ns)
         self._seen, self._seen_ns = statistics.received, now_ns
@@ -190,6 +155,12 @@ class LiveView:
 
     def _line(self, text: str, width: int, style: str) -> Text:
         return Text(shorten(encodable(safe_text(text), self._console.encoding), width), style=style, no_wrap=True)
+
+
+def _headlines(report: dict[str, Any], dropped: dict[str, int]) -> list[Headline]:
+    lost = Headline("dropped", (("", count(sum(dropped.values()))),))
+    told = headlines(report)
+    return [told[0], lost, *told[1:]]
 
 
 def _rows(last: Sequence[Headline], whole: Sequence[Headline]) -> list[tuple[str, str, str, str]]:

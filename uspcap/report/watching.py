@@ -2,14 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Self, TextIO
+import io
+from typing import Self, TextIO, cast
 
 from uspcap.analysis.suite import Settings
-from uspcap.backends.base import LiveSource
-from uspcap.capture.intervals import Interval, Intervals
-from uspcap.report.interval_reports import IntervalReports
-from uspcap.report.live_view import INTERVAL_NS, LiveView
+from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.capture.intervals import SHORTEST_PACED_NS, Intervals
+from uspcap.capture.keeping import HereKeeper, Interval, Keeper, Teller
+from uspcap.capture.keeping_process import KeepingProcess
+from uspcap.formats.byte_sink import Patience
+from uspcap.report.document import report_of_interval
+from uspcap.report.interval_reports import IntervalReports, PatientStream
+from uspcap.report.live_view import LiveView
 from uspcap.report.progress import is_terminal
+
+
+class WatchTeller(Teller):
+    """Tells of intervals, on a live view and in reports.
+
+    Parameters
+    ----------
+    what : str
+        Interface or files.
+    expression : str
+        The filter, empty where there is none.
+    view : LiveView, optional
+    reports : IntervalReports, optional
+    patience : Patience
+        With the reader of the reports.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        expression: str,
+        view: LiveView | None,
+        reports: IntervalReports | None,
+        patience: Patience,
+    ) -> None:
+        self._what = what
+        self._expression = expression
+        self._view = view
+        self._reports = reports
+        self._patience = patience
+        self.draws = view is not None
+
+    def tell(self, interval: Interval) -> None:
+        report = report_of_interval(interval, self._what, self._expression)
+        if self._view is not None:
+            self._view.tell(report, interval.dropped)
+        if self._reports is not None:
+            self._reports.tell(report, interval.dropped)
+
+    def sum_up(self, whole: Interval) -> None:
+        if self._view is not None:
+            self._view.sum_up(report_of_interval(whole, self._what, self._expression), whole.dropped)
+
+    def draw(self, now_ns: int, statistics: SourceStatistics) -> None:
+        if self._view is not None:
+            self._view.draw(now_ns, statistics)
+
+    def hurry(self) -> None:
+        self._patience.end()
+
+    def open(self) -> None:
+        if self._view is not None:
+            self._view.open()
+
+    def close(self) -> None:
+        if self._view is not None:
+            self._view.close()
 
 
 class Watch:
@@ -43,37 +105,49 @@ class Watch:
         stream: TextIO,
         form: str,
     ) -> None:
-        expression = settings.expression
-        self._view = None
-        if screen is not None:
-            self._view = LiveView(screen, source, expression=expression, paced=interval_ns is None)
-        self._reports = None
+        description = source.describe()
+        descriptors = [descriptor for descriptor in map(_descriptor, (stream, screen)) if descriptor is not None]
+        apart = _descriptor(stream) is not None
+        patience = Patience()
+        view = None if screen is None else LiveView(screen, description)
+        reports = None
         if interval_ns is not None and not (screen is not None and is_terminal(stream)):
-            what = source.describe().what
-            self._reports = IntervalReports(stream, form, what=what, expression=expression, clocks=source.clocks)
+            reports = IntervalReports(cast("TextIO", PatientStream(stream, patience)) if apart else stream, form)
+        teller = WatchTeller(description.what, settings.expression, view, reports, patience)
+        self._streams = [each for each in (stream, screen) if each is not None]
+        self._keeper: Keeper
+        if apart:
+            self._keeper = KeepingProcess(settings, teller, descriptors)
+        else:
+            self._keeper = HereKeeper(settings, teller)
         self.intervals = Intervals(
-            settings, interval_ns or INTERVAL_NS, statistics=source.statistics, tell=self._tell, on_look=self._look
+            settings,
+            interval_ns or SHORTEST_PACED_NS,
+            statistics=source.statistics,
+            keeper=self._keeper,
+            clocks=source.clocks,
+            recent_unread_ns=source.take_recent_unread_ns,
+            paced=interval_ns is None,
         )
-
-    def _tell(self, interval: Interval) -> None:
-        if self._view is not None:
-            self._view.tell(interval)
-        if self._reports is not None:
-            self._reports.tell(interval)
-
-    def _look(self, now_ns: int) -> None:
-        if self._view is not None:
-            self._view.look(now_ns, self.intervals)
 
     def close(self) -> None:
         """Give the terminal back; a signal handler may call it, so that it is in order if a second one kills."""
-        if self._view is not None:
-            self._view.close()
+        self._keeper.close_view()
 
     def __enter__(self) -> Self:
-        if self._view is not None:
-            self._view.open()
+        for stream in self._streams:
+            # What is held back would be written twice.
+            stream.flush()
+        self._keeper.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        self._keeper.__exit__(*error)
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    """Return what a stream writes to, None where that is memory."""
+    try:
+        return None if stream is None else stream.fileno()
+    except (io.UnsupportedOperation, ValueError):
+        return None
