@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from support.reports import CAPTURES, report_of, report_on
 from support.streams import START_NS, Frame, streams
 
+from uspcap.analysis.base import Analysis
 from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES
-from uspcap.analysis.suite import Settings
-from uspcap.frames import TimestampSource
-from uspcap.report.document import build_report, load_schema
+from uspcap.analysis.suite import Settings, Suite
+from uspcap.capture.keeping import Interval
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.report.document import ROWS_OF_INTERVAL, ROWS_OF_ROW, build_report, load_schema, report_of_interval
 from uspcap.report.json_report import write_json
 
 SCHEMA = load_schema()
@@ -138,3 +140,61 @@ def test_the_schema_lets_an_analysis_of_another_name_be() -> None:
     report = report_of(FRAMES)
     report["analyses"]["of another day"] = {"lost": 3}
     assert not errors(report)
+
+
+class Rows(Analysis):
+    """Has a list of so many rows, each with a list of as many, and a list of numbers."""
+
+    name = "rows"
+
+    def __init__(self, rows: int, *, lost: dict[int, int]) -> None:
+        super().__init__()
+        self._rows = rows
+        self._lost = lost
+
+    def _update(self, batch: FrameBatch) -> None: ...
+
+    def _merge(self, later: Analysis) -> None: ...
+
+    def result(self) -> dict[str, Any]:
+        inner = [{"at": at} for at in range(self._rows)]
+        return {
+            "streams": [{"at": at, "lost": self._lost.get(at, 0), "gaps": inner} for at in range(self._rows)],
+            "counts": list(range(self._rows)),
+        }
+
+
+def interval_of(analysis: Analysis) -> Interval:
+    suite = Suite(Settings(("summary",)))
+    suite.analyses["rows"] = analysis
+    return Interval(1, 2, suite, 0, {}, 77)
+
+
+def test_lists_of_an_interval_are_bounded_and_what_they_lack_is_said() -> None:
+    rows = 3 * ROWS_OF_INTERVAL
+    report = report_of_interval(interval_of(Rows(rows, lost={})), "eth0")
+    assert [row["at"] for row in report["analyses"]["rows"]["streams"]] == list(range(ROWS_OF_INTERVAL))
+    assert all(len(row["gaps"]) == ROWS_OF_ROW for row in report["analyses"]["rows"]["streams"])
+    assert report["analyses"]["rows"]["counts"] == list(range(rows))
+    assert report["interval"] == {
+        "start_ns": 1,
+        "end_ns": 2,
+        "longest_unread_ns": 77,
+        "left_out": {
+            "rows.streams": rows - ROWS_OF_INTERVAL,
+            "rows.streams.gaps": ROWS_OF_INTERVAL * (rows - ROWS_OF_ROW),
+        },
+    }
+    assert not errors(report)
+
+
+def test_rows_that_lost_most_stay_in_their_order() -> None:
+    lost = {at: at % 7 + 1 for at in range(2 * ROWS_OF_INTERVAL, 3 * ROWS_OF_INTERVAL)}
+    report = report_of_interval(interval_of(Rows(3 * ROWS_OF_INTERVAL, lost=lost)), "eth0")
+    assert [row["at"] for row in report["analyses"]["rows"]["streams"]] == sorted(lost)
+
+
+def test_short_lists_of_an_interval_are_whole() -> None:
+    report = report_of_interval(interval_of(Rows(ROWS_OF_ROW, lost={})), "eth0")
+    assert report["analyses"]["rows"] == Rows(ROWS_OF_ROW, lost={}).result()
+    assert report["interval"]["left_out"] == {}

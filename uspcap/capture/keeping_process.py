@@ -19,6 +19,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from types import FrameType
@@ -105,6 +106,9 @@ class KeepingProcess(Keeper):
 
     def end(self, last: Interval) -> Suite | None:
         self._signal(HURRY)
+        with suppress(OSError):
+            # There is no reader any more that it could hold up; without privileges it stays as it is.
+            os.setpriority(os.PRIO_PROCESS, self._pid, os.getpriority(os.PRIO_PROCESS, 0))
         self._wait()
         self.take(last)
         self._wait()
@@ -121,7 +125,10 @@ class KeepingProcess(Keeper):
         parent = os.getpid()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._pid = os.fork()
+            with warnings.catch_warnings():
+                # Threads of whoever uses uspcap do not run in the process, which takes no lock of theirs.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._pid = os.fork()
             if not self._pid:
                 _serve(theirs, parent, before, self._settings, self._teller, self._descriptors)
         except OSError as error:

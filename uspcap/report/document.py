@@ -23,6 +23,9 @@ SCHEMA = "uspcap.report/1"
 ROWS_OF_INTERVAL = 100
 """Most rows of each list in the report of an interval; the report on the whole has all."""
 
+ROWS_OF_ROW = 10
+"""The same of a list in such a row."""
+
 _SCHEMA_FILE = "uspcap.report.1.schema.json"
 
 
@@ -150,24 +153,27 @@ def report_of_interval(interval: Interval, what: str, expression: str = "") -> d
     }
 
 
-def _bounded(value: Any, place: str, left_out: dict[str, int]) -> Any:
-    """Return a result with lists of `ROWS_OF_INTERVAL` rows at most; how many rows each place lost is added up."""
+def _bounded(value: Any, place: str, left_out: dict[str, int], most: int = ROWS_OF_INTERVAL) -> Any:
+    """Return a result whose lists have `most` rows at most; how many rows each place lost is added up."""
     if isinstance(value, dict):
-        return {name: _bounded(each, f"{place}.{name}" if place else name, left_out) for name, each in value.items()}
-    if not isinstance(value, list):
+        return {
+            name: _bounded(each, f"{place}.{name}" if place else name, left_out, most) for name, each in value.items()
+        }
+    if not isinstance(value, list) or not all(isinstance(row, dict | list) for row in value):
+        # Numbers in a list are one thing, as counts by number of replies are.
         return value
-    if len(value) > ROWS_OF_INTERVAL:
-        left_out[place] = left_out.get(place, 0) + len(value) - ROWS_OF_INTERVAL
-        value = _weightiest(value)
-    return [_bounded(each, place, left_out) for each in value]
+    if len(value) > most:
+        left_out[place] = left_out.get(place, 0) + len(value) - most
+        value = _weightiest(value, most)
+    return [_bounded(each, place, left_out, ROWS_OF_ROW) for each in value]
 
 
-def _weightiest(rows: list[Any]) -> list[Any]:
-    """Return as many rows as an interval shows, in their order: those that lost most, where they say so, or the first."""
+def _weightiest(rows: list[Any], most: int) -> list[Any]:
+    """Return `most` rows, in their order: those that lost most where they say so, else the first."""
     lost = [row.get("lost", 0) if isinstance(row, dict) else 0 for row in rows]
     if not any(lost):
-        return rows[:ROWS_OF_INTERVAL]
-    chosen = sorted(range(len(rows)), key=lambda at: -lost[at])[:ROWS_OF_INTERVAL]
+        return rows[:most]
+    chosen = sorted(range(len(rows)), key=lambda at: -lost[at])[:most]
     return [rows[at] for at in sorted(chosen)]
 
 
