@@ -28,8 +28,8 @@ from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_captur
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
 from uspcap.capabilities import UMEM_BYTES
-from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.network.interface_use import refuse_if_in_use
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
@@ -126,11 +126,16 @@ class AfXdpSource(RingSource):
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
         network_interface = NetworkInterface.look_up(interface)
+        self._unseen_uses = ""
         if not expression.strip() and not take_all:
-            _refuse_if_in_use(network_interface)
+            self._unseen_uses = refuse_if_in_use(
+                network_interface.index,
+                "every frame",
+                "give a filter, --take-all if that is meant, or use the packet_mmap backend",
+            )
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
         # Before any socket: to switch stamping on can make a driver set up its rings anew.
-        stamping = Stamping(interface, timestamps, TimestampSource.XDP, calls)
+        stamping = Stamping(network_interface.name, timestamps, TimestampSource.XDP, calls)
         longest_frame = network_interface.mtu + _AROUND_MTU_BYTES
         queues = network_interface.queues
         self._chunk_bytes = 2048 if longest_frame <= 2048 - KERNEL_HEADROOM_BYTES else 4096
@@ -253,6 +258,8 @@ class AfXdpSource(RingSource):
             remarks.append(f"{self._interface.name} is down: no frame comes until it is up")
         if self._program is None:
             remarks.append(f"every frame of {self._interface.name} is taken from the kernel")
+        if self._unseen_uses:
+            remarks.append(self._unseen_uses)
         if self._attachment is not None and not self._attachment.metadata and not self._stamping.user:
             remarks.append("the driver has no room for stamps before frames")
         return Description(
@@ -338,20 +345,6 @@ class AfXdpSource(RingSource):
         queues = self._maps.read_counters()
         if any(counts[Counter.METADATA_FAILED] for counts in queues):
             self._attachment.leave_metadata_out()
-
-
-def _refuse_if_in_use(interface: NetworkInterface) -> None:
-    """Raise UsageError where taking every frame would cut the host off."""
-    uses = []
-    if interface.addresses:
-        uses.append(f"has the address {interface.addresses[0]}")
-    if interface.default_route:
-        uses.append("carries the default route")
-    if uses:
-        raise UsageError(
-            f"AF_XDP would take every frame of {interface.name} from the kernel, and {interface.name} "
-            f"{' and '.join(uses)}: give a filter, --take-all if that is meant, or use the packet_mmap backend"
-        )
 
 
 def _gathering(chunks: int, chunks_a_frame: int, latency_ns: int | None) -> tuple[int, int]:

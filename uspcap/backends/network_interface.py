@@ -9,11 +9,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
 from uspcap.errors import CaptureError
-from uspcap.system_errors import limit_remedy
+from uspcap.network.links import link_at, named_link
+from uspcap.network.rtnetlink import Rtnetlink
 
 # linux/if_arp.h.
 ARPHRD_ETHER: Final = 1
@@ -54,8 +54,6 @@ _DRIVERS_LOSSES: Final = re.compile(
 )
 _OF_SENDING: Final = re.compile(r"(^|[^a-z])tx")
 
-_SCOPE_LINK: Final = 253  # linux/rtnetlink.h: RT_SCOPE_LINK
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkInterface:
@@ -64,6 +62,7 @@ class NetworkInterface:
     Attributes
     ----------
     name : str
+        Its own, under whatever name it was asked for.
     index : int
     hardware_type : int
         ARPHRD_ value.
@@ -73,12 +72,10 @@ class NetworkInterface:
     up : bool
     queues : int
         Receive queues in use.
+    most_queues : int
+        How many there can be.
     ring_frames : int
         How many frames the receive ring of each queue is set to hold; 0 where the driver does not say.
-    addresses : tuple of str
-        Its IP addresses, without those that IPv6 gives every link by itself.
-    default_route : bool
-        The main table's default route goes out there.
     """
 
     name: str
@@ -88,51 +85,39 @@ class NetworkInterface:
     mtu: int
     up: bool
     queues: int
+    most_queues: int
     ring_frames: int
-    addresses: tuple[str, ...]
-    default_route: bool
 
     @classmethod
     def look_up(cls, name: str) -> NetworkInterface:
         """Ask the kernel about an interface.
+
+        Parameters
+        ----------
+        name : str
+            Its name or an alternative one; where there is none such, its index.
 
         Raises
         ------
         CaptureError
             There is none of that name, or frames of its kind have no link type that uspcap knows.
         """
-        try:
-            index = socket.if_nametoindex(name)
-        except OSError as error:
-            if limit := limit_remedy(error.errno, ""):
-                raise CaptureError(f"cannot look up {name}: {error.strerror}; {limit}") from None
-            there = ", ".join(sorted(known for _, known in socket.if_nameindex()))
-            raise CaptureError(f"there is no interface {name!r}: name one of {there}") from None
-        with IPRoute() as netlink:
-            (link,) = netlink.link("get", index=index)
-            addresses = tuple(
-                f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
-                for one in netlink.get_addr(index=index)
-                if not (one["family"] == socket.AF_INET6 and one["scope"] == _SCOPE_LINK)
-            )
-            routes = [*netlink.get_default_routes(socket.AF_INET), *netlink.get_default_routes(socket.AF_INET6)]
-        hardware_type = int(link["ifi_type"])
-        if hardware_type not in LINK_TYPES:
+        link = named_link(name)
+        if link.hardware_type not in LINK_TYPES:
             raise CaptureError(
-                f"cannot capture on {name}: its hardware type {hardware_type} (linux/if_arp.h) has no link type "
-                "that uspcap knows; capture on the Ethernet or IP interface above or below it"
+                f"cannot capture on {link.name}: its hardware type {link.hardware_type} (linux/if_arp.h) has no link "
+                "type that uspcap knows; capture on the Ethernet or IP interface above or below it"
             )
         return cls(
-            name=name,
-            index=index,
-            hardware_type=hardware_type,
-            link_type=LINK_TYPES[hardware_type],
-            mtu=int(link.get_attr("IFLA_MTU")),
-            up=bool(link["flags"] & 1),
-            queues=_receive_queues(name, int(link.get_attr("IFLA_NUM_RX_QUEUES") or 1)),
-            ring_frames=_ring_frames(name),
-            addresses=addresses,
-            default_route=any(_goes_out(route, index) for route in routes),
+            name=link.name,
+            index=link.index,
+            hardware_type=link.hardware_type,
+            link_type=LINK_TYPES[link.hardware_type],
+            mtu=link.mtu,
+            up=link.up,
+            queues=receive_queues(link.name, link.receive_queues),
+            most_queues=link.receive_queues,
+            ring_frames=_ring_frames(link.name),
         )
 
     @property
@@ -154,14 +139,10 @@ class NetworkInterface:
         They count what the whole interface receives, whatever a capture's filter. Names are `LOSS_COUNTERS`,
         `AMBIGUOUS_COUNTER` and `FURTHER_COUNTERS`.
         """
-        if not self.exists:
-            return {}
+        with Rtnetlink() as netlink:
+            link = link_at(netlink, self.index)
         names = (*LOSS_COUNTERS, AMBIGUOUS_COUNTER, *FURTHER_COUNTERS)
-        with IPRoute() as netlink:
-            for link in netlink.link("get", index=self.index):
-                counters = link.get_attr("IFLA_STATS64") or {}
-                return {name: int(counters[name]) for name in names if name in counters}
-        return {}
+        return {} if link is None else {name: link.counters[name] for name in names if name in link.counters}
 
     def driver_counters(self) -> dict[str, int]:
         """Return those of the driver's own counters (`ethtool -S`) whose name speaks of frames not received.
@@ -232,12 +213,7 @@ def operating_system() -> str:
     return f"{platform.system()} {platform.release()}"
 
 
-def _goes_out(route: Any, index: int) -> bool:
-    hops = route.get_attr("RTA_MULTIPATH") or ()
-    return route.get_attr("RTA_OIF") == index or any(hop["oif"] == index for hop in hops)
-
-
-def _receive_queues(name: str, most: int) -> int:
+def receive_queues(name: str, most: int) -> int:
     """Return how many receive queues are in use; `most` are set up in the kernel."""
     channels = ask_driver(name, "get_channels")
     if channels is None:

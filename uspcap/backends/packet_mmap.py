@@ -209,7 +209,7 @@ class PacketMmapSource(RingSource):
         self._program = kernel_program(
             "" if self._filter else expression, network_interface.link_type, snaplen, direction
         )
-        stamping = Stamping(interface, timestamps, TimestampSource.KERNEL, calls)
+        stamping = Stamping(network_interface.name, timestamps, TimestampSource.KERNEL, calls)
         try:
             super().__init__(network_interface, expression, snaplen, stamping)
         except BaseException:

@@ -16,15 +16,12 @@ import contextlib
 import errno
 import mmap
 import os
-import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Final, Self
-
-from pyroute2 import IPRoute, NetlinkError
 
 from uspcap.bpf.btf import kernel_function_ids
 from uspcap.bpf.kernel_types import (
@@ -47,7 +44,8 @@ from uspcap.bpf.xdp_program import (
 )
 from uspcap.capabilities import effective_capabilities
 from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
-from uspcap.system_errors import limit_remedy
+from uspcap.network.links import find_link, link_at
+from uspcap.network.rtnetlink import Rtnetlink
 
 PROGRAM_NAME: Final = "uspcap_capture"
 
@@ -350,12 +348,11 @@ def attach_best(
     HookOccupied, FilterError, PermissionDenied, BpfError
         As `attach_capture` does.
     """
-    try:
-        ifindex = socket.if_nametoindex(interface)
-    except OSError as error:
-        if limit := limit_remedy(error.errno, ""):
-            raise BpfError(f"cannot look up {interface}: {error.strerror}; {limit}", error.errno or 0) from None
-        raise BpfError(f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV) from None
+    with Rtnetlink() as netlink:
+        found = find_link(netlink, interface)
+    if found is None:
+        raise BpfError(f"there is no interface {interface}: 'ip link' lists those there are", errno.ENODEV)
+    ifindex = found.index
     _refuse_if_occupied(interface, ifindex)
     refusals: list[Refusal] = []
     for mode in modes:
@@ -387,16 +384,11 @@ def attach_best(
 
 def find_attached(ifindex: int) -> ForeignProgram | None:
     """Return the XDP program that an interface has, in whatever mode; None where it has none."""
-    with IPRoute() as netlink:
-        for link in netlink.link("get", index=ifindex):
-            attributes = link.get_attr("IFLA_XDP")
-            if attributes is None:
-                continue
-            for kind in ("", "DRV_", "SKB_", "HW_"):
-                program_id = attributes.get_attr(f"IFLA_XDP_{kind}PROG_ID")
-                if program_id:
-                    return ForeignProgram(program_id, _program_name(program_id))
-    return None
+    with Rtnetlink() as netlink:
+        link = link_at(netlink, ifindex)
+    if link is None or not link.programs:
+        return None
+    return ForeignProgram(link.programs[0], _program_name(link.programs[0]))
 
 
 def _program_name(program_id: int) -> str:
@@ -493,7 +485,6 @@ def _attach_reason(error: BpfError, interface: str, ifindex: int) -> str:
 
 def _mtu(ifindex: int) -> int:
     """Return an interface's MTU, 0 where it is gone."""
-    with IPRoute() as netlink, contextlib.suppress(NetlinkError):
-        for link in netlink.link("get", index=ifindex):
-            return int(link.get_attr("IFLA_MTU"))
-    return 0
+    with Rtnetlink() as netlink:
+        link = link_at(netlink, ifindex)
+    return 0 if link is None else link.mtu

@@ -37,6 +37,7 @@ from uspcap.commands.options import (
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
+from uspcap.network.links import real_name
 from uspcap.notices import say
 from uspcap.signals import Ending
 from uspcap.timestamps import TIMESTAMPS, Timestamps
@@ -241,7 +242,7 @@ def command(
         else None
     )
     if cpus is not None:
-        say(pin(cpus, interface))
+        say(pin(cpus, real_name(interface)))
     if settings is not None:
         _import_late_modules(form)
     with Ending() as ending, open_source(request) as source:

@@ -191,6 +191,7 @@ def compare_live(
     from uspcap.compare.live.experiment import LiveComparison
     from uspcap.compare.live.settings import DEFAULT_PORT, LiveSettings, ProbeTraffic
     from uspcap.compare.schedule import Trim
+    from uspcap.network.links import named_link
     from uspcap.report.live_comparison import live_report, render
 
     if probe is None and (probe_namespace is not None or probe_cpu is not None):
@@ -204,7 +205,7 @@ def compare_live(
     kinds: Any = tuple(kind.strip().replace("-", "_") for kind in named.split(","))
     comparison = LiveComparison(
         LiveSettings(
-            interface=interface,
+            interface=named_link(interface).name,
             kinds=kinds,
             expression=expression,
             port=port if port is not None or other_traffic else DEFAULT_PORT,

@@ -12,6 +12,7 @@ import click
 from uspcap.capture.pinning import pin
 from uspcap.commands.options import CpuListType, DurationType
 from uspcap.errors import UsageError
+from uspcap.network.links import real_name
 from uspcap.notices import say
 from uspcap.probe.endpoints import Endpoint, parse_endpoint
 from uspcap.signals import Ending
@@ -146,6 +147,7 @@ def send(
         raise UsageError(f"--like takes its timing from the files: leave {' and '.join(given)} out")
     if target.port == 0:
         raise UsageError("nothing listens on port 0: name the port of 'uspcap probe reflect'")
+    interface = real_name(interface)
     if cpus is not None:
         say(pin(cpus, interface))
     run = ProbeRun(
@@ -205,6 +207,7 @@ def reflect(
     from uspcap.probe.reflecting import Answerer, Reflection, ReflectSettings
     from uspcap.report.probe import reflect_report
 
+    interface = real_name(interface)
     if cpus is not None:
         say(pin(cpus, interface))
     settings = ReflectSettings(local, interface, wakeup, count, duration, through)

@@ -13,6 +13,8 @@ from typing import Final
 
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, UsageError
+from uspcap.network.links import find_link
+from uspcap.network.rtnetlink import Rtnetlink
 from uspcap.system_errors import limit_remedy
 
 _SO_TIMESTAMPING: Final = 37
@@ -58,11 +60,13 @@ class Endpoint:
         if self.family == socket.AF_INET:
             return self.host, self.port
         address, _, scope = self.host.partition("%")
-        try:
-            number = int(scope) if scope.isdigit() else socket.if_nametoindex(scope) if scope else 0
-        except OSError:
-            raise UsageError(f"there is no interface {scope!r} for {self}: see 'ip link'") from None
-        return address, self.port, 0, number
+        if not scope:
+            return address, self.port, 0, 0
+        with Rtnetlink() as netlink:
+            link = find_link(netlink, scope)
+        if link is None:
+            raise UsageError(f"there is no interface {scope!r} for {self}: see 'ip link'")
+        return address, self.port, 0, link.index
 
 
 def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:

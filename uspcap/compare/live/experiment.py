@@ -30,6 +30,7 @@ from uspcap.compare.live.traffic import Sending
 from uspcap.compare.schedule import schedule
 from uspcap.compare.statistics import Comparison, Run, compare_paths
 from uspcap.errors import CaptureError, MissingFeature
+from uspcap.network.interface_use import refuse_if_kernel_path_is_elsewhere
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.tai import tai_offset_ns
 
@@ -199,6 +200,8 @@ class LiveComparison:
         interface = NetworkInterface.look_up(settings.interface)
         if not interface.ethernet:
             raise CaptureError(f"{interface.name} has no Ethernet frames: compare on the interface below it")
+        if any(path.kind == "kernel" for path in self.paths):
+            refuse_if_kernel_path_is_elsewhere(interface.index, interface.name)
         start_ns = time.time_ns()
         with ExitStack() as opened:
             calls = opened.enter_context(closing(KernelCalls()))

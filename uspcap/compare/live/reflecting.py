@@ -19,6 +19,7 @@ from uspcap.compare.live.endpoints import XskEnd
 from uspcap.compare.live.hook import PathHook
 from uspcap.compare.live.settings import LiveSettings, Path
 from uspcap.errors import CaptureError, MissingFeature, UsageError
+from uspcap.network.interface_use import refuse_if_in_use
 from uspcap.probe.reflecting import ReflectOutcome, ReflectSettings
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.tai import tai_offset_ns
@@ -77,6 +78,13 @@ class XskReflection:
         settings = self.settings
         host = settings.local.host
         interface = NetworkInterface.look_up(str(settings.interface))
+        if host == "0.0.0.0":
+            refuse_if_in_use(
+                interface.index,
+                f"every datagram to UDP port {settings.local.port}",
+                "name the address to answer at, or answer through the kernel",
+                above_only=True,
+            )
         wakeup: Any = settings.wakeup
         live = LiveSettings(
             interface.name,
