@@ -392,6 +392,7 @@ def test_mtu_that_native_xdp_refuses_is_one_sentence_where_only_native_will_do(
         AfXdpSource(HERE, modes=[AttachMode.NATIVE])
     assert str(caught.value) == (
         "cannot attach to interface here0 in any mode (native: the MTU of 9100 is too large for the driver's XDP, "
-        "lower it as in 'ip link set here0 mtu 3000' (Numerical result out of range)): use the packet_mmap backend"
+        "lower it as in 'ip link set here0 mtu 3000' (Numerical result out of range); the kernel says: veth: Peer MTU "
+        "is too large to set XDP): use the packet_mmap backend"
     )
     assert not attached(pair.here)

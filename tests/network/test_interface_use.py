@@ -16,8 +16,8 @@ from support.veth_pairs import HERE, Pair
 from uspcap.errors import UsageError
 from uspcap.network.interface_use import LiveState, master_of, refuse_if_in_use, say_uses, uses
 from uspcap.network.links import find_link, parse_link
+from uspcap.network.netlink import Rtnetlink
 from uspcap.network.other_namespaces import LinkElsewhere
-from uspcap.network.rtnetlink import Rtnetlink
 
 PORT, MASTER, UPPER, OTHER = 2, 3, 4, 5
 

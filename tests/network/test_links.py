@@ -10,7 +10,7 @@ from support.veth_pairs import HERE, THERE, Pair, wait_until
 
 from uspcap.errors import CaptureError
 from uspcap.network.links import all_addresses, all_links, find_link, link_at, named_link, real_name
-from uspcap.network.rtnetlink import Rtnetlink
+from uspcap.network.netlink import Rtnetlink
 
 LONG = "x" * 127
 

@@ -244,7 +244,7 @@ class AfXdpSource(RingSource):
             polling = f", busy polling {self._busy_poll_us} us"
         remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
         if copying == "copy" and self._sockets[0].refusals:
-            remarks.append(f"refused by the kernel: {'; '.join(self._sockets[0].refusals)}")
+            remarks.append(f"no zero copy: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:
             remarks += self._deferred_interrupts.remarks
         if self._chunks < _chunks_for_ring(self._interface.ring_frames):

@@ -12,8 +12,10 @@ from typing import Any, Final
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
 from uspcap.errors import CaptureError
+from uspcap.network.channels import ChannelReader, receive_queues
 from uspcap.network.links import link_at, named_link
-from uspcap.network.rtnetlink import Rtnetlink
+from uspcap.network.netlink import Rtnetlink
+from uspcap.network.xdp_features import XdpFeatures, xdp_features
 
 # linux/if_arp.h.
 ARPHRD_ETHER: Final = 1
@@ -76,6 +78,8 @@ class NetworkInterface:
         How many there can be.
     ring_frames : int
         How many frames the receive ring of each queue is set to hold; 0 where the driver does not say.
+    xdp : XdpFeatures or None
+        What the driver declares of XDP; None from kernels before 6.3.
     """
 
     name: str
@@ -87,6 +91,7 @@ class NetworkInterface:
     queues: int
     most_queues: int
     ring_frames: int
+    xdp: XdpFeatures | None
 
     @classmethod
     def look_up(cls, name: str) -> NetworkInterface:
@@ -108,6 +113,8 @@ class NetworkInterface:
                 f"cannot capture on {link.name}: its hardware type {link.hardware_type} (linux/if_arp.h) has no link "
                 "type that uspcap knows; capture on the Ethernet or IP interface above or below it"
             )
+        with ChannelReader() as reader:
+            channels = reader.read(link.name)
         return cls(
             name=link.name,
             index=link.index,
@@ -115,9 +122,10 @@ class NetworkInterface:
             link_type=LINK_TYPES[link.hardware_type],
             mtu=link.mtu,
             up=link.up,
-            queues=receive_queues(link.name, link.receive_queues),
+            queues=receive_queues(channels, link.receive_queues),
             most_queues=link.receive_queues,
             ring_frames=_ring_frames(link.name),
+            xdp=xdp_features(link.index),
         )
 
     @property
@@ -211,14 +219,6 @@ def losses_since(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str,
 def operating_system() -> str:
     """Return what a capture file says of the host (if_os)."""
     return f"{platform.system()} {platform.release()}"
-
-
-def receive_queues(name: str, most: int) -> int:
-    """Return how many receive queues are in use; `most` are set up in the kernel."""
-    channels = ask_driver(name, "get_channels")
-    if channels is None:
-        return most
-    return min(most, int(channels.rx_count) + int(channels.combined_count)) or most
 
 
 def _ring_frames(name: str) -> int:

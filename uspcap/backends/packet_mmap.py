@@ -12,7 +12,6 @@ packet(7); Documentation/networking/packet_mmap.rst; net/packet/af_packet.c.
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import re
 import socket
@@ -31,13 +30,12 @@ from uspcap.backends.base import (
 )
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import add_membership
+from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket, cannot_set_up_packet_socket
 from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.filters import FrameFilter
-from uspcap.capabilities import explain_missing
-from uspcap.errors import CaptureError, PermissionDenied, UsageError
+from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.system_errors import limit_remedy
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
@@ -348,13 +346,8 @@ class PacketMmapSource(RingSource):
         try:
             # Without a protocol, nothing comes before bind.
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        except PermissionError:
-            raise PermissionDenied(
-                f"cannot capture on {name}: {explain_missing(['CAP_NET_RAW'])}", errno.EPERM
-            ) from None
         except OSError as error:
-            advice = limit_remedy(error.errno, "see that the kernel has packet sockets")
-            raise CaptureError(f"cannot capture on {name}: {error.strerror}; {advice}") from error
+            raise cannot_open_socket(error.errno or 0, "a packet socket", name) from None
         try:
             self._attach(raw, _REJECT_ALL)
             raw.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
@@ -363,15 +356,13 @@ class PacketMmapSource(RingSource):
             if self._ignore_outgoing:
                 raw.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             ring = self._set_up_ring(raw)
-            memory = mmap.mmap(raw.fileno(), self._block_count * BLOCK_BYTES)
+            memory = self._map_ring(raw)
             if self._promiscuous:
                 add_membership(raw, self._interface)
             raw.bind((name, _ETH_P_ALL))
         except OSError as error:
             raw.close()
-            raise CaptureError(
-                f"cannot capture on {name}: {error.strerror}; see that the interface is there"
-            ) from error
+            raise cannot_set_up_packet_socket(error.errno or 0, name) from error
         except BaseException:
             raw.close()
             raise
@@ -396,11 +387,16 @@ class PacketMmapSource(RingSource):
         try:
             raw.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
         except OSError as error:
-            raise CaptureError(
-                f"cannot have a ring of {self._block_count * BLOCK_BYTES >> 10} KiB on {self._interface.name}: "
-                f"{error.strerror}; ask for a smaller buffer with -B"
-            ) from error
+            size = self._block_count * BLOCK_BYTES
+            raise cannot_have_packet_ring(error.errno or 0, size, self._interface.name) from error
         return self._block_count
+
+    def _map_ring(self, raw: socket.socket) -> mmap.mmap:
+        size = self._block_count * BLOCK_BYTES
+        try:
+            return mmap.mmap(raw.fileno(), size)
+        except OSError as error:
+            raise cannot_have_packet_ring(error.errno or 0, size, self._interface.name) from error
 
     def _join_fanout(self) -> None:
         """Put all sockets into one group, whose id the kernel chooses so that no other's is met."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from typing import Final
 
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.capabilities import explain_missing
-from uspcap.errors import PermissionDenied
+from uspcap.backends.refusals import cannot_open_socket, cannot_set_up_packet_socket
 
 # linux/if_packet.h.
 _SOL_PACKET: Final = 263
@@ -30,17 +28,18 @@ def promiscuous_socket(interface: NetworkInterface) -> socket.socket:
     ------
     PermissionDenied
         CAP_NET_RAW is missing.
+    CaptureError
+        The system refuses for another reason.
     """
+    kind = "a packet socket, which makes it promiscuous (-p does without),"
     try:
         # Without a protocol, no frame comes.
         packet_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    except PermissionError:
-        raise PermissionDenied(
-            f"cannot make {interface.name} promiscuous: {explain_missing(['CAP_NET_RAW'])}", errno.EPERM
-        ) from None
+    except OSError as error:
+        raise cannot_open_socket(error.errno or 0, kind, interface.name) from None
     try:
         add_membership(packet_socket, interface)
-    except BaseException:
+    except OSError as error:
         packet_socket.close()
-        raise
+        raise cannot_set_up_packet_socket(error.errno or 0, interface.name) from error
     return packet_socket

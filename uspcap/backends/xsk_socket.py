@@ -24,9 +24,16 @@ from numpy.typing import NDArray
 from uspcap._native.xsk import ReceiveQueue, Ring, TransmitQueue
 from uspcap.backends.busy_poll import napi_id, poll_busily
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.capabilities import explain_missing
-from uspcap.errors import CaptureError, MissingFeature, PermissionDenied
-from uspcap.system_errors import limit_remedy
+from uspcap.backends.refusals import (
+    INSTEAD,
+    cannot_bind_to_queue,
+    cannot_open_socket,
+    cannot_register_memory,
+    is_final,
+    locked_memory_limit,
+)
+from uspcap.capabilities import af_xdp_needs
+from uspcap.errors import CaptureError
 
 _AF_XDP: Final = 44
 _SOL_XDP: Final = 283
@@ -168,8 +175,14 @@ class XskSocket:
         self._umem, self.huge_pages = _allocate(chunk_bytes * chunks)
         self.refusals: list[str] = []
         fits = interface.mtu + 22 <= chunk_bytes - KERNEL_HEADROOM_BYTES  # two addresses, type, two tags
+        declared = interface.xdp
+        if zero_copy and declared is not None and not declared.zero_copy:
+            # What is refused all the same would count against the limit on locked memory for a while.
+            zero_copy = False
+            self.refusals.append("the driver declares none")
+        in_pieces = declared is None or declared.zero_copy_segments != 1
         ways = (
-            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, zero_copy),
+            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, zero_copy and in_pieces),
             ("zero copy without fragments", _XDP_ZEROCOPY, zero_copy and fits),
             ("copy", _XDP_COPY | _XDP_USE_SG, True),
             ("copy without fragments", _XDP_COPY, True),
@@ -186,12 +199,12 @@ class XskSocket:
                     break
                 self.refusals.append(f"{name}: {os.strerror(number)}")
                 self._close_socket()
-                if number not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise self._bind_error(number)
+                if is_final(number, zero_copy=bool(flags & _XDP_ZEROCOPY)):
+                    raise cannot_bind_to_queue(number, queue_number, interface.name)
             else:
                 raise CaptureError(
                     f"no AF_XDP socket can be bound to queue {queue_number} of {interface.name} "
-                    f"({'; '.join(self.refusals)}): use the packet_mmap backend"
+                    f"({'; '.join(self.refusals)}): {INSTEAD}"
                 )
             self.fragments = bool(flags & _XDP_USE_SG)
             (options,) = struct.unpack("=I", self.socket.getsockopt(_SOL_XDP, _XDP_OPTIONS, 4))
@@ -203,7 +216,7 @@ class XskSocket:
                 poll_busily(self.socket, busy_poll_us, interface)
         except BaseException:
             self._close_socket()
-            self._umem.close()
+            _release(self._umem)
             raise
 
     def fileno(self) -> int:
@@ -246,26 +259,17 @@ class XskSocket:
         try:
             return socket.socket(_AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         except OSError as error:
-            if error.errno == errno.EPERM:
-                raise PermissionDenied(
-                    f"cannot open an AF_XDP socket for {self._interface.name}: {explain_missing(['CAP_NET_RAW'])}",
-                    errno.EPERM,
-                ) from None
-            if limit := limit_remedy(error.errno, ""):
-                raise CaptureError(
-                    f"cannot open an AF_XDP socket for {self._interface.name}: {error.strerror}; {limit}"
-                ) from None
-            raise MissingFeature(
-                f"this kernel has no AF_XDP sockets ({error.strerror}): use the packet_mmap backend"
+            raise cannot_open_socket(
+                error.errno or 0, "an AF_XDP socket", self._interface.name, af_xdp_needs()
             ) from None
 
     def _register(self, chunk_bytes: int, chunks: int) -> None:
         """Give the socket its UMEM and its rings."""
-        name = self._interface.name
         address = np.frombuffer(self._umem, np.uint8).ctypes.data
         registration = struct.pack("=QQIIII", address, chunk_bytes * chunks, chunk_bytes, 0, 0, 0)
+        size = chunk_bytes * chunks
         try:
-            self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_REG, registration)
+            self._register_memory(registration, size)
             self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_FILL_RING, chunks)
             completions = chunks if self._answering else _COMPLETION_ENTRIES
             self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_COMPLETION_RING, completions)
@@ -273,16 +277,23 @@ class XskSocket:
                 self.socket.setsockopt(_SOL_XDP, _XDP_TX_RING, chunks)
             self.socket.setsockopt(_SOL_XDP, _XDP_RX_RING, chunks)
         except OSError as error:
-            size = f"{chunk_bytes * chunks >> 10} KiB"
-            if error.errno == errno.ENOBUFS:
-                raise CaptureError(
-                    f"cannot lock {size} of memory for queue {self._queue_number} of {name}: the limit on locked "
-                    "memory is too low; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or ask for less with -B"
-                ) from error
-            raise CaptureError(
-                f"cannot register {size} of memory for queue {self._queue_number} of {name}: {error.strerror}; "
-                "ask for less with -B"
-            ) from error
+            raise cannot_register_memory(error.errno or 0, size, self._queue_number, self._interface.name) from error
+
+    def _register_memory(self, registration: bytes, size: int) -> None:
+        """Register the UMEM; where memory that was given back still counts against the limit, try again for a second.
+
+        The kernel takes a UMEM down after its socket's last close, not in it.
+        """
+        limit = locked_memory_limit()
+        for attempt in range(BUSY_RETRIES + 1):
+            try:
+                self.socket.setsockopt(_SOL_XDP, _XDP_UMEM_REG, registration)
+                return
+            except OSError as error:
+                hopeless = limit is not None and size > limit
+                if error.errno != errno.ENOBUFS or hopeless or attempt == BUSY_RETRIES:
+                    raise
+            time.sleep(BUSY_RETRY_S)
 
     def _bind(self, flags: int) -> int:
         """Bind and return 0 or an error number; where the queue is busy, try again for a second."""
@@ -296,19 +307,6 @@ class XskSocket:
             if attempt < BUSY_RETRIES:
                 time.sleep(BUSY_RETRY_S)
         return errno.EBUSY
-
-    def _bind_error(self, number: int) -> CaptureError:
-        where = f"queue {self._queue_number} of {self._interface.name}"
-        name = self._interface.name
-        if number == errno.EBUSY:
-            return CaptureError(
-                f"{where} belongs to another AF_XDP socket: end its owner, or use the packet_mmap backend"
-            )
-        if number == errno.ENETDOWN:
-            return CaptureError(f"{name} is down, and AF_XDP binds only where it is up: 'ip link set {name} up'")
-        return CaptureError(
-            f"cannot bind an AF_XDP socket to {where}: {os.strerror(number)}; use the packet_mmap backend"
-        )
 
     def _map_rings(
         self,
@@ -342,7 +340,13 @@ class XskSocket:
         self.socket.close()
         maps, self._maps = self._maps, []
         for one in maps:
-            one.close()
+            _release(one)
+
+
+def _release(memory: mmap.mmap) -> None:
+    """Unmap memory; what a failure on its way up still refers to goes when that does."""
+    with contextlib.suppress(BufferError):
+        memory.close()
 
 
 def _allocate(size: int) -> tuple[mmap.mmap, bool]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, Self
 
+from uspcap.bpf.attach_refusals import attach_reason
 from uspcap.bpf.btf import kernel_function_ids
 from uspcap.bpf.kernel_types import (
     BPF_F_XDP_DEV_BOUND_ONLY,
@@ -45,12 +45,9 @@ from uspcap.bpf.xdp_program import (
 from uspcap.capabilities import effective_capabilities
 from uspcap.errors import BpfError, HookOccupied, MissingFeature, PermissionDenied
 from uspcap.network.links import find_link, link_at
-from uspcap.network.rtnetlink import Rtnetlink
+from uspcap.network.netlink import Rtnetlink
 
 PROGRAM_NAME: Final = "uspcap_capture"
-
-XDP_MTU: Final = 3000
-"""To be tried where a driver refuses a longer one: frame and what drivers add fit into a page of 4 KiB."""
 
 ClassicInstructions = Sequence[tuple[int, int, int, int]]
 """code, jt, jf, k of each instruction of a filter."""
@@ -367,12 +364,14 @@ def attach_best(
             flags = XDP_FLAGS_SKB_MODE if mode is AttachMode.SKB else XDP_FLAGS_DRV_MODE
             link = Link.attach_xdp(program, ifindex, flags)
         except BpfError as error:
-            program.close()
             if isinstance(error, PermissionDenied):
+                program.close()
                 raise
+            reason = attach_reason(error, interface, ifindex, program, flags)
+            program.close()
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 _refuse_if_occupied(interface, ifindex)
-            refusals.append(Refusal(mode, _attach_reason(error, interface, ifindex)))
+            refusals.append(Refusal(mode, reason))
             continue
         except BaseException:
             program.close()
@@ -464,27 +463,3 @@ def load_capture_program(
         if bound and error.errno == errno.EOPNOTSUPP:
             raise BpfError(f"the driver of {interface} offers no frame metadata to XDP programs", error.errno) from None
         raise
-
-
-def _attach_reason(error: BpfError, interface: str, ifindex: int) -> str:
-    """Return why an interface refused a program, in words where the error number means one thing."""
-    mtu = _mtu(ifindex)
-    lower = f"lower it as in 'ip link set {interface} mtu {XDP_MTU}'"
-    known = {
-        errno.EOPNOTSUPP: "the driver has no native XDP, or not in its present configuration",
-        errno.ERANGE: f"the MTU of {mtu} is too large for the driver's XDP, {lower}",
-        errno.ENODEV: "the interface is gone",
-    }
-    reason = known.get(error.errno)
-    said = f"{reason} ({os.strerror(error.errno)})" if reason else str(error)
-    if mtu > XDP_MTU and error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EFBIG):
-        # What many drivers say to a long MTU; the reason itself goes to the kernel's log only.
-        said += f"; its MTU of {mtu} may be the cause, {lower}"
-    return said
-
-
-def _mtu(ifindex: int) -> int:
-    """Return an interface's MTU, 0 where it is gone."""
-    with Rtnetlink() as netlink:
-        link = link_at(netlink, ifindex)
-    return 0 if link is None else link.mtu

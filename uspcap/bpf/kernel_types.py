@@ -23,8 +23,10 @@ BPF_LOG_STATS: Final = 4
 BPF_F_XDP_HAS_FRAGS: Final = 1 << 5
 BPF_F_XDP_DEV_BOUND_ONLY: Final = 1 << 6
 BPF_F_TEST_XDP_LIVE_FRAMES: Final = 1 << 1
-XDP_FLAGS_SKB_MODE: Final = 1 << 1  # linux/if_link.h
+XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1 << 0  # linux/if_link.h
+XDP_FLAGS_SKB_MODE: Final = 1 << 1
 XDP_FLAGS_DRV_MODE: Final = 1 << 2
+XDP_FLAGS_REPLACE: Final = 1 << 4
 
 
 class Command(IntEnum):

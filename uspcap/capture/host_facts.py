@@ -23,8 +23,9 @@ from uspcap.backends.base import LiveSource
 from uspcap.backends.network_interface import NetworkInterface, ask_driver
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
+from uspcap.network.channels import SIOCETHTOOL
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import SIOCETHTOOL, StampingSetting, filter_name
+from uspcap.timestamps.nic import StampingSetting, filter_name
 from uspcap.timestamps.tai import tai_offset_ns
 
 ETHTOOL_GDRVINFO: Final = 0x3

@@ -16,8 +16,8 @@ from typing import Final, Protocol
 
 from uspcap.errors import UsageError
 from uspcap.network.links import Link, Route, all_addresses, all_links, routes_by
+from uspcap.network.netlink import Rtnetlink
 from uspcap.network.other_namespaces import LinkElsewhere, links_in_other_namespaces
-from uspcap.network.rtnetlink import Rtnetlink
 
 _PORT_OF: Final[Mapping[str, str]] = {
     "bridge": "a port of bridge",

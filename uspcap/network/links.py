@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from uspcap.errors import CaptureError
-from uspcap.network.rtnetlink import (
+from uspcap.network.netlink import (
+    NLA_F_NESTED,
     RTM_GETADDR,
     RTM_GETLINK,
     RTM_GETROUTE,
@@ -46,6 +47,9 @@ _IFLA_PROP_LIST: Final = 52
 _IFLA_ALT_IFNAME: Final = 53
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
+_IFLA_XDP_FD: Final = 1
+_IFLA_XDP_FLAGS: Final = 3
+_IFLA_XDP_EXPECTED_FD: Final = 8
 _IFLA_XDP_PROG_IDS: Final = (4, 5, 6, 7)
 """IFLA_XDP_PROG_ID, and those of the driver's, the generic and the offloaded hook."""
 
@@ -140,9 +144,11 @@ class Link:
     master : int
         Index of the bridge, bond or the like that it belongs to; 0 for none.
     lowers : tuple of int
-        Indices of what it is made on top of, as a VLAN of its device. Of one end of a pair (veth, netkit) none.
+        Indices of what it is made on top of, as a VLAN of its device.
+    other_end : int
+        Of one end of a pair (veth, netkit), the index of the other; 0 for other interfaces.
     lower_namespace : int or None
-        Where `lowers` are in another network namespace, that one's id in this namespace.
+        Where `lowers` or `other_end` are in another network namespace, that one's id in this namespace.
     receive_queues : int
         How many the kernel has set up; fewer may be in use.
     programs : tuple of int
@@ -159,6 +165,7 @@ class Link:
     kind: str = ""
     master: int = 0
     lowers: tuple[int, ...] = ()
+    other_end: int = 0
     lower_namespace: int | None = None
     receive_queues: int = 1
     programs: tuple[int, ...] = ()
@@ -199,10 +206,9 @@ def parse_link(body: bytes) -> Link:
     about = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
     kind = text(about.get(_IFLA_INFO_KIND, b""))
     data = dict(attributes(about.get(_IFLA_INFO_DATA, b"")))
-    lowers = [number(found.get(_IFLA_LINK, b""))]
-    lowers += [number(data.get(name, b"")) for name in _LOWERS_IN_DATA.get(kind, ())]
-    if kind in ("veth", "netkit"):
-        lowers = []  # IFLA_LINK is the other end
+    linked = number(found.get(_IFLA_LINK, b""))
+    paired = kind in ("veth", "netkit")
+    lowers = [] if paired else [linked, *(number(data.get(name, b"")) for name in _LOWERS_IN_DATA.get(kind, ()))]
     namespace = found.get(_IFLA_LINK_NETNSID)
     # An interface that is on top of none names itself; the same index of another namespace is another interface.
     nothing = (0, index) if namespace is None else (0,)
@@ -220,6 +226,7 @@ def parse_link(body: bytes) -> Link:
         kind=kind,
         master=number(found.get(_IFLA_MASTER, b"")),
         lowers=tuple(dict.fromkeys(lower for lower in lowers if lower not in nothing)),
+        other_end=linked if paired else 0,
         lower_namespace=None if namespace is None else int.from_bytes(namespace, sys.byteorder, signed=True),
         receive_queues=number(found.get(_IFLA_NUM_RX_QUEUES, b"")) or 1,
         programs=tuple(dict.fromkeys(program for program in programs if program)),
@@ -289,6 +296,25 @@ def link_at(netlink: Rtnetlink, index: int) -> Link | None:
         if error.errno != errno.ENODEV:
             raise
         return None
+
+
+def xdp_request(index: int, program_fd: int, flags: int, expected_fd: int | None = None) -> bytes:
+    """Return the body of an RTM_SETLINK that attaches an XDP program, or with -1 takes one off.
+
+    Parameters
+    ----------
+    index : int
+    program_fd : int
+    flags : int
+        XDP_FLAGS_*.
+    expected_fd : int, optional
+        With XDP_FLAGS_REPLACE: the program that is attached, or nothing is done.
+    """
+    wanted = attribute(_IFLA_XDP_FD, struct.pack("=i", program_fd))
+    wanted += attribute(_IFLA_XDP_FLAGS, struct.pack("=I", flags))
+    if expected_fd is not None:
+        wanted += attribute(_IFLA_XDP_EXPECTED_FD, struct.pack("=i", expected_fd))
+    return _LINK_HEADER.pack(0, 0, index, 0, 0) + attribute(NLA_F_NESTED | IFLA_XDP, wanted)
 
 
 def all_links(netlink: Rtnetlink, namespace: int | None = None) -> tuple[Link, ...]:

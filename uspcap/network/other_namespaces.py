@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from uspcap.network.links import Link, all_links
-from uspcap.network.rtnetlink import RTM_GETNSID, NetlinkRefusal, Rtnetlink, attribute, attributes
+from uspcap.network.netlink import RTM_GETNSID, NetlinkRefusal, Rtnetlink, attribute, attributes
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _NAMED: Final = Path("/run/netns")

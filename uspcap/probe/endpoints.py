@@ -14,7 +14,7 @@ from typing import Final
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, UsageError
 from uspcap.network.links import find_link
-from uspcap.network.rtnetlink import Rtnetlink
+from uspcap.network.netlink import Rtnetlink
 from uspcap.system_errors import limit_remedy
 
 _SO_TIMESTAMPING: Final = 37

@@ -7,18 +7,13 @@ linux/sockios.h (SIOCETHTOOL, SIOCGHWTSTAMP, SIOCSHWTSTAMP); linux/ptp_clock.h; 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import socket
-import struct
 import time
 from pathlib import Path
-from typing import Final
 
-_IFREQ: Final = struct.Struct("@16sP")
-_IFREQ_BYTES: Final = 40
-"""sizeof(struct ifreq) on 64-bit systems; it is no longer on others."""
+from uspcap.network.channels import interface_ioctl
 
 
 class KernelCalls:
@@ -42,9 +37,7 @@ class KernelCalls:
             SIOCETHTOOL, SIOCGHWTSTAMP or SIOCSHWTSTAMP.
         payload : bytearray
         """
-        pointed_to = (ctypes.c_char * len(payload)).from_buffer(payload)
-        packed = _IFREQ.pack(os.fsencode(name)[:15], ctypes.addressof(pointed_to))
-        fcntl.ioctl(self._socket, request, packed.ljust(_IFREQ_BYTES, b"\0"))
+        interface_ioctl(self._socket, name, request, payload)
 
     def open_clock(self, index: int) -> int:
         """Open /dev/ptp<index> for reading and return the descriptor."""

@@ -21,11 +21,11 @@ from typing import Final
 
 from uspcap.capabilities import explain_missing
 from uspcap.errors import CaptureError, PermissionDenied
+from uspcap.network.channels import SIOCETHTOOL
 from uspcap.signals import before_the_end
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 # linux/sockios.h and linux/ethtool.h.
-SIOCETHTOOL: Final = 0x8946
 SIOCSHWTSTAMP: Final = 0x89B0
 SIOCGHWTSTAMP: Final = 0x89B1
 ETHTOOL_GET_TS_INFO: Final = 0x41

@@ -11,7 +11,6 @@ packet(7); linux/if_packet.h; Documentation/networking/packet_mmap.rst; socket(7
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import select
 import socket
@@ -24,12 +23,13 @@ from numpy.typing import NDArray
 
 from uspcap._native.path_readers import PathReader, RingReader, SocketReader, XskReader
 from uspcap.backends.network_interface import NetworkInterface
+from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket
 from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XskSocket
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.path_program import PATH_AT, PAYLOAD_AT
-from uspcap.capabilities import af_xdp_needs, explain_missing
+from uspcap.capabilities import af_xdp_needs
 from uspcap.compare.live.settings import LiveSettings, Path
-from uspcap.errors import CaptureError, PermissionDenied
+from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import Endpoint, open_socket
 
 # linux/if_packet.h.
@@ -236,10 +236,8 @@ class PacketMmapEnd:
         self._dropped = 0
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        except PermissionError:
-            raise PermissionDenied(
-                f"cannot capture on {interface.name}: {explain_missing(['CAP_NET_RAW'], af_xdp_needs())}", errno.EPERM
-            ) from None
+        except OSError as error:
+            raise cannot_open_socket(error.errno or 0, "a packet socket", interface.name, af_xdp_needs()) from None
         try:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_TIMESTAMP, _SOF_TIMESTAMPING_SOFTWARE)
@@ -253,9 +251,8 @@ class PacketMmapEnd:
             self._socket.bind((interface.name, _ETH_P_LOCAL_EXPERIMENTAL))
         except OSError as error:
             self._socket.close()
-            raise CaptureError(
-                f"cannot have a ring of {RING_BYTES >> 10} KiB on {interface.name}: {error.strerror}; leave "
-                "packet_mmap out of --paths"
+            raise cannot_have_packet_ring(
+                error.errno or 0, RING_BYTES, interface.name, "leave packet_mmap out of --paths"
             ) from error
         self._waiting = _Waiting(settings.wakeup, [self._socket.fileno()])
 

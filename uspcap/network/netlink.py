@@ -1,10 +1,10 @@
-"""Questions to the kernel about links, addresses and routes, over a socket that is kept.
+"""Questions to the kernel over netlink, by sockets that are kept.
 
 Messages are taken apart here, and only as far as somebody asks: what is looked at once a second has to cost little.
 
 References
 ----------
-netlink(7); rtnetlink(7); linux/netlink.h; linux/rtnetlink.h.
+netlink(7); rtnetlink(7); linux/netlink.h; linux/rtnetlink.h; linux/genetlink.h.
 """
 
 from __future__ import annotations
@@ -32,7 +32,18 @@ _NLM_F_DUMP_INTR: Final = 0x10
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
 _NLMSGERR_ATTR_MSG: Final = 1
+NLA_F_NESTED: Final = 0x8000
 _NLA_TYPE_MASK: Final = 0x3FFF
+
+_NETLINK_ROUTE: Final = 0
+_NETLINK_GENERIC: Final = 16
+
+# linux/genetlink.h.
+_GENL_ID_CTRL: Final = 16
+_CTRL_CMD_GETFAMILY: Final = 3
+_CTRL_ATTR_FAMILY_ID: Final = 1
+_CTRL_ATTR_FAMILY_NAME: Final = 2
+_GENERIC_HEADER: Final = struct.Struct("=BBxx")  # struct genlmsghdr
 
 # linux/rtnetlink.h.
 RTM_NEWLINK: Final = 16
@@ -107,17 +118,19 @@ def number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder)
 
 
-class Rtnetlink:
+class NetlinkSocket:
     """A socket of one network namespace, in which it stays whatever its thread does.
 
     Parameters
     ----------
+    protocol : int
+        NETLINK_*.
     groups : int
-        Multicast groups to hear from, as a mask (`1 << RTNLGRP_LINK - 1`); such a socket is for `notices` only.
+        Multicast groups to hear from, as a mask; such a socket is for `notices` only.
     """
 
-    def __init__(self, groups: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int, groups: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
         self._interrupted = False
         try:
@@ -215,6 +228,49 @@ class Rtnetlink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Rtnetlink(NetlinkSocket):
+    """About links, addresses and routes.
+
+    Parameters
+    ----------
+    groups : int
+        As `1 << RTNLGRP_LINK - 1`.
+    """
+
+    def __init__(self, groups: int = 0) -> None:
+        super().__init__(_NETLINK_ROUTE, groups)
+
+
+class GenericNetlink(NetlinkSocket):
+    """About whatever a family of generic netlink knows.
+
+    Parameters
+    ----------
+    family : str
+        As `netdev`.
+
+    Raises
+    ------
+    NetlinkRefusal
+        The kernel has no such family.
+    """
+
+    def __init__(self, family: str) -> None:
+        super().__init__(_NETLINK_GENERIC)
+        try:
+            named = attribute(_CTRL_ATTR_FAMILY_NAME, family.encode("ascii") + b"\0")
+            (answer,) = self.request(_GENL_ID_CTRL, _GENERIC_HEADER.pack(_CTRL_CMD_GETFAMILY, 1) + named)
+            self._family = number(dict(attributes(answer.body[_GENERIC_HEADER.size :]))[_CTRL_ATTR_FAMILY_ID])
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, command: int, question: bytes) -> dict[int, bytes]:
+        """Return the attributes of the answer to one question, which is made of attributes, too."""
+        (answer,) = self.request(self._family, _GENERIC_HEADER.pack(command, 1) + question)
+        return dict(attributes(answer.body[_GENERIC_HEADER.size :]))
 
 
 def _taken_apart(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

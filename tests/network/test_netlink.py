@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.veth_pairs import HERE, Pair
 
 from uspcap.network.links import parse_link
-from uspcap.network.rtnetlink import (
+from uspcap.network.netlink import (
     RTM_GETLINK,
     RTM_SETLINK,
     RTNLGRP_LINK,
