@@ -57,7 +57,7 @@ def test_capture_that_does_not_start_puts_the_settings_back(pair: Pair, run: Run
     too_little = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=65536:65536")
     running = run(*AF_XDP, "--busy-poll=50", wrapper=too_little)
     assert running.process.wait(30) == 1
-    assert "the limit on locked memory is too low" in running.stderr
+    assert "on locked memory is too low" in running.stderr
     assert settings(pair) == [0, 0]
 
 

@@ -151,8 +151,8 @@ def test_more_than_the_limit_is_told_with_the_limit(pair: Pair) -> None:
     done = subprocess.run(pair.here.command(*command), capture_output=True, text=True, check=False)
     assert done.stdout == (
         "cannot lock 16384 KiB of memory for queue 0 of here0: the limit of 8192 KiB on locked memory is too low for "
-        "what this user's processes lock together; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or ask for less with "
-        "-B\n"
+        "what this user's processes lock together; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or ask for a smaller "
+        "buffer with -B\n"
     )
 
 

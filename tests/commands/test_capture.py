@@ -151,7 +151,7 @@ def test_missing_capability_is_named_with_the_command_that_grants_it(run: Run) -
     running = run("-i", HERE, wrapper=("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"))
     assert running.process.wait(30) == 1
     assert len(running.stderr.splitlines()) == 1
-    assert "cannot capture on here0: CAP_NET_RAW is missing" in running.stderr
+    assert "cannot open a packet socket for here0: CAP_NET_RAW is missing" in running.stderr
     assert "setcap cap_net_admin,cap_net_raw,cap_bpf+ep" in running.stderr
 
 
@@ -332,7 +332,7 @@ def test_limit_on_locked_memory_is_named(run: Run, kernel_bpf: None) -> None:
     words = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=65536:65536")
     running = run("-i", HERE, "--take-all", wrapper=words)
     assert running.process.wait(30) == 1
-    assert "the limit on locked memory is too low; raise it with 'ulimit -l'" in running.stderr
+    assert "limit of 64 KiB on locked memory is too low" in running.stderr
     assert len(running.stderr.splitlines()) == 1
 
 

@@ -19,7 +19,7 @@ from uspcap.errors import CaptureError, MissingFeature, PermissionDenied, Uspcap
 from uspcap.system_errors import limit_remedy
 
 INSTEAD: Final = "use the packet_mmap backend"
-_SMALLER: Final = "ask for less with -B"
+_SMALLER: Final = "ask for a smaller buffer with -B"
 
 _FINAL: Final = frozenset({errno.EBUSY, errno.ENETDOWN, errno.ENODEV, errno.ENOMEM, errno.ENOBUFS, errno.EPERM})
 _OF_OLDER_KERNELS: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
@@ -84,7 +84,7 @@ def cannot_register_memory(number: int, size_bytes: int, queue: int, interface: 
         allowed = "" if limit is None else f" of {limit >> 10} KiB"
         return CaptureError(
             f"cannot lock {size}: the limit{allowed} on locked memory is too low for what this user's processes lock "
-            "together; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or ask for less with -B"
+            f"together; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or {_SMALLER}"
         )
     what = f"cannot register {size}"
     return _of_the_system(what, number, _SMALLER) or CaptureError(
