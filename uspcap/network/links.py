@@ -42,6 +42,7 @@ _IFLA_LINKINFO: Final = 18
 _IFLA_STATS64: Final = 23
 _IFLA_NUM_RX_QUEUES: Final = 32
 _IFLA_LINK_NETNSID: Final = 37
+_IFLA_NEW_NETNSID: Final = 45
 _IFLA_TARGET_NETNSID: Final = 46
 _IFLA_PROP_LIST: Final = 52
 _IFLA_ALT_IFNAME: Final = 53
@@ -73,6 +74,7 @@ _LOWERS_IN_DATA: Final[Mapping[str, tuple[int, ...]]] = {
 """By kind: attributes of IFLA_INFO_DATA that name the interface below."""
 
 IFF_UP: Final = 1 << 0
+IFF_LOWER_UP: Final = 1 << 16
 _LONGEST_NAME_BYTES: Final = 15
 """IFNAMSIZ less the NUL; what is longer is an alternative name."""
 
@@ -149,6 +151,8 @@ class Link:
         Of one end of a pair (veth, netkit), the index of the other; 0 for other interfaces.
     lower_namespace : int or None
         Where `lowers` or `other_end` are in another network namespace, that one's id in this namespace.
+    new_namespace : int or None
+        In a notice that it has gone: the id of the network namespace that it was moved to.
     receive_queues : int
         How many the kernel has set up; fewer may be in use.
     programs : tuple of int
@@ -167,6 +171,7 @@ class Link:
     lowers: tuple[int, ...] = ()
     other_end: int = 0
     lower_namespace: int | None = None
+    new_namespace: int | None = None
     receive_queues: int = 1
     programs: tuple[int, ...] = ()
     other_names: tuple[str, ...] = ()
@@ -227,7 +232,8 @@ def parse_link(body: bytes) -> Link:
         master=number(found.get(_IFLA_MASTER, b"")),
         lowers=tuple(dict.fromkeys(lower for lower in lowers if lower not in nothing)),
         other_end=linked if paired else 0,
-        lower_namespace=None if namespace is None else int.from_bytes(namespace, sys.byteorder, signed=True),
+        lower_namespace=_namespace_id(namespace),
+        new_namespace=_namespace_id(found.get(_IFLA_NEW_NETNSID)),
         receive_queues=number(found.get(_IFLA_NUM_RX_QUEUES, b"")) or 1,
         programs=tuple(dict.fromkeys(program for program in programs if program)),
         counters=dict(zip(_STATISTICS, values, strict=False)),
@@ -296,6 +302,10 @@ def link_at(netlink: Rtnetlink, index: int) -> Link | None:
         if error.errno != errno.ENODEV:
             raise
         return None
+
+
+def _namespace_id(value: bytes | None) -> int | None:
+    return None if value is None else int.from_bytes(value, sys.byteorder, signed=True)
 
 
 def xdp_request(index: int, program_fd: int, flags: int, expected_fd: int | None = None) -> bytes:

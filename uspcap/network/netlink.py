@@ -149,6 +149,9 @@ class NetlinkSocket:
             if error.errno != errno.ENOPROTOOPT:
                 raise
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def request(self, kind: int, body: bytes, *, acknowledge: bool = False) -> list[Message]:
         """Ask for one thing, or change one.
 

@@ -1,0 +1,280 @@
+"""What becomes of an interface while something runs on it: one thread that looks once a second, and when told.
+
+The thread hears rtnetlink's notices, so that what happens is known at once, and asks once a second, so that what no
+notice tells is known as well. It is a thread of its own because the kernel answers under a lock that a driver may hold
+for seconds, while rings have to be read. A look takes five system calls, six where frames come to a hook.
+
+What ends the use of an interface is in `ended`; everything is told in sentences, which the user of the watch takes
+when it likes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Collection
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from uspcap.errors import BpfError
+from uspcap.network.channels import ChannelReader, receive_queues
+from uspcap.network.links import IFF_LOWER_UP, Link, find_link, link_at, parse_link
+from uspcap.network.netlink import RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, Message, Rtnetlink
+
+LOOK_EVERY_S: Final = 1.0
+_LOOK_AT_MOST_EVERY_S: Final = 0.05
+_QUIET_LOOKS: Final = 2
+"""Drivers update their counters now and then, up to seconds later: only what lasts is told."""
+
+
+class Hook(Protocol):
+    """A program at an interface's XDP hook, and what reads behind it."""
+
+    def fault(self, programs: Collection[int]) -> str:
+        """Return what has happened to the program, as a sentence; empty while it is in its place.
+
+        Parameters
+        ----------
+        programs : collection of int
+            Ids of the programs that the interface has.
+        """
+
+    def frames_seen(self) -> int:
+        """Return how many frames came to it."""
+
+    def follow_queues(self, queues: int) -> str:
+        """Take note that there are so many receive queues now; return what came of it, in a sentence."""
+
+
+class InterfaceWatch:
+    """Watches one interface of the network namespace that it was made in, from `start` until `close`.
+
+    Parameters
+    ----------
+    index : int
+    name : str
+    hook : Hook, optional
+    on_end : callable, optional
+        Called by the watching thread once `ended` is set.
+    down_is_the_end : bool
+        An interface that was set down gives nothing any more; without, it is waited for.
+
+    Attributes
+    ----------
+    ended : str
+        Why the interface can be of no use any more, as a sentence without what to do; empty while it can.
+    times_down : int
+        How often it was set down.
+    down_ns : int
+        For how long altogether; what lasts is not in it.
+    past_the_hook : int
+        Frames that the interface counted while the hook saw none, or when the program was there no more.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        *,
+        hook: Hook | None = None,
+        on_end: Callable[[], None] = lambda: None,
+        down_is_the_end: bool = False,
+    ) -> None:
+        self._index = index
+        self._name = name
+        self._hook = hook
+        self._on_end = on_end
+        self._down_is_the_end = down_is_the_end
+        self._messages: SimpleQueue[str] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._over = False
+        self.ended = ""
+        self.times_down = self.down_ns = self.past_the_hook = 0
+        self._asked = Rtnetlink()
+        self._heard = Rtnetlink(groups=1 << RTNLGRP_LINK - 1)
+        self._channels = ChannelReader()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        link = link_at(self._asked, index)
+        self._up = link is not None and link.up
+        self._carrier = link is not None and bool(link.flags & IFF_LOWER_UP)
+        self._since_ns = self._without_carrier_since_ns = time.monotonic_ns()
+        self._queues = self._count_queues(link)
+        self._received = 0 if link is None else link.counters.get("rx_packets", 0)
+        self._seen = 0 if hook is None else hook.frames_seen()
+        self._quiet_looks = self._quiet_frames = 0
+        self._namespace_moved_to: int | None = None
+
+    def start(self) -> Self:
+        """Begin to watch; the thread has the privileges of the calling one."""
+        self._thread = threading.Thread(target=self._run, name="uspcap-watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def messages(self) -> list[str]:
+        """Return what has happened since the last call, a sentence each."""
+        said = []
+        while True:
+            try:
+                said.append(self._messages.get_nowait())
+            except Empty:
+                return said
+
+    def close(self) -> None:
+        """End the watch; may be called again."""
+        self._over = True
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join()
+            os.close(self._wake)
+            self._wake = -1
+        self._asked.close()
+        self._heard.close()
+        self._channels.close()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._heard, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        next_look = time.monotonic() + LOOK_EVERY_S
+        try:
+            while not self._over and not self.ended:
+                ready = poll.poll(max(0.0, next_look - time.monotonic()) * 1000)
+                if self._over:
+                    return
+                if ready and not self._hear(self._heard.notices()):
+                    continue
+                self._look()
+                next_look = time.monotonic() + LOOK_EVERY_S
+                if ready:
+                    # Whatever floods us with notices about this interface does not make us look all the time.
+                    time.sleep(_LOOK_AT_MOST_EVERY_S)
+        except (OSError, BpfError) as error:
+            self._messages.put(f"{self._name} is not watched any more: {error}")
+
+    def _hear(self, notices: list[Message]) -> bool:
+        """Take note of what concerns this interface; False where nothing does."""
+        ours = False
+        for notice in notices:
+            if notice.kind not in (RTM_NEWLINK, RTM_DELLINK):
+                continue
+            link = parse_link(notice.body)
+            if link.index != self._index:
+                continue
+            ours = True
+            if notice.kind == RTM_DELLINK:
+                moved_to = link.new_namespace
+                self._namespace_moved_to = moved_to if moved_to is not None else self._namespace_moved_to
+            else:
+                self._follow_state(link)
+        return ours
+
+    def _look(self) -> None:
+        link = link_at(self._asked, self._index)
+        if link is None:
+            self._hear(self._heard.notices())
+            self._end(self._away())
+            return
+        if link.name != self._name:
+            self._messages.put(f"{self._name} is called {link.name} now")
+            self._name = link.name
+        self._follow_state(link)
+        if self.ended or self._hook is None:
+            return
+        passed = self._compare_counters(link, self._hook)
+        fault = self._hook.fault(link.programs)
+        if fault:
+            self.past_the_hook += passed
+            self._end(fault)
+        else:
+            self._follow_queues(link, self._hook)
+
+    def _away(self) -> str:
+        if self._namespace_moved_to is not None:
+            return f"interface {self._name} was moved to another network namespace"
+        successor = find_link(self._asked, self._name)
+        if successor is not None:
+            return f"interface {self._name} is gone, and another has its name"
+        return f"interface {self._name} is gone"
+
+    def _follow_state(self, link: Link) -> None:
+        """Tell that the interface was set up or down, or that its carrier came or went."""
+        now_ns = time.monotonic_ns()
+        if link.up != self._up:
+            self._up = link.up
+            if link.up:
+                self.down_ns += now_ns - self._since_ns
+                self._messages.put(f"{self._name} is up again after {_seconds(now_ns - self._since_ns)}")
+            else:
+                self.times_down += 1
+                if self._down_is_the_end:
+                    self._end(f"interface {self._name} was set down")
+                    return
+                self._messages.put(f"{self._name} was set down: no frame comes until it is up")
+            self._since_ns = now_ns
+        carrier = bool(link.flags & IFF_LOWER_UP)
+        if carrier != self._carrier:
+            self._carrier = carrier
+            if carrier and self._without_carrier_since_ns:
+                away = _seconds(now_ns - self._without_carrier_since_ns)
+                self._messages.put(f"{self._name} has a carrier again after {away}")
+            elif not carrier and link.up:
+                self._messages.put(f"{self._name} has lost its carrier")
+            self._without_carrier_since_ns = 0 if carrier or not link.up else now_ns
+
+    def _compare_counters(self, link: Link, hook: Hook) -> int:
+        """Tell where the interface receives and the hook sees nothing of it; return how many frames went past it.
+
+        Of these, none are told and counted yet that may only be seen later, as drivers count now and then.
+        """
+        received = link.counters.get("rx_packets", 0)
+        risen, self._received = received - self._received, received
+        if risen <= 0:
+            return 0
+        seen = hook.frames_seen()
+        past, self._seen = risen - (seen - self._seen), seen
+        if past < risen:
+            if self._quiet_looks >= _QUIET_LOOKS:
+                self._messages.put(f"the XDP hook of {self._name} sees frames again")
+            self._quiet_looks = self._quiet_frames = 0
+            return max(0, past)
+        self._quiet_looks += 1
+        self._quiet_frames += risen
+        if self._quiet_looks < _QUIET_LOOKS:
+            return self._quiet_frames
+        if self._quiet_looks == _QUIET_LOOKS:
+            self._messages.put(
+                f"{self._name} receives and its XDP hook sees nothing of it, {self._quiet_frames} frames until now: "
+                "the NIC counts what it keeps for itself or hands to others, or frames go past the hook"
+            )
+        self.past_the_hook += self._quiet_frames
+        self._quiet_frames = 0
+        return 0
+
+    def _follow_queues(self, link: Link, hook: Hook) -> None:
+        queues = self._count_queues(link)
+        if queues != self._queues:
+            self._queues = queues
+            self._messages.put(hook.follow_queues(queues))
+
+    def _count_queues(self, link: Link | None) -> int:
+        return 0 if link is None else receive_queues(self._channels.read(link.name), link.receive_queues)
+
+    def _end(self, why: str) -> None:
+        self.ended = why
+        self._on_end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _seconds(duration_ns: int) -> str:
+    return f"{duration_ns / 1e9:.1f} s"
