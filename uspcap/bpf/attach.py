@@ -16,7 +16,7 @@ import contextlib
 import errno
 import mmap
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -207,6 +207,10 @@ class Attachment:
     _link: Link
     _program: LoadedProgram = field(repr=False)
     _without_metadata: LoadedProgram | None = field(default=None, repr=False)
+    _own_ids: set[int] = field(default_factory=set, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._own_ids.add(self.program_id)
 
     @property
     def program_id(self) -> int:
@@ -217,6 +221,16 @@ class Attachment:
     def attached(self) -> bool:
         """False once closed, or once the interface went away and the kernel detached."""
         return not self._link.closed and self._link.info().ifindex == self.ifindex
+
+    def fault(self, programs: Collection[int]) -> str:
+        """Return what has happened to the program, as a sentence; empty while it is in its place.
+
+        Parameters
+        ----------
+        programs : collection of int
+            Ids of the programs that the interface has.
+        """
+        return link_fault(self._link, self.interface, self._own_ids, programs)
 
     def prepare_to_leave_metadata_out(self) -> None:
         """Load the program for `leave_metadata_out` now, as privileges may be given up before it is needed."""
@@ -229,6 +243,7 @@ class Attachment:
         `Counter.METADATA_FAILED` tells: it goes up with every matching frame there.
         """
         program, self._without_metadata = self._without_metadata or self._load_without_metadata(), None
+        self._own_ids.add(int(program.info().id))
         try:
             self._link.replace(program)
         except BaseException:
@@ -258,6 +273,36 @@ class Attachment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def link_fault(link: Link, interface: str, own: Collection[int], programs: Collection[int]) -> str:
+    """Return what has happened to an attached program, as a sentence; empty while it is in its place.
+
+    Parameters
+    ----------
+    link : Link
+    interface : str
+    own : collection of int
+        Ids of the programs that may be attached.
+    programs : collection of int
+        Ids of those that the interface has.
+    """
+    try:
+        info = link.info()
+    except PermissionDenied:
+        return ""  # older kernels tell only who has CAP_BPF, which may have been given up
+    if not info.ifindex:
+        return (
+            f"the XDP program was taken off {interface} from outside, as 'bpftool link detach' does, and its "
+            "frames have gone to the kernel since"
+        )
+    others = [program for program in (int(info.prog_id), *programs) if program not in own]
+    if int(info.prog_id) not in own or (programs and not any(program in own for program in programs)):
+        return (
+            f"the XDP program on {interface} was replaced from outside by the one with id {others[0]}, which has its "
+            "frames since"
+        )
+    return ""
 
 
 def attach_capture(

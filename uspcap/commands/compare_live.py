@@ -230,7 +230,9 @@ def compare_live(
         from uspcap.report.json_report import write_json
 
         write_json(report, sys.stdout)
-        return
-    from rich.console import Console
+    else:
+        from rich.console import Console
 
-    render(report, Console(file=sys.stdout))
+        render(report, Console(file=sys.stdout))
+    if outcome.failure is not None:
+        raise outcome.failure

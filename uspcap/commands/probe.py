@@ -166,7 +166,7 @@ def send(
         )
     )
     with Ending(run.stop):
-        outcome = run.run(lambda local: say(f"sending from {local} to {target}"))
+        outcome = run.run(lambda local: say(f"sending from {local} to {target}"), say)
     _report(send_report(outcome), form)
     if outcome.failure is not None:
         raise outcome.failure
@@ -219,7 +219,7 @@ def reflect(
 
         reflection = XskReflection(settings)
     with Ending(reflection.stop):
-        outcome = reflection.run(lambda bound: say(f"answering probes at {bound}"))
+        outcome = reflection.run(lambda bound: say(f"answering probes at {bound}"), say)
     _report(reflect_report(outcome), form)
     if outcome.failure is not None:
         raise outcome.failure

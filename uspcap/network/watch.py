@@ -4,28 +4,28 @@ The thread hears rtnetlink's notices, so that what happens is known at once, and
 notice tells is known as well. It is a thread of its own because the kernel answers under a lock that a driver may hold
 for seconds, while rings have to be read. A look takes five system calls, six where frames come to a hook.
 
-What ends the use of an interface is in `ended`; everything is told in sentences, which the user of the watch takes
-when it likes.
+What ends the use of an interface is in `ended`; what else happens is told in sentences.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from uspcap.errors import BpfError
 from uspcap.network.channels import ChannelReader, receive_queues
 from uspcap.network.links import IFF_LOWER_UP, Link, find_link, link_at, parse_link
-from uspcap.network.netlink import RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, Message, Rtnetlink
+from uspcap.network.netlink import RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, Rtnetlink
 
 LOOK_EVERY_S: Final = 1.0
 _LOOK_AT_MOST_EVERY_S: Final = 0.05
+_NOTICED_WITHIN_S: Final = 0.3
 _QUIET_LOOKS: Final = 2
 """Drivers update their counters now and then, up to seconds later: only what lasts is told."""
 
@@ -56,6 +56,8 @@ class InterfaceWatch:
     ----------
     index : int
     name : str
+    tell : callable
+        Called by the watching thread with what has happened, a sentence each.
     hook : Hook, optional
     on_end : callable, optional
         Called by the watching thread once `ended` is set.
@@ -79,6 +81,7 @@ class InterfaceWatch:
         index: int,
         name: str,
         *,
+        tell: Callable[[str], None],
         hook: Hook | None = None,
         on_end: Callable[[], None] = lambda: None,
         down_is_the_end: bool = False,
@@ -88,9 +91,10 @@ class InterfaceWatch:
         self._hook = hook
         self._on_end = on_end
         self._down_is_the_end = down_is_the_end
-        self._messages: SimpleQueue[str] = SimpleQueue()
+        self._tell = tell
         self._thread: threading.Thread | None = None
         self._over = False
+        self._has_ended = threading.Event()
         self.ended = ""
         self.times_down = self.down_ns = self.past_the_hook = 0
         self._asked = Rtnetlink()
@@ -105,7 +109,8 @@ class InterfaceWatch:
         self._received = 0 if link is None else link.counters.get("rx_packets", 0)
         self._seen = 0 if hook is None else hook.frames_seen()
         self._quiet_looks = self._quiet_frames = 0
-        self._namespace_moved_to: int | None = None
+        self._states: list[Link] = []
+        self._deleted = self._moved = False
 
     def start(self) -> Self:
         """Begin to watch; the thread has the privileges of the calling one."""
@@ -113,14 +118,16 @@ class InterfaceWatch:
         self._thread.start()
         return self
 
-    def messages(self) -> list[str]:
-        """Return what has happened since the last call, a sentence each."""
-        said = []
-        while True:
-            try:
-                said.append(self._messages.get_nowait())
-            except Empty:
-                return said
+    def why_it_failed(self, otherwise: str) -> str:
+        """Return what has become of the interface, where that is why something failed a moment ago.
+
+        Parameters
+        ----------
+        otherwise : str
+            What to return where it is still of use.
+        """
+        self._has_ended.wait(_NOTICED_WITHIN_S)
+        return self.ended or otherwise
 
     def close(self) -> None:
         """End the watch; may be called again."""
@@ -139,61 +146,67 @@ class InterfaceWatch:
         poll = select.poll()
         poll.register(self._heard, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        next_look = time.monotonic() + LOOK_EVERY_S
+        looked_s = time.monotonic()
         try:
             while not self._over and not self.ended:
-                ready = poll.poll(max(0.0, next_look - time.monotonic()) * 1000)
+                ready = poll.poll(max(0.0, looked_s + LOOK_EVERY_S - time.monotonic()) * 1000)
                 if self._over:
                     return
-                if ready and not self._hear(self._heard.notices()):
+                if ready and not self._hear():
                     continue
+                # Whoever floods us with notices about this interface does not make us look all the time.
+                time.sleep(max(0.0, looked_s + _LOOK_AT_MOST_EVERY_S - time.monotonic()))
+                looked_s = time.monotonic()
                 self._look()
-                next_look = time.monotonic() + LOOK_EVERY_S
-                if ready:
-                    # Whatever floods us with notices about this interface does not make us look all the time.
-                    time.sleep(_LOOK_AT_MOST_EVERY_S)
         except (OSError, BpfError) as error:
-            self._messages.put(f"{self._name} is not watched any more: {error}")
+            self._tell(f"{self._name} is not watched any more: {error}")
 
-    def _hear(self, notices: list[Message]) -> bool:
+    def _hear(self) -> bool:
         """Take note of what concerns this interface; False where nothing does."""
-        ours = False
-        for notice in notices:
-            if notice.kind not in (RTM_NEWLINK, RTM_DELLINK):
-                continue
-            link = parse_link(notice.body)
-            if link.index != self._index:
-                continue
-            ours = True
-            if notice.kind == RTM_DELLINK:
-                moved_to = link.new_namespace
-                self._namespace_moved_to = moved_to if moved_to is not None else self._namespace_moved_to
-            else:
-                self._follow_state(link)
-        return ours
+        before = len(self._states)
+        moved = self._moved
+        for notice in self._heard.notices():
+            # Of other families are notices about a bridge's ports, whose end is not the interface's.
+            if notice.kind in (RTM_NEWLINK, RTM_DELLINK) and notice.body[0] == socket.AF_UNSPEC:
+                link = parse_link(notice.body)
+                if link.index != self._index:
+                    continue
+                if notice.kind == RTM_NEWLINK:
+                    self._states.append(link)
+                else:
+                    moved |= link.new_namespace is not None
+                    self._deleted = True
+        self._moved = moved
+        return self._deleted or len(self._states) > before
 
     def _look(self) -> None:
         link = link_at(self._asked, self._index)
+        # What came before is heard by now, and only tells how the interface got where it is.
+        self._hear()
+        states, self._states = self._states, []
         if link is None:
-            self._hear(self._heard.notices())
             self._end(self._away())
             return
         if link.name != self._name:
-            self._messages.put(f"{self._name} is called {link.name} now")
+            self._tell(f"{self._name} is called {link.name} now")
             self._name = link.name
-        self._follow_state(link)
-        if self.ended or self._hook is None:
-            return
-        passed = self._compare_counters(link, self._hook)
-        fault = self._hook.fault(link.programs)
+        for state in (*states, link):
+            self._follow_state(state)
+        if self._down_is_the_end and self.times_down:
+            self._end(f"interface {self._name} was set down")
+        elif self._hook is not None:
+            self._look_at_hook(link, self._hook)
+
+    def _look_at_hook(self, link: Link, hook: Hook) -> None:
+        self._follow_queues(link, hook)
+        passed = self._compare_counters(link, hook)
+        fault = hook.fault(link.programs)
         if fault:
             self.past_the_hook += passed
             self._end(fault)
-        else:
-            self._follow_queues(link, self._hook)
 
     def _away(self) -> str:
-        if self._namespace_moved_to is not None:
+        if self._moved:
             return f"interface {self._name} was moved to another network namespace"
         successor = find_link(self._asked, self._name)
         if successor is not None:
@@ -207,22 +220,20 @@ class InterfaceWatch:
             self._up = link.up
             if link.up:
                 self.down_ns += now_ns - self._since_ns
-                self._messages.put(f"{self._name} is up again after {_seconds(now_ns - self._since_ns)}")
+                self._tell(f"{self._name} is up again after {_seconds(now_ns - self._since_ns)}")
             else:
                 self.times_down += 1
-                if self._down_is_the_end:
-                    self._end(f"interface {self._name} was set down")
-                    return
-                self._messages.put(f"{self._name} was set down: no frame comes until it is up")
+                if not self._down_is_the_end:
+                    self._tell(f"{self._name} was set down: no frame comes until it is up")
             self._since_ns = now_ns
         carrier = bool(link.flags & IFF_LOWER_UP)
         if carrier != self._carrier:
             self._carrier = carrier
             if carrier and self._without_carrier_since_ns:
                 away = _seconds(now_ns - self._without_carrier_since_ns)
-                self._messages.put(f"{self._name} has a carrier again after {away}")
+                self._tell(f"{self._name} has a carrier again after {away}")
             elif not carrier and link.up:
-                self._messages.put(f"{self._name} has lost its carrier")
+                self._tell(f"{self._name} has lost its carrier")
             self._without_carrier_since_ns = 0 if carrier or not link.up else now_ns
 
     def _compare_counters(self, link: Link, hook: Hook) -> int:
@@ -238,7 +249,7 @@ class InterfaceWatch:
         past, self._seen = risen - (seen - self._seen), seen
         if past < risen:
             if self._quiet_looks >= _QUIET_LOOKS:
-                self._messages.put(f"the XDP hook of {self._name} sees frames again")
+                self._tell(f"the XDP hook of {self._name} sees frames again")
             self._quiet_looks = self._quiet_frames = 0
             return max(0, past)
         self._quiet_looks += 1
@@ -246,7 +257,7 @@ class InterfaceWatch:
         if self._quiet_looks < _QUIET_LOOKS:
             return self._quiet_frames
         if self._quiet_looks == _QUIET_LOOKS:
-            self._messages.put(
+            self._tell(
                 f"{self._name} receives and its XDP hook sees nothing of it, {self._quiet_frames} frames until now: "
                 "the NIC counts what it keeps for itself or hands to others, or frames go past the hook"
             )
@@ -258,13 +269,14 @@ class InterfaceWatch:
         queues = self._count_queues(link)
         if queues != self._queues:
             self._queues = queues
-            self._messages.put(hook.follow_queues(queues))
+            self._tell(hook.follow_queues(queues))
 
     def _count_queues(self, link: Link | None) -> int:
         return 0 if link is None else receive_queues(self._channels.read(link.name), link.receive_queues)
 
     def _end(self, why: str) -> None:
         self.ended = why
+        self._has_ended.set()
         self._on_end()
 
     def __enter__(self) -> Self:

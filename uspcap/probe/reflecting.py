@@ -10,7 +10,9 @@ from typing import Protocol
 
 from uspcap._native.probe import ProbeReflector
 from uspcap.errors import CaptureError
+from uspcap.network.watch import InterfaceWatch
 from uspcap.probe.endpoints import Endpoint, open_socket
+from uspcap.probe.watching import watch_for
 
 _FOREVER = (1 << 63) - 1
 
@@ -68,8 +70,11 @@ class ReflectOutcome:
 class Answerer(Protocol):
     """What answers probes, by whichever path."""
 
-    def run(self, started: Callable[[str], None] = ...) -> ReflectOutcome:
-        """Answer until a limit is reached or `stop` is called; `started` is told where."""
+    def run(self, started: Callable[[str], None] = ..., tell: Callable[[str], None] = ...) -> ReflectOutcome:
+        """Answer until a limit is reached, `stop` is called or the interface is of no use any more.
+
+        `started` is told where, `tell` what happens to the interface.
+        """
 
     def stop(self) -> None:
         """End in good order."""
@@ -94,13 +99,19 @@ class Reflection:
         if self._reflector is not None:
             self._reflector.stop()
 
-    def run(self, started: Callable[[str], None] = lambda local: None) -> ReflectOutcome:
-        """Answer until a limit is reached or `stop` is called.
+    def run(
+        self,
+        started: Callable[[str], None] = lambda local: None,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> ReflectOutcome:
+        """Answer until a limit is reached, `stop` is called, or the interface is of no use any more.
 
         Parameters
         ----------
         started : callable
             Told the address once probes are received there.
+        tell : callable
+            Told what happens to the interface; may be called by another thread.
 
         Raises
         ------
@@ -108,7 +119,10 @@ class Reflection:
             The socket cannot be made.
         """
         settings = self.settings
-        with open_socket(settings.local, None, interface=settings.interface) as opened:
+        with (
+            open_socket(settings.local, None, interface=settings.interface) as opened,
+            watch_for(settings.interface, settings.local.host, tell, self.stop) as watch,
+        ):
             local = str(Endpoint(*opened.getsockname()[:2]))
             reflector = ProbeReflector(
                 opened.fileno(), settings.wakeup, frames=_FOREVER if settings.frames is None else settings.frames
@@ -131,11 +145,7 @@ class Reflection:
                 answering.join()
                 if timer is not None:
                     timer.cancel()
-        failure = None
-        if reflector.error_number:
-            failure = CaptureError(
-                f"answering at {local} ended: {os.strerror(reflector.error_number)}; see 'ip link' and 'ip address'"
-            )
+            failure = failure_of_reflection(local, reflector.error_number, watch)
         return ReflectOutcome(
             settings,
             local,
@@ -145,3 +155,21 @@ class Reflection:
             reflector.unstamped,
             failure,
         )
+
+
+def failure_of_reflection(local: str, error_number: int, watch: InterfaceWatch | None) -> CaptureError | None:
+    """Return why answering ended before it was to, None where nothing ended it.
+
+    Parameters
+    ----------
+    local : str
+        Where probes were answered.
+    error_number : int
+        What reading or answering failed with; 0 where it did not.
+    watch : InterfaceWatch or None
+        Over the interface that probes came to.
+    """
+    said = f"answering at {local} ended: {os.strerror(error_number)}" if error_number else ""
+    if watch is not None:
+        said = watch.why_it_failed(said) if error_number else watch.ended
+    return CaptureError(f"{said}; see 'ip link' and 'ip address'") if said else None

@@ -18,8 +18,10 @@ from uspcap._native.probe import HEADER_BYTES, ProbeReceiver, ProbeSender
 from uspcap.analysis.histogram import Histogram
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
+from uspcap.network.watch import InterfaceWatch
 from uspcap.probe.endpoints import Endpoint, open_socket
 from uspcap.probe.schedules import Schedule
+from uspcap.probe.watching import watch_for
 
 HEAD_START_NS: Final = 20_000_000
 """Between the start of the threads and the schedule's 0."""
@@ -181,13 +183,19 @@ class ProbeRun:
         if self._sender is not None:
             self._sender.stop()
 
-    def run(self, started: Callable[[str], None] = lambda source: None) -> SendOutcome:
-        """Send, and wait for the answers.
+    def run(
+        self,
+        started: Callable[[str], None] = lambda source: None,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> SendOutcome:
+        """Send, and wait for the answers, until the end or until the interface is of no use any more.
 
         Parameters
         ----------
         started : callable
             Told the address that frames come from, before the first one is sent.
+        tell : callable
+            Told what happens to the interface; may be called by another thread.
 
         Raises
         ------
@@ -196,7 +204,10 @@ class ProbeRun:
         """
         settings = self.settings
         session = secrets.randbits(64) if settings.session is None else settings.session
-        with open_socket(settings.source, settings.target, interface=settings.interface) as opened:
+        with (
+            open_socket(settings.source, settings.target, interface=settings.interface) as opened,
+            watch_for(settings.interface, opened.getsockname()[0], tell, self.stop) as watch,
+        ):
             host, port = opened.getsockname()[:2]
             source = str(Endpoint(host, port))
             started(source)
@@ -227,6 +238,8 @@ class ProbeRun:
             if self._stopped_ns is not None:
                 sender.stop()
             pending = self._go(sender, receiver)
+            if watch is not None and sender.error_number:
+                watch.why_it_failed("")
         return SendOutcome(
             settings=settings,
             session=session,
@@ -240,7 +253,7 @@ class ProbeRun:
             lateness=_histogram(sender.lateness, sender.lateness_sum_ns, None, sender.latest_ns),
             answers=None if receiver is None else _answers(receiver),
             clock_change_ns=utc_ahead_ns() - ahead_ns,
-            failure=_failure(sender, receiver, pending, settings.target),
+            failure=_failure(sender, receiver, pending, settings.target, watch),
             pending=pending,
         )
 
@@ -340,8 +353,10 @@ def _answers(receiver: ProbeReceiver) -> Answers:
 
 
 def _failure(
-    sender: ProbeSender, receiver: ProbeReceiver | None, pending: int, target: Endpoint
+    sender: ProbeSender, receiver: ProbeReceiver | None, pending: int, target: Endpoint, watch: InterfaceWatch | None
 ) -> CaptureError | None:
+    if watch is not None and watch.ended:
+        return CaptureError(f"{watch.ended}, after {sender.sent} frames to {target}; see 'ip link'")
     if sender.error_number:
         why = os.strerror(sender.error_number)
         return CaptureError(

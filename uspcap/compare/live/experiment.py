@@ -31,6 +31,7 @@ from uspcap.compare.schedule import schedule
 from uspcap.compare.statistics import Comparison, Run, compare_paths
 from uspcap.errors import CaptureError, MissingFeature
 from uspcap.network.interface_use import refuse_if_kernel_path_is_elsewhere
+from uspcap.network.watch import InterfaceWatch
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.tai import tai_offset_ns
 
@@ -95,6 +96,8 @@ class LiveOutcome:
         Ended before all runs were made; unpaired runs are left out of the comparison.
     comparison : Comparison or None
         None where there is no run of each path.
+    failure : CaptureError or None
+        What became of the interface, where that ended the comparison.
     """
 
     settings: LiveSettings
@@ -112,6 +115,7 @@ class LiveOutcome:
     end_ns: int
     interrupted: bool
     comparison: Comparison | None
+    failure: CaptureError | None = None
 
     def runs_of(self, path: Path) -> list[PathRun]:
         """Return the runs of one path, as many as every path has."""
@@ -214,7 +218,16 @@ class LiveComparison:
                 f"{interface.name}: {mode.value} XDP, {self.placement.design} design, {settings.runs} runs of "
                 f"{settings.run_duration_ns / 1e9:g} s of each path, port {settings.port}"
             )
-            runs = self._make_runs(hook, ends, calls, progress, sending)
+            watch = InterfaceWatch(
+                interface.index,
+                interface.name,
+                tell=progress,
+                hook=hook,
+                on_end=self._over.set,
+                down_is_the_end=True,
+            )
+            opened.enter_context(watch.start())
+            runs = self._make_runs(hook, ends, calls, progress, sending, watch)
             if sending is not None:
                 # So that what was sent and what came to the hook can be compared.
                 sending.stop()
@@ -239,6 +252,7 @@ class LiveComparison:
             end_ns=time.time_ns(),
             interrupted=complete < settings.runs,
             comparison=self._compare(runs, complete),
+            failure=_cut_short(watch, complete, settings.runs),
         )
 
     def _open(self, interface: NetworkInterface, opened: ExitStack) -> tuple[PathHook, dict[str, PathEnd], AttachMode]:
@@ -272,6 +286,7 @@ class LiveComparison:
         calls: KernelCalls,
         progress: Callable[[str], None],
         sending: Sending | None,
+        watch: InterfaceWatch,
     ) -> list[PathRun]:
         room = {path.kind: _room_for(self.settings) for path in self.paths}
         answering = None
@@ -280,27 +295,37 @@ class LiveComparison:
         runs: list[PathRun] = []
         plan = self.plan()
         for number, active in enumerate(plan):
-            made = [] if self._over.is_set() else self._run_once(hook, ends, active, room, calls, answering)
+            failure: CaptureError | None = None
+            made: list[PathRun] = []
+            if not self._over.is_set():
+                try:
+                    made = self._run_once(hook, ends, active, room, calls, answering)
+                except OSError as error:
+                    failure = self._reading_failed(active[0], error.errno or 0)
+            failed = next((run for run in made if run.error_number), None)
+            if failed is not None:
+                failure = self._reading_failed(failed.path, failed.error_number)
+            elif sending is not None and sending.failure is not None:
+                failure = sending.failure
+            if failure is not None and not watch.why_it_failed(""):
+                raise failure
             if self._over.is_set():
                 break  # A run that was cut short is no replicate.
             runs += made
-            failed = next((run for run in runs if run.error_number), None)
-            if failed is not None:
-                raise CaptureError(
-                    f"reading {failed.path.name} on {self.settings.interface} failed: "
-                    f"{os.strerror(failed.error_number)}; see 'ip link'"
-                )
-            if sending is not None and sending.failure is not None:
-                raise sending.failure
             if number + 1 == min(_PATIENCE_RUNS, len(plan)) and not any(run.sent for run in runs):
                 raise self._no_probes(hook.counts())
             received = ", ".join(f"{run.path.name} {run.received:,} frames" for run in runs[-len(active) :])
             progress(f"run {number + 1} of {len(plan)}: {received}")
         if not runs:
-            raise CaptureError("stopped before the first run was over: there is nothing to compare")
+            raise CaptureError(f"{watch.ended or 'stopped'} before the first run was over: there is nothing to compare")
         if self._over.is_set():
             progress("stopped: comparing the runs until now")
         return runs
+
+    def _reading_failed(self, path: Path, number: int) -> CaptureError:
+        return CaptureError(
+            f"reading {path.name} on {self.settings.interface} failed: {os.strerror(number)}; see 'ip link'"
+        )
 
     def _no_probes(self, counts: HookCounts) -> CaptureError:
         settings = self.settings
@@ -468,6 +493,12 @@ class _Answering:
     def records(self) -> NDArray[np.int64]:
         """Return the answers of the last time."""
         return self._reader.records()
+
+
+def _cut_short(watch: InterfaceWatch, complete: int, wanted: int) -> CaptureError | None:
+    if not watch.ended:
+        return None
+    return CaptureError(f"{watch.ended}: {complete} of {wanted} runs of each path were over, and are compared")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.bpf.attach import AttachMode, Refusal, attach_best
+from uspcap.bpf.attach import AttachMode, Refusal, attach_best, link_fault
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, MapType
 from uspcap.bpf.path_program import (
@@ -108,6 +108,8 @@ class PathHook:
     def __init__(self, settings: LiveSettings, paths: Sequence[Path], queues: int) -> None:
         self._settings = settings
         self._paths = paths
+        self._queues = queues
+        self._queues_changed = ""
         with contextlib.ExitStack() as opened:
             self._sockets = opened.enter_context(Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queues))
             self._switch = opened.enter_context(
@@ -171,9 +173,32 @@ class PathHook:
         self._opened.callback(best.program.close)
         self._opened.callback(best.link.close)
         self._link = best.link
+        self._program_id = int(best.program.info().id)
         self.mode = best.mode
         self.refusals = best.refusals
         return best.mode
+
+    def fault(self, programs: Collection[int]) -> str:
+        """Return what makes further measurements wrong, as a sentence; empty while nothing does.
+
+        Parameters
+        ----------
+        programs : collection of int
+            Ids of the programs that the interface has.
+        """
+        return self._queues_changed or link_fault(self._link, self._settings.interface, (self._program_id,), programs)
+
+    def frames_seen(self) -> int:
+        """Return how many frames came to the program."""
+        return self.counts().seen
+
+    def follow_queues(self, queues: int) -> str:
+        """Take note that the interface has so many receive queues now; return that in a sentence."""
+        name = self._settings.interface
+        said = f"{name} has {queues} receive queues now, and {self._queues} when it began"
+        if any(path.kind == "af_xdp" for path in self._paths):
+            self._queues_changed = f"{said}, so that AF_XDP does not get all frames that are meant for it"
+        return said
 
     def detach(self) -> None:
         """Take the program off the interface, if it is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from uspcap.bpf.attach import AttachMode
 from uspcap.compare.live.endpoints import XskEnd
 from uspcap.compare.live.hook import PathHook
 from uspcap.compare.live.settings import LiveSettings, Path
-from uspcap.errors import CaptureError, MissingFeature, UsageError
+from uspcap.errors import MissingFeature, UsageError
 from uspcap.network.interface_use import refuse_if_in_use
-from uspcap.probe.reflecting import ReflectOutcome, ReflectSettings
+from uspcap.network.watch import InterfaceWatch
+from uspcap.probe.reflecting import ReflectOutcome, ReflectSettings, failure_of_reflection
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.tai import tai_offset_ns
 
@@ -62,13 +62,19 @@ class XskReflection:
         """End in good order; may be called from a signal handler or another thread."""
         self._over.set()
 
-    def run(self, started: Callable[[str], None] = lambda local: None) -> ReflectOutcome:
-        """Answer until a limit is reached or `stop` is called.
+    def run(
+        self,
+        started: Callable[[str], None] = lambda local: None,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> ReflectOutcome:
+        """Answer until a limit is reached, `stop` is called, or the interface is of no use any more.
 
         Parameters
         ----------
         started : callable
             Told the address and how it is read, once probes are received there.
+        tell : callable
+            Told what happens to the interface; may be called by another thread.
 
         Raises
         ------
@@ -95,11 +101,20 @@ class XskReflection:
             round_trip=True,
         )
         with ExitStack() as opened:
-            end, mode = _open(live, interface, opened)
+            end, mode, hook = _open(live, interface, opened)
             reader = end.reader(_PATH, np.zeros((len(COLUMNS), 1), np.int64))
             most = _FOREVER if settings.frames is None else settings.frames
             with closing(KernelCalls()) as calls:
                 reader.answer("stamped", tai_offset_ns=tai_offset_ns(calls), most=most)
+            watch = InterfaceWatch(
+                interface.index,
+                interface.name,
+                tell=tell,
+                hook=hook,
+                on_end=self._over.set,
+                down_is_the_end=True,
+            )
+            opened.enter_context(watch.start())
             answering = threading.Thread(target=reader.run, name="uspcap-probe-reflect")
             answering.start()
             try:
@@ -111,17 +126,13 @@ class XskReflection:
             finally:
                 reader.stop()
                 answering.join()
-        failure = None
-        if reader.error_number:
-            failure = CaptureError(
-                f"answering at {settings.local} ended: {os.strerror(reader.error_number)}; see 'ip link'"
-            )
+            failure = failure_of_reflection(str(settings.local), reader.error_number, watch)
         return ReflectOutcome(
             settings, str(settings.local), reader.answered, reader.unanswered, reader.foreign, 0, failure
         )
 
 
-def _open(live: LiveSettings, interface: NetworkInterface, opened: ExitStack) -> tuple[XskEnd, AttachMode]:
+def _open(live: LiveSettings, interface: NetworkInterface, opened: ExitStack) -> tuple[XskEnd, AttachMode, PathHook]:
     """Have sockets, and a program that sends probes to them."""
     for zero_copy in (True, False):
         attempt = opened.enter_context(ExitStack())
@@ -133,7 +144,7 @@ def _open(live: LiveSettings, interface: NetworkInterface, opened: ExitStack) ->
         mode = hook.attach(interface.link_type, live.modes)
         if mode is not AttachMode.SKB or not end.zero_copy:
             hook.send_to([_PATH])
-            return end, mode
+            return end, mode, hook
         # Generic XDP copies; sockets that wait for the driver would get nothing.
         attempt.close()
     raise MissingFeature(f"{interface.name} gives AF_XDP sockets of no kind: answer through the kernel")
