@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.feeds import START_NS, Packet, Slow, batch_of, frame_of
-from support.lines import SlowPair, two_lines
+from support.feeds import START_NS, Packet, batch_of, frame_of
+from support.lines import SlowPair, assert_pair_as_slow, told_by_lines, two_lines
 
+from uspcap._native.line_pair import LONGEST_LOG
 from uspcap.analysis.arbitration import Arbitration
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, TimestampSource
@@ -52,40 +53,13 @@ def part_of(packets: list[Packet], first: int, last: int, protocol: FeedProtocol
 
 
 def assert_as_slow(packets: list[Packet], result: dict[str, Any], within: int = RING) -> None:
-    slow = SlowPair(within)
-    slow.take(enumerate(packets, 1))
-    slow.finish()
+    assert result["complete"]
     if not packets:
         assert result["pairs"] == []
         return
     (pair,) = result["pairs"]
-    for at, (label, line) in enumerate(pair["lines"].items()):
-        assert label == "AB"[at]
-        _assert_stream(slow.lines[at], line)
-        first = [skew for skew in slow.skews if (skew < 0) == (at == 0) and skew]
-        assert line["brought_first"] == len(first)
-        assert line["brought_alone"] == slow.alone(at)
-        skews = pair["skew"].get("FILE", {"first_by": {label: {"count": 0}}})["first_by"][label]
-        assert skews["count"] == len(first)
-        if first:
-            assert skews["min_ns"] == min(map(abs, first))
-            assert skews["max_ns"] == max(map(abs, first))
-            assert skews["mean_ns"] == round(sum(map(abs, first)) / len(first)) or abs(sum(first)) % len(
-                first
-            ) * 2 == len(first)
-    _assert_stream(slow.arbitrated, pair["arbitrated"])
-    found = [(gap["first"], gap["last"], gap["before_frame"], gap["after_frame"]) for gap in pair["gaps"]]
-    assert found == slow.arbitrated.gaps
-    assert pair["compared"] == len(slow.skews)
-    assert pair["ties"] == slow.skews.count(0)
-    assert pair["too_late"] == slow.too_late
-    assert result["complete"]
-
-
-def _assert_stream(slow: Slow, told: dict[str, Any]) -> None:
-    for name in ("late", "duplicate", "overlap", "resets", "before_joined", "joined_at"):
-        assert told[name] == getattr(slow, name), name
-    assert told["lost"] + told["undetermined"] == slow.lost
+    assert list(pair["lines"]) == ["A", "B"]
+    assert_pair_as_slow(pair, SlowPair.of(told_by_lines(packets), within))
 
 
 @settings(deadline=None, max_examples=150)
@@ -114,36 +88,46 @@ def test_lines_of_packets_that_count_themselves_come_back_whatever_the_cuts(
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(0, 2**32), st.integers(0, 300))
-def test_lines_that_begin_anew_do_so_each_for_itself(seed: int, sends: int) -> None:
-    packets = two_lines(seed, sends, loss=0.02, anew=0.01)
-    assert_as_slow(packets, arbitrated(packets, []).result())
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.01]), st.lists(st.integers(0, 600), max_size=4), st.booleans())
-def test_cutting_changes_nothing_or_says_that_it_may_have(
-    seed: int, anew: float, cuts: list[int], backward: bool
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 300),
+    st.sampled_from([0.0, 0.01]),
+    st.lists(st.integers(0, 600), max_size=4),
+    st.booleans(),
+)
+def test_lines_that_begin_anew_do_so_each_for_itself_whatever_the_cuts(
+    seed: int, sends: int, anew: float, cuts: list[int], backward: bool
 ) -> None:
-    packets = two_lines(seed, 300, loss=0.02, anew=anew)
+    packets = two_lines(seed, sends, loss=0.02, anew=anew)
     whole = arbitrated(packets, [])
+    assert_as_slow(packets, whole.result())
     edges = [0, *sorted(min(cut, len(packets)) for cut in cuts), len(packets)]
     parts = [part_of(packets, first, last, MOLD, ring_length=RING) for first, last in pairwise(edges)]
     while len(parts) > 1:
         at = len(parts) - 2 if backward else 0
         parts[at].merge(parts.pop(at + 1))
-    if parts[0].result()["complete"] or not anew:
-        assert parts[0].result() == whole.result()
-        assert parts[0].tables() == whole.tables()
+    assert (parts[0].result(), parts[0].tables()) == (whole.result(), whole.tables())
     assert parts[0].result() == parts[0].result()
 
 
-def test_dead_line_makes_no_cut_doubtful() -> None:
-    packets = [replace(one, line=0) for one in two_lines(5, 1_000, loss=0.0)]
+def test_dead_line_is_kept_as_long_as_it_may_matter_and_no_cut_does() -> None:
+    packets = [replace(one, line=0) for one in two_lines(5, 5_000, loss=0.0)]
     packets += two_lines(6, 10, loss=0.0)
-    whole = arbitrated(packets, [], maximum_log=500).result()
-    assert arbitrated(packets, [700, 1_500], maximum_log=500).result() == whole
-    assert whole["complete"]
+    whole = arbitrated(packets, []).result()
+    assert_as_slow(packets, whole)
+    assert arbitrated(packets, [700, LONGEST_LOG + 10, 9_000]).result() == whole
+
+
+def test_line_that_lacks_the_beginning_of_a_session_catches_up_with_the_other() -> None:
+    numbers = [*range(5_000, 5_100), *range(1, 400)]
+    packets = [Packet(number, 1, START_NS + at, line=line) for at, number in enumerate(numbers) for line in (0, 1)]
+    # Of B neither the last numbers of the one session nor the first of the other came.
+    packets = [one for one in packets if not (one.line and (one.sequence < 5 or one.sequence > 5_095))]
+    for cuts in ([], [60], [195], [205], [197, 203, 300]):
+        result = arbitrated(packets, cuts).result()
+        assert_as_slow(packets, result)
+        (pair,) = result["pairs"]
+        assert (pair["compared"], pair["arbitrated"]["lost"], pair["arbitrated"]["resets"]) == (96 + 395, 0, 1)
 
 
 def test_numbers_that_wrap_go_on_on_both_lines() -> None:
@@ -208,22 +192,35 @@ def test_count_that_no_ring_holds_is_not_compared_and_costs_nothing() -> None:
     assert (pair["compared"], pair["too_many"]) == (4, 2)
 
 
-def test_one_number_from_far_above_does_not_end_the_comparison() -> None:
+def test_one_number_from_far_above_costs_nothing_but_itself() -> None:
     packets = [Packet(at // 2 + 1, 1, START_NS + at, line=at % 2) for at in range(6_000)]
     packets.insert(100, Packet(10**12, 1, START_NS + 99))
-    (pair,) = arbitrated(packets, []).result()["pairs"]
-    assert pair["too_late"] == 1_025
-    assert pair["compared"] == 3_000 - 1_025 // 2 - 1
+    result = arbitrated(packets, []).result()
+    assert_as_slow(packets, result)
+    (pair,) = result["pairs"]
+    assert (pair["too_late"], pair["compared"]) == (0, 3_000)
+
+
+def test_line_that_is_farther_behind_than_the_ring_is_long_is_too_late() -> None:
+    ahead = [Packet(at + 1, 1, START_NS + at, line=0) for at in range(500)]
+    behind = [Packet(at + 1, 1, START_NS + at + 2 * RING, line=1) for at in range(500)]
+    packets = sorted(ahead + behind, key=lambda one: one.at_ns)
+    result = arbitrated(packets, [333]).result()
+    assert_as_slow(packets, result)
+    (pair,) = result["pairs"]
+    assert (pair["compared"], pair["arbitrated"]["lost"], pair["too_late"]) == (0, 0, 500 - RING)
 
 
 def test_what_there_is_no_room_for_is_said() -> None:
     packets = [Packet(2 * at, 1, START_NS + at, line=at % 2) for at in range(1, 400)]
-    result = arbitrated(packets, [], maximum_runs=100).result()
-    assert not result["complete"]
-    assert result["not_followed"] > 0
+    result = arbitrated(packets, [], runs_a_stream=100).result()
+    assert (result["complete"], result["not_followed"]) == (False, 199 - 100 + 200 - 100)
+    assert result == arbitrated(packets, [20, 150], runs_a_stream=100).result()
     sessions = [Packet(1, 1, START_NS + at, b"%010d" % at) for at in range(20)]
-    result = arbitrated(sessions, [10], maximum_streams=4).result()
-    assert (len(result["pairs"]), result["not_followed"], result["complete"]) == (4, 16, False)
+    result = arbitrated(sessions, [10], maximum_pairs=4).result()
+    assert result == arbitrated(sessions, [], maximum_pairs=4).result()
+    assert 0 < len(result["pairs"]) <= 4
+    assert (result["not_followed"], result["complete"]) == (20 - len(result["pairs"]), False)
 
 
 def test_sample_holds_what_was_put_into_it() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.feeds import START_NS, Packet, Slow, batch_of, feeds, frame_of
+from support.feeds import START_NS, Packet, batch_of, feeds, frame_of
 from support.shared_captures import CAPTURES, needs_captures
+from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
-from uspcap._native.feed_runs import HEAD_PACKETS
+from uspcap._native.numbered_runs import KEPT_ENDS
 from uspcap.analysis.sequence import Sequence
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
@@ -43,41 +44,28 @@ def followed(packets: list[Packet], cuts: list[int], protocol: FeedProtocol = MO
     return whole
 
 
-def followed_frames(protocol: FeedProtocol, frames: list[bytes], cuts: list[int], room: int = 64) -> Sequence:
-    """Analyse frames that are 1 ns apart, in parts that begin with room for so many runs."""
+def followed_frames(protocol: FeedProtocol, frames: list[bytes], cuts: list[int]) -> Sequence:
+    """Analyse frames that are 1 ns apart, in parts."""
     parts = []
     for first, last in pairwise([0, *sorted(cuts), len(frames)]):
         parts.append(Sequence(protocol))
-        parts[-1]._runs = parts[-1]._runs[:room].copy()
         parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
     for part in parts[1:]:
         parts[0].merge(part)
     return parts[0]
 
 
-def assert_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
-    slow = Slow()
-    slow.take(enumerate(packets, 1))
-    slow.finish()
+def assert_feed_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
     if not packets:
         assert result["streams"] == []
         return
     (stream,) = result["streams"]
-    for name in ("late", "duplicate", "overlap", "resets", "before_joined", "joined_at"):
-        assert stream[name] == getattr(slow, name), name
-    assert stream["lost"] + stream["undetermined"] == slow.lost
-    found = [(gap["first"], gap["last"], gap["before_frame"], gap["after_frame"]) for gap in stream["gaps"]]
-    assert found == slow.gaps
+    slow = SlowNumbers.of(packet.told(frame) for frame, packet in enumerate(packets, 1))
+    assert_as_slow(stream, slow)
+    assert result["lateness"]["count"] == len(slow.lateness_ns) or stream["coalesced"]
     drops = [frame for frame, packet in enumerate(packets, 1) if packet.dropped_before]
     for gap in stream["gaps"]:
-        within = any(gap["before_frame"] < frame <= gap["after_frame"] for frame in drops)
-        assert gap["undetermined"] == within
-        times = [packets[gap[side] - 1].at_ns for side in ("before_frame", "after_frame")]
-        assert [gap["start_ns"], gap["end_ns"]] == times
-    data = [packet for packet in packets if packet.count]
-    assert stream["packets"] == len(data)
-    assert stream["messages"] == sum(packet.count for packet in data)
-    assert stream["heartbeats"] == len(packets) - len(data)
+        assert gap["undetermined"] == any(gap["before_frame"] < frame <= gap["after_frame"] for frame in drops)
 
 
 @settings(deadline=None, max_examples=200)
@@ -86,7 +74,7 @@ def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]
 ) -> None:
     result = followed(packets, [min(cut, len(packets)) for cut in cuts]).result()
-    assert_as_slow(packets, result)
+    assert_feed_as_slow(packets, result)
 
 
 @settings(deadline=None, max_examples=200)
@@ -95,7 +83,7 @@ def test_what_happened_to_a_feed_of_packets_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]
 ) -> None:
     result = followed(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result()
-    assert_as_slow(packets, result)
+    assert_feed_as_slow(packets, result)
 
 
 @settings(deadline=None, max_examples=60)
@@ -122,8 +110,8 @@ def test_long_stream_is_kept_as_few_runs_and_comes_back_all_the_same(disturbed: 
             packets.append(Packet(max(1, number - int(random.integers(0, 30))), 2, START_NS + 1_000 * at + 500))
         number += count
     whole = followed(packets, [])
-    assert_as_slow(packets, whole.result())
-    assert whole._runs_used < (HEAD_PACKETS + 10 if not disturbed else 1_000)
+    assert_feed_as_slow(packets, whole.result())
+    assert len(whole._streams.arrays()[2]) < (2 if not disturbed else 1_000)
     assert followed(packets, [1_234, 4_000]).result() == whole.result()
 
 
@@ -142,15 +130,15 @@ def test_late_packet_whose_stamp_is_earlier_than_the_gap_is_not_late_by_less_tha
     assert (gap["filled"], gap["filled_after_ns"], result["lateness"]["max_ns"]) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("cuts", [[], [HEAD_PACKETS + 20], [700]])
+@pytest.mark.parametrize("cuts", [[], [KEPT_ENDS + 20], [700]])
 def test_gap_begins_at_the_heartbeat_before_it_however_long_the_stream(cuts: list[int]) -> None:
     packets = []
-    for number in range(1, 2 * HEAD_PACKETS):
+    for number in range(1, 2 * KEPT_ENDS):
         packets.append(Packet(number, 1, START_NS + 10 * number))
         packets.append(Packet(number + 1, 0, START_NS + 10 * number + 5))
-    packets.append(Packet(2 * HEAD_PACKETS + 3, 1, START_NS + 1_000_000))
+    packets.append(Packet(2 * KEPT_ENDS + 3, 1, START_NS + 1_000_000))
     whole = followed(packets, cuts)
-    assert_as_slow(packets, whole.result())
+    assert_feed_as_slow(packets, whole.result())
     assert whole.result() == followed(packets, []).result()
 
 
@@ -198,11 +186,8 @@ def test_numbers_that_wrap_go_on() -> None:
     feeds(plain=True),
     st.lists(st.integers(1, 5), min_size=1, max_size=60),
     st.lists(st.integers(0, 60), max_size=3),
-    st.sampled_from([1, 3, 1 << 12]),
 )
-def test_packets_of_one_datagram_are_numbered_each(
-    packets: list[Packet], together: list[int], cuts: list[int], room: int
-) -> None:
+def test_packets_of_one_datagram_are_numbered_each(packets: list[Packet], together: list[int], cuts: list[int]) -> None:
     mach = find_protocol("miax-mach")
     frames: list[bytes] = []
     of_frame: list[Packet] = []
@@ -213,16 +198,12 @@ def test_packets_of_one_datagram_are_numbered_each(
         if parts:
             frames.append(frame_of(b"".join(parts)))
             of_frame += [replace(packet, at_ns=len(frames)) for packet in several]
-    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts], room).result()
-    slow = Slow()
-    slow.take((packet.at_ns, packet) for packet in of_frame)
-    slow.finish()
+    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts]).result()
     if of_frame:
         (stream,) = result["streams"]
-        for name in ("late", "duplicate", "resets", "before_joined", "joined_at"):
-            assert stream[name] == getattr(slow, name), name
-        assert stream["lost"] == slow.lost
-        assert stream["packets"] == len(of_frame)
+        times = [START_NS + packet.at_ns - 1 for packet in of_frame]
+        told = [replace(packet.told(packet.at_ns), at_ns=at) for packet, at in zip(of_frame, times, strict=True)]
+        assert_as_slow(stream, SlowNumbers.of(told))
     else:
         assert result["streams"] == []
 
@@ -305,7 +286,7 @@ def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
 @pytest.mark.parametrize("name", ["go-iex__DEEP10_rec1-12236", "go-iex__TOPS16_rec1-7162"])
 def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
     analysis = Sequence(find_protocol("iex-tp"))
-    slow = Slow()
+    told = []
     with open_capture(str(CAPTURES / "market-data" / f"{name}.pcap")) as reader:
         for batch in reader.batches():
             analysis.update(batch)
@@ -314,8 +295,7 @@ def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
                 payload = bytes(batch.data[at : at + 40])
                 count, number = int.from_bytes(payload[14:16], "little"), int.from_bytes(payload[24:32], "little")
                 if count:
-                    slow.take([(batch.frames_before + row + 1, Packet(number, count, 0))])
-    slow.finish()
+                    frame, at_ns = batch.frames_before + row + 1, int(batch.column("timestamp_ns")[row])
+                    told.append(Told("data", number, number + count, frame, at_ns))
     (stream,) = analysis.result()["streams"]
-    for what in ("lost", "late", "duplicate", "resets"):
-        assert stream[what] == getattr(slow, what), what
+    assert_as_slow(stream, SlowNumbers.of(told), but=("heartbeats", "excluded"))

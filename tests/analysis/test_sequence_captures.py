@@ -14,8 +14,8 @@ from pathlib import Path
 
 import dpkt
 import pytest
-from support.feeds import Packet, Slow
 from support.shared_captures import CAPTURES, needs_captures
+from support.slow_numbers import SlowNumbers, Told
 
 from uspcap.analysis.feed_detection import candidates, detect
 from uspcap.analysis.sequence import Sequence
@@ -180,21 +180,23 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
         for batch in reader.batches():
             analysis.update(batch)
     result = analysis.result()
-    slow: dict[tuple[object, bytes], Slow] = {}
+    told: dict[tuple[object, bytes], list[Told]] = {}
     excluded = 0
     for frame, destination, payload in payloads(path):
         said = read(payload)
         if said is None:
             excluded += 1
         else:
-            slow.setdefault((destination, said.stream), Slow()).take([(frame, Packet(said.number, said.count, 0))])
+            kind, after = "data" if said.count else "next", said.number + said.count
+            told.setdefault((destination, said.stream), []).append(Told(kind, said.number, after, frame, 0))
     assert (result["foreign"], result["excluded"]) == (0, excluded)
-    streams = {key: one.finish() for key, one in slow.items()}
-    told = [stream for stream in result["streams"] if stream["joined_at"] is not None]
+    slow = [SlowNumbers.of(of_stream) for of_stream in told.values()]
+    streams = [stream for stream in result["streams"] if stream["joined_at"] is not None]
     # These captures have one sender to each destination.
-    assert len(told) == len(streams)
-    for what in ("joined_at", "lost", "late", "duplicate", "overlap", "resets", "before_joined"):
-        assert sorted(stream[what] for stream in told) == sorted(getattr(one, what) for one in streams.values()), what
+    assert len(slow) == len(streams)
+    for what in ("joined_at", "late", "duplicate", "overlap", "resets", "before_joined"):
+        assert sorted(stream[what] for stream in streams) == sorted(getattr(one, what) for one in slow), what
+    assert sorted(stream["lost"] for stream in streams) == sorted(one.missing for one in slow)
 
 
 @needs_captures

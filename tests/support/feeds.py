@@ -1,17 +1,16 @@
-"""A MoldUDP64 feed, and a plain one of packets, made up with what can happen to one; and a slow account of it."""
+"""A MoldUDP64 feed, and a plain one of packets, made up with what can happen to one."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import strategies as st
+from support.slow_numbers import Told
 
 from uspcap.frames import FrameBatch
 
 START_NS = 1_700_000_000_000_000_000
-RESET_DISTANCE = 1000
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,11 @@ class Packet:
 
     def mold(self) -> bytes:
         return struct.pack("!10sQH", self.session, self.sequence, self.count) + b"\0\1x" * self.count
+
+    def told(self, frame: int) -> Told:
+        """What it says of its stream's numbers, in the frame of that number."""
+        kind = "data" if self.count else "next"
+        return Told(kind, self.sequence, self.sequence + self.count, frame, self.at_ns)
 
     def plain(self) -> bytes:
         """Packets that count themselves, with the number in four bytes at 4."""
@@ -50,57 +54,6 @@ def batch_of(packets: list[Packet], first_number: int = 1, *, plain: bool = Fals
     )
     batch.storage("drop_count")[: len(packets)] = [packet.dropped_before for packet in packets]
     return batch
-
-
-@dataclass
-class Slow:
-    """What a dictionary of every number says of one session's packets, in their order."""
-
-    seen: dict[int, int] = field(default_factory=dict)
-    joined_at: int | None = None
-    mark: int = 0
-    lowest: int = 0
-    late: int = 0
-    duplicate: int = 0
-    overlap: int = 0
-    resets: int = 0
-    before_joined: int = 0
-    lost: int = 0
-    gaps: list[tuple[int, int, int, int]] = field(default_factory=list)  # first, last, frames before and after
-    _mark_frame: int = 0
-
-    def take(self, packets: Iterable[tuple[int, Packet]]) -> None:
-        """Take packets with their frame numbers."""
-        for frame, packet in packets:
-            begin, end = packet.sequence, packet.sequence + packet.count
-            if self.joined_at is None:
-                self.joined_at = self.mark = self.lowest = begin
-            elif packet.count and begin <= 1 and self.mark - begin > RESET_DISTANCE:
-                self._account()
-                self.resets += 1
-                self.seen.clear()
-                self.mark = self.lowest = begin
-            if begin > self.mark:
-                self.gaps.append((self.mark, begin - 1, self._mark_frame, frame))
-            old = range(begin, min(end, self.mark))
-            early = [number for number in old if number < self.lowest]
-            again = [number for number in old if number >= self.lowest and number in self.seen]
-            late = [number for number in old if number >= self.lowest and number not in self.seen]
-            self.before_joined += len(early)
-            self.duplicate += len(again)
-            self.late += len(late)
-            self.overlap += bool(again) and (bool(late) or end > self.mark)
-            self.seen.update(dict.fromkeys(range(begin, end), frame))
-            if end >= self.mark:
-                self.mark, self._mark_frame = end, frame
-
-    def _account(self) -> None:
-        self.lost += sum(number not in self.seen for number in range(self.lowest, self.mark))
-
-    def finish(self) -> Slow:
-        """Count what never came."""
-        self._account()
-        return self
 
 
 @st.composite

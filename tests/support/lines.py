@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from support.feeds import RESET_DISTANCE, START_NS, Packet, Slow
+from support.feeds import START_NS, Packet
+from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
-TOO_LATE_IN_A_ROW = 1024
+FAR = 1000
+NEAR = 64
+BEHIND_FOR = 2000
+RINGS_BEHIND = 64
 
 
 def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: bool = False) -> list[Packet]:
@@ -25,7 +30,7 @@ def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: b
         if chance.random() < 0.02:
             number += chance.randrange(1, 40)
         if chance.random() < anew:
-            number = 1 if number > RESET_DISTANCE else number + 2 * RESET_DISTANCE
+            number = 1 if number > FAR else number + 2 * FAR
         for line in (0, 1):
             came_ns = max(last_ns[line], at_ns + chance.choice([0, 500, 13_000 * line]) + chance.randrange(800))
             fate = chance.random()
@@ -44,79 +49,177 @@ def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: b
     return [packet for _, _, packet in sorted(arrivals, key=lambda one: one[:2])]
 
 
+@dataclass(frozen=True)
+class LinePacket:
+    """A packet of a line: what it says, its payload's size and who stamped it (None for nobody)."""
+
+    line: int
+    told: Told
+    size: int = 1 << 16
+    source: int | None = 5
+
+
+@dataclass
+class Place:
+    """What lies in a place of the ring."""
+
+    number: int
+    session: int
+    at_ns: int
+    source: int | None
+    lines: set[int]
+    late: bool = False
+
+
+def told_by_lines(packets: Iterable[Packet]) -> Iterator[LinePacket]:
+    """Yield what packets say, numbered from 1 as frames."""
+    for frame, packet in enumerate(packets, 1):
+        yield LinePacket(packet.line, packet.told(frame))
+
+
 @dataclass
 class SlowPair:
-    """What dictionaries of every number say of two lines, in the order of their packets."""
+    """What two lines bring, number by number, in the order of their packets.
+
+    `within` is the length of the ring; `modulus` after how many numbers they begin again, 0 for never.
+    """
 
     within: int
-    lines: tuple[Slow, Slow] = field(default_factory=lambda: (Slow(), Slow()))
-    arbitrated: Slow = field(default_factory=Slow)
+    modulus: int = 0
+    lines: tuple[list[Told], list[Told]] = field(default_factory=lambda: ([], []))
+    copies: list[Told] = field(default_factory=list)
     skews: list[int] = field(default_factory=list)
-    brought: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    other_clock: int = 0
     too_late: int = 0
-    epoch: int = 0
-    high: int | None = None
-    _epochs: list[int | None] = field(default_factory=lambda: [None, None])
-    _nexts: list[int] = field(default_factory=lambda: [0, 0])
-    _fresh: list[tuple[int, Packet]] = field(default_factory=list)
+    too_many: int = 0
+    alone: list[int] = field(default_factory=lambda: [0, 0])
+    session: int = 0
+    _ring: dict[int, Place] = field(default_factory=dict)
+    _last: list[tuple[int, int] | None] = field(default_factory=lambda: [None, None])
+    _behind: tuple[int, int] | None = None
+    _packets: int = 0
 
-    def take(self, packets: Iterable[tuple[int, Packet]]) -> None:
-        """Take packets with their frame numbers."""
-        for frame, packet in packets:
-            self.lines[packet.line].take([(frame, packet)])
-            self._follow(packet)
-            if self.high is None:
-                self.high = packet.sequence
-            if self._epochs[packet.line] < self.epoch:  # type: ignore[operator]
-                self.too_late += packet.count
-                continue
-            self._compare(frame, packet)
+    @classmethod
+    def of(cls, packets: Iterable[LinePacket], within: int, *, modulus: int = 0) -> SlowPair:
+        """Take all packets, in their order."""
+        slow = cls(within, modulus)
+        for packet in packets:
+            slow._take(packet)
+        for place in slow._ring.values():
+            slow._leave(place)
+        return slow
 
-    def _follow(self, packet: Packet) -> None:
-        """Tell when a line begins anew; the first that does takes both with it."""
-        line, after = packet.line, packet.sequence + packet.count
-        mine = self._epochs[line]
-        if mine is None:
-            self._epochs[line], self._nexts[line] = self.epoch, after
-        elif packet.count and packet.sequence <= 1 and self._nexts[line] - packet.sequence > RESET_DISTANCE:
-            mine = self._epochs[line] = max(mine + 1, self.epoch)
-            self._nexts[line] = after
-            if mine > self.epoch:
-                self.epoch, self.high = mine, packet.sequence
-        else:
-            self._nexts[line] = max(self._nexts[line], after)
+    def account(self, line: int) -> SlowNumbers:
+        return SlowNumbers.of(self.lines[line], modulus=self.modulus)
 
-    def _compare(self, frame: int, packet: Packet) -> None:
-        assert self.high is not None
-        if not packet.count:
-            if packet.sequence > self.high or self.arbitrated.joined_at is None:
-                self.arbitrated.take([(frame, packet)])
-                self.high = max(self.high, packet.sequence)
+    def arbitrated(self) -> SlowNumbers:
+        return SlowNumbers.of(self.copies, modulus=self.modulus)
+
+    def _distance(self, one: int, other: int) -> int:
+        whole = self.modulus or 1 << 64
+        return min((one - other) % whole, (other - one) % whole)
+
+    def _position(self, line: int) -> int | None:
+        """Return where a line stands, if it has come lately."""
+        last = self._last[line]
+        return last[0] if last is not None and self._packets - last[1] <= BEHIND_FOR else None
+
+    def _take(self, packet: LinePacket) -> None:
+        line, told = packet.line, packet.told
+        self.lines[line].append(told)
+        first, mine, other = told.first, self._position(line), self._position(1 - line)
+        fallen = told.kind == "data" and not self.modulus and first <= 1 and mine is not None and mine - first > FAR
+        anew = told.kind == "reset" or fallen
+        self._packets += 1
+        if self._behind is not None and self._packets - self._behind[1] > BEHIND_FOR:
+            self._behind = None
+        begins = anew
+        if anew and other is not None:
+            begins = self._distance(other, first) > FAR
+            if mine is not None:
+                begins = self._distance(other, mine) < self._distance(other, first)
+        if anew:
+            self._behind = (1 - line, self._packets) if begins and other is not None else None
+        if begins:
+            self.session += 1
+            self.copies.append(Told("reset", first, first, told.frame, told.at_ns))
+        if other is not None and self._distance(other, first) <= NEAR:
+            self._behind = None
+        self._last[line] = (told.after % (self.modulus or 1 << 64), self._packets)
+        if told.kind == "reset":
             return
+        count = told.after - first if told.kind == "data" else 0
+        if count > min(self.within, packet.size):
+            self.too_many += 1
+        elif self._behind is not None and self._behind[0] == line:
+            self.too_late += count
+        elif told.kind == "data":
+            self.copies += self._compared(packet)
+        else:
+            self.copies.append(told)
+
+    def _compared(self, packet: LinePacket) -> Iterator[Told]:
+        """Yield what of a packet is the first copy, numbers that follow each other together."""
         fresh: list[int] = []
-        for number in range(packet.sequence, packet.sequence + packet.count):
-            self.high = max(self.high, number + 1)
-            if number < self.high - self.within:
-                self.too_late += 1
-                continue
-            by = self.brought.setdefault((self.epoch, number), {})
-            if not by:
+        for number in range(packet.told.first, packet.told.after):
+            if self._is_first(packet, number % self.modulus if self.modulus else number):
                 fresh.append(number)
-            elif packet.line not in by:
-                ((line, stamp),) = by.items()
-                self.skews.append(stamp - packet.at_ns if line == 0 else packet.at_ns - stamp)
-            by.setdefault(packet.line, packet.at_ns)
-        while fresh:
-            many = next((at for at in range(1, len(fresh)) if fresh[at] != fresh[0] + at), len(fresh))
-            self.arbitrated.take([(frame, Packet(fresh[0], many, packet.at_ns))])
-            del fresh[:many]
+                continue
+            if fresh:
+                yield replace(packet.told, first=fresh[0], after=fresh[-1] + 1)
+            fresh = []
+        if fresh:
+            yield replace(packet.told, first=fresh[0], after=fresh[-1] + 1)
 
-    def finish(self) -> SlowPair:
-        """Count what never came."""
-        for one in (*self.lines, self.arbitrated):
-            one.finish()
-        return self
+    def _is_first(self, packet: LinePacket, number: int) -> bool:
+        line, place = packet.line, self._ring.get(number % self.within)
+        here = place is not None and place.session == self.session
+        if place is not None and here and place.number == number:
+            if line not in place.lines:
+                self._meet(packet, place)
+            place.lines.add(line)
+            return False
+        new = Place(number, self.session, packet.told.at_ns, packet.source, {line})
+        if place is not None:
+            self._leave(place)
+            whole = self.modulus or 1 << 64
+            ahead = (place.number - number) % whole
+            new.late = here and ahead <= RINGS_BEHIND * self.within and 2 * ahead < whole
+            self.too_late += new.late
+        self._ring[number % self.within] = new
+        return not new.late
 
-    def alone(self, line: int) -> int:
-        """Return how many numbers a line alone has brought."""
-        return sum(list(by) == [line] for by in self.brought.values())
+    def _meet(self, packet: LinePacket, place: Place) -> None:
+        if place.late:
+            self.too_late += 1
+        elif place.source is None or place.source != packet.source:
+            self.other_clock += 1
+        else:
+            skew = place.at_ns - packet.told.at_ns
+            self.skews.append(skew if packet.line == 1 else -skew)
+
+    def _leave(self, place: Place) -> None:
+        if len(place.lines) == 1 and not place.late:
+            self.alone[next(iter(place.lines))] += 1
+
+
+def assert_pair_as_slow(pair: dict[str, Any], slow: SlowPair) -> None:
+    """Compare a pair of a report, all of whose stamps are the file's or none, with the slow account."""
+    for at, line in enumerate(pair["lines"].values()):
+        assert_as_slow(line, slow.account(at), but=["excluded"])
+        first = [abs(skew) for skew in slow.skews if (skew < 0) == (at == 0) and skew]
+        assert line["brought_first"] == len(first)
+        assert line["brought_alone"] == slow.alone[at]
+        if "FILE" in pair["skew"]:
+            skews = list(pair["skew"]["FILE"]["first_by"].values())[at]
+            assert skews["count"] == len(first)
+            assert skews["min_ns"] == min(first, default=None)
+            assert skews["max_ns"] == max(first, default=None)
+            assert not first or abs(skews["mean_ns"] * len(first) - sum(first)) * 2 <= len(first)
+    arbitrated = slow.arbitrated()
+    assert_as_slow(pair["arbitrated"] | {"gaps": pair["gaps"]}, arbitrated, but=["packets", "heartbeats", "excluded"])
+    assert pair["recovery"]["count"] == len(arbitrated.lateness_ns) or pair["arbitrated"]["coalesced"]
+    assert pair["compared"] == len(slow.skews)
+    assert pair["ties"] == slow.skews.count(0)
+    for name in ("other_clock", "too_late", "too_many"):
+        assert pair[name] == getattr(slow, name), name

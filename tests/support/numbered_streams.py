@@ -1,14 +1,15 @@
-"""Numbers that TCP carries, made up with what can happen to them; and a slow account of them."""
+"""Numbers that TCP carries, made up with what can happen to them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hypothesis import strategies as st
 from support.order_sessions import ACK, PSH, START_NS, SYN, Segment, soup
+from support.slow_numbers import Told
 
 FIN, RST = 0x01, 0x04
 
@@ -18,90 +19,6 @@ CLIENT, VENUE = "192.0.2.20:40000", "192.0.2.200:24001"
 def direction_of(from_venue: bool) -> str:
     """A direction of connection 0 of `Segment`, as reports write it."""
     return f"TCP {VENUE} > {CLIENT}" if from_venue else f"TCP {CLIENT} > {VENUE}"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What one packet or message says of its stream's numbers.
-
-    `kind` is data, next (announces), end, reset or fill; numbers are [first, after), never wrapped.
-    """
-
-    kind: str
-    first: int
-    after: int
-    frame: int
-    at_ns: int
-    torn: bool = False
-
-
-@dataclass
-class SlowNumbers:
-    """What a dictionary of every number says of one stream."""
-
-    seen: dict[int, int] = field(default_factory=dict)
-    joined_at: int | None = None
-    mark: int = 0
-    lowest: int = 0
-    packets: int = 0
-    excluded: int = 0
-    heartbeats: int = 0
-    late: int = 0
-    duplicate: int = 0
-    overlap: int = 0
-    resets: int = 0
-    before_joined: int = 0
-    missing: int = 0
-    ended: bool = False
-    gaps: list[tuple[int, int, int, int, bool]] = field(default_factory=list)  # first, last, frames around, torn
-    epochs: list[int] = field(default_factory=list)
-    _mark_frame: int = 0
-
-    def take(self, told: Iterable[Told], *, falls_to_one: bool) -> SlowNumbers:
-        """Take all that a stream says, in its order."""
-        for one in told:
-            self._take(one, falls_to_one)
-        self._account()
-        return self
-
-    def _take(self, one: Told, falls_to_one: bool) -> None:
-        first, after = one.first, one.after
-        if one.kind == "fill":
-            self.excluded += 1
-            for number in range(max(first, self.lowest), min(after, self.mark)):
-                self.late += number not in self.seen
-                self.seen.setdefault(number, one.frame)
-            return
-        self.packets += one.kind == "data"
-        self.heartbeats += one.kind in ("next", "end")
-        self.ended |= one.kind == "end"
-        fallen = falls_to_one and one.kind == "data" and first <= 1 and self.mark - first > 1000
-        if self.joined_at is None:
-            self.joined_at = self.mark = self.lowest = first
-        elif one.kind == "reset" or fallen:
-            self.resets += 1
-            self._account()
-            self.seen.clear()
-            self.mark = self.lowest = first
-        if one.kind == "reset":
-            self._mark_frame = one.frame
-            return
-        if first > self.mark:
-            self.gaps.append((self.mark, first - 1, self._mark_frame, one.frame, one.torn))
-        old = range(first, min(after, self.mark))
-        early = sum(number < self.lowest for number in old)
-        again = sum(number >= self.lowest and number in self.seen for number in old)
-        self.before_joined += early
-        self.duplicate += again
-        self.late += len(old) - early - again
-        self.overlap += bool(again) and (len(old) > early + again or after > self.mark)
-        self.seen.update(dict.fromkeys(range(first, after), one.frame))
-        if after >= self.mark:
-            self.mark, self._mark_frame = after, one.frame
-
-    def _account(self) -> None:
-        self.missing += sum(number not in self.seen for number in range(self.lowest, self.mark))
-        self.epochs.append(len(self.gaps))
 
 
 @dataclass(frozen=True)
@@ -245,26 +162,34 @@ def fix_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
     return messages
 
 
-def fix_told(messages: Sequence[tuple[bytes, int, int]]) -> list[Told]:
-    """Say what FIX messages (each with frame and stamp) say, from their text."""
-    told = []
+def fix_told(messages: Sequence[tuple[bytes, int, int]]) -> dict[str, list[Told]]:
+    """Say what FIX messages (each with frame and stamp) say by session, from their text."""
+    sessions: dict[str, list[Told]] = {}
     for message, frame, at_ns in messages:
         fields = dict(re.findall(rb"(?:^|\x01)(\d+)=([^\x01]*)", message))
-        number = int(fields[b"34"])
-        fills = fields.get(b"123") == b"Y"
-        if fields[b"35"] == b"4" and not fills:
-            told.append(Told("reset", int(fields[b"36"]), int(fields[b"36"]), frame, at_ns))
+        number, following = (_fix_number(fields.get(tag)) for tag in (b"34", b"36"))
+        if number is None:
             continue
-        after = max(number + 1, int(fields[b"36"])) if fields[b"35"] == b"4" else number + 1
-        if fields.get(b"43") == b"Y":
+        told = sessions.setdefault(" > ".join(fields[tag].decode() for tag in (b"49", b"56") if tag in fields), [])
+        fills, again = fields.get(b"123") == b"Y", fields.get(b"43") == b"Y"
+        if fields[b"35"] == b"4" and not fills:
+            if following is not None and not again:
+                told.append(Told("reset", following, following, frame, at_ns))
+            continue
+        after = max(number + 1, following or 0) if fields[b"35"] == b"4" else number + 1
+        if again:
             told.append(Told("fill", number, after, frame, at_ns))
             continue
         if fields[b"35"] == b"A" and (number == 1 or fields.get(b"141") == b"Y"):
             told.append(Told("reset", number, number, frame, at_ns))
-        told.append(Told("data", number, after, frame, at_ns))
+        told.append(Told("data", number, after, frame, at_ns, messages=1))
         if fields[b"35"] == b"5":
             told.append(Told("end", after, after, frame, at_ns))
-    return told
+    return sessions
+
+
+def _fix_number(text: bytes | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() and len(text) <= 18 else None
 
 
 @st.composite
@@ -292,18 +217,21 @@ def soup_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
 def soup_told(messages: Sequence[tuple[bytes, int, int]]) -> tuple[dict[str, list[Told]], int]:
     """Say what SoupBinTCP packets say by session, and how many sequenced ones came before any login."""
     told: dict[str, list[Told]] = {}
-    session, number, unnumbered = None, 0, 0
+    session, number, unnumbered = None, None, 0
     for message, frame, at_ns in messages:
         kind = message[2:3]
         if kind == b"A":
             session, number = message[3:13].decode().strip(), int(message[13:33])
+            if number > 2**64 - 2:
+                number = None
+                continue
             told.setdefault(session, []).append(Told("next", number, number, frame, at_ns))
-        elif kind == b"S" and session is None:
+        elif kind == b"S" and number is None:
             unnumbered += 1
         elif kind == b"S" and session is not None:
             told[session].append(Told("data", number, number + 1, frame, at_ns))
-            number += 1
-        elif kind == b"Z" and session is not None:
+            number = number + 1 if number < 2**64 - 2 else None
+        elif kind == b"Z" and session is not None and number is not None:
             told[session].append(Told("end", number, number, frame, at_ns))
     return told, unnumbered
 

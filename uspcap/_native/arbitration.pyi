@@ -5,37 +5,36 @@ from uspcap._native.columns import FrameColumns, HeaderColumns
 from uspcap._native.feed_runs import FeedRule
 
 LINE_DTYPE: np.dtype[np.void]
-ARRIVAL_DTYPE: np.dtype[np.void]
-PAIR_DTYPE: np.dtype[np.void]
-SUM_DTYPE: np.dtype[np.void]
 
-def lay_out_lines(lines: NDArray[np.uint8], table: NDArray[np.int16]) -> None: ...
-def collect_arrivals(
-    frames: FrameColumns,
-    headers: HeaderColumns,
-    frame_shift: int,
-    first_row: int,
-    first_byte: int,
-    rule: FeedRule,
-    lines: NDArray[np.uint8],
-    line_table: NDArray[np.int16],
-    streams: NDArray[np.uint8],
-    streams_used: int,
-    table: NDArray[np.int32],
-    arrivals: NDArray[np.uint8],
-    counts: NDArray[np.int64],
-) -> tuple[int, int, int, int]: ...
-def arbitrate(
-    arrivals: NDArray[np.uint8],
-    first: int,
-    rule: FeedRule,
-    pair: NDArray[np.uint8],
-    stamps: NDArray[np.int64],
-    marks: NDArray[np.uint8],
-    streams: NDArray[np.uint8],
-    runs: NDArray[np.uint8],
-    runs_used: int,
-    places: NDArray[np.int8],
-    skew_counts: NDArray[np.uint64],
-    skew_sums: NDArray[np.uint8],
-) -> tuple[int, int]: ...
+class Arbiter:
+    def __init__(
+        self,
+        lines: NDArray[np.void],
+        modulus: int,
+        ring_length: int,
+        maximum_runs: int,
+        runs_a_stream: int,
+        maximum_pairs: int,
+        is_known: bool = False,
+    ) -> None: ...
+    @property
+    def level(self) -> int: ...
+    @property
+    def packets(self) -> int: ...
+    @property
+    def foreign(self) -> int: ...
+    @property
+    def excluded(self) -> int: ...
+    @property
+    def most_runs(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    def track(self, frames: FrameColumns, headers: HeaderColumns, frame_shift: int, rule: FeedRule) -> None: ...
+    def absorb(self, later: Arbiter, frame_shift: int) -> None: ...
+    def whole(self) -> Arbiter: ...
+    def arrays(self) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void]]: ...
+    def pair(self, number: int) -> tuple[int, bytes]: ...
+    def counts(self, number: int) -> dict[str, int | list[int]]: ...
+    def sources(self, number: int) -> list[int]: ...
+    def ties(self, number: int, source: int) -> int: ...
+    def skews(self, number: int, source: int, line: int) -> tuple[NDArray[np.uint64], int, int, int] | None: ...

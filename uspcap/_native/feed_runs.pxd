@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
-from uspcap._native.numbered_runs cimport Numbering, Packet
+from uspcap._native.numbered_runs cimport Packet
 
 cdef enum:
     MOST_VALUES = 8
@@ -17,6 +17,11 @@ cdef struct Field:
     bint big
 
 
+cdef struct Value:
+    bint given
+    uint64_t value
+
+
 cdef struct Values:
     Field field
     bint are_not            # the field must have none of them
@@ -28,7 +33,7 @@ cdef class FeedRule:
     cdef dict made_of
     cdef int header_bytes
     cdef Field sequence, count, length, part
-    cdef int64_t length_adds
+    cdef int length_adds
     cdef int key_count
     cdef int key_offset[4]
     cdef int key_size[4]
@@ -36,10 +41,11 @@ cdef class FeedRule:
     cdef Values checks[MOST_CHECKS]
     cdef Values kinds[4]
     cdef bint has_kinds
-    cdef int64_t heartbeat_count, end_count, excluded_count, unnumbered
+    cdef Value heartbeat_count, end_count, excluded_count, unnumbered
     cdef bint heartbeat_is_last, header_only_is_request
     cdef readonly bint wraps
-    cdef readonly uint64_t modulus
+    cdef readonly int number_bits
+    cdef uint64_t highest
     cdef int check_place(self, Field field) except -1
     cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t captured, Py_ssize_t length,
                           Packet *packet) noexcept nogil

@@ -2,19 +2,17 @@
 
 A. `FeedRule` says where things lie in the payload of a UDP packet. It is built by `uspcap.protocols.feeds` from tables;
    no code here knows a protocol by name. Every byte is read after its place was compared with what was captured.
-B. A stream is a flow and what the rule takes as its session and channel. Its packets are kept as runs, as
-   numbered_runs.pxd says.
-C. State lives in numpy arrays that Python allocates and grows; a loop ends where one of them is full.
+B. A packet that claims numbers that its field cannot hold, or more than half of those that begin again, is not of the
+   protocol. What is left is unsigned, and cannot overflow.
+C. A stream is a flow and what the rule takes as its session and channel (numbered_streams.pyx).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-import numpy as np
-
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.numbered_runs cimport *
-from uspcap._native.timing cimport NO_STAMP
+from uspcap._native.numbered_streams cimport NumberedStreams
 from uspcap._native.unaligned cimport load64
 
 cdef extern from "<endian.h>" nogil:
@@ -22,25 +20,9 @@ cdef extern from "<endian.h>" nogil:
     uint64_t htole64(uint64_t)
     uint64_t le64toh(uint64_t)
 
-HEAD_PACKETS = HEAD
-RESET_DISTANCE = FAR
+cdef enum:
+    FARTHEST = 1 << 16          # of an offset: the longest payload of UDP
 
-KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET, KIND_FILL, KIND_HOLE = DATA, HEARTBEAT, END, RESET, FILL, HOLE
-
-RUN_DTYPE = np.dtype([
-    ("stream", np.int64), ("kind", np.int64), ("first", np.uint64), ("next", np.uint64),
-    ("packets", np.int64), ("messages", np.int64),
-    ("first_ns", np.int64), ("last_ns", np.int64), ("first_frame", np.int64), ("last_frame", np.int64),
-])
-"""Packets of a stream that follow each other; of a heartbeat, `first` and `next` are the number that it announces."""
-
-STREAM_DTYPE = np.dtype([
-    ("flow", np.int64), ("key", np.uint64, 2), ("run", np.int64), ("high", np.uint64), ("head", np.int64),
-    ("low", np.int64), ("clean", np.int64),
-    ("packets", np.int64), ("messages", np.int64), ("heartbeats", np.int64), ("excluded", np.int64),
-    ("acknowledged", np.int64),
-])
-"""One stream: its flow and key, its open run or -1, the highest number announced, how things stand; counts."""
 
 cdef class FeedRule:
     """Where a protocol's session, number and count lie, and which packets are what.
@@ -59,8 +41,8 @@ cdef class FeedRule:
         Fields that have one of some values in every packet of the protocol, or none of them.
     kinds : tuple of ((offset, size, big), values) for data, heartbeat, end, reset
         Packets by a field's value; those that are none of these are excluded. None: a field is not asked.
-    heartbeat_count, end_count, excluded_count : int
-        Message counts that mean so; -1 for none.
+    heartbeat_count, end_count, excluded_count : int or None
+        Message counts that mean so.
     heartbeat_is_last : bool
         A heartbeat says the last number, not the next one.
     header_only_is_request : bool
@@ -68,13 +50,20 @@ cdef class FeedRule:
     wraps : bool
         Numbers go on with 0 after the highest that fits.
     length_adds : int
-    unnumbered : int
-        A number that says that there is none; -1 where each is one.
+    unnumbered : int or None
+        A number that says that there is none.
+
+    Raises
+    ------
+    ValueError
+        It makes no sense, or is beyond what a packet can hold.
     """
 
-    def __init__(self, *, int header_bytes, sequence, count, length, int64_t length_adds, part, keys, checks, kinds,
-                 int64_t heartbeat_count, int64_t end_count, int64_t excluded_count, int64_t unnumbered,
+    def __init__(self, *, int header_bytes, sequence, count, length, int length_adds, part, keys, checks, kinds,
+                 heartbeat_count, end_count, excluded_count, unnumbered,
                  bint heartbeat_is_last, bint header_only_is_request, bint wraps):
+        if not 1 <= header_bytes <= FARTHEST or not -FARTHEST <= length_adds <= FARTHEST:
+            raise ValueError(f"a header has 1 to {FARTHEST} bytes")
         self.made_of = {
             "header_bytes": header_bytes, "sequence": sequence, "count": count, "length": length,
             "length_adds": length_adds, "part": part, "keys": keys, "checks": checks, "kinds": kinds,
@@ -94,7 +83,7 @@ cdef class FeedRule:
             raise ValueError("a rule has 4 keys of 16 bytes together, and 4 checks, at most")
         self.key_count = len(keys)
         for at, (offset, size) in enumerate(keys):
-            if offset < 0 or size < 1:
+            if not 0 <= offset <= FARTHEST or not 1 <= size <= 16:
                 raise ValueError("a key has a place")
             self.key_offset[at], self.key_size[at] = offset, size
         self.check_count = len(checks)
@@ -106,10 +95,10 @@ cdef class FeedRule:
         if self.has_kinds:
             for at, one in enumerate(kinds):
                 self.kinds[at] = values_of(one)
-        self.heartbeat_count = heartbeat_count
-        self.end_count = end_count
-        self.excluded_count = excluded_count
-        self.unnumbered = unnumbered
+        self.heartbeat_count = value_of(heartbeat_count)
+        self.end_count = value_of(end_count)
+        self.excluded_count = value_of(excluded_count)
+        self.unnumbered = value_of(unnumbered)
         self.heartbeat_is_last = heartbeat_is_last
         self.header_only_is_request = header_only_is_request
         self.wraps = wraps
@@ -124,7 +113,8 @@ cdef class FeedRule:
         for at in range(self.key_count):
             if self.key_offset[at] + self.key_size[at] > header_bytes:
                 raise ValueError(f"a key lies beyond the header of {header_bytes} bytes")
-        self.modulus = <uint64_t> 1 << 8 * self.sequence.size if self.sequence.size < 8 else 0
+        self.number_bits = 8 * self.sequence.size
+        self.highest = ~<uint64_t> 0 >> 64 - self.number_bits
 
     def __reduce__(self):
         return _rule, (self.made_of,)
@@ -145,7 +135,7 @@ cdef class FeedRule:
         packet.kind = FOREIGN
         if length < self.header_bytes or captured < self.header_bytes:
             return length
-        if self.length.size and <int64_t> load(data, self.length) + self.length_adds != length:
+        if self.length.size and load(data, self.length) + <uint64_t> self.length_adds != <uint64_t> length:
             return length
         if self.part.size:
             value = load(data, self.part)
@@ -170,35 +160,48 @@ cdef class FeedRule:
                 memcpy(<uint8_t *> packet.key + used, data + self.key_offset[at], self.key_size[at])
                 used += self.key_size[at]
         value = load(data, self.sequence)
-        if self.unnumbered >= 0 and value == <uint64_t> self.unnumbered:
+        if is_value(value, &self.unnumbered):
             packet.kind = EXCLUDED
         if self.count.size and packet.kind == DATA:
             count = load(data, self.count)
-            if <int64_t> count == self.heartbeat_count:
+            if is_value(count, &self.heartbeat_count):
                 packet.kind = HEARTBEAT
-            elif <int64_t> count == self.end_count:
+            elif is_value(count, &self.end_count):
                 packet.kind = END
-            elif <int64_t> count == self.excluded_count or (
+            elif is_value(count, &self.excluded_count) or (
                     self.header_only_is_request and length == self.header_bytes and count):
                 packet.kind = EXCLUDED
         packet.first = value
-        packet.next = value + count
-        if packet.kind == HEARTBEAT or packet.kind == END:
-            if self.heartbeat_is_last:
-                packet.first += 1
-            packet.next = packet.first
-        elif packet.kind == RESET:
-            packet.next = packet.first
-        packet.messages = <int64_t> (packet.next - packet.first)
+        packet.length = packet.messages = 0
+        if packet.kind == DATA:
+            # The last of them is a number of the field; or, of those that begin again, they are less than half.
+            if self.wraps and count > (self.highest >> 1) + 1 or not self.wraps and count and (
+                    count - 1 > self.highest - value):
+                packet.kind = FOREIGN
+                return length
+            packet.length = packet.messages = count
+        elif packet.kind == HEARTBEAT or packet.kind == END:
+            packet.length = self.heartbeat_is_last
         return taken
 
 
 cdef Field field_of(given):
     cdef Field field
     field.offset, field.size, field.big = given
-    if not 0 <= field.size <= 8 or field.offset < 0:
+    if not 0 <= field.size <= 8 or not 0 <= field.offset <= FARTHEST:
         raise ValueError("a field has 1 to 8 bytes and a place")
     return field
+
+
+cdef Value value_of(given) except *:
+    cdef Value value
+    value.given = given is not None
+    value.value = given if given is not None else 0
+    return value
+
+
+cdef inline bint is_value(uint64_t value, const Value *wanted) noexcept nogil:
+    return wanted.given and value == wanted.value
 
 
 cdef Values values_of(given):
@@ -259,86 +262,39 @@ cdef bint payload_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row,
     return captured[0] > 0
 
 
-def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               Py_ssize_t first_byte, FeedRule rule not None, uint8_t[::1] streams, Py_ssize_t streams_used,
-               int32_t[::1] table, int32_t[::1] of_flow, uint8_t[::1] runs, Py_ssize_t runs_used, int64_t[::1] counts):
-    """Take the rows of a batch from `first_row` on, and of that the payload from `first_byte` on.
+def track_runs(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, FeedRule rule not None,
+               NumberedStreams streams not None):
+    """Take the packets of a batch into their streams.
 
     Parameters
     ----------
-    streams : IN OUT, STREAM_DTYPE as bytes
-    table : IN OUT, ndarray of int32, a power of two of entries
-        Streams by the hash of flow and key, -1 for none; at most half full.
-    of_flow : IN OUT, ndarray of int32
-        The stream that each flow was met with last, -1 for none.
-    runs : IN OUT, RUN_DTYPE as bytes
-    counts : IN OUT, ndarray of int64, shape (3,)
-        Packets that are foreign, of flows that are not followed, and without a stamp.
-
-    Returns
-    -------
-    tuple of int
-        The first row not taken, as an array is full (else the count of rows), how much of its payload is taken, and how
-        many streams and runs are used.
+    frame_shift : int
+        Added to the batch's frame numbers.
     """
-    cdef Stream *of_stream = <Stream *> &streams[0]
-    cdef Run *of_run = <Run *> &runs[0]
-    cdef Py_ssize_t stream_room = streams.shape[0] // <Py_ssize_t> sizeof(Stream)
-    cdef Py_ssize_t run_room = runs.shape[0] // <Py_ssize_t> sizeof(Run)
-    cdef Py_ssize_t row = first_row
-    cdef Py_ssize_t byte = first_byte
-    cdef Py_ssize_t captured, length, taken
+    cdef Py_ssize_t row, byte
+    cdef Py_ssize_t captured, length
     cdef const uint8_t *data
     cdef Packet packet
-    cdef int64_t flow, at
-    cdef uint64_t mask = <uint64_t> table.shape[0] - 1
-    cdef Stream *stream
-    cdef Numbering numbering
-    numbering.modulus = rule.modulus if rule.wraps else 0
-    numbering.far = 0
+    cdef int64_t at
+    if headers.count != frames.count:
+        raise ValueError("the headers are not those of this batch")
     with nogil:
-        while row < frames.count:
+        for row in range(frames.count):
             if not payload_of(frames, headers, row, &data, &captured, &length):
-                row += 1
                 continue
-            taken = rule.parse(data + byte, captured - byte, length - byte, &packet)
-            if packet.kind == FOREIGN:
-                counts[0] += 1
-                row += 1
-                byte = 0
-                continue
-            flow = headers.flow[row]
-            if flow < 0:
-                counts[1] += 1
-                row += 1
-                byte = 0
-                continue
-            if frames.timestamp_source[row] >= NO_STAMP:
-                counts[2] += 1
-            if runs_used == run_room:
-                break
-            at = stream_of(of_stream, &streams_used, stream_room, &table[0], mask, &of_flow[0], flow, packet.key)
-            if at < 0:
-                break
-            stream = &of_stream[at]
-            if packet.kind == EXCLUDED:
-                stream.excluded += 1
-            else:
-                runs_used = take(stream, at, of_run, runs_used, &packet, &numbering, frames.timestamp_ns[row],
-                                 frames.frame_number[row] + frame_shift)
-            byte += taken
-            if byte == length:
-                row += 1
-                byte = 0
-    return row, byte, streams_used, runs_used
-
-
-def fill_table(uint8_t[::1] streams, Py_ssize_t streams_used, int32_t[::1] table):
-    """Put all streams into an empty table."""
-    cdef Stream *of_stream = <Stream *> &streams[0]
-    cdef Py_ssize_t at
-    cdef int64_t place
-    for at in range(streams_used):
-        place = find_place(of_stream, &table[0], <uint64_t> table.shape[0] - 1, of_stream[at].flow, of_stream[at].key)
-        if place < 0:
-            table[-1 - place] = <int32_t> at
+            byte = 0
+            while byte < length:
+                byte += rule.parse(data + byte, captured - byte, length - byte, &packet)
+                if packet.kind == FOREIGN:
+                    streams.foreign += 1
+                    break
+                streams.packets += packet.kind == DATA
+                at = streams.stream_of(frames, headers, row, packet.key)
+                if at < 0:
+                    continue
+                if packet.kind == EXCLUDED:
+                    streams.tables.streams[at].excluded += 1
+                else:
+                    take(&streams.tables, at, &packet, frames.timestamp_ns[row],
+                         frames.frame_number[row] + frame_shift)
+    streams.keep_bounds()

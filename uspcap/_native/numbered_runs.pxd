@@ -1,19 +1,29 @@
-"""Packets of numbered streams into runs: what feed_runs.pyx and stream_runs.pyx share, inline for the loops' sake.
+"""C view of numbered streams as runs; what happens once a packet is inline, for the loops' sake.
 
-A. A stream's packets are kept as runs: as long as each begins with the number that the one before has announced, all
-   that changes is the end of a run. What a run does not keep is what no gap, late packet or duplicate could need.
-B. Where order is disturbed, packets are kept one by one: below the highest number of the stream, since which part of
-   them is new, late or double is a question of each packet; and the first HEAD of each stream, as a part of a capture
-   does not know what came before it, unless it began anew here. After PATIENCE packets in a row that follow each other
-   below the highest number, they are taken for a stream that begins anew, and kept as a run again.
+A. A run is packets of a stream each of which begins with the number that the one before it announced. Whether a packet
+   goes on with a run depends on the packet before it and on nothing else. So the runs of a capture are the runs of its
+   parts, one after the other, but that the last run of a part and the first one of the next may be one run: cutting and
+   merging changes nothing, whatever the numbers are.
+B. Numbers stay as their field has them. Where they begin again after the highest, they are compared modulo that. Which of
+   them are new, late or double is worked out of the runs when a result is asked for (analysis/sequence_gaps.py).
+C. A run below the highest number is looked at packet by packet: of the first packets of a run it is kept where they end
+   and when they came, fewer in the later runs of a stream (`ends_kept`). The packets behind those are taken together.
+D. State is bounded, whatever the order. Of each stream the first `most_runs` runs are followed. What a stream costs, in
+   words, depends on the number of its runs only; who holds the tables keeps the cost of all streams within `most_words`,
+   by following a sample of them. A part of a capture has no more runs than the whole, so that it costs no more, and none of
+   its runs stands later in its stream, so that it keeps no less.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from uspcap._native.states cimport Packed, Unpacked
 
 cdef enum:
-    HEAD = 256
-    PATIENCE = 4096
-    FAR = 1000
+    ENDS = 64               # at most
+    LONGEST = 1 << 30       # a packet that claims so many numbers or more is a run of its own
+    RUN_WORDS = 10
+    END_WORDS = 3
+    SPARE_RUNS = 2          # the first two runs of a part may join the last one of the part before
 
 # What a packet is, and so what a run is of.
 cdef enum:
@@ -25,162 +35,159 @@ cdef enum:
     FOREIGN = 5             # not of this protocol
     FILL = 6                # sent again: fills what is missing, and is nothing else
     HOLE = 7                # bytes of the TCP stream are missing here
+    UNDECIDED = 8           # data, but for what an earlier part of the capture had already (line_pair.pyx)
+    NOTHING = 255           # as the open run's kind: nothing goes on with it
 
-# Mirrors RUN_DTYPE of feed_runs.pyx.
+# Mirrors RUN_DTYPE of numbered_runs.pyx.
 cdef struct Run:
-    int64_t stream
-    int64_t kind
     uint64_t first
-    uint64_t next
+    uint64_t length         # numbers; a heartbeat announces `first` plus `length`
     int64_t packets
-    int64_t messages
     int64_t first_ns
-    int64_t last_ns
+    int64_t last_ns         # of the last packet
+    int64_t seen_ns         # of what last said that this is where the stream stands: a packet or a heartbeat
     int64_t first_frame
-    int64_t last_frame
+    int64_t seen_frame
+    int32_t stream
+    uint8_t kind
+    uint8_t line            # where two lines are compared
+    uint8_t source          # of the stamp, where two lines are compared
+    uint8_t is_rest         # its first packet is the rest of one that came before (line_pair.pyx)
+    int32_t first_end       # -1 for none
+    int32_t last_end
 
-# Mirrors STREAM_DTYPE of feed_runs.pyx.
+# Mirrors PACKET_END_DTYPE.
+cdef struct PacketEnd:
+    uint64_t after          # numbers of the run up to there
+    int64_t at_ns
+    int32_t next            # -1 for none
+    int32_t unused
+
+# Mirrors STREAM_DTYPE.
 cdef struct Stream:
-    int64_t flow
-    uint64_t key[2]
-    int64_t run
-    uint64_t high
-    int64_t head            # packets that are kept one by one
-    int64_t low             # packets in a row below `high` that follow each other
-    int64_t clean           # whether the open run began at `high`, or above
+    int64_t run             # the open one, -1 for none
+    uint64_t next           # what goes on with it
     int64_t packets
-    int64_t messages
+    uint64_t messages[2]    # low and high half
     int64_t heartbeats
     int64_t excluded
-    int64_t acknowledged    # the last acknowledgement that its sender sent, -1 for none; TCP only
+    int64_t acknowledged    # the last acknowledgement that its sender sent, below 0 for none; TCP only
+    int64_t runs            # but for a heartbeat before all others, which a part before may have had
+    int64_t doubtful        # of these, those that may be one with the run before them, as what lies between is undecided
+    int64_t charged         # runs that there are at least
+    uint32_t open           # kind of the open run
+    uint32_t full           # it has had more runs than are followed
 
 cdef struct Packet:
     int kind
     uint64_t first
-    uint64_t next
-    int64_t messages
+    uint64_t length         # numbers that it holds; of an announcement, what is added to `first`
+    uint64_t messages
     uint64_t key[2]
 
-cdef struct Numbering:
-    uint64_t modulus        # numbers begin again after so many; 0 where they do not
-    int64_t far             # farther away a packet begins the stream anew; 0: only where its number is 1 or 0
+cdef struct RunTables:
+    Run *runs
+    PacketEnd *ends
+    Stream *streams
+    Py_ssize_t run_count, run_room, end_count, end_room, stream_count, stream_room
+    uint64_t mask           # of numbers
+    bint wraps
+    int64_t most_runs, most_words
+    int64_t words
+    bint failed             # there is no memory
 
 
-cdef inline uint64_t hash_of(int64_t flow, const uint64_t *key) noexcept nogil:
-    cdef uint64_t state = (<uint64_t> flow ^ <uint64_t> 0x9E3779B97F4A7C15) * <uint64_t> 0xD6E8FEB86659FD93
-    state = (state ^ state >> 32 ^ key[0]) * <uint64_t> 0xD6E8FEB86659FD93
-    state = (state ^ state >> 32 ^ key[1]) * <uint64_t> 0xD6E8FEB86659FD93
-    return state ^ state >> 32
+cdef int set_up_runs(RunTables *tables, object modulus, int64_t most_runs, int64_t most_runs_a_stream) except -1
+cdef void free_runs(RunTables *tables) noexcept nogil
+cdef Py_ssize_t add_stream(RunTables *tables) noexcept nogil
+cdef void begin_run(RunTables *tables, int64_t number, const Run *run) noexcept nogil
+cdef void keep_end(RunTables *tables, Stream *stream) noexcept nogil
+cdef void append_run(RunTables *tables, int64_t number, const RunTables *later, const Run *run,
+                     int64_t frame_shift) noexcept nogil
+cdef void append_rest(RunTables *tables, int64_t number, const RunTables *later, const Run *run,
+                      int64_t frame_shift) noexcept nogil
+cdef void append_runs(RunTables *tables, const int64_t *numbers, const RunTables *later,
+                      int64_t frame_shift) noexcept nogil
+cdef void close_stream(Stream *stream) noexcept nogil
+cdef void append_counts(RunTables *tables, int64_t number, const Stream *later) noexcept nogil
+cdef void keep_streams(RunTables *tables, const int32_t *moved) noexcept nogil
+cdef tuple pack_runs(Packed *packed, const RunTables *tables)
+cdef int unpack_runs(Unpacked *unpacked, RunTables *tables, tuple counts) except -1
+cdef object runs_of(const RunTables *tables)
+cdef object ends_of(const RunTables *tables)
+cdef object streams_of(const RunTables *tables)
 
 
-cdef inline int64_t find_place(const Stream *streams, const int32_t *table, uint64_t mask, int64_t flow,
-                               const uint64_t *key) noexcept nogil:
-    """Return the stream, or -1 less the free place where it belongs."""
-    cdef uint64_t at = hash_of(flow, key) & mask
-    cdef int32_t found
-    while True:
-        found = table[at]
-        if found < 0:
-            return -1 - <int64_t> at
-        if streams[found].flow == flow and streams[found].key[0] == key[0] and streams[found].key[1] == key[1]:
-            return found
-        at = (at + 1) & mask
+cdef inline int64_t ends_kept(int64_t run) noexcept nogil:
+    """Return of how many packets of a stream's `run`th run, from 0, it is kept where they end."""
+    if run < 1 << 8:
+        return ENDS
+    if run < 1 << 10:
+        return ENDS >> 2
+    if run < 1 << 12:
+        return ENDS >> 4
+    return run < 1 << 14
 
 
-cdef inline void begin_stream(Stream *stream, int64_t flow, const uint64_t *key) noexcept nogil:
-    stream.flow = flow
-    stream.key[0] = key[0]
-    stream.key[1] = key[1]
-    stream.run = -1
-    stream.high = 0
-    stream.head = HEAD
-    stream.low = stream.clean = 0
-    stream.packets = stream.messages = stream.heartbeats = stream.excluded = 0
-    stream.acknowledged = -1
+cdef inline bint is_over(const RunTables *tables) noexcept nogil:
+    """Tell whether streams cost more than they may, all together."""
+    return tables.words > tables.most_words
 
 
-cdef inline int64_t stream_of(Stream *streams, Py_ssize_t *used, Py_ssize_t room, int32_t *table, uint64_t mask,
-                              int32_t *of_flow, int64_t flow, const uint64_t *key) noexcept nogil:
-    """Return a flow's stream, a new one where it is new; -1 where there is no room for one."""
-    cdef int64_t at = of_flow[flow], place
-    if at >= 0 and streams[at].key[0] == key[0] and streams[at].key[1] == key[1]:
-        return at
-    at = find_place(streams, table, mask, flow, key)
-    if at < 0:
-        if used[0] == room or 2 * used[0] > <Py_ssize_t> mask:
-            return -1
-        place = -1 - at
-        at = used[0]
-        used[0] += 1
-        begin_stream(&streams[at], flow, key)
-        table[place] = <int32_t> at
-    of_flow[flow] = <int32_t> at
-    return at
+cdef inline void count_messages(Stream *stream, uint64_t messages) noexcept nogil:
+    stream.messages[0] += messages
+    stream.messages[1] += stream.messages[0] < messages
 
 
-cdef inline Py_ssize_t take(Stream *stream, int64_t number, Run *runs, Py_ssize_t used, Packet *packet,
-                            const Numbering *numbering, int64_t stamp_ns, int64_t frame) noexcept nogil:
-    """Take a packet into its stream; return how many runs are used then, one more at most."""
-    cdef Run *run = &runs[stream.run] if stream.run >= 0 else NULL
-    cdef uint64_t back
-    if numbering.modulus and run != NULL:
-        unwrap(packet, run.next, numbering.modulus)
+cdef inline void go_on(const RunTables *tables, Stream *stream, uint64_t first, uint64_t length) noexcept nogil:
+    """Let a stream go on behind these numbers, or end there where they are the last of all."""
+    stream.next = (first + length) & tables.mask
+    if length and not stream.next and not tables.wraps:
+        stream.open = NOTHING
+
+
+cdef inline void take(RunTables *tables, int64_t number, const Packet *packet, int64_t at_ns,
+                      int64_t frame) noexcept nogil:
+    """Take a packet into its stream, whose number this is."""
+    cdef Stream *stream = &tables.streams[number]
+    cdef Run *run
+    cdef Run begun
     if packet.kind == DATA:
         stream.packets += 1
-        stream.messages += packet.messages
-        # In order, and not among those that are kept one by one.
-        if run != NULL and run.next == packet.first and stream.packets > stream.head and run.kind == DATA:
-            if stream.clean and <int64_t> (packet.first - stream.high) >= 0 or stream.low > PATIENCE:
-                run.next = packet.next
-                run.packets += 1
-                run.messages += packet.messages
-                run.last_ns = stamp_ns
-                run.last_frame = frame
-                if <int64_t> (packet.next - stream.high) > 0:
-                    stream.high = packet.next
-                return used
-            if <int64_t> (packet.first - stream.high) < 0:
-                stream.low += 1
-        elif run == NULL or run.next != packet.first:
-            stream.low = 0
-    elif packet.kind == HEARTBEAT:
+        count_messages(stream, packet.messages)
+    elif packet.kind == HEARTBEAT or packet.kind == END:
         stream.heartbeats += 1
-        # What is announced is what was expected: all that is new is when.
-        if run != NULL and run.next == packet.first and (
-                run.kind == HEARTBEAT
-                or run.kind == DATA and stream.clean and stream.packets > stream.head and stream.high == packet.first):
-            run.last_ns = stamp_ns
-            run.last_frame = frame
-            return used
-    elif packet.kind == END:
-        stream.heartbeats += 1
-    elif packet.kind == RESET:
-        stream.head = 0
-    run = &runs[used]
-    run.stream = number
-    run.kind = packet.kind
-    run.first = packet.first
-    run.next = packet.next
-    run.packets = packet.kind == DATA
-    run.messages = packet.messages
-    run.first_ns = run.last_ns = stamp_ns
-    run.first_frame = run.last_frame = frame
-    if packet.kind < FILL:
-        back = stream.high - packet.first
-        stream.clean = packet.kind == RESET or <int64_t> back <= 0
-        if packet.kind == RESET or <int64_t> (packet.next - stream.high) > 0:
-            stream.high = packet.next
-        elif <int64_t> back > numbering.far if numbering.far else packet.first <= 1 and <int64_t> back > FAR:
-            # Begun anew: as the analysis sees it, too.
-            stream.high = packet.next
-            stream.clean = True
-    stream.run = used
-    return used + 1
+    if stream.run >= 0:
+        run = &tables.runs[stream.run]
+        if stream.open == packet.kind and stream.next == packet.first and packet.length < LONGEST and (
+                packet.kind == DATA or packet.kind == FILL):
+            if run.packets <= ENDS:
+                keep_end(tables, stream)
+            run.length += packet.length
+            run.packets += 1
+            run.last_ns = run.seen_ns = at_ns
+            run.seen_frame = frame
+            go_on(tables, stream, packet.first, packet.length)
+            return
+        if says_nothing_new(tables, stream, packet.kind, packet.first, packet.length):
+            run.seen_ns = at_ns
+            run.seen_frame = frame
+            return
+    begun.first = packet.first
+    begun.length = packet.length
+    begun.packets = packet.kind == DATA or packet.kind == FILL
+    begun.first_ns = begun.last_ns = begun.seen_ns = at_ns
+    begun.first_frame = begun.seen_frame = frame
+    begun.kind = <uint8_t> packet.kind
+    begun.line = begun.source = begun.is_rest = 0
+    begin_run(tables, number, &begun)
 
 
-cdef inline void unwrap(Packet *packet, uint64_t expected, uint64_t modulus) noexcept nogil:
-    """Move numbers by the multiple of the modulus that brings them nearest to what is expected."""
-    cdef uint64_t length = packet.next - packet.first
-    cdef uint64_t ahead = (packet.first - expected) & (modulus - 1)
-    packet.first = expected + ahead if ahead < modulus >> 1 else expected - (modulus - ahead)
-    packet.next = packet.first + length
+cdef inline bint says_nothing_new(const RunTables *tables, const Stream *stream, int kind, uint64_t first,
+                                  uint64_t length) noexcept nogil:
+    """Tell whether an announcement is of the number that is expected after the open run: all that is new is when."""
+    if kind == HEARTBEAT:
+        return (stream.open == DATA or stream.open == HEARTBEAT) and stream.next == (first + length) & tables.mask
+    if kind == END:
+        return stream.open == END and stream.next == (first + length) & tables.mask
+    return kind == HOLE and stream.open == HOLE

@@ -9,35 +9,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.arbitration import ARRIVAL_DTYPE, LINE_DTYPE, collect_arrivals, lay_out_lines
-from uspcap._native.feed_runs import STREAM_DTYPE, fill_table
+from uspcap._native.arbitration import LINE_DTYPE, Arbiter
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.capture_drops import CaptureDrops
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.line_pair_state import (
-    ARBITRATED,
-    MAXIMUM_LOG,
-    MAXIMUM_RUNS,
-    RING_LENGTH,
-    PairPart,
-    PairState,
-    Skews,
-)
-from uspcap.analysis.stream_account import StreamAccount
+from uspcap.analysis.line_skews import Skews
+from uspcap.analysis.stream_account import NumberedTables, StreamAccount
 from uspcap.errors import UsageError
-from uspcap.frames import FrameBatch
+from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.line_pairs import LinePair
 
-MAXIMUM_STREAMS: Final = 512
+RING_LENGTH: Final = 1 << 15
+"""Numbers within which both lines must bring one for it to be compared; 24 bytes each, for each pair and key."""
+
+MAXIMUM_RUNS: Final = 1 << 21
+"""Bound on the runs of all pairs together, 104 bytes each with an end of a packet."""
+
+RUNS_A_STREAM: Final = 1 << 17
+"""Bound on the runs of a line, and of the first copies."""
+
+MAXIMUM_PAIRS: Final = 512
 """Bound on the pairs and keys followed."""
-
-LOG_BUDGET: Final = 1 << 21
-"""Arrivals in all logs together, 48 bytes each."""
-
-LEAST_LOG: Final = 1 << 10
-
-ARRIVALS_AT_ONCE: Final = 1 << 13
 
 SKEW_PERCENTILES: Final = (1, 10, 50, 90, 99)
 
@@ -53,7 +46,9 @@ class _Worked:
 
     pair: LinePair
     key: str
-    state: PairState
+    counted: dict[str, Any]
+    skews: dict[TimestampSource, Skews]
+    streams: tuple[np.void, np.void]
     lines: tuple[StreamAccount, StreamAccount]
     arbitrated: StreamAccount
 
@@ -69,8 +64,12 @@ class Arbitration(Analysis):
     ----------
     protocol : FeedProtocol
     pairs : sequence of LinePair
-    ring_length, maximum_runs, maximum_streams, maximum_log : int
-        Bounds; what is beyond them is counted, and `complete` says so.
+    ring_length : int
+        Numbers within which both lines must bring one for it to be compared; a power of two. A quarter of all numbers at
+        most, where they begin again.
+    maximum_runs, runs_a_stream, maximum_pairs : int
+        Bounds. Beyond the first and the last a sample of the pairs and keys is followed; of a line with more runs than the
+        second the packets behind them are not. What that leaves out is counted, and `complete` says so.
 
     Raises
     ------
@@ -87,8 +86,8 @@ class Arbitration(Analysis):
         *,
         ring_length: int = RING_LENGTH,
         maximum_runs: int = MAXIMUM_RUNS,
-        maximum_streams: int = MAXIMUM_STREAMS,
-        maximum_log: int = MAXIMUM_LOG,
+        runs_a_stream: int = RUNS_A_STREAM,
+        maximum_pairs: int = MAXIMUM_PAIRS,
     ) -> None:
         super().__init__()
         if protocol.rule is None:
@@ -96,103 +95,47 @@ class Arbitration(Analysis):
         self._protocol = protocol
         self._rule = protocol.rule
         self._pairs = tuple(pairs)
-        self._ring_length = ring_length
-        self._maximum_runs = maximum_runs
-        self._maximum_log = maximum_log
-        self._lines, self._line_table = _laid_out(self._pairs)
-        self._streams = np.zeros(maximum_streams, STREAM_DTYPE)
-        self._streams_used = 0
-        self._table = np.full(1 << (4 * maximum_streams - 1).bit_length(), -1, np.int32)
-        self._parts: list[PairPart] = []
-        self._arrivals = np.zeros(ARRIVALS_AT_ONCE, ARRIVAL_DTYPE)
-        self._counts = np.zeros(3, np.int64)
+        self._ring_length = min(ring_length, protocol.modulus // 4) if protocol.modulus else ring_length
+        self._arbiter = Arbiter(
+            _lines(self._pairs), protocol.modulus, self._ring_length, maximum_runs, runs_a_stream, maximum_pairs
+        )
         self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
         self._drops.note(batch, self._shift(batch))
-        row = byte = 0
-        while row < batch.count:
-            row, byte, self._streams_used, used = collect_arrivals(
-                batch,
-                batch.headers,
-                self._shift(batch),
-                row,
-                byte,
-                self._rule,
-                self._lines.view(np.uint8),
-                self._line_table,
-                self._streams.view(np.uint8),
-                self._streams_used,
-                self._table,
-                self._arrivals.view(np.uint8),
-                self._counts,
-            )
-            self._take(self._arrivals[:used])
-
-    def _take(self, arrivals: NDArray[np.void]) -> None:
-        """Give arrivals to the parts of their streams, each in their order."""
-        self._have_parts()
-        if not len(arrivals):
-            return
-        streams = arrivals["stream"]
-        if (streams == streams[0]).all():
-            self._parts[int(streams[0])].take(arrivals)
-            return
-        order = np.argsort(streams, kind="stable")
-        bounds = np.searchsorted(streams[order], np.arange(self._streams_used + 1))
-        for stream in np.flatnonzero(np.diff(bounds)).tolist():
-            self._parts[stream].take(arrivals[order[bounds[stream] : bounds[stream + 1]]])
-
-    def _have_parts(self) -> None:
-        while len(self._parts) < self._streams_used:
-            room = max(LEAST_LOG, LOG_BUDGET // self._streams_used)
-            self._parts.append(
-                PairPart(
-                    self._rule,
-                    ring_length=self._ring_length,
-                    maximum_runs=self._maximum_runs,
-                    maximum_log=min(room, self._maximum_log),
-                )
-            )
+        self._arbiter.track(batch, batch.headers, self._shift(batch), self._rule)
 
     def _merge(self, later: Arbitration) -> None:
-        known = {
-            (int(stream["flow"]), stream["key"].tobytes()): number
-            for number, stream in enumerate(self._streams[: self._streams_used])
-        }
-        for number, stream in enumerate(later._streams[: later._streams_used]):
-            mine = known.get((int(stream["flow"]), stream["key"].tobytes()))
-            if mine is None:
-                if self._streams_used == len(self._streams):
-                    self._counts[2] += int(later._parts[number].whole().streams["packets"][:ARBITRATED].sum())
-                    continue
-                mine = self._streams_used
-                self._streams[mine] = stream
-                self._streams_used += 1
-                self._have_parts()
-            self._parts[mine].merge(later._parts[number], self.frames_read)
-        self._table[:] = -1
-        fill_table(self._streams.view(np.uint8), self._streams_used, self._table)
-        self._counts += later._counts
+        self._arbiter.absorb(later._arbiter, self.frames_read)
         self._drops.append(later._drops, self.frames_read)
 
-    def _worked_out(self) -> Iterator[_Worked]:
+    def _worked_out(self, whole: Arbiter | None = None) -> Iterator[_Worked]:
         """Work out every pair and key, in the order in which pairs were given, keys rising."""
-        streams = self._streams[: self._streams_used]
-        keys = [self._protocol.key_text(stream["key"].tobytes()) for stream in streams]
-        for at in sorted(range(len(streams)), key=lambda at: (int(streams[at]["flow"]), keys[at])):
-            state = self._parts[at].whole()
-            one, other, arbitrated = (
-                StreamAccount.of_runs(state.runs_of(stream), self._protocol, self._drops)
-                for stream in (0, 1, ARBITRATED)
+        whole = whole or self._arbiter.whole()
+        tables = NumberedTables.of(*whole.arrays(), whole.most_runs)
+        named = [whole.pair(at) for at in range(whole.count)]
+        keys = [self._protocol.key_text(key) for _, key in named]
+        for at in sorted(range(len(named)), key=lambda at: (named[at][0], keys[at])):
+            one, other = (tables.account(3 * at + line, self._protocol, self._drops) for line in (0, 1))
+            arbitrated = tables.account(3 * at + 2, self._protocol, self._drops, of_numbers=True)
+            yield _Worked(
+                self._pairs[named[at][0]],
+                keys[at],
+                whole.counts(at),
+                _skews(whole, at),
+                (tables.streams[3 * at], tables.streams[3 * at + 1]),
+                (one, other),
+                arbitrated,
             )
-            yield _Worked(self._pairs[int(streams[at]["flow"])], keys[at], state, (one, other), arbitrated)
 
     def result(self) -> Result:
-        worked_out = list(self._worked_out())
+        whole = self._arbiter.whole()
+        worked_out = list(self._worked_out(whole))
         pairs = [_told(one) | {"gaps": one.arbitrated.gap_rows()} for one in worked_out]
-        not_followed = int(self._counts[2]) + sum(one.state.not_followed for one in worked_out)
-        doubtful = sum(one.state.doubtful_cuts for one in worked_out)
+        followed = sum(int(line["packets"]) for one in worked_out for line in one.streams)
+        beyond = sum(line.not_followed for one in worked_out for line in one.lines)
+        not_followed = self._arbiter.packets - followed + beyond
+        met = {one.pair.name for one in worked_out}
         return {
             "protocol": self._protocol.name,
             "numbers": self._protocol.numbers,
@@ -201,18 +144,15 @@ class Arbitration(Analysis):
             "given_pairs": [
                 {"name": pair.name, **{line.label: str(line) for line in pair.lines}} for pair in self._pairs
             ],
-            "without_packets": [
-                pair.name
-                for at, pair in enumerate(self._pairs)
-                if at not in self._streams["flow"][: self._streams_used]
-            ],
+            "without_packets": [pair.name for pair in self._pairs if pair.name not in met],
             "lost": sum(one["arbitrated"]["lost"] for one in pairs),
             "undetermined": sum(one["arbitrated"]["undetermined"] for one in pairs),
             "recovered": sum(one["arbitrated"]["late"] for one in pairs),
-            "excluded": int(self._counts[1]),
-            "foreign": int(self._counts[0]),
+            "excluded": self._arbiter.excluded,
+            "foreign": self._arbiter.foreign,
             "not_followed": not_followed,
-            "complete": not (not_followed or doubtful),
+            "complete": not not_followed and not any(one.arbitrated.not_followed for one in worked_out),
+            "sampled_one_in": 1 << whole.level,
             "capture_drops": self._drops.total,
             "pairs": pairs,
         }
@@ -222,7 +162,7 @@ class Arbitration(Analysis):
         found: dict[str, Histogram] = {}
         for one in self._worked_out():
             name = ".".join(part for part in (one.pair.name, one.key) if part)
-            for source, skews in one.state.skews().items():
+            for source, skews in one.skews.items():
                 for label, skew in zip(one.labels, skews.both, strict=True):
                     found[f"{name}.{source.name}.{label}_first_by"] = skew
             found[f"{name}.recovery"] = _recovery(one)
@@ -241,7 +181,7 @@ class Arbitration(Analysis):
         skews = [
             {"pair": one.pair.name, "key": one.key, "source": source.name, "first": label, **bucket}
             for one in worked_out
-            for source, skews in one.state.skews().items()
+            for source, skews in one.skews.items()
             for label, skew in zip(one.labels, skews.both, strict=True)
             for bucket in _buckets(skew)
         ]
@@ -251,42 +191,55 @@ class Arbitration(Analysis):
         }
 
 
-def _laid_out(pairs: Sequence[LinePair]) -> tuple[NDArray[np.void], NDArray[np.int16]]:
+def _lines(pairs: Sequence[LinePair]) -> NDArray[np.void]:
     lines = np.zeros(2 * len(pairs), LINE_DTYPE)
     for at, pair in enumerate(pairs):
         for which, line in enumerate(pair.lines):
-            address = np.frombuffer(line.address, np.uint8)
-            lines[2 * at + which] = (address, line.port, which, at)
-    table = np.full(1 << (2 * len(lines)).bit_length(), -1, np.int16)
-    lay_out_lines(lines.view(np.uint8), table)
-    return lines, table
+            lines[2 * at + which] = (np.frombuffer(line.address, np.uint8), line.port, which, at)
+    return lines
+
+
+def _skews(whole: Arbiter, at: int) -> dict[TimestampSource, Skews]:
+    """Return who was first by how much, by stamp source."""
+    return {
+        TimestampSource(source): Skews(
+            _histogram(whole.skews(at, source, 0)), whole.ties(at, source), _histogram(whole.skews(at, source, 1))
+        )
+        for source in whole.sources(at)
+    }
+
+
+def _histogram(skews: tuple[NDArray[np.uint64], int, int, int] | None) -> Histogram:
+    if skews is None:
+        return Histogram()
+    counts, sum_ns, lowest_ns, highest_ns = skews
+    return Histogram(counts, sum_ns=sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
 
 
 def _told(one: _Worked) -> dict[str, Any]:
     """Return what the report says of a pair under one key, apart from the gaps."""
-    counted = one.state.pair[0]
-    first, alone = counted["first"].tolist(), one.state.alone()
-    ties = sum(skews.ties for skews in one.state.skews().values())
+    counted = one.counted
+    ties = sum(skews.ties for skews in one.skews.values())
     return {
         "pair": one.pair.name,
         "key": one.key,
-        "compared": sum(first) + ties,
+        "compared": sum(counted["first"]) + ties,
         "ties": ties,
-        "other_clock": int(counted["other_clock"]),
-        "too_late": int(counted["too_late"]),
-        "too_many": int(counted["too_many"]),
+        **{name: counted[name] for name in ("other_clock", "too_late", "too_many")},
         "lines": {
             line.label: {
                 "destination": str(line),
-                **{name: int(one.state.streams[at][name]) for name in ("packets", "messages", "heartbeats")},
+                "packets": int(one.streams[at]["packets"]),
+                "messages": one.lines[at].messages,
+                "heartbeats": int(one.streams[at]["heartbeats"]),
                 **one.lines[at].counts(),
-                "brought_first": first[at],
-                "brought_alone": alone[at],
+                "brought_first": counted["first"][at],
+                "brought_alone": counted["alone"][at],
             }
             for at, line in enumerate(one.pair.lines)
         },
-        "arbitrated": {"messages": int(one.state.streams[ARBITRATED]["messages"]), **one.arbitrated.counts()},
-        "skew": {source.name: _skew(one.labels, skews) for source, skews in one.state.skews().items()},
+        "arbitrated": {"messages": one.arbitrated.messages, **one.arbitrated.counts()},
+        "skew": {source.name: _skew(one.labels, skews) for source, skews in one.skews.items()},
         "recovery": _recovery(one).result(),
     }
 

@@ -2,21 +2,32 @@
 
 A late packet fills a gap and never moves the mark back. A gap is found when a packet, or an announcement of the next
 number, comes from beyond the mark; the first packet of a stream is never one.
+
+Where numbers begin again after the highest, they are taken as those that are nearest to the mark, and so stand for numbers
+that never do; `StreamGaps.shown` turns these into what the field holds. Python's integers have no end, so that no number
+and no sum is too large.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET, RESET_DISTANCE
+from uspcap._native.numbered_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET
+from uspcap.analysis.base import clipped_ns
 
 FIRST_NUMBER: Final = 1
 """A packet numbered up to this, `RESET_DISTANCE` and more below the mark, begins the stream anew."""
+
+RESET_DISTANCE: Final = 1000
+
+_INTERVALS_A_BLOCK: Final = 512
 
 
 @dataclass(slots=True)
@@ -33,8 +44,6 @@ class SequenceGap:
         Of the first packet, or announcement, after it.
     after_packet : int
         How many packets of the stream had come by then.
-    missing : list of [int, int]
-        What is missing still, first and last.
     filled : int
         How many came late.
     filled_ns : int
@@ -50,7 +59,6 @@ class SequenceGap:
     before_frame: int
     after_frame: int
     after_packet: int
-    missing: list[list[int]]
     filled: int = 0
     filled_ns: int = 0
     torn: bool = False
@@ -58,6 +66,105 @@ class SequenceGap:
     @property
     def count(self) -> int:
         return self.last - self.first + 1
+
+
+class _Missing:
+    """Numbers that are missing, each with its gap: intervals in rising order, in blocks, so that none is far to move."""
+
+    def __init__(self) -> None:
+        self._blocks: list[list[tuple[int, int, SequenceGap]]] = []
+        self._firsts: list[int] = []
+
+    def append(self, gap: SequenceGap) -> None:
+        """Add a gap that lies above all others."""
+        if not self._blocks or len(self._blocks[-1]) >= _INTERVALS_A_BLOCK:
+            self._blocks.append([])
+            self._firsts.append(gap.first)
+        self._blocks[-1].append((gap.first, gap.last, gap))
+
+    def take_out(self, first: int, last: int) -> list[tuple[SequenceGap, int]]:
+        """Remove the numbers from `first` to `last`; return the gaps they were in, and how many were in each."""
+        taken: list[tuple[SequenceGap, int]] = []
+        at = max(0, bisect_right(self._firsts, first) - 1)
+        while at < len(self._blocks) and self._firsts[at] <= last:
+            block = self._blocks[at]
+            low = max(0, bisect_right(block, first, key=itemgetter(0)) - 1)
+            high = bisect_right(block, last, key=itemgetter(0))
+            left: list[tuple[int, int, SequenceGap]] = []
+            for begin, end, gap in block[low:high]:
+                if end < first:
+                    left.append((begin, end, gap))
+                    continue
+                taken.append((gap, min(end, last) - max(begin, first) + 1))
+                if begin < first:
+                    left.append((begin, first - 1, gap))
+                if end > last:
+                    left.append((last + 1, end, gap))
+            block[low:high] = left
+            at = self._settle(at)
+        return taken
+
+    def _settle(self, at: int) -> int:
+        """Bring a block to a size again; return which one is next."""
+        block = self._blocks[at]
+        if not block:
+            del self._blocks[at], self._firsts[at]
+            return at
+        self._firsts[at] = block[0][0]
+        if len(block) > 2 * _INTERVALS_A_BLOCK:
+            self._blocks.insert(at + 1, block[_INTERVALS_A_BLOCK:])
+            self._firsts.insert(at + 1, block[_INTERVALS_A_BLOCK][0])
+            del block[_INTERVALS_A_BLOCK:]
+            at += 1
+        return at + 1
+
+
+class _Run(NamedTuple):
+    """A row of `RUN_DTYPE`, as far as it matters here."""
+
+    kind: int
+    first: int
+    length: int
+    packets: int
+    first_ns: int
+    last_ns: int
+    seen_ns: int
+    first_frame: int
+    seen_frame: int
+    first_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Packets that are looked at together: mostly one."""
+
+    begin: int
+    end: int
+    packets: int
+    at_ns: int
+
+
+class PacketEnds:
+    """Where packets of runs end.
+
+    Parameters
+    ----------
+    ends : ndarray of PACKET_END_DTYPE
+    """
+
+    def __init__(self, ends: NDArray[np.void]) -> None:
+        self._ends = ends
+        self._columns: tuple[list[int], list[int], list[int]] | None = None
+
+    def of(self, first: int) -> Iterator[tuple[int, int]]:
+        """Yield the ends of a run, whose first it is: numbers of the run up to there, and when that packet came."""
+        if self._columns is None:
+            after, at_ns, following = (self._ends[name].tolist() for name in ("after", "at_ns", "next"))
+            self._columns = after, at_ns, following
+        after, at_ns, following = self._columns
+        while first >= 0:
+            yield after[first], at_ns[first]
+            first = following[first]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +177,20 @@ class _Epoch:
     gaps_before: int
     mark_ns: int
     mark_frame: int
-    open: list[SequenceGap]
+    missing: _Missing
 
 
 @dataclass(slots=True)
 class StreamGaps:
     """A stream's account.
+
+    Parameters
+    ----------
+    modulus : int
+        Numbers begin again after so many; 0 where they do not.
+    far : int
+        What is farther than this from the mark begins the stream anew, and what says so with the number that the stream
+        has begun with already may only say it again; 0: numbers that fall to 1 do, where they never begin again.
 
     Attributes
     ----------
@@ -88,6 +203,10 @@ class StreamGaps:
     late, duplicate, overlap, resets, before_joined : int
         Numbers that came late and twice, packets that held both new numbers and old ones, new beginnings, numbers from
         before the first that was seen.
+    coalesced : int
+        Packets below the mark that were taken together, as they followed too many others: `overlap` has none of them,
+        and `extents` and `lateness_ns` have the last one only.
+    packets : int
     extents, lateness_ns : list of int
         Of each packet that filled something: how many packets of the stream came between the gap's end and it (RFC
         4737, 4.2.1), and how long it was, none where stamps say that it came before.
@@ -97,6 +216,8 @@ class StreamGaps:
         How many of these are of epochs before this one.
     """
 
+    modulus: int = 0
+    far: int = 0
     joined_at: int | None = None
     mark: int = 0
     lowest: int = 0
@@ -105,6 +226,8 @@ class StreamGaps:
     overlap: int = 0
     resets: int = 0
     before_joined: int = 0
+    coalesced: int = 0
+    packets: int = 0
     first: int | None = None
     last: int | None = None
     ended: bool = False
@@ -112,85 +235,95 @@ class StreamGaps:
     lateness_ns: list[int] = field(default_factory=list)
     gaps: list[SequenceGap] = field(default_factory=list)
     gaps_before: int = 0
-    _open: list[SequenceGap] = field(default_factory=list)
-    _packets: int = 0
+    _missing: _Missing = field(default_factory=_Missing)
     _mark_ns: int = 0
     _mark_frame: int = 0
     _torn: bool = False
     _left: _Epoch | None = None
 
-    def take(self, runs: NDArray[np.void], *, modulus: int = 0, far: int = 0) -> None:
-        """Take the stream's runs, rows of `RUN_DTYPE` in their order.
+    def shown(self, number: int) -> int:
+        """Return a number as its field has it."""
+        return number % self.modulus if self.modulus else number
 
-        Parameters
-        ----------
-        modulus : int
-            Numbers begin again after so many; 0 where they do not.
-        far : int
-            What is farther than this from the mark begins the stream anew, and what says so with the number that the
-            stream has begun with already may only say it again; 0: numbers that fall to 1 do.
-        """
-        # tolist() turns unsigned numbers into Python's.
-        for _, kind, first, after, packets, _, first_ns, last_ns, first_frame, last_frame in runs.tolist():
-            if kind == KIND_HOLE:
+    def nearest(self, number: int) -> int:
+        """Return what a number of the field stands for: where they begin again, the nearest to the mark."""
+        if not self.modulus or self.joined_at is None:
+            return number
+        ahead = (number - self.mark) % self.modulus
+        return self.mark + ahead - (self.modulus if 2 * ahead >= self.modulus else 0)
+
+    def take(self, runs: NDArray[np.void], ends: PacketEnds) -> None:
+        """Take the stream's runs, rows of `RUN_DTYPE` in their order."""
+        for run in map(_Run._make, zip(*(runs[name].tolist() for name in _Run._fields), strict=True)):
+            if run.kind == KIND_HOLE:
                 self._torn = True
                 continue
-            begin, end = first, after
-            if modulus and self.joined_at is not None:
-                begin += round((self.mark - begin) / modulus) * modulus
-                # Below the first number that there was, runs hold them modulo 2^64.
-                end = begin + (after - first) % 2**64
-            if kind == KIND_FILL:
+            announced = run.kind not in (KIND_DATA, KIND_FILL)
+            begin = self.nearest(run.first + (run.length if announced else 0))
+            if run.kind == KIND_FILL:
                 if self.joined_at is not None:
-                    self._take_old(max(begin, self.lowest), min(end, self.mark), again=True, at_ns=last_ns)
+                    for piece in self._pieces(run, begin, ends):
+                        old = max(piece.begin, self.lowest), min(piece.end, self.mark)
+                        self._take_old(*old, again=True, piece=piece)
                 continue
-            if kind == KIND_RESET:
-                self._reset(begin, first_ns, first_frame, may_repeat=far > 0)
+            if run.kind == KIND_RESET:
+                self._reset(begin, run.first_ns, run.first_frame, may_repeat=self.far > 0)
                 continue
             if self._left is not None:
                 self._return_to(self._left, begin)
-            if self.joined_at is not None and self._is_anew(begin, far, announced=kind != KIND_DATA):
-                self._begin_anew(begin, first_ns, first_frame)
-            if kind == KIND_DATA:
-                self._take_data(begin, end, packets, first_ns, last_ns, first_frame, last_frame)
+            if self.joined_at is None:
+                self.joined_at = self.mark = self.lowest = begin
+            elif self._is_anew(begin, announced=announced):
+                self._begin_anew(begin, run.first_ns, run.first_frame)
+            if begin > self.mark:
+                self._find_gap(begin, run.first_ns, run.first_frame)
+            if announced:
+                self.ended |= run.kind == KIND_END
+                end = begin
             else:
-                self.ended |= kind == KIND_END
-                if self.joined_at is None:
-                    self.joined_at = self.mark = self.lowest = begin
-                elif begin > self.mark:
-                    self._find_gap(begin, first_ns, first_frame)
-                if begin >= self.mark:
-                    self.mark, self._mark_ns, self._mark_frame = begin, last_ns, last_frame
+                if self.first is None:
+                    self.first = begin
+                end = begin + run.length
+                self._take_data(run, begin, end, ends)
+            if end >= self.mark:
+                self.mark, self._mark_ns, self._mark_frame = end, run.seen_ns, run.seen_frame
+                if end > begin:
+                    self.last = end - 1
             self._torn = False
 
-    def _is_anew(self, begin: int, far: int, *, announced: bool) -> bool:
-        if far:
-            return abs(begin - self.mark) > far
-        return not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
+    def _is_anew(self, begin: int, *, announced: bool) -> bool:
+        if self.far:
+            return abs(begin - self.mark) > self.far
+        return (
+            not self.modulus and not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
+        )
 
-    def _take_data(
-        self, begin: int, end: int, packets: int, first_ns: int, last_ns: int, first_frame: int, last_frame: int
-    ) -> None:
-        if self.joined_at is None:
-            self.joined_at = self.mark = self.lowest = begin
-        if self.first is None:
-            self.first = begin
-        if begin > self.mark:
-            self._find_gap(begin, first_ns, first_frame)
-        self._packets += packets
+    def _take_data(self, run: _Run, begin: int, end: int, ends: PacketEnds) -> None:
+        """Take the packets of a run, those that begin below the mark one by one."""
+        left = run.packets
         if begin < self.mark:
-            self._take_old(begin, min(end, self.mark), beyond=end > self.mark, at_ns=last_ns)
-        if end >= self.mark:
-            self.mark, self._mark_ns, self._mark_frame = end, last_ns, last_frame
-            if end > begin:
-                self.last = end - 1
+            for piece in self._pieces(run, begin, ends):
+                if piece.begin >= self.mark:
+                    break
+                self.packets += piece.packets
+                left -= piece.packets
+                self._take_old(piece.begin, min(piece.end, self.mark), beyond=piece.end > self.mark, piece=piece)
+        self.packets += left
+
+    def _pieces(self, run: _Run, begin: int, ends: PacketEnds) -> Iterator[_Piece]:
+        """Yield the packets of a run that begins there: one by one as far as it is known where they end."""
+        at, left = begin, run.packets
+        for after, at_ns in ends.of(run.first_end):
+            yield _Piece(at, begin + after, 1, at_ns)
+            at, left = begin + after, left - 1
+        yield _Piece(at, begin + run.length, left, run.last_ns)
 
     def _reset(self, at: int, at_ns: int, frame: int, *, may_repeat: bool) -> None:
         """Begin anew as is said; or say so again, which what comes next will show."""
         left = self._left
         if may_repeat and left is None and self.joined_at is not None and at == self.lowest:
             left = _Epoch(
-                self.mark, self.lowest, self.resets, self.gaps_before, self._mark_ns, self._mark_frame, self._open
+                self.mark, self.lowest, self.resets, self.gaps_before, self._mark_ns, self._mark_frame, self._missing
             )
         self._begin_anew(at, at_ns, frame)
         self._left = left if left is not None and at == left.lowest else None
@@ -199,7 +332,7 @@ class StreamGaps:
         """Go on where the stream was before it seemed to begin anew, if what comes now is from there or beyond."""
         self._left = None
         if begin >= left.mark:
-            self.mark, self.lowest, self._open = left.mark, left.lowest, left.open
+            self.mark, self.lowest, self._missing = left.mark, left.lowest, left.missing
             self.resets, self.gaps_before = left.resets, left.gaps_before
             self._mark_ns, self._mark_frame = left.mark_ns, left.mark_frame
 
@@ -207,7 +340,7 @@ class StreamGaps:
         self.resets += self.joined_at is not None
         if self.joined_at is None:
             self.joined_at = at
-        self._open = []
+        self._missing = _Missing()
         self._torn = False
         self.gaps_before = len(self.gaps)
         self.mark = self.lowest = at
@@ -221,14 +354,13 @@ class StreamGaps:
             at_ns,
             self._mark_frame,
             frame,
-            self._packets,
-            [[self.mark, begin - 1]],
+            self.packets,
             torn=self._torn,
         )
         self.gaps.append(gap)
-        self._open.append(gap)
+        self._missing.append(gap)
 
-    def _take_old(self, begin: int, end: int, *, beyond: bool = False, again: bool = False, at_ns: int) -> None:
+    def _take_old(self, begin: int, end: int, *, beyond: bool = False, again: bool = False, piece: _Piece) -> None:
         """Take numbers from below the mark: what was missing came late, the rest came before.
 
         Parameters
@@ -239,50 +371,25 @@ class StreamGaps:
             The packet says of itself that it is sent again: what came before is no duplicate.
         """
         filled = 0
-        gap: SequenceGap | None = None
-        at = max(0, bisect_right(self._open, begin, key=lambda one: one.first) - 1)
-        touched = None
-        while at < len(self._open) and self._open[at].first < end:
-            gap = self._open[at]
-            came = _take_out(gap.missing, begin, end - 1)
-            if came:
+        touched: SequenceGap | None = None
+        if begin < end:
+            for gap, came in self._missing.take_out(begin, end - 1):
                 gap.filled += came
-                gap.filled_ns = max(at_ns, gap.end_ns)
+                gap.filled_ns = max(piece.at_ns, gap.end_ns)
                 filled += came
                 touched = touched or gap
-            if gap.missing:
-                at += 1
-            else:
-                del self._open[at]
         self.late += filled
+        alone = piece.packets == 1
+        self.coalesced += 0 if alone else piece.packets
         if not again:
             before = max(0, min(end, self.lowest) - begin)
             double = end - begin - filled - before
             self.duplicate += double
             self.before_joined += before
-            if double and (filled or beyond):
+            if double and (filled or beyond) and alone:
                 self.overlap += 1
         if touched is not None:
             # A packet that is sent again is none of the stream's.
-            self.extents.append(self._packets - touched.after_packet - (0 if again else 1))
+            self.extents.append(self.packets - touched.after_packet - (0 if again else 1))
             # By stamps it may have come before: where a capture is not in the order of time.
-            self.lateness_ns.append(max(0, at_ns - touched.end_ns))
-
-
-def _take_out(intervals: list[list[int]], first: int, last: int) -> int:
-    """Remove [first, last] from rising intervals; return how many numbers were in them."""
-    taken = 0
-    at = max(0, bisect_right(intervals, first, key=lambda one: one[0]) - 1)
-    while at < len(intervals) and intervals[at][0] <= last:
-        low, high = intervals[at]
-        if high < first:
-            at += 1
-            continue
-        taken += min(high, last) - max(low, first) + 1
-        left = [[low, first - 1]] if low < first else []
-        right = [[last + 1, high]] if high > last else []
-        intervals[at : at + 1] = left + right
-        at += len(left)
-        if right:
-            break
-    return taken
+            self.lateness_ns.append(clipped_ns(max(0, piece.at_ns - touched.end_ns)))

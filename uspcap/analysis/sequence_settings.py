@@ -10,7 +10,6 @@ from uspcap.errors import UsageError
 if TYPE_CHECKING:
     from uspcap.analysis.base import Analysis
     from uspcap.protocols.feeds import FeedProtocol
-    from uspcap.protocols.flows import FlowTable
     from uspcap.protocols.line_pairs import LinePair
 
 
@@ -31,11 +30,11 @@ class SequenceSettings:
     chosen_by: str = "given"
     pairs: tuple[LinePair, ...] = ()
 
-    def sequence(self, flows: FlowTable) -> Analysis:
-        """Return the analysis `sequence`."""
+    def sequence(self, maximum_streams: int) -> Analysis:
+        """Return the analysis `sequence`, which follows a sample of more streams than that."""
         from uspcap.analysis.stream_sequence import sequence_of
 
-        return sequence_of(self.protocol, flows, chosen_by=self.chosen_by)
+        return sequence_of(self.protocol, maximum_streams=maximum_streams, chosen_by=self.chosen_by)
 
     def arbitration(self) -> Analysis:
         """Return the analysis `arbitration`.

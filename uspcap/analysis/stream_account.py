@@ -8,12 +8,66 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap._native.numbered_runs import KIND_DATA, KIND_HEARTBEAT
+from uspcap.analysis.base import clipped_ns
 from uspcap.analysis.capture_drops import CaptureDrops
-from uspcap.analysis.sequence_gaps import SequenceGap, StreamGaps
+from uspcap.analysis.sequence_gaps import PacketEnds, SequenceGap, StreamGaps
 from uspcap.protocols.feeds import FeedProtocol
 
 GAPS_SHOWN: Final = 1000
 """Gaps of a stream in the result; the table holds all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedTables:
+    """What is kept of numbered streams: copies of the tables of `uspcap._native.numbered_runs`.
+
+    Attributes
+    ----------
+    streams : ndarray of STREAM_DTYPE
+    most_runs : int
+        How many runs of a stream are followed, but for a heartbeat before all others.
+    """
+
+    streams: NDArray[np.void]
+    most_runs: int
+    _runs: NDArray[np.void]
+    _bounds: NDArray[np.int64]
+    _ends: PacketEnds
+
+    @classmethod
+    def of(
+        cls, streams: NDArray[np.void], runs: NDArray[np.void], ends: NDArray[np.void], most_runs: int
+    ) -> NumberedTables:
+        """Sort runs by stream."""
+        order = np.argsort(runs["stream"], kind="stable")
+        in_order = runs[order]
+        bounds = np.searchsorted(in_order["stream"], np.arange(len(streams) + 1))
+        return cls(streams, most_runs, in_order, bounds, PacketEnds(ends))
+
+    def account(
+        self, stream: int, protocol: FeedProtocol, drops: CaptureDrops, *, of_numbers: bool = False
+    ) -> StreamAccount:
+        """Work out a stream; `not_followed` counts packets, or numbers."""
+        runs = self._runs[self._bounds[stream] : self._bounds[stream + 1]]
+        announced = bool(len(runs)) and runs[0]["kind"] == KIND_HEARTBEAT
+        runs = runs[: self.most_runs + announced]
+        row = self.streams[stream]
+        gaps = StreamGaps(protocol.modulus, protocol.far)
+        gaps.take(runs, self._ends)
+        undetermined = frozenset(at for at, gap in enumerate(gaps.gaps) if gap.torn or drops.within(gap))
+        messages = messages_of(row)
+        if of_numbers:
+            not_followed = messages - sum(runs["length"][runs["kind"] == KIND_DATA].tolist())
+        else:
+            not_followed = int(row["packets"]) - gaps.packets
+        return StreamAccount(gaps, undetermined, not_followed, messages)
+
+
+def messages_of(stream: np.void) -> int:
+    """Return the messages of a row of STREAM_DTYPE."""
+    low, high = stream["messages"].tolist()
+    return int(high << 64 | low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +79,22 @@ class StreamAccount:
     gaps : StreamGaps
     undetermined : frozenset of int
         Places in `gaps.gaps` of those within which the capture lost frames, or bytes of the stream that carries them.
+    not_followed : int
+        Packets after the last run that is kept, or numbers of them.
+    messages : int
     """
 
     gaps: StreamGaps
     undetermined: frozenset[int]
-
-    @classmethod
-    def of_runs(cls, runs: NDArray[np.void], protocol: FeedProtocol, drops: CaptureDrops) -> StreamAccount:
-        """Work out a stream's runs, rows of `RUN_DTYPE` in their order."""
-        gaps = StreamGaps()
-        gaps.take(runs, modulus=protocol.modulus, far=protocol.far)
-        return cls(gaps, frozenset(at for at, gap in enumerate(gaps.gaps) if gap.torn or drops.within(gap)))
+    not_followed: int
+    messages: int
 
     def counts(self) -> dict[str, Any]:
         """Return what the report says of any numbered stream, apart from its gaps."""
         gaps = self.gaps
         return {
-            "first": gaps.first,
-            "last": gaps.last,
+            "first": self._shown(gaps.first),
+            "last": self._shown(gaps.last),
             "lost": self._missing(undetermined=False),
             "late": gaps.late,
             "duplicate": gaps.duplicate,
@@ -50,11 +102,16 @@ class StreamAccount:
             "resets": gaps.resets,
             "undetermined": self._missing(undetermined=True),
             "before_joined": gaps.before_joined,
-            "joined_at": gaps.joined_at,
+            "joined_at": self._shown(gaps.joined_at),
             "ended": gaps.ended,
             "largest_extent": max(gaps.extents, default=0),
             "gap_count": len(gaps.gaps),
+            "coalesced": gaps.coalesced,
+            "not_followed": self.not_followed,
         }
+
+    def _shown(self, number: int | None) -> int | None:
+        return None if number is None else self.gaps.shown(number)
 
     def _missing(self, *, undetermined: bool) -> int:
         """Return how many numbers never came, of gaps that are undetermined or are not."""
@@ -68,14 +125,14 @@ class StreamAccount:
 
     def _gap(self, gap: SequenceGap, undetermined: bool) -> dict[str, Any]:
         return {
-            "first": gap.first,
-            "last": gap.last,
+            "first": self.gaps.shown(gap.first),
+            "last": self.gaps.shown(gap.last),
             "count": gap.count,
             "start_ns": gap.start_ns,
             "end_ns": gap.end_ns,
             "before_frame": gap.before_frame,
             "after_frame": gap.after_frame,
             "filled": gap.filled,
-            "filled_after_ns": gap.filled_ns - gap.end_ns if gap.filled else None,
+            "filled_after_ns": clipped_ns(gap.filled_ns - gap.end_ns) if gap.filled else None,
             "undetermined": undetermined,
         }

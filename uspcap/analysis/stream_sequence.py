@@ -14,14 +14,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.segment_runs import FAR_BYTES, MODULUS, RUNS_OF_A_SEGMENT, track_segments
+from uspcap._native.segment_runs import FAR_BYTES, track_segments
 from uspcap._native.stream_runs import NumberMachine
 from uspcap.analysis.base import Result
-from uspcap.analysis.sequence import MAXIMUM_RUNS, MAXIMUM_STREAMS, NumberedStream, Sequence
+from uspcap.analysis.sequence import MAXIMUM_RUNS, MAXIMUM_STREAMS, RUNS_A_STREAM, NumberedStream, Sequence
 from uspcap.analysis.sequence_gaps import StreamGaps
+from uspcap.analysis.stream_account import NumberedTables
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
-from uspcap.protocols.flows import Flow, FlowTable
+from uspcap.protocols.flows import Flow, flow_of
 from uspcap.protocols.headers import address_text
 
 MAXIMUM_CONNECTIONS: Final = 1 << 16
@@ -29,19 +30,21 @@ MAXIMUM_LOG_BYTES: Final = 1 << 26
 """Bytes of connections whose beginning a part of the capture has not seen, kept to be read after the part before."""
 
 
-def sequence_of(protocol: FeedProtocol, flows: FlowTable | None = None, *, chosen_by: str = "given") -> Sequence:
+def sequence_of(
+    protocol: FeedProtocol, *, maximum_streams: int = MAXIMUM_STREAMS, chosen_by: str = "given"
+) -> Sequence:
     """Return the analysis that follows the numbers of a protocol.
 
     Parameters
     ----------
     protocol : FeedProtocol
-    flows : FlowTable, optional
-        Shared with other analyses of the same run.
+    maximum_streams : int
+        Beyond them a sample is followed.
     chosen_by : str
         How the protocol was found, for the report.
     """
     kind = {"udp": Sequence, "tcp": SegmentSequence}.get(protocol.framing, MessageSequence)
-    return kind(protocol, flows, chosen_by=chosen_by)
+    return kind(protocol, maximum_streams=min(maximum_streams, MAXIMUM_STREAMS), chosen_by=chosen_by)
 
 
 class SegmentSequence(Sequence):
@@ -50,27 +53,20 @@ class SegmentSequence(Sequence):
     What is missing although the receiver has acknowledged it the capture has lost: it is undetermined.
     """
 
-    _runs_a_frame = RUNS_OF_A_SEGMENT
+    def _track(self, batch: FrameBatch) -> None:
+        track_segments(batch, batch.headers, self._shift(batch), self._streams)
 
-    def _track(self, batch: FrameBatch, row: int, byte: int) -> tuple[int, int, int, int]:
-        row, streams_used, runs_used = track_segments(
-            batch,
-            batch.headers,
-            self._shift(batch),
-            row,
-            self._streams.view(np.uint8),
-            self._streams_used,
-            self._table,
-            self._of_flow,
-            self._runs.view(np.uint8),
-            self._runs_used,
-            self._counts,
-        )
-        return row, byte, streams_used, runs_used
+    @staticmethod
+    def _acknowledged(flows: list[Flow], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what the other end of each stream has acknowledged last; below 0 where that is not known.
 
-    def _acknowledged(self, flows: list[Flow]) -> NDArray[np.int64]:
-        """Return what the other end of each stream has acknowledged last; below 0 where that is not known."""
-        numbers = self._streams["acknowledged"][: self._streams_used].copy()
+        Parameters
+        ----------
+        flows : list of Flow
+            One a stream.
+        numbers : ndarray of int64
+            What the sender of each has acknowledged.
+        """
         # Stamps of two sources make two flows of one direction: then what came last is not known.
         ends: dict[Flow, int] = {}
         for at, flow in enumerate(flows):
@@ -91,8 +87,8 @@ class SegmentSequence(Sequence):
         return of_reverse
 
     def _worked_out(self) -> Iterator[NumberedStream]:
-        self._sync()
-        acknowledged = self._acknowledged(self.flows.flows(self._streams["flow"][: self._streams_used]))
+        names, streams, _, _ = self._streams.arrays()
+        acknowledged = self._acknowledged([flow_of(flow) for flow in names["flow"]], streams["acknowledged"])
         for one in super()._worked_out():
             through = int(acknowledged[one.number])
             if through >= 0:
@@ -104,7 +100,7 @@ class SegmentSequence(Sequence):
 
 def _acknowledged_gaps(gaps: StreamGaps, through: int) -> frozenset[int]:
     """Return which gaps of the last epoch lie below an acknowledgement."""
-    through += round((gaps.mark - through) / MODULUS) * MODULUS
+    through = gaps.nearest(through)
     if abs(gaps.mark - through) > FAR_BYTES:
         return frozenset()
     return frozenset(at for at in range(gaps.gaps_before, len(gaps.gaps)) if gaps.gaps[at].last < through)
@@ -116,10 +112,9 @@ class MessageSequence(Sequence):
     Parameters
     ----------
     protocol : FeedProtocol
-    flows : FlowTable, optional
-        Not asked: connections are followed whoever stamped their frames.
-    maximum_runs, maximum_streams, maximum_connections : int
-        Bounds; beyond the first two messages are counted in `not_followed`, beyond the third a sample is followed.
+    maximum_runs, runs_a_stream, maximum_streams, maximum_connections : int
+        Bounds. Beyond any but the second a sample of the connections is followed; of a stream with more runs than the
+        second the messages behind them are not.
     maximum_log_bytes : int
         Kept of connections whose beginning was not seen, until what came before is known.
     chosen_by : str
@@ -129,16 +124,16 @@ class MessageSequence(Sequence):
     def __init__(
         self,
         protocol: FeedProtocol,
-        flows: FlowTable | None = None,
         *,
         maximum_runs: int = MAXIMUM_RUNS,
+        runs_a_stream: int = RUNS_A_STREAM,
         maximum_streams: int = MAXIMUM_STREAMS,
         maximum_connections: int = MAXIMUM_CONNECTIONS,
         maximum_log_bytes: int = MAXIMUM_LOG_BYTES,
         chosen_by: str = "given",
     ) -> None:
-        super().__init__(protocol, flows, chosen_by=chosen_by)
-        self._bounds = (maximum_connections, maximum_streams, maximum_runs, maximum_log_bytes)
+        super().__init__(protocol, chosen_by=chosen_by)
+        self._bounds = (maximum_connections, maximum_streams, maximum_runs, runs_a_stream, maximum_log_bytes)
         self._machine = self._new_machine()
         self._final: NumberMachine | None = None
 
@@ -163,16 +158,27 @@ class MessageSequence(Sequence):
             machine.absorb(self._machine, 0)
             machine.finish()
             self._final = machine
-            self._counts[0], self._counts[2] = machine.malformed, machine.without_stamp
-            self._not_followed = machine.not_followed
         return self._final
 
     def _worked_out(self) -> Iterator[NumberedStream]:
         machine = self._finished()
-        streams, ends = machine.stream_array(), machine.end_array()
-        flows = [_path(ends[row["connection"]], back=bool(row["direction"])) for row in streams]
-        keys = [_name(row["name"]) for row in streams]
-        return self._work_out(streams, machine.run_array(), flows, keys)
+        sessions, streams, runs, ends = machine.arrays()
+        connections = machine.end_array()
+        flows = [_path(connections[row["connection"]], back=bool(row["direction"])) for row in sessions]
+        keys = [_name(row["name"]) for row in sessions]
+        return self._work_out(NumberedTables.of(streams, runs, ends, machine.most_runs), flows, keys, sessions)
+
+    def _foreign(self) -> int:
+        return self._finished().counted()[0]
+
+    def _untracked(self, tracked: int) -> int:
+        return 0
+
+    def _not_followed_elsewhere(self) -> int:
+        return self._finished().counted()[1]
+
+    def _sampled_one_in(self) -> int:
+        return 1 << self._finished().level
 
     def result(self) -> Result:
         machine = self._finished()
@@ -180,7 +186,6 @@ class MessageSequence(Sequence):
         found = super().result()
         return found | {
             "complete": found["complete"] and not cut and not dropped,
-            "sampled_one_in": 1 << machine.level,
             "holes": int(breaks["holes"].sum()),
             "missing_bytes": int(breaks["missing_bytes"].sum()),
             "cut_connections": cut,

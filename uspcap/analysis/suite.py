@@ -129,7 +129,7 @@ class Suite:
             "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
             "overhead": lambda: Overhead(framing=settings.framing),
             "path_latency": PathLatency,
-            "sequence": lambda: _numbers(settings.sequence, "sequence").sequence(self._flows),
+            "sequence": lambda: _numbers(settings.sequence, "sequence").sequence(settings.maximum_flows),
             "arbitration": lambda: _numbers(settings.sequence, "arbitration").arbitration(),
             "orders": lambda: _orders(settings.order_protocol, settings.top),
             "requests": lambda: settings.matching.requests(settings.top),

@@ -106,7 +106,7 @@ class FeedProtocol:
         """After so many numbers they begin again; 0 where they do not."""
         if self.rule is None:
             return MODULUS if self.framing == "tcp" else 0
-        return self.rule.modulus if self.rule.wraps else 0
+        return 1 << self.rule.number_bits if self.rule.wraps else 0
 
     @property
     def far(self) -> int:
@@ -259,7 +259,7 @@ def _rule(table: Mapping[str, Any]) -> FeedRule:
     heartbeat = table.get("heartbeat", "none")
     if heartbeat not in ("next", "last", "none"):
         raise ValueError("heartbeat is next, last or none")
-    without_messages = table.get("heartbeat_count", -1)
+    without_messages = table.get("heartbeat_count")
     kinds = None
     if "kind" in table:
         kinds = [(place("kind"), table.get(name, [])) for name in ("data", "heartbeats", "ends", "resets")]
@@ -276,10 +276,10 @@ def _rule(table: Mapping[str, Any]) -> FeedRule:
             for check in table.get("checks", ())
         ],
         kinds=kinds,
-        heartbeat_count=without_messages if heartbeat != "none" else -1,
-        end_count=table.get("end_count", -1),
-        excluded_count=without_messages if heartbeat == "none" else -1,
-        unnumbered=table.get("unnumbered", -1),
+        heartbeat_count=without_messages if heartbeat != "none" else None,
+        end_count=table.get("end_count"),
+        excluded_count=without_messages if heartbeat == "none" else None,
+        unnumbered=table.get("unnumbered"),
         heartbeat_is_last=heartbeat == "last",
         header_only_is_request=table.get("header_only_is_request", False),
         wraps=table.get("wraps", False),

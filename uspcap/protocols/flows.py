@@ -170,7 +170,7 @@ class FlowTable:
 
     def flows(self, ids: NDArray[Any]) -> list[Flow]:
         """Return plain values for some ids."""
-        return [_flow(key) for key in self.keys()[ids]]
+        return [flow_of(key) for key in self.keys()[ids]]
 
 
 def through(ids: NDArray[np.int32], remap: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -180,7 +180,8 @@ def through(ids: NDArray[np.int32], remap: NDArray[np.int32]) -> NDArray[np.int3
     return np.where(ids >= 0, remap[np.maximum(ids, 0)], np.int32(-1)).astype(np.int32, copy=False)
 
 
-def _flow(key: Any) -> Flow:
+def flow_of(key: Any) -> Flow:
+    """Return the plain values of a key, a row of `KEY_DTYPE`."""
     version = int(key["ip_version"])
     source, destination = bytes(key["source"]), bytes(key["destination"])
     protocol = int(key["protocol"])
