@@ -269,7 +269,9 @@ def tcp_told(segments: list[Segment], connection: int, from_venue: bool) -> tupl
                 told.append(Told("end", after, after, frame, stamp))
         elif not syn:
             told.append(Told("next", first, first, frame, stamp))
-    return told, sum(bool(one.flags & 4) for one in segments if (one.connection, one.from_venue) == (connection, from_venue))
+    return told, sum(
+        bool(one.flags & 4) for one in segments if (one.connection, one.from_venue) == (connection, from_venue)
+    )
 
 
 @settings(deadline=None, max_examples=300)

@@ -291,7 +291,9 @@ def test_sequenced_packets_before_any_login_have_no_number() -> None:
     assert (stream["excluded"], stream["packets"], stream["first"], stream["key"]) == (3, 0, None, "")
 
 
-@pytest.mark.parametrize("number", [b"x" * 20, b" " * 20, b"%20d" % (2**64 - 1), b"99999999999999999999", b"1".ljust(20)])
+@pytest.mark.parametrize(
+    "number", [b"x" * 20, b" " * 20, b"%20d" % (2**64 - 1), b"99999999999999999999", b"1".ljust(20)]
+)
 def test_login_whose_number_is_none_numbers_nothing(number: bytes) -> None:
     messages = [soup(b"A", b"   SESSION" + number), soup(b"S", b"1"), soup(b"H"), soup(b"H")]
     result = followed(lambda: MessageSequence(SOUP), spoken(messages)).result()

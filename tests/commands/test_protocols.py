@@ -103,8 +103,8 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
         (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),
         (["--protocol", "rtp", "--protocol", "b3"], "name one of them a run"),
         (["--sequence", "offset=4"], "'size' is not understood"),
-        (["--sequence", "offset=4,size=9"], "1 to 8 bytes"),
-        (["--sequence", "offset=4,size=4,kind=message"], "have a count"),
+        (["--sequence", "offset=4,size=9"], "a whole number from 1 to 8"),
+        (["--sequence", "offset=4,size=4,kind=message"], "count says how many a packet has"),
         (["--protocol", "/nosuch/x.toml"], "cannot read"),
     ],
 )
@@ -128,10 +128,10 @@ def test_protocol_that_cannot_be_told_is_one_clear_line(sample: str, said: str) 
     ("text", "said"),
     [
         ("x = [", "not TOML"),
-        ("x = 1", "has one table"),
-        ('[a]\nnumbers = "messages"\n', "'endian' is missing"),
+        ("x = 1", "x is the number 1; it must be a table"),
+        ('[a]\nnumbers = "messages"\n', "a.endian is missing; it must be 'big' or 'little'"),
         ('[a]\nnumbers = "packets"\nendian = "big"\nheader = 4\nsequence = [2, 4]\n', "beyond the header"),
-        ("[a]\nnumber = 1\n", "there is no 'number' in a table"),
+        ("[a]\nnumber = 1\n", "a: there is no key 'number': is it 'numbers'?"),
     ],
 )
 def test_wrong_tables_are_one_clear_line(tmp_path: Path, text: str, said: str) -> None:

@@ -45,7 +45,12 @@ def test_what_is_no_pair_is_one_clear_line(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("x = [", "not TOML"), ("", "has no pair"), ("x = 1", "is no pair"), ("[x]\nA = 1", "is no pair")],
+    [
+        ("x = [", "not TOML"),
+        ("", "has 0 pairs"),
+        ("x = 1", "a table of two lines"),
+        ("[x]\nA = 1", "x.A is the number 1; it must be"),
+    ],
 )
 def test_wrong_files_are_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "pairs.toml"

@@ -65,11 +65,11 @@ class Arbitration(Analysis):
     protocol : FeedProtocol
     pairs : sequence of LinePair
     ring_length : int
-        Numbers within which both lines must bring one for it to be compared; a power of two. A quarter of all numbers at
-        most, where they begin again.
+        Numbers within which both lines must bring one for it to be compared; a power of two. Where numbers begin again,
+        a quarter of all at most.
     maximum_runs, runs_a_stream, maximum_pairs : int
-        Bounds. Beyond the first and the last a sample of the pairs and keys is followed; of a line with more runs than the
-        second the packets behind them are not. What that leaves out is counted, and `complete` says so.
+        Bounds. Beyond the first and the last a sample of the pairs and keys is followed; of a line with more runs than
+        the second the packets behind them are not. What that leaves out is counted, and `complete` says so.
 
     Raises
     ------

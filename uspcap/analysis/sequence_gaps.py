@@ -3,9 +3,9 @@
 A late packet fills a gap and never moves the mark back. A gap is found when a packet, or an announcement of the next
 number, comes from beyond the mark; the first packet of a stream is never one.
 
-Where numbers begin again after the highest, they are taken as those that are nearest to the mark, and so stand for numbers
-that never do; `StreamGaps.shown` turns these into what the field holds. Python's integers have no end, so that no number
-and no sum is too large.
+Where numbers begin again after the highest, they are taken as those that are nearest to the mark, and so stand for
+numbers that never do; `StreamGaps.shown` turns these into what the field holds. Python's integers have no end, so that
+no number and no sum is too large.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SequenceGap:
 
 
 class _Missing:
-    """Numbers that are missing, each with its gap: intervals in rising order, in blocks, so that none is far to move."""
+    """Numbers that are missing, each with its gap: rising intervals, in blocks, so that few are moved at a time."""
 
     def __init__(self) -> None:
         self._blocks: list[list[tuple[int, int, SequenceGap]]] = []
@@ -294,9 +294,7 @@ class StreamGaps:
     def _is_anew(self, begin: int, *, announced: bool) -> bool:
         if self.far:
             return abs(begin - self.mark) > self.far
-        return (
-            not self.modulus and not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
-        )
+        return not self.modulus and not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
 
     def _take_data(self, run: _Run, begin: int, end: int, ends: PacketEnds) -> None:
         """Take the packets of a run, those that begin below the mark one by one."""

@@ -17,45 +17,91 @@ from typing import Any, Final, Literal
 from uspcap._native.feed_runs import FeedRule
 from uspcap._native.segment_runs import FAR_BYTES, MODULUS
 from uspcap.errors import UsageError
-from uspcap.protocols.toml_tables import tables_of
-
-_NAMES: Final = frozenset(
-    {
-        "title",
-        "source",
-        "verified",
-        "framing",
-        "numbers",
-        "endian",
-        "header",
-        "sequence",
-        "count",
-        "length",
-        "length_adds",
-        "part",
-        "key",
-        "key_format",
-        "checks",
-        "kind",
-        "data",
-        "heartbeats",
-        "ends",
-        "resets",
-        "heartbeat",
-        "heartbeat_count",
-        "end_count",
-        "header_only_is_request",
-        "unnumbered",
-        "wraps",
-        "ports",
-        "unverified",
-    }
+from uspcap.protocols.toml_tables import (
+    LONGEST_NAME,
+    ArrayOf,
+    Flag,
+    Form,
+    OneOf,
+    Place,
+    TableOf,
+    Text,
+    Whole,
+    refuse,
+    tables_of,
 )
 
+MOST_KEY_BYTES: Final = 16
 
 Framing = Literal["udp", "tcp", "fix", "soupbintcp"]
 
 _NUMBERED_OVER_TCP: Final = {"tcp": "bytes", "fix": "messages", "soupbintcp": "messages"}
+
+_FARTHEST: Final = (1 << 16) - 1
+"""Offset within the payload of a UDP packet."""
+
+_FIELD: Final = Place(_FARTHEST, 8)
+_VALUE: Final = Whole(0, (1 << 64) - 1)
+_VALUES: Final = ArrayOf(_VALUE, 1, 8)
+
+_ABOUT: Final[Mapping[str, Form]] = {
+    "title": Text(500),
+    "source": Text(500),
+    "verified": Flag(),
+    "framing": OneOf(("udp", *_NUMBERED_OVER_TCP)),
+    "numbers": OneOf(("messages", "packets", "bytes")),
+}
+"""Keys of any protocol."""
+
+_RULES: Final[Mapping[str, Form]] = {
+    "endian": OneOf(("big", "little")),
+    "header": Whole(1, _FARTHEST),
+    "sequence": _FIELD,
+    "count": _FIELD,
+    "length": _FIELD,
+    "length_adds": Whole(-_FARTHEST, _FARTHEST),
+    "part": _FIELD,
+    "key": ArrayOf(Place(_FARTHEST, 16), 0, 4),
+    "key_format": OneOf(("text", "hex")),
+    "checks": ArrayOf(TableOf({"place": _FIELD, "values": _VALUES, "not": _VALUES}, ("place",)), 0, 4),
+    "kind": _FIELD,
+    "data": _VALUES,
+    "heartbeats": _VALUES,
+    "ends": _VALUES,
+    "resets": _VALUES,
+    "heartbeat": OneOf(("next", "last", "none")),
+    "heartbeat_count": _VALUE,
+    "end_count": _VALUE,
+    "header_only_is_request": Flag(),
+    "unnumbered": _VALUE,
+    "wraps": Flag(),
+    "ports": ArrayOf(Whole(1, _FARTHEST), 0, 64),
+}
+"""Keys of what UDP carries; `feeds.toml` says what they mean."""
+
+_NEEDED: Final = ("numbers", "endian", "header", "sequence")
+
+_UDP: Final = TableOf(
+    {**_ABOUT, **_RULES, "unverified": TableOf(_RULES)},
+    _NEEDED,
+    "a table of keys, under [name-of-the-protocol]",
+)
+_OVER_TCP: Final = TableOf(_ABOUT, ("numbers",), "a table of a protocol that TCP carries")
+
+_NEEDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("heartbeat_count", "end_count", "header_only_is_request"), "count"),
+    **dict.fromkeys(("data", "heartbeats", "ends", "resets"), "kind"),
+    "kind": "data",
+    "length_adds": "length",
+}
+"""Keys that mean nothing without another."""
+
+_OF_FIELD: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("heartbeat_count", "end_count"), "count"),
+    **dict.fromkeys(("data", "heartbeats", "ends", "resets"), "kind"),
+    "unnumbered": "sequence",
+}
+"""Values, and the field that must be able to hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +188,11 @@ def find_protocol(name: str, *, unverified: bool = False) -> FeedProtocol:
     """
     if name.endswith(".toml"):
         tables = tables_of(name)
-        if len(tables) != 1 or not isinstance(next(iter(tables.values())), dict):
-            raise UsageError(f"{name}: a file has one table, [name-of-the-protocol]")
+        if len(tables) != 1:
+            raise UsageError(f"{name}: has {len(tables)} tables; a file has one, [name-of-the-protocol]")
         ((protocol, table),) = tables.items()
+        Text(LONGEST_NAME).check(protocol, f"{name}: the name of its table")
+        check_table(table, f"{name}: {protocol}")
         # Who writes a table answers for it.
         return protocol_of(protocol, {"verified": True} | table, unverified=unverified)
     table = _shipped().get(name)
@@ -153,6 +201,69 @@ def find_protocol(name: str, *, unverified: bool = False) -> FeedProtocol:
     if not table["verified"] and not unverified:
         raise UsageError(f"{name} is not verified ({table['source']}): say --unverified to take it all the same")
     return protocol_of(name, table, unverified=unverified)
+
+
+def check_table(table: Any, where: str) -> None:
+    """Check the table of a protocol.
+
+    Parameters
+    ----------
+    table : object
+        What a TOML file has for it.
+    where : str
+        What names it in messages.
+
+    Raises
+    ------
+    UsageError
+        It is no table of a protocol, or does not make sense; in one sentence that names the key.
+    """
+    framing = table.get("framing") if isinstance(table, dict) else None
+    if isinstance(framing, str) and framing in _NUMBERED_OVER_TCP:
+        _OVER_TCP.check(table, where)
+        if table["numbers"] != _NUMBERED_OVER_TCP[framing]:
+            raise refuse(table["numbers"], f"{where}.numbers", f"{_NUMBERED_OVER_TCP[framing]!r} for this framing")
+        return
+    _UDP.check(table, where)
+    _check_sense({key: value for key, value in table.items() if key != "unverified"}, where)
+    if table.get("unverified"):
+        _check_sense({**table, **table["unverified"]}, f"{where} with its unverified rules")
+
+
+def _check_sense(table: Mapping[str, Any], where: str) -> None:
+    """Check what no key says by itself."""
+    numbers = table["numbers"]
+    if numbers == "bytes" or (numbers == "messages") != ("count" in table):
+        raise UsageError(
+            f"{where}: where numbers are of messages, count says how many a packet has; of packets, there is none"
+        )
+    for key, needed in _NEEDS.items():
+        if key in table and needed not in table:
+            raise UsageError(f"{where}.{key} means nothing without {needed}; add that, or leave both out")
+    places = {key: table[key] for key in ("sequence", "count", "length", "part", "kind") if key in table}
+    places |= {f"key[{at}]": place for at, place in enumerate(table.get("key", ()))}
+    places |= {f"checks[{at}].place": check["place"] for at, check in enumerate(table.get("checks", ()))}
+    for key, (offset, size) in places.items():
+        if offset + size > table["header"]:
+            raise UsageError(
+                f"{where}.{key} ends at byte {offset + size}, beyond the header of {table['header']} bytes"
+            )
+    if sum(size for _, size in table.get("key", ())) > MOST_KEY_BYTES:
+        raise UsageError(f"{where}.key has more than {MOST_KEY_BYTES} bytes in all; name fewer")
+    for at, check in enumerate(table.get("checks", ())):
+        if ("values" in check) == ("not" in check):
+            raise UsageError(f"{where}.checks[{at}] has values or not, one of the two")
+        (of,) = check.keys() - {"place"}
+        _check_fits(check[of], check["place"][1], f"{where}.checks[{at}].{of}")
+    for key, field in _OF_FIELD.items():
+        if key in table and field in table:
+            _check_fits(table[key], table[field][1], f"{where}.{key}")
+
+
+def _check_fits(value: int | list[int], size: int, where: str) -> None:
+    """Check that a field of so many bytes can hold a value, or each of some."""
+    form = Whole(0, (1 << 8 * size) - 1)
+    (ArrayOf(form, 1, 8) if isinstance(value, list) else form).check(value, where)
 
 
 def parse_sequence(text: str) -> FeedProtocol:
@@ -177,9 +288,6 @@ def parse_sequence(text: str) -> FeedProtocol:
             else:
                 given[name] = value
         table: dict[str, Any] = {
-            "verified": True,
-            "title": "",
-            "source": "given on the command line",
             "numbers": {"packet": "packets", "message": "messages"}[given.get("kind", "packet")],
             "endian": given.get("endian", "big"),
             "sequence": [int(given["offset"]), int(given["size"])],
@@ -194,8 +302,10 @@ def parse_sequence(text: str) -> FeedProtocol:
             "kind=message count=OFFSET:SIZE"
         ) from None
     places = [table["sequence"], *keys, *([table["count"]] if "count" in table else [])]
-    table["header"] = max(offset + size for offset, size in places)
-    return protocol_of("given", table, unverified=False)
+    # What is no place is refused for that, and not for the header that it would need.
+    table["header"] = min(max(1, *(offset + size for offset, size in places)), _FARTHEST)
+    check_table(table, f"--sequence {text}: it")
+    return protocol_of("given", table | {"source": "given on the command line", "verified": True}, unverified=False)
 
 
 def _place(text: str) -> list[int]:
@@ -204,43 +314,23 @@ def _place(text: str) -> list[int]:
 
 
 def protocol_of(name: str, table: Mapping[str, Any], *, unverified: bool) -> FeedProtocol:
-    """Return the protocol of a table.
-
-    Raises
-    ------
-    UsageError
-        The table makes no sense.
-    """
+    """Return the protocol of a table that was checked, or is shipped."""
     doubtful: Mapping[str, Any] = table.get("unverified", {})
     merged = {**table, **(doubtful if unverified else {})}
-    unknown = sorted({*table, *doubtful} - _NAMES)
-    if unknown:
-        raise UsageError(f"protocol {name}: there is no {unknown[0]!r} in a table")
     framing = merged.get("framing", "udp")
-    try:
-        rule = None
-        if framing == "udp":
-            rule = _rule(merged)
-        elif framing not in _NUMBERED_OVER_TCP:
-            raise ValueError(f"framing is udp, {', '.join(_NUMBERED_OVER_TCP)}")
-        elif merged["numbers"] != _NUMBERED_OVER_TCP[framing]:
-            raise ValueError(f"numbers of {framing} are {_NUMBERED_OVER_TCP[framing]}")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"protocol {name}: {what}; see uspcap/protocols/feeds.toml for the form") from None
     return FeedProtocol(
         name,
-        str(merged.get("title", "")),
-        str(merged.get("source", "")),
+        merged.get("title", ""),
+        merged.get("source", ""),
         framing,
         merged["numbers"],
-        bool(merged["verified"]),
+        merged["verified"],
         tuple(merged.get("ports", ())),
         merged.get("key_format") == "text",
         tuple(doubtful),
         tuple(doubtful) if unverified else (),
         sum(size for _, size in merged.get("key", ())),
-        rule,
+        _rule(merged) if framing == "udp" else None,
     )
 
 
@@ -251,14 +341,7 @@ def _rule(table: Mapping[str, Any]) -> FeedRule:
         offset, size = table.get(name, (0, 0))
         return offset, size, big
 
-    numbers = table["numbers"]
-    if numbers not in ("messages", "packets"):
-        raise ValueError("numbers is messages or packets")
-    if (numbers == "messages") != ("count" in table):
-        raise ValueError("messages have a count in each packet, and packets have none")
     heartbeat = table.get("heartbeat", "none")
-    if heartbeat not in ("next", "last", "none"):
-        raise ValueError("heartbeat is next, last or none")
     without_messages = table.get("heartbeat_count")
     kinds = None
     if "kind" in table:

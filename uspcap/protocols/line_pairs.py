@@ -5,11 +5,20 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from uspcap.errors import UsageError
-from uspcap.protocols.toml_tables import tables_of
+from uspcap.protocols.toml_tables import LONGEST_NAME, Text, refuse, tables_of
 
 _FORM = "write A=239.1.1.1:30001,B=239.1.1.2:30001, or name a file.toml with tables of such a pair each"
+
+
+MOST_PAIRS: Final = 4096
+"""Of a file."""
+
+_NAME: Final = Text(LONGEST_NAME)
+_DESTINATION: Final = Text(100)
+_TABLE: Final = '[unit-1], A = "239.1.1.1:30001", B = "239.1.1.2:30001"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +90,16 @@ def _parts(text: str) -> dict[str, str]:
 
 def _pairs_of_file(path: str) -> list[LinePair]:
     tables = tables_of(path)
+    if not 0 < len(tables) <= MOST_PAIRS:
+        raise UsageError(f"{path}: has {len(tables)} pairs, and may have 1 to {MOST_PAIRS}; {_FORM}")
     for name, table in tables.items():
-        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-            raise UsageError(f'{path}: {name} is no pair: write [{name}], A = "239.1.1.1:30001", B = "239.1.1.2:30001"')
-    if not tables:
-        raise UsageError(f"{path}: has no pair: {_FORM}")
-    return [_pair(name, table, f"{path}, {name}") for name, table in tables.items()]
+        _NAME.check(name, f"{path}: the name of one of its tables")
+        if not isinstance(table, dict):
+            raise refuse(table, f"{path}: {name}", f"a table of two lines, as {_TABLE}")
+        for label, destination in table.items():
+            _NAME.check(label, f"{path}: the name of a line of {name}")
+            _DESTINATION.check(destination, f"{path}: {name}.{label}")
+    return [_pair(name, table, f"{path}: {name}") for name, table in tables.items()]
 
 
 def _pair(name: str, parts: Mapping[str, str], where: str) -> LinePair:
@@ -100,7 +113,7 @@ def _line(label: str, destination: str, where: str) -> FeedLine:
     host, _, port = destination.strip().rpartition(":")
     try:
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        number = int(port)
+        number = int(port) if port.isascii() and port.isdigit() else 0
         if not 0 < number < 1 << 16 or not label or (address.version == 6) != host.startswith("["):
             raise ValueError
     except ValueError:
