@@ -108,6 +108,10 @@ class SlowNumbers:
         slow._account()
         return slow
 
+    @property
+    def _falls(self) -> bool:
+        return not self.far and not self.modulus
+
     def shown(self, number: int | None) -> int | None:
         return number % self.modulus if self.modulus and number is not None else number
 
@@ -123,9 +127,9 @@ class SlowNumbers:
         many = next((at for at, one in enumerate(told) if one.kind != "reset" or one.first != told[0].first), len(told))
         at = self._nearest(told[0].first, self.mark)
         following = told[many] if many < len(told) and told[many].kind in ("data", "next", "end") else None
-        if self.far and at == self.lowest and self.joined_at is not None and following is not None:
-            if self._nearest(following.first, at) >= self.mark:
-                return told[many:]
+        may_repeat = self.far and at == self.lowest and self.joined_at is not None
+        if may_repeat and following is not None and self._nearest(following.first, at) >= self.mark:
+            return told[many:]
         for one in told[:many]:
             self._begin_anew(self._nearest(one.first, self.mark), one)
         return told[many:]
@@ -160,9 +164,8 @@ class SlowNumbers:
             self.joined_at = self.mark = self.lowest = first
         elif self.far and abs(first - self.mark) > self.far:
             self._begin_anew(first, one)
-        elif not self.far and not self.modulus and one.kind == "data" and first <= 1:
-            if self.mark - first > FALLEN_FROM:
-                self._begin_anew(first, one)
+        elif self._falls and one.kind == "data" and first <= 1 and self.mark - first > FALLEN_FROM:
+            self._begin_anew(first, one)
         if self.first is None and one.kind == "data":
             self.first = first
         if first > self.mark:
