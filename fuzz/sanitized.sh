@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run a command with the sanitizers' runtimes: fuzz/sanitized.sh .instrumented/sanitizers/bin/pytest -m fast
-# A report ends its process by SIGABRT, and is also kept as a file: reports fail the run even where what started the
-# process did not look.
+# A report ends its process by SIGABRT. AddressSanitizer's are also kept as files, and fail the run even where what
+# started the process did not look; UndefinedBehaviorSanitizer's go to standard error (pytest: --capture=sys).
 set -euo pipefail
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
