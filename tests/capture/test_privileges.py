@@ -111,7 +111,8 @@ def test_root_goes_on_as_the_user_and_everything_still_closes(
     assert f"packets {written:,}" in running.stdout
     assert not promiscuous(pair)
     assert "xdp" not in pair.here.ip("link", "show", HERE)
-    assert path.stat().st_uid == 0
+    assert path.stat().st_uid == NOBODY
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_three_capabilities_are_enough_and_none_is_left_while_frames_come(

@@ -559,3 +559,21 @@ def test_too_few_descriptors_are_called_so(tmp_path: Path, words: tuple[str, ...
     last = done.stderr.splitlines()[-1]
     assert "Too many open files" in last
     assert "ulimit -n" in last
+
+
+@pytest.mark.parametrize("words", [(), ("--rotate-frames", "5"), ("--compress", "zstd")])
+def test_files_belong_to_whom_the_capture_goes_on_as(
+    pair: Pair, run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    if os.getuid():
+        pytest.skip("only root goes on as another user")
+    for directory in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        directory.chmod(0o755)
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, NOBODY, NOBODY)
+    running = run("-i", HERE, "-Z", "nobody", "-w", str(out / "x.pcapng"), *words).ready()
+    send(pair, 0, 12)
+    assert received(running, 12)
+    assert running.end() == 0
+    assert {(path.stat().st_uid, mode_of(path)) for path in out.iterdir()} == {(NOBODY, 0o600)}

@@ -7,12 +7,14 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from support.reports import suite_of
 from support.streams import START_NS, Frame
 
+from uspcap.analysis.histogram import Histogram
 from uspcap.report.report_file import ReportFileError
 from uspcap.report.tables import write_table, write_tables
 
@@ -84,3 +86,37 @@ def test_values_with_commas_and_quotes_come_back() -> None:
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         write_table({"one": [1], "two": []}, io.StringIO())
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "a\0b", "\x1b[31m", "x" * 300, "µ" * 200, ".", "..", "a\nb", "=cmd"]
+)
+def test_names_that_others_chose_stay_in_the_directory(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "tables"
+    analyses: Any = {"sequence": Named(name)}
+    written = write_tables(analyses, target)
+    assert sorted(written) == sorted(target.iterdir())
+    assert len(written) == 2
+    for path in written:
+        assert path.name.isprintable()
+        assert path.name.startswith("sequence.")
+        assert path.suffix in (".csv", ".hgrm")
+    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
+
+
+def test_long_names_that_begin_alike_stay_apart(tmp_path: Path) -> None:
+    analyses: Any = {"a": Named("x" * 300), "b": Named("x" * 300 + "y")}
+    assert len(set(write_tables(analyses, tmp_path))) == 4
+
+
+class Named:
+    """An analysis with a table and a histogram of a name that others chose."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def tables(self) -> dict[str, dict[str, list[int]]]:
+        return {self._name: {"value": [1]}}
+
+    def histograms(self) -> dict[str, Histogram]:
+        return {self._name: Histogram()}

@@ -49,6 +49,8 @@ class OutputRequest:
         What may wait for the disk, MiB; 0 writes without a thread, None as `has_thread` says.
     mode : int or None
         Permissions of new files; None for `byte_sink.NEW_FILE_MODE` less the umask.
+    owner : tuple of int or None
+        User and group that new files are given to.
     """
 
     path: str
@@ -58,6 +60,7 @@ class OutputRequest:
     direct: bool = False
     buffer_mib: int | None = None
     mode: int | None = None
+    owner: tuple[int, int] | None = None
 
     @property
     def rotates(self) -> bool:
@@ -235,9 +238,9 @@ def _sink_opener(request: OutputRequest, patience: Patience) -> Callable[[str], 
     def open_sink(path: str) -> ByteSink:
         sink: ByteSink
         if request.direct:
-            sink = DirectSink(path, mode=request.mode)
+            sink = DirectSink(path, mode=request.mode, owner=request.owner)
         else:
-            sink = FileSink(path, mode=request.mode, patience=patience)
+            sink = FileSink(path, mode=request.mode, owner=request.owner, patience=patience)
         return ZstdSink(sink, request.compression_level) if request.compression_level else sink
 
     return open_sink

@@ -199,7 +199,9 @@ def command(
     rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
     output = None
     if path is not None:
-        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode)
+        # Who goes on as another user captures for that one, who is to read the file.
+        owner = None if user is None else (user.pw_uid, user.pw_gid)
+        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode, owner)
         output.check()
         refuse_same_files(files, [path])
     elif (

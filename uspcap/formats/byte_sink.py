@@ -136,6 +136,8 @@ class FileSink(ByteSink):
     mode : int, optional
         Of a new file, whatever the umask; where not given, readable and writable for its owner, as far as the umask
         lets it be. One that exists keeps its own.
+    owner : tuple of int, optional
+        User and group that a new file is given to.
     patience : Patience, optional
         With the readers of pipes; without end where not given.
 
@@ -155,6 +157,7 @@ class FileSink(ByteSink):
         path: str,
         *,
         mode: int | None = None,
+        owner: tuple[int, int] | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.name = path
@@ -163,7 +166,7 @@ class FileSink(ByteSink):
         self._patience = patience or Patience()
         self._count = 0
         try:
-            self._open(mode)
+            self._open(mode, owner)
             self._status = os.fstat(self.descriptor)
             self._regular = stat.S_ISREG(self._status.st_mode)
             self._base = self._first_offset() if self._regular else 0
@@ -177,7 +180,7 @@ class FileSink(ByteSink):
             self._close_descriptor()
             raise
 
-    def _open(self, mode: int | None) -> None:
+    def _open(self, mode: int | None, owner: tuple[int, int] | None) -> None:
         if self.name == "-":
             self.descriptor = _own_view(1)
             return
@@ -187,8 +190,11 @@ class FileSink(ByteSink):
                 return
             creation = NEW_FILE_MODE if mode is None else mode & NEW_FILE_MODE
             self.descriptor, status, created = open_place(place, creation, self._tell_of_waiting)
-            if created and mode is not None:
-                os.fchmod(self.descriptor, mode)
+            if created:
+                if owner is not None:
+                    os.fchown(self.descriptor, *owner)
+                if mode is not None:
+                    os.fchmod(self.descriptor, mode)
             elif stat.S_ISREG(status.st_mode):
                 os.ftruncate(self.descriptor, 0)
 

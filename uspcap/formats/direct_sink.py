@@ -27,6 +27,7 @@ class DirectSink(ByteSink):
     ----------
     path : str
     mode : int, optional
+    owner : tuple of int, optional
         As of `FileSink`.
 
     Raises
@@ -35,8 +36,8 @@ class DirectSink(ByteSink):
         Where it cannot be opened for writing, is no regular file, or its file system has no O_DIRECT.
     """
 
-    def __init__(self, path: str, *, mode: int | None = None) -> None:
-        self._file = FileSink(path, mode=mode)
+    def __init__(self, path: str, *, mode: int | None = None, owner: tuple[int, int] | None = None) -> None:
+        self._file = FileSink(path, mode=mode, owner=owner)
         self.name, self.place = self._file.name, self._file.place
         # Anonymous memory of its own begins at a page.
         self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
