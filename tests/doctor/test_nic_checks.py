@@ -11,9 +11,11 @@ from support.nic_kernel import ALL, NONE, PTP_V2_EVENT, SECOND, NicKernel
 
 from uspcap.doctor import nic_checks
 from uspcap.doctor.changes import Change
-from uspcap.doctor.driver import FEATURES, Coalescing, Feature, Link, Rings, XdpAbilities
+from uspcap.doctor.driver import FEATURES, Coalescing, Feature, Rings
 from uspcap.doctor.findings import Finding, Status
 from uspcap.doctor.nic_checks import NIC_CHECKS, Nic
+from uspcap.network.links import Link
+from uspcap.network.xdp_features import XdpFeatures
 
 NATIVE, ZERO_COPY, FRAGMENTS = 0b11, 1 << 3, 1 << 5
 
@@ -29,7 +31,7 @@ def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
         the_coalescing=Coalescing(0, False),
         the_queues=2,
         table=frozenset({0, 1}),
-        abilities=XdpAbilities(NATIVE | ZERO_COPY | FRAGMENTS, 1),
+        abilities=XdpFeatures(NATIVE | ZERO_COPY | FRAGMENTS, 1),
     )
     texts = {
         f"{DEVICE}/numa_node": "1\n",
@@ -59,7 +61,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
         the_rings=Rings(1024, 8192),
         the_coalescing=Coalescing(8, True),
         the_queues=63,
-        abilities=XdpAbilities(NATIVE, 0),
+        abilities=XdpFeatures(NATIVE, 0),
     )
     texts = {
         f"{DEVICE}/numa_node": "1\n",
@@ -126,15 +128,15 @@ def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
 
 
 def test_driver_without_fragments_is_warned_of_at_a_long_mtu(tmp_path: Path) -> None:
-    link = Link("eth0", 1, "", "pci", "0000:3b:00.0", True, 9000)
-    driver = MadeUpDriver(the_link=link, abilities=XdpAbilities(NATIVE | ZERO_COPY, 0))
+    link = Link(1, "eth0", kind="", bus="pci", device="0000:3b:00.0", flags=1, mtu=9000)
+    driver = MadeUpDriver(the_link=link, abilities=XdpFeatures(NATIVE | ZERO_COPY, 0))
     finding = nic_checks.check_xdp(made_up_nic(tmp_path, driver))
     assert finding.status is Status.WARNING
     assert finding.commands == ("ip link set eth0 mtu 3000",)
 
 
 def test_driver_without_xdp_leaves_the_generic_mode(tmp_path: Path) -> None:
-    finding = nic_checks.check_xdp(made_up_nic(tmp_path, MadeUpDriver(abilities=XdpAbilities(0, 0))))
+    finding = nic_checks.check_xdp(made_up_nic(tmp_path, MadeUpDriver(abilities=XdpFeatures(0, 0))))
     assert finding.status is Status.ADVICE
     assert "generic mode" in finding.consequence
 
@@ -150,7 +152,7 @@ def test_queues_on_one_cpu_are_told(tmp_path: Path, places: Mapping[str, str], s
 
 
 def test_interface_that_is_down_is_a_problem(tmp_path: Path) -> None:
-    driver = MadeUpDriver(the_link=Link("eth0", 1, "veth", "", "", False, 1500))
+    driver = MadeUpDriver(the_link=Link(1, "eth0", kind="veth", bus="", device="", flags=0, mtu=1500))
     finding = nic_checks.check_link(made_up_nic(tmp_path, driver))
     assert (finding.status, finding.evidence) == (Status.PROBLEM, "virtual, veth; MTU 1500; down")
     assert finding.commands == ("ip link set eth0 up",)
@@ -185,7 +187,7 @@ def test_name_that_a_shell_would_read_otherwise_is_quoted_in_commands(tmp_path: 
 
 
 def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(tmp_path: Path) -> None:
-    driver = MadeUpDriver(the_link=Link("eth0", 2**31 - 1, "veth", "", "", True, 1500))
+    driver = MadeUpDriver(the_link=Link(2**31 - 1, "eth0", kind="veth", bus="", device="", flags=1, mtu=1500))
     finding = findings(made_up_nic(tmp_path, driver))["xdp-hook"]
     assert finding.status is Status.UNKNOWN
     assert finding.evidence.startswith("could not be looked at, because")
@@ -193,7 +195,7 @@ def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(t
 
 def test_table_of_interrupts_that_is_none_is_told(tmp_path: Path) -> None:
     table = "ERR: 0 eth0\n\ufffd\x00\n: eth0\n9999999999999: eth0\n 12 eth0\n"
-    driver = MadeUpDriver(the_link=Link("eth0", 1, "veth", "", "", True, 1500))
+    driver = MadeUpDriver(the_link=Link(1, "eth0", kind="veth", bus="", device="", flags=1, mtu=1500))
     finding = nic_checks.check_interrupts(made_up_nic(tmp_path, driver, texts={"/proc/interrupts": table}))
     assert (finding.status, finding.evidence) == (Status.UNKNOWN, "none are told")
 

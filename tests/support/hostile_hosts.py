@@ -26,10 +26,12 @@ from support.made_up_hosts import (
 from support.nic_kernel import NicKernel
 
 from uspcap.doctor.attempts import Refused
-from uspcap.doctor.driver import Coalescing, Feature, Link, Rings, XdpAbilities
+from uspcap.doctor.driver import Coalescing, Feature, Rings
 from uspcap.doctor.host import ClockState, Host, memory_room
 from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.namespace import NetworkNamespace
+from uspcap.network.links import Link
+from uspcap.network.xdp_features import XdpFeatures
 
 OF_NIC = {
     f"{DEVICE}/numa_node": "1\n",
@@ -169,7 +171,7 @@ class HostileDriver:
             kind=choose.choice(("", "veth", "\x1b[2J")),
             bus=choose.choice(("", "pci", "virtio", "../..", "*")),
             device=choose.choice(("", "0000:3b:00.0", "../../..", "**", "[", "virtio(")),
-            up=choose.random() < 0.5,
+            flags=choose.getrandbits(1),
             mtu=self._number(),
         )
 
@@ -199,9 +201,9 @@ class HostileDriver:
         table: frozenset[int] | None = self._answer(lambda: None, frozenset, lambda: frozenset({self._number()}))
         return table
 
-    def xdp(self, name: str) -> XdpAbilities | None:
-        abilities: XdpAbilities | None = self._answer(
-            lambda: None, lambda: XdpAbilities(self._choose.getrandbits(8), self._choose.getrandbits(3))
+    def xdp(self, name: str) -> XdpFeatures | None:
+        abilities: XdpFeatures | None = self._answer(
+            lambda: None, lambda: XdpFeatures(self._choose.getrandbits(8), self._choose.getrandbits(3))
         )
         return abilities
 

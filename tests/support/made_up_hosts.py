@@ -12,11 +12,13 @@ from support.nic_kernel import NicKernel
 
 from uspcap.capabilities import Explanation
 from uspcap.doctor.attempts import Refused
-from uspcap.doctor.driver import Coalescing, Feature, Link, Rings, XdpAbilities
+from uspcap.doctor.driver import Coalescing, Feature, Rings
 from uspcap.doctor.host import ClockState, Host
 from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.namespace import NetworkNamespace
 from uspcap.doctor.nic_checks import Nic
+from uspcap.network.links import Link
+from uspcap.network.xdp_features import XdpFeatures
 
 CPUS = "/sys/devices/system/cpu"
 DISCIPLINED = ClockState(synchronised=True, maximum_error_us=120, tai_offset_s=37)
@@ -172,7 +174,7 @@ class MadeUpDriver:
     the_coalescing: Coalescing | None = None
     the_queues: int | None = None
     table: frozenset[int] | None = None
-    abilities: XdpAbilities | None = None
+    abilities: XdpFeatures | None = None
     the_namespace: NetworkNamespace = NAMESPACE
     name: str = "eth0"
     stubborn: bool = False
@@ -209,7 +211,7 @@ class MadeUpDriver:
     def spread_over(self, name: str) -> frozenset[int] | None:
         return self.table
 
-    def xdp(self, name: str) -> XdpAbilities | None:
+    def xdp(self, name: str) -> XdpFeatures | None:
         return self.abilities
 
     def set_feature(self, name: str, feature: str, on: bool) -> None:
@@ -252,8 +254,8 @@ class Killed(BaseException):
 
 
 DEVICE = "/sys/bus/pci/devices/0000:3b:00.0"
-PCI = Link(name="eth0", index=1, kind="", bus="pci", device="0000:3b:00.0", up=True, mtu=1500)
-LOOPBACK = Link(name="lo", index=3, kind="", bus="", device="", up=True, mtu=65536)
+PCI = Link(name="eth0", index=1, kind="", bus="pci", device="0000:3b:00.0", flags=1, mtu=1500)
+LOOPBACK = Link(name="lo", index=3, kind="", bus="", device="", flags=1, mtu=65536)
 
 
 def made_up_nic(

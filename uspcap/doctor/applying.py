@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from uspcap.doctor.changes import Change, Settings
-from uspcap.doctor.driver import Driver, Link
+from uspcap.doctor.driver import Driver
 from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.record import Entry, Record
 from uspcap.errors import CaptureError
+from uspcap.network.links import Link
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

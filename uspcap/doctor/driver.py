@@ -10,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NoSuchDevice, NotSupportedError
-from pyroute2.netlink import NLM_F_REQUEST, genlmsg
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.generic import GenericNetlinkSocket
-from pyroute2.netlink.generic.ethtool import ethtoolheader
 
 from uspcap.backends.network_interface import ask_driver
 from uspcap.doctor.namespace import NetworkNamespace
+from uspcap.network.links import Link, all_links, find_link, link_at
+from uspcap.network.netlink import NLA_F_NESTED, GenericNetlink, NetlinkRefusal, Rtnetlink, attribute
+from uspcap.network.xdp_features import XdpFeatures, xdp_features
 
-DRIVER_ERRORS: Final = (OSError, NetlinkError, EthtoolError)
+DRIVER_ERRORS: Final = (OSError, EthtoolError)
 """What asking a driver, or telling it something, raises."""
 
 FEATURES: Final = {
@@ -36,48 +34,11 @@ FEATURES: Final = {
 }
 """Name for 'ethtool -K' to the kernel's, of those that alter what a capture sees."""
 
-# linux/netdev.h.
-_NETDEV_CMD_DEV_GET: Final = 1
-NETDEV_XDP_ACT_BASIC: Final = 1 << 0
-NETDEV_XDP_ACT_REDIRECT: Final = 1 << 1
-NETDEV_XDP_ACT_XSK_ZEROCOPY: Final = 1 << 3
-NETDEV_XDP_ACT_RX_SG: Final = 1 << 5
-NETDEV_XDP_RX_METADATA_TIMESTAMP: Final = 1 << 0
-
+# linux/ethtool_netlink.h.
 _ETHTOOL_MSG_RSS_GET: Final = 38
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network interface.
-
-    Attributes
-    ----------
-    name : str
-    index : int
-    kind : str
-        Of a virtual one, as `veth`; empty for a device.
-    bus, device : str
-        Of a device: `pci` and its address, as in /sys/bus; empty for a virtual one.
-    up : bool
-    mtu : int
-    other_names : tuple of str
-        Alternative ones.
-    """
-
-    name: str
-    index: int
-    kind: str
-    bus: str
-    device: str
-    up: bool
-    mtu: int
-    other_names: tuple[str, ...] = ()
-
-    @property
-    def identity(self) -> str:
-        """What it is whatever it is called: bus and address, or the kind of a virtual one; empty for the loopback."""
-        return f"{self.bus} {self.device}" if self.device else self.kind
+_ETHTOOL_A_RSS_HEADER: Final = 1
+_ETHTOOL_A_RSS_INDIR: Final = 4
+_ETHTOOL_A_HEADER_DEV_INDEX: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +65,6 @@ class Coalescing:
     adaptive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class XdpAbilities:
-    """What a driver declares of XDP: bits NETDEV_XDP_ACT_* and NETDEV_XDP_RX_METADATA_*."""
-
-    actions: int
-    metadata: int
-
-
 class Driver(Protocol):
     """What is asked of drivers; None or nothing where they do not answer."""
 
@@ -124,7 +77,7 @@ class Driver(Protocol):
     def coalescing(self, name: str) -> Coalescing | None: ...
     def queues(self, name: str) -> int | None: ...
     def spread_over(self, name: str) -> frozenset[int] | None: ...
-    def xdp(self, name: str) -> XdpAbilities | None: ...
+    def xdp(self, name: str) -> XdpFeatures | None: ...
     def set_feature(self, name: str, feature: str, on: bool) -> None: ...
     def set_ring(self, name: str, entries: int) -> None: ...
     def set_coalescing(self, name: str, *, microseconds: int | None = None, adaptive: bool | None = None) -> None: ...
@@ -139,24 +92,19 @@ class KernelDriver:
 
     def links(self) -> list[Link]:
         """Return the interfaces."""
-        with IPRoute() as netlink:
-            return [_link(answer) for answer in netlink.get_links()]
+        with Rtnetlink() as netlink:
+            return list(all_links(netlink))
 
     def name_of(self, index: int) -> str | None:
         """Return what the interface with an index is called; None where there is none."""
-        with contextlib.suppress(OSError, OverflowError):
-            return socket.if_indextoname(index)
-        return None
+        with Rtnetlink() as netlink:
+            link = link_at(netlink, index)
+        return None if link is None else link.name
 
     def link(self, name: str) -> Link | None:
-        """Return what rtnetlink says; None where there is no such interface."""
-        try:
-            index = socket.if_nametoindex(name)
-        except OSError:
-            return None
-        with IPRoute() as netlink:
-            (answer,) = netlink.link("get", index=index)
-        return _link(answer)
+        """Return what rtnetlink says of an interface, by its name or an alternative one; None where there is none."""
+        with Rtnetlink() as netlink:
+            return find_link(netlink, name)
 
     def features(self, name: str) -> dict[str, Feature]:
         """Return those of `FEATURES` that the driver knows."""
@@ -191,26 +139,22 @@ class KernelDriver:
 
     def spread_over(self, name: str) -> frozenset[int] | None:
         """Return the queues that the RSS table names."""
-        answered = _ask(
-            "ethtool", _RssMessage, _ETHTOOL_MSG_RSS_GET, ["HEADER", {"attrs": [["ETHTOOL_A_HEADER_DEV_NAME", name]]}]
-        )
-        table = None if answered is None else answered.get_attr("INDIRECTION")
-        if not table:
+        link = self.link(name)
+        if link is None:
             return None
-        raw = bytes(table)
-        return frozenset(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
+        device = attribute(_ETHTOOL_A_HEADER_DEV_INDEX, struct.pack("=I", link.index))
+        try:
+            with GenericNetlink("ethtool") as netlink:
+                answer = netlink.ask(_ETHTOOL_MSG_RSS_GET, attribute(_ETHTOOL_A_RSS_HEADER | NLA_F_NESTED, device))
+        except NetlinkRefusal:
+            return None
+        table = answer.get(_ETHTOOL_A_RSS_INDIR, b"")
+        return frozenset(queue for (queue,) in struct.iter_unpack("=I", table[: len(table) // 4 * 4])) or None
 
-    def xdp(self, name: str) -> XdpAbilities | None:
+    def xdp(self, name: str) -> XdpFeatures | None:
         """Return what the driver declares; None from kernels before 6.3, and where there is no such interface."""
-        answered = None
-        with contextlib.suppress(OSError):
-            answered = _ask("netdev", _DeviceMessage, _NETDEV_CMD_DEV_GET, ["IFINDEX", socket.if_nametoindex(name)])
-        if answered is None:
-            return None
-        return XdpAbilities(
-            actions=int(answered.get_attr("XDP_FEATURES") or 0),
-            metadata=int(answered.get_attr("XDP_RX_METADATA_FEATURES") or 0),
-        )
+        link = self.link(name)
+        return None if link is None else xdp_features(link.index)
 
     def set_feature(self, name: str, feature: str, on: bool) -> None:
         """Switch one of `FEATURES`; raises OSError where that is refused, and nothing is changed then."""
@@ -257,19 +201,6 @@ class KernelDriver:
         _change(name, change)
 
 
-def _link(answer: Any) -> Link:
-    about = answer.get_attr("IFLA_LINKINFO")
-    return Link(
-        name=answer.get_attr("IFLA_IFNAME"),
-        index=answer["index"],
-        kind=(about and about.get_attr("IFLA_INFO_KIND")) or "",
-        bus=answer.get_attr("IFLA_PARENT_DEV_BUS_NAME") or "",
-        device=answer.get_attr("IFLA_PARENT_DEV_NAME") or "",
-        up=bool(answer["flags"] & 1),
-        mtu=int(answer.get_attr("IFLA_MTU")),
-    )
-
-
 def _change(name: str, change: Callable[[IoctlEthtool], None]) -> None:
     tool = IoctlEthtool(name)
     try:
@@ -279,45 +210,3 @@ def _change(name: str, change: Callable[[IoctlEthtool], None]) -> None:
         raise OSError(number, os.strerror(number)) from error
     finally:
         tool.close()
-
-
-class _RssMessage(genlmsg):  # type: ignore[misc]
-    """ETHTOOL_MSG_RSS_GET_REPLY."""
-
-    nla_map = (
-        ("UNSPEC", "none"),
-        ("HEADER", "ethtoolheader"),
-        ("CONTEXT", "uint32"),
-        ("HASH_FUNCTION", "uint32"),
-        ("INDIRECTION", "cdata"),
-        ("HASH_KEY", "cdata"),
-    )
-    ethtoolheader = ethtoolheader
-
-
-class _DeviceMessage(genlmsg):  # type: ignore[misc]
-    """The netdev family's `dev`."""
-
-    nla_map = (
-        ("UNSPEC", "none"),
-        ("IFINDEX", "uint32"),
-        ("PAD", "none"),
-        ("XDP_FEATURES", "uint64"),
-        ("XDP_ZC_MAX_SEGS", "uint32"),
-        ("XDP_RX_METADATA_FEATURES", "uint64"),
-        ("XSK_FEATURES", "uint64"),
-    )
-
-
-def _ask(family: str, message: type[Any], command: int, attribute: list[Any]) -> Any:
-    """Ask a family of generic netlink one question; None where the kernel does not answer it."""
-    try:
-        with GenericNetlinkSocket() as netlink:
-            netlink.bind(family, message)
-            question = message()
-            question["cmd"], question["version"] = command, 1
-            question["attrs"] = [attribute]
-            answers = list(netlink.nlm_request(question, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST))
-    except NetlinkError:
-        return None
-    return answers[0] if answers else None

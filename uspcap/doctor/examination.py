@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uspcap.doctor.changes import Change
-from uspcap.doctor.driver import DRIVER_ERRORS, Driver, Link
+from uspcap.doctor.driver import DRIVER_ERRORS, Driver
 from uspcap.doctor.findings import HOST, Check, Finding, Status
 from uspcap.doctor.host import Host
 from uspcap.doctor.host_checks import HOST_CHECKS
 from uspcap.doctor.nic_checks import NIC_CHECKS, Nic
 from uspcap.errors import CaptureError, UsageError
+from uspcap.network.links import Link
 from uspcap.timestamps.kernel_calls import KernelCalls
 
 SCHEMA: Final = "uspcap.doctor/1"

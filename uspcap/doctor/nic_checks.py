@@ -16,18 +16,11 @@ from typing import Final
 from uspcap.bpf.attach import find_attached
 from uspcap.capture.pinning import as_ranges, parse_ranges
 from uspcap.doctor.changes import Change
-from uspcap.doctor.driver import (
-    NETDEV_XDP_ACT_BASIC,
-    NETDEV_XDP_ACT_REDIRECT,
-    NETDEV_XDP_ACT_RX_SG,
-    NETDEV_XDP_ACT_XSK_ZEROCOPY,
-    NETDEV_XDP_RX_METADATA_TIMESTAMP,
-    Driver,
-    Link,
-)
+from uspcap.doctor.driver import Driver
 from uspcap.doctor.findings import Check, Finding, Status
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import CaptureError
+from uspcap.network.links import Link
 from uspcap.report.format import duration
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, filter_name
@@ -124,8 +117,7 @@ def check_xdp(nic: Nic) -> Finding:
     source = "netdev netlink, xdp-features"
     if abilities is None:
         return nic.finding("xdp", Status.UNKNOWN, "the kernel does not tell; a capture's first line does", source)
-    native = not ~abilities.actions & (NETDEV_XDP_ACT_BASIC | NETDEV_XDP_ACT_REDIRECT)
-    if not native:
+    if not abilities.native:
         return nic.finding(
             "xdp",
             Status.ADVICE,
@@ -133,15 +125,13 @@ def check_xdp(nic: Nic) -> Finding:
             source,
             "af_xdp works in generic mode, behind the socket buffer: it spares the stack above, not the driver's part.",
         )
-    zero_copy = bool(abilities.actions & NETDEV_XDP_ACT_XSK_ZEROCOPY)
-    fragments = bool(abilities.actions & NETDEV_XDP_ACT_RX_SG)
     has = [
         "declared: native XDP",
-        "zero copy" if zero_copy else "no zero copy",
-        "fragments" if fragments else "no fragments",
-        "hardware stamps" if abilities.metadata & NETDEV_XDP_RX_METADATA_TIMESTAMP else "no hardware stamps",
+        "zero copy" if abilities.zero_copy else "no zero copy",
+        "fragments" if abilities.fragments else "no fragments",
+        "hardware stamps" if abilities.timestamps else "no hardware stamps",
     ]
-    if not fragments and nic.link.mtu > XDP_FRAME_ROOM:
+    if not abilities.fragments and nic.link.mtu > XDP_FRAME_ROOM:
         return nic.finding(
             "xdp",
             Status.WARNING,
@@ -150,7 +140,7 @@ def check_xdp(nic: Nic) -> Finding:
             f"An MTU of {nic.link.mtu} needs fragments for native XDP; af_xdp falls back to generic mode.",
             (f"ip link set {nic.word} mtu 3000",),
         )
-    if not zero_copy:
+    if not abilities.zero_copy:
         return nic.finding("xdp", Status.ADVICE, ", ".join(has), source, "The kernel copies every frame once.")
     return nic.finding("xdp", Status.OK, ", ".join(has), source)
 

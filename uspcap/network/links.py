@@ -46,6 +46,8 @@ _IFLA_NEW_NETNSID: Final = 45
 _IFLA_TARGET_NETNSID: Final = 46
 _IFLA_PROP_LIST: Final = 52
 _IFLA_ALT_IFNAME: Final = 53
+_IFLA_PARENT_DEV_NAME: Final = 56
+_IFLA_PARENT_DEV_BUS_NAME: Final = 57
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _IFLA_XDP_FD: Final = 1
@@ -157,6 +159,8 @@ class Link:
         How many the kernel has set up; fewer may be in use.
     programs : tuple of int
         Ids of its XDP programs.
+    bus, device : str
+        Of a device: `pci` and its address, as in /sys/bus; empty for a virtual one, and before Linux 5.15.
     counters : dict of str to int
         Of struct rtnl_link_stats64.
     """
@@ -175,11 +179,18 @@ class Link:
     receive_queues: int = 1
     programs: tuple[int, ...] = ()
     other_names: tuple[str, ...] = ()
+    bus: str = ""
+    device: str = ""
     counters: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def up(self) -> bool:
         return bool(self.flags & IFF_UP)
+
+    @property
+    def identity(self) -> str:
+        """What it is whatever it is called: bus and address, or the kind of a virtual one; empty for the loopback."""
+        return f"{self.bus} {self.device}" if self.device else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +247,8 @@ def parse_link(body: bytes) -> Link:
         new_namespace=_namespace_id(found.get(_IFLA_NEW_NETNSID)),
         receive_queues=number(found.get(_IFLA_NUM_RX_QUEUES, b"")) or 1,
         programs=tuple(dict.fromkeys(program for program in programs if program)),
+        bus=text(found.get(_IFLA_PARENT_DEV_BUS_NAME, b"")),
+        device=text(found.get(_IFLA_PARENT_DEV_NAME, b"")),
         counters=dict(zip(_STATISTICS, values, strict=False)),
     )
 

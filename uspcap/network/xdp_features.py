@@ -58,6 +58,11 @@ class XdpFeatures:
         return self.actions & _FOR_ZERO_COPY == _FOR_ZERO_COPY
 
     @property
+    def fragments(self) -> bool:
+        """Frames longer than a buffer come in several."""
+        return bool(self.actions & NETDEV_XDP_ACT_RX_SG)
+
+    @property
     def timestamps(self) -> bool:
         """XDP programs may ask for the NIC's stamp of a frame."""
         return bool(self.metadata & NETDEV_XDP_RX_METADATA_TIMESTAMP)
