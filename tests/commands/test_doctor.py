@@ -262,6 +262,22 @@ def _offloads() -> dict[str, str]:
     return {one["name"]: one["evidence"] for one in document["findings"] if one["name"] in names}
 
 
+@pytest.mark.parametrize("other", ["blue", "x" * 100])
+def test_alternative_name_is_taken_and_the_name_is_told(merging: Pair, tmp_path: Path, other: str) -> None:
+    merging.here.ip("link", "property", "add", "dev", HERE, "altname", other)
+    record = tmp_path / "doctor.json"
+    with merging.here.entered():
+        document = json.loads(invoke("doctor", "-i", other, "--format", "json").stdout)
+        listed = json.loads(invoke("doctor", "--format", "json").stdout)
+        applied = invoke("doctor", "-i", other, "--apply", "gro", "--record", record)
+        undone = invoke("doctor", "--undo", "--record", record)
+    assert document["interface"] == HERE
+    assert {finding["subject"] for finding in document["findings"]} == {"host", HERE}
+    assert next(row for row in listed["overview"] if row["name"] == HERE)["other_names"] == [other]
+    assert applied.stderr == f"uspcap: changed gro of {HERE}: on → off\n"
+    assert undone.stdout == f"uspcap: put back gro of {HERE}: off → on\n"
+
+
 def test_wrong_use_is_one_clear_line(pair: Pair) -> None:
     with pair.here.entered():
         assert_one_clear_line(invoke("doctor", "-i", "none0"), 1, "no interface 'none0'", HERE)

@@ -14,8 +14,9 @@ import resource
 from collections.abc import Sequence
 from typing import Final
 
-from uspcap.capabilities import af_xdp_needs, effective_capabilities, explain_missing
+from uspcap.capabilities import AF_XDP_NEEDS, af_xdp_needs, effective_capabilities, explain_missing
 from uspcap.errors import CaptureError, MissingFeature, PermissionDenied, UspcapError
+from uspcap.granting import in_user_namespace
 from uspcap.system_errors import limit_remedy
 
 INSTEAD: Final = "use the packet_mmap backend"
@@ -36,7 +37,8 @@ def is_final(number: int, *, zero_copy: bool) -> bool:
 
 def locked_memory_limit() -> int | None:
     """Return how many bytes this process may lock, None where nothing bounds it."""
-    if "CAP_IPC_LOCK" in effective_capabilities():
+    # That of a user namespace lets nobody lock more.
+    if "CAP_IPC_LOCK" in effective_capabilities() and not in_user_namespace():
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return None if soft == resource.RLIM_INFINITY else soft
@@ -84,7 +86,8 @@ def cannot_register_memory(number: int, size_bytes: int, queue: int, interface: 
         allowed = "" if limit is None else f" of {limit >> 10} KiB"
         return CaptureError(
             f"cannot lock {size}: the limit{allowed} on locked memory is too low for what this user's processes lock "
-            f"together; raise it with 'ulimit -l', grant CAP_IPC_LOCK, or {_SMALLER}"
+            f"together; {_SMALLER}, raise it with 'ulimit -l', or lock without a limit, for which "
+            f"{explain_missing(['CAP_IPC_LOCK'], AF_XDP_NEEDS)}"
         )
     what = f"cannot register {size}"
     return _of_the_system(what, number, _SMALLER) or CaptureError(

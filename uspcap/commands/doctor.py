@@ -16,7 +16,6 @@ from uspcap.doctor.host_files import HostFiles
 from uspcap.doctor.record import RECORD, Record
 from uspcap.errors import UsageError
 from uspcap.foreign_text import safe_text
-from uspcap.network.links import real_name
 from uspcap.notices import say
 from uspcap.timestamps.kernel_calls import KernelCalls
 
@@ -51,7 +50,6 @@ def command(
         put_back = Changer(files, driver, Record(record), _say).undo(forget=forget)
         sys.exit(0 if put_back or forget else 1)
     complete = True
-    interface = real_name(interface)
     calls = KernelCalls()
     try:
         examination = examine(interface, Host.here(files), driver, calls)
