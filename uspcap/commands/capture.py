@@ -49,6 +49,12 @@ if TYPE_CHECKING:
 @click.command("capture")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("-i", "--interface", metavar="NAME", help="Interface to capture on, as 'ip link' shows it.")
+@click.option(
+    "-D",
+    "--list-interfaces",
+    is_flag=True,
+    help="List interfaces with what each backend can do there, and who uses them.",
+)
 @click.option("-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap.")
 @click.option("-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G.")
 @click.option("-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h.")
@@ -145,6 +151,7 @@ if TYPE_CHECKING:
 def command(
     words: tuple[str, ...],
     interface: str | None,
+    list_interfaces: bool,
     path: str | None,
     rotate_size: int | None,
     rotate_time: int | None,
@@ -193,6 +200,9 @@ def command(
 
     What was obtained, and at the end where every frame went, is told on stderr.
     """
+    if list_interfaces:
+        _list_interfaces(form)
+        return
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
     user = None if user_name is None else find_user(user_name)
@@ -311,6 +321,22 @@ def _wait_for_commands(writer: RotatingWriter) -> None:
         writer.wait()
     for warning in writer.warnings:
         say(warning)
+
+
+def _list_interfaces(form: str) -> None:
+    from uspcap.backends.listing import list_interfaces
+
+    listing = list_interfaces()
+    if form == "json":
+        from uspcap.report.json_report import write_json
+
+        write_json(listing.as_document(), sys.stdout)
+        return
+    from rich.console import Console
+
+    from uspcap.report.interface_list import render
+
+    render(listing, Console(file=sys.stdout))
 
 
 def _import_late_modules(form: str) -> None:
