@@ -7,7 +7,7 @@ import pytest
 from support.bpf_samples import TCP_FRAME
 from support.nic_kernel import ALL, NONE, NicKernel
 from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
-from support.veth_pairs import HERE, MakePair, Pair
+from support.veth_pairs import HERE, MakePair, Pair, wait_until
 
 from uspcap.backends.base import BATCH_BYTES
 from uspcap.backends.packet_mmap import BLOCK_BYTES, Direction, Fanout, PacketMmapSource, kernel_program
@@ -181,7 +181,7 @@ def test_interface_that_goes_down_and_up_again_is_captured_on(pair: Pair) -> Non
                 break
         else:
             pytest.fail("no frame came after the interface was up again")
-        assert source.statistics().remarks == {"times that the interface went down": 1}
+        assert wait_until(lambda: source.statistics().remarks == {"times that the interface went down": 1})
 
 
 def test_interface_that_goes_away_ends_the_capture_with_what_it_gave(pair: Pair) -> None:

@@ -149,7 +149,8 @@ def test_new_name_is_told_and_followed(pair: Pair, watching: Watching, said: lis
 def test_queues_that_are_added_and_taken_away_are_told(
     make_pair: MakePair, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.1)
+    # So long that only a notice can be why it looks.
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 60.0)
     pair = make_pair(queues=4)
     hook = MadeUpHook()
     with pair.here.entered():
@@ -183,11 +184,35 @@ def test_hook_that_sees_nothing_of_what_the_interface_receives_is_told_once(
         time.sleep(0.02)
     assert wait_until(lambda: watch.past_the_hook == 40)
     (told,) = said
-    assert told.startswith("here0 receives and its XDP hook sees nothing of it, ")
+    assert told.startswith("here0 has received ")
+    assert " frames that its XDP hook did not see: " in told
     hook.seen += 3
     pair.send(*[numbered_frame(number) for number in range(3)])
-    assert wait_until(lambda: said[-1] == "the XDP hook of here0 sees frames again")
+    assert wait_until(lambda: said[-1] == "the XDP hook of here0 sees what comes again")
     assert watch.past_the_hook == 40
+
+
+def test_hook_that_sees_a_part_is_told(pair: Pair, watching: Watching, said: list[str]) -> None:
+    hook = MadeUpHook()
+    watch = watching(hook=hook)
+    for number in range(8):
+        hook.seen += 25
+        pair.send(*[numbered_frame(number) for number in range(100)])
+        time.sleep(0.1)
+    assert wait_until(lambda: watch.past_the_hook == 600)
+    assert len(said) == 1
+
+
+def test_interface_that_counts_later_than_the_hook_is_no_matter(
+    pair: Pair, watching: Watching, said: list[str]
+) -> None:
+    hook = MadeUpHook()
+    watch = watching(hook=hook)
+    hook.seen = 400
+    for _ in range(4):
+        pair.send(*[numbered_frame(number) for number in range(100)])
+        time.sleep(0.15)
+    assert (said, watch.past_the_hook) == ([], 0)
 
 
 def test_hook_that_moves_with_the_interface_is_no_matter(pair: Pair, watching: Watching, said: list[str]) -> None:
@@ -207,9 +232,9 @@ def test_flood_of_notices_does_not_make_it_look_all_the_time(
     watch = watching(hook=MadeUpHook())
     real = watch._look
 
-    def counted() -> None:
+    def counted(*, last: bool = False) -> None:
         looks.append(time.monotonic())
-        real()
+        real(last=last)
 
     monkeypatch.setattr(watch, "_look", counted)
     for lap in range(60):

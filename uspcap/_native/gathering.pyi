@@ -18,6 +18,7 @@ class FillNotices:
 class Gatherer:
     emptied: bool
     troubled: int
+    visited_at_ns: int
     longest_unread_ns: int
     longest_unread_at_ns: int
     wakeups: int
@@ -34,5 +35,6 @@ class Gatherer:
         spinning: bool = False,
         follows_tai: bool = False,
     ) -> None: ...
+    def add(self, ring: FrameRing, descriptor: int) -> None: ...
     def gather(self, frames: FrameColumns, wanted: int, tai_offset_ns: int, timeout_ns: int) -> int: ...
     def take_recent_unread_ns(self) -> int: ...

@@ -17,6 +17,7 @@ from cpython.object cimport PyObject
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clock_nanosleep, timespec
 
 from uspcap._native.clock cimport realtime_ns
@@ -162,6 +163,8 @@ cdef class Gatherer:
         Every ring was found empty after the last frame that was handed over.
     troubled : int
         Descriptor with a pending error, -1 for none; see `TROUBLED`.
+    visited_at_ns : int
+        When the last visit began, UTC.
     longest_unread_ns, longest_unread_at_ns : int
         The longest time for which a ring went unread, and when it ended, UTC.
     wakeups : int
@@ -170,6 +173,7 @@ cdef class Gatherer:
 
     cdef readonly bint emptied
     cdef readonly int troubled
+    cdef readonly int64_t visited_at_ns
     cdef readonly int64_t longest_unread_ns
     cdef readonly int64_t longest_unread_at_ns
     cdef readonly int64_t wakeups
@@ -219,6 +223,27 @@ cdef class Gatherer:
     def __dealloc__(self):
         free(self.rings)
         free(self.descriptors)
+
+    def add(self, FrameRing ring not None, int descriptor):
+        """Read one more ring in turn, and wait on its descriptor, too."""
+        cdef PyObject **rings = <PyObject **> calloc(self.count + 1, sizeof(PyObject *))
+        cdef pollfd *descriptors = <pollfd *> calloc(self.waited_on + 2, sizeof(pollfd))
+        if rings == NULL or descriptors == NULL:
+            free(rings)
+            free(descriptors)
+            raise MemoryError
+        memcpy(rings, self.rings, self.count * sizeof(PyObject *))
+        memcpy(descriptors, self.descriptors, self.waited_on * sizeof(pollfd))
+        self.owners = (*self.owners, ring)
+        rings[self.count] = <PyObject *> ring
+        descriptors[self.waited_on].fd = descriptor
+        descriptors[self.waited_on].events = POLLIN
+        free(self.rings)
+        free(self.descriptors)
+        self.rings = rings
+        self.descriptors = descriptors
+        self.count += 1
+        self.waited_on += 1
 
     def gather(self, FrameColumns frames, Py_ssize_t wanted, int64_t tai_offset_ns, int64_t timeout_ns):
         """Fill an empty batch.
@@ -315,6 +340,7 @@ cdef class Gatherer:
         cdef int64_t read_at_ns = realtime_ns(), oldest_ns = MOST_NS, waited_ns
         cdef Py_ssize_t step, row
         cdef uint8_t source
+        self.visited_at_ns = read_at_ns
         self.note_unread(now_ns - self.left_ns)
         for step in range(self.count):
             row = frames.count

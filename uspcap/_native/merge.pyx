@@ -11,8 +11,8 @@ D. `late` counts frames that come out after a younger one that was stamped at th
 """
 
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from uspcap._native.columns cimport FrameColumns
 
@@ -28,6 +28,7 @@ cdef struct Held:
     uint32_t wire_length
     uint32_t captured_length
     uint32_t flags
+    uint32_t queue
     uint16_t interface
     uint8_t timestamp_source
 
@@ -46,7 +47,7 @@ cdef class RingMerger:
     Parameters
     ----------
     rings : int
-        The `queue` column is below it.
+        How many there are; more can come by `grow`.
     frames : int
         Most frames held of one ring.
     data_bytes : int
@@ -75,17 +76,9 @@ cdef class RingMerger:
         cdef Py_ssize_t ring
         if rings < 1 or frames < 1 or data_bytes < 1:
             raise ValueError(f"{rings} rings, {frames} frames and {data_bytes} bytes: each must be at least 1")
-        self.fifos = <Fifo *> calloc(rings, sizeof(Fifo))
-        if self.fifos == NULL:
-            raise MemoryError
-        self.rings = rings
         self.frames = frames
         self.data_bytes = data_bytes
-        for ring in range(rings):
-            self.fifos[ring].held = <Held *> malloc(frames * sizeof(Held))
-            self.fifos[ring].arena = <uint8_t *> malloc(data_bytes)
-            if self.fifos[ring].held == NULL or self.fifos[ring].arena == NULL:
-                raise MemoryError
+        self.grow(rings)
         for ring in range(SOURCES):
             self.last_ns[ring] = INT64_MIN
         self.newest_ns = INT64_MIN
@@ -98,8 +91,44 @@ cdef class RingMerger:
                 free(self.fifos[ring].arena)
             free(self.fifos)
 
-    def push(self, FrameColumns batch, Py_ssize_t row):
+    def grow(self, Py_ssize_t rings):
+        """Have so many rings, as many as now or more."""
+        cdef Fifo *fifos
+        cdef Py_ssize_t ring
+        if rings < self.rings:
+            raise ValueError(f"{self.rings} rings do not become {rings}")
+        fifos = <Fifo *> realloc(self.fifos, rings * sizeof(Fifo))
+        if fifos == NULL:
+            raise MemoryError
+        self.fifos = fifos
+        for ring in range(self.rings, rings):
+            memset(&fifos[ring], 0, sizeof(Fifo))
+            fifos[ring].held = <Held *> malloc(self.frames * sizeof(Held))
+            fifos[ring].arena = <uint8_t *> malloc(self.data_bytes)
+            if fifos[ring].held == NULL or fifos[ring].arena == NULL:
+                free(fifos[ring].held)
+                free(fifos[ring].arena)
+                raise MemoryError
+            self.rings = ring + 1
+
+    def held_of(self, Py_ssize_t first_ring, Py_ssize_t rings):
+        """Return how many frames of some rings are in here."""
+        cdef Py_ssize_t ring, held = 0
+        if first_ring < 0 or rings < 0 or first_ring + rings > self.rings:
+            raise ValueError(f"there are {self.rings} rings")
+        for ring in range(first_ring, first_ring + rings):
+            held += self.fifos[ring].count
+        return held
+
+    def push(self, FrameColumns batch, Py_ssize_t row, Py_ssize_t first_ring=0):
         """Take in frames from row `row` on, until one finds no room.
+
+        Parameters
+        ----------
+        batch : FrameColumns
+        row : int
+        first_ring : int
+            Ring of the frames whose `queue` is 0; that of others follow it.
 
         Returns
         -------
@@ -114,8 +143,10 @@ cdef class RingMerger:
         cdef Py_ssize_t next_row
         if row < 0 or row > batch.count:
             raise ValueError(f"no row {row} in a batch of {batch.count}")
+        if first_ring < 0 or first_ring >= self.rings:
+            raise ValueError(f"no ring {first_ring} of {self.rings}")
         with nogil:
-            next_row = self.take(batch, row)
+            next_row = self.take(batch, row, first_ring)
         if next_row < 0:
             raise ValueError(f"row {-1 - next_row} of the batch has no such ring, or its bytes do not fit")
         return next_row
@@ -129,16 +160,16 @@ cdef class RingMerger:
         with nogil:
             self.give(out, until_ns)
 
-    cdef Py_ssize_t take(self, FrameColumns batch, Py_ssize_t row) noexcept nogil:
+    cdef Py_ssize_t take(self, FrameColumns batch, Py_ssize_t row, Py_ssize_t first_ring) noexcept nogil:
         cdef Fifo *fifo
         cdef Held *one
         cdef Py_ssize_t start, length, occupied
         while row < batch.count:
             length = batch.captured_length[row]
-            if (batch.queue[row] >= <uint32_t> self.rings or batch.offset[row] < 0 or length > batch.data_length
+            if (batch.queue[row] >= <uint32_t> (self.rings - first_ring) or batch.offset[row] < 0 or length > batch.data_length
                     or batch.offset[row] > batch.data_length - length or length > self.data_bytes):
                 return -1 - row
-            fifo = &self.fifos[batch.queue[row]]
+            fifo = &self.fifos[first_ring + batch.queue[row]]
             occupied = length if length else 1
             start = self.room(fifo, occupied)
             if start < 0:
@@ -150,6 +181,7 @@ cdef class RingMerger:
             one.wire_length = batch.wire_length[row]
             one.captured_length = <uint32_t> length
             one.flags = batch.flags[row]
+            one.queue = batch.queue[row]
             one.drop_count = batch.drop_count[row]
             one.interface = batch.interface[row]
             one.timestamp_source = batch.timestamp_source[row]
@@ -206,7 +238,7 @@ cdef class RingMerger:
             out.offset[row] = used
             out.frame_number[row] = out.frames_before + row + 1
             out.flags[row] = one.flags
-            out.queue[row] = <uint32_t> oldest
+            out.queue[row] = one.queue
             out.drop_count[row] = one.drop_count
             used += one.captured_length
             row += 1

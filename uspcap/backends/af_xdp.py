@@ -6,11 +6,13 @@ fill, and comes off first. What does not match the filter goes to the kernel unt
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 from operator import add
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from uspcap._native.gathering import FillNotices
@@ -28,8 +30,10 @@ from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_captur
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
 from uspcap.capabilities import UMEM_BYTES
+from uspcap.errors import UspcapError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.network.interface_use import refuse_if_in_use
+from uspcap.network.watch import Hook
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
@@ -148,7 +152,7 @@ class AfXdpSource(RingSource):
             self._nap_ns = notice_every = 0
         try:
             super().__init__(network_interface, expression, snaplen, stamping)
-            self._maps = CaptureMaps(queues, notice_every)
+            self._maps = CaptureMaps(network_interface.most_queues, notice_every)
         except BaseException:
             stamping.close()
             raise
@@ -160,6 +164,8 @@ class AfXdpSource(RingSource):
         self._deferred_interrupts: DeferredInterrupts | None = None
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
+        self._added: SimpleQueue[XskSocket] = SimpleQueue()
+        self._queues_covered = 0
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
         try:
@@ -198,6 +204,42 @@ class AfXdpSource(RingSource):
     @property
     def ring_count(self) -> int:
         return len(self._sockets)
+
+    @property
+    def most_rings(self) -> int:
+        return self._interface.most_queues
+
+    def _hook(self) -> Hook:
+        return self
+
+    def fault(self, programs: Collection[int]) -> str:
+        """Return what has happened to the program, for the watch over the interface."""
+        assert self._attachment is not None, "a program that is watched is attached"
+        return self._attachment.fault(programs)
+
+    def frames_seen(self) -> int:
+        """Return how many frames came to the hook."""
+        return self._maps.frames_seen()
+
+    def follow_queues(self, queues: int) -> str:
+        """Have sockets on receive queues that were added; the reader takes them over when it comes to it."""
+        name = self._interface.name
+        said = f"{name} has {queues} receive queue" + ("s now" if queues != 1 else " now")
+        new = range(self._queues_covered, queues)
+        if not new:
+            return said
+        assert self._attachment is not None, "a program that is watched is attached"
+        try:
+            for number in new:
+                self._added.put(self._open_socket(number, zero_copy=self._sockets[0].zero_copy))
+                self._queues_covered = number + 1
+            self._attachment.renew()
+        except UspcapError as error:
+            with contextlib.suppress(UspcapError):
+                self._attachment.renew()  # so that what has no socket is counted
+            lacking = ", ".join(map(str, new))
+            return f"{said}, and frames of queue {lacking} may go to the kernel, and not be captured: {error}"
+        return f"{said}, and uspcap reads them all"
 
     def _refuse_more(self) -> None:
         if self._attachment is not None:
@@ -274,12 +316,13 @@ class AfXdpSource(RingSource):
 
     def capabilities_needed(self) -> frozenset[str]:
         if self._attachment is not None:
-            self._attachment.prepare_to_leave_metadata_out()
+            self._attachment.prepare_for_changes()
         return super().capabilities_needed()
 
     def close(self) -> None:
         if self._final is not None:
             return
+        self._end_watch()
         try:
             if self._attachment is not None:
                 self._attachment.close()
@@ -297,21 +340,42 @@ class AfXdpSource(RingSource):
 
     def _open_sockets(self, *, zero_copy: bool) -> None:
         for number in range(self._interface.queues):
-            one = XskSocket(
-                self._interface,
-                number,
-                chunk_bytes=self._chunk_bytes,
-                chunks=self._chunks,
-                snaplen=self._snaplen,
-                hardware_timestamps=self._stamping.hardware,
-                interfaces=self._stamped.table,
-                zero_copy=zero_copy,
-                busy_poll_us=self._busy_poll_us,
-            )
-            self._sockets.append(one)
-            self._maps.set_socket(number, one.fileno())
+            self._sockets.append(self._open_socket(number, zero_copy=zero_copy))
+        self._queues_covered = self._interface.queues
+
+    def _open_socket(self, number: int, *, zero_copy: bool) -> XskSocket:
+        """Return a socket that gets the frames of a receive queue from now on."""
+        opened = XskSocket(
+            self._interface,
+            number,
+            chunk_bytes=self._chunk_bytes,
+            chunks=self._chunks,
+            snaplen=self._snaplen,
+            hardware_timestamps=self._stamping.hardware,
+            interfaces=self._stamped.table,
+            zero_copy=zero_copy,
+            busy_poll_us=self._busy_poll_us,
+        )
+        try:
+            self._maps.set_socket(number, opened.fileno())
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _adopt_added(self) -> None:
+        """Read the rings of sockets that were added."""
+        while True:
+            try:
+                added = self._added.get_nowait()
+            except Empty:
+                return
+            self._sockets.append(added)
+            if self._gatherer is not None:
+                self._gatherer.add(added.queue, added.fileno())
 
     def _close_sockets(self) -> None:
+        self._adopt_added()
         sockets, self._sockets = self._sockets, []
         for one in sockets:
             one.close()
@@ -321,6 +385,7 @@ class AfXdpSource(RingSource):
         return attach_capture(self._interface.name, self._program, self._maps, modes=modes, metadata=metadata)
 
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
+        self._adopt_added()
         read_at_ns = time.time_ns()
         end = self._gathered(batch, self._stamping.tai.refresh(), timeout_ns)
         self._stamping.tai.correct(batch, read_at_ns)
@@ -333,7 +398,6 @@ class AfXdpSource(RingSource):
         return one.take_error()
 
     def _look_after(self) -> None:
-        self._gone = not self._interface.exists
         for one in self._sockets:
             one.queue.ask_for_losses()
         self._help_driver_without_metadata()

@@ -137,6 +137,8 @@ class LiveSource(ABC):
     frames_wanted : int or None
         A batch with so many frames or more is yielded at once, and none that has less waits longer than that of
         others; None or 0 where there is no hurry.
+    wait_s : float or None
+        `batches` yields None after so long without a frame, where that is sooner than it was asked to.
     """
 
     backend: ClassVar[str]
@@ -145,6 +147,7 @@ class LiveSource(ABC):
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.frames_wanted: int | None = None
+        self.wait_s: float | None = None
 
     @property
     @abstractmethod
@@ -171,6 +174,10 @@ class LiveSource(ABC):
     def interrupt(self) -> None:
         """End a wait of `batches` for input that may never come; may be called by a signal handler, before `stop`."""
         return
+
+    def messages(self) -> list[str]:
+        """Return what happened to the input since the last call and its user should know, a sentence each."""
+        return []
 
     def take_recent_unread_ns(self) -> int | None:
         """Return the longest time for which a ring went unread since this was last asked; None without a ring."""

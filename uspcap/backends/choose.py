@@ -105,7 +105,7 @@ def open_source(request: Request) -> LiveSource:
         return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
     source = _open_rings(request)
     window_ns = source.lag_ns if request.merge_window_ns is None else request.merge_window_ns
-    if source.ring_count == 1 or not window_ns:
+    if source.most_rings == 1 or not window_ns:
         return source
     from uspcap.backends.merging import MergedSource
 

@@ -32,6 +32,8 @@ _EVERYTHING: Final = (1 << 63) - 1
 class MergedSource(LiveSource):
     """A source of several rings, whose frames come in the order of their stamps.
 
+    As long as there is one ring only, its frames are handed through.
+
     Parameters
     ----------
     source : RingSource
@@ -59,12 +61,21 @@ class MergedSource(LiveSource):
 
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
         merger = self._merger
+        rings = self._source.ring_count
         try:
-            for batch in self._source.batches(min(timeout_s, self._window_ns / NANOSECONDS)):
+            for batch in self._source.batches(timeout_s):
                 if batch is None:
                     # Nothing came for as long as the window, so nothing older will.
                     yield from self._give(_EVERYTHING)
+                    self._source.wait_s = None
                     yield None
+                    continue
+                if self._source.ring_count > rings:
+                    rings = self._source.ring_count
+                    merger.grow(rings)
+                if rings == 1:
+                    self._delivered += batch.count
+                    yield batch
                     continue
                 row = merger.push(batch, 0)
                 while row < batch.count:
@@ -72,6 +83,7 @@ class MergedSource(LiveSource):
                     row = merger.push(batch, row)
                 if self._source.emptied:
                     yield from self._give(merger.newest_ns - self._window_ns)
+                self._source.wait_s = self._window_ns / NANOSECONDS if merger.held else None
         except CaptureError:
             yield from self._give(_EVERYTHING)
             raise
@@ -83,6 +95,9 @@ class MergedSource(LiveSource):
     def take_recent_unread_ns(self) -> int | None:
         return self._source.take_recent_unread_ns()
 
+    def messages(self) -> list[str]:
+        return self._source.messages()
+
     def statistics(self) -> SourceStatistics:
         statistics = self._source.statistics()
         statistics.delivered = self._delivered
@@ -93,6 +108,8 @@ class MergedSource(LiveSource):
 
     def describe(self) -> Description:
         description = self._source.describe()
+        if self._source.ring_count == 1:
+            return description
         said = f"rings merged by time within {self._window_ns / 1e6:g} ms"
         return replace(description, remarks=(*description.remarks, said))
 

@@ -272,7 +272,6 @@ class PacketMmapSource(RingSource):
             remarks={
                 "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
                 "times that a ring was found full": sum(one.freezes for one in self._sockets),
-                "times that the interface went down": self._times_down,
             },
         )
 
@@ -291,6 +290,7 @@ class PacketMmapSource(RingSource):
         return Description(self._interface.name, self.backend, mode, queues, queues, str(self._stamping), remarks)
 
     def close(self) -> None:
+        self._end_watch()
         try:
             for one in self._sockets:
                 one.close()
@@ -334,11 +334,6 @@ class PacketMmapSource(RingSource):
         assert self._gatherer is not None
         (one,) = (one for one in self._sockets if one.socket.fileno() == self._gatherer.troubled)
         return one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-    def _look_after(self) -> None:
-        # A packet socket is told that its interface goes down, and not told again when it then goes away.
-        if self._times_down:
-            self._gone = not self._interface.exists
 
     def _open(self, number: int) -> _Socket:
         """Return a bound socket with its ring, that rejects all frames."""

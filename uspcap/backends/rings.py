@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from uspcap.backends.base import (
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system, risen
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface
+from uspcap.network.watch import Hook, InterfaceWatch
 from uspcap.timestamps.nic_clock import ClockAccount
 from uspcap.timestamps.stamping import Stamping
 
@@ -107,10 +109,11 @@ class RingSource(LiveSource):
         self._batch = FrameBatch(BATCH_FRAMES)
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
-        self._times_down = 0
+        self._messages: SimpleQueue[str] = SimpleQueue()
+        self._watch: InterfaceWatch | None = None
         self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
-        self._stopped = self._gone = False
+        self._stopped = False
         self._gatherer: Gatherer | None = None
         self._look_after_at_ns = 0
         self._nic_before = interface.receive_counters()
@@ -122,6 +125,11 @@ class RingSource(LiveSource):
     @abstractmethod
     def ring_count(self) -> int:
         """How many rings there are; the batches' `queue` column is below it."""
+
+    @property
+    def most_rings(self) -> int:
+        """How many there can come to be."""
+        return self.ring_count
 
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
         """Fill the batch from the rings, waiting for the first frame for so long; return what ended it.
@@ -137,7 +145,9 @@ class RingSource(LiveSource):
         return end
 
     def _read_in_turn(self, rings: Sequence[FrameRing], descriptors: Sequence[int], **options: Any) -> None:
-        """Read these rings from now on; options are those of `Gatherer`."""
+        """Read these rings from now on, and watch the interface; options are those of `Gatherer`."""
+        name = self._interface.name
+        self._watch = InterfaceWatch(self._interface.index, name, tell=self._messages.put, hook=self._hook())
         self._gatherer = Gatherer(tuple(rings), tuple(descriptors), room_bytes=DEFAULT_SNAPLEN, **options)
 
     @abstractmethod
@@ -151,9 +161,12 @@ class RingSource(LiveSource):
     def _socket_error(self) -> int:
         """Take the pending error of the socket that `_gatherer.troubled` names: an errno, or 0."""
 
-    @abstractmethod
     def _look_after(self) -> None:
-        """Look after the interface, once a second; sets `_gone` where it is."""
+        """See to what the kernel does not see to by itself, once a second."""
+
+    def _hook(self) -> Hook | None:
+        """Return the program at the XDP hook, to be watched; None where there is none."""
+        return None
 
     def _take_unfinished(self, count: int) -> bool:
         """After `stop`: read the `count` frames that the kernel has taken and not handed over, if that can be done."""
@@ -179,9 +192,21 @@ class RingSource(LiveSource):
     def take_recent_unread_ns(self) -> int:
         return 0 if self._gatherer is None else self._gatherer.take_recent_unread_ns()
 
+    def messages(self) -> list[str]:
+        said = []
+        while True:
+            try:
+                said.append(self._messages.get_nowait())
+            except Empty:
+                return said
+
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
-        while not (self._stopped or self._gone):
-            end = self._fill(round(timeout_s * NANOSECONDS))
+        if self._watch is not None:
+            # With the privileges that are left by now.
+            self._watch.start()
+        while not (self._stopped or self._lost_interface):
+            wait_s = timeout_s if self.wait_s is None else min(timeout_s, self.wait_s)
+            end = self._fill(round(wait_s * NANOSECONDS))
             found = bool(self._batch.count)
             if found:
                 yield self._batch
@@ -194,9 +219,19 @@ class RingSource(LiveSource):
                 self._look_after()
             if not found:
                 yield None
+        self.stop()
         yield from self._settle()
-        if self._gone:
-            raise CaptureError(f"interface {self._interface.name} is gone: what it had given until then was kept")
+        if self._lost_interface:
+            raise CaptureError(f"{self._lost_interface}: what came before was kept")
+
+    @property
+    def _lost_interface(self) -> str:
+        """Why the interface can give nothing more; empty while it can."""
+        return "" if self._watch is None else self._watch.ended
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
 
     def _settle(self) -> Iterator[FrameBatch]:
         """Yield what was taken before `stop`: until every frame is accounted for, or for twice `settling_ms`."""
@@ -222,6 +257,7 @@ class RingSource(LiveSource):
 
     def stop(self) -> None:
         if not self._stopped:
+            self._end_watch()
             self._stopped = True
             self._refuse_more()
             self._nic_now = self._interface.receive_counters()
@@ -231,7 +267,7 @@ class RingSource(LiveSource):
         counts = self._counts()
         now = self._nic_counters()
         nic_dropped, nic_remarks = losses_since(self._nic_before, now)
-        remarks = {**nic_remarks, **counts.remarks}
+        remarks = {**nic_remarks, **counts.remarks, **self._watched()}
         dropped_at = {place: _without_zeros(causes) for place, causes in counts.dropped.items() if any(causes.values())}
         statistics = SourceStatistics(
             received=counts.received,
@@ -248,6 +284,15 @@ class RingSource(LiveSource):
         if not self._stopped:
             statistics.waiting = max(0, statistics.unaccounted)
         return statistics
+
+    def _watched(self) -> dict[str, int]:
+        """Return what the watch over the interface has counted."""
+        if self._watch is None:
+            return {}
+        return {
+            "times that the interface went down": self._watch.times_down,
+            "frames that the interface counted and the XDP hook did not see": self._watch.past_the_hook,
+        }
 
     def _nic_counters(self) -> dict[str, int]:
         """Return the kernel's counters of the interface, a second old at most; after `stop` those of that moment."""
@@ -288,11 +333,10 @@ class RingSource(LiveSource):
         self._delivered += batch.count
 
     def _take_error(self, number: int) -> None:
-        """Count that the interface went down; raise where it is anything else."""
-        if number == errno.ENETDOWN:
-            self._times_down += 1
-        elif number:
-            raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+        """Raise where reading cannot go on; what happened to the interface is the watch's to tell."""
+        if number in (0, errno.ENETDOWN) or (self._watch is not None and self._watch.why_it_failed("")):
+            return
+        raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
 
 
 def _without_zeros(counts: dict[str, int]) -> dict[str, int]:

@@ -22,6 +22,9 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uspcap.bpf.attach_refusals import attach_reason
 from uspcap.bpf.btf import kernel_function_ids
 from uspcap.bpf.kernel_types import (
@@ -32,7 +35,7 @@ from uspcap.bpf.kernel_types import (
     MapType,
 )
 from uspcap.bpf.ring_buffer import RingBuffer
-from uspcap.bpf.syscalls import Link, LoadedProgram, Map, possible_cpus
+from uspcap.bpf.syscalls import Link, LoadedProgram, Map
 from uspcap.bpf.xdp_program import (
     COUNTER_BYTES,
     COUNTER_MAP,
@@ -112,7 +115,6 @@ class CaptureMaps:
             raise ValueError(f"an interface has at least one receive queue, not {queue_count}")
         self.queue_count = queue_count
         # Before anything is made: without it no counter can be read, and frames would be taken all the same.
-        self._cpu_count = possible_cpus()
         self._sockets = Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queue_count)
         try:
             self._counters = Map(
@@ -155,13 +157,17 @@ class CaptureMaps:
         list of dict of Counter to int
             `queue_count + 1` items: one a receive queue, the last one for all queues beyond.
         """
-        layout = struct.Struct(f"={len(Counter)}Q")
-        counts = []
-        for queue in range(self.queue_count + 1):
-            values = self._counters.lookup(struct.pack("=I", queue))
-            rows = [layout.unpack_from(values, cpu * COUNTER_BYTES) for cpu in range(self._cpu_count)]
-            counts.append({counter: sum(row[counter] for row in rows) for counter in Counter})
-        return counts
+        return [{counter: int(counts[counter]) for counter in Counter} for counts in self._summed()]
+
+    def frames_seen(self) -> int:
+        """Return how many frames came to the hook."""
+        return int(self._summed()[:, Counter.SEEN].sum())
+
+    def _summed(self) -> NDArray[np.uint64]:
+        """Return the counts of each queue, summed over CPUs: an array of shape (queues + 1, counters)."""
+        words = np.frombuffer(self._counters.lookup_all(), np.uint64)
+        summed: NDArray[np.uint64] = words.reshape(self.queue_count + 1, -1, COUNTER_BYTES // 8).sum(axis=1)
+        return summed
 
     def close(self) -> None:
         """Close the maps; a program that is still attached keeps its own hold on them."""
@@ -207,6 +213,7 @@ class Attachment:
     _link: Link
     _program: LoadedProgram = field(repr=False)
     _without_metadata: LoadedProgram | None = field(default=None, repr=False)
+    _spare: LoadedProgram | None = field(default=None, init=False, repr=False)
     _own_ids: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -232,17 +239,33 @@ class Attachment:
         """
         return link_fault(self._link, self.interface, self._own_ids, programs)
 
-    def prepare_to_leave_metadata_out(self) -> None:
-        """Load the program for `leave_metadata_out` now, as privileges may be given up before it is needed."""
+    def prepare_for_changes(self) -> None:
+        """Load what `leave_metadata_out` and `renew` need now, as privileges may be given up before."""
         if self.metadata and self._without_metadata is None:
-            self._without_metadata = self._load_without_metadata()
+            self._without_metadata = self._load_again(metadata=False)
+        if self._spare is None:
+            self._spare = self._load_again(metadata=self.metadata)
+
+    def renew(self) -> None:
+        """Put the program in its own place: veth, for one, gives receive queues that were added none before that.
+
+        The kernel does nothing where it is the same one, so that there are two, alike, which take turns.
+        """
+        spare, self._spare = self._spare or self._load_again(metadata=self.metadata), None
+        self._own_ids.add(int(spare.info().id))
+        try:
+            self._link.replace(spare)
+        except BaseException:
+            spare.close()
+            raise
+        self._program, self._spare = spare, self._program
 
     def leave_metadata_out(self) -> None:
         """Replace the program by one without metadata, for a driver that has no room for it.
 
         `Counter.METADATA_FAILED` tells: it goes up with every matching frame there.
         """
-        program, self._without_metadata = self._without_metadata or self._load_without_metadata(), None
+        program, self._without_metadata = self._without_metadata or self._load_again(metadata=False), None
         self._own_ids.add(int(program.info().id))
         try:
             self._link.replace(program)
@@ -252,6 +275,7 @@ class Attachment:
         self._program.close()
         self._program = program
         self.metadata = False
+        self._forget_spare()
 
     def close(self) -> None:
         """Detach; frames go to the kernel again. May be called again, and after the interface is gone."""
@@ -262,9 +286,15 @@ class Attachment:
         self._program.close()
         if self._without_metadata is not None:
             self._without_metadata.close()
+        self._forget_spare()
 
-    def _load_without_metadata(self) -> LoadedProgram:
-        return load_capture_program(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=False)
+    def _forget_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def _load_again(self, *, metadata: bool) -> LoadedProgram:
+        return load_capture_program(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=metadata)
 
     def __enter__(self) -> Self:
         return self

@@ -40,6 +40,7 @@ class Command(IntEnum):
     BPF_PROG_TEST_RUN = 10
     BPF_PROG_GET_FD_BY_ID = 13
     BPF_OBJ_GET_INFO_BY_FD = 15
+    BPF_MAP_LOOKUP_BATCH = 24
     BPF_LINK_CREATE = 28
     BPF_LINK_UPDATE = 29
     BPF_LINK_DETACH = 34
@@ -95,6 +96,21 @@ class MapElement(Attributes):
         ("padding", ctypes.c_uint32),
         ("key", ctypes.c_uint64),
         ("value", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+
+
+class MapBatch(Attributes):
+    """For BPF_MAP_*_BATCH."""
+
+    _fields_ = (
+        ("in_batch", ctypes.c_uint64),
+        ("out_batch", ctypes.c_uint64),
+        ("keys", ctypes.c_uint64),
+        ("values", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("map_fd", ctypes.c_uint32),
+        ("elem_flags", ctypes.c_uint64),
         ("flags", ctypes.c_uint64),
     )
 

@@ -10,8 +10,10 @@ import ctypes
 import errno as errno_module
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -32,6 +34,7 @@ from uspcap.bpf.kernel_types import (
     LinkDetach,
     LinkInfo,
     LinkUpdate,
+    MapBatch,
     MapCreate,
     MapElement,
     MapType,
@@ -222,6 +225,7 @@ class Map(BpfObject):
         self.value_size = value_size
         self.max_entries = max_entries
         self.name = name
+        self._batched = True
         attributes = MapCreate(
             map_type=map_type,
             key_size=key_size,
@@ -242,6 +246,27 @@ class Map(BpfObject):
         buffer = ctypes.create_string_buffer(self._value_bytes())
         self._element(Command.BPF_MAP_LOOKUP_ELEM, key, buffer)
         return buffer.raw
+
+    def lookup_all(self) -> bytes:
+        """Return the values of all entries of an array, in one call where the kernel can (Linux 5.13)."""
+        size = self._value_bytes()
+        if self._batched:
+            values = ctypes.create_string_buffer(size * self.max_entries)
+            keys = ctypes.create_string_buffer(self.key_size * self.max_entries)
+            after = ctypes.create_string_buffer(self.key_size)
+            attributes = MapBatch(
+                out_batch=_address(after),
+                keys=_address(keys),
+                values=_address(values),
+                count=self.max_entries,
+                map_fd=self.fd,
+            )
+            result = _bpf(Command.BPF_MAP_LOOKUP_BATCH, attributes)
+            # ENOENT: there are no more than these.
+            if result in (0, -errno_module.ENOENT) and attributes.count == self.max_entries:
+                return values.raw
+            self._batched = False
+        return b"".join(self.lookup(number.to_bytes(4, sys.byteorder)) for number in range(self.max_entries))
 
     def delete(self, key: bytes) -> None:
         """Remove one entry; array maps refuse that."""
@@ -473,6 +498,7 @@ def _get_info(fd: int, information: ctypes.Structure) -> None:
     _checked(Command.BPF_OBJ_GET_INFO_BY_FD, attributes, "cannot read what the kernel knows of a BPF object")
 
 
+@cache
 def possible_cpus(path: str | os.PathLike[str] = "/sys/devices/system/cpu/possible") -> int:
     """Return how many CPUs per-CPU maps have values for: one more than the highest that can appear.
 

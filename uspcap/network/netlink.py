@@ -21,6 +21,7 @@ from typing import Final, Self
 
 # linux/netlink.h.
 _SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _NLM_F_REQUEST: Final = 0x01
@@ -43,6 +44,9 @@ _GENL_ID_CTRL: Final = 16
 _CTRL_CMD_GETFAMILY: Final = 3
 _CTRL_ATTR_FAMILY_ID: Final = 1
 _CTRL_ATTR_FAMILY_NAME: Final = 2
+_CTRL_ATTR_MCAST_GROUPS: Final = 7
+_CTRL_ATTR_MCAST_GRP_NAME: Final = 1
+_CTRL_ATTR_MCAST_GRP_ID: Final = 2
 _GENERIC_HEADER: Final = struct.Struct("=BBxx")  # struct genlmsghdr
 
 # linux/rtnetlink.h.
@@ -265,10 +269,27 @@ class GenericNetlink(NetlinkSocket):
         try:
             named = attribute(_CTRL_ATTR_FAMILY_NAME, family.encode("ascii") + b"\0")
             (answer,) = self.request(_GENL_ID_CTRL, _GENERIC_HEADER.pack(_CTRL_CMD_GETFAMILY, 1) + named)
-            self._family = number(dict(attributes(answer.body[_GENERIC_HEADER.size :]))[_CTRL_ATTR_FAMILY_ID])
+            about = dict(attributes(answer.body[_GENERIC_HEADER.size :]))
+            self._family = number(about[_CTRL_ATTR_FAMILY_ID])
+            groups = [dict(attributes(group)) for _, group in attributes(about.get(_CTRL_ATTR_MCAST_GROUPS, b""))]
+            self._groups = {
+                text(group[_CTRL_ATTR_MCAST_GRP_NAME]): number(group[_CTRL_ATTR_MCAST_GRP_ID]) for group in groups
+            }
         except BaseException:
             self.close()
             raise
+
+    def hear(self, group: str) -> None:
+        """Hear from a multicast group from now on; such a socket is for `notices` only.
+
+        Raises
+        ------
+        NetlinkRefusal
+            There is no such group.
+        """
+        if group not in self._groups:
+            raise NetlinkRefusal(errno.ENOENT, "")
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, self._groups[group])
 
     def ask(self, command: int, question: bytes) -> dict[int, bytes]:
         """Return the attributes of the answer to one question, which is made of attributes, too."""

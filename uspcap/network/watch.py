@@ -9,6 +9,7 @@ What ends the use of an interface is in `ended`; what else happens is told in se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -21,13 +22,24 @@ from typing import Final, Protocol, Self
 from uspcap.errors import BpfError
 from uspcap.network.channels import ChannelReader, receive_queues
 from uspcap.network.links import IFF_LOWER_UP, Link, find_link, link_at, parse_link
-from uspcap.network.netlink import RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, Rtnetlink
+from uspcap.network.netlink import (
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    RTNLGRP_LINK,
+    GenericNetlink,
+    NetlinkRefusal,
+    Rtnetlink,
+)
 
 LOOK_EVERY_S: Final = 1.0
 _LOOK_AT_MOST_EVERY_S: Final = 0.05
 _NOTICED_WITHIN_S: Final = 0.3
-_QUIET_LOOKS: Final = 2
-"""Drivers update their counters now and then, up to seconds later: only what lasts is told."""
+_SHORT_LOOKS: Final = 2
+"""After so many looks that find more frames past the hook it is told: what lasts is no matter of when one looks."""
+
+_FEW_FRAMES: Final = 64
+_PART_TOLERATED: Final = 50
+"""So many, or one in so many of those that came since the last look, may come between two readings."""
 
 
 class Hook(Protocol):
@@ -73,7 +85,7 @@ class InterfaceWatch:
     down_ns : int
         For how long altogether; what lasts is not in it.
     past_the_hook : int
-        Frames that the interface counted while the hook saw none, or when the program was there no more.
+        Frames that the interface counted and the hook did not see, where that is no matter of when one looks.
     """
 
     def __init__(
@@ -99,6 +111,7 @@ class InterfaceWatch:
         self.times_down = self.down_ns = self.past_the_hook = 0
         self._asked = Rtnetlink()
         self._heard = Rtnetlink(groups=1 << RTNLGRP_LINK - 1)
+        self._settings = _settings_changes()
         self._channels = ChannelReader()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         link = link_at(self._asked, index)
@@ -108,12 +121,14 @@ class InterfaceWatch:
         self._queues = self._count_queues(link)
         self._received = 0 if link is None else link.counters.get("rx_packets", 0)
         self._seen = 0 if hook is None else hook.frames_seen()
-        self._quiet_looks = self._quiet_frames = 0
+        self._ahead = self._short_looks = 0
         self._states: list[Link] = []
         self._deleted = self._moved = False
 
     def start(self) -> Self:
-        """Begin to watch; the thread has the privileges of the calling one."""
+        """Begin to watch; the thread has the privileges of the calling one. May be called again."""
+        if self._thread is not None:
+            return self
         self._thread = threading.Thread(target=self._run, name="uspcap-watch", daemon=True)
         self._thread.start()
         return self
@@ -138,21 +153,29 @@ class InterfaceWatch:
                 self._thread.join()
             os.close(self._wake)
             self._wake = -1
+            if self._thread is not None and not self.ended:
+                # What happened a moment ago belongs to the accounts, too.
+                with contextlib.suppress(OSError, BpfError):
+                    self._look(last=True)
         self._asked.close()
         self._heard.close()
+        if self._settings is not None:
+            self._settings.close()
         self._channels.close()
 
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._heard, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        if self._settings is not None:
+            poll.register(self._settings, select.POLLIN)
         looked_s = time.monotonic()
         try:
             while not self._over and not self.ended:
                 ready = poll.poll(max(0.0, looked_s + LOOK_EVERY_S - time.monotonic()) * 1000)
                 if self._over:
                     return
-                if ready and not self._hear():
+                if ready and not (self._hear() | self._settings_changed()):
                     continue
                 # Whoever floods us with notices about this interface does not make us look all the time.
                 time.sleep(max(0.0, looked_s + _LOOK_AT_MOST_EVERY_S - time.monotonic()))
@@ -179,7 +202,11 @@ class InterfaceWatch:
         self._moved = moved
         return self._deleted or len(self._states) > before
 
-    def _look(self) -> None:
+    def _settings_changed(self) -> bool:
+        """Whether a driver's setting was changed, of this interface or another."""
+        return self._settings is not None and bool(self._settings.notices())
+
+    def _look(self, *, last: bool = False) -> None:
         link = link_at(self._asked, self._index)
         # What came before is heard by now, and only tells how the interface got where it is.
         self._hear()
@@ -195,14 +222,17 @@ class InterfaceWatch:
         if self._down_is_the_end and self.times_down:
             self._end(f"interface {self._name} was set down")
         elif self._hook is not None:
-            self._look_at_hook(link, self._hook)
+            changed = not last and self._follow_queues(link, self._hook)
+            self._look_at_program(link, self._hook)
+            if changed:
+                # Until then, frames of queues that were added may have gone past the program.
+                self.past_the_hook = max(self.past_the_hook, self._ahead)
 
-    def _look_at_hook(self, link: Link, hook: Hook) -> None:
-        self._follow_queues(link, hook)
-        passed = self._compare_counters(link, hook)
+    def _look_at_program(self, link: Link, hook: Hook) -> None:
+        self._compare_counters(link, hook)
         fault = hook.fault(link.programs)
         if fault:
-            self.past_the_hook += passed
+            self.past_the_hook = max(0, self._ahead)
             self._end(fault)
 
     def _away(self) -> str:
@@ -236,40 +266,42 @@ class InterfaceWatch:
                 self._tell(f"{self._name} has lost its carrier")
             self._without_carrier_since_ns = 0 if carrier or not link.up else now_ns
 
-    def _compare_counters(self, link: Link, hook: Hook) -> int:
-        """Tell where the interface receives and the hook sees nothing of it; return how many frames went past it.
+    def _compare_counters(self, link: Link, hook: Hook) -> None:
+        """Tell where the interface goes on receiving more than the hook sees.
 
-        Of these, none are told and counted yet that may only be seen later, as drivers count now and then.
+        Drivers update their counters now and then, so that they lag behind the hook's; ahead they are only by what
+        comes between two readings.
         """
         received = link.counters.get("rx_packets", 0)
         risen, self._received = received - self._received, received
         if risen <= 0:
-            return 0
+            return
         seen = hook.frames_seen()
-        past, self._seen = risen - (seen - self._seen), seen
-        if past < risen:
-            if self._quiet_looks >= _QUIET_LOOKS:
-                self._tell(f"the XDP hook of {self._name} sees frames again")
-            self._quiet_looks = self._quiet_frames = 0
-            return max(0, past)
-        self._quiet_looks += 1
-        self._quiet_frames += risen
-        if self._quiet_looks < _QUIET_LOOKS:
-            return self._quiet_frames
-        if self._quiet_looks == _QUIET_LOOKS:
-            self._tell(
-                f"{self._name} receives and its XDP hook sees nothing of it, {self._quiet_frames} frames until now: "
-                "the NIC counts what it keeps for itself or hands to others, or frames go past the hook"
-            )
-        self.past_the_hook += self._quiet_frames
-        self._quiet_frames = 0
-        return 0
+        seen_since, self._seen = seen - self._seen, seen
+        before, self._ahead = self._ahead, self._ahead + risen - seen_since
+        more = self._ahead > before and self._ahead > max(_FEW_FRAMES, risen // _PART_TOLERATED)
+        if self._ahead > 0 and (more or not seen_since):
+            self._short_looks += 1
+            if self._short_looks >= _SHORT_LOOKS:
+                self.past_the_hook = self._ahead
+            if self._short_looks == _SHORT_LOOKS:
+                self._tell(
+                    f"{self._name} has received {self._ahead} frames that its XDP hook did not see: frames of some "
+                    "queues go past it, or the NIC counts what it keeps for itself or hands to others"
+                )
+        elif seen_since:
+            if self._short_looks >= _SHORT_LOOKS:
+                self._tell(f"the XDP hook of {self._name} sees what comes again")
+            self._short_looks = 0
 
-    def _follow_queues(self, link: Link, hook: Hook) -> None:
+    def _follow_queues(self, link: Link, hook: Hook) -> bool:
+        """Have the hook follow the number of receive queues; False where that is as before."""
         queues = self._count_queues(link)
-        if queues != self._queues:
-            self._queues = queues
-            self._tell(hook.follow_queues(queues))
+        if queues == self._queues:
+            return False
+        self._queues = queues
+        self._tell(hook.follow_queues(queues))
+        return True
 
     def _count_queues(self, link: Link | None) -> int:
         return 0 if link is None else receive_queues(self._channels.read(link.name), link.receive_queues)
@@ -286,6 +318,20 @@ class InterfaceWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _settings_changes() -> GenericNetlink | None:
+    """Return a socket that hears of settings that ethtool changes; None from kernels before 5.6."""
+    try:
+        netlink = GenericNetlink("ethtool")
+    except NetlinkRefusal:
+        return None
+    try:
+        netlink.hear("monitor")
+    except OSError:
+        netlink.close()
+        return None
+    return netlink
 
 
 def _seconds(duration_ns: int) -> str:
