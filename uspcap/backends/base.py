@@ -60,6 +60,10 @@ class SourceStatistics:
         By how much counters of the network interface went up: the kernel's and, once the source was stopped, the
         driver's; `rx_packets` is there even if it did not. They are of everything that the interface received, and may
         count again what is counted here. Empty where the interface is gone, None for a source that is none.
+    longest_unread_ns : int or None
+        The longest time for which a ring went unread; None without one.
+    latest : str
+        What happened to the source last, in a sentence; empty where nothing did.
     """
 
     received: int = 0
@@ -73,6 +77,8 @@ class SourceStatistics:
     seen: int | None = None
     interface_counts: dict[str, int] | None = None
     longest_unread_ns: int | None = None
+    latest: str = ""
+    latest: str = ""
 
     @property
     def dropped_total(self) -> int:

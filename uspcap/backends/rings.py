@@ -110,6 +110,7 @@ class RingSource(LiveSource):
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = 0
         self._messages: SimpleQueue[str] = SimpleQueue()
+        self._latest = ""
         self._watch: InterfaceWatch | None = None
         self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
@@ -147,7 +148,7 @@ class RingSource(LiveSource):
     def _read_in_turn(self, rings: Sequence[FrameRing], descriptors: Sequence[int], **options: Any) -> None:
         """Read these rings from now on, and watch the interface; options are those of `Gatherer`."""
         name = self._interface.name
-        self._watch = InterfaceWatch(self._interface.index, name, tell=self._messages.put, hook=self._hook())
+        self._watch = InterfaceWatch(self._interface.index, name, tell=self._tell, hook=self._hook())
         self._gatherer = Gatherer(tuple(rings), tuple(descriptors), room_bytes=DEFAULT_SNAPLEN, **options)
 
     @abstractmethod
@@ -191,6 +192,10 @@ class RingSource(LiveSource):
 
     def take_recent_unread_ns(self) -> int:
         return 0 if self._gatherer is None else self._gatherer.take_recent_unread_ns()
+
+    def _tell(self, said: str) -> None:
+        self._latest = said
+        self._messages.put(said)
 
     def messages(self) -> list[str]:
         said = []
@@ -280,6 +285,7 @@ class RingSource(LiveSource):
             seen=counts.seen,
             interface_counts={"rx_packets": 0, **risen(self._nic_before, now), **self._driver_risen} if now else {},
             longest_unread_ns=self.longest_unread_ns,
+            latest=self._latest,
         )
         if not self._stopped:
             statistics.waiting = max(0, statistics.unaccounted)

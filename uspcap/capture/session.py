@@ -17,6 +17,7 @@ from uspcap.errors import UspcapError
 from uspcap.formats.byte_sink import Patience
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
+from uspcap.notices import say
 from uspcap.timestamps.nic_clock import ClockAccount
 from uspcap.unexpected import explain
 
@@ -123,6 +124,8 @@ class CaptureOutcome:
         Why the capture ended before it was to.
     losses : tuple of str
         What happened to files while they were written, a sentence each.
+    happened : tuple of str
+        What happened to the source while it was read, likewise.
     """
 
     accounts: Accounts
@@ -133,6 +136,7 @@ class CaptureOutcome:
     clocks: tuple[ClockAccount, ...]
     failure: UspcapError | None
     losses: tuple[str, ...] = ()
+    happened: tuple[str, ...] = ()
 
 
 class CaptureSession:
@@ -154,6 +158,8 @@ class CaptureSession:
         Nanoseconds that never step back.
     patience : Patience, optional
         With the reader of a pipe that the writer writes to; ended with the capture.
+    tell : callable
+        Told what happens to the source while it is read, a sentence each.
 
     Attributes
     ----------
@@ -172,9 +178,12 @@ class CaptureSession:
         duration_ns: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         patience: Patience | None = None,
+        tell: Callable[[str], None] = say,
     ) -> None:
         self.attention = Attention(writer)
         self._patience = patience or Patience()
+        self._tell = tell
+        self._happened: list[str] = []
         self._source = source
         self._writer = writer
         self._suite = suite
@@ -230,6 +239,7 @@ class CaptureSession:
             self._close_writer(None, started_ns)
             raise
         self._close_writer(statistics, started_ns)
+        self._tell_what_happened()
         self.attention.tell_losses()
         return CaptureOutcome(
             self._accounts(statistics),
@@ -240,6 +250,7 @@ class CaptureSession:
             source.clocks(),
             self._failure,
             () if self._writer is None else tuple(self._writer.losses),
+            tuple(self._happened),
         )
 
     def _analyzed(self) -> Suite | None:
@@ -276,9 +287,15 @@ class CaptureSession:
                 self._analyzing = self._guarded(self._suite.update, batch)
 
     def _look(self) -> None:
+        self._tell_what_happened()
         if self._intervals is not None and self._analyzing:
             self._analyzing = self._guarded(self._intervals.look)
         self._guarded(self.attention.look, lambda: self._accounts(self._source.statistics(), so_far=True))
+
+    def _tell_what_happened(self) -> None:
+        for message in self._source.messages():
+            self._happened.append(message)
+            self._tell(message)
 
     def _guarded(self, action: Callable[..., object], *arguments: object) -> bool:
         """Do something that may fail, foreseen or not; False where it did."""

@@ -282,6 +282,7 @@ def command(
             frames=count,
             duration_ns=duration,
             patience=patience,
+            tell=say if watch is None else watch.note,
         )
 
         def stop() -> None:

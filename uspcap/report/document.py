@@ -110,6 +110,7 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
             outcome.description,
             str(outcome.accounts),
             *map(str, outcome.clocks),
+            *outcome.happened,
             *([str(outcome.failure)] if outcome.failure else []),
         ],
         "accounts": accounts.as_dict(outcome.accounts),

@@ -139,6 +139,8 @@ class LiveView:
         losses = {**statistics.dropped, **{f"before uspcap, {name}": n for name, n in statistics.nic_dropped.items()}}
         if losses:
             top.append(self._line(f"dropped so far: {dropped_told(losses)}", width, "bold red"))
+        if statistics.latest:
+            top.append(self._line(statistics.latest, width, "yellow"))
         if not self._whole:
             return [*top, Text(), self._line("the first interval is not over yet", width, "dim")]
         rows = _rows(self._last[1], self._whole)

@@ -11,6 +11,7 @@ from uspcap.capture.intervals import SHORTEST_PACED_NS, Intervals
 from uspcap.capture.keeping import HereKeeper, Interval, Keeper, Teller
 from uspcap.capture.keeping_process import KeepingProcess
 from uspcap.formats.byte_sink import Patience
+from uspcap.notices import say
 from uspcap.report.document import report_of_interval
 from uspcap.report.interval_reports import IntervalReports, PatientStream
 from uspcap.report.live_view import LiveView
@@ -110,6 +111,8 @@ class Watch:
         apart = _descriptor(stream) is not None
         patience = Patience()
         view = None if screen is None else LiveView(screen, description)
+        self._viewed = view is not None
+        self._noted: list[str] = []
         reports = None
         if interval_ns is not None and not (screen is not None and is_terminal(stream)):
             reports = IntervalReports(cast("TextIO", PatientStream(stream, patience)) if apart else stream, form)
@@ -130,6 +133,13 @@ class Watch:
             paced=interval_ns is None,
         )
 
+    def note(self, said: str) -> None:
+        """Tell what has happened: at once, or where the view shows it, once more when that is over."""
+        if self._viewed:
+            self._noted.append(said)
+        else:
+            say(said)
+
     def close(self) -> None:
         """Give the terminal back; a signal handler may call it, so that it is in order if a second one kills."""
         self._keeper.close_view()
@@ -143,6 +153,8 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self._keeper.__exit__(*error)
+        for said in self._noted:
+            say(said)
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
