@@ -353,14 +353,14 @@ def test_filter_that_cannot_run_at_the_hook_is_refused(pair: Pair) -> None:
 
 def test_auto_takes_frames_from_the_kernel_only_where_that_is_asked_for(pair: Pair) -> None:
     with pair.here.entered():
-        with open_source(Request(HERE)) as source:
+        with open_source(Request((HERE,))) as source:
             assert isinstance(source, PacketMmapSource)
-        with open_source(Request(HERE, take_all=True)) as source:
+        with open_source(Request((HERE,), take_all=True)) as source:
             assert isinstance(source, AfXdpSource)
         with pytest.raises(UsageError, match="received frames only"):
-            open_source(Request(HERE, backend="af_xdp", direction="out"))
+            open_source(Request((HERE,), backend="af_xdp", direction="out"))
         with pytest.raises(UsageError, match="--fanout"):
-            open_source(Request(HERE, backend="af_xdp", fanout="cpu"))
+            open_source(Request((HERE,), backend="af_xdp", fanout="cpu"))
 
 
 def test_mtu_that_native_xdp_refuses_is_said_and_skb_mode_taken(

@@ -155,7 +155,7 @@ def test_missing_capability_is_named(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        (Request(interface=HERE, busy_poll_us=20), "leave --busy-poll out, or use --backend af_xdp"),
+        (Request(interfaces=(HERE,), busy_poll_us=20), "leave --busy-poll out, or use --backend af_xdp"),
         (Request(files=["x.pcap"], busy_poll_us=20), "a file has no driver's queue to poll"),
     ],
 )

@@ -119,7 +119,7 @@ def test_independent_reader_finds_queue_direction_and_losses_in_the_file(
     pair = make_pair(queues=3)
     path = tmp_path / "out.pcapng"
     spread = {"fanout": "hash", "rings": 3} if backend == "packet_mmap" else {}
-    wanted = Request(interface=HERE, backend=backend, take_all=True, buffer_bytes=3 * SMALL_BYTES, **spread)
+    wanted = Request(interfaces=(HERE,), backend=backend, take_all=True, buffer_bytes=3 * SMALL_BYTES, **spread)
     received = Received()
     with pair.here.entered(), open_source(wanted) as source:
         batches = source.batches(0.1)

@@ -114,7 +114,7 @@ def test_queues_that_are_added_are_read(make_pair: MakePair, before: int, window
     with pair.here.entered():
         subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", str(before)), check=True)
         subprocess.run(["ethtool", "-L", HERE, "rx", str(before)], check=True)
-        with open_source(Request(HERE, backend="af_xdp", merge_window_ns=window_ns, buffer_bytes=1 << 20)) as source:
+        with open_source(Request((HERE,), backend="af_xdp", merge_window_ns=window_ns, buffer_bytes=1 << 20)) as source:
             assert f"{before} of {before} receive queues" in str(source.describe())
             batches = source.batches(0.02)
             frames = flows(200)

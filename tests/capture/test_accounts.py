@@ -21,7 +21,7 @@ from support.veth_pairs import HERE, Pair, wait_until
 
 from uspcap.backends.base import Place, SourceStatistics
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.capture.accounts import as_dict, stage_line, stages
+from uspcap.capture.accounts import as_dict, stage_lines, stages
 from uspcap.capture.session import Accounts
 from uspcap.report.document import load_schema
 
@@ -77,10 +77,33 @@ def test_every_stage_closes_and_passes_on_what_the_next_receives(one: Accounts) 
     assert lost == one.statistics.dropped_total + one.unwritten
 
 
-@given(accounts())
-def test_accounts_as_json_obey_the_schema(one: Accounts) -> None:
-    schema = load_schema()
-    jsonschema.validate(as_dict(one), {"$ref": "#/$defs/accounts", "$defs": schema["$defs"]})
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({"$ref": "#/$defs/accounts", "$defs": load_schema()["$defs"]})
+
+
+@given(one=accounts(), parts=st.lists(accounts(), max_size=2))
+def test_accounts_as_json_obey_the_schema(
+    schema: jsonschema.Draft202012Validator, one: Accounts, parts: list[Accounts]
+) -> None:
+    one.statistics.by_interface = {f"eth{number}": part.statistics for number, part in enumerate(parts)}
+    document = as_dict(one)
+    schema.validate(document)
+    assert list(document["interfaces"]) == list(one.statistics.by_interface)
+
+
+def test_several_interfaces_have_a_line_each_and_one_for_what_came_of_them() -> None:
+    each = {
+        name: SourceStatistics(received=count, delivered=count, interface_counts={"rx_packets": count})
+        for name, count in (("eth0", 1200), ("eth1", 3))
+    }
+    statistics = SourceStatistics(received=1203, delivered=1203, interface_counts={"rx_packets": 1203})
+    statistics.by_interface = each
+    assert stage_lines(Accounts(statistics, 1203, 0, 1203, 0)) == [
+        "eth0: NIC 1,200 (the whole interface) → socket 1,200 → reader 1,200",
+        "eth1: NIC 3 (the whole interface) → socket 3 → reader 3",
+        "all interfaces: writer 1,203 → 1,203 written",
+    ]
 
 
 def test_line_names_each_stage_and_what_it_lost_by_cause() -> None:
@@ -93,7 +116,8 @@ def test_line_names_each_stage_and_what_it_lost_by_cause() -> None:
         seen=2001,
         interface_counts={"rx_packets": 2001, "rx_missed_errors": 7, "rx_dropped": 400},
     )
-    assert stage_line(Accounts(statistics, 1490, 5, 1480, 10)) == (
+    (line,) = stage_lines(Accounts(statistics, 1490, 5, 1480, 10))
+    assert line == (
         "NIC 2,001 (the whole interface; dropped: rx_missed_errors 7; also counted there: rx_dropped 400) "
         "→ XDP 2,001 (not matching, passed to the kernel 101) "
         "→ socket 1,900 (dropped: ring full 400) "
@@ -105,13 +129,13 @@ def test_line_names_each_stage_and_what_it_lost_by_cause() -> None:
 
 def test_interface_that_is_gone_has_no_counters() -> None:
     statistics = SourceStatistics(received=1, delivered=1, interface_counts={})
-    line = stage_line(Accounts(statistics, 1, 0, None, 0))
+    (line,) = stage_lines(Accounts(statistics, 1, 0, None, 0))
     assert line == "NIC ? (the whole interface) → socket 1 → reader 1 → analyses 1 → 1 analyzed"
 
 
 def test_replay_has_no_nic() -> None:
     statistics = SourceStatistics(received=5, delivered=3, filtered=2)
-    line = stage_line(Accounts(statistics, 3, 0, 3, 0))
+    (line,) = stage_lines(Accounts(statistics, 3, 0, 3, 0))
     assert line == "reader 5 (not matching the filter 2) → writer 3 → 3 written"
 
 

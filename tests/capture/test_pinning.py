@@ -41,7 +41,7 @@ def test_neighbours_become_a_range() -> None:
 
 def test_thread_runs_where_it_was_pinned(affinity: frozenset[int]) -> None:
     cpu = max(affinity)
-    assert pin({cpu}, None) == f"reading and writing on CPU {cpu}"
+    assert pin({cpu}, []) == f"reading and writing on CPU {cpu}"
     assert os.sched_getaffinity(0) == {cpu}
 
 
@@ -63,7 +63,7 @@ def test_sysfs_that_tells_nonsense_does_not_keep_a_thread_from_its_cpu(
 
 def test_cpu_that_may_not_be_used_is_refused_and_nothing_changed(affinity: frozenset[int]) -> None:
     with pytest.raises(UsageError, match=r"cannot run on CPU 9998-9999: this process may use [\d,-]+; see taskset"):
-        pin({min(affinity), 9998, 9999}, None)
+        pin({min(affinity), 9998, 9999}, [])
     assert os.sched_getaffinity(0) == affinity
 
 
@@ -83,7 +83,7 @@ def test_numa_node_of_the_device_is_compared(
     (tmp_path / "node" / "node1").mkdir(parents=True)
     (tmp_path / "node" / "node1" / "cpulist").write_text(f"{near}\n")
     cpu = min(affinity)
-    said = pin({cpu}, "eth0", network=tmp_path / "net", nodes=tmp_path / "node")
+    said = pin({cpu}, ["eth0"], network=tmp_path / "net", nodes=tmp_path / "node")
     assert said == f"reading and writing on CPU {cpu}" + sentence.format(cpu=cpu)
 
 

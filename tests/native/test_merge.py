@@ -170,3 +170,41 @@ def test_frame_outside_of_the_batch_is_refused() -> None:
 def test_merger_of_nothing_is_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         RingMerger(*sizes)
+
+
+@given(rings(in_order=True), rings(in_order=True), st.integers(1, 50))
+def test_rings_of_two_sources_are_held_apart_and_keep_their_numbers(
+    one: list[list[Frame]], other: list[list[Frame]], frames: int
+) -> None:
+    merger = RingMerger(1, frames, 1 << 12)
+    merger.grow(len(one))
+    merger.grow(len(one) + len(other))
+    taken: list[Frame] = []
+    for first_ring, streams in ((0, one), (len(one), other)):
+        for stream in streams:
+            batch = batch_of(stream)
+            row = merger.push(batch, 0, first_ring)
+            while row < batch.count:
+                taken += popped(merger)
+                row = merger.push(batch, row, first_ring)
+    held = [merger.held_of(ring, 1) for ring in range(len(one) + len(other))]
+    assert sum(held) == merger.held == merger.held_of(0, len(held))
+    last = popped(merger)
+    assert [frame.stamp_ns for frame in last] == sorted(frame.stamp_ns for frame in last)
+    assert sorted(taken + last) == sorted(frame for streams in (one, other) for stream in streams for frame in stream)
+
+
+def test_rings_that_are_none_are_refused() -> None:
+    merger = RingMerger(2, 4, 64)
+    batch = batch_of([Frame(1, 1, b"ab")])
+    with pytest.raises(ValueError, match="no ring 2 of 2"):
+        merger.push(batch, 0, 2)
+    with pytest.raises(ValueError, match="has no such ring"):
+        merger.push(batch, 0, 1)
+    with pytest.raises(ValueError, match="2 rings do not become 1"):
+        merger.grow(1)
+    with pytest.raises(ValueError, match="there are 2 rings"):
+        merger.held_of(1, 2)
+    merger.grow(3)
+    assert merger.push(batch, 0, 1) == 1
+    assert popped(merger) == [Frame(1, 1, b"ab")]

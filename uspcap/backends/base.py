@@ -64,6 +64,8 @@ class SourceStatistics:
         The longest time for which a ring went unread; None without one.
     latest : str
         What happened to the source last, in a sentence; empty where nothing did.
+    by_interface : dict of str to SourceStatistics
+        Of several interfaces, by name; these are their sums. Empty otherwise.
     """
 
     received: int = 0
@@ -78,7 +80,7 @@ class SourceStatistics:
     interface_counts: dict[str, int] | None = None
     longest_unread_ns: int | None = None
     latest: str = ""
-    latest: str = ""
+    by_interface: dict[str, SourceStatistics] = field(default_factory=dict)
 
     @property
     def dropped_total(self) -> int:
@@ -107,6 +109,8 @@ class Description:
         Who stamps, and on which clock.
     remarks : tuple of str
         What a user must know: offloads that alter what is seen, better modes that were refused and why.
+    each : tuple of Description
+        Of several interfaces, one each; empty otherwise.
     """
 
     what: str
@@ -116,17 +120,20 @@ class Description:
     queues_total: int
     stamps: str
     remarks: tuple[str, ...] = ()
+    each: tuple[Description, ...] = ()
 
     @property
-    def headline(self) -> str:
-        """All but the remarks."""
+    def headlines(self) -> tuple[str, ...]:
+        """All but the remarks, a line an interface."""
+        if self.each:
+            return tuple(line for one in self.each for line in one.headlines)
         parts = [f"{self.what}: {self.backend}, {self.mode}"]
         if self.queues_total:
             parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")
-        return "; ".join([*parts, f"stamps: {self.stamps}"])
+        return ("; ".join([*parts, f"stamps: {self.stamps}"]),)
 
     def __str__(self) -> str:
-        return "; ".join([self.headline, *self.remarks])
+        return "; ".join([*self.headlines, *self.remarks])
 
 
 class LiveSource(ABC):
@@ -180,6 +187,10 @@ class LiveSource(ABC):
     def interrupt(self) -> None:
         """End a wait of `batches` for input that may never come; may be called by a signal handler, before `stop`."""
         return
+
+    def parts(self) -> tuple[LiveSource, ...]:
+        """Return the source of each interface, in the order of their first descriptions; itself, if it is of one."""
+        return (self,)
 
     def messages(self) -> list[str]:
         """Return what happened to the input since the last call and its user should know, a sentence each."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
 from uspcap.errors import UsageError
 from uspcap.frames import NANOSECONDS
+from uspcap.network.links import named_link
 from uspcap.timestamps import Timestamps
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Request:
 
     Attributes
     ----------
-    interface : str or None
+    interfaces : sequence of str
     files : sequence of str
         To be replayed.
     expression : str
@@ -54,7 +56,7 @@ class Request:
     loops : int
     """
 
-    interface: str | None = None
+    interfaces: Sequence[str] = ()
     files: Sequence[str] = ()
     expression: str = ""
     backend: str = "auto"
@@ -83,9 +85,9 @@ def open_source(request: Request) -> LiveSource:
     UspcapError
         The source cannot be had.
     """
-    if request.interface is not None and request.files:
+    if request.interfaces and request.files:
         raise UsageError("frames come from an interface (-i) or from files (-r), not from both")
-    if request.interface is None and not request.files:
+    if not request.interfaces and not request.files:
         raise UsageError("name the interface to capture on with -i, or a file to replay with -r")
     if request.files and request.backend not in ("auto", "replay"):
         raise UsageError(f"files (-r) are replayed, which the backend {request.backend} cannot do")
@@ -103,7 +105,9 @@ def open_source(request: Request) -> LiveSource:
         from uspcap.backends.replay import ReplaySource
 
         return ReplaySource(request.files, request.expression, speed=request.speed, loops=request.loops)
-    source = _open_rings(request)
+    if len(request.interfaces) > 1:
+        return _open_several(request)
+    source = _open_rings(request, request.interfaces[0])
     window_ns = source.lag_ns if request.merge_window_ns is None else request.merge_window_ns
     if source.most_rings == 1 or not window_ns:
         return source
@@ -112,9 +116,26 @@ def open_source(request: Request) -> LiveSource:
     return MergedSource(source, window_ns)
 
 
-def _open_rings(request: Request) -> RingSource:
-    """Return the source for a request that names an interface."""
-    assert request.interface is not None
+def _open_several(request: Request) -> LiveSource:
+    """Return the source for a request that names several interfaces, which share the memory that is asked for."""
+    from uspcap.backends.several import SeveralSources
+
+    names = [named_link(name).name for name in request.interfaces]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} was named twice with -i: name each interface once")
+    if request.buffer_bytes is not None:
+        request = replace(request, buffer_bytes=request.buffer_bytes // len(names))
+    with ExitStack() as opened:
+        sources = [opened.enter_context(_open_rings(request, name)) for name in names]
+        window_ns = sources[0].lag_ns if request.merge_window_ns is None else request.merge_window_ns
+        several = SeveralSources(sources, window_ns)
+        opened.pop_all()
+    return several
+
+
+def _open_rings(request: Request, interface: str) -> RingSource:
+    """Return the source for one interface of a request."""
     if request.backend == "replay":
         raise UsageError("a replay needs a capture file: name it with -r")
     if request.backend == "af_xdp" or (request.backend == "auto" and request.take_all):
@@ -125,7 +146,7 @@ def _open_rings(request: Request) -> RingSource:
         from uspcap.backends.af_xdp import AfXdpSource
 
         return AfXdpSource(
-            request.interface,
+            interface,
             request.expression,
             snaplen=request.snaplen,
             promiscuous=request.promiscuous,
@@ -143,7 +164,7 @@ def _open_rings(request: Request) -> RingSource:
     from uspcap.backends.packet_mmap import DEFAULT_BUFFER_BYTES, PacketMmapSource
 
     return PacketMmapSource(
-        request.interface,
+        interface,
         request.expression,
         snaplen=request.snaplen,
         promiscuous=request.promiscuous,

@@ -26,7 +26,8 @@ HELD_FRAMES: Final = 1 << 16
 HELD_BYTES: Final = 16 << 20
 """Most bytes held of a ring; likewise."""
 
-_EVERYTHING: Final = (1 << 63) - 1
+EVERYTHING: Final = (1 << 63) - 1
+"""A time that no stamp is after."""
 
 
 class MergedSource(LiveSource):
@@ -66,7 +67,7 @@ class MergedSource(LiveSource):
             for batch in self._source.batches(timeout_s):
                 if batch is None:
                     # Nothing came for as long as the window, so nothing older will.
-                    yield from self._give(_EVERYTHING)
+                    yield from self._give(EVERYTHING)
                     self._source.wait_s = None
                     yield None
                     continue
@@ -79,15 +80,15 @@ class MergedSource(LiveSource):
                     continue
                 row = merger.push(batch, 0)
                 while row < batch.count:
-                    yield from self._give(_EVERYTHING, batches=1)
+                    yield from self._give(EVERYTHING, batches=1)
                     row = merger.push(batch, row)
                 if self._source.emptied:
                     yield from self._give(merger.newest_ns - self._window_ns)
                 self._source.wait_s = self._window_ns / NANOSECONDS if merger.held else None
         except CaptureError:
-            yield from self._give(_EVERYTHING)
+            yield from self._give(EVERYTHING)
             raise
-        yield from self._give(_EVERYTHING)
+        yield from self._give(EVERYTHING)
 
     def stop(self) -> None:
         self._source.stop()

@@ -16,8 +16,9 @@ import mmap
 import re
 import socket
 import struct
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -94,17 +95,20 @@ class _Socket:
     drops: int = 0
     freezes: int = 0
     drops_told: int = 0
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self) -> None:
         """Add what the kernel counted since the last call: it starts from 0 at each reading."""
-        if self.socket.fileno() < 0:
-            return
-        packets, drops, freezes = _STATISTICS.unpack(
-            self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
-        )
-        self.packets += packets
-        self.drops += drops
-        self.freezes += freezes
+        # Who asks how it stands need not be the thread that reads.
+        with self.counting:
+            if self.socket.fileno() < 0:
+                return
+            packets, drops, freezes = _STATISTICS.unpack(
+                self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
+            )
+            self.packets += packets
+            self.drops += drops
+            self.freezes += freezes
 
     def tell_drops(self, batch: FrameBatch) -> bool:
         """Have a frame say how many were lost before it: the first of a block that came after the loss.

@@ -78,6 +78,8 @@ class RingSource(LiveSource):
     ----------
     emptied : bool
         Every ring was found empty after the frames that were yielded last: all that are older were yielded.
+    read_until_ns : int
+        UTC; frames that were on a ring by then have been yielded.
     settling_ms : int
         How long after `stop` frames that were taken may still appear on a ring.
     """
@@ -114,6 +116,7 @@ class RingSource(LiveSource):
         self._watch: InterfaceWatch | None = None
         self._lossy = False  # some row may have a drop_count; set by subclasses before they write the first
         self.emptied = False
+        self.read_until_ns = 0
         self._stopped = False
         self._gatherer: Gatherer | None = None
         self._look_after_at_ns = 0
@@ -143,6 +146,8 @@ class RingSource(LiveSource):
         assert self._gatherer is not None, "a source that reads rings has set them up"
         end = self._gatherer.gather(batch, self.frames_wanted or batch.capacity, tai_offset_ns, timeout_ns)
         self.emptied = self._gatherer.emptied
+        if self.emptied:
+            self.read_until_ns = self._gatherer.visited_at_ns
         return end
 
     def _read_in_turn(self, rings: Sequence[FrameRing], descriptors: Sequence[int], **options: Any) -> None:

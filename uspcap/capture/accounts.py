@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from uspcap.backends.base import SourceStatistics
     from uspcap.capture.session import Accounts
 
 StageName = Literal["nic", "xdp", "socket", "reader", "writer", "analyses"]
@@ -73,8 +74,22 @@ class Stage:
 
 
 def stages(accounts: Accounts) -> tuple[Stage, ...]:
-    """Return the stages of a capture in the order in which frames pass them."""
+    """Return the stages of a capture in the order in which frames pass them; of several interfaces, their sums."""
     statistics = accounts.statistics
+    return (
+        *_stages_of_source(statistics),
+        Stage(
+            "analyses" if accounts.written is None else "writer",
+            statistics.delivered,
+            accounts.kept if accounts.written is None else accounts.written,
+            accounts.lost_in_writer,
+            _without_zeros({"after the limit": accounts.after_limit}),
+        ),
+    )
+
+
+def _stages_of_source(statistics: SourceStatistics) -> tuple[Stage, ...]:
+    """Return the stages from the NIC to the reader."""
     found = []
     of_interface = statistics.interface_counts is not None
     if statistics.interface_counts is not None:
@@ -94,23 +109,18 @@ def stages(accounts: Accounts) -> tuple[Stage, ...]:
         lost = statistics.dropped
     other = {"not matching the filter": statistics.filtered, "still in the ring": statistics.waiting}
     found.append(Stage("reader", here, statistics.delivered, lost, _without_zeros(other)))
-    found.append(
-        Stage(
-            "analyses" if accounts.written is None else "writer",
-            statistics.delivered,
-            accounts.kept if accounts.written is None else accounts.written,
-            accounts.lost_in_writer,
-            _without_zeros({"after the limit": accounts.after_limit}),
-        )
-    )
     return tuple(found)
 
 
-def stage_line(accounts: Accounts) -> str:
-    """Return the stages in one line, and what came of them."""
+def stage_lines(accounts: Accounts) -> list[str]:
+    """Return the stages in one line, and what came of them; of several interfaces, a line each to where they meet."""
     *_, last = found = stages(accounts)
-    outcome = "analyzed" if last.name == "analyses" else "written"
-    return " → ".join([*map(str, found), f"{last.passed:,} {outcome}"])
+    outcome = f"{last.passed:,} {'analyzed' if last.name == 'analyses' else 'written'}"
+    each = accounts.statistics.by_interface
+    if not each:
+        return [" → ".join([*map(str, found), outcome])]
+    lines = [f"{name}: {' → '.join(map(str, _stages_of_source(statistics)))}" for name, statistics in each.items()]
+    return [*lines, f"all interfaces: {last} → {outcome}"]
 
 
 def as_dict(accounts: Accounts) -> dict[str, Any]:
@@ -122,8 +132,23 @@ def as_dict(accounts: Accounts) -> dict[str, Any]:
         "dropped": accounts.statistics.dropped_total + sum(accounts.lost_in_writer.values()),
         "unaccounted": accounts.unaccounted,
         "longest_unread_ns": accounts.statistics.longest_unread_ns,
-        "stages": [{**asdict(stage), "unaccounted": stage.unaccounted} for stage in stages(accounts)],
+        "stages": _as_dicts(stages(accounts)),
+        "interfaces": {
+            name: {
+                "received": statistics.received,
+                "delivered": statistics.delivered,
+                "dropped": statistics.dropped_total,
+                "unaccounted": statistics.unaccounted,
+                "longest_unread_ns": statistics.longest_unread_ns,
+                "stages": _as_dicts(_stages_of_source(statistics)),
+            }
+            for name, statistics in accounts.statistics.by_interface.items()
+        },
     }
+
+
+def _as_dicts(found: tuple[Stage, ...]) -> list[dict[str, Any]]:
+    return [{**asdict(stage), "unaccounted": stage.unaccounted} for stage in found]
 
 
 def _nic(counts: dict[str, int], dropped: dict[str, int]) -> Stage:

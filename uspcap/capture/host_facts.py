@@ -14,6 +14,7 @@ import os
 import platform
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -238,9 +239,13 @@ def section_texts(source: LiveSource, expression: str) -> SectionTexts:
     comment = [str(description), f"filter: {expression or 'none'}"]
     if not source.counts_an_interface:
         return {"comment": "\n".join(comment), "application": application}
-    facts = HostFacts.gather(description.what)
+    first, *others = description.each or (description,)
+    facts = HostFacts.gather(first.what)
+    lines = facts.lines()
+    with closing(KernelCalls()) as calls:
+        lines += [line for other in others for line in NicFacts.gather(other.what, calls).lines()]
     return {
-        "comment": "\n".join([*comment, *facts.lines()]),
+        "comment": "\n".join([*comment, *lines]),
         "hardware": facts.hardware,
         "operating_system": facts.operating_system,
         "application": application,

@@ -23,6 +23,7 @@ from uspcap.formats.direct_sink import DirectSink
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.record_output import FileOutput, RecordOutput
 from uspcap.formats.writer import CaptureWriter, make_writer, open_writer
+from uspcap.protocols.link_types import link_type_name
 
 DEFAULT_BUFFER_MIB: Final = 64
 
@@ -218,20 +219,45 @@ def interface_statistics(
     """
     if not source.counts_an_interface:
         return None
-    said = [str(clock) for clock in source.clocks()]
-    if too_slow:
-        said.append(f"dropped because the disk was too slow: {too_slow}")
-    # The counts are of the interface itself; the first of its descriptions stands for it.
-    return {
-        0: InterfaceStatistics(
+    # The counts are of an interface itself; the first of its descriptions stands for it.
+    parts = source.parts()
+    counts = tuple(statistics.by_interface.values()) or (statistics,)
+    told: dict[int, InterfaceStatistics] = {}
+    for number, (part, counted) in enumerate(zip(parts, counts, strict=True)):
+        said = [str(clock) for clock in part.clocks()]
+        if too_slow:
+            which = ", of all interfaces" if len(parts) > 1 else ""
+            said.append(f"dropped because the disk was too slow{which}: {too_slow}")
+        told[number] = InterfaceStatistics(
             start_timestamp_ns=started_ns,
             end_timestamp_ns=time.time_ns(),
-            received=statistics.received,
-            dropped=sum(statistics.nic_dropped.values()),
-            os_dropped=statistics.dropped_total + too_slow,
+            received=counted.received,
+            dropped=sum(counted.nic_dropped.values()),
+            # Whose frames the disk had no room for is not known.
+            os_dropped=counted.dropped_total + (too_slow if len(parts) == 1 else 0),
             comment="; ".join(said),
         )
-    }
+    return told
+
+
+def check_link_types(request: OutputRequest, source: LiveSource) -> str:
+    """Refuse what a pcap file cannot hold; return what it does not tell, in a sentence, empty for nothing.
+
+    Raises
+    ------
+    UsageError
+        Interfaces are of different link types, of which the format has one a file.
+    """
+    if request.format != "pcap" or len(source.parts()) == 1:
+        return ""
+    types = {one.name: link_type_name(one.link_type) for one in source.interfaces}
+    if len(set(types.values())) > 1:
+        told = " and ".join(f"{name} {link_type}" for name, link_type in types.items())
+        raise UsageError(
+            f"a pcap file has one link type, and these interfaces have several ({told}): write pcapng, as with -w "
+            f"{request.path.removesuffix('.zst').removesuffix('.pcap')}.pcapng"
+        )
+    return "a pcap file does not tell which interface a frame came from, as pcapng does"
 
 
 def _sink_opener(request: OutputRequest, patience: Patience) -> Callable[[str], ByteSink]:

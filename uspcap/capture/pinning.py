@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ _NETWORK: Final = Path("/sys/class/net")
 _NODES: Final = Path("/sys/devices/system/node")
 
 
-def pin(cpus: Collection[int], interface: str | None, *, network: Path = _NETWORK, nodes: Path = _NODES) -> str:
+def pin(cpus: Collection[int], interfaces: Sequence[str], *, network: Path = _NETWORK, nodes: Path = _NODES) -> str:
     """Bind the calling thread, and those that it starts from now on, to CPUs.
 
     To be called before rings are made, so that their memory is near to these CPUs.
@@ -21,8 +21,8 @@ def pin(cpus: Collection[int], interface: str | None, *, network: Path = _NETWOR
     Parameters
     ----------
     cpus : collection of int
-    interface : str or None
-        Whose NUMA node is compared.
+    interfaces : sequence of str
+        Whose NUMA nodes are compared.
     network, nodes : Path
         Where sysfs lists interfaces and NUMA nodes.
 
@@ -45,12 +45,15 @@ def pin(cpus: Collection[int], interface: str | None, *, network: Path = _NETWOR
         )
     os.sched_setaffinity(0, cpus)
     said = f"reading and writing on CPU {as_ranges(cpus)}"
-    node = _numa_node(network, interface)
-    if node is not None:
+    for interface in interfaces:
+        node = _numa_node(network, interface)
+        if node is None:
+            continue
         try:
             near = parse_ranges((nodes / f"node{node}" / "cpulist").read_text())
         except (OSError, ValueError):
-            return f"{said}; {interface} is at NUMA node {node}, and sysfs does not tell which CPUs are near"
+            said += f"; {interface} is at NUMA node {node}, and sysfs does not tell which CPUs are near"
+            continue
         far = set(cpus) - near
         if far:
             said += (
@@ -59,10 +62,8 @@ def pin(cpus: Collection[int], interface: str | None, *, network: Path = _NETWOR
     return said
 
 
-def _numa_node(network: Path, interface: str | None) -> int | None:
+def _numa_node(network: Path, interface: str) -> int | None:
     """Return the NUMA node of an interface's device, None where it has none or sysfs does not say."""
-    if interface is None:
-        return None
     try:
         node = int((network / interface / "device" / "numa_node").read_text())
     except (OSError, ValueError):

@@ -14,9 +14,9 @@ from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
-from uspcap.capture.accounts import stage_line
+from uspcap.capture.accounts import stage_lines
 from uspcap.capture.host_facts import SectionTexts, section_texts
-from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, open_output
+from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
 from uspcap.capture.pinning import pin
 from uspcap.capture.privileges import find_user, relinquish
 from uspcap.capture.rotation import RotatingWriter, RotationRules
@@ -37,7 +37,7 @@ from uspcap.commands.options import (
 from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
 from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
-from uspcap.network.links import real_name
+from uspcap.network.links import named_link
 from uspcap.notices import say
 from uspcap.signals import Ending
 from uspcap.timestamps import TIMESTAMPS, Timestamps
@@ -48,7 +48,14 @@ if TYPE_CHECKING:
 
 @click.command("capture")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@click.option("-i", "--interface", metavar="NAME", help="Interface to capture on, as 'ip link' shows it.")
+@click.option(
+    "-i",
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Interface to capture on, by a name or the number that -D shows; repeat it for several at once.",
+)
 @click.option(
     "-D",
     "--list-interfaces",
@@ -150,7 +157,7 @@ if TYPE_CHECKING:
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
-    interface: str | None,
+    interfaces: tuple[str, ...],
     list_interfaces: bool,
     path: str | None,
     rotate_size: int | None,
@@ -223,7 +230,7 @@ def command(
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
     request = Request(
-        interface=interface,
+        interfaces=interfaces,
         files=files,
         expression=expression,
         backend=backend,
@@ -246,7 +253,7 @@ def command(
     if files and wanted is not None:
         check_names_for_files(wanted)
     shown_on = sys.stderr if path == "-" else sys.stdout
-    screen = _screen(live, default=interface is not None and path is None and interval is None and form == "text")
+    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == "text")
     watched = interval is not None or screen is not None
     settings = (
         _settings(wanted or (), expression, files, names, traffic)
@@ -254,14 +261,16 @@ def command(
         else None
     )
     if cpus is not None:
-        say(pin(cpus, real_name(interface)))
+        say(pin(cpus, [named_link(name).name for name in interfaces]))
     if settings is not None:
         _import_late_modules(form)
     with Ending() as ending, open_source(request) as source:
         description = source.describe()
         writer = None
         patience = Patience()
+        not_told = ""
         if output is not None:
+            not_told = check_link_types(output, source)
             commented = output.format == "pcapng" and not no_comment
             section = section_texts(source, expression) if commented else SectionTexts()
             writer = open_output(output, source, section, patience)
@@ -293,13 +302,14 @@ def command(
         ending.stop_with(stop)
         with session.attention.listening():
             # Only now can it be stopped in good order, and may others rely on what the first line says.
-            for line in filter(None, (description.headline, *description.remarks, given_up)):
+            for line in filter(None, (*description.headlines, *description.remarks, not_told, given_up)):
                 say(line)
             with watch or nullcontext():
                 outcome = session.run()
     say(str(outcome.accounts))
-    if interface is not None:
-        say(stage_line(outcome.accounts))
+    if interfaces:
+        for line in stage_lines(outcome.accounts):
+            say(line)
     for clock in outcome.clocks:
         say(str(clock))
     try:

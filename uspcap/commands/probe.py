@@ -149,7 +149,7 @@ def send(
         raise UsageError("nothing listens on port 0: name the port of 'uspcap probe reflect'")
     interface = real_name(interface)
     if cpus is not None:
-        say(pin(cpus, interface))
+        say(pin(cpus, [] if interface is None else [interface]))
     run = ProbeRun(
         SendSettings(
             target=target,
@@ -209,7 +209,7 @@ def reflect(
 
     interface = real_name(interface)
     if cpus is not None:
-        say(pin(cpus, interface))
+        say(pin(cpus, [] if interface is None else [interface]))
     settings = ReflectSettings(local, interface, wakeup, count, duration, through)
     reflection: Answerer
     if through == "kernel":

@@ -101,8 +101,9 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
         The filter, empty where there was none.
     """
     statistics = outcome.accounts.statistics
+    each = statistics.by_interface or {outcome.what: statistics}
     return {
-        "files": [outcome.what],
+        "files": list(each),
         **suite.summary.facts,
         "packets_read": statistics.received,
         "problems": [asdict(problem) for problem in outcome.problems],
@@ -115,7 +116,7 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
         ],
         "accounts": accounts.as_dict(outcome.accounts),
         "clocks": [clock.as_dict() for clock in outcome.clocks],
-        "interface_drops": {outcome.what: statistics.dropped_total} if statistics.dropped_total else {},
+        "interface_drops": {name: counted.dropped_total for name, counted in each.items() if counted.dropped_total},
         "filter": expression or None,
     }
 
