@@ -98,12 +98,12 @@ def test_veth_with_too_few_receive_queues_is_told_with_the_command_that_mends_it
         with AfXdpSource(HERE) as source:
             assert f"native XDP was refused: {needed}" in str(source.describe())
             assert source.describe().mode.startswith("skb XDP")
-        subprocess.run(["ethtool", "-L", THERE, "tx", "2"], check=True)
+        pair.here.set_queues(THERE, tx=2)
         AfXdpSource(HERE, modes=[AttachMode.NATIVE]).close()
         # Where more receive queues can be had, these are proposed.
         here.ip("link", "delete", HERE)
         here.ip("link", "add", HERE, "numrxqueues", "4", "numtxqueues", "1", *end)
-        subprocess.run(["ethtool", "-L", HERE, "rx", "1"], check=True)
+        pair.here.set_queues(HERE, rx=1)
         with pytest.raises(BpfError, match=r"needs as many: 'ethtool -L here0 rx 4' \(No space"):
             AfXdpSource(HERE, modes=[AttachMode.NATIVE])
         here.ip("link", "set", THERE, "netns", there.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -112,15 +111,15 @@ def test_queues_that_are_added_are_read(make_pair: MakePair, before: int, window
     pair = make_pair(queues=4)
     received = Received()
     with pair.here.entered():
-        subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", str(before)), check=True)
-        subprocess.run(["ethtool", "-L", HERE, "rx", str(before)], check=True)
+        pair.there.set_queues(THERE, tx=before)
+        pair.here.set_queues(HERE, rx=before)
         with open_source(Request((HERE,), backend="af_xdp", merge_window_ns=window_ns, buffer_bytes=1 << 20)) as source:
             assert f"{before} of {before} receive queues" in str(source.describe())
             batches = source.batches(0.02)
             frames = flows(200)
             pair.send(*frames)
             read_until(source, batches, received, 200)
-            subprocess.run(["ethtool", "-L", HERE, "rx", "4"], check=True)
+            pair.here.set_queues(HERE, rx=4)
             said: list[str] = []
 
             def told() -> bool:
@@ -131,7 +130,7 @@ def test_queues_that_are_added_are_read(make_pair: MakePair, before: int, window
                 return bool(said)
 
             assert wait_until(told)
-            subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", "4"), check=True)
+            pair.there.set_queues(THERE, tx=4)
             more = flows(400, 200)
             pair.send(*more)
             read_until(source, batches, received, 600)
@@ -157,16 +156,16 @@ def test_queues_that_cannot_be_read_are_named_and_their_frames_have_a_cause(
         raise CaptureError(f"no memory for queue {number}")
 
     with pair.here.entered():
-        subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", "1"), check=True)
-        subprocess.run(["ethtool", "-L", HERE, "rx", "1"], check=True)
+        pair.there.set_queues(THERE, tx=1)
+        pair.here.set_queues(HERE, rx=1)
         with AfXdpSource(HERE) as source:
             monkeypatch.setattr(source, "_open_socket", refused)
             batches = source.batches(0.02)
             assert next(batches) is None
-            subprocess.run(["ethtool", "-L", HERE, "rx", "4"], check=True)
+            pair.here.set_queues(HERE, rx=4)
             said: list[str] = []
             assert wait_until(lambda: next(batches) is None and bool(said.extend(source.messages()) or said))
-            subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", "4"), check=True)
+            pair.there.set_queues(THERE, tx=4)
             pair.send(*flows(400))
             assert wait_until(lambda: source.statistics().seen == 400)
             source.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,12 +78,12 @@ def test_added_queues_are_told_and_every_frame_has_its_place(
     pair: Pair, run: Run, tmp_path: Path, user: tuple[str, ...]
 ) -> None:
     pair.here.add_veth("here4", pair.there, "there4", queues=4)
-    subprocess.run(pair.there.command("ethtool", "-L", "there4", "tx", "1"), check=True)
-    subprocess.run(pair.here.command("ethtool", "-L", "here4", "rx", "1"), check=True)
+    pair.there.set_queues("there4", tx=1)
+    pair.here.set_queues("here4", rx=1)
     running = run("-i", "here4", "--backend", "af_xdp", "-B", "1024", "-w", str(tmp_path / "a.pcapng"), *user).ready()
-    subprocess.run(pair.here.command("ethtool", "-L", "here4", "rx", "4"), check=True)
+    pair.here.set_queues("here4", rx=4)
     assert wait_until(lambda: "here4 has 4 receive queues now" in running.stderr)
-    subprocess.run(pair.there.command("ethtool", "-L", "there4", "tx", "4"), check=True)
+    pair.there.set_queues("there4", tx=4)
     frames = [numbered_frame(number) for number in range(400)]
     frames = [frame[:34] + (1024 + number % 97).to_bytes(2, "big") + frame[36:] for number, frame in enumerate(frames)]
     with pair.there.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:

@@ -162,14 +162,14 @@ def test_comparison_ends_where_more_queues_come_than_af_xdp_reads(make_pair: Cal
     pair = make_pair(queues=4)
     pair.here.ip("address", "add", "10.9.0.1/24", "dev", HERE)
     pair.there.ip("address", "add", "10.9.0.2/24", "dev", THERE)
-    subprocess.run(pair.there.command("ethtool", "-L", THERE, "tx", "2"), check=True)
-    subprocess.run(pair.here.command("ethtool", "-L", HERE, "rx", "2"), check=True)
+    pair.there.set_queues(THERE, tx=2)
+    pair.here.set_queues(HERE, rx=2)
     comparison = start(
         pair.here, "compare", "-i", HERE, "--probe", f"10.9.0.1:{PORT}", "--probe-namespace", pair.there.name,
         "--runs", "500", "--run-duration", "200ms",
     )  # fmt: skip
     comparison.until("run 6 of")
-    subprocess.run(pair.here.command("ethtool", "-L", HERE, "rx", "4"), check=True)
+    pair.here.set_queues(HERE, rx=4)
     assert comparison.ended() == 1
     assert (
         "here0 has 4 receive queues now, and 2 when it began, so that AF_XDP does not get all" in comparison.last_line

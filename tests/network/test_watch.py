@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -154,11 +153,11 @@ def test_queues_that_are_added_and_taken_away_are_told(
     pair = make_pair(queues=4)
     hook = MadeUpHook()
     with pair.here.entered():
-        os.system(f"ethtool -L {HERE} rx 2")
+        pair.here.set_queues(HERE, rx=2)
         with InterfaceWatch(socket.if_nametoindex(HERE), HERE, tell=said.append, hook=hook).start():
-            os.system(f"ethtool -L {HERE} rx 4")
+            pair.here.set_queues(HERE, rx=4)
             assert wait_until(lambda: hook.queues == [4])
-            os.system(f"ethtool -L {HERE} rx 1")
+            pair.here.set_queues(HERE, rx=1)
             assert wait_until(lambda: hook.queues == [4, 1])
     assert said == ["4 queues", "1 queues"]
 

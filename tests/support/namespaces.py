@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -78,6 +79,15 @@ class Namespace:
         )
         self.ip("link", "set", name, "up")
         peer.ip("link", "set", peer_name, "up")
+
+    def set_queues(self, name: str, *, rx: int | None = None, tx: int | None = None) -> None:
+        """Have an interface use so many queues, by ethtool(8)."""
+        if shutil.which("ethtool") is None:
+            pytest.skip("no ethtool to change queues with: install it")
+        words = [*(("rx", str(rx)) if rx else ()), *(("tx", str(tx)) if tx else ())]
+        done = subprocess.run(self.command("ethtool", "-L", name, *words), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"ethtool -L {name} {' '.join(words)}: {done.stderr.strip()}")
 
     def close(self) -> None:
         """Remove the namespace and all interfaces in it."""
