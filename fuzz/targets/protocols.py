@@ -11,7 +11,6 @@ from values import START_NS, number
 
 from uspcap.errors import UspcapError
 from uspcap.protocols.feeds import find_protocol
-from uspcap.protocols.flows import FlowTable
 from uspcap.protocols.line_pairs import parse_pairs
 
 DROPS_KEYS = True
@@ -83,6 +82,6 @@ def run(value: Any) -> None:
         return
     from uspcap.analysis.stream_sequence import sequence_of
 
-    analysis = sequence_of(protocol, FlowTable(4), chosen_by="given")
+    analysis = sequence_of(protocol, maximum_streams=4)
     analysis.update(streams.batch_of([(START_NS, frame, 0, 5, 0, 0, 0) for frame in value.get("frames", ())], 1))
     streams.check_numbers(analysis.result(), "sequence")

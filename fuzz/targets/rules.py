@@ -69,9 +69,8 @@ def run(value: Any) -> None:
     batch = streams.batch_of([(START_NS, value["frame"], 0, 5, 0, 0, 0)], 1)
     if protocol is not None:
         from uspcap.analysis.stream_sequence import sequence_of
-        from uspcap.protocols.flows import FlowTable
 
-        analysis = sequence_of(protocol, FlowTable(8), chosen_by="given")
+        analysis = sequence_of(protocol, maximum_streams=8)
         analysis.update(batch)
         streams.check_numbers(analysis.result(), "sequence")
     for match in ("flow", "client", "key"):

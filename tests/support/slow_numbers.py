@@ -108,9 +108,10 @@ class SlowNumbers:
         slow._account()
         return slow
 
-    @property
-    def _falls(self) -> bool:
-        return not self.far and not self.modulus
+    def _is_anew(self, one: Told, first: int) -> bool:
+        if self.far:
+            return abs(first - self.mark) > self.far
+        return not self.modulus and one.kind == "data" and first <= 1 and self.mark - first > FALLEN_FROM
 
     def shown(self, number: int | None) -> int | None:
         return number % self.modulus if self.modulus and number is not None else number
@@ -162,9 +163,7 @@ class SlowNumbers:
         self.ended |= one.kind == "end"
         if self.joined_at is None:
             self.joined_at = self.mark = self.lowest = first
-        elif self.far and abs(first - self.mark) > self.far:
-            self._begin_anew(first, one)
-        elif self._falls and one.kind == "data" and first <= 1 and self.mark - first > FALLEN_FROM:
+        elif self._is_anew(one, first):
             self._begin_anew(first, one)
         if self.first is None and one.kind == "data":
             self.first = first

@@ -33,7 +33,8 @@ class CaptureDrops:
         dropped = batch.column("drop_count")
         if not dropped.any():
             return
-        self.total += int(dropped.sum())
+        # By halves, as the sum of what a file claims may not fit 64 bits.
+        self.total += (int((dropped >> np.uint64(32)).sum()) << 32) + int((dropped & np.uint64(0xFFFF_FFFF)).sum())
         self._add(batch.column("frame_number")[np.flatnonzero(dropped)] + shift)
 
     def append(self, later: CaptureDrops, frames_before: int) -> None:

@@ -126,6 +126,7 @@ class Sequence(Analysis):
         totals = {name: sum(stream[name] for stream in streams) for name in TOTALS}
         not_followed = totals["not_followed"] + self._not_followed_elsewhere()
         untracked = self._untracked(totals["packets"])
+        sampled_one_in = self._sampled_one_in()
         return {
             "protocol": self.protocol.name,
             "chosen_by": self._chosen_by,
@@ -136,8 +137,8 @@ class Sequence(Analysis):
             "foreign": self._foreign(),
             "of_untracked_flows": untracked,
             "not_followed": not_followed,
-            "complete": not not_followed and not untracked,
-            "sampled_one_in": self._sampled_one_in(),
+            "complete": not not_followed and not untracked and sampled_one_in == 1,
+            "sampled_one_in": sampled_one_in,
             "capture_drops": self._drops.total,
             "lateness": Histogram.from_values(lateness_ns).result(),
             "streams": streams,

@@ -110,7 +110,9 @@ def _doubts(console: Console, result: Result, pairs: list[Result]) -> None:
         told = f"the capture itself lost {drops}: gaps that this falls into are undetermined, not lost"
         print_paragraph(console, told, style="yellow")
     if not result["complete"]:
-        told = "there was more than there is room for, or a cut that could not be joined exactly"
+        told = "there was more than there is room for"
+        if result["sampled_one_in"] > 1:
+            told += f": what is above is of a sample of pairs and keys, one of {count(result['sampled_one_in'])}"
         if result["not_followed"]:
-            told += f": {plural(result['not_followed'], 'packet')} left out"
+            told += f"; {plural(result['not_followed'], 'packet')} left out"
         print_paragraph(console, told, style="yellow")

@@ -59,10 +59,20 @@ def sequence(console: Console, result: Result, context: Context) -> None:
         cut, dropped = plural(result["cut_connections"], "connection"), plural(result["dropped_log_bytes"], "byte")
         told = f"{cut} and {dropped} were more than is kept between parts of the capture: read apart, or not at all"
         print_paragraph(console, told, style="yellow")
-    left_out = result["not_followed"] + result["of_untracked_flows"]
-    if left_out:
-        told = f"{count(left_out)} packets were more than there is room for: what is above is not of everything"
+    if result["of_untracked_flows"]:
+        told = (
+            f"{plural(result['of_untracked_flows'], 'packet')} of streams too many to follow: "
+            f"what is above is of a sample, one of {count(result['sampled_one_in'])}"
+        )
         print_paragraph(console, told, style="yellow")
+    if result["not_followed"]:
+        told = f"{plural(result['not_followed'], 'packet')} behind more gaps than are kept of a stream: not followed"
+        print_paragraph(console, told, style="yellow")
+    if result["coalesced"]:
+        told = (
+            f"{plural(result['coalesced'], 'late or repeated packet')} after too many in a row: lateness is of the last"
+        )
+        print_paragraph(console, told, style="dim")
 
 
 def _sentence(result: Result) -> str:
