@@ -8,14 +8,28 @@ beyond its `update` call, it copies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.columns import FrameColumns, HeaderColumns
+from uspcap._native.columns import CLAMPED_LISTED, EARLIEST_NS, LATEST_NS, FrameColumns, HeaderColumns
+
+__all__ = [
+    "CLAMPED_LISTED",
+    "EARLIEST_NS",
+    "LATEST_NS",
+    "NANOSECONDS",
+    "PROBLEMS_LISTED",
+    "ClampedTimestamps",
+    "FrameBatch",
+    "Interface",
+    "Problem",
+    "SourceFacts",
+    "TimestampSource",
+]
 
 NANOSECONDS = 1_000_000_000
 
@@ -92,11 +106,59 @@ class Problem:
         Byte offset in the (decompressed) file.
     what : str
         One clear sentence without a full stop.
+    frame : int or None
+        Number of the frame that it is about, from 1 in the file, as Wireshark counts; None where it is about none.
     """
 
     file: str
     offset: int
     what: str
+    frame: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is in the file."""
+        return f"byte {self.offset}" + ("" if self.frame is None else f", frame {self.frame}")
+
+
+@dataclass(slots=True)
+class ClampedTimestamps:
+    """Timestamps beyond what uspcap counts in, 2^62 - 1 ns either way from the epoch, of which the nearest end was taken.
+
+    Between the ends, the years 1823 and 2116, no difference of two times leaves 64 bits, nor does a time and a timeout.
+
+    Attributes
+    ----------
+    listed : list of Problem
+        The first `CLAMPED_LISTED`, each with its frame.
+    count : int
+        All of them.
+    """
+
+    listed: list[Problem] = field(default_factory=list)
+    count: int = 0
+
+    def note(self, file: str, offset: int, frame: int, *, later: bool) -> None:
+        """List one that was later than the latest, else earlier than the earliest; it is counted elsewhere."""
+        if len(self.listed) < CLAMPED_LISTED:
+            end = "after 2116-02-20T23:53:38Z" if later else "before 1823-11-12T00:06:21Z"
+            self.listed.append(
+                Problem(file, offset, f"the timestamp lies {end}, beyond what uspcap counts in; that was taken", frame)
+            )
+
+    def append(self, later: ClampedTimestamps, frames_before: int) -> None:
+        """Take in those of the part that comes after so many frames."""
+        for problem in later.listed[: CLAMPED_LISTED - len(self.listed)]:
+            self.listed.append(replace(problem, frame=(problem.frame or 0) + frames_before))
+        self.count += later.count
+
+    def problems(self) -> list[Problem]:
+        """Return those listed, and one for those that are only counted."""
+        more = self.count - len(self.listed)
+        if not more:
+            return self.listed
+        what = f"and {more} more timestamps after this one lie beyond what uspcap counts in"
+        return [*self.listed, replace(self.listed[-1], what=what)]
 
 
 @dataclass(slots=True)
@@ -117,8 +179,9 @@ class SourceFacts:
         Frames that the capturing host says it dropped, by interface, where the file says so.
     finer_than_ns : int
         Stamps that lost what the file said below 1 ns.
-    out_of_range : int
-        Stamps outside the years 1677 to 2262, of which the nearest end was taken.
+    clamped : ClampedTimestamps
+    frames : int
+        Frames read, where the source counts them.
     """
 
     interfaces: list[Interface] = field(default_factory=list)
@@ -127,7 +190,8 @@ class SourceFacts:
     truncated: bool = False
     interface_drops: dict[int, int] = field(default_factory=dict)
     finer_than_ns: int = 0
-    out_of_range: int = 0
+    clamped: ClampedTimestamps = field(default_factory=ClampedTimestamps)
+    frames: int = 0
 
     def add_problem(self, problem: Problem) -> None:
         """List a problem, or count it where too many are listed."""
@@ -144,18 +208,16 @@ class SourceFacts:
         self.truncated |= later.truncated
         self.interface_drops |= later.interface_drops
         self.finer_than_ns += later.finer_than_ns
-        self.out_of_range += later.out_of_range
+        self.clamped.append(later.clamped, self.frames)
+        self.frames += later.frames
 
     def all_problems(self, name: str) -> list[Problem]:
-        """Return the problems listed, and one for each kind of which there is only a count."""
+        """Return the problems listed, one for those that there are only a count of, and clamped timestamps."""
         problems = list(self.problems)
         if self.problems_unlisted:
             what = f"and {self.problems_unlisted} more problems after this one"
             problems.append(Problem(name, problems[-1].offset, what))
-        if self.out_of_range:
-            what = f"{self.out_of_range} stamps lie outside the years 1677 to 2262; the nearest end was taken"
-            problems.append(Problem(name, 0, what))
-        return problems
+        return problems + self.clamped.problems()
 
 
 class FrameBatch(FrameColumns):
@@ -164,7 +226,8 @@ class FrameBatch(FrameColumns):
     Columns
     -------
     timestamp_ns : ndarray of int64
-        Nanoseconds since the epoch, UTC.
+        Nanoseconds since the epoch, UTC, `EARLIEST_NS` … `LATEST_NS`: sources clamp what lies beyond, so that one at
+        either end is taken for one that was clamped.
     timestamp_source : ndarray of uint8
         A `TimestampSource`.
     wire_length, captured_length : ndarray of uint32
@@ -213,6 +276,8 @@ class FrameBatch(FrameColumns):
         self._headers: HeaderColumns | None = None
         self._headers_current = False
         self.fill = 0
+        self._clamped = 0
+        self._clamped_at_fill = -1
         self.flow_table: object = None
         self.trailers: object = None
 
@@ -242,6 +307,14 @@ class FrameBatch(FrameColumns):
             self._headers_current = True
         assert self._headers is not None
         return self._headers
+
+    @property
+    def clamped(self) -> int:
+        """How many rows have a timestamp that was clamped, or is now; counted on first use after each refill."""
+        if self._clamped_at_fill != self.fill:
+            self._clamped = self.clamp_timestamps()
+            self._clamped_at_fill = self.fill
+        return self._clamped
 
     def keep(self, mask: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
         """Keep the rows where `mask` is not 0; header columns are decoded anew on next use."""
@@ -299,7 +372,7 @@ class FrameBatch(FrameColumns):
         frames : sequence of bytes
             Captured bytes, one item a frame, all of the first interface.
         timestamps_ns : sequence of int
-            Nanoseconds since the epoch, as many as frames.
+            Nanoseconds since the epoch, as many as frames; clamped to `EARLIEST_NS` … `LATEST_NS`.
         wire_lengths : sequence of int, optional
             Where longer than what was captured.
         """
@@ -307,7 +380,7 @@ class FrameBatch(FrameColumns):
         batch = cls(max(count, 1))
         batch.set_data(np.frombuffer(b"".join(frames), np.uint8).copy())
         lengths = np.fromiter((len(frame) for frame in frames), np.uint32, count)
-        batch.storage("timestamp_ns")[:count] = timestamps_ns
+        batch.storage("timestamp_ns")[:count] = [max(EARLIEST_NS, min(LATEST_NS, int(one))) for one in timestamps_ns]
         batch.storage("timestamp_source")[:count] = timestamp_source
         batch.storage("captured_length")[:count] = lengths
         batch.storage("wire_length")[:count] = lengths if wire_lengths is None else wire_lengths

@@ -14,6 +14,8 @@ D. For `join`, the entries of the first W of the first stretch are kept (`head`)
    start in the earlier part's last W and end in the later part's first W.
 E. The first of equal peaks is kept, and windows are looked at in the order of their ends, so that cutting
    anywhere changes nothing.
+F. Stamps are clamped as they come in, and a window is 2^60 ns at most: then no bound of a slot or of a window leaves 64
+   bits, and a line never has more entries than it has room for.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -21,6 +23,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.saturating cimport clamped
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 cdef enum:
@@ -29,7 +32,9 @@ cdef enum:
 
 SLOTS_IN_WINDOW = SLOTS
 
-cdef int64_t EXACT_IN_DOUBLE = 1 << 52
+cdef int64_t EXACT_IN_DOUBLE = <int64_t> 1 << 52
+
+WIDEST_NS = 1 << 60
 
 cdef struct Entry:
     int64_t first_ns
@@ -151,7 +156,7 @@ cdef class SlidingWindows:
     Parameters
     ----------
     widths_ns : tuple of int
-        Rising multiples of 1000.
+        Rising multiples of 1000, up to WIDEST_NS.
 
     Attributes
     ----------
@@ -172,8 +177,8 @@ cdef class SlidingWindows:
 
     def __init__(self, tuple widths_ns):
         cdef Py_ssize_t k
-        if not widths_ns or any(width < SLOTS or width % SLOTS for width in widths_ns):
-            raise ValueError(f"each width must be a multiple of {SLOTS} ns")
+        if not widths_ns or any(not SLOTS <= width <= WIDEST_NS or width % SLOTS for width in widths_ns):
+            raise ValueError(f"each width must be a multiple of {SLOTS} ns, and {WIDEST_NS} ns at most")
         self.widths_ns = widths_ns
         self.count = len(widths_ns)
         self.nested = all(wide % narrow == 0 for narrow, wide in zip(widths_ns, widths_ns[1:]))
@@ -199,7 +204,7 @@ cdef class SlidingWindows:
             for i in range(frames.count):
                 if frames.timestamp_source[i] != source:
                     continue
-                stamp = frames.timestamp_ns[i]
+                stamp = clamped(frames.timestamp_ns[i])
                 if counted == 0:
                     lowest = highest = stamp
                 if stamp < lowest:

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 FRAME_FIELDS: tuple[tuple[str, Any], ...]
 HEADER_FIELDS: tuple[tuple[str, Any], ...]
+LATEST_NS: int
+EARLIEST_NS: int
+CLAMPED_LISTED: int
 
 class FrameColumns:
     count: int
@@ -20,6 +23,7 @@ class FrameColumns:
     def column(self, name: str) -> NDArray[Any]: ...
     def storage(self, name: str) -> NDArray[Any]: ...
     def select(self, mask: NDArray[np.uint8] | NDArray[np.bool_]) -> None: ...
+    def clamp_timestamps(self) -> int: ...
     def check_bounds(self) -> None: ...
 
 class HeaderColumns:

@@ -11,6 +11,13 @@ C. Every compiled loop takes these classes instead of memoryviews: acquiring twe
 
 import numpy as np
 
+from uspcap._native.saturating cimport LATEST_NS as LATEST, MOST_CLAMPED
+from uspcap._native.timing cimport NO_STAMP
+
+LATEST_NS = LATEST
+EARLIEST_NS = -LATEST
+CLAMPED_LISTED = MOST_CLAMPED
+
 FRAME_FIELDS = (
     ("timestamp_ns", np.int64),
     ("timestamp_source", np.uint8),
@@ -159,6 +166,17 @@ cdef class FrameColumns:
                     self.read_ns[kept] = self.read_ns[i]
                 kept += 1
         self.count = kept
+
+    def clamp_timestamps(self):
+        """Clamp all timestamps to EARLIEST_NS … LATEST_NS; return how many of rows that have one lie at an end then."""
+        cdef Py_ssize_t i, clamped = 0
+        with nogil:
+            for i in range(self.count):
+                if -LATEST < self.timestamp_ns[i] < LATEST:
+                    continue
+                self.timestamp_ns[i] = LATEST if self.timestamp_ns[i] > 0 else -LATEST
+                clamped += self.timestamp_source[i] != NO_STAMP
+        return clamped
 
     def check_bounds(self):
         """Raise ValueError where a row points outside `data`; for sources built by hand."""

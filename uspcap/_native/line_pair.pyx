@@ -22,8 +22,9 @@ from libc.string cimport memset
 
 from uspcap._native.histogram cimport COUNTS_LENGTH, index_of
 from uspcap._native.numbered_runs cimport *
+from uspcap._native.saturating cimport difference
 from uspcap._native.states cimport Packed, Unpacked, pack, unpack, unpacked_new
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
     FAR = 1000                  # as analysis/sequence_gaps.py has it

@@ -26,6 +26,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from uspcap._native.huge_pages cimport release, zeroed
+from uspcap._native.saturating cimport difference
 
 cdef extern from *:
     """
@@ -327,9 +328,9 @@ cdef class Matcher:
                     return True
                 from_b = False
             else:
-                from_b = b.timestamps_ns[b.position] - self.offset_ns < a.timestamps_ns[a.position]
+                from_b = difference(b.timestamps_ns[b.position], self.offset_ns) < a.timestamps_ns[a.position]
             if from_b:
-                if not self.add(1, b, b.timestamps_ns[b.position] - self.offset_ns):
+                if not self.add(1, b, difference(b.timestamps_ns[b.position], self.offset_ns)):
                     return False
             elif not self.add(0, a, a.timestamps_ns[a.position]):
                 return False
@@ -535,7 +536,7 @@ cdef class Matcher:
 
     cdef inline bint is_open(self, Record *head) noexcept nogil:
         """Whether the window has not passed since a cluster's last frame."""
-        cdef int64_t limit_ns = self.now_ns - self.window_ns
+        cdef int64_t limit_ns = difference(self.now_ns, self.window_ns)
         if head.kind == ALONE:
             return head.seen_ns >= limit_ns
         if head.kind == PAIRED:
@@ -627,7 +628,7 @@ cdef class Matcher:
         cdef uint64_t place = digest & (self.given_up_size - 1)
         while self.given_up[place].digest:
             if self.given_up[place].digest == digest:
-                if self.given_up[place].last_ns < self.now_ns - self.window_ns:
+                if self.given_up[place].last_ns < difference(self.now_ns, self.window_ns):
                     return False
                 self.given_up[place].last_ns = self.now_ns
                 return True
@@ -639,7 +640,7 @@ cdef class Matcher:
     cdef inline bint expire(self, bint everything) noexcept nogil:
         """Let frames go whose cluster is closed; False where memory does not suffice."""
         cdef Record *record
-        cdef int64_t limit_ns = self.now_ns - self.window_ns
+        cdef int64_t limit_ns = difference(self.now_ns, self.window_ns)
         while self.tail != self.head:
             record = self.record(self.tail)
             if record.kind in (ALONE, PAIRED, CLUSTERED):
@@ -696,7 +697,7 @@ cdef class Matcher:
 
     cdef inline void pair(self, Record *a, Record *b) noexcept nogil:
         """Take two frames for one, where they are within the window of each other."""
-        if not -self.window_ns <= b.moved_ns - a.moved_ns <= self.window_ns:
+        if not -self.window_ns <= difference(b.moved_ns, a.moved_ns) <= self.window_ns:
             a.kind = b.kind = AMBIGUOUS
             return
         a.kind = b.kind = MATCHED
@@ -715,7 +716,7 @@ cdef class Matcher:
         self.given_up_size = 2 * size
         self.given_up_used = 0
         for at in range(size):
-            if before[at].digest and before[at].last_ns >= self.now_ns - self.window_ns:
+            if before[at].digest and before[at].last_ns >= difference(self.now_ns, self.window_ns):
                 place = before[at].digest & (self.given_up_size - 1)
                 while after[place].digest:
                     place = (place + 1) & (self.given_up_size - 1)

@@ -16,6 +16,7 @@ from uspcap._native.fix_fields cimport FixFields, fix_fields, only_char
 from uspcap._native.message_streams cimport MessageStreams
 from uspcap._native.order_tables cimport *
 from uspcap._native.reassembly cimport Place, stream_places
+from uspcap._native.saturating cimport LATEST_NS
 from uspcap._native.soupbin cimport SOUP_HEADER
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
@@ -119,6 +120,7 @@ cdef class OrderMachine(OrderTables):
         cdef uint8_t digits[ID_BYTES]
         cdef const uint8_t *id
         cdef Py_ssize_t id_length
+        cdef uint64_t venue_ns
         if data[2] == b"U":
             from_venue = 0
         elif data[2] == b"S":
@@ -147,8 +149,10 @@ cdef class OrderMachine(OrderTables):
             while id_length and id[id_length - 1] == b" ":
                 id_length -= 1
         if from_venue:
+            venue_ns = big_endian(message + 1, 8)
+            # What is no time that can be counted with is none.
             self.answer(number, direction, rule.kind, rule.space, id, id_length, &point,
-                        <int64_t> big_endian(message + 1, 8))
+                        <int64_t> venue_ns if venue_ns <= <uint64_t> LATEST_NS else -1)
         else:
             self.ask(number, direction, rule.kind, rule.space, id, id_length, &point, -1)
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.histogram cimport Cells, index_of
+from uspcap._native.saturating cimport add_wide, difference
 from uspcap._native.stamped cimport STAMP_USER
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
     SOURCE_COUNT = 7
@@ -102,6 +103,5 @@ def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, C
                 track.highest_ns = latency_ns
                 track.highest_frame = frames.frame_number[i] + frame_shift
             track.frames += 1
-            track.sum_low += <uint64_t> latency_ns
-            track.sum_high += track.sum_low < <uint64_t> latency_ns
+            add_wide(&track.sum_low, &track.sum_high, <uint64_t> latency_ns)
             cells.add(((group + 1) << 16) | index_of(latency_ns))

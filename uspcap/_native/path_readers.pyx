@@ -26,6 +26,7 @@ from libc.string cimport memcmp, memcpy
 
 import numpy as np
 
+from uspcap._native.saturating cimport difference
 from uspcap._native.unaligned cimport load16, load32, load64
 from uspcap._native.xsk cimport ReceiveQueue, TransmitQueue
 
@@ -423,9 +424,9 @@ cdef class PathReader:
         """Make an answer of a probe."""
         payload[AT_KIND] = KIND_ANSWER
         if self.answers == STAMPED:
-            put_time(payload + AT_HOOK, get_time(payload + AT_HOOK) - self.tai_offset_ns)
-            put_time(payload + AT_MARK, found_ns - self.tai_offset_ns)
-        put_time(payload + AT_ANSWERED, tai_ns() - self.tai_offset_ns)
+            put_time(payload + AT_HOOK, difference(get_time(payload + AT_HOOK), self.tai_offset_ns))
+            put_time(payload + AT_MARK, difference(found_ns, self.tai_offset_ns))
+        put_time(payload + AT_ANSWERED, difference(tai_ns(), self.tai_offset_ns))
 
     def stop(self):
         """Make `run` return once nothing is left to read, within 50 ms; may be called by any thread."""

@@ -10,6 +10,7 @@ B. Phases. A bin of the second, or of the millisecond, holds how many frames fel
 C. Gaps. Each flow has a log-linear histogram of its gaps, 32 buckets an octave from 65 us to 18 minutes, with sums, so
    that the mean of a few neighbouring buckets is exact; and another of the gaps between its shortest frames, which a
    shorter frame starts anew.
+D. Stamps are clamped as they come in, so that the beginning of the second of each fits 64 bits. Sums saturate.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -20,8 +21,9 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.histogram cimport leading_zeros
+from uspcap._native.saturating cimport clamped, difference, saturating_add_unsigned, saturating_square
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
     SLOTS = 65536
@@ -63,6 +65,10 @@ cdef struct PhaseBin:
 
 
 
+cdef inline void add_square(PhaseBin *bin, uint64_t run) noexcept nogil:
+    bin.squares = saturating_add_unsigned(bin.squares, saturating_square(run))
+
+
 cdef inline void visit(PhaseBin *bin, int64_t period) noexcept nogil:
     bin.frames += 1
     if bin.visits == 0:
@@ -78,7 +84,7 @@ cdef inline void visit(PhaseBin *bin, int64_t period) noexcept nogil:
     elif period == bin.last_period:
         bin.last_run += 1
     else:
-        bin.squares += bin.last_run * bin.last_run
+        add_square(bin, bin.last_run)
         bin.visits += 1
         bin.last_period = period
         bin.last_run = 1
@@ -99,18 +105,18 @@ cdef void append(PhaseBin *bin, PhaseBin *later) noexcept nogil:
         if later.visits == 1:
             return
         if bin.visits > 1:
-            bin.squares += bin.last_run * bin.last_run
+            add_square(bin, bin.last_run)
         bin.visits += later.visits - 1
     else:
         if bin.visits > 1:
-            bin.squares += bin.last_run * bin.last_run
+            add_square(bin, bin.last_run)
         bin.visits += later.visits
         if later.visits == 1:
             bin.last_period = later.first_period
             bin.last_run = later.first_run
             return
-        bin.squares += later.first_run * later.first_run
-    bin.squares += later.squares
+        add_square(bin, later.first_run)
+    bin.squares = saturating_add_unsigned(bin.squares, later.squares)
     bin.last_period = later.last_period
     bin.last_run = later.last_run
 
@@ -233,7 +239,7 @@ cdef class Arrivals:
             for i in range(frames.count):
                 if frames.timestamp_source[i] != source:
                     continue
-                stamp = frames.timestamp_ns[i]
+                stamp = clamped(frames.timestamp_ns[i])
                 if self.frames == 0 or stamp < self.lowest_ns or stamp > self.highest_ns:
                     self.cover(stamp, stamp)
                 if self.divisor_ns >= 1000 or self.divisor_ns == 0:
@@ -244,7 +250,7 @@ cdef class Arrivals:
                         continue
                     self.slots[k][slot] += 1
                 for k in range(CLOCKS):
-                    if not known or stamp < begun[k] or stamp - begun[k] >= PERIODS[k]:
+                    if not known or stamp < begun[k] or difference(stamp, begun[k]) >= PERIODS[k]:
                         number[k] = floor_divide(stamp, PERIODS[k])
                         begun[k] = number[k] * PERIODS[k]
                     visit(&self.phases[k][(stamp - begun[k]) // WIDTHS[k]], number[k])
@@ -312,9 +318,9 @@ cdef class Arrivals:
             bin = &self.phases[clock][i]
             out_frames[i] = bin.frames
             out_visits[i] = bin.visits
-            out_squares[i] = bin.squares + bin.first_run * bin.first_run
+            out_squares[i] = saturating_add_unsigned(bin.squares, saturating_square(bin.first_run))
             if bin.visits > 1:
-                out_squares[i] += bin.last_run * bin.last_run
+                out_squares[i] = saturating_add_unsigned(out_squares[i], saturating_square(bin.last_run))
         return frames, visits, squares
 
 
@@ -351,8 +357,8 @@ def gap_bounds():
     """Return the lowest and the highest gap of each bucket in ns: two ndarrays of int64, shape (GAP_BUCKETS,)."""
     edges = [0]
     for octave in range(GAP_OCTAVES):
-        edges += [((1 << SUB_BITS) + sub) << (octave + FIRST_GAP_BIT - SUB_BITS) for sub in range(1 << SUB_BITS)]
-    edges += [1 << (FIRST_GAP_BIT + GAP_OCTAVES), (1 << 63) - 1]
+        edges += [(<int64_t> (1 << SUB_BITS) + sub) << (octave + FIRST_GAP_BIT - SUB_BITS) for sub in range(1 << SUB_BITS)]
+    edges += [<int64_t> 1 << (FIRST_GAP_BIT + GAP_OCTAVES), (1 << 63) - 1]
     array = np.array(edges, np.int64)
     return array[:-1], array[1:] - 1
 
@@ -362,7 +368,7 @@ cdef inline void count_gap(Gaps *gaps, int64_t gap) noexcept nogil:
     if gap >= 0:
         bucket = bucket_of(gap)
         gaps.counts[bucket] += 1
-        gaps.sums[bucket] += <uint64_t> gap
+        gaps.sums[bucket] = saturating_add_unsigned(gaps.sums[bucket], <uint64_t> gap)
 
 
 cdef inline void arrive(Gaps *gaps, int64_t stamp) noexcept nogil:
@@ -414,7 +420,7 @@ cdef void join_gaps(Gaps *gaps, Gaps *later) noexcept nogil:
     count_gap(gaps, difference(later.first_ns, gaps.last_ns))
     for i in range(GAPS):
         gaps.counts[i] += later.counts[i]
-        gaps.sums[i] += later.sums[i]
+        gaps.sums[i] = saturating_add_unsigned(gaps.sums[i], later.sums[i])
     gaps.frames += later.frames
     gaps.last_ns = later.last_ns
 

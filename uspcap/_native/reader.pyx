@@ -7,17 +7,21 @@ B. A record is taken only if the window holds all of it. What a length field cla
 C. Finding the next record needs the length in this one, a load that the CPU would have to wait for.
    Captures are mostly runs of equal lengths, so the walker compares with the last length and, when
    equal, advances by a value it already knows: the branch predictor then runs ahead of the loads.
-D. Stamps are converted in integers only. A pcap fraction of a second beyond one second is added as it is.
+D. Timestamps are converted in integers only, of 128 bits where 64 might not do. A pcap fraction of a second beyond one
+   second is added as it is. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its frame;
+   no two words of 32 bits, which is what pcap has, come so far.
 
 Sources: draft-ietf-opsawg-pcap (file and record headers), draft-ietf-opsawg-pcapng (blocks), and
 libpcap's sf-pcap.c for Kuznetzov's modified format (24-byte record headers).
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.saturating cimport LATEST_NS, MOST_CLAMPED
+from uspcap._native.timing cimport NO_STAMP
 from uspcap._native.unaligned cimport load16, load32, load64
 
 cdef extern from *:
@@ -53,16 +57,6 @@ cdef inline uint32_t read32(const uint8_t *p, bint swap) noexcept nogil:
 
 cdef inline uint64_t read64(const uint8_t *p, bint swap) noexcept nogil:
     return swap64(load64(p)) if swap else load64(p)
-
-
-cdef inline int64_t clamp(int128 value, int64_t *out_of_range) noexcept nogil:
-    if value > INT64_MAX:
-        out_of_range[0] += 1
-        return INT64_MAX
-    if value < INT64_MIN:
-        out_of_range[0] += 1
-        return INT64_MIN
-    return <int64_t> value
 
 
 cdef int begin_rows(FrameColumns frames, Py_ssize_t used, uint8_t source) except -1:
@@ -226,14 +220,20 @@ cdef struct InterfaceClock:
     uint64_t plain_below     # ticks below it convert in 64 bits by the multiplier alone
     uint64_t divisor
     int shift
-    int64_t offset_ns
+    int64_t offset_s
+    int64_t offset_ns        # where there are ticks that convert by the multiplier alone
     uint32_t snaplen
     uint8_t source
 
 
-cdef int64_t PLAIN_RANGE = 1 << 62
+# A frame whose timestamp was clamped.
+cdef struct Clamped:
+    int64_t frame
+    Py_ssize_t position      # of its block in the data that `walk` was given
+    bint later               # than the latest, not earlier than the earliest
 
 cdef enum:
+    SECOND = 1_000_000_000
     SECTION_HEADER = 0x0A0D0D0A
     INTERFACE_DESCRIPTION = 1
     OBSOLETE_PACKET = 2
@@ -241,7 +241,6 @@ cdef enum:
     INTERFACE_STATISTICS = 5
     ENHANCED_PACKET = 6
     MOST_INTERFACES = 65536
-    NO_STAMP = 6
 
 
 cdef class PcapngWalker:
@@ -249,6 +248,13 @@ cdef class PcapngWalker:
 
     `begin_section` and `add_interface` are called for the section header and interface description blocks
     that `walk` hands back with `BLOCK`.
+
+    Attributes
+    ----------
+    finer_than_ns : int
+        Timestamps that lost what was below 1 ns.
+    clamped : int
+        Timestamps that were clamped.
     """
 
     cdef bint swap
@@ -259,7 +265,9 @@ cdef class PcapngWalker:
     cdef Py_ssize_t interface_count
     cdef public int64_t frames_seen
     cdef readonly int64_t finer_than_ns
-    cdef readonly int64_t out_of_range
+    cdef readonly int64_t clamped
+    cdef Clamped first_clamped[MOST_CLAMPED]
+    cdef int clamped_listed, clamped_taken
     cdef readonly str damage
     cdef readonly Py_ssize_t position
     cdef readonly int64_t block_length
@@ -284,9 +292,12 @@ cdef class PcapngWalker:
         self.swap = swap
         self.section_base = self.interface_count
 
-    def add_interface(self, uint64_t multiplier, uint64_t divisor, int shift, int64_t offset_ns,
+    def add_interface(self, uint64_t multiplier, uint64_t divisor, int shift, int64_t offset_s,
                       uint32_t snaplen, uint8_t source):
-        """Add an interface of this section: ns = ticks * multiplier / divisor, then >> shift, + offset_ns."""
+        """Add an interface of this section: ns = ticks * multiplier / divisor, then >> shift, + offset_s in ns.
+
+        `multiplier` is 10^9 at most, `divisor` at least 1, `shift` 127 at most.
+        """
         if self.interface_count >= MOST_INTERFACES:
             raise OverflowError(f"more than {MOST_INTERFACES} interfaces")
         cdef InterfaceClock *larger
@@ -297,13 +308,18 @@ cdef class PcapngWalker:
             self.clocks = larger
             self.clocks_allocated = 2 * self.clocks_allocated + 8
         cdef uint64_t plain_below = 0
-        if divisor == 1 and shift == 0 and multiplier > 0 and -PLAIN_RANGE < offset_ns < PLAIN_RANGE:
-            plain_below = <uint64_t> PLAIN_RANGE // multiplier
-        self.clocks[self.interface_count] = InterfaceClock(multiplier, plain_below, divisor, shift, offset_ns,
-                                                           snaplen, source)
+        if multiplier > <uint64_t> SECOND or divisor == 0 or not 0 <= shift <= 127:
+            raise ValueError("there is no such resolution")
+        cdef int64_t offset_ns = 0
+        if divisor == 1 and shift == 0 and multiplier > 0 and -LATEST_NS // SECOND < offset_s < LATEST_NS // SECOND:
+            offset_ns = offset_s * SECOND
+            plain_below = <uint64_t> (LATEST_NS - (offset_ns if offset_ns > 0 else 0)) // multiplier
+        self.clocks[self.interface_count] = InterfaceClock(multiplier, plain_below, divisor, shift, offset_s,
+                                                           offset_ns, snaplen, source)
         self.interface_count += 1
 
-    cdef inline int64_t to_ns(self, InterfaceClock *clock, uint64_t ticks) noexcept nogil:
+    cdef int64_t to_ns(self, InterfaceClock *clock, uint64_t ticks, int64_t frame, Py_ssize_t position) noexcept nogil:
+        """Return the time of so many ticks; note the frame where that was clamped."""
         cdef int128 product = <int128> ticks * clock.multiplier
         cdef int128 value
         if clock.shift:
@@ -316,7 +332,35 @@ cdef class PcapngWalker:
                 self.finer_than_ns += 1
         else:
             value = product
-        return clamp(value + clock.offset_ns, &self.out_of_range)
+        value += <int128> clock.offset_s * SECOND
+        if -<int128> LATEST_NS <= value <= LATEST_NS:
+            return <int64_t> value
+        self.clamped += 1
+        if self.clamped_listed < MOST_CLAMPED:
+            self.first_clamped[self.clamped_listed] = Clamped(frame, position, value > 0)
+            self.clamped_listed += 1
+        return LATEST_NS if value > 0 else -LATEST_NS
+
+    def restart(self):
+        """Number frames from 1 again, and forget what was counted."""
+        self.frames_seen = self.finer_than_ns = self.clamped = 0
+        self.clamped_listed = self.clamped_taken = 0
+
+    def take_clamped(self):
+        """Return the frames that the last `walk` has met with a clamped timestamp, of the first MOST_CLAMPED.
+
+        Returns
+        -------
+        list of (int, int, bool)
+            Frame number, position in the data of its block, and whether it was too late, not too early.
+        """
+        cdef int at
+        taken = [
+            (self.first_clamped[at].frame, self.first_clamped[at].position, bool(self.first_clamped[at].later))
+            for at in range(self.clamped_taken, self.clamped_listed)
+        ]
+        self.clamped_taken = self.clamped_listed
+        return taken
 
     cdef void take_options(self, FrameColumns frames, Py_ssize_t row, const uint8_t *data, Py_ssize_t start,
                            Py_ssize_t end) noexcept nogil:
@@ -453,7 +497,7 @@ cdef class PcapngWalker:
                     if ticks < clock.plain_below:
                         frames.timestamp_ns[row] = <int64_t> (ticks * clock.multiplier) + clock.offset_ns
                     else:
-                        frames.timestamp_ns[row] = self.to_ns(clock, ticks)
+                        frames.timestamp_ns[row] = self.to_ns(clock, ticks, number + 1, position)
                     frames.timestamp_source[row] = clock.source
                     if kind == OBSOLETE_PACKET:
                         if read16(block + 10, swap) != 0xFFFF:

@@ -15,10 +15,10 @@ import numpy as np
 
 from uspcap._native.histogram cimport Cells, index_of
 from uspcap._native.request_runs cimport CLASSES, MAXIMUM_REPLIES, SOURCES, Reply, Run, Runs, class_of, replies_of, shift_frames
+from uspcap._native.saturating cimport add_wide, difference
 from uspcap._native.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
 )
-from uspcap._native.timing cimport difference
 
 cdef enum:
     ANSWERED = 0            # runs with requests and, after the first, a response
@@ -203,8 +203,7 @@ cdef class RequestLedger:
             track.highest_ns = time_ns
             track.highest_frame = frame
         track.count += 1
-        track.sum_low += <uint64_t> time_ns
-        track.sum_high += track.sum_low < <uint64_t> time_ns
+        add_wide(&track.sum_low, &track.sum_high, <uint64_t> time_ns)
         self.cells.add((<uint64_t> ((which * SOURCES + source) * CLASSES + in_class + 1) << 16) | index_of(time_ns))
         return True
 
@@ -370,8 +369,8 @@ cdef void add_track(Track *mine, Track *others, int64_t frame_shift) noexcept no
         mine.highest_ns = others.highest_ns
         mine.highest_frame = others.highest_frame + frame_shift
     mine.count += others.count
-    mine.sum_low += others.sum_low
-    mine.sum_high += others.sum_high + (mine.sum_low < others.sum_low)
+    add_wide(&mine.sum_low, &mine.sum_high, others.sum_low)
+    mine.sum_high += others.sum_high
 
 
 assert ROW_DTYPE.itemsize == sizeof(Row)

@@ -30,10 +30,11 @@ from libc.string cimport memcpy, memmove, memset
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.saturating cimport difference
 from uspcap._native.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
 )
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.timing cimport NO_STAMP
 
 SILENT_FRAMES = 1 << 16
 REPLIES_KEPT = MAXIMUM_REPLIES

@@ -2,6 +2,7 @@
 
 State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror the dtypes
 beside them field by field, all of eight bytes. What is said in timing.pyx of sources and of differences holds here too.
+Sums of gaps saturate.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -10,7 +11,8 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.histogram cimport leading_zeros
-from uspcap._native.timing cimport NO_STAMP, Silence, difference
+from uspcap._native.saturating cimport difference, saturating_add
+from uspcap._native.timing cimport NO_STAMP, Silence
 
 cdef enum:
     OCTAVES = 40
@@ -100,10 +102,10 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                     if threshold_ns < 0:
                         octave = octave_of(gap)
                         track.octaves[octave][0] += 1
-                        track.octaves[octave][1] += gap
+                        track.octaves[octave][1] = saturating_add(track.octaves[octave][1], gap)
                     elif gap > threshold_ns:
                         track.over += 1
-                        track.over_ns += gap
+                        track.over_ns = saturating_add(track.over_ns, gap)
                     if gap > track.floor_ns:
                         kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
                         used += 1

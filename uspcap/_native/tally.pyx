@@ -9,6 +9,7 @@ B. Size classes are those of RFC 2819 (etherStatsPkts64Octets ...) on the wire l
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
     CLASSES = 512 + 65536
@@ -61,7 +62,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     cdef Py_ssize_t i, kind, size
     cdef uint64_t captured = 0
     cdef uint32_t wire, layers
-    cdef int bit
+    cdef int bit, source
     cdef int64_t stamp
     if (by_protocol.shape[0] != CLASSES or by_size.shape[0] != SIZES or by_layer.shape[0] != LAYER_BITS
             or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 7
@@ -86,8 +87,10 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
             by_interface[kind, 0] += 1
             by_interface[kind, 1] += wire
             by_interface[kind, 2] += wire > frames.captured_length[i]
-            by_source[frames.timestamp_source[i]] += 1
-            if frames.timestamp_source[i] != 6:
+            # What is no source stamps nothing.
+            source = frames.timestamp_source[i] if frames.timestamp_source[i] < NO_STAMP else NO_STAMP
+            by_source[source] += 1
+            if source != NO_STAMP:
                 stamp = frames.timestamp_ns[i]
                 if extremes[4] == 0:
                     extremes[5] = stamp

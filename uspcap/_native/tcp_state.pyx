@@ -20,8 +20,9 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from uspcap._native.saturating cimport difference
 from uspcap._native.states cimport Packed, Unpacked, pack, unpacked_new
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.timing cimport NO_STAMP
 
 COUNTS = (
     "segments", "payload_bytes", "syns", "retransmissions", "retransmitted_bytes", "fast_retransmissions",

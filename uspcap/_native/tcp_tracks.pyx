@@ -27,6 +27,7 @@ from uspcap._native.connections cimport (
 )
 from uspcap._native.histogram cimport Cells, index_of
 from uspcap._native.sampling cimport tracked
+from uspcap._native.saturating cimport add_wide
 from uspcap._native.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
 )
@@ -75,7 +76,7 @@ CONNECTION_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
     ("ip_version", np.uint8), ("initiator", np.uint8), ("first_frame", np.int64), ("last_frame", np.int64),
     ("counts", np.int64, (2, COUNT_OF_COUNTS)),
-])
+], align=True)
 """`low` and `high` as of address columns; `initiator` is 0 for the lower end, 1 for the higher, 2 where it is unknown;
 `counts` by sender, in the order of `tcp_state.COUNTS`."""
 
@@ -122,8 +123,8 @@ cdef void add_track(Track *mine, const Track *others, int64_t frame_shift) noexc
         mine.highest_ns = others.highest_ns
         mine.highest_frame = others.highest_frame + frame_shift
     mine.count += others.count
-    mine.sum_low += others.sum_low
-    mine.sum_high += others.sum_high + (mine.sum_low < others.sum_low)
+    add_wide(&mine.sum_low, &mine.sum_high, others.sum_low)
+    mine.sum_high += others.sum_high
 
 
 cdef class TcpTracks:
@@ -393,8 +394,7 @@ cdef class TcpTracks:
             track.highest_ns = sample.time_ns
             track.highest_frame = frame
         track.count += 1
-        track.sum_low += <uint64_t> sample.time_ns
-        track.sum_high += track.sum_low < <uint64_t> sample.time_ns
+        add_wide(&track.sum_low, &track.sum_high, <uint64_t> sample.time_ns)
         self.found[self.found_count] = (
             <uint64_t> (block * MEASURES + sample.measure + 1) << 16) | index_of(sample.time_ns)
         self.found_count += 1

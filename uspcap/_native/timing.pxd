@@ -2,18 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-cdef extern from *:
-    """
-    static inline int64_t uspcap_difference(int64_t later, int64_t earlier) {
-        int64_t difference;
-        /* Never INT64_MIN, which has no positive counterpart. */
-        if (__builtin_sub_overflow(later, earlier, &difference) || difference == INT64_MIN)
-            return later > earlier ? INT64_MAX : -INT64_MAX;
-        return difference;
-    }
-    """
-    int64_t difference "uspcap_difference"(int64_t, int64_t) nogil
-
 # Stamp sources from here on stamp nothing.
 cdef enum:
     NO_STAMP = 6

@@ -8,6 +8,7 @@ from uspcap._native.histogram import Cells
 
 SOURCES: int
 RUN_LENGTH_CLASSES: int
+JITTER_EDGE: int
 STAMP_TRACK_DTYPE: np.dtype[Any]
 STEP_DTYPE: np.dtype[Any]
 ARRIVAL_TRACK_DTYPE: np.dtype[Any]
@@ -31,3 +32,6 @@ def track_arrivals(
     largest_used: int,
     scratch: NDArray[np.uint64],
 ) -> int: ...
+def join_arrivals(
+    tracks: NDArray[np.uint8], ids: NDArray[np.int32], later_tracks: NDArray[np.uint8]
+) -> NDArray[np.int64]: ...

@@ -29,7 +29,8 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.histogram cimport COUNTS_LENGTH, index_of
-from uspcap._native.timing cimport NO_STAMP, difference
+from uspcap._native.saturating cimport LATEST_NS, add_wide, difference
+from uspcap._native.timing cimport NO_STAMP
 
 cpdef enum TrailerFormat:
     METAMAKO = 0
@@ -103,9 +104,9 @@ cdef inline int64_t seconds_of(int64_t ns) noexcept nogil:
 
 
 cdef inline bint near(int64_t seconds, int64_t file_ns, int64_t days) noexcept nogil:
-    """Whether a time is one at all, and within so many days of the file's."""
+    """Whether a time is one at all, that uspcap can count, and within so many days of the file's."""
     cdef int64_t apart = seconds - seconds_of(file_ns)
-    return seconds > UPTIME and -days * DAY <= apart <= days * DAY
+    return UPTIME < seconds < LATEST_NS // SECOND and -days * DAY <= apart <= days * DAY
 
 
 cdef int64_t payload_end(HeaderColumns headers, Py_ssize_t i, const uint8_t *p, int64_t captured) noexcept nogil:
@@ -649,8 +650,7 @@ def tally(TrailerRows rows not None, FrameColumns frames not None, uint64_t[::1]
                     extremes[0] = apart
                 if apart > extremes[1]:
                     extremes[1] = apart
-                sums[0] += <uint64_t> apart
-                sums[1] += sums[0] < <uint64_t> apart
+                add_wide(&sums[0], &sums[1], <uint64_t> apart)
             if last_key != <uint64_t> rows.key[row] + 1:
                 last_key = <uint64_t> rows.key[row] + 1
                 with gil:

@@ -28,6 +28,7 @@ from libc.string cimport memcpy
 from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.gathering cimport FrameRing
+from uspcap._native.saturating cimport LATEST_NS, clamped
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
 from uspcap._native.unaligned cimport load16, load32, load64
 
@@ -356,11 +357,11 @@ cdef class ReceiveQueue(FrameRing):
                 hardware_ns = load64(area + METADATA_HARDWARE)
                 if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_STAMPED:
                     source = STAMP_HARDWARE
-                    stamp_ns = <int64_t> hardware_ns
+                    stamp_ns = <int64_t> hardware_ns if hardware_ns < <uint64_t> LATEST_NS else LATEST_NS
                 else:
                     source = STAMP_XDP
                     stamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
-        frames.timestamp_ns[row] = stamp_ns
+        frames.timestamp_ns[row] = clamped(stamp_ns)
         frames.timestamp_source[row] = source
         frames.interface[row] = stamped_interface(&self.interfaces[0], source)
 

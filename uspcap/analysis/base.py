@@ -25,22 +25,8 @@ Table = Mapping[str, Sequence[Any]]
 """Column name to values, all of one length; times in ns are int and named `…_ns`."""
 
 
-_LARGEST = int(np.iinfo(np.int64).max)
-
 RAW = "_raw"
 """What is behind an array's name in that of its view as bytes, which compiled loops take."""
-
-
-def difference_ns(later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `later - earlier`; where that fits with neither sign, the nearest that does, as compiled loops do."""
-    difference = np.subtract(later, earlier)
-    overflow = ((later ^ earlier) & (later ^ difference)) < 0
-    return np.maximum(np.where(overflow, np.where(later > earlier, _LARGEST, -_LARGEST), difference), -_LARGEST)
-
-
-def clipped_ns(value: int) -> int:
-    """Return the nearest to `value` of what fits an int64 with either sign."""
-    return max(-_LARGEST, min(_LARGEST, value))
 
 
 def grown(rows: NDArray[Any], most: int) -> NDArray[Any]:
@@ -60,14 +46,20 @@ class Analysis(ABC):
     name: ClassVar[str]
     """Key in the report's `analyses`."""
 
+    rests_on_timestamps: ClassVar[bool] = True
+    """Some of its figures are made of timestamps."""
+
     def __init__(self) -> None:
         self.frames_read = 0
         """Frames that the source has consumed so far, filtered-out ones included."""
+        self.clamped = 0
+        """Timestamps that were clamped, of frames that it was given."""
 
     def update(self, batch: FrameBatch) -> None:
         """Take the next batch; nothing of the batch is kept."""
         self._update(batch)
         self.frames_read += batch.frames_read
+        self.clamped += batch.clamped
 
     def _shift(self, batch: FrameBatch) -> int:
         """Return what turns the batch's frame numbers into those of this instance's stream."""
@@ -77,6 +69,7 @@ class Analysis(ABC):
         """Append the state of what came directly after; `later` is used up."""
         self._merge(later)
         self.frames_read += later.frames_read
+        self.clamped += later.clamped
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: all but the views of arrays as bytes, whose names end in `_raw`."""
@@ -97,6 +90,16 @@ class Analysis(ABC):
     @abstractmethod
     def result(self) -> Result:
         """Return what the report shows; may be called at any time, and again."""
+
+    def caveats(self) -> list[str]:
+        """Return what the result must be read with because of the input, in whole sentences without a full stop."""
+        if not (self.clamped and self.rests_on_timestamps):
+            return []
+        many = "1 frame has a timestamp" if self.clamped == 1 else f"{self.clamped} frames have timestamps"
+        return [
+            f"{many} beyond what uspcap counts in (1823 to 2116), of which the nearest end was taken: times, spans and "
+            "rates that they take part in are wrong"
+        ]
 
     def histograms(self) -> dict[str, Histogram]:
         """Return whole histograms, for the HdrHistogram tools: name to histogram."""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.silences import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest, track_gaps
-from uspcap.analysis.base import Analysis, Result, Table, difference_ns
+from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
+from uspcap.saturating import added_ns, clipped_ns, difference_ns, summed_ns
 
 MAXIMUM_SILENCES = 1 << 20
 """Bound on the silences kept one by one, of all flows together."""
@@ -162,14 +163,16 @@ class Gaps(Analysis):
             octaves = octave_of(gap[forward])
             at = np.flatnonzero(forward)
             out["octaves"][at, octaves, 0] += 1
-            out["octaves"][at, octaves, 1] += gap[forward]
+            out["octaves"][at, octaves, 1] = added_ns(out["octaves"][at, octaves, 1], gap[forward])
             over = forward
         else:
             over = forward & (gap > self._threshold_ns)
             out["over"] += over.astype(np.uint64)
-            out["over_ns"] += np.where(over, gap, 0)
-        for field in ("frames", "over", "over_ns", "octaves"):
+            out["over_ns"] = added_ns(out["over_ns"], np.where(over, gap, 0))
+        for field in ("frames", "over"):
             out[field] += later[field]
+        for field in ("over_ns", "octaves"):
+            out[field] = added_ns(out[field], later[field])
         for field in ("last_ns", "last_frame"):
             out[field] = np.where(later["frames"] > 0, later[field], out[field])
         for field in ("first_ns", "first_frame"):
@@ -206,7 +209,7 @@ class Gaps(Analysis):
             lowest = np.int64(16) << np.arange(GAP_OCTAVES, dtype=np.int64)
             over = (lowest[None, :] > thresholds[:, None]) & (thresholds[:, None] >= 0)
             counts = np.where(over, rows["octaves"][:, :, 0], 0).sum(axis=1)
-            totals = np.where(over, rows["octaves"][:, :, 1], 0).sum(axis=1)
+            totals = summed_ns(np.where(over, rows["octaves"][:, :, 1], 0))
         kept = self._silences[: self._used]
         limits = thresholds[kept["flow"]]
         kept = kept[(kept["gap_ns"] > limits) & (limits >= 0)]
@@ -220,7 +223,7 @@ class Gaps(Analysis):
             "threshold_ns": self._threshold_ns,
             "rule": "gaps longer than the threshold" if self._threshold_ns is not None else AUTOMATIC_RULE,
             "count": int(counts.sum()),
-            "total_ns": int(totals.sum()),
+            "total_ns": clipped_ns(sum(totals.tolist())),
             "listed": len(silences),
             "flows_with_gaps": int((counts > 0).sum()),
             "flows_without_threshold": int((thresholds < 0).sum()),

@@ -125,11 +125,6 @@ class Histogram:
         """Values counted."""
         return int(self._used[1].sum())
 
-    def approximate_sum(self) -> float:
-        """Return the sum of all values, each taken as the lowest of its bucket."""
-        used, counts = self._used
-        return float(bounds()[0][used].astype(np.float64) @ counts.astype(np.float64))
-
     def value_at(self, percentile: str) -> int:
         """Return the highest value of the bucket that holds a percentile, at most the exact maximum.
 

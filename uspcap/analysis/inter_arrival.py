@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
 from uspcap._native.silences import SILENCE_DTYPE
-from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, SOURCES, track_arrivals
-from uspcap.analysis.base import Analysis, Result, Table, difference_ns
+from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
+from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, percentile_of_each
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
@@ -23,14 +23,8 @@ ROWS_SHOWN = 10
 MAXIMUM_LINES = 1 << 19
 """Bound on the lines of 32 histogram buckets of all flows together; beyond it the flow table halves its sample."""
 
-LARGEST_SUM_NS = 2.0**62
-"""Gaps that may add up to more than an int64 holds have their mean taken from the buckets."""
-
 TAIL = "99.9"
 """Percentile that ranks the worst flows."""
-
-JITTER_DECAY = 15 / 16
-"""What each gap leaves of the jitter before it (RFC 3550, section 6.4.1: J += (|D| - J) / 16)."""
 
 JITTER = "RFC 3550 section 6.4.1 on arrival times, the sender's spacing taken as constant"
 
@@ -113,22 +107,15 @@ class InterArrival(Analysis):
         later._largest["before_frame"] += shift
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
-        both = (self._tracks["frames"] > 0) & (later._tracks["frames"] > 0)
-        across = difference_ns(later._tracks["first_ns"], self._tracks["last_ns"])
-        for source in np.flatnonzero(both):
+        before = self._tracks.copy()
+        across = join_arrivals(self._tracks_raw, np.arange(SOURCES, dtype=np.int32), later._tracks_raw)
+        for source in np.flatnonzero(across >= 0):
             gap = int(across[source])
-            if gap >= 0:
-                self._counts[source] += Histogram.from_values([gap]).counts
-                event = (
-                    source,
-                    gap,
-                    self._tracks["last_ns"][source],
-                    self._tracks["last_frame"][source],
-                    later._tracks["first_frame"][source],
-                )
-                candidates.append(np.array([event], SILENCE_DTYPE))
+            self._counts[source, bucket_of(gap)] += 1
+            first = later._tracks["first_frame"][source]
+            event = (source, gap, before["last_ns"][source], before["last_frame"][source], first)
+            candidates.append(np.array([event], SILENCE_DTYPE))
         self._counts += later._counts
-        _append(self._tracks, np.arange(SOURCES), later._tracks)
         self._merge_flows(later, ids)
         largest = np.concatenate(candidates)
         largest = largest[np.lexsort((largest["after_frame"], -largest["gap_ns"]))][:LARGEST_KEPT]
@@ -137,16 +124,12 @@ class InterArrival(Analysis):
         self._keep_bound()
 
     def _merge_flows(self, later: InterArrival, ids: NDArray[np.int32]) -> None:
-        rows, others = self._per_flow.rows, later._per_flow.rows
-        kept = ids >= 0
-        mine, theirs = rows[ids[kept]], others[kept]
-        gaps = difference_ns(theirs["first_ns"], mine["last_ns"])
-        stitched = (mine["frames"] > 0) & (theirs["frames"] > 0) & (gaps >= 0)
-        keys = (ids[kept][stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
+        gaps = join_arrivals(self._per_flow.raw(), ids, later._per_flow.raw())
+        stitched = gaps >= 0
+        keys = (ids[stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
         self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))
         self._cells.absorb(later._cells, ids)
         later._cells = Cells()
-        _append(rows, ids[kept], theirs)
 
     def result(self) -> Result:
         self._sync()
@@ -254,7 +237,7 @@ class InterArrival(Analysis):
             column_values = np.full(len(rows), -1, np.int64)
             column_values[cells.flows] = self._percentile(cells, percentile)
             table[f"p{percentile}_ns"] = [value if value >= 0 else None for value in column_values[order].tolist()]
-        table["jitter_ns"] = np.rint(rows["jitter_ns"][order]).astype(np.int64).tolist()
+        table["jitter_ns"] = _jitter_ns(rows[order]).tolist()
         histograms: dict[str, list[Any]] = {"source": [], "lowest_ns": [], "highest_ns": [], "count": []}
         for source in np.flatnonzero(self._tracks["frames"]):
             part = Histogram(self._counts[source]).table()
@@ -275,9 +258,14 @@ class InterArrival(Analysis):
         }
 
 
-def bucket_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def bucket_of(values: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """Return the histogram bucket of each value."""
     return np.searchsorted(bounds()[0], values, side="right") - 1
+
+
+def _jitter_ns(tracks: Any) -> Any:
+    """Return the jitter of tracks, of 2^-64 ns, in whole ns: what is `JITTER_EDGE` or more is rounded up."""
+    return tracks["jitter_high"].astype(np.int64) + (tracks["jitter_low"] >= JITTER_EDGE)
 
 
 def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
@@ -287,66 +275,15 @@ def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
 
 
 def _make_exact(histogram: Histogram, track: Any) -> None:
-    """Give a histogram the extremes that its track knows to the ns, and the sum where it fits 64 bits for sure."""
+    """Give a histogram what its track knows to the ns: extremes and sum."""
     if track["gaps"]:
         histogram.lowest_ns, histogram.highest_ns = int(track["lowest_ns"]), int(track["highest_ns"])
-        if histogram.approximate_sum() < LARGEST_SUM_NS:
-            histogram.sum_ns = int(track["sum_ns"])
+        histogram.sum_ns = int(track["sum_high"]) << 64 | int(track["sum_low"])
 
 
 def _track_result(track: Any) -> dict[str, Any]:
     return {
         "max_frame": int(track["highest_frame"]),
         "backward_steps": int(track["backward"]),
-        "jitter_ns": round(float(track["jitter_ns"])),
+        "jitter_ns": int(_jitter_ns(track)),
     }
-
-
-def _append(rows: NDArray[Any], ids: NDArray[Any], later: NDArray[Any]) -> None:
-    """Append the tracks in `later` to `rows[ids]`, with the gap between the two parts of each."""
-    mine = rows[ids]
-    empty, nothing = mine["frames"] == 0, later["frames"] == 0
-    gap = difference_ns(later["first_ns"], mine["last_ns"])
-    joined = ~empty & ~nothing
-    forward = joined & (gap >= 0)
-    out = mine.copy()
-    # The gap across the cut, as the compiled loop would have added it.
-    _add_gap(out, gap, later["first_frame"], forward)
-    out["backward"] += (joined & ~forward).astype(np.uint64)
-    # The later part's own gaps: jitter is affine in what came before, each gap after the first but shrinks it.
-    more = joined & (later["gaps"] > 0)
-    first = more & (out["gaps"] == 0)
-    change = np.abs(later["first_gap_ns"].astype(np.float64) - out["last_gap_ns"].astype(np.float64))
-    before = out["jitter_ns"] + (change - out["jitter_ns"]) / 16
-    decay = np.power(JITTER_DECAY, np.maximum(later["gaps"].astype(np.float64) - 1, 0))
-    after = np.where(first, later["jitter_ns"], later["jitter_ns"] + decay * before)
-    out["jitter_ns"] = np.where(more, after, out["jitter_ns"])
-    larger = more & (first | (later["highest_ns"] > out["highest_ns"]))
-    out["highest_ns"] = np.where(larger, later["highest_ns"], out["highest_ns"])
-    out["highest_frame"] = np.where(larger, later["highest_frame"], out["highest_frame"])
-    smaller = more & (first | (later["lowest_ns"] < out["lowest_ns"]))
-    out["lowest_ns"] = np.where(smaller, later["lowest_ns"], out["lowest_ns"])
-    out["first_gap_ns"] = np.where(first, later["first_gap_ns"], out["first_gap_ns"])
-    out["last_gap_ns"] = np.where(more, later["last_gap_ns"], out["last_gap_ns"])
-    for field in ("gaps", "backward", "sum_ns", "frames", "bytes"):
-        out[field] += later[field]
-    for field in ("last_ns", "last_frame"):
-        out[field] = np.where(joined, later[field], out[field])
-    out[empty] = later[empty]
-    rows[ids] = out
-
-
-def _add_gap(tracks: NDArray[Any], gap: NDArray[np.int64], frame: NDArray[np.int64], where: NDArray[np.bool_]) -> None:
-    """Add one gap to each of the tracks that `where` names."""
-    first = where & (tracks["gaps"] == 0)
-    change = np.abs(gap.astype(np.float64) - tracks["last_gap_ns"].astype(np.float64))
-    after = where & ~first
-    tracks["jitter_ns"] += np.where(after, (change - tracks["jitter_ns"]) / 16, 0)
-    larger = where & (first | (gap > tracks["highest_ns"]))
-    tracks["highest_ns"] = np.where(larger, gap, tracks["highest_ns"])
-    tracks["highest_frame"] = np.where(larger, frame, tracks["highest_frame"])
-    tracks["lowest_ns"] = np.where(where & (first | (gap < tracks["lowest_ns"])), gap, tracks["lowest_ns"])
-    tracks["first_gap_ns"] = np.where(first, gap, tracks["first_gap_ns"])
-    tracks["last_gap_ns"] = np.where(where, gap, tracks["last_gap_ns"])
-    tracks["sum_ns"] += np.where(where, gap, 0)
-    tracks["gaps"] += where.astype(np.uint64)

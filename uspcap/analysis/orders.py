@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from uspcap._native.order_tables import ANSWER_KINDS, COUNTS, REQUEST_KINDS
 from uspcap._native.orders import OrderMachine
-from uspcap.analysis.base import Analysis, Result, Table, difference_ns
+from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.names import ORDER_PROTOCOLS
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.headers import address_text
 from uspcap.protocols.order_entry import ouch_rules
+from uspcap.saturating import difference_ns
 
 MAXIMUM_CONNECTIONS = 1 << 16
 MAXIMUM_REQUESTS = 1 << 18

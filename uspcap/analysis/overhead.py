@@ -43,6 +43,7 @@ class Overhead(Analysis):
     """
 
     name = "overhead"
+    rests_on_timestamps = False
 
     def __init__(self, *, framing: bool = False) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.numbered_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET
-from uspcap.analysis.base import clipped_ns
+from uspcap.saturating import clipped_ns
 
 FIRST_NUMBER: Final = 1
 """A packet numbered up to this, `RESET_DISTANCE` and more below the mark, begins the stream anew."""

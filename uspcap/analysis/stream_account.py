@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.numbered_runs import KIND_DATA, KIND_HEARTBEAT
-from uspcap.analysis.base import clipped_ns
 from uspcap.analysis.capture_drops import CaptureDrops
 from uspcap.analysis.sequence_gaps import PacketEnds, SequenceGap, StreamGaps
 from uspcap.protocols.feeds import FeedProtocol
+from uspcap.saturating import clipped_ns
 
 GAPS_SHOWN: Final = 1000
 """Gaps of a stream in the result; the table holds all."""

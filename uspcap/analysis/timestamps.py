@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from uspcap._native.timing import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
-from uspcap.analysis.base import Analysis, Result, Table, clipped_ns
+from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.saturating import clipped_ns
 
 STEPS_LISTED = 100
 """Backward steps and jumps kept one by one, the first of the capture."""

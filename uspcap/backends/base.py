@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.formats.pcapng import SOURCE_MARK
-from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+from uspcap.frames import CLAMPED_LISTED, LATEST_NS, ClampedTimestamps, FrameBatch, Interface, Problem, TimestampSource
 from uspcap.timestamps.nic_clock import ClockAccount
 
 BATCH_FRAMES: Final = 4096
@@ -147,6 +147,8 @@ class LiveSource(ABC):
         Its statistics are those of one network interface.
     problems : list of Problem
         What is wrong with the input, where it comes from files.
+    clamped : ClampedTimestamps
+        Timestamps that this source clamped itself, beside those that its input's reader did.
     frames_wanted : int or None
         A batch with so many frames or more is yielded at once, and none that has less waits longer than that of
         others; None or 0 where there is no hurry.
@@ -161,6 +163,17 @@ class LiveSource(ABC):
         self.problems: list[Problem] = []
         self.frames_wanted: int | None = None
         self.wait_s: float | None = None
+        self.clamped = ClampedTimestamps()
+
+    def _clamp(self, batch: FrameBatch, name: str) -> None:
+        """Clamp what the timestamps of a batch from `name` have become here, and note the frames of which one was."""
+        clamped = batch.clamp_timestamps()
+        if not clamped:
+            return
+        stamps = batch.timestamp_ns
+        for row in np.flatnonzero(np.abs(stamps) == LATEST_NS)[:CLAMPED_LISTED].tolist():
+            self.clamped.note(name, 0, int(batch.frame_number[row]), later=bool(stamps[row] > 0))
+        self.clamped.count += clamped
 
     @property
     @abstractmethod

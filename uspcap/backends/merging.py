@@ -17,7 +17,7 @@ from uspcap._native.merge import RingMerger
 from uspcap.backends.base import BATCH_BYTES, BATCH_FRAMES, Description, LiveSource, SourceStatistics
 from uspcap.backends.rings import RingSource
 from uspcap.errors import CaptureError
-from uspcap.frames import NANOSECONDS, FrameBatch, Interface
+from uspcap.frames import EARLIEST_NS, NANOSECONDS, FrameBatch, Interface
 from uspcap.timestamps.nic_clock import ClockAccount
 
 HELD_FRAMES: Final = 1 << 16
@@ -83,7 +83,8 @@ class MergedSource(LiveSource):
                     yield from self._give(EVERYTHING, batches=1)
                     row = merger.push(batch, row)
                 if self._source.emptied:
-                    yield from self._give(merger.newest_ns - self._window_ns)
+                    # Without a frame so far, the newest is the lowest number that there is.
+                    yield from self._give(max(merger.newest_ns, EARLIEST_NS) - self._window_ns)
                 self._source.wait_s = self._window_ns / NANOSECONDS if merger.held else None
         except CaptureError:
             yield from self._give(EVERYTHING)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uspcap._native.columns import FRAME_FIELDS
 from uspcap.backends.base import BATCH_FRAMES, Description, LiveSource, SourceStatistics
@@ -14,7 +15,7 @@ from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
 from uspcap.formats import open_capture
 from uspcap.formats.waking import ReadingEnded, Wake
-from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
+from uspcap.frames import LATEST_NS, NANOSECONDS, FrameBatch, Interface, TimestampSource
 
 SHORTEST_WAIT_S = 0.001
 """Frames that are due within it come in one batch, as they would from a ring."""
@@ -144,7 +145,7 @@ class ReplaySource(LiveSource):
                         self._adopt(batch, number, reader.facts.interfaces, frames_of_others, moved_ns)
                         yield batch
                     if not loop:
-                        self.problems += reader.facts.problems
+                        self.problems += reader.facts.all_problems(path)
             frames = self._frames_read - frames_before
             if not frames:
                 return
@@ -170,12 +171,19 @@ class ReplaySource(LiveSource):
         stamped = batch.timestamp_source != TimestampSource.NONE
         if stamped.any():
             if moved_ns:
-                batch.storage("timestamp_ns")[:count][stamped] += moved_ns
+                self._move(batch, stamped, moved_ns)
+                self._clamp(batch, self._paths[file])
             stamps = batch.timestamp_ns[stamped]
             lowest, highest = int(stamps.min()), int(stamps.max())
             self._lowest_ns = min(self._lowest_ns, lowest) if self._stamped else lowest
             self._highest_ns = max(self._highest_ns, highest) if self._stamped else highest
             self._stamped = True
+
+    @staticmethod
+    def _move(batch: FrameBatch, stamped: NDArray[np.bool_], moved_ns: int) -> None:
+        """Move stamps on, as far as uspcap counts."""
+        stamps = batch.storage("timestamp_ns")[: batch.count]
+        stamps[stamped] += np.minimum(min(moved_ns, 2 * LATEST_NS), LATEST_NS - stamps[stamped])
 
     def _due(self, batch: FrameBatch, at: int) -> tuple[int, float]:
         """Return how many rows from `at` on are due, and in how many seconds the next one is."""
@@ -190,7 +198,8 @@ class ReplaySource(LiveSource):
                 return left, 0.0
             self._began = now, int(stamps[waiting.argmax()])
         clock_then, stamp_then = self._began
-        waiting &= stamps > stamp_then + int((now - clock_then) * self._speed)
+        # At a high speed this has no end.
+        waiting &= stamps > stamp_then + int(min((now - clock_then) * self._speed, 2.0 * LATEST_NS))
         if not waiting.any():
             return left, 0.0
         due = int(waiting.argmax())

@@ -340,6 +340,7 @@ class RingSource(LiveSource):
             batch.set_interfaces(self._stamped.known)
         batch.refilled()
         self._after_drain(batch)
+        self._clamp(batch, self._interface.name)
         self._filtered += batch.frames_read - batch.count
         self._delivered += batch.count
 

@@ -246,7 +246,7 @@ class CaptureSession:
             self._analyzed() if self._analyzing else None,
             str(description),
             description.what,
-            source.problems,
+            [*source.problems, *source.clamped.problems()],
             source.clocks(),
             self._failure,
             () if self._writer is None else tuple(self._writer.losses),

@@ -319,7 +319,7 @@ def command(
         if isinstance(writer, RotatingWriter):
             _wait_for_commands(writer)
     for problem in outcome.problems:
-        say(f"{problem.file}: byte {problem.offset}: {problem.what}")
+        say(f"{problem.file}: {problem.place}: {problem.what}")
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.problems or outcome.losses:

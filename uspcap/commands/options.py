@@ -17,7 +17,7 @@ from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
 from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
-from uspcap.frames import Problem
+from uspcap.frames import LATEST_NS, Problem
 from uspcap.notices import say
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
 
 
-_LONGEST_NS = (1 << 63) - 1
+_LONGEST_NS = LATEST_NS
+"""A time and any length of time fit 64 bits together."""
 
 
 class DurationType(_WholeNumberType):
@@ -54,7 +55,7 @@ class DurationType(_WholeNumberType):
             self.fail(f"{value!r} is no length of time; write a number and ns, us, ms, s, m or h, as in 250us", param)
         nanoseconds = Fraction(match[1]) * _DURATION_NS[match[2]]
         if nanoseconds.denominator != 1 or nanoseconds > _LONGEST_NS:
-            self.fail(f"{value!r} is no whole number of nanoseconds up to 292 years; write another, as 250us", param)
+            self.fail(f"{value!r} is no whole number of nanoseconds up to 146 years; write another, as 250us", param)
         return int(nanoseconds)
 
 
@@ -335,5 +336,5 @@ def end_with_problems(problems: Sequence[Problem], *, reported: bool) -> None:
     shown = problems[:1] if reported else problems
     more = f" (and {len(problems) - 1} more)" if len(problems) > len(shown) else ""
     for problem in shown:
-        say(f"{problem.file}: byte {problem.offset}: {problem.what}{more}")
+        say(f"{problem.file}: {problem.place}: {problem.what}{more}")
     sys.exit(1)

@@ -29,6 +29,7 @@ from uspcap.compare.clock_fit import ClockFit, LowerEnvelope
 from uspcap.compare.keys import DigestReader, Side, common_limit
 from uspcap.errors import CaptureFileError
 from uspcap.formats.waking import Wake
+from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
 from uspcap.system_errors import reason
 
 ClockMode = Literal["auto", "same", "offset"]
@@ -103,7 +104,7 @@ class Delays:
         low, high = int(delays_ns.min()), int(delays_ns.max())
         self.lowest_ns = low if self.lowest_ns is None else min(self.lowest_ns, low)
         self.highest_ns = high if self.highest_ns is None else max(self.highest_ns, high)
-        total = int(delays_ns.sum())
+        total = exact_sum(delays_ns)
         self.sum_ns += total
         if low >= 0:
             record_many(self.positive, delays_ns)
@@ -112,7 +113,7 @@ class Delays:
         forward = delays_ns[delays_ns >= 0]
         record_many(self.positive, forward)
         record_many(self.negative, -delays_ns[delays_ns < 0])
-        self.positive_sum_ns += int(forward.sum())
+        self.positive_sum_ns += exact_sum(forward)
 
     def histograms(self) -> tuple[Histogram, Histogram]:
         """Return those from 0 on, and the sizes of the others."""
@@ -153,7 +154,7 @@ class DelaySeries:
         for place in range(first, last + 1):
             here = delays_ns if first == last else delays_ns[self._within(times_ns, place)]
             if len(here):
-                self._add(place, len(here), int(here.sum()), int(here.min()), int(here.max()))
+                self._add(place, len(here), exact_sum(here), int(here.min()), int(here.max()))
 
     def _within(self, times_ns: NDArray[np.int64], place: int) -> NDArray[np.bool_]:
         """Return which times lie within a stretch; what comes before the origin counts to the first."""
@@ -385,7 +386,7 @@ class _Run:
                 return None
             stamps_a, stamps_b = _common(*(np.concatenate(columns) for columns in seen))
             if len(stamps_a):
-                return int(np.median(stamps_b - stamps_a))
+                return median_ns(difference_ns(stamps_b, stamps_a))
             if not more:
                 break
         return None
@@ -423,14 +424,14 @@ class _Run:
         into.matched += len(pairs)
         self._reorder(pairs)
         times_ns = np.ascontiguousarray(pairs["partner_timestamp_ns"])
-        differences_ns = pairs["timestamp_ns"] - times_ns
+        differences_ns = difference_ns(pairs["timestamp_ns"], times_ns)
         if self._spill is None:
             self._take_delays(pairs["partner_frame"], pairs["frame"], times_ns, differences_ns)
             self._tell_matched(pairs, differences_ns)
             return
         self._envelope.update(times_ns, differences_ns)
         # The clocks drift apart; the window goes with them.
-        self._matcher.offset_ns = int(np.median(differences_ns[-1000:]))
+        self._matcher.offset_ns = median_ns(differences_ns[-1000:])
         rows = np.empty(len(pairs), _SPILL_DTYPE)
         rows["a_ns"], rows["difference_ns"] = times_ns, differences_ns
         rows["a"], rows["b"] = pairs["partner_frame"], pairs["frame"]
@@ -477,16 +478,16 @@ class _Run:
         if fit is None:
             return
         # The line is that of the least difference of each stretch of time; within one, the drift lets others be lower.
-        lowest = min(int((rows["difference_ns"] - fit.at(rows["a_ns"])).min()) for rows in _spilled(spill))
+        lowest = min(int(difference_ns(rows["difference_ns"], fit.at(rows["a_ns"])).min()) for rows in _spilled(spill))
         into.fit = fit = fit.lowered(min(lowest, 0))
         for rows in _spilled(spill):
             times_ns = np.ascontiguousarray(rows["a_ns"])
-            delays_ns = rows["difference_ns"] - fit.at(times_ns)
+            delays_ns = difference_ns(rows["difference_ns"], fit.at(times_ns))
             self._take_delays(rows["a"], rows["b"], times_ns, delays_ns)
             pairs = np.zeros(len(rows), EVENT_DTYPE)
             pairs["frame"], pairs["partner_frame"] = rows["b"], rows["a"]
             pairs["partner_timestamp_ns"] = times_ns
-            pairs["timestamp_ns"] = times_ns + rows["difference_ns"]
+            pairs["timestamp_ns"] = added_ns(times_ns, rows["difference_ns"])
             pairs["kind"] = KIND_MATCHED
             self._tell_matched(pairs, delays_ns)
 

@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.saturating import added_ns, clipped_ns, whole_ns
+
 SLICES: Final = 16
 """The bound looks at the least difference in each of so many equal stretches of time."""
 
@@ -48,8 +50,8 @@ class ClockFit:
 
     def at(self, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the line at times of A's clock, whole ns."""
-        line: NDArray[np.int64] = np.floor((times_ns - self.origin_ns) * (self.drift_ppb * 1e-9)).astype(np.int64)
-        return line + self.offset_ns
+        line = np.floor((times_ns - self.origin_ns) * (self.drift_ppb * 1e-9))
+        return added_ns(whole_ns(line), np.full(len(line), clipped_ns(self.offset_ns)))
 
     def lowered(self, by_ns: int) -> ClockFit:
         """Return the line moved by so much, 0 or less; the bound grows by that."""
@@ -57,11 +59,14 @@ class ClockFit:
 
 
 class LowerEnvelope:
-    """Keeps the least difference of each stretch of time, however long the capture; the stretches double in time."""
+    """Keeps the least difference of each stretch of time, however long the capture; the stretches double in time.
+
+    A stretch is 2^shift ns, aligned to the epoch, so that which one a time lies in is a matter of bits.
+    """
 
     def __init__(self) -> None:
-        self._origin_ns: int | None = None
-        self._width_ns = 1 << 16
+        self._first = self._last = 0  # stretches, once there was a frame
+        self._shift = 16
         self._least = np.full(_BUCKETS, np.iinfo(np.int64).max, np.int64)
         self._when = np.zeros(_BUCKETS, np.int64)
 
@@ -77,11 +82,8 @@ class LowerEnvelope:
         """
         if not len(times_ns):
             return
-        if self._origin_ns is None:
-            # With room for what comes late.
-            self._origin_ns = int(times_ns.min()) - self._width_ns
-        self._cover(int(times_ns.min()), int(times_ns.max()))
-        places = (times_ns - self._origin_ns) // self._width_ns
+        self._cover(int(times_ns.min()) >> self._shift, int(times_ns.max()) >> self._shift)
+        places = (times_ns >> self._shift) - self._first
         order = np.lexsort((differences_ns, places))
         first = np.concatenate(([True], np.diff(places[order]) > 0))
         at, rows = places[order][first], order[first]
@@ -100,7 +102,8 @@ class LowerEnvelope:
         origin = int(times[0])
         x = (times - origin).astype(np.float64)
         base = int(least.min())
-        y = (least - base).astype(np.float64)
+        # What lies above the least may take 64 bits without a sign.
+        y = (least.astype(np.uint64) - np.uint64(base & 0xFFFF_FFFF_FFFF_FFFF)).astype(np.float64)
         hull = _lower_hull(x, y)
         middle = x[-1] / 2
         slope = 0.0
@@ -121,24 +124,25 @@ class LowerEnvelope:
             bound_ns=int(np.ceil(max(lowest) * SLICES / (SLICES - 2))) + 1,
         )
 
-    def _cover(self, low_ns: int, high_ns: int) -> None:
-        """Make the stretches wide enough for all frames, those that come late included."""
-        assert self._origin_ns is not None
-        while high_ns - self._origin_ns >= _BUCKETS * self._width_ns or low_ns < self._origin_ns:
-            if low_ns < self._origin_ns:
-                # Move the origin back by half of the whole, which makes room at the low end.
-                shift = _BUCKETS // 2 * self._width_ns
-                self._regroup(self._origin_ns - shift, self._width_ns * 2)
-            else:
-                self._regroup(self._origin_ns, self._width_ns * 2)
+    def _cover(self, low: int, high: int) -> None:
+        """Make the stretches wide enough for these two, and let the first of all be the lowest."""
+        first, last = low, high
+        if (self._least != np.iinfo(np.int64).max).any():
+            first, last = min(low, self._first), max(high, self._last)
+        wider = 0
+        while (last >> wider) - (first >> wider) >= _BUCKETS:
+            wider += 1
+        if wider or first != self._first:
+            self._regroup(first >> wider, self._shift + wider)
+        self._last = last >> wider
 
-    def _regroup(self, origin_ns: int, width_ns: int) -> None:
+    def _regroup(self, first: int, shift: int) -> None:
         used = np.flatnonzero(self._least != np.iinfo(np.int64).max)
         times, least = self._when[used].copy(), self._least[used].copy()
-        self._origin_ns, self._width_ns = origin_ns, width_ns
+        self._first, self._shift = first, shift
         self._least[:] = np.iinfo(np.int64).max
         for when, difference in zip(times.tolist(), least.tolist(), strict=True):
-            place = (when - origin_ns) // width_ns
+            place = (when >> shift) - first
             if difference < self._least[place]:
                 self._least[place], self._when[place] = difference, when
 

@@ -60,6 +60,8 @@ class Side:
         Times between neighbouring frames, ns.
     backward : int
         Steps back in time, which are not among them.
+    clamped : int
+        Timestamps that were clamped, of frames that match the filter.
     sources : set of TimestampSource
     interfaces : list of Interface
     problems : list of Problem
@@ -76,6 +78,7 @@ class Side:
         default_factory=lambda: np.zeros(BUCKETS, np.uint64)
     )
     backward: int = 0
+    clamped: int = 0
     sources: set[TimestampSource] = field(default_factory=set)
     interfaces: list[Interface] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -153,6 +156,7 @@ class DigestReader:
         digest(batch, headers, self._key, self._limit, digests)
         stamped = batch.timestamp_source != TimestampSource.NONE
         usable = stamped & (digests != 0)
+        side.clamped += batch.clamped
         side.without_stamp += batch.count - int(np.count_nonzero(stamped))
         side.without_digest += int(np.count_nonzero(stamped)) - int(np.count_nonzero(usable))
         if batch.count:

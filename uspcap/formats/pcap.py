@@ -109,6 +109,7 @@ class PcapReader(CaptureReader):
         source = int(self.interface.timestamp_source)
         while True:
             stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset, source)
+            self.facts.frames = walker.frames_seen
             if batch.count:
                 batch.refilled()
                 yield batch

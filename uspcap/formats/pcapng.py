@@ -72,8 +72,6 @@ class PcapngReader(CaptureReader):
         self._order = "<"
         self._section_base = 0
         self._blocks_read = 0
-        self._finer_before = 0
-        self._out_of_range_before = 0
 
     @property
     def knowledge(self) -> int:
@@ -85,13 +83,11 @@ class PcapngReader(CaptureReader):
         if self.ended:
             return -1
         self.facts = SourceFacts(interfaces=self.facts.interfaces)
-        self._finer_before = self._walker.finer_than_ns
-        self._out_of_range_before = self._walker.out_of_range
         data = self._look_at(offset + (-offset % 4))
         return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
 
     def _restart_numbers(self) -> None:
-        self._walker.frames_seen = 0
+        self._walker.restart()
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; damage is stepped over where the lengths of blocks can be trusted."""
@@ -99,6 +95,7 @@ class PcapngReader(CaptureReader):
         batch.set_data(window.data)
         while True:
             stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset)
+            self._note_timestamps()
             if batch.count:
                 if len(batch.interfaces) != len(self._link_types):
                     # Only now, and not for each one: a file may describe 65536.
@@ -118,7 +115,6 @@ class PcapngReader(CaptureReader):
             if not goes_on:
                 self.ended = True
                 break
-        self._note_precision()
 
     def _handle(self, stop: int) -> bool:
         """Do what the walker could not; return whether there is more to walk."""
@@ -248,15 +244,12 @@ class PcapngReader(CaptureReader):
                 interface = replace(interface, fcs_length=value[0])
             elif code == 14 and len(value) == 8:
                 offset_s = struct.unpack(self._order + "q", value)[0]
-        if abs(offset_s) * NANOSECONDS >= 1 << 63:
-            self._problem(self._window.position, f"if_tsoffset of {offset_s} s lies beyond any date, ignored")
-            offset_s = 0
         source = written_source(texts.get("description", ""))
         interface = replace(interface, timestamp_offset_s=offset_s, timestamp_source=source, **texts)
         if link_type in BIG_FRAME_LINK_TYPES:
             self._walker.allow(LONGEST_BIG_FRAME)
         try:
-            self._walker.add_interface(multiplier, divisor, shift, offset_s * NANOSECONDS, snaplen, int(source))
+            self._walker.add_interface(multiplier, divisor, shift, offset_s, snaplen, int(source))
         except OverflowError as too_many:
             return f"{too_many} are described"
         self.facts.interfaces.append(interface)
@@ -277,9 +270,15 @@ class PcapngReader(CaptureReader):
             self.facts.interface_drops[interface] = sum(drops.values())
         return ""
 
-    def _note_precision(self) -> None:
-        self.facts.finer_than_ns = self._walker.finer_than_ns - self._finer_before
-        self.facts.out_of_range = self._walker.out_of_range - self._out_of_range_before
+    def _note_timestamps(self) -> None:
+        """Keep what the walker has counted, and the frames whose timestamps it has just clamped."""
+        facts, walker = self.facts, self._walker
+        facts.frames = walker.frames_seen
+        facts.finer_than_ns = walker.finer_than_ns
+        if walker.clamped != facts.clamped.count:
+            for frame, position, later in walker.take_clamped():
+                facts.clamped.note(self.name, self._window.offset + position, frame, later=later)
+            facts.clamped.count = walker.clamped
 
 
 def resolution(value: int) -> tuple[int, int, int, int]:

@@ -81,10 +81,10 @@ def like(paths: Sequence[str]) -> Schedule:
                 stamped = batch.timestamp_source != TimestampSource.NONE
                 parts.append(batch.timestamp_ns[stamped])
                 without += batch.count - len(parts[-1])
-            problems = reader.facts.problems
+            problems = reader.facts.all_problems(path)
         if problems:
             raise CaptureFileError(
-                f"{path}: byte {problems[0].offset}: {problems[0].what}; repair or cut the file first"
+                f"{path}: {problems[0].place}: {problems[0].what}; repair or cut the file first"
             )
     stamps = np.concatenate(parts) if parts else np.empty(0, np.int64)
     if not len(stamps):

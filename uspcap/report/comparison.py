@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from uspcap.compare.captures import DEGREES, Comparison, Delays
 from uspcap.compare.keys import NO_LIMIT, Side
 from uspcap.compare.statistics import Run, percentile_interval
 from uspcap.formats import open_capture
-from uspcap.frames import NANOSECONDS
+from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decode_line
 from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
@@ -70,7 +71,7 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "frames_kept": comparison.frames_kept,
         "warnings": _warnings(comparison),
         "problems": [
-            {"file": problem.file, "offset": problem.offset, "what": problem.what}
+            asdict(problem)
             for side in (comparison.a, comparison.b)
             for problem in side.problems
         ],
@@ -229,6 +230,11 @@ def _warnings(comparison: Comparison) -> list[str]:
     for side, name in ((a, "A"), (b, "B")):
         if side.without_digest:
             said.append(f"{plural(side.without_digest, 'frame')} of {name} have nothing that the key asks for")
+        if side.clamped:
+            said.append(
+                f"{plural(side.clamped, 'timestamp')} of {name} beyond what uspcap counts in (1823 to 2116), of which the "
+                "nearest end was taken: what such frames are matched with and their delays are wrong"
+            )
         if side.without_stamp:
             said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
         if len(side.sources) > 1:
@@ -295,7 +301,7 @@ def render(report: dict[str, Any], console: Console) -> None:
             print_line(console, Text(what))
         console.print()
     for problem in report["problems"]:
-        text = f"{safe_text(problem['file'])}: byte {problem['offset']}: {problem['what']}"
+        text = f"{safe_text(problem['file'])}: {Problem(**problem).place}: {problem['what']}"
         print_paragraph(console, text, style="red")
 
 

@@ -45,7 +45,7 @@ def build_report(
         The longest time for which a ring went unread.
     """
     quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
-    results = {name: analysis.result() for name, analysis in analyses.items()}
+    results = {name: {**analysis.result(), "caveats": analysis.caveats()} for name, analysis in analyses.items()}
     _state_error_bounds(results, source.get("clocks", ()))
     if "path_latency" in results:
         results["path_latency"]["longest_unread_ns"] = longest_unread_ns

@@ -21,6 +21,10 @@ _DURATION_UNITS = ((1, "ns"), (1_000, "µs"), (1_000_000, "ms"), (1_000_000_000,
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND, _LAST_SECOND = (
+    int((datetime(year, month, day, tzinfo=UTC) - _EPOCH).total_seconds())
+    for year, month, day in ((1000, 1, 1), (9999, 12, 31))
+)
 
 
 def count(value: int | None) -> str:
@@ -130,16 +134,22 @@ def share(part: float | None, whole: float = 1) -> str:
 
 
 def stamp(nanoseconds: int | None) -> str:
-    """Return an instant as UTC in ISO 8601 with all nine decimals: `2026-11-23T09:30:00.000000001Z`."""
+    """Return an instant as UTC in ISO 8601 with all nine decimals: `2026-11-23T09:30:00.000000001Z`.
+
+    One outside of the years 1000 to 9999, which no frame has, stays a number.
+    """
     if nanoseconds is None:
         return MISSING
     seconds, rest = divmod(nanoseconds, _SECOND)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        return f"{nanoseconds} ns since 1970"
     return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def clock(nanoseconds: int | None) -> str:
     """Return the time of day of an instant, as `stamp` without the date."""
-    return MISSING if nanoseconds is None else stamp(nanoseconds)[11:]
+    text = stamp(nanoseconds)
+    return text[11:] if text.endswith("Z") else text
 
 
 def compact_count(value: int) -> str:

@@ -103,6 +103,10 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         for name in ("trailer", "timestamps")
         for warning in report["analyses"].get(name, {}).get("warnings", [])
     ]
+    # Most analyses say the same.
+    warnings += dict.fromkeys(
+        caveat for result in report["analyses"].values() for caveat in result.get("caveats", ())
+    )
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
     if drops:
         where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())
@@ -134,7 +138,9 @@ def _closing(console: Console, source: dict[str, Any]) -> None:
     if source["problems"]:
         _title(console, f"Problems ({len(source['problems'])})", "bold red")
         for problem in source["problems"]:
-            print_paragraph(console, f"{problem['file']}, byte {problem['offset']:,}: {problem['what']}", style="red")
+            frame = "" if problem.get("frame") is None else f", frame {problem['frame']:,}"
+            where = f"{problem['file']}, byte {problem['offset']:,}{frame}"
+            print_paragraph(console, f"{where}: {problem['what']}", style="red")
 
 
 def _title(console: Console, text: str, style: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from uspcap.frames import NANOSECONDS
+from uspcap.frames import EARLIEST_NS, LATEST_NS, NANOSECONDS
 from uspcap.timestamps.clock_line import STATED_DRIFT, UNKNOWN_RATE, ClockLine, Int64Array
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.ptp_clock import PtpClock
@@ -33,6 +33,9 @@ BEFORE_STEP_NS: Final = 30 * NANOSECONDS
 """After a step, frames from before it are looked for so long."""
 
 STEPS_LISTED: Final = 20
+
+FARTHEST_NS: Final = 1 << 61
+"""A frame that is farther than 73 years from what the clock shows has no time of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +185,15 @@ class NicClock:
         Returns
         -------
         ndarray of int64, shape (n,)
-            Nanoseconds since the epoch.
+            Nanoseconds since the epoch; `EARLIEST_NS` or `LATEST_NS` for what is no time of this clock.
         """
         if not len(stamps_ns):
             return stamps_ns
         assert self._line is not None, "a clock that is not usable converts nothing"
         self.follow()
+        shown_ns = self._line.last_sample.clock_ns
+        if int(stamps_ns.max()) > shown_ns + FARTHEST_NS or int(stamps_ns.min()) < shown_ns - FARTHEST_NS:
+            return self._convert_some(stamps_ns, shown_ns)
         self._frames += len(stamps_ns)
         now_ns = self._calls.utc_ns()
         # Before it is said that these stamps were converted: a step since the last sample would make that wrong.
@@ -202,6 +208,14 @@ class NicClock:
             self._before_step = None
             return self._line.convert(stamps_ns)
         return self._convert_around_step(stamps_ns, before, self._line, now_ns)
+
+    def _convert_some(self, stamps_ns: Int64Array, shown_ns: int) -> Int64Array:
+        """Return UTC for those stamps that may be of a clock that shows `shown_ns`; for the others, an end of time."""
+        early, late = stamps_ns < shown_ns - FARTHEST_NS, stamps_ns > shown_ns + FARTHEST_NS
+        utc_ns = np.where(early, EARLIEST_NS, LATEST_NS)
+        there = ~(early | late)
+        utc_ns[there] = self.convert(stamps_ns[there])
+        return utc_ns
 
     def account(self) -> ClockAccount:
         """Return how the stamps were converted so far."""

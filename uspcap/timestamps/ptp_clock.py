@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from uspcap.errors import CaptureError
-from uspcap.frames import NANOSECONDS
+from uspcap.frames import LATEST_NS, NANOSECONDS
 from uspcap.system_errors import limit_remedy
 from uspcap.timestamps.kernel_calls import KernelCalls
 
@@ -112,7 +112,7 @@ class PtpClock:
             try:
                 self.sample()
             except OSError as error:
-                refusals.append(f"{method}: {os.strerror(error.errno or 0)}")
+                refusals.append(f"{method}: {error.strerror}")
             else:
                 return
         self.close()
@@ -128,7 +128,10 @@ class PtpClock:
         """
         if self._descriptor is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._reading(self._calls, self._descriptor)
+        sample = self._reading(self._calls, self._descriptor)
+        if not max(abs(sample.clock_ns), abs(sample.utc_ns)) < LATEST_NS:
+            raise OSError(errno.ERANGE, "a clock shows a time before 1823 or after 2116, beyond what uspcap counts in")
+        return sample
 
     def close(self) -> None:
         """Close the device; may be called again."""
