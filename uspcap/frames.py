@@ -123,7 +123,7 @@ class Problem:
 
 @dataclass(slots=True)
 class ClampedTimestamps:
-    """Timestamps beyond what uspcap counts in, 2^62 - 1 ns either way from the epoch, of which the nearest end was taken.
+    """Timestamps more than 2^62 - 1 ns from the epoch, of which the nearest end was taken.
 
     Between the ends, the years 1823 and 2116, no difference of two times leaves 64 bits, nor does a time and a timeout.
 

@@ -16,7 +16,8 @@ Int64Array = NDArray[np.int64]
 
 _LARGEST: Final = int(np.iinfo(np.int64).max)
 _LOW_WORD: Final = 0xFFFF_FFFF
-_FLOAT_END: Final = 2.0**62
+_FLOAT_END: Final = 2.0**63 - 1024
+"""The largest float below 2^63."""
 
 
 def difference_ns(later: Int64Array, earlier: Int64Array) -> Int64Array:
@@ -56,7 +57,7 @@ def clamped_ns(values: Int64Array) -> Int64Array:
 
 
 def whole_ns(values: NDArray[np.float64]) -> Int64Array:
-    """Return whole numbers as int64; of one that is 2^62 or more either way, 2^62."""
+    """Return whole numbers as int64; of one that does not fit, the nearest float that does."""
     return np.clip(values, -_FLOAT_END, _FLOAT_END).astype(np.int64)
 
 

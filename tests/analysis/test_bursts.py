@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, seeded_stream, streams
 
+from uspcap._native.bursts import WIDEST_NS, SlidingWindows
 from uspcap.analysis.bursts import DEFINITION, WIDTHS_NS, Bursts
-from uspcap.frames import TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, TimestampSource
 
 SLOTS = 1000
 
@@ -202,3 +203,42 @@ def test_the_table_holds_the_rows_of_the_result():
     assert [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)] == (
         analysis.result()["windows"]
     )
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.sampled_from([-(1 << 63), -1, 0, (1 << 63) - 1])),
+        max_size=40,
+    ),
+    st.sampled_from([(1000,), WIDTHS_NS, (1000 << 40,), (WIDEST_NS // 1000 * 1000,)]),
+)
+def test_whatever_is_in_a_batch_stays_within_the_windows(stamps, widths_ns):
+    batch = FrameBatch.from_frames([bytes(60)] * len(stamps), [0] * len(stamps))
+    batch.storage("timestamp_ns")[: len(stamps)] = stamps
+    windows = SlidingWindows(widths_ns)
+    windows.update(batch, 0, TimestampSource.FILE)
+    clamped = [max(EARLIEST_NS, min(LATEST_NS, stamp)) for stamp in stamps]
+    frames = [(number, Frame(stamp, 60, 1)) for number, stamp in enumerate(clamped, 1)]
+    for width_ns, peaks in zip(widths_ns, windows.peaks() if frames else (), strict=False):
+        assert peaks == tuple_of(slotted_peaks(frames, width_ns))
+
+
+def tuple_of(wanted):
+    """Peaks as the compiled windows give them: bytes, frames, stamp, number."""
+    by_bytes, by_frames, restarts = wanted
+    return tuple(by_bytes), tuple(by_frames), restarts
+
+
+@pytest.mark.parametrize("width_ns", [0, 999, 1001, 2 * WIDEST_NS, 1 << 62])
+def test_a_width_that_no_window_has_is_refused(width_ns):
+    with pytest.raises(ValueError, match="multiple of 1000"):
+        SlidingWindows((width_ns,))
+
+
+def test_a_thousand_frames_at_the_end_of_time_are_one_slot():
+    batch = FrameBatch.from_frames([bytes(60)] * 4096, [1 << 80] * 4096)
+    windows = SlidingWindows(WIDTHS_NS)
+    for _ in range(3):
+        windows.update(batch, 0, TimestampSource.FILE)
+    assert [by_bytes[:2] for by_bytes, _, _ in windows.peaks()] == [(3 * 4096 * 60, 3 * 4096)] * len(WIDTHS_NS)

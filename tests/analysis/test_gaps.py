@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, flow_text, seeded_stream, streams
 
 from uspcap.analysis.gaps import FEWEST_GAPS, KEPT_A_FLOW, Gaps
-from uspcap.frames import TimestampSource
+from uspcap.frames import LATEST_NS, TimestampSource
 from uspcap.protocols.flows import FlowTable
 
 pytestmark = pytest.mark.thorough
@@ -187,3 +187,16 @@ def test_stamps_at_the_ends_of_the_range_are_cut_like_others(threshold_ns, cut):
     whole = feed(Gaps(threshold_ns=threshold_ns), frames, 4096)
     assert (merged.result(), merged.tables()) == (whole.result(), whole.tables())
     assert merged.result()["count"] == (1 if threshold_ns else 0)
+
+
+@pytest.mark.parametrize("threshold_ns", [None, 5])
+@pytest.mark.parametrize("cut", range(0, 401, 57))
+def test_more_gaps_than_64_bits_hold_are_added_up_to_the_most_that_they_hold(threshold_ns, cut):
+    moments = [0, LATEST_NS] * 100 + list(range(0, 200_000, 1000))
+    frames = [Frame(moment, 60, 1) for moment in moments]
+    merged = feed(Gaps(threshold_ns=threshold_ns), frames[:cut], 4096)
+    merged.merge(feed(Gaps(threshold_ns=threshold_ns), frames[cut:], 4096))
+    whole = feed(Gaps(threshold_ns=threshold_ns), frames, 4096)
+    assert (merged.result(), merged.tables()) == (whole.result(), whole.tables())
+    if threshold_ns:
+        assert merged.result()["total_ns"] == merged.tables()["flows"]["total_ns"][0] == 2**63 - 1

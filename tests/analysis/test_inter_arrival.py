@@ -2,16 +2,17 @@
 
 from collections import defaultdict
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.streams import Frame, batch_of, feed, flow_text, seeded_stream, streams
 
 from uspcap.analysis.histogram import PERCENTILES
 from uspcap.analysis.inter_arrival import LARGEST_KEPT, ROWS_SHOWN, InterArrival
-from uspcap.frames import TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, TimestampSource
 from uspcap.protocols.flows import FlowTable
 
 
@@ -212,17 +213,69 @@ def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():
     assert analysis.tables()["flows"]["flow"] == [flow_text(2)]
 
 
-EXTREME = 2**63 - 1
-
-
 @pytest.mark.parametrize("batch_frames", [1, 4096])
 @pytest.mark.parametrize("cut", range(5))
-def test_stamps_at_the_ends_of_the_range_saturate_and_are_cut_like_others(batch_frames, cut):
-    frames = [Frame(stamp, 60, 1) for stamp in (-EXTREME, EXTREME, -EXTREME - 1, 0)]
+def test_stamps_at_the_ends_of_the_range_are_cut_like_others(batch_frames, cut):
+    frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, -(2**63), 0)]
     merged = feed(InterArrival(), frames[:cut], batch_frames)
     merged.merge(feed(InterArrival(), frames[cut:], batch_frames))
     result = merged.result()
     for row in (result["sources"]["FILE"], result["flows"]["by_count"][0]):
-        assert (row["count"], row["backward_steps"], row["max_ns"]) == (2, 1, EXTREME)
-        assert row["mean_ns"] == pytest.approx(EXTREME, rel=0.001)
+        assert (row["count"], row["backward_steps"], row["max_ns"]) == (2, 1, 2 * LATEST_NS)
+        assert row["mean_ns"] == round(Fraction(3 * LATEST_NS, 2))
     assert result == feed(InterArrival(), frames, 4096).result()
+
+
+def jitter_of(gaps: list[int]) -> Fraction:
+    """RFC 3550, 6.4.1, exactly."""
+    jitter = Fraction()
+    for before, after in pairwise(gaps):
+        jitter += (abs(after - before) - jitter) / 16
+    return jitter
+
+
+def stream_of(gaps: list[int]) -> list[Frame]:
+    return [Frame(moment, 60, 1) for moment in accumulate(gaps, initial=EARLIEST_NS)]
+
+
+def jitter_cut(gaps: list[int], cuts: list[int]) -> int:
+    frames = stream_of(gaps)
+    edges = [0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]
+    merged = InterArrival()
+    for start, end in pairwise(edges):
+        merged.merge(feed(InterArrival(), frames[start:end], 4096))
+    result = merged.result()
+    told = {row["jitter_ns"] for row in (result["sources"]["FILE"], result["flows"]["by_count"][0])}
+    assert told == {merged.tables()["flows"]["jitter_ns"][0]}
+    return told.pop()
+
+
+# Runs of few different gaps, whose jitter stands still at whole numbers and halves; and some of any size.
+JITTERED = st.one_of(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 8, 16, 24, 1000, 1016, 16_000, 10**9]), st.integers(1, 40)), max_size=6
+    ).map(lambda runs: [gap for gap, times in runs for _ in range(times)]),
+    st.lists(st.integers(0, 1 << 55), max_size=120),
+    st.lists(st.sampled_from([0, 1 << 56]), max_size=100),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(JITTERED, st.lists(st.integers(0, 130), max_size=3))
+def test_jitter_is_that_of_the_rfc_to_the_nanosecond_however_cut(gaps: list[int], cuts: list[int]) -> None:
+    exact = jitter_of(gaps)
+    told = jitter_cut(gaps, [])
+    assert abs(told - exact) <= Fraction(1, 2) + Fraction(1, 2**31)
+    assert jitter_cut(gaps, cuts) == told
+
+
+@pytest.mark.parametrize("cut", range(0, 70, 3))
+@pytest.mark.parametrize("last", [8, 7, 9, 24])
+def test_a_jitter_that_stands_at_a_half_is_rounded_alike_however_cut(cut: int, last: int) -> None:
+    # |D| is 16 * 5 once and 5 from then on, which keeps J at 5; the last makes it 5 + (last / 16).
+    gaps = [0, 80]
+    for at in range(60):
+        gaps.append(gaps[-1] + (5 if at % 2 else -5))
+    gaps.append(gaps[-1] + 5 + last)
+    assert jitter_of(gaps) == 5 + Fraction(last, 16)
+    assert jitter_cut(gaps, [cut]) == 5 + (last + 8) // 16

@@ -30,7 +30,7 @@ from uspcap.analysis.significance import (
 )
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.formats import parts
-from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, TimestampSource
 from uspcap.report.document import load_schema
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
@@ -351,3 +351,30 @@ def test_the_walk_through_shows_what_is_printed(name: str, monkeypatch: pytest.M
     printed = "".join(f"    {line}\n" if line.strip() else "\n" for line in invoke(*command).lines).rstrip("\n")
     shown = (SAMPLES.parent / "docs" / "patterns.md").read_text(encoding="utf-8")
     assert f"    $ uspcap {' '.join(command)}\n{printed}\n" in shown
+
+
+@pytest.mark.parametrize("bucket", range(GAP_BUCKETS))
+def test_every_gap_at_a_bound_is_counted_in_its_bucket(bucket: int) -> None:
+    lowest, highest = (ends[bucket] for ends in gap_bounds())
+    for gap in {int(lowest), int(highest)}:
+        frames = [Frame(EARLIEST_NS, 60, 1), Frame(EARLIEST_NS + min(gap, LATEST_NS - EARLIEST_NS), 60, 1)]
+        analysis = feed(Patterns(), frames, 2)
+        assert isinstance(analysis, Patterns)
+        assert np.flatnonzero(analysis._beats.rows["every"]["counts"][0]).tolist() == [bucket]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.sampled_from([-(1 << 63), -1, 0, (1 << 63) - 1]))))
+def test_whatever_is_in_a_batch_is_counted_once_in_each_clock(stamps: list[int]) -> None:
+    batch = FrameBatch.from_frames([bytes(60)] * len(stamps), [0] * len(stamps))
+    batch.storage("timestamp_ns")[: len(stamps)] = stamps
+    arrivals = Arrivals()
+    arrivals.update(batch, int(TimestampSource.FILE))
+    clamped = [max(EARLIEST_NS, min(LATEST_NS, stamp)) for stamp in stamps]
+    for clock, (period, bins) in enumerate(zip(PHASE_PERIODS_NS, PHASE_BINS, strict=True)):
+        wanted = np.bincount([stamp % period // (period // bins) for stamp in clamped], minlength=bins)
+        assert arrivals.phase_bins(clock)[0].tolist() == wanted.tolist()
+    width, counts = arrivals.scale(5)
+    assert counts.sum() == len(stamps)
+    if stamps:
+        assert len(counts) == max(clamped) // width - min(clamped) // width + 1

@@ -1,18 +1,25 @@
 """Files cut into parts on several threads give the report that one thread gives."""
 
 import gzip
+import io
 import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
-from support.capture_files import section
+from rich.console import Console
+from support.capture_files import packet, section
 from support.hard_to_cut import cases, mimicking_pcapng, named_interface, packets, pcap_file, pcapng_file
-from support.streams import seeded_stream
+from support.hostile_captures import hostile_capture, hostile_settings
+from support.streams import START_NS, Frame, seeded_stream
 
+from uspcap.analysis.names import FILE_NAMES
 from uspcap.analysis.suite import Settings, analyze_files
+from uspcap.errors import UspcapError
 from uspcap.formats import parts
-from uspcap.report.document import build_report, source_of
+from uspcap.report.document import build_report, load_schema, source_of
+from uspcap.report.terminal import render
 
 CASES = cases()
 
@@ -142,3 +149,53 @@ def test_files_that_stay_quiet_do_not_hold_up_an_end(tmp_path, error):
         assert len(list(Path("/proc/self/fd").iterdir())) == before
     finally:
         os.close(writing)
+
+
+HOSTILE_NAMES = tuple(name for name in FILE_NAMES if name not in ("sequence", "arbitration"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(parts, "SMALLEST_PART", 256)
+    path = tmp_path / "capture"
+    path.write_bytes(hostile_capture(seed))
+    settings = hostile_settings(seed, HOSTILE_NAMES)
+    found = []
+    for jobs in (1, 2, 4):
+        try:
+            outcome = analyze_files([str(path)], settings, jobs=jobs)
+        except UspcapError as error:
+            found.append(str(error))
+            continue
+        report = build_report(source_of(outcome), outcome.suite.analyses)
+        found.append(json.dumps(report, indent=1, allow_nan=False))
+        jsonschema.validate(report, load_schema())
+        render(report, Console(file=io.StringIO(), width=80 + seed))
+    assert found[1:] == found[:1] * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_clamped_timestamps_are_named_by_their_number_in_the_file_whatever_part_they_are_in(
+    tmp_path, monkeypatch, jobs
+):
+    monkeypatch.setattr(parts, "SMALLEST_PART", 2048)
+    frames = [Frame(START_NS + at, 60, 1) for at in range(3000)]
+    blocks = packets(frames)
+    late = [7, 1499, 1500, 2999, *range(2000, 2040)]
+    for number in late:
+        blocks[number - 1] = packet(2**63, frames[0].wire())
+    paths = []
+    for name in ("a", "b"):
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(section() + named_interface() + b"".join(blocks))
+    report, *_ = everything(paths, jobs)
+    problems = report["source"]["problems"]
+    for path, of_file in zip(paths, (problems[:17], problems[17:]), strict=True):
+        assert [problem["frame"] for problem in of_file[:16]] == sorted(late)[:16]
+        assert {problem["file"] for problem in of_file} == {str(path)}
+        starts = [len(section() + named_interface()) + sum(map(len, blocks[: one - 1])) for one in sorted(late)[:16]]
+        assert [problem["offset"] for problem in of_file[:16]] == starts
+        assert of_file[16]["what"].startswith("and 28 more timestamps")
+    for name, result in report["analyses"].items():
+        told = [f"{2 * len(late)} frames have timestamps" in caveat for caveat in result["caveats"]]
+        assert told == ([] if name == "overhead" else [True])

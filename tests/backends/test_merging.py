@@ -135,3 +135,8 @@ def test_interfaces_of_a_merged_source_are_those_of_its_rings(pair: Pair) -> Non
         assert source.interfaces == source.rings.interfaces
         assert all(isinstance(one, Interface) for one in source.interfaces)
         assert source.backend == "packet_mmap"
+
+
+def test_rings_that_had_no_frame_so_far_hold_nothing_back(pair: Pair) -> None:
+    with Lagging(pair, [([], True), ([(0, 1000)], True), ([], True)]) as source:
+        assert list(source.stamps()) == [[1000]]

@@ -4,12 +4,13 @@ import struct
 from pathlib import Path
 
 import pytest
+from support.capture_files import interface, option, packet, section
 from support.traffic import Received, numbered_frame
 
 from uspcap.backends.replay import ReplaySource
 from uspcap.errors import CaptureFileError, FilterError, UsageError
 from uspcap.formats.writer import open_writer
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import LATEST_NS, FrameBatch, Interface, TimestampSource
 
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -179,3 +180,35 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     path = write_file(tmp_path / "a.pcap", [START_NS])
     with pytest.raises(FilterError), ReplaySource([path], "udp port") as source:
         take_all(source)
+
+
+def test_time_that_cannot_go_on_stays_at_the_end_and_is_told(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.pcapng", [0, LATEST_NS - 1])
+    with ReplaySource([path], speed=0, loops=5) as source:
+        received = take_all(source)
+        clamped = source.clamped
+    assert received.stamps == [0, LATEST_NS - 1, *[LATEST_NS] * 8]
+    assert clamped.count == 8
+    assert [problem.frame for problem in clamped.problems()] == list(range(3, 11))
+    assert {problem.file for problem in clamped.problems()} == {path}
+
+
+def test_frames_clamped_by_the_reader_are_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    described = section() + interface(options=option(9, b"\x09"))
+    path.write_bytes(described + b"".join(packet(ticks, b"x") for ticks in (2**63, 1, 2**64 - 1)))
+    with ReplaySource([str(path)], speed=0, loops=2) as source:
+        stamps = take_all(source).stamps
+        assert [problem.frame for problem in source.problems] == [1, 3]
+    assert stamps[:3] == [LATEST_NS, 1, LATEST_NS]
+
+
+@pytest.mark.parametrize("speed", [5e-324, 1e-300, 1e300, 1.7e308])
+def test_a_speed_of_any_size_is_one(tmp_path: Path, speed: float) -> None:
+    path = write_file(tmp_path / "a.pcap", [0, START_NS])
+    clock = FakeClock()
+    with ReplaySource([path], speed=speed, clock=clock, sleep=clock.sleep) as source:
+        for batch in source.batches(0.1):
+            if batch is None:
+                source.stop()
+        assert source.statistics().delivered == (2 if speed > 1 else 1)

@@ -8,6 +8,7 @@ import math
 import os
 import pty
 import shutil
+import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 import jsonschema
 import pandas
 import pytest
-from support.capture_files import pcap_header, pcap_record
+from support.capture_files import interface, option, packet, pcap_header, pcap_record, section
 from support.command_line import PROGRAM, assert_one_clear_line, invoke, pcap_of, start
-from support.shared_captures import CAPTURES, needs_captures
+from support.shared_captures import CAPTURES, CASES, needs_captures, needs_cases
 from support.streams import START_NS, Frame, flow_text, seeded_stream
 from support.tcpdump_oracle import Refused, read_with_tcpdump
 
-from uspcap.analysis.names import NAMES
+from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.report.document import load_schema
 
 FRAMES = seeded_stream(7, 3_000, flows=12)
@@ -402,7 +403,7 @@ def test_a_full_disk_is_told_in_one_line(capture: Path, form: str) -> None:
         (("{}", "--only", ""), "there is no analysis"),
         (("{}", "--format", "xml"), "xml"),
         (("{}", "--gap-threshold", "5"), "250us"),
-        (("{}", "--gap-threshold", "99999999999h"), "292 years"),
+        (("{}", "--gap-threshold", "99999999999h"), "146 years"),
         (("{}", "--line-rate", "fast"), "10G"),
         (("{}", "--line-rate", "0"), "10G"),
         (("{}", "--line-rate", "1GB/s"), "10G"),
@@ -470,3 +471,54 @@ def test_a_flow_is_named_as_the_frames_of_it(tmp_path: Path) -> None:
     path.write_bytes(pcap_of([Frame(START_NS, 60, 3), Frame(START_NS + 10**9, 60, 3)]))
     (gap,) = report(path, "--gap-threshold", "1ms")["analyses"]["gaps"]["longest"]
     assert gap["flow"] == flow_text(3)
+
+
+def pcapng_of(ticks: Sequence[int], *, resolution: int | None = 9, offset_s: int = 0) -> bytes:
+    """Return a pcapng file of one interface; without a resolution it says nothing of it, and ticks are microseconds."""
+    options = b"" if resolution is None else option(9, bytes([resolution]))
+    options += option(14, struct.pack("<q", offset_s)) if offset_s else b""
+    return section() + interface(options=options) + b"".join(packet(one, bytes(60)) for one in ticks)
+
+
+EXTREMES = {
+    "one frame at the lowest int64": pcapng_of([2**63 % (33 * 10**9)], offset_s=-(2**63 // 10**9) - 33),
+    "ticks of ns that nobody says are ns": pcapng_of(range(START_NS, START_NS + 5000), resolution=None),
+    "from one end to the other": pcapng_of([0, 2**63 - 1, 2**64 - 1], offset_s=-4_611_686_018),
+    "there and back, again and again": pcapng_of([0, 2**64 - 1] * 50),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_times_at_the_ends_are_reported_and_what_they_are_worth_is_said(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "extreme.pcapng"
+    path.write_bytes(EXTREMES[name])
+    every = ",".join(one for one in FILE_NAMES if one not in ("sequence", "arbitration", "trailer", "tick_to_trade"))
+    ended = start("analyze", path, "--only", every, "--format", "json")
+    assert ended.code == 1
+    assert "frame " in ended.stderr and ended.stderr.count("\n") == 1
+    told = json.loads(ended.stdout)
+    jsonschema.validate(told, load_schema())
+    first = told["source"]["problems"][0]
+    assert first["frame"] is not None
+    assert first["what"].startswith("the timestamp lies ")
+    for analysis, result in told["analyses"].items():
+        assert bool(result["caveats"]) == (analysis != "overhead")
+    text = start("analyze", path, "--only", every)
+    assert text.code == 1
+    assert "beyond what uspcap counts in" in " ".join(text.stdout.split())
+    assert f"frame {first['frame']}" in text.stdout
+
+
+@needs_cases
+@pytest.mark.parametrize("name", ["F1a-bursts-1frame-int64min.pcapng", "F1b-ns-ticks-without-tsresol.pcapng.gz"])
+def test_damaging_times_of_others_are_reported(name: str) -> None:
+    ended = start("analyze", CASES / "damage" / name, "--format", "json")
+    assert ended.code == 1
+    assert json.loads(ended.stdout)["source"]["problems"][0]["frame"] == 1
+
+
+@needs_cases
+def test_patterns_over_more_than_64_bits_are_reported() -> None:
+    ended = start("analyze", CASES / "damage" / "F2-patterns-span.pcapng", "--only", "patterns", "--format", "json")
+    patterns = json.loads(ended.stdout)["analyses"]["patterns"]
+    assert bool(ended.code) == bool(patterns["caveats"])

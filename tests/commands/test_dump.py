@@ -140,12 +140,12 @@ def test_damage_in_compressed_data_is_told(tmp_path: Path, capture: Path) -> Non
     assert ended.lines == lines_of(capture)[: len(ended.lines)]
 
 
-def test_a_problem_counted_only_is_told_too(tmp_path: Path) -> None:
+def test_a_clamped_timestamp_is_told_with_its_frame(tmp_path: Path) -> None:
     path = tmp_path / "far.pcapng"
     path.write_bytes(section() + interface(options=option(9, b"\0")) + packet(2**63, b"x"))
     ended = invoke("dump", path)
     assert len(ended.lines) == 1
-    assert_one_clear_line(ended, 1, "1 stamps lie outside the years 1677 to 2262")
+    assert_one_clear_line(ended, 1, "frame 1", "after 2116-02-20T23:53:38Z")
 
 
 @pytest.mark.parametrize(

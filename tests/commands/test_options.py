@@ -17,11 +17,12 @@ from uspcap.commands.options import (
     FrameSetType,
     PeriodType,
     RateType,
+    SignedDurationType,
     SizeType,
     end_with_problems,
     split_files,
 )
-from uspcap.frames import Problem
+from uspcap.frames import LATEST_NS, Problem
 
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
 UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -40,7 +41,7 @@ def test_durations_are_exact(whole: int, digits: int, decimals: int, unit: str, 
     number = f"{whole}.{decimals % 10**digits:0{digits}d}" if digits else str(whole)
     exact = Fraction(number) * UNITS_NS[unit]
     text = f"{number}{' ' if spaced else ''}{unit}"
-    if exact.denominator == 1 and exact < 1 << 63:
+    if exact.denominator == 1 and exact <= LATEST_NS:
         assert DurationType().convert(text, None, None) == exact
     else:
         assert "whole number of nanoseconds" in refusal(DurationType(), text)
@@ -53,9 +54,16 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     assert "250us" in refusal(DurationType(), text)
 
 
-def test_a_duration_beyond_64_bits_is_refused() -> None:
-    assert DurationType().convert(f"{2**63 - 1}ns", None, None) == 2**63 - 1
-    assert "292 years" in refusal(DurationType(), f"{2**63}ns")
+@pytest.mark.parametrize("kind", [DurationType(), SignedDurationType(), PeriodType()])
+def test_a_duration_that_does_not_fit_64_bits_beside_a_time_is_refused(kind: DurationType) -> None:
+    assert kind.convert(f"{LATEST_NS}ns", None, None) == LATEST_NS
+    assert "146 years" in refusal(kind, f"{LATEST_NS + 1}ns")
+    assert "146 years" in refusal(kind, f"{10**39}h")
+
+
+@pytest.mark.parametrize("kind", [DurationType(), SignedDurationType(), PeriodType(), RateType(), SizeType()])
+def test_a_number_of_thousands_of_digits_is_refused_with_an_example(kind: click.ParamType) -> None:
+    assert "as in" in refusal(kind, "9" * 5000 + {"rate": "G", "size": "G"}.get(kind.name, "s"))
 
 
 @given(

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uspcap.compare.clock_fit import LowerEnvelope, _lower_hull
+from uspcap.frames import EARLIEST_NS, LATEST_NS
+from uspcap.saturating import difference_ns
 
 
 @given(
@@ -62,3 +64,29 @@ def test_frames_that_come_late_are_taken_in() -> None:
     assert fit is not None
     assert fit.origin_ns == 0
     assert abs(fit.drift_ppb) < 1e-6
+
+
+ENDS = [EARLIEST_NS, EARLIEST_NS + 1, -1, 0, 1, 1_700_000_000_000_000_000, LATEST_NS - 1, LATEST_NS]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ENDS), st.sampled_from(ENDS)), min_size=1, max_size=30), st.integers(1, 5))
+def test_a_line_is_found_through_times_at_either_end(stamps: list[tuple[int, int]], at_once: int) -> None:
+    envelope = LowerEnvelope()
+    a, b = (np.array(side, np.int64) for side in zip(*stamps, strict=True))
+    differences = difference_ns(b, a)
+    for start in range(0, len(a), at_once):
+        envelope.update(a[start : start + at_once], differences[start : start + at_once])
+    fit = envelope.fit()
+    assert fit is not None
+    above = difference_ns(differences, fit.at(a))
+    # One that falls or rises by a second in each leaves 64 bits; others are off by what a float is.
+    assert abs(fit.drift_ppb) >= 1e9 or above.min() >= -(2**63) // 2**40 - fit.bound_ns
+
+
+def test_an_offset_of_years_does_not_cost_the_nanoseconds() -> None:
+    envelope = LowerEnvelope()
+    times = np.arange(1_000, dtype=np.int64) * 1_000_000 + 1_700_000_000_000_000_000
+    envelope.update(times, 2_000_000_000_000_000_007 + np.arange(1_000) % 5)
+    fit = envelope.fit()
+    assert fit is not None
+    assert (fit.offset_ns, fit.drift_ppb) == (2_000_000_000_000_000_007, 0.0)

@@ -78,7 +78,7 @@ def test_parts_joined_are_the_whole(write, small_parts, name):
         assert got == rows
         assert interfaces == whole.interfaces
         assert facts.all_problems(path) == whole.all_problems(path)
-        for field in ("truncated", "interface_drops", "finer_than_ns", "out_of_range"):
+        for field in ("truncated", "interface_drops", "finer_than_ns", "clamped", "frames"):
             assert getattr(facts, field) == getattr(whole, field)
 
 

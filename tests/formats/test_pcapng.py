@@ -18,12 +18,13 @@ from support.capture_files import (
     rows_of,
     section,
 )
+from support.hostile_captures import MOMENTS_NS, OFFSETS_S, RESOLUTIONS
 
 from uspcap.errors import CaptureFileError
 from uspcap.formats import open_capture
 from uspcap.formats.pcapng import resolution
 from uspcap.formats.window import WINDOW_BYTES
-from uspcap.frames import TimestampSource
+from uspcap.frames import CLAMPED_LISTED, LATEST_NS, TimestampSource
 
 TICKS = 1_700_000_000_123_456
 """A stamp in the default resolution, microseconds."""
@@ -84,12 +85,12 @@ def test_resolutions_of_powers_of_two(tmp_path, exponent):
     content = section() + interface(options=option(9, bytes([0x80 | exponent])))
     content += b"".join(packet(tick, b"x") for tick in ticks)
     rows, facts = read_bytes(tmp_path, content)
-    exact = [tick * 10**9 / 2**exponent for tick in ticks]
-    whole = [min(tick * 10**9 >> exponent, 2**63 - 1) for tick in ticks]
+    exact = [tick * 10**9 >> exponent for tick in ticks]
+    whole = [min(value, LATEST_NS) for value in exact]
     assert [row.timestamp_ns for row in rows] == whole
     assert facts.interfaces[0].ticks_per_second == 2**exponent
     assert facts.finer_than_ns == sum(tick * 10**9 % 2**exponent != 0 for tick in ticks)
-    assert facts.out_of_range == sum(value >= 2**63 for value in exact)
+    assert facts.clamped.count == sum(value > LATEST_NS for value in exact)
 
 
 @pytest.mark.parametrize("octet", range(256))
@@ -101,29 +102,59 @@ def test_every_resolution_octet_converts_as_exact_arithmetic_does(octet):
         assert (ticks * multiplier // divisor) >> shift == ticks * 10**9 // ticks_per_second
 
 
-def test_stamps_beyond_64_bits_of_nanoseconds_are_clamped_and_told(tmp_path):
-    content = section() + interface(options=option(9, b"\0")) + packet(2**63, b"x")
+def test_timestamps_are_clamped_at_either_end_and_each_is_a_problem_with_its_frame(tmp_path):
+    head = section() + interface(options=option(9, b"\x09"))
+    head += interface(options=option(9, b"\x09") + option(14, struct.pack("<q", -(2**33))))
+    blocks = [
+        packet(LATEST_NS - 1, b"x"),
+        packet(LATEST_NS, b"x"),
+        packet(LATEST_NS + 1, b"x"),
+        packet(2**64 - 1, b"x"),
+        packet(2**33 * 10**9 - LATEST_NS, b"x", 1),
+        packet(2**33 * 10**9 - LATEST_NS - 1, b"x", 1),
+        packet(0, b"x", 1),
+    ]
+    rows, facts = read_bytes(tmp_path, head + b"".join(blocks))
+    assert [row.timestamp_ns for row in rows] == [LATEST_NS - 1, *[LATEST_NS] * 3, *[-LATEST_NS] * 3]
+    assert facts.clamped.count == 4
+    problems = facts.all_problems("x")
+    assert [(problem.frame, problem.offset) for problem in problems] == [
+        (number, len(head) + sum(map(len, blocks[: number - 1]))) for number in (3, 4, 6, 7)
+    ]
+    assert ["after 2116" in problem.what for problem in problems] == [True, True, False, False]
+    assert ["before 1823" in problem.what for problem in problems] == [False, False, True, True]
+
+
+def test_of_many_clamped_timestamps_the_first_are_named_and_the_others_counted(tmp_path):
+    content = section() + interface(options=option(9, b"\0")) + packet(2**63, b"x") * 5000
+    _, facts = read_bytes(tmp_path, content)
+    problems = facts.all_problems("x")
+    assert [problem.frame for problem in problems[:-1]] == list(range(1, CLAMPED_LISTED + 1))
+    assert problems[-1].what.startswith(f"and {5000 - CLAMPED_LISTED} more timestamps")
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("offset_s", sorted(set(OFFSETS_S)))
+def test_any_ticks_resolution_and_offset_are_converted_exactly_and_then_clamped(tmp_path, resolution, offset_s):
+    options = option(9, bytes([resolution])) + option(14, struct.pack("<q", offset_s))
+    per_second = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
+    wanted = [(moment - offset_s * 10**9) * per_second // 10**9 for moment in MOMENTS_NS]
+    ticks = [0, 1, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, *(one for one in wanted if 0 <= one < 2**64)]
+    content = section() + interface(options=options) + b"".join(packet(one, b"x") for one in ticks)
     rows, facts = read_bytes(tmp_path, content)
-    assert rows[0].timestamp_ns == 2**63 - 1
-    assert facts.out_of_range == 1
-    assert [problem.what[:20] for problem in facts.all_problems("x")] == ["1 stamps lie outside"]
+    exact = [one * 10**9 // per_second + offset_s * 10**9 for one in ticks]
+    assert [row.timestamp_ns for row in rows] == [max(-LATEST_NS, min(LATEST_NS, one)) for one in exact]
+    assert facts.clamped.count == sum(abs(one) > LATEST_NS for one in exact)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("offset_s", [0, 1_600_000_000, -5, -(2**33)])
+@pytest.mark.parametrize("offset_s", [0, 1_600_000_000, -5, -(2**32)])
 def test_timestamp_offset_is_added(tmp_path, order, offset_s):
     options = option(14, struct.pack(order + "q", offset_s), order)
     content = section(order) + interface(order, options=options) + packet(1_500_000, b"x", order=order)
     rows, facts = read_bytes(tmp_path, content)
     assert rows[0].timestamp_ns == offset_s * 10**9 + 1_500_000_000
     assert facts.interfaces[0].timestamp_offset_s == offset_s
-
-
-def test_timestamp_offset_beyond_any_date_is_ignored_and_told(tmp_path):
-    content = section() + interface(options=option(14, struct.pack("<q", 2**62))) + packet(1, b"x")
-    rows, facts = read_bytes(tmp_path, content)
-    assert rows[0].timestamp_ns == 1000
-    assert "if_tsoffset" in facts.problems[0].what
 
 
 def test_simple_packets_have_no_stamp_and_are_cut_at_the_snaplen(tmp_path):

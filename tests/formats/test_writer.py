@@ -24,7 +24,7 @@ from support.writer_cases import (
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
 from uspcap.formats.writer import open_writer
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import LATEST_NS, FrameBatch, Interface, TimestampSource
 
 BOTH = pytest.mark.parametrize("format", ["pcapng", "pcap"])
 
@@ -328,7 +328,7 @@ interface_strategy = st.builds(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     interfaces=st.lists(interface_strategy, min_size=1, max_size=4),
-    frames=st.lists(st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=200), st.integers(0, 3)), max_size=30),
+    frames=st.lists(st.tuples(st.integers(0, LATEST_NS), st.binary(max_size=200), st.integers(0, 3)), max_size=30),
     buffer_bytes=st.integers(64, 4096),
     pieces=st.integers(1, 4),
 )

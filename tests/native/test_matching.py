@@ -171,3 +171,30 @@ def test_ring_that_turns_and_grows_forgets_nobody(window_ns: int) -> None:
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 ns"):
         Matcher(0)
+
+
+MOMENTS = st.sampled_from(
+    [-(2**63), 1 - 2**63, -(2**62), -1, 0, 1, 1_700_000_000_000_000_000, 2**62, 2**63 - 2, 2**63 - 1]
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), MOMENTS), max_size=30),
+    st.lists(st.tuples(st.integers(1, 3), MOMENTS), max_size=30),
+    MOMENTS,
+    st.sampled_from([1, 1000, 2**62 - 1, 2**63 - 1]),
+)
+def test_every_frame_has_one_fate_whatever_the_stamps(a: Side, b: Side, offset_ns: int, window_ns: int) -> None:
+    matcher = Matcher(window_ns, offset_ns)
+    streams = []
+    for side in (sorted(a, key=lambda frame: frame[1]), sorted(b, key=lambda frame: frame[1])):
+        digests, stamps = np.array(side or [(0, 0)], np.int64)[: len(side)].T
+        numbers = np.arange(1, len(side) + 1, dtype=np.int64)
+        streams.append(Stream(digests.astype(np.uint64), stamps.copy(), numbers, np.ones(len(side), np.uint32)))
+    matcher.feed(*streams, True, True)
+    matcher.finish()
+    pairs = matcher.take_pairs()
+    fates = [sorted(matcher.take_missed(0)["frame"].tolist() + pairs["partner_frame"].tolist())]
+    fates.append(sorted(matcher.take_missed(1)["frame"].tolist() + pairs["frame"].tolist()))
+    assert fates == [list(range(1, len(a) + 1)), list(range(1, len(b) + 1))]

@@ -13,7 +13,7 @@ from support.xsk_rings import CONTINUED, ENTRIES, FakeSocket, metadata
 from uspcap._native.xsk import ReceiveQueue, Ring
 from uspcap.backends.base import StampedInterfaces
 from uspcap.bpf.xdp_program import METADATA_MAGIC
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, Interface, TimestampSource
 
 TAI_OFFSET_NS = 37_000_000_000
 READ_AT_NS = 1_700_000_000_000_000_000
@@ -274,3 +274,13 @@ def test_loss_goes_on_where_the_frame_at_its_place_is_malformed() -> None:
     rig.socket.deliver(numbered_frame(1))
     assert rig.drain().drop_counts == [2]
     assert rig.queue.malformed == 1
+
+
+@pytest.mark.parametrize("hardware", [False, True])
+@pytest.mark.parametrize("stamp", [LATEST_NS - 1, LATEST_NS, LATEST_NS + 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_stamps_beyond_what_is_counted_are_clamped(hardware: bool, stamp: int) -> None:
+    rig = Rig(8, hardware=hardware)
+    rig.socket.deliver(numbered_frame(1), metadata(stamp, stamp if hardware else 0))
+    # The hook's stamp wraps as a 64-bit number does; a NIC's counts on from 0.
+    converted = stamp if hardware else (stamp - TAI_OFFSET_NS + 2**63) % 2**64 - 2**63
+    assert rig.drain().stamps == [max(EARLIEST_NS, min(LATEST_NS, converted))]

@@ -193,3 +193,14 @@ def test_encodable_text_encodes(text: str) -> None:
 
 def test_symbols_have_ascii_stand_ins() -> None:
     assert fmt.encodable("1.5 µs, 3×, ≤2 é", "ascii") == "1.5 us, 3x, <=2 \\xe9"
+
+
+@given(st.integers())
+def test_an_instant_of_any_size_is_one_line(nanoseconds: int) -> None:
+    text = fmt.stamp(nanoseconds)
+    if abs(nanoseconds) < 2**63:
+        second, rest = divmod(nanoseconds, 10**9)
+        assert datetime.fromisoformat(text[:19] + "+00:00").timestamp() == second
+        assert text[19:] == f".{rest:09d}Z"
+    assert fmt.clock(nanoseconds) in text
+    assert text.isprintable()

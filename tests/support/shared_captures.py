@@ -15,10 +15,15 @@ import pytest
 
 CAPTURES = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[3] / "shared")) / "captures"
 
+CASES = CAPTURES.parent / "cases"
+"""Inputs on which uspcap was wrong once."""
+
 needs_captures = pytest.mark.skipif(
     not (CAPTURES / "manifest.json").exists(),
     reason=f"no {CAPTURES}/manifest.json; set USPCAP_SHARED to where the shared captures are",
 )
+
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no {CASES}; set USPCAP_SHARED to where it is")
 
 
 @functools.cache

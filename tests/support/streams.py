@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +10,22 @@ from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
+from support import hostile_captures
+from support.hostile_captures import MOMENTS_NS, NOW_NS, frames_of_extremes
 
 from uspcap.analysis.base import Analysis
-from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, TimestampSource
 
 START_NS = 1_700_000_000_000_000_000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: when, how long, of which flow, stamped by whom; when it was read from which ring, 0 for from none."""
+    """One frame: when, how long, of which flow, stamped by whom; when it was read from which ring, 0 for from none.
+
+    Its timestamp may lie beyond what uspcap counts in: that of a batch is clamped. `captured` is what there is of it,
+    where that is not made of flow and length; `length` is that on the wire then.
+    """
 
     timestamp_ns: int
     length: int
@@ -26,9 +33,12 @@ class Frame:
     source: int = TimestampSource.FILE
     read_ns: int = 0
     ring: int = 0
+    captured: bytes | None = None
 
     def wire(self) -> bytes:
         """Ethernet, IPv4, UDP; flow 0 is ARP."""
+        if self.captured is not None:
+            return self.captured
         ethernet = bytes.fromhex("020000000002020000000001")
         if self.flow == 0:
             return (ethernet + b"\x08\x06").ljust(self.length, b"\0")
@@ -43,6 +53,7 @@ def batch_of(frames: Sequence[Frame], first_frame_number: int = 1) -> FrameBatch
     batch = FrameBatch.from_frames(
         [frame.wire() for frame in frames],
         [frame.timestamp_ns for frame in frames],
+        wire_lengths=[frame.length if frame.captured is not None else len(frame.wire()) for frame in frames],
         first_frame_number=first_frame_number,
     )
     batch.storage("timestamp_source")[: len(frames)] = np.array([frame.source for frame in frames], np.uint8)
@@ -96,9 +107,36 @@ def streams(draw: st.DrawFn, *, most: int = 60, flows: int = 5) -> list[Frame]:
 
 
 @st.composite
-def cut_streams(draw: st.DrawFn, **kwargs: int) -> tuple[list[Frame], list[list[Frame]], int]:
+def hostile_streams(draw: st.DrawFn) -> list[Frame]:
+    """A stream, mostly of one to three frames, whose times are where arithmetic turns over, and frames of any kind."""
+    count = draw(st.one_of(st.integers(0, 3), st.integers(0, 3), st.integers(0, 60)))
+    if draw(st.booleans()):
+        made = frames_of_extremes(random.Random(draw(st.integers(0, 1 << 32))), count)
+        return [Frame(moment, wire, 0, captured=data) for moment, data, wire in made]
+    moments = st.one_of(st.sampled_from(MOMENTS_NS), st.integers(-(1 << 63), (1 << 63) - 1))
+    reading = st.one_of(st.just(0), moments.map(lambda moment: max(EARLIEST_NS, min(LATEST_NS, moment))))
+    several = (TimestampSource.FILE, TimestampSource.FILE, TimestampSource.HARDWARE, TimestampSource.NONE)
+    sources = draw(st.sampled_from([several[:1], several]))
+    frames: list[Frame] = []
+    for _ in range(count):
+        before = frames[-1].timestamp_ns if frames else NOW_NS
+        step = draw(st.sampled_from(hostile_captures.STEPS_NS)) * draw(st.sampled_from([1, -1]))
+        moment = draw(st.one_of(moments, st.just(before), st.just(before + step)))
+        length = draw(st.sampled_from([0, 1, 60, 64, 1514]))
+        frames.append(
+            Frame(
+                moment, length, draw(st.integers(0, 5)), draw(st.sampled_from(sources)), draw(reading), len(frames) % 3
+            )
+        )
+    return frames
+
+
+@st.composite
+def cut_streams(
+    draw: st.DrawFn, made_by: st.SearchStrategy[list[Frame]] | None = None, **kwargs: int
+) -> tuple[list[Frame], list[list[Frame]], int]:
     """A stream, the same in parts (some perhaps empty), and a batch size."""
-    frames = draw(streams(**kwargs))
+    frames = draw(streams(**kwargs) if made_by is None else made_by)
     cuts = sorted(draw(st.lists(st.integers(0, len(frames)), max_size=4)))
     edges = [0, *cuts, len(frames)]
     parts = [frames[start:end] for start, end in pairwise(edges)]
@@ -116,17 +154,17 @@ def seeded_stream(
     backward_share: float = 0.001,
 ) -> list[Frame]:
     """A long stream of a seed: lognormal gaps, few busy and many quiet flows, silences, equal stamps, steps back."""
-    random = np.random.default_rng(seed)
-    gaps = random.lognormal(np.log(mean_gap_ns), 1.5, count).astype(np.int64)
-    gaps[random.random(count) < 0.05] = 0
-    silent = random.random(count) < 0.002
-    gaps[silent] *= random.integers(100, 100_000, int(silent.sum()))
-    back = random.random(count) < backward_share
-    gaps[back] = -random.integers(1, 10_000, int(back.sum()))
+    generator = np.random.default_rng(seed)
+    gaps = generator.lognormal(np.log(mean_gap_ns), 1.5, count).astype(np.int64)
+    gaps[generator.random(count) < 0.05] = 0
+    silent = generator.random(count) < 0.002
+    gaps[silent] *= generator.integers(100, 100_000, int(silent.sum()))
+    back = generator.random(count) < backward_share
+    gaps[back] = -generator.integers(1, 10_000, int(back.sum()))
     stamps = START_NS + np.cumsum(gaps // grid_ns * grid_ns)
-    of_flow = np.minimum(random.geometric(4 / (flows + 4), count) - 1, flows)
-    lengths = random.choice([60, 64, 65, 127, 128, 255, 256, 600, 1023, 1024, 1514, 1518, 1519, 9000], count)
-    by = random.choice(np.array(sources), count)
+    of_flow = np.minimum(generator.geometric(4 / (flows + 4), count) - 1, flows)
+    lengths = generator.choice([60, 64, 65, 127, 128, 255, 256, 600, 1023, 1024, 1514, 1518, 1519, 9000], count)
+    by = generator.choice(np.array(sources), count)
     return [Frame(*row) for row in zip(stamps.tolist(), lengths.tolist(), of_flow.tolist(), by.tolist(), strict=True)]
 
 

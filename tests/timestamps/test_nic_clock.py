@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.nic_kernel import EXTENDED, PLAIN, PRECISE, SECOND, START_NS, NicKernel
 
+from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.timestamps.nic_clock import NicClock
 
 MS = 1_000_000
@@ -145,3 +146,16 @@ def test_clock_that_falls_silent_is_counted_and_the_bound_goes_on_growing() -> N
     assert account.error_bound_ns >= before + 15_000
     assert max(capture.errors) <= account.error_bound_ns
     assert f"{account.samples_failed} samples failed" in str(account)
+
+
+def test_stamps_that_no_clock_has_made_become_ends_of_time_and_disturb_no_other() -> None:
+    kernel = NicKernel(rate_ppm=20.0, clock_offset_ns=37 * SECOND)
+    clock = NicClock("x0", 3, kernel)
+    alone = NicClock("x0", 3, NicKernel(rate_ppm=20.0, clock_offset_ns=37 * SECOND))
+    true = kernel.clock_ns()
+    stamps = np.array([-(2**63), true, EARLIEST_NS, 0, LATEST_NS, true - 5, 2**63 - 1], np.int64)
+    converted = clock.convert(stamps).tolist()
+    assert converted[:1] + converted[2:3] == [EARLIEST_NS] * 2
+    assert converted[4:5] + converted[6:] == [LATEST_NS] * 2
+    assert [converted[1], converted[3], converted[5]] == alone.convert(stamps[[1, 3, 5]]).tolist()
+    assert clock.convert(stamps[[0]]).tolist() == [EARLIEST_NS]

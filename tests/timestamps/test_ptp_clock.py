@@ -74,3 +74,9 @@ def test_ioctl_numbers_and_sizes_are_those_of_the_kernels_header(tmp_path: Path)
     said = subprocess.run([str(built)], capture_output=True, text=True, check=True).stdout.split()
     assert [int(one) for one in said] == [getattr(ptp_clock, name) for name in names]
     assert [int(one) for one in said] == [PLAIN, PRECISE, EXTENDED]
+
+
+@pytest.mark.parametrize("methods", [{PRECISE}, {EXTENDED}, {PLAIN}])
+def test_a_clock_that_shows_a_time_beyond_what_is_counted_is_refused(methods: set[int]) -> None:
+    with pytest.raises(CaptureError, match="before 1823 or after 2116"):
+        PtpClock(3, NicKernel(methods=methods, clock_offset_ns=2**40 * SECOND))

@@ -48,7 +48,7 @@ class Trailer(Analysis):
 
     def __init__(self, choice: TrailerChoice | None = None, *, maximum_ports: int = 2048) -> None:
         super().__init__()
-        self._choice = choice
+        self.choice = choice
         self._by_status = np.zeros(STATUS_COUNT, np.uint64)
         self._by_mark = np.zeros(MARK_COUNT, np.uint64)
         self._counts = np.zeros(BUCKETS, np.uint64)
@@ -97,7 +97,7 @@ class Trailer(Analysis):
         )
 
     def _port_rows(self) -> list[dict[str, Any]]:
-        kind = None if self._choice is None else self._choice.format
+        kind = None if self.choice is None else self.choice.format
         return [
             {
                 **_device_and_port(kind, int(row["key"])),
@@ -146,7 +146,7 @@ class Trailer(Analysis):
 
     def result(self) -> Result:
         histogram = self._histogram()
-        choice = self._choice
+        choice = self.choice
         ports = self._port_rows()
         return {
             "format": None if choice is None or choice.format is None else choice.format.name.lower(),

@@ -32,6 +32,9 @@ else:
     _WholeNumberType = _RangesType = _FanoutType = _CpuListType = click.ParamType
 
 _DURATION_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_NUMBER = r"[0-9]{1,40}(?:\.[0-9]{1,40})?"
+"""Python itself refuses to read a number of thousands of digits."""
+
 _RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
@@ -50,7 +53,7 @@ class DurationType(_WholeNumberType):
         """Return ns; a bare number is refused, because nobody agrees on its unit."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ns|us|µs|ms|s|m|h)\s*", str(value))
+        match = re.fullmatch(rf"\s*({_NUMBER})\s*(ns|us|µs|ms|s|m|h)\s*", str(value))
         if match is None:
             self.fail(f"{value!r} is no length of time; write a number and ns, us, ms, s, m or h, as in 250us", param)
         nanoseconds = Fraction(match[1]) * _DURATION_NS[match[2]]
@@ -80,7 +83,7 @@ class RateType(_WholeNumberType):
         """Return bits a second; prefixes are decimal, and `B` is refused, because bytes are not bits."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtKMGT]?)(?:[bB]it/s|[bB]its?|b/s|bps)?\s*", str(value))
+        match = re.fullmatch(rf"\s*({_NUMBER})\s*([kmgtKMGT]?)(?:[bB]it/s|[bB]its?|b/s|bps)?\s*", str(value))
         rate = int(Fraction(match[1]) * _RATE_BPS[match[2].lower()]) if match else 0
         if rate <= 0:
             self.fail(f"{value!r} is no bit rate; write a number and k, M, G or T, as in 10G", param)
@@ -96,7 +99,7 @@ class SizeType(_WholeNumberType):
         """Return bytes; k, M and G alone mean KiB, MiB and GiB, as in tcpdump, with B after them 1000s."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kKmMgGtT])(iB|B)?)?\s*", str(value))
+        match = re.fullmatch(rf"\s*({_NUMBER})\s*(?:([kKmMgGtT])(iB|B)?)?\s*", str(value))
         size = 0
         if match:
             power = "kmgt".index(match[2].lower()) + 1 if match[2] else 2

@@ -83,9 +83,7 @@ def like(paths: Sequence[str]) -> Schedule:
                 without += batch.count - len(parts[-1])
             problems = reader.facts.all_problems(path)
         if problems:
-            raise CaptureFileError(
-                f"{path}: {problems[0].place}: {problems[0].what}; repair or cut the file first"
-            )
+            raise CaptureFileError(f"{path}: {problems[0].place}: {problems[0].what}; repair or cut the file first")
     stamps = np.concatenate(parts) if parts else np.empty(0, np.int64)
     if not len(stamps):
         raise CaptureFileError(f"there is no frame with a timestamp in {', '.join(paths)}: choose another file")

@@ -70,11 +70,7 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "worst": _worst(comparison),
         "frames_kept": comparison.frames_kept,
         "warnings": _warnings(comparison),
-        "problems": [
-            asdict(problem)
-            for side in (comparison.a, comparison.b)
-            for problem in side.problems
-        ],
+        "problems": [asdict(problem) for side in (comparison.a, comparison.b) for problem in side.problems],
     }
 
 
@@ -232,8 +228,8 @@ def _warnings(comparison: Comparison) -> list[str]:
             said.append(f"{plural(side.without_digest, 'frame')} of {name} have nothing that the key asks for")
         if side.clamped:
             said.append(
-                f"{plural(side.clamped, 'timestamp')} of {name} beyond what uspcap counts in (1823 to 2116), of which the "
-                "nearest end was taken: what such frames are matched with and their delays are wrong"
+                f"{plural(side.clamped, 'frame')} of {name} stamped beyond what uspcap counts in (1823 to 2116), of which "
+                "the nearest end was taken: what such frames are matched with and their delays are wrong"
             )
         if side.without_stamp:
             said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")

@@ -104,9 +104,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         for warning in report["analyses"].get(name, {}).get("warnings", [])
     ]
     # Most analyses say the same.
-    warnings += dict.fromkeys(
-        caveat for result in report["analyses"].values() for caveat in result.get("caveats", ())
-    )
+    warnings += dict.fromkeys(caveat for result in report["analyses"].values() for caveat in result.get("caveats", ()))
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
     if drops:
         where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())

@@ -11,6 +11,7 @@ from uspcap._native.path_readers import COLUMNS, PathReader
 from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.settings import Path
 from uspcap.compare.schedule import Kept, Trim, trim
+from uspcap.saturating import difference_ns
 
 SEGMENTS = {
     "kernel": ("hook_to_skb", "skb_to_user"),
@@ -49,7 +50,7 @@ class Measured:
     def between(cls, start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> Measured:
         """Measure from one stamp to another; a stamp of 0 is none."""
         there = (start_ns != 0) & (end_ns != 0)
-        lengths = (end_ns - start_ns)[there]
+        lengths = difference_ns(end_ns, start_ns)[there]
         below = lengths[lengths < 0]
         return cls(
             Histogram.from_values(lengths[lengths >= 0]),
