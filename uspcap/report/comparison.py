@@ -228,8 +228,8 @@ def _warnings(comparison: Comparison) -> list[str]:
             said.append(f"{plural(side.without_digest, 'frame')} of {name} have nothing that the key asks for")
         if side.clamped:
             said.append(
-                f"{plural(side.clamped, 'frame')} of {name} stamped beyond what uspcap counts in (1823 to 2116), of which "
-                "the nearest end was taken: what such frames are matched with and their delays are wrong"
+                f"{plural(side.clamped, 'frame')} of {name} have timestamps beyond what uspcap counts in (1823 to "
+                "2116), of which the nearest end was taken: what they are matched with, and their delays, are wrong"
             )
         if side.without_stamp:
             said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
