@@ -357,7 +357,9 @@ def gap_bounds():
     """Return the lowest and the highest gap of each bucket in ns: two ndarrays of int64, shape (GAP_BUCKETS,)."""
     edges = [0]
     for octave in range(GAP_OCTAVES):
-        edges += [(<int64_t> (1 << SUB_BITS) + sub) << (octave + FIRST_GAP_BIT - SUB_BITS) for sub in range(1 << SUB_BITS)]
+        edges += [
+            (<int64_t> (1 << SUB_BITS) + sub) << (octave + FIRST_GAP_BIT - SUB_BITS) for sub in range(1 << SUB_BITS)
+        ]
     edges += [<int64_t> 1 << (FIRST_GAP_BIT + GAP_OCTAVES), (1 << 63) - 1]
     array = np.array(edges, np.int64)
     return array[:-1], array[1:] - 1

@@ -8,8 +8,8 @@ C. Finding the next record needs the length in this one, a load that the CPU wou
    Captures are mostly runs of equal lengths, so the walker compares with the last length and, when
    equal, advances by a value it already knows: the branch predictor then runs ahead of the loads.
 D. Timestamps are converted in integers only, of 128 bits where 64 might not do. A pcap fraction of a second beyond one
-   second is added as it is. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its frame;
-   no two words of 32 bits, which is what pcap has, come so far.
+   second is added as it is. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its
+   frame; no two words of 32 bits, which is what pcap has, come so far.
 
 Sources: draft-ietf-opsawg-pcap (file and record headers), draft-ietf-opsawg-pcapng (blocks), and
 libpcap's sf-pcap.c for Kuznetzov's modified format (24-byte record headers).

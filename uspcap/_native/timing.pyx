@@ -4,13 +4,13 @@ A. State lives in numpy structured arrays that Python allocates, grows and merge
    the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
 B. Stamps of different sources are never subtracted: each source has a track of its own, and flows are
    keyed by source already (see flows.pyx). Frames without a stamp are passed over.
-C. A difference that does not fit 64 bits, or not with either sign, is taken as the nearest value that does. Sums of gaps
-   have 128 bits, in two words.
-D. Jitter is the filter of RFC 3550, section 6.4.1: J += (|D| - J) / 16, D being the change from one gap to the next. It is
-   an integer of 2^-64 ns, and exact until 16 changes have been taken; then each step rounds down. Behind n changes more
-   is left of it J (15/16)^n, which `append` rounds down as well. So a cut changes J by less than 2^-59 ns. What is
-   shown is rounded to ns, with the edges at JITTER_EDGE, a little below the halves: where J is a half, as it is in streams
-   with few different gaps, what was rounded down is still above the edge.
+C. A difference that does not fit 64 bits, or not with either sign, is taken as the nearest value that does. Sums of
+   gaps have 128 bits, in two words.
+D. Jitter is the filter of RFC 3550, section 6.4.1: J += (|D| - J) / 16, D being the change from one gap to the next.
+   It is an integer of 2^-64 ns, and exact until 16 changes have been taken; then each step rounds down. Behind n more
+   changes J (15/16)^n is left of it, which `append` rounds down as well. So a cut changes J by less than 2^-59 ns. What
+   is shown is rounded to ns, with the edges at JITTER_EDGE, a little below the halves: where J is a half, as it is in
+   streams with few different gaps, what was rounded down is still above the edge.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
