@@ -329,3 +329,8 @@ def test_subcommands_have_help_within_100_columns(name: str) -> None:
     assert ended.code == 0
     assert ended.stdout.startswith(f"Usage: uspcap probe {name} ")
     assert all(len(line) <= 100 for line in ended.lines)
+
+
+@pytest.mark.parametrize("command", [("send", "127.0.0.1:7000"), ("reflect", "127.0.0.1:7000")])
+def test_a_count_that_no_counter_holds_is_refused(command: tuple[str, str]) -> None:
+    assert_one_clear_line(invoke("probe", *command, "-c", str(2**63)), 2, "'-c'")

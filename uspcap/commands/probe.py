@@ -28,6 +28,8 @@ WAKEUPS = ("block", "poll", "epoll", "spin")
 
 _TIMES = {"": 1, "k": 10**3, "m": 10**6}
 
+MOST_FRAMES = (1 << 63) - 1
+
 
 class EndpointType(_EndpointType):
     """An address and a port; the port may be left out where there is a default."""
@@ -81,7 +83,7 @@ def command() -> None:
 @click.option(
     "--like", "files", multiple=True, metavar="FILE", help="Timing of this capture's frames; may be repeated."
 )
-@click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
+@click.option("-c", "--count", type=click.IntRange(1, MOST_FRAMES), help="End after so many frames.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
     "--size",
@@ -182,7 +184,7 @@ def send(
     show_default=True,
     help="By which path; af_xdp needs -i, and answers from where the frame lies.",
 )
-@click.option("-c", "--count", type=click.IntRange(1), help="End after so many answers.")
+@click.option("-c", "--count", type=click.IntRange(1, MOST_FRAMES), help="End after so many answers.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
     "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How probes are awaited."
