@@ -102,9 +102,9 @@ class Histogram:
         lowest = np.asarray(table["lowest_ns"], np.int64)
         counts = np.asarray(table["count"], np.int64)
         buckets = np.searchsorted(bounds()[0], lowest)
-        known = len(lowest) == len(counts) and (counts > 0).all() and (np.diff(lowest) > 0).all()
-        known = known and sum(table["count"]) < 1 << 53  # so that histograms can be added up, and floats hold the sum
-        if not known or (buckets == BUCKETS).any() or (bounds()[0][buckets] != lowest).any():
+        known = len(lowest) == len(counts) and bool((counts > 0).all() and (np.diff(lowest) > 0).all())
+        small = sum(table["count"]) < 1 << 53  # so that histograms can be added up, and floats hold the sum
+        if not (known and small) or (buckets == BUCKETS).any() or (bounds()[0][buckets] != lowest).any():
             raise ValueError("these are no columns of a histogram")
         return cls.from_buckets(buckets, counts)
 
