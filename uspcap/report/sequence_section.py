@@ -59,11 +59,11 @@ def sequence(console: Console, result: Result, context: Context) -> None:
         cut, dropped = plural(result["cut_connections"], "connection"), plural(result["dropped_log_bytes"], "byte")
         told = f"{cut} and {dropped} were more than is kept between parts of the capture: read apart, or not at all"
         print_paragraph(console, told, style="yellow")
-    if result["of_untracked_flows"]:
-        told = (
-            f"{plural(result['of_untracked_flows'], 'packet')} of streams too many to follow: "
-            f"what is above is of a sample, one of {count(result['sampled_one_in'])}"
-        )
+    if result["sampled_one_in"] > 1:
+        one_in = count(result["sampled_one_in"])
+        told = f"more streams than are followed: what is above is of a sample, one stream of {one_in}"
+        if result["of_untracked_flows"]:
+            told += f", without {plural(result['of_untracked_flows'], 'packet')} of the others"
         print_paragraph(console, told, style="yellow")
     if result["not_followed"]:
         told = f"{plural(result['not_followed'], 'packet')} behind more gaps than are kept of a stream: not followed"
