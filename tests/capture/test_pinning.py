@@ -55,7 +55,7 @@ def test_sysfs_that_tells_nonsense_does_not_keep_a_thread_from_its_cpu(
     if near is not None:
         (tmp_path / "node/node1/cpulist").write_text(near)
     cpu = max(affinity)
-    said = pin({cpu}, "eth0", network=tmp_path / "net", nodes=tmp_path / "node")
+    said = pin({cpu}, ["eth0"], network=tmp_path / "net", nodes=tmp_path / "node")
     assert said.startswith(f"reading and writing on CPU {cpu}")
     assert ("does not tell which CPUs are near" in said) == (node == "1")
     assert os.sched_getaffinity(0) == {cpu}

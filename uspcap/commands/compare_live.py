@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
@@ -203,26 +204,26 @@ def compare_live(
     if other_traffic and paths is None and not take:
         named = "kernel,packet_mmap"
     kinds: Any = tuple(kind.strip().replace("-", "_") for kind in named.split(","))
-    comparison = LiveComparison(
-        LiveSettings(
-            interface=named_link(interface).name,
-            kinds=kinds,
-            expression=expression,
-            port=port if port is not None or other_traffic else DEFAULT_PORT,
-            other_traffic=other_traffic,
-            take=take,
-            groups=groups,
-            design=design,
-            wakeup=wakeup,
-            runs=runs,
-            run_duration_ns=run_duration,
-            trim=Trim(warm_up_ns=warm_up, cool_down_ns=cool_down),
-            seed=seed,
-            cpus=tuple(sorted(cpus or ())),
-            traffic=traffic,
-            round_trip=round_trip,
-        )
+    settings = LiveSettings(
+        interface=interface,
+        kinds=kinds,
+        expression=expression,
+        port=port if port is not None or other_traffic else DEFAULT_PORT,
+        other_traffic=other_traffic,
+        take=take,
+        groups=groups,
+        design=design,
+        wakeup=wakeup,
+        runs=runs,
+        run_duration_ns=run_duration,
+        trim=Trim(warm_up_ns=warm_up, cool_down_ns=cool_down),
+        seed=seed,
+        cpus=tuple(sorted(cpus or ())),
+        traffic=traffic,
+        round_trip=round_trip,
     )
+    settings.check()
+    comparison = LiveComparison(replace(settings, interface=named_link(interface).name))
     with Ending(comparison.stop):
         outcome = comparison.run(say)
     report = live_report(outcome)
