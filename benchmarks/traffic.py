@@ -58,7 +58,10 @@ from uspcap.bpf.syscalls import LoadedProgram, Map
 PREFIX = "uspcap-bench-"
 SOURCE, SINK = "source0", "sink0"
 BATCH_FRAMES = 64
-"""Frames that the kernel hands on at once; veth takes 256."""
+"""Frames that the kernel hands on at once where there is no rate; veth takes 256."""
+
+BATCH_NS = 100_000
+"""With a rate, of so many nanoseconds at most: at 10,000 frames/s each is handed on by itself."""
 
 LOOK_TIMES = 4000
 """How often the program looks at the clock for one frame; as much as the verifier follows. About 100 us."""
@@ -205,11 +208,12 @@ def _send_here(interface: str, rate: float, frames: int, length: int, cpu: int) 
     os.sched_setaffinity(0, {cpu})
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     gap_ns = round(1e9 / rate) if rate else 0
+    batch = max(1, min(BATCH_FRAMES, BATCH_NS // gap_ns)) if gap_ns else BATCH_FRAMES
     with Map(MapType.BPF_MAP_TYPE_ARRAY, name="state", max_entries=1, value_size=_STATE.size) as state:
         program = _sending_program(socket.if_nametoindex(interface), gap_ns).link({"state": state.fd})
         with LoadedProgram.load(program, name="uspcap_bench") as loaded:
             began, used = time.perf_counter(), time.process_time()
-            loaded.send_live_frames(udp_frame(length), repeat=frames, batch_size=BATCH_FRAMES)
+            loaded.send_live_frames(udp_frame(length), repeat=frames, batch_size=batch)
             duration_s, used = time.perf_counter() - began, time.process_time() - used
         _, waited_ns, sent = _STATE.unpack(state.lookup(bytes(4)))
     return Sent(sent, duration_s, waited_ns / 1e9, used - waited_ns / 1e9)

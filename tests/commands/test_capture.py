@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_report_as_json_obeys_the_schema_and_carries_the_accounts(pair: Pair, ru
     assert report["source"]["packets"] == 7
     assert report["source"]["filter"] == "udp"
     assert report["source"]["files"] == [HERE]
-    assert "received 7 = 7 analyzed" in report["source"]["notes"]
+    assert any(note.startswith("received 7 = 7 analyzed") for note in report["source"]["notes"])
     assert set(report["source"]["timestamp_sources"]) <= {"KERNEL", "USER"}
 
 
@@ -143,16 +144,17 @@ def test_interface_that_goes_away_is_told_and_the_file_kept(pair: Pair, run: Run
     pair.here.ip("link", "delete", HERE)
     assert running.process.wait(30) == 1
     assert frames_of(path) == [numbered_frame(1)]
-    assert running.accounts == "received 1 = 1 written; times that the interface went down: 1"
+    # That it was set down is heard before it is gone, or together with that.
+    assert running.accounts.split(";")[0] == "received 1 = 1 written"
     assert running.stderr.splitlines()[-1].startswith("uspcap: interface here0 is gone")
 
 
-def test_missing_capability_is_named_with_the_command_that_grants_it(run: Run) -> None:
+def test_missing_capability_is_named_with_what_grants_it(run: Run) -> None:
     running = run("-i", HERE, wrapper=("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"))
     assert running.process.wait(30) == 1
     assert len(running.stderr.splitlines()) == 1
     assert "cannot open a packet socket for here0: CAP_NET_RAW is missing" in running.stderr
-    assert "setcap cap_net_admin,cap_net_raw,cap_bpf+ep" in running.stderr
+    assert "this container or service may never have CAP_NET_RAW: start it with --cap-add=NET_RAW" in running.stderr
 
 
 @pytest.mark.parametrize(
@@ -388,3 +390,34 @@ def test_damaged_file_is_replayed_as_far_as_it_goes_and_told(tmp_path: Path) -> 
     assert done.returncode == 1
     assert len(frames_of(tmp_path / "out.pcapng")) == 592
     assert f"uspcap: {path}: byte " in done.stderr.splitlines()[-1]
+
+
+IMPORTED_AFTER_OPENING = """
+import sys
+from uspcap.commands import capture
+
+def opening(request, opened=capture.open_source):
+    source = opened(request)
+    before.update(sys.modules)
+    return source
+
+before = set()
+capture.open_source = opening
+capture.command(sys.argv[1:], standalone_mode=False)
+print(*(sys.modules.keys() - before), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--format", "json"), ("--interval", "1s"), ("--interval", "1s", "--format", "json")]
+)
+def test_no_analysis_and_no_report_is_imported_while_rings_fill(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_AFTER_OPENING, "-r", str(SAMPLE), "--speed", "0", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    late = done.stderr.splitlines()[-1].split()
+    ours = ("uspcap.analysis", "uspcap.report", "uspcap._native", "numpy")
+    assert not [name for name in late if name.startswith(ours)]

@@ -49,9 +49,10 @@ class Running:
 
     @property
     def accounts(self) -> str:
-        """The line that a capture ends with."""
+        """The line that a capture ends with, without how long a ring went unread, which is the machine's affair."""
         (line,) = (line for line in self.stderr.splitlines() if line.startswith("uspcap: received"))
-        return line.removeprefix("uspcap: ")
+        accounts, unread, milliseconds = line.removeprefix("uspcap: ").rpartition("; a ring went unread for ")
+        return accounts if unread and milliseconds.endswith(" ms at most") else line.removeprefix("uspcap: ")
 
     def written_until_the_disk_was_full(self) -> int:
         """Check the accounts of a capture that a full disk ended, and return how many frames it has written."""

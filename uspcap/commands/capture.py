@@ -262,8 +262,10 @@ def command(
     )
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
+    # Made even where intervals have suites of their own: no analysis is imported while rings fill.
+    suite = _suite(settings)
     if settings is not None:
-        _import_late_modules(form)
+        _import_late_modules(form, watched)
     with Ending() as ending, open_source(request) as source:
         description = source.describe()
         writer = None
@@ -279,14 +281,13 @@ def command(
             from uspcap.report.watching import Watch
 
             watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=shown_on, form=form)
-        suite = _suite(settings) if watch is None else None
         given_up = relinquish(user, source)
         if given_up and output is not None and output.rotates:
             check_directory(output.path)
         session = CaptureSession(
             source,
             writer=writer,
-            suite=suite,
+            suite=suite if watch is None else None,
             intervals=None if watch is None else watch.intervals,
             frames=count,
             duration_ns=duration,
@@ -350,11 +351,12 @@ def _list_interfaces(form: str) -> None:
     render(listing, Console(file=sys.stdout))
 
 
-def _import_late_modules(form: str) -> None:
-    """Import what analyses and report need: at the end it would take time, and after `-Z` it may be out of reach."""
+def _import_late_modules(form: str, watched: bool) -> None:
+    """Import what analyses and reports need, before rings fill; after `-Z` it may be out of reach, too."""
     # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
     renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
-    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer):
+    watching = ("uspcap.report.watching",) if watched else ()
+    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer, *watching):
         import_module(name)
 
 

@@ -71,6 +71,7 @@ class PatientStream(io.TextIOBase):
         self._patience = patience
         self._encoding = stream.encoding or "utf-8"
         self._errors = stream.errors or "strict"
+        self._is_terminal = stream.isatty()  # a console asks for each line
         self._sink: FileSink | None = None
 
     @property
@@ -78,7 +79,7 @@ class PatientStream(io.TextIOBase):
         return self._encoding
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._is_terminal
 
     def fileno(self) -> int:
         return self._stream.fileno()
