@@ -203,10 +203,10 @@ class SlowPair:
             self.alone[next(iter(place.lines))] += 1
 
 
-def assert_pair_as_slow(pair: dict[str, Any], slow: SlowPair) -> None:
+def assert_pair_as_slow(pair: dict[str, Any], slow: SlowPair, *, bits: int = 64) -> None:
     """Compare a pair of a report, all of whose stamps are the file's or none, with the slow account."""
     for at, line in enumerate(pair["lines"].values()):
-        assert_as_slow(line, slow.account(at), but=["excluded"])
+        assert_as_slow(line, slow.account(at), but=["excluded"], bits=bits)
         first = [abs(skew) for skew in slow.skews if (skew < 0) == (at == 0) and skew]
         assert line["brought_first"] == len(first)
         assert line["brought_alone"] == slow.alone[at]
@@ -217,7 +217,8 @@ def assert_pair_as_slow(pair: dict[str, Any], slow: SlowPair) -> None:
             assert skews["max_ns"] == max(first, default=None)
             assert not first or abs(skews["mean_ns"] * len(first) - sum(first)) * 2 <= len(first)
     arbitrated = slow.arbitrated()
-    assert_as_slow(pair["arbitrated"] | {"gaps": pair["gaps"]}, arbitrated, but=["packets", "heartbeats", "excluded"])
+    copies = pair["arbitrated"] | {"gaps": pair["gaps"]}
+    assert_as_slow(copies, arbitrated, but=["packets", "heartbeats", "excluded"], bits=bits)
     assert pair["recovery"]["count"] == len(arbitrated.lateness_ns) or pair["arbitrated"]["coalesced"]
     assert pair["compared"] == len(slow.skews)
     assert pair["ties"] == slow.skews.count(0)

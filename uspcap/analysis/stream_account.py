@@ -61,7 +61,7 @@ class NumberedTables:
             not_followed = messages - sum(runs["length"][runs["kind"] == KIND_DATA].tolist())
         else:
             not_followed = int(row["packets"]) - gaps.packets
-        return StreamAccount(gaps, undetermined, not_followed, messages)
+        return StreamAccount(gaps, undetermined, not_followed, messages, protocol.highest)
 
 
 def messages_of(stream: np.void) -> int:
@@ -82,12 +82,15 @@ class StreamAccount:
     not_followed : int
         Packets after the last run that is kept, or numbers of them.
     messages : int
+    highest : int
+        The highest number that there can be.
     """
 
     gaps: StreamGaps
     undetermined: frozenset[int]
     not_followed: int
     messages: int
+    highest: int
 
     def counts(self) -> dict[str, Any]:
         """Return what the report says of any numbered stream, apart from its gaps."""
@@ -111,7 +114,9 @@ class StreamAccount:
         }
 
     def _shown(self, number: int | None) -> int | None:
-        return None if number is None else self.gaps.shown(number)
+        """Return a number as its field has it, None where it cannot: what is announced after the highest one."""
+        shown = None if number is None else self.gaps.shown(number)
+        return shown if shown is None or shown <= self.highest else None
 
     def _missing(self, *, undetermined: bool) -> int:
         """Return how many numbers never came, of gaps that are undetermined or are not."""

@@ -155,6 +155,13 @@ class FeedProtocol:
         return 1 << self.rule.number_bits if self.rule.wraps else 0
 
     @property
+    def highest(self) -> int:
+        """The highest number that there can be."""
+        if self.rule is None:
+            return (MODULUS if self.framing == "tcp" else 1 << 64) - 1
+        return (1 << self.rule.number_bits) - 1
+
+    @property
     def far(self) -> int:
         """What is farther than this from what is expected begins a stream anew; 0 where numbers that fall to 1 do."""
         return FAR_BYTES if self.framing == "tcp" else 0
