@@ -132,7 +132,10 @@ def _describe(link: Link, used: tuple[str, ...], channels: ChannelReader, calls:
     abilities = StampingAbilities.ask(link.name, calls)
     features = xdp_features(link.index)
     link_type = LINK_TYPES.get(link.hardware_type)
-    attached = find_attached(link.index) if link.programs else None
+    try:
+        attached = find_attached(link.index) if link.programs else None
+    except OSError:
+        attached = None  # gone since
     return ListedInterface(
         index=link.index,
         name=link.name,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import os
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -457,10 +458,18 @@ def attach_best(
 
 
 def find_attached(ifindex: int) -> ForeignProgram | None:
-    """Return the XDP program that an interface has, in whatever mode; None where it has none."""
+    """Return the XDP program that an interface has, in whatever mode; None where it has none.
+
+    Raises
+    ------
+    OSError
+        There is no such interface, or the kernel cannot be asked.
+    """
     with Rtnetlink() as netlink:
         link = link_at(netlink, ifindex)
-    if link is None or not link.programs:
+    if link is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    if not link.programs:
         return None
     return ForeignProgram(link.programs[0], _program_name(link.programs[0]))
 
@@ -475,7 +484,10 @@ def _program_name(program_id: int) -> str:
 
 
 def _refuse_if_occupied(interface: str, ifindex: int) -> None:
-    attached = find_attached(ifindex)
+    try:
+        attached = find_attached(ifindex)
+    except OSError:
+        return  # attaching tells why
     if attached is not None:
         name = f" named '{attached.name}'" if attached.name else ""
         raise HookOccupied(
