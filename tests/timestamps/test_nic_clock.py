@@ -120,6 +120,21 @@ def test_step_is_told_and_no_stamp_is_off_by_more_than_the_bound(step_ns: int, o
         assert max(capture.errors) < 1 * MS
 
 
+@pytest.mark.parametrize("step_ns", [-37 * SECOND, 37 * SECOND, -31 * SECOND, 2 * SECOND])
+@pytest.mark.parametrize("at_ms", [511, 550, 599])
+def test_step_that_cannot_go_unseen_is_not_in_the_bound(step_ns: int, at_ms: int) -> None:
+    kernel = NicKernel(rate_ppm=30.0)
+    capture = Capture(kernel)
+
+    def step() -> None:
+        kernel.clock_offset_ns += step_ns
+
+    capture.go_on(2 * SECOND, at_ms * MS, step)
+    account = capture.clock.account()
+    assert account.steps_total == 1
+    assert max(capture.errors) <= account.error_bound_ns < 100_000
+
+
 def test_jump_to_tai_and_back_leaves_every_stamp_right() -> None:
     kernel = NicKernel(methods={PRECISE})
     capture = Capture(kernel)
@@ -146,6 +161,39 @@ def test_clock_that_falls_silent_is_counted_and_the_bound_goes_on_growing() -> N
     assert account.error_bound_ns >= before + 15_000
     assert max(capture.errors) <= account.error_bound_ns
     assert f"{account.samples_failed} samples failed" in str(account)
+
+
+@pytest.mark.parametrize("rate_ppm", [1_500_000.0, -400_000.0, 2_000.0])
+def test_clock_whose_rate_is_off_is_told_as_a_rate_and_not_as_steps(rate_ppm: float) -> None:
+    capture = Capture(NicKernel(methods={PLAIN}, rate_ppm=rate_ppm))
+    capture.go_on(4 * SECOND)
+    account = capture.clock.account()
+    assert account.off_rate == pytest.approx(rate_ppm * 1e-6, rel=0.05)
+    said = str(account)
+    assert "its rate is off" in said
+    assert ("gains" if rate_ppm > 0 else "loses") in said
+    assert "stepped" not in said
+
+
+def test_steps_of_a_clock_that_somebody_sets_are_no_rate() -> None:
+    kernel = NicKernel()
+    capture = Capture(kernel)
+
+    def step() -> None:
+        kernel.clock_offset_ns += SECOND
+
+    for _ in range(5):
+        capture.go_on(SECOND, 500 * MS, step)
+    account = capture.clock.account()
+    assert account.steps_total == 5
+    assert account.off_rate is None
+    assert "stepped 5 times" in str(account)
+
+
+def test_nic_that_stamps_nothing_is_told_so() -> None:
+    clock = NicClock("x0", 3, NicKernel())
+    clock.frames_unstamped = 500
+    assert str(clock.account()) == "the NIC stamped none of 500 frames"
 
 
 def test_stamps_that_no_clock_has_made_become_ends_of_time_and_disturb_no_other() -> None:

@@ -78,7 +78,7 @@ def test_hardware_switches_stamping_on_until_the_end() -> None:
     ("kernel", "kind", "sentence"),
     [
         (NicKernel(flags=0), CaptureError, "the driver of x0 stamps no received frames in hardware; use --timestamps"),
-        (NicKernel(rx_filters=1 << PTP_V2_EVENT), CaptureError, "only those of ptpv2-event; use --timestamps auto"),
+        (NicKernel(rx_filters=1 << PTP_V2_EVENT), CaptureError, "only those of ptpv2-event \\(for PTP alone"),
         (NicKernel(clock_index=-1), CaptureError, "its stamps have no date"),
         (NicKernel(refuses_opening=errno.EACCES), CaptureError, "cannot read the NIC's clock /dev/ptp3"),
         (NicKernel(refuses_setting=errno.ERANGE), CaptureError, "refuses to stamp every frame"),
@@ -182,3 +182,26 @@ def test_setting_that_cannot_be_put_back_is_told_after_all_is_closed() -> None:
         stamping.close()
     assert kernel.closed
     assert kernel.open_clocks == 0
+
+
+def test_ptp_alone_is_taken_where_the_nic_cannot_stamp_more() -> None:
+    kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT)
+    with pytest.raises(CaptureError, match="for PTP alone: --timestamps hardware:ptp"):
+        Stamping("x0", "hardware", TimestampSource.KERNEL, kernel)
+    stamping = Stamping("x0", "hardware:ptp", TimestampSource.KERNEL, kernel)
+    assert kernel.setting[2] == PTP_V2_EVENT
+    assert "PTP's events only, the others: kernel on receipt" in str(stamping)
+    stamping.close()
+    assert kernel.setting[2] == NONE
+
+
+def test_frames_of_ptp_alone_do_not_make_the_others_unstamped() -> None:
+    kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT)
+    stamping = Stamping("x0", "hardware:ptp", TimestampSource.KERNEL, kernel)
+    batch = FrameBatch(4)
+    batch.count = 4
+    batch.storage("timestamp_source")[:] = TimestampSource.KERNEL
+    stamping.convert(batch)
+    (account,) = stamping.accounts()
+    assert account.frames_unstamped == 0
+    stamping.close()

@@ -2,7 +2,8 @@
 
 from typing import Final, Literal, get_args
 
-Timestamps = Literal["auto", "hardware", "xdp", "kernel", "user"]
-"""What a user can ask for; `auto` is the best that can be trusted without a change to the NIC's settings."""
+Timestamps = Literal["auto", "hardware", "hardware:ptp", "xdp", "kernel", "user"]
+"""What a user can ask for; `auto` is the best that can be trusted without a change to the NIC's settings, and with
+`hardware:ptp` the NIC need stamp only PTP's events, the rest being stamped as where it stamps nothing."""
 
 TIMESTAMPS: Final[tuple[Timestamps, ...]] = get_args(Timestamps)

@@ -33,6 +33,8 @@ ETHTOOL_GET_TS_INFO: Final = 0x41
 # linux/net_tstamp.h.
 SOF_TIMESTAMPING_RX_HARDWARE: Final = 1 << 2
 HWTSTAMP_FILTER_ALL: Final = 1
+_PTP_FILTERS: Final = (12, 6, 9, HWTSTAMP_FILTER_ALL)
+"""Events of PTP version 2: over whatever; over UDP; over Ethernet; and every frame, where there is no other."""
 _FILTERS: Final = (
     *("none", "all", "some", "ptpv1-l4-event", "ptpv1-l4-sync", "ptpv1-l4-delay-req", "ptpv2-l4-event"),
     *("ptpv2-l4-sync", "ptpv2-l4-delay-req", "ptpv2-l2-event", "ptpv2-l2-sync", "ptpv2-l2-delay-req"),
@@ -85,13 +87,28 @@ class StampingAbilities:
         """It can stamp every received frame, not only PTP's."""
         return self.receives_in_hardware and bool(self.rx_filters >> HWTSTAMP_FILTER_ALL & 1)
 
-    def refusal(self, interface: str) -> str:
-        """Return why frames of `interface` cannot be stamped in hardware and put on UTC; empty where they can."""
+    @property
+    def ptp_filter(self) -> int:
+        """The receive filter that has all of PTP's events and as little else as the NIC can; 0 where it has none."""
+        return next((one for one in _PTP_FILTERS if self.rx_filters >> one & 1), 0)
+
+    def refusal(self, interface: str, *, ptp_only: bool = False) -> str:
+        """Return why frames of `interface` cannot be stamped in hardware and put on UTC; empty where they can.
+
+        Parameters
+        ----------
+        interface : str
+        ptp_only : bool
+            PTP's events are enough.
+        """
         if not self.receives_in_hardware:
             return f"the driver of {interface} stamps no received frames in hardware"
-        if not self.stamps_all:
-            known = ", ".join(filter_name(one) for one in range(1, 32) if self.rx_filters >> one & 1)
-            return f"{interface} cannot stamp every frame, only those of {known or 'no filter'}"
+        known = ", ".join(filter_name(one) for one in range(1, 32) if self.rx_filters >> one & 1)
+        if ptp_only and not self.ptp_filter:
+            return f"{interface} cannot stamp the events of PTP, only frames of {known or 'no filter'}"
+        if not ptp_only and not self.stamps_all:
+            ptp = " (for PTP alone: --timestamps hardware:ptp)" if self.ptp_filter else ""
+            return f"{interface} cannot stamp every frame, only those of {known or 'no filter'}{ptp}"
         if self.clock_index < 0:
             return f"{interface} stamps, but has no clock that can be read (/dev/ptp), so its stamps have no date"
         return ""
@@ -147,8 +164,8 @@ class SwitchedOnStamping:
         self._forget: Callable[[], None] = lambda: None
         self.announcement = ""
 
-    def switch_on(self) -> None:
-        """Have every received frame stamped.
+    def switch_on(self, rx_filter: int = HWTSTAMP_FILTER_ALL) -> None:
+        """Have every received frame stamped, or those of another filter.
 
         Raises
         ------
@@ -165,13 +182,14 @@ class SwitchedOnStamping:
                 f"the driver of {interface} does not tell how it stamps now ({os.strerror(error.errno or 0)}), so "
                 "that could not be put back after a change; use --timestamps auto"
             ) from error
-        if before.rx_filter == HWTSTAMP_FILTER_ALL:
+        if before.rx_filter in (HWTSTAMP_FILTER_ALL, rx_filter):
             return
+        wanted = "every frame" if rx_filter == HWTSTAMP_FILTER_ALL else filter_name(rx_filter)
         # From here on there is something to put back, whenever this is interrupted.
         self._before = before
         self._forget = before_the_end(self.restore, handle=True)
         try:
-            replace(before, rx_filter=HWTSTAMP_FILTER_ALL).write(interface, calls)
+            replace(before, rx_filter=rx_filter).write(interface, calls)
             self._now = StampingSetting.read(interface, calls)
         except OSError as error:
             self.restore()
@@ -182,14 +200,14 @@ class SwitchedOnStamping:
                     errno.EPERM,
                 ) from None
             raise CaptureError(
-                f"the driver of {interface} refuses to stamp every frame ({os.strerror(error.errno or 0)}); use "
+                f"the driver of {interface} refuses to stamp {wanted} ({os.strerror(error.errno or 0)}); use "
                 "--timestamps auto"
             ) from error
         obtained = filter_name(self._now.rx_filter)
-        if self._now.rx_filter != HWTSTAMP_FILTER_ALL:
+        if self._now.rx_filter not in (HWTSTAMP_FILTER_ALL, rx_filter):
             self.restore()
             raise CaptureError(
-                f"{interface} was asked to stamp every frame and stamps {obtained} instead; use --timestamps auto"
+                f"{interface} was asked to stamp {wanted} and stamps {obtained} instead; use --timestamps auto"
             )
         self.announcement = (
             f"hardware stamping of frames that {interface} receives was switched from "

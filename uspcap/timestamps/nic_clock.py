@@ -34,6 +34,10 @@ BEFORE_STEP_NS: Final = 30 * NANOSECONDS
 
 STEPS_LISTED: Final = 20
 
+_FEWEST_STEPS_OF_A_RATE: Final = 3
+_RATES_ALIKE: Final = 0.25
+"""Steps between samples that grow with the time between them, within so much, are none: the clock's rate is off."""
+
 FARTHEST_NS: Final = 1 << 61
 """A frame that is farther than 73 years from what the clock shows has no time of it."""
 
@@ -69,6 +73,8 @@ class ClockAccount:
         At the last sample.
     frames : int
         Stamps converted.
+    frames_unstamped : int
+        Frames that came without one, though they were to have it.
     samples, samples_failed : int
     error_bound_ns : int
         Of every stamp, against CLOCK_REALTIME of this host; how right that is, the bound does not say.
@@ -85,6 +91,7 @@ class ClockAccount:
     time_scale: str
     ahead_of_utc_ns: int
     frames: int
+    frames_unstamped: int
     samples: int
     samples_failed: int
     error_bound_ns: int
@@ -96,20 +103,44 @@ class ClockAccount:
         """Return it as the JSON report has it."""
         return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
 
+    @property
+    def off_rate(self) -> float | None:
+        """By how many seconds a second the clock gains on CLOCK_REALTIME, where that explains what looks like steps."""
+        if self.steps_total < _FEWEST_STEPS_OF_A_RATE:
+            return None
+        rates = sorted(step.step_ns / max(1, step.before_ns - step.after_ns) for step in self.steps)
+        middle = rates[len(rates) // 2]
+        alike = all(abs(rate - middle) <= _RATES_ALIKE * abs(middle) for rate in rates)
+        return middle if alike and self.steps_total >= (self.samples - 1) / 2 else None
+
     def __str__(self) -> str:
+        if not self.frames and self.frames_unstamped:
+            line = f"the NIC stamped none of {self.frames_unstamped} frames"
+            rate = self.off_rate
+            return line if rate is None else f"{line}; its clock {self.clock} {_gain(rate)}"
         line = (
             f"{self.frames} stamps of the NIC's clock {self.clock} are within {self.error_bound_ns} ns of "
             f"CLOCK_REALTIME ({self.samples} samples by {self.method}, a drift of {self.stated_drift_ppb} ppb allowed)"
         )
         if self.samples_failed:
             line += f"; {self.samples_failed} samples failed"
-        if self.steps_total:
+        if self.frames_unstamped:
+            line += f"; {self.frames_unstamped} frames came without one"
+        rate = self.off_rate
+        if rate is not None:
+            line += f"; the clock {_gain(rate)}, so that its stamps say nothing of UTC but roughly"
+        elif self.steps_total:
             first = self.steps[0]
             line += (
                 f"; the clock or CLOCK_REALTIME was stepped {self.steps_total} times, first by "
                 f"{first.step_ns / NANOSECONDS:+.9f} s: stamps of that moment may be off by a step"
             )
         return line
+
+
+def _gain(rate: float) -> str:
+    verb = "gains" if rate > 0 else "loses"
+    return f"{verb} {abs(rate):.3g} s a second against CLOCK_REALTIME: its rate is off, and nothing sets it"
 
 
 class NicClock:
@@ -122,6 +153,11 @@ class NicClock:
         Of /dev/ptp<index>.
     calls : KernelCalls
 
+    Attributes
+    ----------
+    frames_unstamped : int
+        For the account; whoever hands stamps over counts the frames that have none.
+
     Raises
     ------
     CaptureError
@@ -133,6 +169,7 @@ class NicClock:
         self._calls = calls
         self._clock = PtpClock(index, calls)
         self._samples = self._samples_failed = self._frames = 0
+        self.frames_unstamped = 0
         self._steps: list[ClockStep] = []
         self._steps_total = 0
         self._line: ClockLine | None = None
@@ -228,6 +265,7 @@ class NicClock:
             time_scale=time_scale(self.ahead_of_utc_ns),
             ahead_of_utc_ns=self.ahead_of_utc_ns,
             frames=self._frames,
+            frames_unstamped=self.frames_unstamped,
             samples=self._samples,
             samples_failed=self._samples_failed,
             error_bound_ns=worst_ns,
@@ -261,8 +299,9 @@ class NicClock:
             apart_ns = abs(sample.utc_ns - line.last_sample.utc_ns)
             widths_ns = line.last_sample.half_width_ns + sample.half_width_ns
             self._step_bound_ns = abs(step_ns) + widths_ns + ceil(UNKNOWN_RATE * apart_ns)
-            if line.used_until_ns > line.last_sample.clock_ns:
-                # What was converted since the last sample may be from after the step.
+            if line.used_until_ns > line.last_sample.clock_ns and abs(step_ns) <= WAITED_NS:
+                # What was converted since the last sample may be from after the step. After a longer step it would
+                # have been out of time, and a sample taken before it was converted.
                 self._worst_before_ns = max(self._worst_before_ns, self._step_bound_ns)
             if self._before_step is not None:
                 self._worst_before_ns = max(self._worst_before_ns, self._before_step.worst_bound_ns)
@@ -275,8 +314,8 @@ class NicClock:
     ) -> Int64Array:
         """Convert each stamp with the line on whose side of the step that puts it.
 
-        Where both do, a step shorter than the time between two samples, the later line is taken, and the step is
-        the bound.
+        Where both do, after a step shorter than the time between two samples, or one back by less than frames may
+        have waited, the later line is taken, and the step is the bound.
         """
         last, first = before.last_sample, after.first_sample
         shift_ns = first.utc_ns - first.clock_ns
@@ -285,7 +324,8 @@ class NicClock:
         fits_after = (by_after >= last.utc_ns) & (by_after <= now_ns + OUT_OF_TIME_NS)
         fits_before = by_before <= first.utc_ns + OUT_OF_TIME_NS
         is_before = fits_before & ~fits_after
-        if (fits_before & fits_after).any():
+        waited_too_long = by_before < now_ns - BEFORE_STEP_NS
+        if (fits_before & fits_after & ~waited_too_long).any():
             self._worst_before_ns = max(self._worst_before_ns, self._step_bound_ns)
         utc_ns = np.empty_like(stamps_ns)
         for line, rows in ((before, is_before), (after, ~is_before)):

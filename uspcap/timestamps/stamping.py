@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from uspcap.capabilities import PACKET_SOCKET_NEEDS, af_xdp_needs
 from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
@@ -73,7 +75,8 @@ class Stamping:
         self._switched_on: SwitchedOnStamping | None = None
         self._calls = calls or KernelCalls()
         self.tai = TaiOffset(self._calls)
-        if wanted in ("auto", "hardware"):
+        self._ptp_only = wanted == "hardware:ptp"
+        if wanted in ("auto", "hardware", "hardware:ptp"):
             try:
                 self._use_hardware()
             except BaseException:
@@ -92,7 +95,8 @@ class Stamping:
 
     def __str__(self) -> str:
         if self.hardware:
-            return f"{self.texts[TimestampSource.HARDWARE]}; where it has none: {self.texts[self._software]}"
+            which = "PTP's events only, the others" if self._ptp_only else "where it has none"
+            return f"{self.texts[TimestampSource.HARDWARE]}; {which}: {self.texts[self._software]}"
         return self.texts[self.expected]
 
     @property
@@ -108,7 +112,7 @@ class Stamping:
         CaptureError
             They were asked for.
         """
-        if self._wanted == "hardware":
+        if self._wanted in ("hardware", "hardware:ptp"):
             raise CaptureError(
                 f"{self._interface} cannot hand over hardware stamps: {why}; use --timestamps auto, or the "
                 "packet_mmap backend"
@@ -127,6 +131,8 @@ class Stamping:
             return
         stamps = batch.storage("timestamp_ns")[: batch.count]
         by_nic = batch.timestamp_source == TimestampSource.HARDWARE
+        if not self._ptp_only:
+            self._clock.frames_unstamped += int(np.count_nonzero(~by_nic))
         if by_nic.all():
             stamps[:] = self._clock.convert(stamps)
         elif by_nic.any():
@@ -152,7 +158,7 @@ class Stamping:
     def _use_hardware(self) -> None:
         """Take the NIC's stamps; where `auto` cannot trust them, leave it."""
         abilities = StampingAbilities.ask(self._interface, self._calls)
-        refusal = abilities.refusal(self._interface)
+        refusal = abilities.refusal(self._interface, ptp_only=self._ptp_only)
         if self._wanted == "auto":
             if refusal:
                 return
@@ -181,7 +187,7 @@ class Stamping:
                 raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
             needs = PACKET_SOCKET_NEEDS if self._software is TimestampSource.KERNEL else af_xdp_needs()
             self._switched_on = SwitchedOnStamping(self._interface, self._calls, needs)
-            self._switched_on.switch_on()
+            self._switched_on.switch_on(abilities.ptp_filter if self._ptp_only else HWTSTAMP_FILTER_ALL)
             if self._switched_on.announcement:
                 self.remarks.append(self._switched_on.announcement)
         self.expected = TimestampSource.HARDWARE
