@@ -52,10 +52,11 @@ def run(
     expression: str | None = "udp port 5000",
     *,
     metadata: bool = True,
+    cookie: int = 0,
     context: XdpContext | None = None,
 ) -> RunResult:
     rows = None if expression is None else compile_filter(expression, 1)
-    program = build_capture_program(rows, queue_count=maps.queue_count, metadata=metadata)
+    program = build_capture_program(rows, queue_count=maps.queue_count, metadata=metadata, cookie=cookie)
     with LoadedProgram.load(program.link(maps.fds), name="capture", flags=BPF_F_XDP_HAS_FRAGS) as loaded:
         return loaded.test_run(frame, context=context)
 
@@ -104,12 +105,24 @@ def test_length_counts_all_fragments(maps: CaptureMaps) -> None:
 
 
 @pytest.mark.parametrize("already", [32, 212], ids=["other metadata is there", "no room for more"])
-def test_frame_without_room_for_metadata_passes_and_is_counted(maps: CaptureMaps, already: int) -> None:
+@pytest.mark.parametrize("cookie", [0, 0xFEDCBA9876543210])
+def test_frame_without_room_before_it_goes_on_as_it_came_where_there_is_no_socket(
+    maps: CaptureMaps, already: int, cookie: int
+) -> None:
     context = XdpContext(data_meta=0, data=already, data_end=already + len(UDP_FRAME))
-    result = run(maps, bytes(already) + UDP_FRAME, context=context)
+    result = run(maps, bytes(already) + UDP_FRAME, context=context, cookie=cookie)
     assert result.verdict == XdpAction.XDP_PASS
     assert result.data[-len(UDP_FRAME) :] == UDP_FRAME
-    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "METADATA_FAILED": 1}
+    assert len(result.data) == result.metadata_length + len(UDP_FRAME)
+    how = "METADATA_AT_HEAD" if cookie and already == 32 else "METADATA_FAILED"
+    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1, how: 1}
+
+
+def test_cookie_changes_nothing_where_there_is_room_before_the_frame(maps: CaptureMaps) -> None:
+    result = run(maps, UDP_FRAME, cookie=1)
+    assert result.metadata_length == METADATA_LENGTH
+    assert result.data[METADATA_LENGTH:] == UDP_FRAME
+    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1}
 
 
 def test_counts_go_to_the_queue_that_the_frame_came_from(maps: CaptureMaps) -> None:

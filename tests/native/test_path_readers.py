@@ -267,6 +267,31 @@ def test_descriptor_outside_of_the_umem_is_left_out(pipe: int) -> None:
     assert reader.malformed == 2
 
 
+def test_probe_that_arrives_short_is_counted_and_not_measured(pipe: int) -> None:
+    """A driver may cut frames that are longer than its buffer; what is left of a probe looks like one."""
+    rings, slots = FakeSocket(4), Slots(2)
+    queue = queue_of(rings)
+    whole = udp_frame(marked(1, 200))
+    for deliver in (rings.deliver, slots.deliver):
+        deliver(whole[:150])
+        deliver(whole)
+    for reader in (
+        XskReader([queue], [pipe], PATH, "spin", columns()),
+        RingReader(slots.memory, SLOT, pipe, PATH, "poll", columns()),
+    ):
+        assert run_dry(reader)[0].tolist() == [1]
+        assert (reader.received, reader.short) == (1, 1)
+
+
+def test_probe_in_several_chunks_is_no_short_one(pipe: int) -> None:
+    rings = FakeSocket(8)
+    queue = queue_of(rings)
+    rings.deliver(udp_frame(marked(1, 4000)))
+    reader = XskReader([queue], [pipe], PATH, "spin", columns())
+    assert run_dry(reader)[0].tolist() == [1]
+    assert reader.short == 0
+
+
 def test_spinning_reader_wakes_the_driver_that_asks_for_it(pipe: int) -> None:
     rings = FakeSocket(4)
     queue = queue_of(rings)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.traffic import Received, numbered_frame
-from support.xsk_rings import CONTINUED, ENTRIES, FakeSocket, metadata
+from support.xsk_rings import CONTINUED, ENTRIES, FakeSocket, at_head, metadata
 
 from uspcap._native.xsk import ReceiveQueue, Ring
 from uspcap.backends.base import StampedInterfaces
@@ -24,7 +24,14 @@ class Rig:
     """A fake socket and the queue that drains it."""
 
     def __init__(
-        self, chunks: int = 8, *, snaplen: int = 65535, hardware: bool = False, rows: int = 64, room: int = 1 << 17
+        self,
+        chunks: int = 8,
+        *,
+        snaplen: int = 65535,
+        hardware: bool = False,
+        rows: int = 64,
+        room: int = 1 << 17,
+        cookie: int = 0,
     ) -> None:
         self.socket = FakeSocket(chunks)
         self.interfaces = StampedInterfaces(Interface(1, "x0", timestamp_source=TimestampSource.XDP), STAMPS)
@@ -37,6 +44,8 @@ class Rig:
             2,
             hardware,
             self.interfaces.table,
+            cookie=cookie,
+            ethernet=True,
         )
         self.queue.prime()
         self.batch = FrameBatch(rows)
@@ -274,6 +283,86 @@ def test_loss_goes_on_where_the_frame_at_its_place_is_malformed() -> None:
     rig.socket.deliver(numbered_frame(1))
     assert rig.drain().drop_counts == [2]
     assert rig.queue.malformed == 1
+
+
+COOKIE = 0x0123456789ABCDEF
+
+
+def test_metadata_at_the_head_is_left_out_of_the_frame() -> None:
+    rig = Rig(8, cookie=COOKIE)
+    frames = [numbered_frame(1), numbered_frame(2, 5000), numbered_frame(3)]
+    for number, frame in enumerate(frames):
+        rig.socket.deliver(at_head(TAI_OFFSET_NS + number, COOKIE) + frame)
+    received = rig.drain()
+    assert received.frames == frames
+    assert received.lengths == [len(frame) for frame in frames]
+    assert received.stamps == [0, 1, 2]
+    assert received.sources == [TimestampSource.XDP] * 3
+    assert rig.queue.unstamped == 0
+
+
+@pytest.mark.parametrize("cookie", [0, COOKIE + 1])
+def test_frame_that_only_looks_like_metadata_at_the_head_stays_whole(cookie: int) -> None:
+    rig = Rig(8, cookie=cookie)
+    frame = at_head(TAI_OFFSET_NS, COOKIE) + numbered_frame(1)
+    rig.socket.deliver(frame)
+    received = rig.drain()
+    assert received.frames == [frame]
+    assert received.sources == [TimestampSource.USER]
+    assert rig.queue.unstamped == 1
+
+
+def test_metadata_is_taken_once() -> None:
+    """The next frame in its chunk, without metadata of its own, is stamped by the reader."""
+    rig = Rig(1)
+    rig.socket.deliver(numbered_frame(1), metadata(TAI_OFFSET_NS + 5))
+    assert rig.drain().sources == [TimestampSource.XDP]
+    rig.socket.deliver(numbered_frame(2))
+    assert rig.drain().sources == [TimestampSource.USER]
+
+
+def whole_frame(length: int, tags: int = 0, version: int = 4) -> bytes:
+    """An Ethernet frame whose IP header tells its length."""
+    head = bytes(12) + b"\x81\x00\x00\x05" * tags
+    room = length - len(head) - 2
+    if version == 4:
+        return head + struct.pack("!HBBH", 0x0800, 0x45, 0, room) + bytes(room - 4)
+    return head + struct.pack("!HIH", 0x86DD, 6 << 28, room - 40) + bytes(room - 6)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("tags", [0, 1, 2, 3])
+@given(lengths=st.lists(st.tuples(st.integers(80, 5000), st.booleans()), min_size=1, max_size=20), room=st.just(1024))
+def test_frames_that_a_driver_cut_are_counted_and_no_others(
+    tags: int, version: int, lengths: list[tuple[int, bool]], room: int
+) -> None:
+    """Cut are those longer than a buffer; of others some have lost their end, or are padded."""
+    rig = Rig(64)
+    cut = truncated = 0
+    for length, damaged in lengths:
+        frame = whole_frame(length, tags, version)
+        if length > room:
+            pieces = [frame[at : at + room] for at in range(0, length, room)]
+            cut += 1
+            truncated += 1
+        elif damaged:
+            # What comes next is no rest of it: its own length says so.
+            pieces = [frame[:-1], whole_frame(80, 0, 4)]
+            truncated += 1
+        else:
+            pieces = [frame + bytes(7)]
+        for piece in pieces:
+            rig.socket.deliver(piece)
+        rig.drain()
+    assert (rig.queue.cut, rig.queue.truncated) == (cut, truncated)
+
+
+@given(st.binary(min_size=1, max_size=120))
+def test_any_bytes_are_captured_whatever_their_lengths_say(frame: bytes) -> None:
+    rig = Rig(8)
+    rig.socket.deliver(frame)
+    assert rig.drain().frames == [frame]
+    assert rig.queue.cut == 0
 
 
 @pytest.mark.parametrize("hardware", [False, True])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from uspcap._native.xsk import Ring
-from uspcap.bpf.xdp_program import HARDWARE_STAMPED, METADATA_LENGTH, METADATA_MAGIC, METADATA_VERSION
+from uspcap.bpf.xdp_program import HARDWARE_STAMPED, HEAD_MAGIC, METADATA_LENGTH, METADATA_MAGIC, METADATA_VERSION
 
 PRODUCER, CONSUMER, FLAGS, ENTRIES = 0, 64, 128, 192
 CONTINUED = 1
@@ -112,3 +112,8 @@ def metadata(hook_tai_ns: int, hardware_ns: int = 0, *, magic: int = METADATA_MA
     area = struct.pack("=IHHQQII", magic, METADATA_VERSION, flags, hook_tai_ns, hardware_ns, 0, 0)
     assert len(area) == METADATA_LENGTH
     return area
+
+
+def at_head(hook_tai_ns: int, cookie: int) -> bytes:
+    """Return metadata as the XDP program puts them at the head of a frame."""
+    return struct.pack("=IHHQQQ", HEAD_MAGIC, METADATA_VERSION, 0, hook_tai_ns, 0, cookie)

@@ -16,6 +16,7 @@ class PathReader:
     received: int
     foreign: int
     unrecorded: int
+    short: int
     answered: int
     unanswered: int
     payload_bytes: int

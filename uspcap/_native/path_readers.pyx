@@ -26,6 +26,7 @@ from libc.string cimport memcmp, memcpy
 
 import numpy as np
 
+from uspcap._native.frame_lengths cimport claimed_length
 from uspcap._native.saturating cimport difference
 from uspcap._native.unaligned cimport load16, load32, load64
 from uspcap._native.xsk cimport ReceiveQueue, TransmitQueue
@@ -309,8 +310,9 @@ cdef class PathReader:
 
     Attributes
     ----------
-    received, foreign, unrecorded : int
-        Probes of this path; frames that are none; probes that `columns` had no room for.
+    received, foreign, unrecorded, short : int
+        Probes of this path; frames that are none; probes that `columns` had no room for; frames of which less came
+        than their IP header says.
     answered, unanswered : int
         Probes that were sent back, and that could not be; see `answer`.
     payload_bytes : int
@@ -341,7 +343,7 @@ cdef class PathReader:
     cdef Py_ssize_t recorded
     cdef volatile int stopping
     cdef readonly int64_t answered, unanswered
-    cdef readonly int64_t received, foreign, unrecorded, payload_bytes, system_calls, wake_ups
+    cdef readonly int64_t received, foreign, unrecorded, short, payload_bytes, system_calls, wake_ups
     cdef readonly int64_t cpu_ns, user_ns, system_ns, voluntary_switches, involuntary_switches, cycles
     cdef readonly int error_number, cycles_error
 
@@ -404,10 +406,13 @@ cdef class PathReader:
         user_ns = tai_ns()
         self.note(length, <int64_t> digest_of(payload, length, captured), 0, 0, kernel_ns, found_ns, user_ns)
 
-    cdef bint record_frame(self, const uint8_t *frame, Py_ssize_t captured, int64_t kernel_ns,
+    cdef bint record_frame(self, const uint8_t *frame, Py_ssize_t captured, Py_ssize_t more, int64_t kernel_ns,
                            int64_t found_ns) noexcept nogil:
-        """Record what an Ethernet frame holds; True for a probe of this path."""
+        """Record what an Ethernet frame holds, `more` bytes of it lying elsewhere; True for a probe of this path."""
         cdef Py_ssize_t length
+        if claimed_length(frame, <uint64_t> captured) > <uint64_t> (captured + more):
+            self.short += 1
+            return False
         if not self.by_digest:
             return self.record(frame + PAYLOAD_AT, captured - PAYLOAD_AT, kernel_ns, found_ns)
         if captured < PAYLOAD_AT or load16(frame + 12) != htobe16(0x0800) or frame[14] != 0x45 or frame[23] != UDP:
@@ -699,7 +704,7 @@ cdef class RingReader(PathReader):
                 kernel_ns = 0
                 if status & TP_STATUS_TS_SOFTWARE:
                     kernel_ns = <int64_t> load32(at + SLOT_SECONDS) * 1_000_000_000 + load32(at + SLOT_NANOSECONDS)
-                self.record_frame(at + mac, captured, kernel_ns, found_ns)
+                self.record_frame(at + mac, captured, 0, kernel_ns, found_ns)
             release(<uint32_t *> (at + SLOT_STATUS), TP_STATUS_KERNEL)
             self.slot += 1
             if self.slot == self.slots:
@@ -783,6 +788,15 @@ cdef class _QueueReader:
             taken += self.next.take(into)
         return taken
 
+    cdef Py_ssize_t more(self, uint32_t produced) noexcept nogil:
+        """Return how many bytes of the frame that begins now lie in further chunks."""
+        cdef uint32_t at = self.queue.consumed
+        cdef Py_ssize_t length = 0
+        while load32(self.queue.descriptor(at) + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD and at + 1 != produced:
+            at += 1
+            length += load32(self.queue.descriptor(at) + DESCRIPTOR_LENGTH)
+        return length
+
     cdef Py_ssize_t take_until(self, uint32_t produced, XskReader into, int64_t found_ns) noexcept nogil:
         cdef const uint8_t *descriptor
         cdef uint64_t address
@@ -798,7 +812,7 @@ cdef class _QueueReader:
             if not self.queue.within(address, length):
                 into.malformed += 1
             # The header of a probe, and whatever of its payload lies in the frame's first chunk.
-            elif into.record_frame(&self.queue.umem[0] + address, length, 0, found_ns) and into.answers:
+            elif into.record_frame(&self.queue.umem[0] + address, length, self.more(produced), 0, found_ns) and into.answers:
                 if load32(descriptor + DESCRIPTOR_OPTIONS) & XDP_PKT_CONTD or into.answered >= into.most_answers:
                     into.unanswered += 1
                 else:

@@ -26,7 +26,14 @@ cdef class ReceiveQueue(FrameRing):
     cdef bint hardware
     cdef uint32_t consumed
     cdef uint32_t filled
+    cdef uint64_t cookie
+    cdef bint ethernet
     cdef readonly int64_t malformed
+    cdef readonly int64_t unstamped
+    cdef readonly int64_t truncated
+    cdef readonly int64_t cut
+    cdef uint64_t rest
+    cdef uint64_t piece
     cdef readonly uint64_t lost
     cdef uint32_t lost_before
     cdef int socket
@@ -38,9 +45,11 @@ cdef class ReceiveQueue(FrameRing):
                          int64_t read_at_ns) noexcept nogil
     cdef const uint8_t *descriptor(self, uint32_t at) noexcept nogil
     cdef bint within(self, uint64_t address, uint64_t length) noexcept nogil
-    cdef void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, int64_t tai_offset_ns,
+    cdef uint32_t head_of(self, uint64_t address, uint32_t length) noexcept nogil
+    cdef void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head, int64_t tai_offset_ns,
                     int64_t read_at_ns) noexcept nogil
-    cdef void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at) noexcept nogil
+    cdef void check_length(self, uint64_t length, uint64_t claimed) noexcept nogil
+    cdef void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at, uint32_t head) noexcept nogil
     cdef void release(self, uint32_t end) noexcept nogil
     cdef void give_back(self, uint64_t address) noexcept nogil
     cdef void publish(self) noexcept nogil

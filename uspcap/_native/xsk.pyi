@@ -21,6 +21,9 @@ class Ring:
 
 class ReceiveQueue(FrameRing):
     malformed: int
+    unstamped: int
+    truncated: int
+    cut: int
     lost: int
     def __init__(
         self,
@@ -32,6 +35,9 @@ class ReceiveQueue(FrameRing):
         queue: int,
         hardware: bool,
         interfaces: NDArray[np.uint16],
+        *,
+        cookie: int = 0,
+        ethernet: bool = False,
     ) -> None: ...
     @property
     def needs_wakeup(self) -> bool: ...

@@ -8,8 +8,10 @@ B. A chunk goes back as soon as its bytes are copied, whatever the consumer of t
    ring has room for every chunk of the UMEM, giving back never waits.
 C. A frame longer than a chunk comes as several descriptors, all but the last with XDP_PKT_CONTD. It is
    taken only when its last descriptor is there, so no half frame is kept between calls.
-D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment. A frame is stamped from it
-   only if magic and version are right; otherwise by the time that the ring was read.
+D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment or, where a driver has no room for it
+   there, at its head, told by a number that nobody else knows, and is left out of the frame. A frame is stamped from
+   it only if magic and version are right; otherwise by the time that the ring was read. Metadata that was read is
+   wiped out, so that the next frame in its chunk is not stamped from it.
 E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
 F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
 G. The kernel counts what it loses and does not say where. It is asked before a visit, once in `LOSSES_EVERY_NS` where
@@ -18,6 +20,9 @@ G. The kernel counts what it loses and does not say where. It is asked before a 
    after the loss.
 H. A chunk that is sent is the kernel's until it stands on the completion ring; then it goes on the fill ring. A chunk
    is on one ring at most, so none of them is ever full.
+I. A driver may cut a frame that is longer than its buffer and hand the pieces over as frames (igb does). Then the IP
+   header of the first says that it is longer, and what is missing is as long as what comes next on this ring, unless
+   there are more than two pieces; then those between are as long as the first.
 
 Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 """
@@ -27,6 +32,7 @@ from libc.string cimport memcpy
 
 from uspcap._native.clock cimport realtime_ns
 from uspcap._native.columns cimport FrameColumns
+from uspcap._native.frame_lengths cimport claimed_length
 from uspcap._native.gathering cimport FrameRing
 from uspcap._native.saturating cimport LATEST_NS, clamped
 from uspcap._native.stamped cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
@@ -74,7 +80,9 @@ cdef enum:
     METADATA_FLAGS = 6
     METADATA_HOOK = 8
     METADATA_HARDWARE = 16
+    METADATA_COOKIE = 24
     HARDWARE_STAMPED = 1 << 0
+    HEAD_MAGIC = 0x75737068
 
 cdef enum:
     EPB_INBOUND = 1
@@ -137,17 +145,28 @@ cdef class ReceiveQueue(FrameRing):
         Take the NIC's stamp where there is one; the hook's stamp otherwise.
     interfaces : ndarray of uint16, shape (9,)
         Table of `StampedInterfaces`.
+    cookie : int
+        Stands in metadata at the head of a frame; 0 where there is none.
+    ethernet : bool
+        Frames are, so that their IP headers can be found, and lengths compared.
 
     Attributes
     ----------
     malformed : int
         Frames left out because a descriptor points outside of the UMEM, or a frame has no end.
+    unstamped : int
+        Frames that came without metadata.
+    truncated : int
+        Frames shorter than their IP header says.
+    cut : int
+        Of these, those whose rest came as the next frame or frames: cut by the driver.
     lost : int
         Frames that are known to be lost and that no frame carries yet in its `drop_count`.
     """
 
     def __init__(self, uint8_t[::1] umem, uint64_t chunk_bytes, Ring receive, Ring fill, uint32_t snaplen,
-                 uint32_t queue, bint hardware, uint16_t[::1] interfaces):
+                 uint32_t queue, bint hardware, uint16_t[::1] interfaces, *, uint64_t cookie=0,
+                 bint ethernet=False):
         if chunk_bytes == 0 or chunk_bytes & (chunk_bytes - 1) or umem.shape[0] % chunk_bytes:
             raise ValueError(f"{umem.shape[0]} bytes of UMEM cannot be cut into chunks of {chunk_bytes}")
         if <uint64_t> umem.shape[0] // chunk_bytes > fill.size:
@@ -164,7 +183,11 @@ cdef class ReceiveQueue(FrameRing):
         self.hardware = hardware
         self.consumed = load_relaxed(receive.consumer)
         self.filled = load_relaxed(fill.producer)
+        self.cookie = cookie
+        self.ethernet = ethernet
         self.malformed = 0
+        self.unstamped = self.truncated = self.cut = 0
+        self.rest = self.piece = 0
         self.lost = 0
         self.lost_before = 0
         self.socket = -1
@@ -281,8 +304,8 @@ cdef class ReceiveQueue(FrameRing):
         cdef int64_t found_ns = realtime_ns() if produced != self.consumed else 0
         cdef uint32_t published = self.consumed
         cdef uint32_t at, available
-        cdef uint64_t length
-        cdef uint32_t kept
+        cdef uint64_t length, address
+        cdef uint32_t kept, head
         cdef const uint8_t *descriptor
         cdef bint whole, sound
         # More than the ring holds cannot be there.
@@ -309,13 +332,19 @@ cdef class ReceiveQueue(FrameRing):
                 self.malformed += 1
                 self.release(at)
                 continue
+            address = load64(self.descriptor(self.consumed))
+            head = self.head_of(address, load32(self.descriptor(self.consumed) + DESCRIPTOR_LENGTH))
+            length -= head
             kept = self.snaplen if length > self.snaplen else <uint32_t> length
             if kept > frames.data_length - used:
                 if row:
                     break
                 kept = <uint32_t> (frames.data_length - used)
-            self.stamp(frames, row, load64(self.descriptor(self.consumed)), tai_offset_ns, read_at_ns)
-            self.copy_bytes(frames.data + used, kept, self.consumed)
+            self.stamp(frames, row, address, head, tai_offset_ns, read_at_ns)
+            self.copy_bytes(frames.data + used, kept, self.consumed, head)
+            if self.ethernet:
+                self.check_length(length, claimed_length(
+                    &self.umem[0] + address + head, load32(self.descriptor(self.consumed) + DESCRIPTOR_LENGTH) - head))
             frames.wire_length[row] = <uint32_t> length
             frames.captured_length[row] = kept
             frames.offset[row] = used
@@ -345,28 +374,60 @@ cdef class ReceiveQueue(FrameRing):
         cdef uint64_t end = <uint64_t> self.umem.shape[0]
         return address < end and length <= end - address
 
-    cdef inline void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, int64_t tai_offset_ns,
-                           int64_t read_at_ns) noexcept nogil:
-        cdef const uint8_t *area
+    cdef inline uint32_t head_of(self, uint64_t address, uint32_t length) noexcept nogil:
+        """Return how many bytes at the head of a frame are metadata."""
+        cdef const uint8_t *area = &self.umem[0] + address
+        if self.cookie and length >= METADATA_LENGTH and load32(area) == HEAD_MAGIC and \
+                load64(area + METADATA_COOKIE) == self.cookie:
+            return METADATA_LENGTH
+        return 0
+
+    cdef inline void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head,
+                           int64_t tai_offset_ns, int64_t read_at_ns) noexcept nogil:
+        cdef uint8_t *area = NULL
         cdef uint8_t source = STAMP_USER
         cdef int64_t stamp_ns = read_at_ns
         cdef uint64_t hardware_ns
-        if address & (self.chunk_bytes - 1) >= METADATA_LENGTH:
+        cdef uint32_t none = 0
+        if head:
+            area = &self.umem[0] + address
+        elif address & (self.chunk_bytes - 1) >= METADATA_LENGTH:
             area = &self.umem[0] + address - METADATA_LENGTH
-            if load32(area) == METADATA_MAGIC and load16(area + 4) == METADATA_VERSION:
-                hardware_ns = load64(area + METADATA_HARDWARE)
-                if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_STAMPED:
-                    source = STAMP_HARDWARE
-                    stamp_ns = <int64_t> hardware_ns if hardware_ns < <uint64_t> LATEST_NS else LATEST_NS
-                else:
-                    source = STAMP_XDP
-                    stamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
+            if load32(area) != METADATA_MAGIC or load16(area + 4) != METADATA_VERSION:
+                area = NULL
+        if area != NULL:
+            hardware_ns = load64(area + METADATA_HARDWARE)
+            if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_STAMPED:
+                source = STAMP_HARDWARE
+                stamp_ns = <int64_t> hardware_ns if hardware_ns < <uint64_t> LATEST_NS else LATEST_NS
+            else:
+                source = STAMP_XDP
+                stamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
+            memcpy(area, &none, 4)
+        else:
+            self.unstamped += 1
         frames.timestamp_ns[row] = clamped(stamp_ns)
         frames.timestamp_source[row] = source
         frames.interface[row] = stamped_interface(&self.interfaces[0], source)
 
-    cdef inline void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at) noexcept nogil:
-        """Copy the first `kept` bytes of the frame whose first descriptor is `at`."""
+    cdef inline void check_length(self, uint64_t length, uint64_t claimed) noexcept nogil:
+        """Count a frame that is only the beginning of one, and what may be its rest."""
+        if self.rest:
+            if length == self.rest:
+                self.cut += 1
+                self.rest = 0
+                return
+            if length == self.piece and length < self.rest:
+                self.rest -= length
+                return
+            self.rest = 0
+        if claimed > length:
+            self.truncated += 1
+            self.piece = length
+            self.rest = claimed - length
+
+    cdef inline void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at, uint32_t head) noexcept nogil:
+        """Copy the first `kept` bytes of the frame whose first descriptor is `at`, but for `head` bytes of it."""
         cdef const uint8_t *descriptor
         cdef uint32_t piece
         cdef uint64_t ahead = load64(self.descriptor(at + PREFETCH_AHEAD))
@@ -375,12 +436,13 @@ cdef class ReceiveQueue(FrameRing):
             prefetch(&self.umem[0] + ahead)
         while kept:
             descriptor = self.descriptor(at)
-            piece = load32(descriptor + DESCRIPTOR_LENGTH)
+            piece = load32(descriptor + DESCRIPTOR_LENGTH) - head
             if piece > kept:
                 piece = kept
-            memcpy(out, &self.umem[0] + load64(descriptor), piece)
+            memcpy(out, &self.umem[0] + load64(descriptor) + head, piece)
             out += piece
             kept -= piece
+            head = 0
             at += 1
 
     cdef inline void release(self, uint32_t end) noexcept nogil:

@@ -14,9 +14,15 @@ Metadata, directly before the frame's first byte, in the byte order of the host:
          24   u32  length of the whole frame in bytes, all fragments
          28   u32  receive queue
 
-A frame that reaches a socket always has it, so that stale memory is never read as a stamp: where the
-driver has no room for metadata the frame goes to the kernel and is counted, and the caller can replace
-the program by one built without metadata.
+Where the driver has no room for metadata there, or there is other metadata already, the frame itself is begun 32 bytes
+earlier, and they hold::
+
+    byte  0   u32  HEAD_MAGIC
+          4 to 23  as above
+         24   u64  the capture's cookie, a random number, so that no frame from outside looks like that
+
+The reader leaves them out. So do frames that go on into the kernel, where the queue has no socket. A frame that gets
+neither is redirected all the same, and counted.
 
 Needs Linux 6.1 (bpf_ktime_get_tai_ns); hardware stamps need Linux 6.3 and a device-bound program.
 
@@ -56,6 +62,7 @@ from uspcap.bpf.instructions import (
     alu64_imm,
     call,
     exit_insn,
+    ld_imm64,
     ldx_mem,
     mov32_imm,
     mov32_reg,
@@ -75,6 +82,7 @@ from uspcap.bpf.translate import (
 from uspcap.errors import FilterError
 
 METADATA_MAGIC: Final = 0x75737063
+HEAD_MAGIC: Final = 0x75737068
 METADATA_VERSION: Final = 1
 METADATA_LENGTH: Final = 32
 HARDWARE_STAMPED: Final = 1 << 0
@@ -92,11 +100,13 @@ FILLING_MAP: Final = "uspcap_filling"
 """Ring buffer that wakes the reader each time that so many frames more have matched."""
 
 _METADATA: Final = struct.Struct("=IHHQQII")
+_XDP_MD_DATA_END: Final = 4
 _XDP_MD_DATA_META: Final = 8
 _XDP_MD_RX_QUEUE_INDEX: Final = 16
 
 # enum bpf_func_id of linux/bpf.h.
 _BPF_FUNC_MAP_LOOKUP_ELEM: Final = 1
+_BPF_FUNC_XDP_ADJUST_HEAD: Final = 44
 _BPF_FUNC_REDIRECT_MAP: Final = 51
 _BPF_FUNC_XDP_ADJUST_META: Final = 54
 _BPF_FUNC_RINGBUF_OUTPUT: Final = 130
@@ -113,7 +123,7 @@ _NOTICE: Final = -STACK_BYTES - 16  # gone before the stamp comes
 class Counter(IntEnum):
     """What the program counts, per receive queue and CPU; the value is the counter's index.
 
-    SEEN >= MATCHED = REDIRECTED + NO_SOCKET + METADATA_FAILED.
+    SEEN >= MATCHED = REDIRECTED + NO_SOCKET; the others are of those that match.
     """
 
     SEEN = 0
@@ -125,9 +135,11 @@ class Counter(IntEnum):
     NO_SOCKET = 3
     """Matching frames of a queue without a socket, passed to the kernel."""
     METADATA_FAILED = 4
-    """Matching frames with no room for metadata, passed to the kernel."""
+    """Frames with no room for metadata, neither before them nor at their head."""
     HARDWARE_STAMPED = 5
     """Frames with a hardware stamp."""
+    METADATA_AT_HEAD = 6
+    """Frames that were begun earlier, to hold their metadata."""
 
 
 COUNTER_BYTES: Final = 8 * len(Counter)
@@ -169,6 +181,7 @@ def build_capture_program(
     queue_count: int,
     metadata: bool = True,
     hardware_timestamps: bool = False,
+    cookie: int = 0,
     direct_indirect_loads: bool = True,
     notice_every: int = 0,
 ) -> Program:
@@ -184,6 +197,8 @@ def build_capture_program(
         Put the metadata area before each frame.
     hardware_timestamps : bool
         Ask the driver for its stamp; the program can then only be loaded bound to its device.
+    cookie : int
+        Of 64 bits; 0 puts no metadata at the head of frames.
     direct_indirect_loads : bool
         As in `translate`; False where CAP_PERFMON is missing.
     notice_every : int
@@ -221,8 +236,8 @@ def build_capture_program(
     if notice_every:
         _give_notice(builder, notice_every)
     if metadata:
-        _write_metadata(builder, hardware_timestamps, passed)
-    _redirect(builder)
+        _write_metadata(builder, hardware_timestamps, cookie)
+    _redirect(builder, may_have_head=metadata and cookie != 0)
     builder.place(passed)
     builder.add(mov64_imm(R0, XdpAction.XDP_PASS), exit_insn())
     try:
@@ -277,8 +292,9 @@ def _give_notice(builder: Builder, every: int) -> None:
     builder.place(done)
 
 
-def _write_metadata(builder: Builder, hardware_timestamps: bool, passed: Label) -> None:
-    failed, done = builder.label(), builder.label()
+def _write_metadata(builder: Builder, hardware_timestamps: bool, cookie: int) -> None:
+    """Write metadata before the frame or, with a cookie, at its head; R8 is then 1 where it is there, 0 otherwise."""
+    failed, written = builder.label(), builder.label()
     builder.add(mov64_imm(R8, 0))
     if hardware_timestamps:
         _ask_for_hardware_stamp(builder)
@@ -297,25 +313,59 @@ def _write_metadata(builder: Builder, hardware_timestamps: bool, passed: Label) 
     # Two comparisons, as the verifier knows these and not the one for equality.
     builder.jump_if(BPF_JGT, R3, failed, source=R2, wide=True)
     builder.jump_if(BPF_JLT, R3, failed, source=R2, wide=True)
+    _write_area(builder, METADATA_MAGIC, hardware_timestamps)
     builder.add(
-        st_mem(BPF_W, R1, 0, METADATA_MAGIC),
+        stx_mem(BPF_W, R1, R0, 24),
+        ldx_mem(BPF_W, R2, CONTEXT, _XDP_MD_RX_QUEUE_INDEX),
+        stx_mem(BPF_W, R1, R2, 28),
+        mov64_imm(R8, 0),
+    )
+    builder.jump(written)
+    builder.place(failed)
+    if cookie:
+        without = builder.label()
+        builder.add(mov64_reg(R1, CONTEXT), mov64_imm(R2, -METADATA_LENGTH), call(_BPF_FUNC_XDP_ADJUST_HEAD))
+        builder.jump_if(BPF_JNE, R0, without, immediate=0, wide=True)
+        builder.add(
+            ldx_mem(BPF_W, R1, CONTEXT, XDP_MD_DATA),
+            ldx_mem(BPF_W, R2, CONTEXT, _XDP_MD_DATA_END),
+            mov64_reg(R3, R1),
+            alu64_imm(BPF_ADD, R3, METADATA_LENGTH),
+        )
+        # Never taken, as the frame was made so much longer; the verifier wants to see it.
+        undone = builder.label()
+        builder.jump_if(BPF_JGT, R3, undone, source=R2, wide=True)
+        _write_area(builder, HEAD_MAGIC, hardware_timestamps)
+        builder.add(ld_imm64(R2, cookie), stx_mem(BPF_DW, R1, R2, 24), mov64_imm(R8, 1))
+        _count(builder, Counter.METADATA_AT_HEAD)
+        builder.jump(written)
+        builder.place(undone)
+        builder.add(mov64_reg(R1, CONTEXT), mov64_imm(R2, METADATA_LENGTH), call(_BPF_FUNC_XDP_ADJUST_HEAD))
+        builder.place(without)
+    _count(builder, Counter.METADATA_FAILED)
+    builder.add(mov64_imm(R8, 0))
+    builder.place(written)
+
+
+def _write_area(builder: Builder, magic: int, hardware_timestamps: bool) -> None:
+    """Write what both kinds of metadata have to where R1 points: the stamps are in R7 and R8."""
+    builder.add(
+        st_mem(BPF_W, R1, 0, magic),
         st_mem(BPF_H, R1, 4, METADATA_VERSION),
         st_mem(BPF_H, R1, 6, 0),
         stx_mem(BPF_DW, R1, R7, 8),
         stx_mem(BPF_DW, R1, R8, 16),
-        stx_mem(BPF_W, R1, R0, 24),
-        ldx_mem(BPF_W, R2, CONTEXT, _XDP_MD_RX_QUEUE_INDEX),
-        stx_mem(BPF_W, R1, R2, 28),
     )
     if hardware_timestamps:
-        builder.jump_if(BPF_JEQ, R8, done, immediate=0, wide=True)
+        without = builder.label()
+        builder.jump_if(BPF_JEQ, R8, without, immediate=0, wide=True)
         builder.add(st_mem(BPF_H, R1, 6, HARDWARE_STAMPED))
-        _count(builder, Counter.HARDWARE_STAMPED)
-    builder.jump(done)
-    builder.place(failed)
-    _count(builder, Counter.METADATA_FAILED)
-    builder.jump(passed)
-    builder.place(done)
+        builder.add(
+            ldx_mem(BPF_DW, R2, R9, 8 * Counter.HARDWARE_STAMPED),
+            alu64_imm(BPF_ADD, R2, 1),
+            stx_mem(BPF_DW, R9, R2, 8 * Counter.HARDWARE_STAMPED),
+        )
+        builder.place(without)
 
 
 def _ask_for_hardware_stamp(builder: Builder) -> None:
@@ -333,8 +383,8 @@ def _ask_for_hardware_stamp(builder: Builder) -> None:
     builder.place(without)
 
 
-def _redirect(builder: Builder) -> None:
-    """Hand the frame to its queue's socket and return; XDP_PASS where the queue has none."""
+def _redirect(builder: Builder, *, may_have_head: bool) -> None:
+    """Hand the frame to its queue's socket and return; XDP_PASS, as it came, where the queue has none."""
     redirected, counted = builder.label(), builder.label()
     builder.load_map(R1, SOCKET_MAP)
     builder.add(
@@ -345,6 +395,9 @@ def _redirect(builder: Builder) -> None:
     )
     builder.jump_if(BPF_JEQ, R7, redirected, immediate=XdpAction.XDP_REDIRECT)
     _count(builder, Counter.NO_SOCKET)
+    if may_have_head:
+        builder.jump_if(BPF_JEQ, R8, counted, immediate=0)
+        builder.add(mov64_reg(R1, CONTEXT), mov64_imm(R2, METADATA_LENGTH), call(_BPF_FUNC_XDP_ADJUST_HEAD))
     builder.jump(counted)
     builder.place(redirected)
     _count(builder, Counter.REDIRECTED)
