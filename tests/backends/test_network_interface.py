@@ -51,9 +51,15 @@ def test_offloads_that_alter_frames_are_told(pair: Pair, monkeypatch: pytest.Mon
         found = NetworkInterface.look_up(HERE)
     features = [("rx-gro", True, True, 0, 1), ("rx-lro", False, True, 0, 2), ("rx-vlan-hw-parse", True, True, 0, 4)]
     monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: features)
-    (behind,) = found.alterations(before_stack=False)
-    (before,) = found.alterations(before_stack=True)
+    (behind,) = found.alterations("stack")
+    (before,) = found.alterations("driver")
     assert behind == "GRO is on, so frames may be merged ones ('ethtool -K here0 gro off')"
     assert "ethtool -K here0 rxvlan off" in before
+    assert found.alterations("skb") == (before, behind)
+    features = [("rx-gro", True, True, 0, 1), ("rx-lro", True, True, 0, 2), ("rx-gro-hw", True, True, 0, 3)]
+    (before,) = found.alterations("driver")
+    assert before.startswith("GRO-HW and LRO are on")
+    (behind,) = found.alterations("stack")
+    assert behind.endswith("('ethtool -K here0 gro off rx-gro-hw off lro off')")
     monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: None)
-    assert found.alterations(before_stack=False) == ()
+    assert found.alterations("stack") == ()

@@ -284,7 +284,7 @@ class AfXdpSource(RingSource):
         polling = f", frames gather for up to {self._nap_ns / 1e6:.2g} ms while they come" if self._nap_ns else ""
         if self._busy_poll_us is not None:
             polling = f", busy polling {self._busy_poll_us} us"
-        remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations(before_stack=True)]
+        remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations("skb" if self._mode is AttachMode.SKB else "driver")]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"no zero copy: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:

@@ -24,6 +24,9 @@ BATCH_BYTES: Final = 1 << 20
 DEFAULT_SNAPLEN: Final = 262_144
 """Bytes kept of a frame where nothing is asked for: everything."""
 
+FRAMES_THAT_TELL: Final = 16
+"""So many frames of an interface cannot all have come between the attaching of a program and the first counting."""
+
 UNKNOWN_SOURCE: Final = 0xFFFF
 """In the table of `StampedInterfaces`: no frame was stamped there yet."""
 
@@ -56,9 +59,12 @@ class SourceStatistics:
         What `dropped` has, by where it was lost.
     seen : int or None
         Frames that came to the XDP hook, matching or not; None where the source has none.
+    cut : int
+        Frames that a driver cut in pieces, each of which was taken for a frame: the counts are then of pieces.
     interface_counts : dict of str to int or None
         By how much counters of the network interface went up: the kernel's and, once the source was stopped, the
-        driver's; `rx_packets` is there even if it did not. They are of everything that the interface received, and may
+        driver's; `rx_packets` is there even if it did not, and is left out where no counter has the frames that an XDP
+        program took. They are of everything that the interface received, and may
         count again what is counted here. Empty where the interface is gone, None for a source that is none.
     longest_unread_ns : int or None
         The longest time for which a ring went unread; None without one.
@@ -77,10 +83,17 @@ class SourceStatistics:
     remarks: dict[str, int] = field(default_factory=dict)
     dropped_at: dict[Place, dict[str, int]] = field(default_factory=dict)
     seen: int | None = None
+    cut: int = 0
     interface_counts: dict[str, int] | None = None
     longest_unread_ns: int | None = None
     latest: str = ""
     by_interface: dict[str, SourceStatistics] = field(default_factory=dict)
+
+    @property
+    def hook_is_idle(self) -> bool:
+        """Frames come to the interface, and none to the XDP program: the driver does not run it."""
+        came = (self.interface_counts or {}).get("rx_packets", 0)
+        return self.seen == 0 and came >= FRAMES_THAT_TELL
 
     @property
     def dropped_total(self) -> int:
@@ -134,6 +147,14 @@ class Description:
 
     def __str__(self) -> str:
         return "; ".join([*self.headlines, *self.remarks])
+
+
+def idle_hook(interface: str, frames: int) -> str:
+    """Return what to say of an interface whose driver does not run XDP programs."""
+    return (
+        f"{frames} frames came to {interface} and none to its XDP hook: the driver took the program and does not run "
+        "it in its present configuration; capture with --xdp skb"
+    )
 
 
 class LiveSource(ABC):
@@ -223,6 +244,10 @@ class LiveSource(ABC):
 
     def clocks(self) -> tuple[ClockAccount, ...]:
         """Return how stamps of clocks other than the host's were put on UTC so far."""
+        return ()
+
+    def parting_remarks(self) -> tuple[str, ...]:
+        """Return what a user must know of how the source was closed; complete after `close`."""
         return ()
 
     def capabilities_needed(self) -> frozenset[str]:

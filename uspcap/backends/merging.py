@@ -118,6 +118,9 @@ class MergedSource(LiveSource):
     def clocks(self) -> tuple[ClockAccount, ...]:
         return self._source.clocks()
 
+    def parting_remarks(self) -> tuple[str, ...]:
+        return self._source.parting_remarks()
+
     def capabilities_needed(self) -> frozenset[str]:
         return self._source.capabilities_needed()
 

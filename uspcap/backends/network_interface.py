@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import platform
-import re
 import socket
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
+from uspcap.backends.nic_counters import summed
 from uspcap.errors import CaptureError
 from uspcap.network.channels import ChannelReader, receive_queues
 from uspcap.network.links import link_at, named_link
@@ -51,10 +51,13 @@ FURTHER_COUNTERS: Final = (
 )
 """Of the same struct: what was received, and what came damaged or for nobody."""
 
-_DRIVERS_LOSSES: Final = re.compile(
-    r"drop|discard|miss|no_?buf|out_of_buf|overflow|overrun|fifo|no_dma|no_desc|alloc.*fail|crc_err|congest"
-)
-_OF_SENDING: Final = re.compile(r"(^|[^a-z])tx")
+_MERGING: Final = {"gro": "rx-gro", "gro-hw": "rx-gro-hw", "lro": "rx-lro"}
+"""What merges frames on receipt, to the kernel's name of it."""
+
+_ETHTOOL_NAMES: Final = {"gro-hw": "rx-gro-hw"}
+"""Where 'ethtool -K' has no shorter one."""
+
+_IFF_LOWER_UP: Final = 1 << 16  # linux/if.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,12 @@ class NetworkInterface:
             return error.errno not in (errno.ENXIO, errno.ENODEV)
         return True
 
+    def has_carrier(self) -> bool:
+        """Return whether it is up and its link is there; False where the interface is gone."""
+        with Rtnetlink() as netlink:
+            link = link_at(netlink, self.index)
+        return link is not None and bool(link.flags & _IFF_LOWER_UP)
+
     def receive_counters(self) -> dict[str, int]:
         """Return the kernel's counters of reception as they are now, by name; none where the interface is gone.
 
@@ -153,46 +162,35 @@ class NetworkInterface:
         return {} if link is None else {name: link.counters[name] for name in names if name in link.counters}
 
     def driver_counters(self) -> dict[str, int]:
-        """Return those of the driver's own counters (`ethtool -S`) whose name speaks of frames not received.
+        """Return the driver's own counters (`ethtool -S`) by name; those of one name, as of several queues, add up.
 
-        Every driver has names of its own, and a frame may be in several. Some drivers ask the NIC's firmware, which
-        takes milliseconds.
+        Every driver has names of its own. Some drivers ask the NIC's firmware, which takes milliseconds.
         """
-        if not self.exists:
-            return {}
-        counters = ask_driver(self.name, "get_statistics") or ()
-        return {
-            name: int(value)
-            for name, value in counters
-            if _DRIVERS_LOSSES.search(name.lower()) and not _OF_SENDING.search(name.lower())
-        }
+        return summed(ask_driver(self.name, "get_statistics") or ()) if self.exists else {}
 
-    def alterations(self, *, before_stack: bool) -> tuple[str, ...]:
+    def alterations(self, place: Literal["driver", "skb", "stack"]) -> tuple[str, ...]:
         """Return what makes captured frames differ from those on the wire, a sentence each.
 
         Parameters
         ----------
-        before_stack : bool
-            The capture is at the XDP hook, before frames are merged and where stripped tags cannot be seen.
+        place : {'driver', 'skb', 'stack'}
+            Where frames are captured: at the driver's XDP hook, before the kernel merges them; at the hook behind it,
+            where GRO has merged them; or by the stack. Tags that the NIC has stripped are seen by the stack only.
         """
-        on = self._features()
-        said = []
-        if before_stack:
-            if "rxvlan" in on:
-                said.append(
-                    f"the driver may strip VLAN tags before XDP sees them ('ethtool -K {self.name} rxvlan off')"
-                )
-        elif "gro" in on:
-            said.append(f"GRO is on, so frames may be merged ones ('ethtool -K {self.name} gro off')")
-        if "lro" in on:
-            said.append(f"LRO is on, so frames may be merged ones ('ethtool -K {self.name} lro off')")
-        return tuple(said)
-
-    def _features(self) -> set[str]:
-        """Return which of GRO, LRO and VLAN stripping are on."""
-        names = {"rx-gro": "gro", "rx-lro": "lro", "rx-vlan-hw-parse": "rxvlan"}
         features = ask_driver(self.name, "get_features") or ()
-        return {names[known_as] for known_as, active, *_ in features if active and known_as in names}
+        on = {name for name, active, *_ in features if active}
+        said = []
+        if place != "stack" and "rx-vlan-hw-parse" in on:
+            said.append(f"the driver may strip VLAN tags before XDP sees them ('ethtool -K {self.name} rxvlan off')")
+        merging = [name for name, kernels in _MERGING.items() if kernels in on and (name != "gro" or place != "driver")]
+        if merging:
+            off = " ".join(f"{_ETHTOOL_NAMES.get(name, name)} off" for name in merging)
+            verb = "is" if len(merging) == 1 else "are"
+            said.append(
+                f"{' and '.join(name.upper() for name in merging)} {verb} on, so frames may be merged ones "
+                f"('ethtool -K {self.name} {off}')"
+            )
+        return tuple(said)
 
 
 def risen(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

@@ -285,7 +285,7 @@ class PacketMmapSource(RingSource):
         mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {self._block_timeout_ms} ms"
         if self._fanout is not None:
             mode += f", fanout {self._fanout}"
-        remarks = (*self._stamping.remarks, *self._interface.alterations(before_stack=False))
+        remarks = (*self._stamping.remarks, *self._interface.alterations("stack"))
         if self._filter is not None:
             remarks += ("the filter speaks of VLANs, so it runs after the ring",)
         if not self._interface.up:

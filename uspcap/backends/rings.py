@@ -23,7 +23,9 @@ from uspcap.backends.base import (
     SourceStatistics,
     StampedInterfaces,
 )
+from uspcap.backends.chunks import longest_frame_bytes
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system, risen
+from uspcap.backends.nic_counters import losses, received
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface
 from uspcap.network.watch import Hook, InterfaceWatch
@@ -54,12 +56,15 @@ class RingCounts:
         Counts that are no losses; likewise.
     seen : int or None
         Frames that came to the XDP hook.
+    cut : int
+        Frames that came in several pieces, each taken for a frame.
     """
 
     received: int
     dropped: dict[Place, dict[str, int]]
     remarks: dict[str, int] = field(default_factory=dict)
     seen: int | None = None
+    cut: int = 0
 
 
 class RingSource(LiveSource):
@@ -110,7 +115,8 @@ class RingSource(LiveSource):
         self._stamped = StampedInterfaces(first, stamping.texts)
         self._batch = FrameBatch(BATCH_FRAMES)
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
-        self._delivered = self._filtered = 0
+        self._delivered = self._filtered = self._oversized = 0
+        self._longest = longest_frame_bytes(interface.mtu) if interface.ethernet else 0
         self._messages: SimpleQueue[str] = SimpleQueue()
         self._latest = ""
         self._watch: InterfaceWatch | None = None
@@ -155,6 +161,12 @@ class RingSource(LiveSource):
         name = self._interface.name
         self._watch = InterfaceWatch(self._interface.index, name, tell=self._tell, hook=self._hook())
         self._gatherer = Gatherer(tuple(rings), tuple(descriptors), room_bytes=DEFAULT_SNAPLEN, **options)
+
+    def _count_from_now(self) -> None:
+        """Let the interface's counters begin now, when frames reach the rings."""
+        self._nic_before = self._nic_now = self._interface.receive_counters()
+        self._nic_asked_ns = time.monotonic_ns()
+        self._driver_before = self._interface.driver_counters()
 
     @abstractmethod
     def _refuse_more(self) -> None:
@@ -278,6 +290,9 @@ class RingSource(LiveSource):
         now = self._nic_counters()
         nic_dropped, nic_remarks = losses_since(self._nic_before, now)
         remarks = {**nic_remarks, **counts.remarks, **self._watched()}
+        remarks[f"frames longer than the MTU of {self._interface.mtu} allows, so merged or not yet cut"] = (
+            self._oversized
+        )
         dropped_at = {place: _without_zeros(causes) for place, causes in counts.dropped.items() if any(causes.values())}
         statistics = SourceStatistics(
             received=counts.received,
@@ -288,13 +303,22 @@ class RingSource(LiveSource):
             remarks=_without_zeros(remarks),
             dropped_at=dropped_at,
             seen=counts.seen,
-            interface_counts={"rx_packets": 0, **risen(self._nic_before, now), **self._driver_risen} if now else {},
+            cut=counts.cut,
+            interface_counts=self._interface_counts(now, counts.seen),
             longest_unread_ns=self.longest_unread_ns,
             latest=self._latest,
         )
         if not self._stopped:
             statistics.waiting = max(0, statistics.unaccounted)
         return statistics
+
+    def _interface_counts(self, now: dict[str, int], at_hook: int | None) -> dict[str, int]:
+        """Return what the interface has counted by now; without `rx_packets` where it cannot tell."""
+        if not now:
+            return {}
+        by_kernel = risen(self._nic_before, now)
+        came = received(self._driver_risen, by_kernel.pop("rx_packets", 0), at_hook)
+        return ({} if came is None else {"rx_packets": came}) | by_kernel | losses(self._driver_risen)
 
     def _watched(self) -> dict[str, int]:
         """Return what the watch over the interface has counted."""
@@ -333,6 +357,8 @@ class RingSource(LiveSource):
         """Do with a batch that was read what is done before it is handed over."""
         batch = self._batch
         batch.frames_read = batch.count
+        if self._longest and batch.count:
+            self._oversized += int(np.count_nonzero(batch.wire_length > self._longest))
         if not batch.count:
             return
         self._stamping.convert(batch)

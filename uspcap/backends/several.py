@@ -159,6 +159,9 @@ class SeveralSources(LiveSource):
     def clocks(self) -> tuple[ClockAccount, ...]:
         return tuple(clock for reading in self._readings for clock in reading.source.clocks())
 
+    def parting_remarks(self) -> tuple[str, ...]:
+        return tuple(remark for reading in self._readings for remark in reading.source.parting_remarks())
+
     def capabilities_needed(self) -> frozenset[str]:
         return frozenset().union(*(reading.source.capabilities_needed() for reading in self._readings))
 
@@ -283,7 +286,11 @@ def _together(one: SourceStatistics, other: SourceStatistics) -> SourceStatistic
     """Return the sums of two interfaces' counts."""
     places = dict.fromkeys((*one.dropped_at, *other.dropped_at))
     seen = (one.seen, other.seen)
-    counts = (one.interface_counts, other.interface_counts)
+    counts: dict[str, int] | None = None
+    if one.interface_counts is not None and other.interface_counts is not None:
+        counts = _summed(one.interface_counts, other.interface_counts)
+        if "rx_packets" not in one.interface_counts or "rx_packets" not in other.interface_counts:
+            counts.pop("rx_packets", None)  # what one of them cannot tell is in no sum
     unread = [ns for ns in (one.longest_unread_ns, other.longest_unread_ns) if ns is not None]
     return SourceStatistics(
         received=one.received + other.received,
@@ -295,7 +302,8 @@ def _together(one: SourceStatistics, other: SourceStatistics) -> SourceStatistic
         remarks=_summed(one.remarks, other.remarks),
         dropped_at={place: _summed(one.dropped_at.get(place, {}), other.dropped_at.get(place, {})) for place in places},
         seen=None if seen[0] is None or seen[1] is None else seen[0] + seen[1],
-        interface_counts=None if counts[0] is None or counts[1] is None else _summed(counts[0], counts[1]),
+        cut=one.cut + other.cut,
+        interface_counts=counts,
         longest_unread_ns=max(unread) if unread else None,
     )
 

@@ -118,9 +118,16 @@ def stage_lines(accounts: Accounts) -> list[str]:
     outcome = f"{last.passed:,} {'analyzed' if last.name == 'analyses' else 'written'}"
     each = accounts.statistics.by_interface
     if not each:
-        return [" → ".join([*map(str, found), outcome])]
-    lines = [f"{name}: {' → '.join(map(str, _stages_of_source(statistics)))}" for name, statistics in each.items()]
+        return [" → ".join([_on_the_way(found, accounts.statistics), outcome])]
+    lines = [f"{name}: {_on_the_way(_stages_of_source(counts), counts)}" for name, counts in each.items()]
     return [*lines, f"all interfaces: {last} → {outcome}"]
+
+
+def _on_the_way(found: tuple[Stage, ...], statistics: SourceStatistics) -> str:
+    said = [*map(str, found)]
+    if found[0].received is None and statistics.seen:
+        said[0] += " (no counter of it has the frames that XDP takes)"
+    return " → ".join(said)
 
 
 def as_dict(accounts: Accounts) -> dict[str, Any]:

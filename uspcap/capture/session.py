@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.backends.base import LiveSource, SourceStatistics, idle_hook
 from uspcap.capture.attention import Attention
 from uspcap.capture.output import interface_statistics
 from uspcap.capture.rotation import RotatingWriter
-from uspcap.errors import UspcapError
+from uspcap.errors import CaptureError, UspcapError
 from uspcap.formats.byte_sink import Patience
 from uspcap.formats.writer import CaptureWriter
 from uspcap.frames import NANOSECONDS, FrameBatch, Problem
@@ -74,6 +74,37 @@ class Accounts:
         """Frames received that are nowhere; negative where there are more than were received."""
         return self.statistics.unaccounted + self.statistics.delivered - self.kept - self.after_limit
 
+    def complaint(self, what: str) -> str:
+        """Return why nobody may rely on these counts, in one sentence; empty where they close.
+
+        Parameters
+        ----------
+        what : str
+            Interfaces or files.
+        """
+        for name, statistics in (self.statistics.by_interface or {what: self.statistics}).items():
+            if statistics.hook_is_idle:
+                return idle_hook(name, (statistics.interface_counts or {})["rx_packets"])
+            if statistics.cut:
+                return (
+                    f"the driver of {name} cut {statistics.cut} frames that are longer than its buffers, and each "
+                    "piece was taken for a frame: give all that send to it and it itself the same MTU, or capture with "
+                    "--xdp copy"
+                )
+        each = {name: statistics.unaccounted for name, statistics in self.statistics.by_interface.items()}
+        for name, unaccounted in (*each.items(), (what, self.unaccounted)):
+            if unaccounted > 0:
+                return (
+                    f"{unaccounted} frames that came to {name} are neither kept nor counted as lost by anybody: "
+                    "capture with --xdp skb or --backend packet_mmap"
+                )
+            if unaccounted:
+                return (
+                    f"{-unaccounted} more frames came from {name} than were counted there: its driver's counts are "
+                    "not to be relied on"
+                )
+        return ""
+
     def __str__(self) -> str:
         statistics = self.statistics
         parts = [f"{self.kept} analyzed" if self.written is None else f"{self.written} written"]
@@ -93,6 +124,8 @@ class Accounts:
         line = f"received {statistics.received} = {' + '.join(parts)}"
         if self.unaccounted:
             line += f"; {self.unaccounted} are not accounted for"
+        if statistics.cut:
+            line += f"; these are pieces, as {statistics.cut} frames were cut"
         if statistics.nic_dropped:
             counters = ", ".join(f"{counter} {count}" for counter, count in statistics.nic_dropped.items())
             line += f"; the interface dropped frames before ({counters})"
@@ -241,8 +274,12 @@ class CaptureSession:
         self._close_writer(statistics, started_ns)
         self._tell_what_happened()
         self.attention.tell_losses()
+        accounts = self._accounts(statistics)
+        complaint = accounts.complaint(description.what)
+        if complaint and self._failure is None:
+            self._failure = CaptureError(complaint)
         return CaptureOutcome(
-            self._accounts(statistics),
+            accounts,
             self._analyzed() if self._analyzing else None,
             str(description),
             description.what,
