@@ -79,8 +79,7 @@ def read_bare(name: str, mib: int) -> int:
     one = XskSocket(
         interface,
         0,
-        chunk_bytes=CHUNK_BYTES,
-        chunks=chunks,
+        chunks_of=lambda _: chunks,
         snaplen=65535,
         hardware_timestamps=False,
         interfaces=table,

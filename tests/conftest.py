@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.capturing import run
+from support.cramped_driver import cramped_driver
 from support.kernel_bpf import kernel_bpf
 from support.live_pairs import live_pair
 from support.namespaces import _namespaces_possible, make_namespace
 from support.veth_pairs import make_pair, pair
 
-__all__ = ["_namespaces_possible", "kernel_bpf", "live_pair", "make_namespace", "make_pair", "pair", "run"]
+__all__ = [
+    "_namespaces_possible",
+    "cramped_driver",
+    "kernel_bpf",
+    "live_pair",
+    "make_namespace",
+    "make_pair",
+    "pair",
+    "run",
+]
 
 # What tests start must find the installed package, not the sources in the current directory, and the helpers.
 os.environ["PYTHONSAFEPATH"] = "1"

@@ -2,11 +2,12 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.bpf_samples import TCP_FRAME
+from support.cramped_driver import cramped
 from support.namespaces import Namespace
 from support.nic_kernel import ALL, NONE, NicKernel
 from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
@@ -17,7 +18,9 @@ from uspcap.backends.af_xdp import AfXdpSource
 from uspcap.backends.choose import Request, open_source
 from uspcap.backends.packet_mmap import PacketMmapSource
 from uspcap.bpf.attach import AttachMode, find_attached
-from uspcap.bpf.xdp_program import Counter
+from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS
+from uspcap.bpf.syscalls import LoadedProgram
+from uspcap.bpf.xdp_program import build_capture_program
 from uspcap.errors import BpfError, CaptureError, FilterError, HookOccupied, UsageError
 from uspcap.frames import TimestampSource
 
@@ -274,25 +277,57 @@ def test_interface_that_goes_away_ends_the_capture_with_what_it_gave(pair: Pair)
         assert source.statistics().unaccounted == 0
 
 
-def test_driver_without_room_for_metadata_is_captured_without_stamps(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+def test_driver_without_room_before_frames_gives_the_hooks_timestamps_all_the_same(
+    pair: Pair, cramped_driver: Callable[..., None]
 ) -> None:
+    cramped_driver(head=True)
+    frames = [numbered_frame(number) + bytes(length) for number, length in enumerate((0, 200, 1400))]
+    with pair.here.entered(), AfXdpSource(HERE, timestamps="xdp") as source:
+        before = time.time_ns()
+        for frame in frames:
+            pair.send(frame)
+        received, _ = receive(source, len(frames))
+        after = time.time_ns()
+        source.stop()
+        assert source.statistics().unaccounted == 0
+    assert received.frames == frames
+    assert received.sources == [TimestampSource.XDP] * len(frames)
+    assert before <= received.stamps[0] <= received.stamps[-1] <= after
+
+
+def test_frames_on_which_the_hook_cannot_write_are_captured_and_say_who_stamped_them(
+    pair: Pair, cramped_driver: Callable[..., None]
+) -> None:
+    cramped_driver(head=False)
     with pair.here.entered(), AfXdpSource(HERE) as source:
-        maps = source._maps
-        real = maps.read_counters
-        monkeypatch.setattr(
-            maps, "read_counters", lambda: [{**counts, Counter.METADATA_FAILED: 1} for counts in real()]
-        )
-        assert next(source.batches(0.01)) is None
-        monkeypatch.undo()
-        assert "no room for stamps" in str(source.describe())
         before = time.time_ns()
         pair.send(numbered_frame(1))
         received, _ = receive(source, 1)
         after = time.time_ns()
+        source.stop()
+        statistics = source.statistics()
     assert received.frames == [numbered_frame(1)]
     assert received.sources == [TimestampSource.USER]
     assert before <= received.stamps[0] <= after
+    assert statistics.remarks == {"frames without the hook's timestamp, stamped when they were read": 1}
+
+
+def test_timestamp_of_an_earlier_frame_in_the_same_chunk_is_not_taken_for_a_frames_own(pair: Pair) -> None:
+    """The frames of a program without metadata go round the chunks that others have used before."""
+    with pair.here.entered(), AfXdpSource(HERE, buffer_bytes=1) as source:
+        code = cramped(build_capture_program(None, queue_count=1), head=False).link(source._maps.fds)
+        batches = source.batches(0.02)
+        for expected in (TimestampSource.XDP, TimestampSource.USER):
+            for number in range(8):
+                pair.send(*[numbered_frame(number)] * 64)
+                sources: list[int] = []
+                while len(sources) < 64:
+                    batch = next(batches)
+                    sources += [] if batch is None else batch.timestamp_source.tolist()
+                assert sources == [expected] * 64
+            assert source._attachment is not None
+            with LoadedProgram.load(code, name="bare", flags=BPF_F_XDP_HAS_FRAGS) as bare:
+                source._attachment._link.replace(bare)
 
 
 def test_stamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
@@ -329,7 +364,6 @@ def test_hardware_stamps_that_xdp_cannot_ask_for_are_done_without_only_under_aut
 def test_reader_stamps_where_that_is_asked_for(pair: Pair) -> None:
     with pair.here.entered(), AfXdpSource(HERE, timestamps="user") as source:
         assert source.describe().stamps == "when uspcap read the ring (CLOCK_REALTIME)"
-        assert "no room for stamps" not in str(source.describe())
         pair.send(numbered_frame(1))
         sent_at = time.time_ns()
         time.sleep(0.01)

@@ -93,12 +93,12 @@ def test_program_that_is_replaced_from_outside_ends_the_capture(pair: Pair) -> N
                 pass
 
 
-def test_metadata_that_is_left_out_is_no_replacement_from_outside(pair: Pair) -> None:
+def test_program_that_is_put_in_its_place_anew_is_no_replacement_from_outside(pair: Pair) -> None:
     with pair.here.entered(), AfXdpSource(HERE) as source:
         batches = source.batches(0.02)
         assert next(batches) is None
         assert source._attachment is not None
-        source._attachment.leave_metadata_out()
+        source._attachment.renew()
         for _ in range(20):
             assert next(batches) is None
         source.stop()

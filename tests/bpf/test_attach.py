@@ -227,28 +227,6 @@ def test_interface_that_goes_away_is_noticed(pair: Pair) -> None:
         assert wait_until(lambda: not attachment.attached)
 
 
-@pytest.mark.parametrize("mode", [AttachMode.DEVICE_BOUND, AttachMode.SKB])
-def test_metadata_can_be_left_out_while_attached(pair: Pair, mode: AttachMode) -> None:
-    with pair.here.entered(), CaptureMaps(1) as maps:
-        receiver = XskSocket(socket.if_nametoindex(HERE), 0, METADATA_LENGTH)
-        maps.set_socket(0, receiver.fileno())
-        with attach_capture(HERE, UDP_5000, maps, modes=[mode]) as attachment:
-            first = attachment.program_id
-            pair.send(UDP_FRAME)
-            with_metadata = receiver.receive(1)
-            attachment.leave_metadata_out()
-            assert not attachment.metadata
-            assert attachment.program_id != first
-            attached = find_attached(attachment.ifindex)
-            assert attached is not None
-            assert attached.program_id == attachment.program_id
-            pair.send(UDP_FRAME)
-            without = receiver.receive(1)
-        receiver.close()
-    assert [Metadata.unpack(area) is None for area, _ in with_metadata + without] == [False, True]
-    assert [frame for _, frame in with_metadata + without] == [UDP_FRAME] * 2
-
-
 def test_jumbo_frames_match_and_pass_where_there_is_no_socket(make_pair: Callable[..., Pair]) -> None:
     pair = make_pair(mtu=9000)
     frame = UDP_FRAME + bytes(range(256)) * 34

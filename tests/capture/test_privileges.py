@@ -165,26 +165,6 @@ def test_settings_of_busy_polling_are_put_back_without_privileges(
     assert settings() == before
 
 
-def test_program_without_metadata_can_take_the_place_of_the_other_without_privileges(
-    pair: Pair, kernel_bpf: None
-) -> None:
-    script = f"""
-from uspcap.backends.af_xdp import AfXdpSource
-from uspcap.capabilities import effective_capabilities
-from uspcap.capture.privileges import relinquish
-with AfXdpSource({HERE!r}, "udp", buffer_bytes=2 << 20) as source:
-    relinquish(None, source)
-    assert not effective_capabilities()
-    attachment = source._attachment
-    first = attachment.program_id
-    attachment.leave_metadata_out()
-    print(attachment.metadata, attachment.attached, attachment.program_id != first)
-"""
-    done = subprocess.run(pair.here.command(*nobody_with(NEEDED, script)), capture_output=True, text=True)
-    assert done.stdout.split() == ["False", "True", "True"], done.stderr
-    assert "xdp" not in pair.here.ip("link", "show", HERE)
-
-
 def test_user_and_groups_are_changed_and_no_capability_is_left() -> None:
     said, effective, *status = as_root('say(relinquish(find_user("nobody"), Source()))')
     assert said == "goes on as nobody without any capability"

@@ -7,39 +7,56 @@ fill, and comes off first. What does not match the filter goes to the kernel unt
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from operator import add
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, Literal
 
 from uspcap._native.gathering import FillNotices
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
+    FRAMES_THAT_TELL,
     Description,
     SourceStatistics,
+    idle_hook,
 )
 from uspcap.backends.busy_poll import DeferredInterrupts
+from uspcap.backends.carrier_wait import CarrierWait
+from uspcap.backends.chunks import CHUNK_SIZES, chunk_bytes_for, longest_frame_bytes, usable_bytes
+from uspcap.backends.driver_facts import (
+    FRAMES_OF_OTHERS,
+    LINK_LEFT_ALONE,
+    LINK_TAKEN_DOWN,
+    driver_of,
+    why_native_is_vain,
+)
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
 from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
-from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XdpStatistics, XskSocket
+from uspcap.backends.xsk_socket import XdpStatistics, XskSocket
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter
 from uspcap.capabilities import UMEM_BYTES
-from uspcap.errors import UspcapError
+from uspcap.errors import CaptureError, UspcapError
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.network.interface_use import refuse_if_in_use
+from uspcap.network.interface_use import LiveState, refuse_if_in_use, say_uses, uses
+from uspcap.network.netlink import Rtnetlink
 from uspcap.network.watch import Hook
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
 
+BestXdp = Literal["zero-copy", "copy", "skb"]
+"""How frames come from the driver: into uspcap's memory by the NIC; copied at the driver's hook; copied after it."""
+
 DEFAULT_BUFFER_BYTES: Final = UMEM_BYTES
-"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second.
+"""Size of all UMEMs together: on one queue, 13 ms of 64-byte frames at 2.5 million a second, and half of that where
+frames need chunks of 4 KiB, as most do with zero copy.
 
 More where the NIC's rings hold more: with zero copy, a driver keeps as many chunks as its ring has entries, and those
 on the socket's ring come on top.
@@ -59,9 +76,6 @@ _LONGEST_NAP_NS: Final = 2_000_000
 _NOTICES_A_RING: Final = 4
 """So often the hook tells of the frames that fit on a ring, on each CPU: the reader takes note of one that came while
 it was about to sleep, so that two may pass before it wakes."""
-
-_AROUND_MTU_BYTES: Final = 22
-"""Of a frame beside its MTU: two addresses, type, two tags."""
 
 
 class AfXdpSource(RingSource):
@@ -89,6 +103,13 @@ class AfXdpSource(RingSource):
     busy_poll_us : int, optional
         Drive the driver's queues from the reader, which then never sleeps; the interface's interrupts are held back
         for that, until `close` or the end of the process.
+    best : {'zero-copy', 'copy', 'skb'}
+        The best way to try; the others follow where it is refused.
+    link_reset : bool
+        A driver may take the link down to attach XDP. Where it may not, native XDP is left to drivers that are known
+        to leave the link alone.
+    announce : callable
+        Told, a line each, what is about to be done to an interface that others use.
     latency_ns : int, optional
         How long frames may wait on their ring for others, so that the reader is woken for many at a time.
     modes : sequence of AttachMode
@@ -126,6 +147,9 @@ class AfXdpSource(RingSource):
         timestamps: Timestamps = "auto",
         calls: KernelCalls | None = None,
         busy_poll_us: int | None = None,
+        best: BestXdp = "zero-copy",
+        link_reset: bool = True,
+        announce: Callable[[str], None] = lambda line: None,
         latency_ns: int | None = None,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
@@ -140,14 +164,15 @@ class AfXdpSource(RingSource):
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
         # Before any socket: to switch stamping on can make a driver set up its rings anew.
         stamping = Stamping(network_interface.name, timestamps, TimestampSource.XDP, calls)
-        longest_frame = network_interface.mtu + _AROUND_MTU_BYTES
         queues = network_interface.queues
-        self._chunk_bytes = 2048 if longest_frame <= 2048 - KERNEL_HEADROOM_BYTES else 4096
-        self._chunks = _chunk_count((buffer_bytes or DEFAULT_BUFFER_BYTES) // queues, self._chunk_bytes)
-        if buffer_bytes is None:
-            self._chunks = max(self._chunks, _chunks_for_ring(network_interface.ring_frames))
-        chunks_a_frame = -(-longest_frame // (self._chunk_bytes - KERNEL_HEADROOM_BYTES))
-        self._nap_ns, notice_every = _gathering(self._chunks, chunks_a_frame, latency_ns)
+        self._buffer_bytes = buffer_bytes
+        self._ring_frames = network_interface.ring_frames
+        self._queues = queues
+        # As where frames are copied: who grants what is known only when the rings are there.
+        chunk_bytes = chunk_bytes_for(network_interface.mtu, zero_copy=False) or CHUNK_SIZES[-1]
+        room = usable_bytes(chunk_bytes, zero_copy=False)
+        chunks_a_frame = -(-longest_frame_bytes(network_interface.mtu) // room)
+        self._nap_ns, notice_every = _gathering(self._chunks_of(chunk_bytes), chunks_a_frame, latency_ns)
         if busy_poll_us is not None:
             self._nap_ns = notice_every = 0
         try:
@@ -159,21 +184,34 @@ class AfXdpSource(RingSource):
         filling = self._maps.filling
         self._notices = None if filling is None else FillNotices(filling.ours, filling.kernels, filling.fd)
         self._snaplen = snaplen
-        self._modes = [mode for mode in modes if stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
+        self._driver = driver_of(network_interface.name)
+        self._refusals: list[str] = []
+        self._link_remarks: list[str] = []
+        self._modes = self._modes_to_try(modes, best, link_reset)
         self._busy_poll_us = busy_poll_us
         self._deferred_interrupts: DeferredInterrupts | None = None
+        self._leaving: CarrierWait | None = None
+        self._parting_remarks: list[str] = []
+        self._cookie = secrets.randbits(64) | 1  # 0 would be none
         self._final: SourceStatistics | None = None
         self._sockets: list[XskSocket] = []
         self._added: SimpleQueue[XskSocket] = SimpleQueue()
         self._queues_covered = 0
+        self._unseen = 0
         self._membership: socket.socket | None = None
         self._attachment: Attachment | None = None
         try:
             if busy_poll_us is not None:
                 self._deferred_interrupts = DeferredInterrupts(self._interface)
-            self._open_sockets(zero_copy=True)
+            self._open_sockets(zero_copy=best == "zero-copy" and self._modes != [AttachMode.SKB])
+            numbers = {number for one in self._sockets for number in one.refusal_numbers}
+            if vain := why_native_is_vain(self._driver, numbers):
+                self._refusals.append(f"native XDP is not used: {vain}")
+                self._modes = [AttachMode.SKB]
             if promiscuous:
                 self._membership = promiscuous_socket(self._interface)
+            self._warn_of_link_reset(announce)
+            link = CarrierWait(self._interface)
             self._attachment = self._attach(self._modes)
             if self._attachment.mode is AttachMode.SKB and any(one.zero_copy for one in self._sockets):
                 # Generic XDP copies; sockets that wait for the driver would get nothing.
@@ -182,9 +220,16 @@ class AfXdpSource(RingSource):
                 self._open_sockets(zero_copy=False)
                 self._attachment = self._attach([AttachMode.SKB])
             self._mode = self._attachment.mode
-            self._refusals = [
+            self._refusals += [
                 f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
             ]
+            away_s = link.wait()
+            if away_s:
+                self._link_remarks.append(
+                    f"the link of {interface} was away for {away_s:.1f} s, as {self._driver or 'its driver'} took it "
+                    "down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
+                )
+            self._count_from_now()
             self._read_in_turn(
                 [one.queue for one in self._sockets],
                 [one.fileno() for one in self._sockets],
@@ -243,7 +288,16 @@ class AfXdpSource(RingSource):
 
     def _refuse_more(self) -> None:
         if self._attachment is not None:
-            self._attachment.close()
+            self._detach()
+
+    def _detach(self) -> None:
+        assert self._attachment is not None
+        if self._leaving is None:
+            self._leaving = CarrierWait(self._interface)
+        self._attachment.close()
+
+    def parting_remarks(self) -> tuple[str, ...]:
+        return tuple(self._parting_remarks)
 
     def statistics(self) -> SourceStatistics:
         return super().statistics() if self._final is None else self._final
@@ -263,7 +317,6 @@ class AfXdpSource(RingSource):
                 "socket": {"ring full": kernel.ring_full, "too long, or no chunk free": kernel.dropped},
                 "xdp": {
                     "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
-                    "no room for metadata, passed to the kernel": hook[Counter.METADATA_FAILED],
                 },
                 "reader": {"malformed descriptor": sum(one.queue.malformed for one in self._sockets)},
             },
@@ -272,38 +325,50 @@ class AfXdpSource(RingSource):
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
                 "receive queues that the kernel did not let uspcap poll": len(self._sockets) if in_vain else 0,
+                "frames without the hook's timestamp, stamped when they were read": (
+                    0 if self._stamping.user else sum(one.queue.unstamped for one in self._sockets)
+                ),
+                "frames shorter than their IP header says": sum(one.queue.truncated for one in self._sockets),
             },
+            cut=sum(one.queue.cut for one in self._sockets),
         )
 
     def describe(self) -> Description:
         copying = "zero copy" if all(one.zero_copy for one in self._sockets) else "copy"
         fragments = all(one.fragments for one in self._sockets)
-        memory = f"{self._chunks * self._chunk_bytes * len(self._sockets) >> 10} KiB"
+        memory = f"{sum(one.chunks * one.chunk_bytes for one in self._sockets) >> 10} KiB"
         if all(one.huge_pages for one in self._sockets):
             memory += " in huge pages"
         polling = f", frames gather for up to {self._nap_ns / 1e6:.2g} ms while they come" if self._nap_ns else ""
         if self._busy_poll_us is not None:
             polling = f", busy polling {self._busy_poll_us} us"
-        remarks = [*self._stamping.remarks, *self._refusals, *self._interface.alterations("skb" if self._mode is AttachMode.SKB else "driver")]
+        remarks = [
+            *self._stamping.remarks,
+            *self._link_remarks,
+            *self._refusals,
+            *self._interface.alterations("skb" if self._mode is AttachMode.SKB else "driver"),
+        ]
         if copying == "copy" and self._sockets[0].refusals:
             remarks.append(f"no zero copy: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:
             remarks += self._deferred_interrupts.remarks
-        if self._chunks < _chunks_for_ring(self._interface.ring_frames):
+        chunks = min(one.chunks for one in self._sockets)
+        if chunks < _chunks_for_ring(self._interface.ring_frames):
             remarks.append(
-                f"the NIC's rings hold {self._interface.ring_frames} frames each, and {self._chunks} chunks a queue "
+                f"the NIC's rings hold {self._interface.ring_frames} frames each, and {chunks} chunks a queue "
                 "may be too few for them with zero copy: leave -B out, or raise it"
             )
-        if not fragments:
-            remarks.append(f"frames longer than {self._chunk_bytes - KERNEL_HEADROOM_BYTES} bytes are dropped")
+        if not fragments and copying == "copy":
+            longest = usable_bytes(self._sockets[0].chunk_bytes, zero_copy=False)
+            remarks.append(
+                f"frames longer than {longest} bytes are dropped, and counted with those that found no chunk free"
+            )
         if not self._interface.up:
             remarks.append(f"{self._interface.name} is down: no frame comes until it is up")
         if self._program is None:
             remarks.append(f"every frame of {self._interface.name} is taken from the kernel")
         if self._unseen_uses:
             remarks.append(self._unseen_uses)
-        if self._attachment is not None and not self._attachment.metadata and not self._stamping.user:
-            remarks.append("the driver has no room for stamps before frames")
         return Description(
             self._interface.name,
             self.backend,
@@ -325,8 +390,14 @@ class AfXdpSource(RingSource):
         self._end_watch()
         try:
             if self._attachment is not None:
-                self._attachment.close()
+                self._detach()
             self._final = self.statistics()
+            # First of all: to close sockets with zero copy may take longer than the link is away.
+            away_s = 0.0 if self._leaving is None else self._leaving.wait()
+            if away_s:
+                self._parting_remarks.append(
+                    f"the link of {self._interface.name} was away for {away_s:.1f} s after XDP was detached"
+                )
             self._close_sockets()
             if self._deferred_interrupts is not None:
                 self._deferred_interrupts.close()
@@ -338,6 +409,37 @@ class AfXdpSource(RingSource):
         finally:
             self._stamping.close()
 
+    def _modes_to_try(self, modes: Sequence[AttachMode], best: BestXdp, link_reset: bool) -> list[AttachMode]:
+        """Return the modes that this driver can be used in, best first; why others are left out is in `_refusals`."""
+        wanted = [mode for mode in modes if self._stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
+        if best == "skb":
+            return [AttachMode.SKB]
+        if AttachMode.SKB not in wanted:
+            return wanted
+        why = FRAMES_OF_OTHERS.get(self._driver, "")
+        if not link_reset and self._driver not in LINK_LEFT_ALONE:
+            known = "takes" if self._driver in LINK_TAKEN_DOWN else "may take"
+            why = f"{self._driver or 'the driver'} {known} the link down for it, which --no-link-reset refuses"
+        if why:
+            self._refusals.append(f"native XDP is not used: {why}")
+            return [AttachMode.SKB]
+        return wanted
+
+    def _warn_of_link_reset(self, announce: Callable[[str], None]) -> None:
+        """Say beforehand that the link will be away, where that cuts others off."""
+        if self._driver in LINK_TAKEN_DOWN and self._modes != [AttachMode.SKB]:
+            users = _users_of(self._interface.index)
+            if users:
+                announce(
+                    f"{users}: {self._driver} takes the link of {self._interface.name} down now, and again at the end "
+                    "(--no-link-reset refuses that)"
+                )
+
+    def _chunks_of(self, chunk_bytes: int) -> int:
+        """Return how many chunks of a size each queue gets."""
+        fitting = _chunk_count((self._buffer_bytes or DEFAULT_BUFFER_BYTES) // self._queues, chunk_bytes)
+        return max(fitting, _chunks_for_ring(self._ring_frames)) if self._buffer_bytes is None else fitting
+
     def _open_sockets(self, *, zero_copy: bool) -> None:
         for number in range(self._interface.queues):
             self._sockets.append(self._open_socket(number, zero_copy=zero_copy))
@@ -348,11 +450,11 @@ class AfXdpSource(RingSource):
         opened = XskSocket(
             self._interface,
             number,
-            chunk_bytes=self._chunk_bytes,
-            chunks=self._chunks,
+            chunks_of=self._chunks_of,
             snaplen=self._snaplen,
             hardware_timestamps=self._stamping.hardware,
             interfaces=self._stamped.table,
+            cookie=self._cookie,
             zero_copy=zero_copy,
             busy_poll_us=self._busy_poll_us,
         )
@@ -382,7 +484,9 @@ class AfXdpSource(RingSource):
 
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
         metadata = not self._stamping.user
-        return attach_capture(self._interface.name, self._program, self._maps, modes=modes, metadata=metadata)
+        return attach_capture(
+            self._interface.name, self._program, self._maps, modes=modes, metadata=metadata, cookie=self._cookie
+        )
 
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
         self._adopt_added()
@@ -398,17 +502,18 @@ class AfXdpSource(RingSource):
         return one.take_error()
 
     def _look_after(self) -> None:
+        before, self._unseen = self._unseen, 0 if self._watch is None else self._watch.ahead_of_hook
+        # Counted at the last look: the hook has had a second to see them.
+        if min(before, self._unseen) >= FRAMES_THAT_TELL and not self.frames_seen():
+            raise CaptureError(idle_hook(self._interface.name, self._unseen))
         for one in self._sockets:
             one.queue.ask_for_losses()
-        self._help_driver_without_metadata()
 
-    def _help_driver_without_metadata(self) -> None:
-        """Where the driver leaves no room before frames, do without the hook's stamps: better than no frame."""
-        if self._delivered or self._attachment is None or not self._attachment.metadata:
-            return
-        queues = self._maps.read_counters()
-        if any(counts[Counter.METADATA_FAILED] for counts in queues):
-            self._attachment.leave_metadata_out()
+
+def _users_of(index: int) -> str:
+    """Return how the host uses an interface, as the beginning of a sentence; empty where it does not."""
+    with Rtnetlink() as netlink:
+        return say_uses(uses(LiveState.ask(netlink), index))
 
 
 def _gathering(chunks: int, chunks_a_frame: int, latency_ns: int | None) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
@@ -14,6 +14,7 @@ from uspcap.network.links import named_link
 from uspcap.timestamps import Timestamps
 
 if TYPE_CHECKING:
+    from uspcap.backends.af_xdp import BestXdp
     from uspcap.backends.packet_mmap import Direction, Fanout
     from uspcap.backends.rings import RingSource
 
@@ -45,6 +46,11 @@ class Request:
     timestamps : Timestamps
     busy_poll_us : int or None
         Drive the driver's queues from the reader; AF_XDP only.
+    best_xdp : {'zero-copy', 'copy', 'skb'} or None
+        AF_XDP only, as the next.
+    link_reset : bool
+    announce : callable
+        As in `AfXdpSource`.
     take_all : bool
         AF_XDP may take every frame of an interface that is in use.
     merge_window_ns : int or None
@@ -68,6 +74,9 @@ class Request:
     rings: int = 1
     timestamps: Timestamps = "auto"
     busy_poll_us: int | None = None
+    best_xdp: BestXdp | None = None
+    link_reset: bool = True
+    announce: Callable[[str], None] = field(default=lambda line: None, repr=False)
     take_all: bool = False
     merge_window_ns: int | None = None
     latency_ns: int | None = None
@@ -93,6 +102,8 @@ def open_source(request: Request) -> LiveSource:
         raise UsageError(f"files (-r) are replayed, which the backend {request.backend} cannot do")
     if request.files and request.timestamps != "auto":
         raise UsageError(f"frames of files keep the stamps that they have: leave --timestamps {request.timestamps} out")
+    if request.files and request.best_xdp is not None:
+        raise UsageError("a file goes through no driver: leave --xdp out")
     if request.files and request.busy_poll_us is not None:
         raise UsageError("a file has no driver's queue to poll: leave --busy-poll out")
     if request.files and request.latency_ns is not None:
@@ -154,8 +165,13 @@ def _open_rings(request: Request, interface: str) -> RingSource:
             take_all=request.take_all,
             timestamps=request.timestamps,
             busy_poll_us=request.busy_poll_us,
+            best=request.best_xdp or "zero-copy",
+            link_reset=request.link_reset,
+            announce=request.announce,
             latency_ns=request.latency_ns,
         )
+    if request.best_xdp is not None:
+        raise UsageError("only AF_XDP has modes to choose from: leave --xdp out, or use --backend af_xdp")
     if request.busy_poll_us is not None:
         raise UsageError(
             "PACKET_MMAP hands over whole blocks and has no driver's queue to poll: leave --busy-poll out, or use "

@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from uspcap._native.xsk import ReceiveQueue, Ring, TransmitQueue
 from uspcap.backends.busy_poll import napi_id, poll_busily
+from uspcap.backends.chunks import CHUNK_SIZES, chunk_bytes_for, longest_mtu
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.refusals import (
     INSTEAD,
@@ -61,9 +63,6 @@ _DESCRIPTOR_BYTES: Final = 16
 _ADDRESS_BYTES: Final = 8
 _COMPLETION_ENTRIES: Final = 64
 """Where nothing is sent nothing completes, but the kernel binds no socket without the ring."""
-
-KERNEL_HEADROOM_BYTES: Final = 256
-"""XDP_PACKET_HEADROOM: what a chunk loses to the kernel before the frame."""
 
 BUSY_RETRIES: Final = 20
 BUSY_RETRY_S: Final = 0.05
@@ -105,21 +104,22 @@ class XdpStatistics:
 class XskSocket:
     """A bound socket whose fill ring is full, so that frames can come at once.
 
-    Tried in this order: zero copy with fragments, zero copy without where every frame fits into a chunk, copy
-    with fragments, copy without (Linux before 6.6).
+    Tried in this order: zero copy with fragments, zero copy without where every frame fits into what drivers use of a
+    chunk, copy with fragments, copy without (Linux before 6.6). A refusal leads to the next, unless it would be the
+    same for all: the queue is taken, the interface is down, a privilege or memory is missing.
 
     Parameters
     ----------
     interface : NetworkInterface
     queue_number : int
-    chunk_bytes : int
-        2048 or 4096.
-    chunks : int
-        A power of two.
+    chunks_of : callable
+        Given the size of a chunk in bytes, returns how many there are to be: a power of two.
     snaplen : int
     hardware_timestamps : bool
     interfaces : ndarray of uint16, shape (9,)
         Table of `StampedInterfaces`.
+    cookie : int
+        As in `ReceiveQueue`.
     zero_copy : bool
         False leaves zero copy out, as generic XDP needs it.
     busy_poll_us : int, optional
@@ -135,10 +135,14 @@ class XskSocket:
     zero_copy : bool
         As read back.
     fragments : bool
-        Frames longer than a chunk come in several pieces; otherwise they are dropped.
+        Frames longer than a chunk come in several pieces; otherwise the kernel drops them when it copies, and with
+        zero copy there are none.
+    chunk_bytes, chunks : int
     huge_pages : bool
     refusals : list of str
         Ways of binding that were refused, and why.
+    refusal_numbers : list of int
+        Error numbers of these, where the kernel refused.
 
     Raises
     ------
@@ -155,11 +159,11 @@ class XskSocket:
         interface: NetworkInterface,
         queue_number: int,
         *,
-        chunk_bytes: int,
-        chunks: int,
+        chunks_of: Callable[[int], int],
         snaplen: int,
         hardware_timestamps: bool,
         interfaces: NDArray[np.uint16],
+        cookie: int = 0,
         zero_copy: bool = True,
         busy_poll_us: int | None = None,
         answering: bool = False,
@@ -171,33 +175,44 @@ class XskSocket:
         self.transmit: TransmitQueue | None = None
         self._statistics = XdpStatistics()
         self._maps: list[mmap.mmap] = []
-        self.socket = self._new_socket()
-        self._umem, self.huge_pages = _allocate(chunk_bytes * chunks)
         self.refusals: list[str] = []
-        fits = interface.mtu + 22 <= chunk_bytes - KERNEL_HEADROOM_BYTES  # two addresses, type, two tags
+        self.refusal_numbers: list[int] = []
+        copied = chunk_bytes_for(interface.mtu, zero_copy=False) or CHUNK_SIZES[-1]
+        whole = chunk_bytes_for(interface.mtu, zero_copy=True)
         declared = interface.xdp
         if zero_copy and declared is not None and not declared.zero_copy:
             # What is refused all the same would count against the limit on locked memory for a while.
             zero_copy = False
             self.refusals.append("the driver declares none")
         in_pieces = declared is None or declared.zero_copy_segments != 1
-        ways = (
-            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, zero_copy and in_pieces),
-            ("zero copy without fragments", _XDP_ZEROCOPY, zero_copy and fits),
-            ("copy", _XDP_COPY | _XDP_USE_SG, True),
-            ("copy without fragments", _XDP_COPY, True),
-        )
+        ways = [
+            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, copied, zero_copy and in_pieces),
+            ("zero copy without fragments", _XDP_ZEROCOPY, whole, zero_copy),
+            ("copy", _XDP_COPY | _XDP_USE_SG, copied, True),
+            ("copy without fragments", _XDP_COPY, copied, True),
+        ]
+        self.socket = self._new_socket()
+        self._umem: mmap.mmap | None = None
         try:
-            for name, flags, wanted in ways:
+            for name, flags, chunk_bytes, wanted in ways:
                 if not wanted:
+                    continue
+                if chunk_bytes is None:
+                    self.refusals.append(
+                        f"{name}: drivers may cut frames where the MTU, here {interface.mtu}, is above "
+                        f"{longest_mtu(zero_copy=True)}"
+                    )
                     continue
                 if self.socket.fileno() < 0:
                     self.socket = self._new_socket()
-                self._register(chunk_bytes, chunks)
+                self.chunk_bytes, self.chunks = chunk_bytes, chunks_of(chunk_bytes)
+                umem = self._allocate_umem()
+                self._register(umem, chunk_bytes, self.chunks)
                 number = self._bind(flags | _XDP_USE_NEED_WAKEUP)
                 if not number:
                     break
                 self.refusals.append(f"{name}: {os.strerror(number)}")
+                self.refusal_numbers.append(number)
                 self._close_socket()
                 if is_final(number, zero_copy=bool(flags & _XDP_ZEROCOPY)):
                     raise cannot_bind_to_queue(number, queue_number, interface.name)
@@ -209,14 +224,14 @@ class XskSocket:
             self.fragments = bool(flags & _XDP_USE_SG)
             (options,) = struct.unpack("=I", self.socket.getsockopt(_SOL_XDP, _XDP_OPTIONS, 4))
             self.zero_copy = bool(options & _XDP_OPTIONS_ZEROCOPY)
-            self.queue = self._map_rings(chunk_bytes, chunks, snaplen, hardware_timestamps, interfaces)
+            self.queue = self._map_rings(umem, snaplen, hardware_timestamps, interfaces, cookie)
             self.queue.prime()
             self.queue.serve(self.fileno(), busy_poll_us is not None)
             if busy_poll_us is not None:
                 poll_busily(self.socket, busy_poll_us, interface)
         except BaseException:
             self._close_socket()
-            _release(self._umem)
+            self._free_umem()
             raise
 
     def fileno(self) -> int:
@@ -253,7 +268,7 @@ class XskSocket:
         if self.transmit is not None:
             self.transmit.close()
         self._close_socket()
-        self._umem.close()
+        self._free_umem()
 
     def _new_socket(self) -> socket.socket:
         try:
@@ -263,9 +278,23 @@ class XskSocket:
                 error.errno or 0, "an AF_XDP socket", self._interface.name, af_xdp_needs()
             ) from None
 
-    def _register(self, chunk_bytes: int, chunks: int) -> None:
+    def _allocate_umem(self) -> mmap.mmap:
+        """Return memory for all chunks: that of the last attempt where it has the size."""
+        size = self.chunk_bytes * self.chunks
+        if self._umem is not None and len(self._umem) != size:
+            self._free_umem()
+        if self._umem is None:
+            self._umem, self.huge_pages = _allocate(size)
+        return self._umem
+
+    def _free_umem(self) -> None:
+        if self._umem is not None:
+            _release(self._umem)
+            self._umem = None
+
+    def _register(self, umem: mmap.mmap, chunk_bytes: int, chunks: int) -> None:
         """Give the socket its UMEM and its rings."""
-        address = np.frombuffer(self._umem, np.uint8).ctypes.data
+        address = np.frombuffer(umem, np.uint8).ctypes.data
         registration = struct.pack("=QQIIII", address, chunk_bytes * chunks, chunk_bytes, 0, 0, 0)
         size = chunk_bytes * chunks
         try:
@@ -309,26 +338,23 @@ class XskSocket:
         return errno.EBUSY
 
     def _map_rings(
-        self,
-        chunk_bytes: int,
-        chunks: int,
-        snaplen: int,
-        hardware_timestamps: bool,
-        interfaces: NDArray[np.uint16],
+        self, umem: mmap.mmap, snaplen: int, hardware_timestamps: bool, interfaces: NDArray[np.uint16], cookie: int
     ) -> ReceiveQueue:
         # struct xdp_mmap_offsets: producer, consumer, desc and flags of rx, tx, fill and completion ring.
         offsets = struct.unpack("=16Q", self.socket.getsockopt(_SOL_XDP, _XDP_MMAP_OFFSETS, 128))
 
         def ring(first: int, page: int, entry_bytes: int) -> Ring:
             producer, consumer, entries, flags = offsets[first : first + 4]
-            memory = mmap.mmap(self.socket.fileno(), entries + chunks * entry_bytes, offset=page)
+            memory = mmap.mmap(self.socket.fileno(), entries + self.chunks * entry_bytes, offset=page)
             self._maps.append(memory)
-            return Ring(memory, producer, consumer, entries, flags, chunks, entry_bytes)
+            return Ring(memory, producer, consumer, entries, flags, self.chunks, entry_bytes)
 
         receive = ring(0, _XDP_PGOFF_RX_RING, _DESCRIPTOR_BYTES)
         fill = ring(8, _XDP_UMEM_PGOFF_FILL_RING, _ADDRESS_BYTES)
         queue = ReceiveQueue(
-            self._umem, chunk_bytes, receive, fill, snaplen, self._queue_number, hardware_timestamps, interfaces
+            *(umem, self.chunk_bytes, receive, fill, snaplen, self._queue_number, hardware_timestamps, interfaces),
+            cookie=cookie,
+            ethernet=self._interface.ethernet,
         )
         if self._answering:
             transmit = ring(4, _XDP_PGOFF_TX_RING, _DESCRIPTOR_BYTES)

@@ -201,7 +201,7 @@ class Attachment:
     maps : CaptureMaps
         Not closed with the attachment.
     metadata : bool
-        Frames carry the metadata area.
+        Frames carry the metadata area, where there is room for it.
     """
 
     interface: str
@@ -210,10 +210,9 @@ class Attachment:
     refusals: list[Refusal]
     maps: CaptureMaps
     metadata: bool
-    _filter: ClassicInstructions | None
     _link: Link
     _program: LoadedProgram = field(repr=False)
-    _without_metadata: LoadedProgram | None = field(default=None, repr=False)
+    _load_again: Callable[[], LoadedProgram] = field(repr=False)
     _spare: LoadedProgram | None = field(default=None, init=False, repr=False)
     _own_ids: set[int] = field(default_factory=set, init=False, repr=False)
 
@@ -241,18 +240,16 @@ class Attachment:
         return link_fault(self._link, self.interface, self._own_ids, programs)
 
     def prepare_for_changes(self) -> None:
-        """Load what `leave_metadata_out` and `renew` need now, as privileges may be given up before."""
-        if self.metadata and self._without_metadata is None:
-            self._without_metadata = self._load_again(metadata=False)
+        """Load what `renew` needs now, as privileges may be given up before."""
         if self._spare is None:
-            self._spare = self._load_again(metadata=self.metadata)
+            self._spare = self._load_again()
 
     def renew(self) -> None:
         """Put the program in its own place: veth, for one, gives receive queues that were added none before that.
 
         The kernel does nothing where it is the same one, so that there are two, alike, which take turns.
         """
-        spare, self._spare = self._spare or self._load_again(metadata=self.metadata), None
+        spare, self._spare = self._spare or self._load_again(), None
         self._own_ids.add(int(spare.info().id))
         try:
             self._link.replace(spare)
@@ -261,23 +258,6 @@ class Attachment:
             raise
         self._program, self._spare = spare, self._program
 
-    def leave_metadata_out(self) -> None:
-        """Replace the program by one without metadata, for a driver that has no room for it.
-
-        `Counter.METADATA_FAILED` tells: it goes up with every matching frame there.
-        """
-        program, self._without_metadata = self._without_metadata or self._load_again(metadata=False), None
-        self._own_ids.add(int(program.info().id))
-        try:
-            self._link.replace(program)
-        except BaseException:
-            program.close()
-            raise
-        self._program.close()
-        self._program = program
-        self.metadata = False
-        self._forget_spare()
-
     def close(self) -> None:
         """Detach; frames go to the kernel again. May be called again, and after the interface is gone."""
         if not self._link.closed:
@@ -285,17 +265,9 @@ class Attachment:
                 self._link.detach()
         self._link.close()
         self._program.close()
-        if self._without_metadata is not None:
-            self._without_metadata.close()
-        self._forget_spare()
-
-    def _forget_spare(self) -> None:
         if self._spare is not None:
             self._spare.close()
             self._spare = None
-
-    def _load_again(self, *, metadata: bool) -> LoadedProgram:
-        return load_capture_program(self.interface, self.ifindex, self.mode, self._filter, self.maps, metadata=metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -343,6 +315,7 @@ def attach_capture(
     *,
     modes: Sequence[AttachMode] = tuple(AttachMode),
     metadata: bool = True,
+    cookie: int = 0,
 ) -> Attachment:
     """Attach the capture program to an interface of the current network namespace.
 
@@ -358,6 +331,8 @@ def attach_capture(
         Which to try, in this order.
     metadata : bool
         Put stamps before each frame; without, DEVICE_BOUND has no use and is left out.
+    cookie : int
+        As in `build_capture_program`.
 
     Raises
     ------
@@ -371,13 +346,21 @@ def attach_capture(
         There is no such interface, or no mode is to be had; the message gives each reason.
     """
     instructions = None if filter_program is None else tuple(filter_program)
-    best = attach_best(
-        interface,
-        [mode for mode in modes if metadata or mode is not AttachMode.DEVICE_BOUND],
-        lambda ifindex, mode: load_capture_program(interface, ifindex, mode, instructions, maps, metadata),
-    )
+
+    def load(ifindex: int, mode: AttachMode) -> LoadedProgram:
+        return load_capture_program(interface, ifindex, mode, instructions, maps, metadata, cookie)
+
+    best = attach_best(interface, [mode for mode in modes if metadata or mode is not AttachMode.DEVICE_BOUND], load)
     return Attachment(
-        interface, best.ifindex, best.mode, best.refusals, maps, metadata, instructions, best.link, best.program
+        interface,
+        best.ifindex,
+        best.mode,
+        best.refusals,
+        maps,
+        metadata,
+        best.link,
+        best.program,
+        lambda: load(best.ifindex, best.mode),
     )
 
 
@@ -504,6 +487,7 @@ def load_capture_program(
     filter_program: ClassicInstructions | None,
     maps: CaptureMaps,
     metadata: bool,
+    cookie: int = 0,
 ) -> LoadedProgram:
     """Load the capture program for one mode of attaching it, without attaching it.
 
@@ -518,6 +502,8 @@ def load_capture_program(
         As `attach_capture` takes it.
     maps : CaptureMaps
     metadata : bool
+    cookie : int
+        As in `build_capture_program`.
 
     Raises
     ------
@@ -531,6 +517,7 @@ def load_capture_program(
         queue_count=maps.queue_count,
         metadata=metadata,
         hardware_timestamps=hardware_timestamps,
+        cookie=cookie,
         notice_every=maps.notice_every,
         direct_indirect_loads=not effective_capabilities().isdisjoint(("CAP_PERFMON", "CAP_SYS_ADMIN")),
     )

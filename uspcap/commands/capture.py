@@ -112,6 +112,17 @@ if TYPE_CHECKING:
     help="AF_XDP: never sleep, drive the driver's queues; the kernel may poll so long in one go (20).",
 )
 @click.option(
+    "--xdp",
+    "best_xdp",
+    type=click.Choice(["zero-copy", "copy", "skb"]),
+    help="AF_XDP: the best way to try (zero-copy); copy leaves the NIC's buffers alone, skb its driver.",
+)
+@click.option(
+    "--no-link-reset",
+    is_flag=True,
+    help="AF_XDP: go without native XDP where the driver may take the link down for it.",
+)
+@click.option(
     "--merge",
     type=DurationType(),
     metavar="WINDOW",
@@ -181,6 +192,8 @@ def command(
     fanout: Any,
     timestamps: Timestamps,
     busy_poll: int | None,
+    best_xdp: Any,
+    no_link_reset: bool,
     merge: int | None,
     latency: int | None,
     cpus: frozenset[int] | None,
@@ -242,6 +255,9 @@ def command(
         rings=rings,
         timestamps=timestamps,
         busy_poll_us=busy_poll,
+        best_xdp=best_xdp,
+        link_reset=not no_link_reset,
+        announce=say,
         merge_window_ns=merge,
         latency_ns=latency,
         take_all=take_all,
@@ -309,7 +325,7 @@ def command(
                 outcome = session.run()
     say(str(outcome.accounts))
     if interfaces:
-        for line in stage_lines(outcome.accounts):
+        for line in (*stage_lines(outcome.accounts), *source.parting_remarks()):
             say(line)
     for clock in outcome.clocks:
         say(str(clock))

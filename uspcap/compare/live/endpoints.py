@@ -16,15 +16,19 @@ import select
 import socket
 import struct
 from collections.abc import Collection
+from functools import reduce
+from operator import add
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.path_readers import PathReader, RingReader, SocketReader, XskReader
+from uspcap.backends.base import DEFAULT_SNAPLEN
+from uspcap.backends.carrier_wait import CarrierWait
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket
-from uspcap.backends.xsk_socket import KERNEL_HEADROOM_BYTES, XskSocket
+from uspcap.backends.xsk_socket import XdpStatistics, XskSocket
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.path_program import PATH_AT, PAYLOAD_AT
 from uspcap.capabilities import af_xdp_needs
@@ -121,6 +125,14 @@ def _prepared(reader: PathReader, settings: LiveSettings) -> PathReader:
     if settings.other_traffic:
         reader.take_others()
     return reader
+
+
+class SocketPlaces(Protocol):
+    """Where a program at the hook finds the AF_XDP socket of each receive queue."""
+
+    def set_socket(self, queue: int, fd: int) -> None: ...
+
+    def remove_socket(self, queue: int) -> None: ...
 
 
 class _Waiting:
@@ -305,46 +317,64 @@ class PacketMmapEnd:
 
 
 class XskEnd:
-    """An AF_XDP socket for each receive queue."""
+    """An AF_XDP socket for each receive queue.
 
-    def __init__(self, settings: LiveSettings, interface: NetworkInterface, *, zero_copy: bool) -> None:
+    With zero copy the sockets are bound only while their path is on, where one path is on at a time: what the driver
+    then passes to the kernel it copies out of their memory, which other paths would be charged with.
+
+    Parameters
+    ----------
+    settings : LiveSettings
+    interface : NetworkInterface
+    zero_copy : bool
+    sockets_of : SocketPlaces
+        Where the program at the hook finds the sockets.
+    one_at_a_time : bool
+        Runs have one path on.
+    """
+
+    def __init__(
+        self,
+        settings: LiveSettings,
+        interface: NetworkInterface,
+        *,
+        zero_copy: bool,
+        sockets_of: SocketPlaces,
+        one_at_a_time: bool = False,
+    ) -> None:
         self._settings = settings
+        self._interface = interface
+        self._places = sockets_of
+        self._past = XdpStatistics()
         self.sockets: list[XskSocket] = []
-        chunk_bytes = 2048 if interface.mtu + 22 <= 2048 - KERNEL_HEADROOM_BYTES else 4096
-        # Where stamps of a capture go into interfaces; nothing is captured here.
-        no_interfaces = np.zeros(9, np.uint16)
-        try:
-            for number in range(interface.queues):
-                self.sockets.append(
-                    XskSocket(
-                        interface,
-                        number,
-                        chunk_bytes=chunk_bytes,
-                        chunks=XSK_CHUNKS,
-                        snaplen=chunk_bytes,
-                        hardware_timestamps=False,
-                        interfaces=no_interfaces,
-                        zero_copy=zero_copy,
-                        answering=settings.round_trip,
-                    )
-                )
-        except BaseException:
-            for one in self.sockets:
-                one.close()
-            raise
-        self._waiting = _Waiting(settings.wakeup, [one.fileno() for one in self.sockets])
-
-    @property
-    def zero_copy(self) -> bool:
-        return all(one.zero_copy for one in self.sockets)
+        self._open(zero_copy)
+        self.zero_copy = all(one.zero_copy for one in self.sockets)
+        self.bound_while_on = self.zero_copy and one_at_a_time
 
     @property
     def about(self) -> str:
-        sockets = f"{len(self.sockets)} AF_XDP socket" + ("s" if len(self.sockets) > 1 else "")
-        return f"{sockets}, {'zero copy' if self.zero_copy else 'copy'}, {XSK_CHUNKS} chunks each"
+        queues = self._interface.queues
+        sockets = f"{queues} AF_XDP socket" + ("s" if queues > 1 else "")
+        bound = ", bound only while this path is on" if self.bound_while_on else ""
+        return f"{sockets}, {'zero copy' if self.zero_copy else 'copy'}, {XSK_CHUNKS} chunks each{bound}"
 
     def begin(self, active: Collection[Path]) -> None:
-        """Do nothing: what the hook does not send here does not come."""
+        if not self.bound_while_on:
+            return
+        wanted = any(path.kind == "af_xdp" for path in active)
+        if wanted and not self.sockets:
+            link = CarrierWait(self._interface)
+            self._open(zero_copy=True)
+            link.wait()
+            if not all(one.zero_copy for one in self.sockets):
+                raise CaptureError(
+                    f"{self._interface.name} grants its AF_XDP sockets zero copy no longer: nothing may change on the "
+                    "interface while paths are compared"
+                )
+        elif self.sockets and not wanted:
+            link = CarrierWait(self._interface)
+            self._unbind()
+            link.wait()
 
     def reader(self, path: Path, columns: NDArray[np.int64]) -> PathReader:
         reader = XskReader(
@@ -363,17 +393,46 @@ class XskEnd:
         """Do nothing: the rings know."""
 
     def drops(self) -> dict[str, int]:
-        counts = [one.statistics() for one in self.sockets]
-        return {
-            "ring full": sum(one.ring_full for one in counts),
-            "too long, or no chunk free": sum(one.dropped for one in counts),
-        }
+        counts = reduce(add, (one.statistics() for one in self.sockets), self._past)
+        return {"ring full": counts.ring_full, "too long, or no chunk free": counts.dropped}
 
     def bytes_copied(self, payload_bytes: int, frames: int) -> int:
         copies = 2 if self._settings.round_trip else 1
         return 0 if self.zero_copy else copies * (payload_bytes + PAYLOAD_AT * frames)
 
     def close(self) -> None:
+        if self.sockets:
+            self._unbind(from_hook=False)
+
+    def _open(self, zero_copy: bool) -> None:
+        # Where stamps of a capture go into interfaces; nothing is captured here.
+        no_interfaces = np.zeros(9, np.uint16)
+        try:
+            for number in range(self._interface.queues):
+                self.sockets.append(
+                    XskSocket(
+                        self._interface,
+                        number,
+                        chunks_of=lambda _: XSK_CHUNKS,
+                        snaplen=DEFAULT_SNAPLEN,
+                        hardware_timestamps=False,
+                        interfaces=no_interfaces,
+                        zero_copy=zero_copy,
+                        answering=self._settings.round_trip,
+                    )
+                )
+                self._places.set_socket(number, self.sockets[-1].fileno())
+        except BaseException:
+            for one in self.sockets:
+                one.close()
+            raise
+        self._waiting = _Waiting(self._settings.wakeup, [one.fileno() for one in self.sockets])
+
+    def _unbind(self, *, from_hook: bool = True) -> None:
         self._waiting.close()
-        for one in self.sockets:
+        for number, one in enumerate(self.sockets):
+            if from_hook:
+                self._places.remove_socket(number)
             one.close()
+            self._past += one.statistics()
+        self.sockets = []

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.path_readers import COLUMNS, PathReader, clock_cost_ns
+from uspcap.backends.carrier_wait import CarrierWait
+from uspcap.backends.driver_facts import FRAMES_OF_OTHERS, driver_of, why_native_is_vain
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.bpf.attach import AttachMode, Refusal
 from uspcap.capture.host_facts import HostFacts
@@ -209,7 +211,7 @@ class LiveComparison:
         start_ns = time.time_ns()
         with ExitStack() as opened:
             calls = opened.enter_context(closing(KernelCalls()))
-            hook, ends, mode = self._open(interface, opened)
+            hook, ends, mode = self._open(interface, opened, progress)
             host = HostFacts.gather(interface.name, calls)
             sending = None
             if settings.traffic is not None:
@@ -255,9 +257,17 @@ class LiveComparison:
             failure=_cut_short(watch, complete, settings.runs),
         )
 
-    def _open(self, interface: NetworkInterface, opened: ExitStack) -> tuple[PathHook, dict[str, PathEnd], AttachMode]:
+    def _open(
+        self, interface: NetworkInterface, opened: ExitStack, progress: Callable[[str], None]
+    ) -> tuple[PathHook, dict[str, PathEnd], AttachMode]:
         """Open all ends, and attach the program last, switched off."""
         settings = self.settings
+        modes = list(settings.modes)
+        driver = driver_of(interface.name)
+        why = FRAMES_OF_OTHERS.get(driver, "")
+        if why and AttachMode.SKB in modes:
+            progress(f"{interface.name}: native XDP is not used: {why}")
+            modes = [AttachMode.SKB]
         kinds = {path.kind for path in self.paths}
         ends: dict[str, PathEnd] = {"kernel": opened.enter_context(closing(KernelEnd(settings)))}
         if "packet_mmap" in kinds:
@@ -267,12 +277,24 @@ class LiveComparison:
             # The hook comes off before its sockets are closed.
             attempt = opened.enter_context(ExitStack())
             if "af_xdp" in kinds:
-                xsk = attempt.enter_context(closing(XskEnd(settings, interface, zero_copy=zero_copy)))
-                for queue, one in enumerate(xsk.sockets):
-                    hook.set_socket(queue, one.fileno())
-                ends["af_xdp"] = xsk
+                xsk = XskEnd(
+                    settings,
+                    interface,
+                    zero_copy=zero_copy and modes != [AttachMode.SKB],
+                    sockets_of=hook,
+                    one_at_a_time=self.placement.design == "block",
+                )
+                ends["af_xdp"] = attempt.enter_context(closing(xsk))
+                vain = why_native_is_vain(driver, {number for one in xsk.sockets for number in one.refusal_numbers})
+                if vain and AttachMode.SKB in modes:
+                    progress(f"{interface.name}: native XDP is not used: {vain}")
+                    modes = [AttachMode.SKB]
             attempt.callback(hook.detach)
-            mode = hook.attach(interface.link_type, settings.modes)
+            link = CarrierWait(interface)
+            mode = hook.attach(interface.link_type, modes)
+            away_s = link.wait()
+            if away_s:
+                progress(f"the link of {interface.name} was away for {away_s:.1f} s, and will be so again at the end")
             if mode is not AttachMode.SKB or "af_xdp" not in kinds or not xsk.zero_copy:
                 return hook, ends, mode
             # Generic XDP copies; sockets that wait for the driver would get nothing.
@@ -421,6 +443,8 @@ class LiveComparison:
             received, kept, latency, segments = measure_round_trips(answers, path, self.settings.trim)
             drops["not answered"] = reader.received - reader.answered
             drops["answer lost"] = reader.answered - received
+        if reader.short:
+            drops["arrived short"] = reader.short
         drops["unexplained"] = sent - received - sum(drops.values())
         return PathRun(
             path=path,

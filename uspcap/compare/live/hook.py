@@ -145,6 +145,11 @@ class PathHook:
         """Let probes for AF_XDP on a receive queue go to a bound socket."""
         self._sockets.update(struct.pack("=I", queue), struct.pack("=I", fd))
 
+    def remove_socket(self, queue: int) -> None:
+        """Let probes for AF_XDP on a receive queue be dropped, and counted as without a socket."""
+        with contextlib.suppress(BpfError):  # the kernel takes a socket that was closed out by itself
+            self._sockets.delete(struct.pack("=I", queue))
+
     def attach(self, link_type: int, modes: Sequence[AttachMode]) -> AttachMode:
         """Load and attach the program.
 

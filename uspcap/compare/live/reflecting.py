@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from uspcap._native.path_readers import COLUMNS
+from uspcap.backends.carrier_wait import CarrierWait
+from uspcap.backends.driver_facts import FRAMES_OF_OTHERS, driver_of
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.bpf.attach import AttachMode
 from uspcap.compare.live.endpoints import XskEnd
@@ -134,14 +136,16 @@ class XskReflection:
 
 def _open(live: LiveSettings, interface: NetworkInterface, opened: ExitStack) -> tuple[XskEnd, AttachMode, PathHook]:
     """Have sockets, and a program that sends probes to them."""
+    of_others = driver_of(interface.name) in FRAMES_OF_OTHERS
+    modes = [mode for mode in live.modes if mode is AttachMode.SKB or not of_others]
     for zero_copy in (True, False):
         attempt = opened.enter_context(ExitStack())
         hook = attempt.enter_context(PathHook(live, [_PATH], interface.queues))
-        end = attempt.enter_context(closing(XskEnd(live, interface, zero_copy=zero_copy)))
-        for queue, one in enumerate(end.sockets):
-            hook.set_socket(queue, one.fileno())
+        end = attempt.enter_context(closing(XskEnd(live, interface, zero_copy=zero_copy, sockets_of=hook)))
         attempt.callback(hook.detach)
-        mode = hook.attach(interface.link_type, live.modes)
+        link = CarrierWait(interface)
+        mode = hook.attach(interface.link_type, modes)
+        link.wait()
         if mode is not AttachMode.SKB or not end.zero_copy:
             hook.send_to([_PATH])
             return end, mode, hook
