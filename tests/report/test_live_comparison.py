@@ -78,6 +78,24 @@ def test_lost_frames_stand_in_the_sentence_beside_the_latency() -> None:
     assert path["drops"] == {"ring full": 240, "unexplained": 0}
 
 
+def test_path_that_lost_everything_is_named_first_and_has_no_verdict_on_latency() -> None:
+    report = checked(outcome_of(silent=("kernel",)))
+    assert report["verdict"].startswith("kernel lost all of its 2,400 frames: ")
+    assert "faster" not in report["verdict"]
+    assert {one["verdict"] for one in report["differences"]} == {"insufficient n"}
+    assert "lost all of its 2,400 frames" in shown(report, width=120)
+
+
+def test_zero_copy_beside_other_paths_is_warned_of_where_all_are_on_at_once() -> None:
+    outcome = outcome_of()
+    ends = {**outcome.ends, "af_xdp": "1 AF_XDP socket, zero copy, 2048 chunks each"}
+    frame = replace(outcome, ends=ends, placement=replace(outcome.placement, design="frame"))
+    block = replace(outcome, ends=ends, placement=replace(outcome.placement, design="block"))
+    warned = "AF_XDP's sockets were bound all the time"
+    assert any(one.startswith(warned) for one in checked(frame)["warnings"])
+    assert not any(one.startswith(warned) for one in checked(block)["warnings"])
+
+
 def test_buckets_of_runs_merge_to_those_of_the_path() -> None:
     report = checked(outcome_of())
     for path in report["paths"].values():

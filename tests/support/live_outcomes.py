@@ -1,6 +1,6 @@
 """Outcomes of live comparisons from made-up times of frames: no interface, the same every time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,20 +58,26 @@ def outcome_of(
     frames: int = 300,
     extra_ns: Mapping[str, float] | None = None,
     lost: Mapping[str, int] | None = None,
+    silent: Collection[str] = (),
     seed: int = 1,
     mode: AttachMode = AttachMode.NATIVE,
     run_noise: float = 0.1,
     **changes: Any,
 ) -> LiveOutcome:
-    """Return the outcome of so many runs of each path."""
+    """Return the outcome of so many runs of each path, of which `silent` ones lose every frame."""
     generator = np.random.default_rng(seed)
     paths = paths_of(kinds)
     settings = replace(LiveSettings("veth\x1b[31m", kinds=tuple(kinds), runs=runs, seed=seed, trim=TRIM), **changes)
     made = [
         run_of(
             path,
-            frames_of(generator, frames, extra_ns=(extra_ns or {}).get(path.name, 0), run_noise=run_noise),
-            lost=(lost or {}).get(path.name, 0),
+            frames_of(
+                generator,
+                0 if path.name in silent else frames,
+                extra_ns=(extra_ns or {}).get(path.name, 0),
+                run_noise=run_noise,
+            ),
+            lost=frames if path.name in silent else (lost or {}).get(path.name, 0),
         )
         for _ in range(runs)
         for path in paths

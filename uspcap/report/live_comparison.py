@@ -119,6 +119,10 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
             "refused": outcome.sent.refused,
             "lateness": dict(outcome.sent.lateness),
         }
+    silent = set(_silent(report))
+    for one in report["differences"]:
+        if {one["a"], one["b"]} & silent:
+            one |= {"verdict": "insufficient n", "reason": "one of the paths lost all of its frames"}
     report["verdict"] = verdict(report)
     report["warnings"] = _warnings(outcome, report)
     return report
@@ -223,8 +227,17 @@ def _host(outcome: LiveOutcome) -> dict[str, Any]:
     }
 
 
+def _silent(report: dict[str, Any]) -> list[str]:
+    """Return the paths of which no frame arrived, though some were sent."""
+    return [name for name, path in report["paths"].items() if path.get("dropped") and path["dropped"] == path["frames"]]
+
+
 def verdict(report: dict[str, Any]) -> str:
     """Return the comparison of medians in one sentence."""
+    silent = _silent(report)
+    if silent:
+        lost = ", ".join(f"{name} lost all of its {count(report['paths'][name]['frames'])} frames" for name in silent)
+        return f"{lost}: nothing can be said about its latency before it is known why."
     primary = report["statistics"].get("primary_percentile", "50")
     tested = [one for one in report["differences"] if one["percentile"] == primary]
     if not tested:
@@ -266,6 +279,11 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
         said.append(
             "readers shared a CPU with each other or with what sends and receives: their latencies contain waiting for "
             "it; give --cpus, or take --design block"
+        )
+    if placement.design == "frame" and "zero copy" in outcome.ends.get("af_xdp", ""):
+        said.append(
+            "AF_XDP's sockets were bound all the time, and with zero copy the driver copies what goes to other paths "
+            "out of their memory: their latencies contain that; --design block leaves it out"
         )
     nic = host["nic"] or {}
     if nic.get("driver") == "veth":
