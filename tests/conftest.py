@@ -38,7 +38,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("uspcap", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("uspcap")
 
-TIERS = ("live", "oracle", "statistical", "thorough", "fuzz")
+TIERS = ("live", "oracle", "statistical", "thorough", "fuzz", "rig")
 """Marks of tests that are not `fast`."""
 
 PRIVILEGED_FIXTURES = frozenset({"kernel_bpf", "live_pair", "make_namespace", "make_pair", "pair"})
@@ -62,6 +62,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 LACKING_HERE = "this machine lacks"
 """How the reason of a skip starts where no package could help: a kernel feature or a device."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rig-results", type=Path, help="Write what the rig's guests reported to this file, for the page on drivers."
+    )
+    parser.addoption("--rig-ci", action="store_true", help="Of the rig's tests, run those that CI has the time for.")
 
 
 @pytest.hookimpl(wrapper=True)
