@@ -84,6 +84,8 @@ class InterfaceWatch:
         How often it was set down.
     down_ns : int
         For how long altogether; what lasts is not in it.
+    ahead_of_hook : int
+        Frames that the interface has counted since the beginning, less those that the hook saw, as of the last look.
     past_the_hook : int
         Frames that the interface counted and the hook did not see, where that is no matter of when one looks.
     """
@@ -121,7 +123,7 @@ class InterfaceWatch:
         self._queues = self._count_queues(link)
         self._received = 0 if link is None else link.counters.get("rx_packets", 0)
         self._seen = 0 if hook is None else hook.frames_seen()
-        self._ahead = self._short_looks = 0
+        self.ahead_of_hook = self._short_looks = 0
         self._states: list[Link] = []
         self._deleted = self._moved = False
 
@@ -226,13 +228,13 @@ class InterfaceWatch:
             self._look_at_program(link, self._hook)
             if changed:
                 # Until then, frames of queues that were added may have gone past the program.
-                self.past_the_hook = max(self.past_the_hook, self._ahead)
+                self.past_the_hook = max(self.past_the_hook, self.ahead_of_hook)
 
     def _look_at_program(self, link: Link, hook: Hook) -> None:
         self._compare_counters(link, hook)
         fault = hook.fault(link.programs)
         if fault:
-            self.past_the_hook = max(0, self._ahead)
+            self.past_the_hook = max(0, self.ahead_of_hook)
             self._end(fault)
 
     def _away(self) -> str:
@@ -278,16 +280,16 @@ class InterfaceWatch:
             return
         seen = hook.frames_seen()
         seen_since, self._seen = seen - self._seen, seen
-        before, self._ahead = self._ahead, self._ahead + risen - seen_since
-        more = self._ahead > before and self._ahead > max(_FEW_FRAMES, risen // _PART_TOLERATED)
-        if self._ahead > 0 and (more or not seen_since):
+        before, self.ahead_of_hook = self.ahead_of_hook, self.ahead_of_hook + risen - seen_since
+        more = self.ahead_of_hook > before and self.ahead_of_hook > max(_FEW_FRAMES, risen // _PART_TOLERATED)
+        if self.ahead_of_hook > 0 and (more or not seen_since):
             self._short_looks += 1
             if self._short_looks >= _SHORT_LOOKS:
-                self.past_the_hook = self._ahead
+                self.past_the_hook = self.ahead_of_hook
             if self._short_looks == _SHORT_LOOKS:
                 self._tell(
-                    f"{self._name} has received {self._ahead} frames that its XDP hook did not see: frames of some "
-                    "queues go past it, or the NIC counts what it keeps for itself or hands to others"
+                    f"{self._name} has received {self.ahead_of_hook} frames that its XDP hook did not see: frames of "
+                    "some queues go past it, or the NIC counts what it keeps for itself or hands to others"
                 )
         elif seen_since:
             if self._short_looks >= _SHORT_LOOKS:
