@@ -45,6 +45,8 @@ def accounts(draw: st.DrawFn) -> Accounts:
         filtered=draw(COUNT),
         dropped=dropped,
         waiting=draw(COUNT),
+        remarks=draw(st.dictionaries(st.text(), COUNT, max_size=2)),
+        cut=draw(COUNT),
         dropped_at=dropped_at,
         interface_counts={"rx_packets": draw(COUNT)},
     )
@@ -120,6 +122,7 @@ def test_accounts_as_json_obey_the_schema(
     one.statistics.by_interface = {f"eth{number}": part.statistics for number, part in enumerate(parts)}
     document = as_dict(one)
     schema.validate(document)
+    assert (document["cut"], document["remarks"]) == (one.statistics.cut, one.statistics.remarks)
     assert list(document["interfaces"]) == list(one.statistics.by_interface)
 
 

@@ -138,6 +138,8 @@ def as_dict(accounts: Accounts) -> dict[str, Any]:
         "written": accounts.written,
         "dropped": accounts.statistics.dropped_total + sum(accounts.lost_in_writer.values()),
         "unaccounted": accounts.unaccounted,
+        "cut": accounts.statistics.cut,
+        "remarks": accounts.statistics.remarks,
         "longest_unread_ns": accounts.statistics.longest_unread_ns,
         "stages": _as_dicts(stages(accounts)),
         "interfaces": {
@@ -146,6 +148,8 @@ def as_dict(accounts: Accounts) -> dict[str, Any]:
                 "delivered": statistics.delivered,
                 "dropped": statistics.dropped_total,
                 "unaccounted": statistics.unaccounted,
+                "cut": statistics.cut,
+                "remarks": statistics.remarks,
                 "longest_unread_ns": statistics.longest_unread_ns,
                 "stages": _as_dicts(_stages_of_source(statistics)),
             }
