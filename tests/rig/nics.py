@@ -48,6 +48,14 @@ class Nics:
     there: str
     far: Namespace
 
+    def give_address(self) -> None:
+        """Give `here` its address; the sender's is known without asking, so that every frame on the wire is a test's.
+
+        An interface that is set down forgets it.
+        """
+        command("ip", "addr", "replace", f"{HERE_ADDRESS}/24", "dev", self.here)
+        command("ip", "neigh", "replace", THERE_ADDRESS, "lladdr", SENDER_MAC, "dev", self.here, "nud", "permanent")
+
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU of both, and wait until they are up again."""
         self.far.ip("link", "set", self.there, "mtu", str(mtu))
@@ -89,16 +97,14 @@ def nics(guest: Guest) -> Iterator[Nics]:
     command("ip", "link", "set", here, "address", RECEIVER_MAC)
     far.ip("link", "set", there, "address", SENDER_MAC)
     far.ip("addr", "add", f"{THERE_ADDRESS}/24", "dev", there)
-    command("ip", "addr", "add", f"{HERE_ADDRESS}/24", "dev", here)
-    # Addresses are known without asking, so that every frame on the wire is the test's.
-    command("ip", "neigh", "add", THERE_ADDRESS, "lladdr", SENDER_MAC, "dev", here, "nud", "permanent")
+    pair = Nics(here, there, far)
+    pair.give_address()
     far.ip("neigh", "add", HERE_ADDRESS, "lladdr", RECEIVER_MAC, "dev", there, "nud", "permanent")
     # A ring that holds what is sent while a busy machine lets the guest wait.
     with contextlib.suppress(OSError):
         command("ethtool", "-G", here, "rx", "4096")
     far.ip("link", "set", there, "up")
     command("ip", "link", "set", here, "up")
-    pair = Nics(here, there, far)
     pair.wait_for_carrier()
     yield pair
     command("ip", "addr", "flush", "dev", here)

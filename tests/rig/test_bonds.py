@@ -38,7 +38,7 @@ def bond_over(nics: Nics, mode: str, *, address: bool = False) -> Iterator[str]:
     finally:
         command("ip", "link", "delete", BOND)
         command("ip", "link", "set", nics.here, "up")
-        command("ip", "addr", "add", f"{HERE_ADDRESS}/24", "dev", nics.here)
+        nics.give_address()
         nics.wait_for_carrier()
 
 
@@ -148,7 +148,7 @@ def test_every_frame_that_comes_to_a_team_is_written(nics: Nics, backend: str, t
         while "team0" in command("ip", "-br", "link") and time.monotonic() < until_s:
             time.sleep(0.1)
         command("ip", "link", "set", nics.here, "up")
-        command("ip", "addr", "add", f"{HERE_ADDRESS}/24", "dev", nics.here)
+        nics.give_address()
         nics.wait_for_carrier()
     assert outcome.all_exact, (outcome, capture.stderr)
     assert code == 0, capture.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rig.frames import compare, frame, read_frames, send
-from rig.nics import HERE_ADDRESS, Nics, command
+from rig.nics import Nics, command
 from rig.running import Capture
 
 VLAN = 5
@@ -57,7 +57,7 @@ def test_bridge_gives_what_its_member_received(nics: Nics, backend: str, tmp_pat
             found = captured(nics, tmp_path, name, backend, FRAMES)
     finally:
         command("ip", "link", "set", nics.here, "nomaster")
-        command("ip", "addr", "add", f"{HERE_ADDRESS}/24", "dev", nics.here)
+        nics.give_address()
     outcome = compare(FRAMES, found)
     assert outcome.all_exact, outcome
 
