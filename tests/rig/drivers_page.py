@@ -58,7 +58,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def content_rows(tests: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Return a row for each guest and mode in which frames were compared."""
-    return [[one["guest"], GUESTS[one["guest"]].driver, one["mode"], one["frames"]] for one in tests if "frames" in one]
+    return [
+        [one["guest"], GUESTS[one["guest"]].driver, variant(one), one["mode"], one["frames"], f"{one['seconds']:.0f} s"]
+        for one in tests
+        if "frames" in one
+    ]
+
+
+def variant(test: dict[str, Any]) -> str:
+    """Return what a test's id has in brackets beside the guest."""
+    found = re.search(r"\[(.*)\]", test["test"])
+    return "" if found is None else found[1].removeprefix(test["guest"]).removeprefix("-")
+
+
+def times(tests: Sequence[dict[str, Any]]) -> str:
+    """Return how long each machine ran."""
+    longest: dict[str, float] = {}
+    for one in tests:
+        longest[one["machine"]] = max(one["machine_s"], longest.get(one["machine"], 0))
+    return ", ".join(f"`{machine}` {seconds:,.0f} s" for machine, seconds in longest.items())
 
 
 def test_rows(tests: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -67,14 +85,14 @@ def test_rows(tests: Sequence[dict[str, Any]]) -> list[list[str]]:
     for one in tests:
         if "frames" in one:
             continue
-        named = re.match(r"\S+::test_(\w+)(?:\[(.*)\])?", one["test"])
+        named = re.match(r"\S+::test_(\w+)", one["test"])
         assert named is not None, one["test"]
-        how = (named[2] or "").removeprefix(one["guest"]).strip("-")
+        how = variant(one)
         said = named[1].replace("_", " ")
         measured = ""
         if "worst_error_ns" in one:
             measured = f"worst error {one['worst_error_ns']:,} ns, bound stated {one['bound_ns']:,} ns"
-        rows.append([one["guest"], said + (f" ({how})" if how else ""), measured])
+        rows.append([one["guest"], said + (f" ({how})" if how else ""), measured, f"{one['seconds']:.0f} s"])
     return rows
 
 
@@ -91,7 +109,7 @@ def page(of_runs: Sequence[dict[str, Any]]) -> str:
         [name, GUESTS[name].driver, f"{GUESTS[name].device} {GUESTS[name].options}".strip() or "the test module"]
         for name in names
     ]
-    said = f"\n{len(tests)} tests passed; the tables have these only."
+    said = f"\n{len(tests)} tests passed; the tables have these only. The machines ran, with booting: {times(tests)}."
     if failed:
         said += f" {len(failed)} did not: {', '.join(failed)}."
     return "".join(
@@ -100,9 +118,9 @@ def page(of_runs: Sequence[dict[str, Any]]) -> str:
             table(["guest", "driver", "QEMU's device"], devices),
             f"{said}\n",
             "\n### Frames\n\n",
-            table(["guest", "driver", "mode obtained", "frames"], content_rows(tests)),
+            table(["guest", "driver", "asked for", "mode obtained", "frames", "time"], content_rows(tests)),
             "\n### Everything else\n\n",
-            table(["guest", "what", "measured"], test_rows(tests)),
+            table(["guest", "what", "measured", "time"], test_rows(tests)),
             _DECLARED.format(alone=", ".join(f"`{name}`" for name in sorted(LINK_LEFT_ALONE))),
             table(["driver", *declared["columns"]], [[name, *row] for name, row in declared["drivers"].items()]),
         )
