@@ -119,7 +119,9 @@ def test_zero_copy_holds_the_longest_frame_of_another_mtu(
 
 
 @pytest.mark.rig("igb")
-def test_a_frame_longer_than_the_mtu_is_never_cut_without_a_word(plain: Nics, tmp_path: Path) -> None:
+def test_a_frame_longer_than_the_mtu_is_never_cut_without_a_word(
+    plain: Nics, tmp_path: Path, record_property: Note
+) -> None:
     """The sender may have a longer MTU than the interface that captures."""
     plain.set_mtu(900)
     plain.far.ip("link", "set", plain.there, "mtu", "2500")
@@ -130,6 +132,7 @@ def test_a_frame_longer_than_the_mtu_is_never_cut_without_a_word(plain: Nics, tm
         assert plain.send(frames, pause_s=0.004) == len(frames)
         capture.finish()
         outcome = capture.compared_with(frames)
+        record_property("frames", str(outcome))
         if outcome.other:
             assert capture.code == 1, capture.stderr
             assert "cut" in capture.stderr
