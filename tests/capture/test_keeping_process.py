@@ -189,8 +189,9 @@ def test_process_keeps_no_descriptor_but_what_it_writes_to(make: Any) -> None:
     keeper, talker = make(lambda interval: None)
     others = [os.open(os.devnull, os.O_RDONLY) for _ in range(5)]
     with keeper:
+        hand_over(keeper, interval(0))  # by then it has closed what it does not need
         kept = {str(path.readlink()) for path in Path(f"/proc/{keeper._pid}/fd").iterdir()}
-        keeper.end(interval(0))
+        keeper.end(interval(1))
     for descriptor in others:
         os.close(descriptor)
     written = str(Path(f"/proc/self/fd/{talker.written}").readlink())
