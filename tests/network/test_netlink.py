@@ -81,6 +81,8 @@ def test_notices_come_from_groups_and_what_had_no_room_does_no_harm(pair: Pair) 
         heard._socket.setsockopt(1, 8, 1)  # SO_RCVBUF
         for lap in range(30):
             pair.here.ip("link", "set", HERE, "alias", f"name {lap}")
+        assert not heard.overrun
         assert isinstance(heard.notices(), list)
+        assert heard.overrun
         pair.here.ip("link", "set", HERE, "alias", "end")
         assert any(parse_link(notice.body).name == HERE for notice in heard.notices())

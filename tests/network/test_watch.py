@@ -224,6 +224,24 @@ def test_hook_that_moves_with_the_interface_is_no_matter(pair: Pair, watching: W
     assert (said, watch.past_the_hook) == ([], 0)
 
 
+def test_notices_that_found_no_room_are_looked_after(
+    pair: Pair, watching: Watching, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So long that only a notice can be why it looks.
+    monkeypatch.setattr(module, "_LOOK_WITHOUT_HOOK_EVERY_S", 60.0)
+    watch = watching()
+    real = watch._heard.notices
+
+    def lost() -> list[object]:
+        real()
+        watch._heard.overrun = True
+        return []
+
+    monkeypatch.setattr(watch._heard, "notices", lost)
+    pair.here.ip("link", "set", HERE, "down")
+    assert wait_until(lambda: f"{HERE} was set down: no frame comes until it is up" in said)
+
+
 def test_flood_of_notices_does_not_make_it_look_all_the_time(
     pair: Pair, watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:

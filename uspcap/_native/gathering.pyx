@@ -3,9 +3,11 @@
 A. A visit looks at every ring once. To be woken costs more than to read a few dozen frames, and to hand a batch to
    Python costs more than to be woken; so frames gather twice: on the rings, for as long as the latency from hook to
    reader may be, and in the batch, for as long as file and analyses may lag behind the reader.
-B. Where the last visit found frames, more are likely to come: the reader naps. Where it found none, the kernel wakes
-   it for the first that comes. What comes after a long time without frames is handed over at once. A nap ends early where the kernel says through a descriptor that a ring fills up, or
-   is shorter than the ring can hold frames for; whoever sets it sees to that.
+B. Where the last visit emptied the rings and found frames, more are likely to come: the reader naps before the next,
+   which comes `nap_ns` after it, however long its frames were dealt with meanwhile. Where it found none, the kernel
+   wakes the reader for the first that comes. What comes after a long time without frames is handed over at once. A
+   nap ends early where the kernel says through a descriptor that a ring fills up, or is shorter than the ring can
+   hold frames for; whoever sets it sees to that.
 C. A ring is unread from the end of one visit to the beginning of the next, without the time for which the kernel was
    to wake the reader. A process that is stopped while it waits so is not woken in time: what the oldest frame of the
    visit after waited is counted then, without the time for which the kernel itself may hold frames back.
@@ -189,6 +191,7 @@ cdef class Gatherer:
     cdef int64_t nap_ns, hand_over_ns, held_back_ns
     cdef int64_t left_ns, found_ns
     cdef bint spinning, follows_tai
+    cdef bint coming
 
     def __cinit__(self, tuple rings, tuple descriptors, *, Py_ssize_t room_bytes, int64_t nap_ns=0,
                   int64_t hand_over_ns=0, int64_t held_back_ns=0, FillNotices notices=None, bint spinning=False,
@@ -257,7 +260,8 @@ cdef class Gatherer:
         tai_offset_ns : int
             CLOCK_TAI minus UTC, taken from the stamps of the hook.
         timeout_ns : int
-            How long to wait for the first frame.
+            How long to wait for the first frame, after a last look at the rings. With frames it takes no longer than
+            that or `hand_over_ns`, whichever is longer.
 
         Returns
         -------
@@ -295,24 +299,41 @@ cdef class Gatherer:
         for at in range(self.count):
             (<FrameRing> self.rings[at]).begin()
         while True:
+            if self.coming:
+                left_ns = self.left_ns + self.nap_ns - now_ns
+                if not frames.count:
+                    left_ns = min(left_ns, began_ns + timeout_ns - now_ns)
+                if left_ns > 0:
+                    self.wakeups += 1
+                    result = self.nap(left_ns)
+                    now_ns = clock_ns(CLOCK_MONOTONIC)
+                    if result != GO_ON:
+                        return result
             if self.follows_tai and tai_ahead_s() != tai_s:
                 return END_CLOCK_CHANGED
             before = frames.count
             used = self.visit(frames, used, tai_offset_ns, now_ns, slept_ns)
             now_ns = self.left_ns
+            slept_ns = 0
+            self.coming = False
             if frames.count >= wanted or used > frames.data_length - self.room_bytes:
                 return END_FULL
             self.emptied = True
             if self.needs_attention():
                 return END_FULL if frames.count else END_INTERRUPTED
+            if frames.count > before and self.nap_ns:
+                self.coming = True
+                if self.notices is not None:
+                    self.notices.clear()
             if frames.count:
                 if not before:
                     # What comes so seldom has nothing to wait for.
                     due_ns = 0 if now_ns - self.found_ns >= self.hand_over_ns else now_ns + self.hand_over_ns
+                    due_ns = min(due_ns, began_ns + max(timeout_ns, self.hand_over_ns))
                 if frames.count > before:
                     self.found_ns = now_ns
                 left_ns = due_ns - now_ns
-                if left_ns <= (self.nap_ns if frames.count > before else 0):
+                if left_ns <= (self.nap_ns if self.coming else 0):
                     return END_FULL
             else:
                 left_ns = began_ns + timeout_ns - now_ns
@@ -320,19 +341,14 @@ cdef class Gatherer:
                     return END_QUIET
             if self.spinning:
                 now_ns = clock_ns(CLOCK_MONOTONIC)
-                continue
-            self.wakeups += 1
-            if frames.count > before and self.nap_ns:
-                result = self.nap(self.nap_ns)
-                slept_ns = 0
-                now_ns = clock_ns(CLOCK_MONOTONIC)
-            else:
+            elif not self.coming:
+                self.wakeups += 1
                 result = self.wait(left_ns)
                 now_ns = clock_ns(CLOCK_MONOTONIC)
                 slept_ns = now_ns - self.left_ns
                 self.left_ns = now_ns
-            if result != GO_ON:
-                return result
+                if result != GO_ON:
+                    return result
 
     cdef Py_ssize_t visit(self, FrameColumns frames, Py_ssize_t used, int64_t tai_offset_ns, int64_t now_ns,
                           int64_t slept_ns) noexcept nogil:
@@ -370,7 +386,6 @@ cdef class Gatherer:
         cdef pollfd noticed
         if self.notices is None:
             return END_INTERRUPTED if clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL) == EINTR else GO_ON
-        self.notices.clear()
         noticed.fd = self.notices.descriptor
         noticed.events = POLLIN
         return END_INTERRUPTED if ppoll(&noticed, 1, &pause, NULL) < 0 and errno == EINTR else GO_ON

@@ -20,6 +20,7 @@ from uspcap._native.gathering import FillNotices
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
     FRAMES_THAT_TELL,
+    HAND_OVER_NS,
     Description,
     SourceStatistics,
     idle_hook,
@@ -36,7 +37,7 @@ from uspcap.backends.driver_facts import (
 )
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
-from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
+from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.backends.xsk_socket import XdpStatistics, XskSocket
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
@@ -112,6 +113,8 @@ class AfXdpSource(RingSource):
         Told, a line each, what is about to be done to an interface that others use.
     latency_ns : int, optional
         How long frames may wait on their ring for others, so that the reader is woken for many at a time.
+    hand_over_ns : int
+        How long frames that were read may wait in a batch for others.
     modes : sequence of AttachMode
         Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
 
@@ -151,6 +154,7 @@ class AfXdpSource(RingSource):
         link_reset: bool = True,
         announce: Callable[[str], None] = lambda line: None,
         latency_ns: int | None = None,
+        hand_over_ns: int = HAND_OVER_NS,
         modes: Sequence[AttachMode] = tuple(AttachMode),
     ) -> None:
         network_interface = NetworkInterface.look_up(interface)
@@ -235,7 +239,7 @@ class AfXdpSource(RingSource):
                 [one.fileno() for one in self._sockets],
                 nap_ns=self._nap_ns,
                 notices=self._notices,
-                hand_over_ns=0 if busy_poll_us is not None else HAND_OVER_NS,
+                hand_over_ns=0 if busy_poll_us is not None else hand_over_ns,
                 spinning=busy_poll_us is not None,
                 follows_tai=True,
             )

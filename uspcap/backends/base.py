@@ -21,6 +21,12 @@ BATCH_FRAMES: Final = 4096
 BATCH_BYTES: Final = 1 << 20
 """Room for the bytes of a batch's frames; longer than the longest frame that Linux hands over."""
 
+HAND_OVER_NS: Final = 100_000_000
+"""How long frames that were read may wait in a batch for others, where somebody waits for them."""
+
+LONG_HAND_OVER_NS: Final = 250_000_000
+"""The same where nobody does: to hand a few frames over costs about as much as to read a thousand."""
+
 DEFAULT_SNAPLEN: Final = 262_144
 """Bytes kept of a frame where nothing is asked for: everything."""
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from uspcap.backends.base import DEFAULT_SNAPLEN, LiveSource
+from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LiveSource
 from uspcap.errors import UsageError
 from uspcap.frames import NANOSECONDS
 from uspcap.network.links import named_link
@@ -58,6 +58,8 @@ class Request:
     latency_ns : int or None
         How long frames may wait for others before they are read, so that the reader is woken for many at a time;
         None takes the backend's default.
+    hand_over_ns : int
+        How long frames that were read may wait for others before they are given.
     speed : float
     loops : int
     """
@@ -80,6 +82,7 @@ class Request:
     take_all: bool = False
     merge_window_ns: int | None = None
     latency_ns: int | None = None
+    hand_over_ns: int = HAND_OVER_NS
     speed: float = 1.0
     loops: int = 1
 
@@ -169,6 +172,7 @@ def _open_rings(request: Request, interface: str) -> RingSource:
             link_reset=request.link_reset,
             announce=request.announce,
             latency_ns=request.latency_ns,
+            hand_over_ns=request.hand_over_ns,
         )
     if request.best_xdp is not None:
         raise UsageError("only AF_XDP has modes to choose from: leave --xdp out, or use --backend af_xdp")
@@ -190,4 +194,5 @@ def _open_rings(request: Request, interface: str) -> RingSource:
         rings=request.rings,
         timestamps=request.timestamps,
         latency_ns=request.latency_ns,
+        hand_over_ns=request.hand_over_ns,
     )

@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
+    HAND_OVER_NS,
     Description,
 )
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import add_membership
 from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket, cannot_set_up_packet_socket
-from uspcap.backends.rings import HAND_OVER_NS, RingCounts, RingSource
+from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import CaptureError, UsageError
@@ -174,6 +175,8 @@ class PacketMmapSource(RingSource):
         For stamping.
     latency_ns : int, optional
         How long the kernel may gather frames in a block before it hands them over; whole milliseconds.
+    hand_over_ns : int
+        How long frames that were read may wait in a batch for others.
 
     Raises
     ------
@@ -203,6 +206,7 @@ class PacketMmapSource(RingSource):
         timestamps: Timestamps = "auto",
         calls: KernelCalls | None = None,
         latency_ns: int | None = None,
+        hand_over_ns: int = HAND_OVER_NS,
     ) -> None:
         if rings > 1 and fanout is None:
             raise UsageError(f"{rings} rings need a fanout mode: cpu, hash or qm")
@@ -242,7 +246,7 @@ class PacketMmapSource(RingSource):
             self._read_in_turn(
                 [one.ring for one in self._sockets],
                 [one.socket.fileno() for one in self._sockets],
-                hand_over_ns=HAND_OVER_NS,
+                hand_over_ns=hand_over_ns,
                 held_back_ns=2 * self._block_timeout_ms * 1_000_000,
             )
         except BaseException:

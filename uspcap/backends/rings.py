@@ -32,9 +32,6 @@ from uspcap.network.watch import Hook, InterfaceWatch
 from uspcap.timestamps.nic_clock import ClockAccount
 from uspcap.timestamps.stamping import Stamping
 
-HAND_OVER_NS: Final = 100_000_000
-"""How long frames that were read may wait for others: to hand a few over costs about as much as to read a thousand."""
-
 LOOKED_AFTER_EVERY_NS: Final = NANOSECONDS
 """How often interface, hook and the NIC's counters are looked at."""
 
@@ -215,7 +212,9 @@ class RingSource(LiveSource):
         self._messages.put(said)
 
     def messages(self) -> list[str]:
-        said = []
+        said: list[str] = []
+        if self._messages.empty():
+            return said
         while True:
             try:
                 said.append(self._messages.get_nowait())

@@ -69,6 +69,11 @@ class OutputRequest:
         return any(one is not None for one in (rules.file_bytes, rules.period_ns, rules.frames))
 
     @property
+    def awaited(self) -> bool:
+        """Whether somebody may wait for each frame at the other end: anything but a regular file."""
+        return self.path == "-" or (Path(self.path).exists() and not Path(self.path).is_file())
+
+    @property
     def compression_level(self) -> int:
         """Of zstd; 0 for none."""
         if self.level is not None:

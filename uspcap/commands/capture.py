@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES, NAMES
-from uspcap.backends.base import DEFAULT_SNAPLEN
+from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LONG_HAND_OVER_NS
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
@@ -242,6 +242,11 @@ def command(
         raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
     mode, rings = fanout or (None, 1)
+    shown_on = sys.stderr if path == "-" else sys.stdout
+    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == "text")
+    watched = interval is not None or screen is not None
+    # Interfaces wait for one another.
+    awaited = watched or len(interfaces) > 1 or (output is not None and output.awaited)
     request = Request(
         interfaces=interfaces,
         files=files,
@@ -260,6 +265,7 @@ def command(
         announce=say,
         merge_window_ns=merge,
         latency_ns=latency,
+        hand_over_ns=HAND_OVER_NS if awaited else LONG_HAND_OVER_NS,
         take_all=take_all,
         speed=speed,
         loops=loops,
@@ -268,9 +274,6 @@ def command(
     wanted = traffic_names(wanted or (), named=names, **traffic) or wanted
     if files and wanted is not None:
         check_names_for_files(wanted)
-    shown_on = sys.stderr if path == "-" else sys.stdout
-    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == "text")
-    watched = interval is not None or screen is not None
     settings = (
         _settings(wanted or (), expression, files, names, traffic)
         if (watched or wanted is not None or any(traffic.values()))

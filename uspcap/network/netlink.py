@@ -131,12 +131,17 @@ class NetlinkSocket:
         NETLINK_*.
     groups : int
         Multicast groups to hear from, as a mask; such a socket is for `notices` only.
+
+    Attributes
+    ----------
+    overrun : bool
+        Notices were lost; whoever minds takes note of it and sets it back.
     """
 
     def __init__(self, protocol: int, groups: int = 0) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
-        self._interrupted = False
+        self._interrupted = self.overrun = False
         try:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             # From Linux 4.20 on, filters of dumps count; before, what is asked for is among what comes.
@@ -192,7 +197,7 @@ class NetlinkSocket:
         return answers
 
     def notices(self) -> list[Message]:
-        """Return what came from the groups since the last call; what had no room there is lost."""
+        """Return what came from the groups since the last call; what had no room there is lost, and sets `overrun`."""
         messages: list[Message] = []
         while True:
             try:
@@ -201,6 +206,7 @@ class NetlinkSocket:
                 return messages
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
+                    self.overrun = True
                     continue
                 raise
             messages += [Message(kind, body) for kind, _, _, body in _taken_apart(data)]

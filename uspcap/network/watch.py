@@ -1,8 +1,9 @@
-"""What becomes of an interface while something runs on it: one thread that looks once a second, and when told.
+"""What becomes of an interface while something runs on it: one thread that looks now and then, and when told.
 
-The thread hears rtnetlink's notices, so that what happens is known at once, and asks once a second, so that what no
-notice tells is known as well. It is a thread of its own because the kernel answers under a lock that a driver may hold
-for seconds, while rings have to be read. A look takes five system calls, six where frames come to a hook.
+The thread hears rtnetlink's notices, so that what happens is known at once, and asks, so that what no notice tells is
+known as well: once a second where there is a program at the hook, less often where there is none, or notices found no
+room. It is a thread of its own because the kernel answers under a lock that a driver may hold for seconds, while rings
+have to be read. A look takes five system calls, six where frames come to a hook.
 
 What ends the use of an interface is in `ended`; what else happens is told in sentences.
 """
@@ -32,6 +33,11 @@ from uspcap.network.netlink import (
 )
 
 LOOK_EVERY_S: Final = 1.0
+"""Where there is a hook, of which no notice tells."""
+
+_LOOK_WITHOUT_HOOK_EVERY_S: Final = 5.0
+"""Of everything else notices tell."""
+
 _LOOK_AT_MOST_EVERY_S: Final = 0.05
 _NOTICED_WITHIN_S: Final = 0.3
 _SHORT_LOOKS: Final = 2
@@ -117,6 +123,7 @@ class InterfaceWatch:
         self._channels = ChannelReader()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         link = link_at(self._asked, index)
+        self._look_every_s = _LOOK_WITHOUT_HOOK_EVERY_S if hook is None else LOOK_EVERY_S
         self._up = link is not None and link.up
         self._carrier = link is not None and bool(link.flags & IFF_LOWER_UP)
         self._since_ns = self._without_carrier_since_ns = time.monotonic_ns()
@@ -174,7 +181,7 @@ class InterfaceWatch:
         looked_s = time.monotonic()
         try:
             while not self._over and not self.ended:
-                ready = poll.poll(max(0.0, looked_s + LOOK_EVERY_S - time.monotonic()) * 1000)
+                ready = poll.poll(max(0.0, looked_s + self._look_every_s - time.monotonic()) * 1000)
                 if self._over:
                     return
                 if ready and not (self._hear() | self._settings_changed()):
@@ -187,7 +194,7 @@ class InterfaceWatch:
             self._tell(f"{self._name} is not watched any more: {error}")
 
     def _hear(self) -> bool:
-        """Take note of what concerns this interface; False where nothing does."""
+        """Take note of what concerns this interface; False where nothing does, and nothing was lost."""
         before = len(self._states)
         moved = self._moved
         for notice in self._heard.notices():
@@ -202,7 +209,8 @@ class InterfaceWatch:
                     moved |= link.new_namespace is not None
                     self._deleted = True
         self._moved = moved
-        return self._deleted or len(self._states) > before
+        overrun, self._heard.overrun = self._heard.overrun, False
+        return overrun or self._deleted or len(self._states) > before
 
     def _settings_changed(self) -> bool:
         """Whether a driver's setting was changed, of this interface or another."""
