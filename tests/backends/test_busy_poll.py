@@ -42,9 +42,8 @@ def test_interface_has_its_settings_back_however_the_capture_ends(
     write(pair, "napi_defer_hard_irqs", 1)
     running = run(*AF_XDP, "-w", str(path), "--busy-poll").ready()
     assert "busy polling 20 us" in running.stderr
-    assert (
-        "here0: napi_defer_hard_irqs from 1 to 2 and gro_flush_timeout from 0 to 200000, until the end of the capture"
-    ) in running.stderr
+    raised = "napi_defer_hard_irqs from 1 to 2 and gro_flush_timeout from 0 to 200000, until the end of the capture"
+    assert wait_until(lambda: f"{HERE}: {raised}" in running.stderr)
     assert settings(pair) == [2, 200_000]
     pair.send(*[numbered_frame(one) for one in range(50)])
     assert wait_until(lambda: path.exists() and len(frames_of(path)) == 50)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from uspcap.formats.byte_sink import Patience
-from uspcap.report.interval_reports import IntervalReports, PatientStream
+from uspcap.report.interval_reports import PatientStream
 
 
 class Asked(io.FileIO):
@@ -23,14 +23,12 @@ class Asked(io.FileIO):
 
 
 def test_stream_asks_the_system_once_whether_it_is_a_terminal(tmp_path: Path) -> None:
-    asked = Asked(tmp_path / "out", "w")
-    stream = PatientStream(asked, Patience())  # type: ignore[arg-type]
-    asked.times = 0
-    reports = IntervalReports(stream, "text")
-    assert not stream.isatty()
-    assert reports is not None
-    stream.write("Straße\n")
-    assert asked.times == 0
+    with Asked(tmp_path / "out", "w") as asked:
+        stream = PatientStream(asked, Patience())  # type: ignore[arg-type]
+        asked.times = 0
+        assert not stream.isatty()
+        stream.write("Straße\n")
+        assert asked.times == 0
     assert (tmp_path / "out").read_text(encoding="utf-8") == "Straße\n"
 
 
