@@ -118,7 +118,7 @@ def page(of_runs: Sequence[dict[str, Any]]) -> str:
             table(["guest", "driver", "QEMU's device"], devices),
             f"{said}\n",
             "\n### Frames\n\n",
-            table(["guest", "driver", "asked for", "mode obtained", "frames", "time"], content_rows(tests)),
+            table(["guest", "driver", "variant", "mode obtained", "frames", "time"], content_rows(tests)),
             "\n### Everything else\n\n",
             table(["guest", "what", "measured", "time"], test_rows(tests)),
             _DECLARED.format(alone=", ".join(f"`{name}`" for name in sorted(LINK_LEFT_ALONE))),

@@ -71,6 +71,7 @@ def test_af_xdp_writes_frames_of_every_length_as_they_were_sent(
         # Its driver takes the program and never runs it, and no refusal of zero copy has told so.
         assert code == 1
         assert "none to its XDP hook" in capture.stderr
+        record_property("frames", "none: the driver never runs the program, which the capture says, with exit code 1")
         return
     if guest.name in MAY_REFUSE:
         assert " XDP, " in capture.start_line
