@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import os
@@ -100,13 +101,16 @@ def ends(*words: str, number: int, seen: Callable[[], bool]) -> str:
 
 def read_by_somebody(path: Path) -> bool:
     """Tell whether another process has a file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.parts[2] != str(os.getpid()) and link.readlink() == path:
-                return True
-        except OSError:
-            continue
-    return False
+    others = [process for process in Path("/proc").glob("[0-9]*") if process.name != str(os.getpid())]
+    return any(path in _open_files(process) for process in others)
+
+
+def _open_files(process: Path) -> Iterator[Path]:
+    """Yield what a process has open; nothing more once it is gone."""
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield descriptor.readlink()
 
 
 COMMANDS = [
