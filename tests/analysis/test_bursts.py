@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, seeded_stream, streams
 
@@ -213,6 +213,7 @@ def test_the_table_holds_the_rows_of_the_result():
     ),
     st.sampled_from([(1000,), WIDTHS_NS, (1000 << 40,), (WIDEST_NS // 1000 * 1000,)]),
 )
+@example([EARLIEST_NS, LATEST_NS], WIDTHS_NS)
 def test_whatever_is_in_a_batch_stays_within_the_windows(stamps, widths_ns):
     batch = FrameBatch.from_frames([bytes(60)] * len(stamps), [0] * len(stamps))
     batch.storage("timestamp_ns")[: len(stamps)] = stamps

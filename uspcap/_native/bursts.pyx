@@ -15,7 +15,8 @@ D. For `join`, the entries of the first W of the first stretch are kept (`head`)
 E. The first of equal peaks is kept, and windows are looked at in the order of their ends, so that cutting
    anywhere changes nothing.
 F. Stamps are clamped as they come in, and a window is 2^60 ns at most: then no bound of a slot or of a window leaves 64
-   bits, and a line never has more entries than it has room for.
+   bits, and a line never has more entries than it has room for. A slot may begin before the earliest stamp there is, so
+   that how far ahead of it a stamp lies may not fit.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -23,7 +24,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove
 
 from uspcap._native.columns cimport FrameColumns
-from uspcap._native.saturating cimport clamped
+from uspcap._native.saturating cimport clamped, difference
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 
 cdef enum:
@@ -103,7 +104,7 @@ cdef void complete_head(Window *window, uint64_t bytes, uint64_t frames) noexcep
 
 cdef inline int64_t slot_begin(Window *window, int64_t stamp) noexcept nogil:
     """Return where the slot of a stamp begins."""
-    cdef int64_t begin, ahead = stamp - window.begin_ns
+    cdef int64_t begin, ahead = difference(stamp, window.begin_ns)
     if window.slot_ns == 1:
         return stamp
     if window.used and 0 <= ahead < EXACT_IN_DOUBLE:
