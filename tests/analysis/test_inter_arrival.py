@@ -153,7 +153,7 @@ def test_the_table_holds_every_flow_and_the_largest_gaps():
         assert (row["frames"], row["bytes"], row["gaps"]) == (track.frames, track.bytes, len(values))
         assert row["backward"] == track.backward
         assert abs(row["jitter_ns"] - track.jitter) <= 0.5 + track.jitter * 1e-9
-        assert (row["min_ns"], row["max_ns"]) == ((values[0], values[-1]) if values else (-1, -1))
+        assert (row["min_ns"], row["max_ns"]) == ((values[0], values[-1]) if values else (None, None))
         for percentile in PERCENTILES:
             value, exact = row[f"p{percentile}_ns"], track.rank(percentile)
             assert (value is None) == (exact is None)
@@ -204,6 +204,16 @@ def line(gap):
     """The 32 neighbouring buckets that a gap is counted with."""
     octave = max(gap.bit_length() - 11, 0)
     return ((octave << 10) + (gap >> octave)) // 32
+
+
+def test_a_flow_without_a_gap_has_neither_a_shortest_nor_a_longest_one_in_the_table():
+    frames = [Frame(0, 60, 1), Frame(7, 60, 2), Frame(9, 60, 2), Frame(10, 60, 3), Frame(9, 60, 3)]
+    table = feed(InterArrival(), frames, 4096).tables()["flows"]
+    by_flow = dict(
+        zip(table["flow"], zip(table["min_ns"], table["max_ns"], table["max_frame"], strict=True), strict=True)
+    )
+    none = None, None, None
+    assert by_flow == {flow_text(1): none, flow_text(2): (2, 2, 3), flow_text(3): none}
 
 
 def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():

@@ -232,7 +232,8 @@ class InterArrival(Analysis):
             ("max_ns", "highest_ns"),
             ("max_frame", "highest_frame"),
         ):
-            table[column] = np.where(rows["gaps"][order] > 0, rows[field][order], -1).tolist()
+            kept = zip(rows["gaps"][order].tolist(), rows[field][order].tolist(), strict=True)
+            table[column] = [value if gaps else None for gaps, value in kept]
         for percentile in PERCENTILES:
             column_values = np.full(len(rows), -1, np.int64)
             column_values[cells.flows] = self._percentile(cells, percentile)
