@@ -20,6 +20,7 @@ from uspcap._native.states cimport Packed, Unpacked
 
 cdef enum:
     ENDS = 64               # at most
+    RUNS_WITH_ENDS = 1 << 14  # of a stream; of later ones it is not kept where packets end
     LONGEST = 1 << 30       # a packet that claims so many numbers or more is a run of its own
     RUN_WORDS = 10
     END_WORDS = 3
@@ -126,7 +127,7 @@ cdef inline int64_t ends_kept(int64_t run) noexcept nogil:
         return ENDS >> 2
     if run < 1 << 12:
         return ENDS >> 4
-    return run < 1 << 14
+    return run < RUNS_WITH_ENDS
 
 
 cdef inline bint is_over(const RunTables *tables) noexcept nogil:

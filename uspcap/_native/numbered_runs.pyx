@@ -134,9 +134,9 @@ cdef void begin_run(RunTables *tables, int64_t number, const Run *run) noexcept 
 
 cdef int64_t words_of(const RunTables *tables, int64_t runs) noexcept nogil:
     """Return what a stream of so many runs costs."""
-    cdef int64_t run, words = 0
-    for run in range(runs):
-        words += RUN_WORDS + END_WORDS * ends_kept(run)
+    cdef int64_t run, words = runs * RUN_WORDS
+    for run in range(min(runs, RUNS_WITH_ENDS)):
+        words += END_WORDS * ends_kept(run)
     return words
 
 
