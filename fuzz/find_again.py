@@ -23,9 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from accounts import FOUND_AGAIN, ROOT, circumstances, write
+
 LONGEST_S = 600
 
 
@@ -67,19 +69,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patches", nargs="*", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="where the clone and its build stay, for the next time")
     given = parser.parse_args()
     patches = given.patches or sorted((ROOT / "fuzz" / "regressions").glob("*.patch"))
     status = 0
+    about_all = circumstances("fuzz/find_again.py")
     print("| bug put back | target | found after | as |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() if given.keep is None else nullcontext(given.keep.resolve()) as scratch:
         clone = Path(scratch) / "uspcap"
-        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        if clone.exists():
+            subprocess.run(["git", "fetch", "-q", str(ROOT), "HEAD"], cwd=clone, check=True)
+            subprocess.run(["git", "reset", "-q", "--hard", "FETCH_HEAD"], cwd=clone, check=True)
+        else:
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         for patch in patches:
             about = described(patch)
             after, what = find_again(patch.resolve(), clone, Path(scratch) / "venv", given.seed)
             said = "not within 10 minutes" if after is None else f"{after:.0f} s"
             print(f"| {about['bug']} | `{about['target']}` | {said} | {what[:100]} |", flush=True)
             status |= after is None
+            account = {**about_all, **about, "patch": patch.stem, "after_s": after, "as": what, "seed": given.seed}
+            write(FOUND_AGAIN / f"{patch.stem}.json", account)
     return status
 
 

@@ -77,13 +77,16 @@ def plain(random: Random, state: dict[str, Any]) -> bytes:
 
 
 def walk(random: Random, state: dict[str, Any], name: str, bits: int) -> int:
-    """Return the next of a stream's numbers: one more, lost, again, far away, near half of what they wrap at."""
+    """Return the next of a stream's numbers: one more, lost, late, again, far away, near half of what they wrap at."""
     modulus = 1 << bits
     if name not in state:
         state[name] = number(random, bits)
     kind = random.random()
-    if kind < 0.6:
+    if kind < 0.55:
         step = 1
+    elif kind < 0.65:
+        # One that was passed over comes late; the stream goes on where it was.
+        return state.get(f"{name} passed", state[name])
     elif kind < 0.8:
         step = random.randrange(-4, 8)
     elif kind < 0.93:
@@ -91,6 +94,8 @@ def walk(random: Random, state: dict[str, Any], name: str, bits: int) -> int:
     else:
         state[name] = number(random, bits)
         step = 0
+    if step > 1:
+        state[f"{name} passed"] = (state[name] + 1) % modulus
     state[name] = (state[name] + step) % modulus
     return state[name]
 

@@ -14,6 +14,7 @@ import packets
 from values import number, timestamps
 
 from uspcap.analysis.match_settings import MatchSettings
+from uspcap.analysis.names import ORDER_PROTOCOLS
 from uspcap.analysis.sequence_settings import SequenceSettings
 from uspcap.analysis.suite import Outcome, Settings, Suite
 from uspcap.errors import UspcapError
@@ -121,6 +122,7 @@ def stream(random: Random, name: str) -> Stream:
         "frames": rows,
         "cuts": cuts,
         "batch": random.choice((1, 2, 4096) if len(rows) <= 12 else (7, 4096)),
+        "unclamped": random.random() < 0.4,
         "settings": settings,
         "validate": random.random() < 0.05,
     }
@@ -138,7 +140,7 @@ def settings_of(name: str, given: Mapping[str, Any]) -> Settings:
         found = parse_sequence(protocol) if protocol in NUMBERED else find_protocol(protocol, unverified=True)
         sequence = SequenceSettings(found, pairs=parse_pairs([PAIR]) if name == "arbitration" else ())
     rule = RULES[given.get("rule", 0) % len(RULES)]
-    threshold, rate = given.get("gap_threshold"), given.get("line_rate")
+    threshold, rate, orders = given.get("gap_threshold"), given.get("line_rate"), given.get("order_protocol")
     return Settings(
         names=(name,),
         maximum_flows=_within(given.get("max_flows"), 1, 1 << 16),
@@ -148,7 +150,7 @@ def settings_of(name: str, given: Mapping[str, Any]) -> Settings:
         tunnels=bool(given.get("tunnels")),
         top=_within(given.get("top"), 1, 10_000),
         sequence=sequence,
-        order_protocol=given.get("order_protocol"),
+        order_protocol=orders if orders in ORDER_PROTOCOLS else None,
         matching=MatchSettings(
             pairs=(rule,) if name == "requests" else (),
             trigger=rule if name == "tick_to_trade" else None,
@@ -159,8 +161,8 @@ def settings_of(name: str, given: Mapping[str, Any]) -> Settings:
     )
 
 
-def batch_of(rows: list[tuple[Any, ...]], first_number: int) -> FrameBatch:
-    """Return rows of a stream as a batch."""
+def batch_of(rows: list[tuple[Any, ...]], first_number: int, *, unclamped: bool = False) -> FrameBatch:
+    """Return rows of a stream as a batch; its timestamps are clamped as a source's, or any that int64 holds."""
     frames = [row[1] for row in rows]
     batch = FrameBatch.from_frames(
         frames,
@@ -170,6 +172,8 @@ def batch_of(rows: list[tuple[Any, ...]], first_number: int) -> FrameBatch:
         first_frame_number=first_number,
     )
     count = len(rows)
+    if unclamped:
+        batch.storage("timestamp_ns")[:count] = [_within(row[0], -(1 << 63), (1 << 63) - 1) for row in rows]
     batch.storage("timestamp_source")[:count] = [_within(row[3], 0, len(TimestampSource) - 1) for row in rows]
     batch.storage("read_ns")[:count] = [_within(row[4], -(1 << 63), (1 << 63) - 1) for row in rows]
     batch.storage("queue")[:count] = [_within(row[5], 0, 0xFFFFFFFF) for row in rows]
@@ -184,9 +188,14 @@ def analysed(value: Stream, settings: Settings, first: int, last: int, batch_fra
     stage = None if choice is None or choice.format is None else TrailerStage(choice.format)
     for start in range(first, last, batch_frames):
         rows = value["frames"][start : min(start + batch_frames, last)]
-        batch = batch_of(rows, start - first + 1)
+        batch = batch_of(rows, start - first + 1, unclamped=bool(value.get("unclamped")))
         if stage is not None:
             stage.apply(batch)
+        if value.get("unclamped"):
+            # The first that asks how many were clamped clamps them.
+            stamps = batch.timestamp_ns.copy()
+            assert 0 <= batch.clamped <= batch.count
+            batch.timestamp_ns[:] = stamps
         suite.update(batch)
     return suite
 

@@ -42,7 +42,7 @@ def number(random: Random, bits: int, *, signed: bool = False) -> int:
 
 def timestamps(random: Random, count: int) -> list[int]:
     """Return timestamps as hosts, NICs and files have them, and as nobody should: at both ends of int64."""
-    kind = random.randrange(6)
+    kind = random.randrange(7)
     step = random.choice((1, 8, 1000, 10**6, 10**9, 1 << 40, 1 << 61))
     now = random.choice((START_NS, START_NS, 0, INT64[0], INT64[1], 1 << 62, -(1 << 62), random.randrange(*INT64)))
     made = []
@@ -55,7 +55,9 @@ def timestamps(random: Random, count: int) -> list[int]:
             now = number(random, 64, signed=True)
         elif kind == 3:
             now = random.choice((*INT64, 0, START_NS, -1)) + random.choice((0, 0, 1, -1, step, -step))
-        elif kind == 4 and random.random() < 0.1:
+        elif kind == 4:
+            now = random.choice(INT64)
+        elif kind == 5 and random.random() < 0.1:
             now = random.choice((*INT64, 0, now + (1 << 62), now - (1 << 62)))
         else:
             now += step

@@ -15,13 +15,13 @@ def generate(random: Random) -> Any:
     kinds = sorted(FORMATS)
     frames = [packets.stamped(random.choice(kinds))(random, state) for _ in range(random.choice((1, 1, 3)))]
     rows = [(at, frame, 0, 5, 0, 0, 0) for at, frame in zip(timestamps(random, len(frames)), frames, strict=True)]
-    return {"frames": rows, "kind": random.randrange(len(kinds))}
+    return {"frames": rows, "kind": random.randrange(len(kinds)), "unclamped": random.random() < 0.3}
 
 
 def run(value: Any) -> None:
     kinds = sorted(FORMATS)
     kind = FORMATS[kinds[value["kind"] % len(kinds)]]
-    batch = streams.batch_of(value["frames"], 1)
+    batch = streams.batch_of(value["frames"], 1, unclamped=bool(value["unclamped"]))
     detect([batch])
     captured, wire = batch.captured_length.copy(), batch.wire_length.copy()
     TrailerStage(kind).apply(batch)
