@@ -1,14 +1,17 @@
 """Run capture files through every analysis: fuzz/captures.py DIRECTORY...
 
 Whatever a file is, it is to be analysed or refused in a sentence; `fuzz/sanitized.sh` makes anything else a report.
-Prints how many files and analyses that were.
+Prints how many files and analyses that were, and leaves an account for `fuzz/accounts.py`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
+from accounts import CAPTURES, circumstances, write
 from support.command_line import invoke
 
 from uspcap.analysis.names import FILE_NAMES
@@ -34,6 +37,8 @@ def main() -> int:
     """Return 1 where a run ended as none may."""
     paths = [path for given in sys.argv[1:] for path in sorted(Path(given).rglob("*")) if path.is_file()]
     paths = [path for path in paths if path.suffix not in NOT_CAPTURES]
+    about = circumstances("fuzz/captures.py shared/captures shared/cases")
+    began, cpu_began = time.monotonic(), time.process_time()
     wrong = 0
     for at, path in enumerate(paths):
         for call in (*CALLS, ("--timestamps", f"trailer:{TRAILERS[at % len(TRAILERS)]}")):
@@ -41,9 +46,15 @@ def main() -> int:
             refused = ended.code == 2 and "does not compile for link type" in ended.stderr
             if (ended.code not in (0, 1) and not refused) or "Traceback" in ended.stderr:
                 print(f"{path} {' '.join(call)}: exit code {ended.code}\n{ended.stderr}")
-                wrong = 1
-    print(f"{len(paths)} capture files, {len(CALLS) + 1} runs each, {'WRONG' if wrong else 'all as they should'}")
-    return wrong
+                wrong += 1
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+    took = f"{seconds:.0f} s, {cpu_seconds:.0f} s of CPU"
+    runs = len(CALLS) + 1
+    print(f"{len(paths)} capture files, {runs} runs each, in {took}: {wrong or 'none'} ended as none may")
+    figures = {"files": len(paths), "runs": runs, "wrong": wrong, "seconds": seconds, "cpu_seconds": cpu_seconds}
+    # A report would have ended this process.
+    write(CAPTURES, {**about, **figures, "sanitized": "ASAN_OPTIONS" in os.environ})
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

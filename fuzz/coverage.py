@@ -1,10 +1,13 @@
-"""Which lines of the compiled modules fuzz targets and fast tests reach: a table, and the lines that they do not.
+"""Which lines of the compiled modules fuzz targets and tests reach, and why the others are not.
 
     fuzz/build.sh lines
     .instrumented/lines/bin/python fuzz/coverage.py [--count INPUTS] [--only-table]
 
-Counts of earlier runs are cleared first. The build has gcov's counters in it, and `#line` directives that say of which
-line of a .pyx or .pxd each C statement is; a line of a .pxd counts as reached where any module reaches it.
+Run are the tests that need no privileges, those of ring readers over made-up rings among them, and so many inputs of
+each target. Counts of earlier runs are cleared first. The build has gcov's counters in it, and `#line` directives that
+say of which line of a .pyx or .pxd each C statement is; a line of a .pxd counts as reached where any module reaches it.
+
+Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it.
 """
 
 from __future__ import annotations
@@ -12,43 +15,56 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
+from itertools import groupby
 
-ROOT = Path(__file__).parent.parent
+from accounts import LINES, ROOT, circumstances, write
+
 BUILD = ROOT / "build" / "lines"
+NATIVE = ROOT / "uspcap" / "_native"
 WANTED = 0.9
+TESTS = ("tests/analysis", "tests/backends", "tests/bpf", "tests/compare", "tests/formats", "tests/native")
+TESTS += ("tests/probe", "tests/protocols", "tests/timestamps", "tests/report", "tests/files", "tests/capture")
+
+KINDS = (
+    (re.compile(r"MemoryError|no memory|\.failed|== NULL|!= NULL|return NULL|\bfree\("), "memory runs out"),
+    (re.compile(r"another layout|itemsize|sizeof"), "a dtype and a struct that differ"),
+    (re.compile(r"__reduce__|unpack|restore|pickle"), "states that another process sends"),
+)
+"""What the lines of a stretch, or the one before it, say of why none of them is reached."""
+
+REASONS: dict[tuple[str, str], str] = {}
+"""By module and function; any function of a module where that is `*`."""
 
 
-def run_everything(count: int) -> None:
-    """Run the fast tests, then so many inputs of each target, with counters that begin at 0."""
+def run_everything(count: int, jobs: str) -> None:
+    """Run the tests, then so many inputs of each target, with counters that begin at 0."""
     for path in BUILD.rglob("*.gcda"):
         path.unlink()
     python = sys.executable
     environment = os.environ | {"PYTHONPATH": "fuzz:tests", "PYTHONSAFEPATH": "1"}
-    tests = [python, "-m", "pytest", "-q", "-m", "fast", "-p", "no:cacheprovider", "-n", str(os.cpu_count())]
-    subprocess.run(tests, cwd=ROOT, env=environment, check=True)
-    engine = [python, "fuzz/engine.py", "--count", str(count), "--jobs", str(os.cpu_count())]
+    # A build that counts every line is slower than some tests wait for: here they reach lines, they do not decide.
+    tests = [python, "-m", "pytest", "-q", "-m", "not live and not oracle and not statistical", *TESTS]
+    subprocess.run([*tests, "-p", "no:cacheprovider", "-n", jobs], cwd=ROOT, env=environment)
+    engine = [python, "fuzz/engine.py", "--count", str(count), "--jobs", jobs]
     subprocess.run([*engine, "--directory", ".instrumented/coverage"], cwd=ROOT, env=environment, check=True)
 
 
 def lines_reached() -> dict[str, dict[int, int]]:
     """Return how often each line was reached, by source."""
     reached: dict[str, dict[int, int]] = defaultdict(dict)
-    lengths: dict[str, int] = {}
-    for path in sorted(BUILD.rglob("*.gcda")):
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in NATIVE.glob("*.p[yx]*")}
+    for path in sorted(BUILD.rglob("*.gcno")):
         told = subprocess.run(
             ["gcov", "--json-format", "--stdout", str(path)], cwd=BUILD, check=True, capture_output=True, text=True
         ).stdout
         for file in json.loads(told)["files"]:
-            name = Path(file["file"]).name
-            source = ROOT / "uspcap" / "_native" / name
-            if not source.name.endswith((".pyx", ".pxd")) or not source.exists():
+            name = os.path.basename(file["file"])  # noqa: PTH119
+            if not name.endswith((".pyx", ".pxd")) or name not in lengths:
                 continue
-            if name not in lengths:
-                lengths[name] = len(source.read_text(encoding="utf-8").splitlines())
             for line in file["lines"]:
                 number, times = line["line_number"], line["count"]
                 if number <= lengths[name]:
@@ -56,32 +72,68 @@ def lines_reached() -> dict[str, dict[int, int]]:
     return reached
 
 
-def ranges(numbers: list[int]) -> str:
-    """Return rising numbers as text: 3, 7-9."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+def missed(name: str, numbers: list[int], known: list[int]) -> list[str]:
+    """Return the lines that are not reached, by function, with the reason.
+
+    Parameters
+    ----------
+    name : str
+        Of the source.
+    numbers : list of int
+        Lines that are not reached, rising.
+    known : list of int
+        All that hold code, rising.
+    """
+    text = (NATIVE / name).read_text(encoding="utf-8").splitlines()
+    place = {number: at for at, number in enumerate(known)}
+    stretches = [
+        [number for _, number in group]
+        for _, group in groupby(enumerate(numbers), lambda pair: place[pair[1]] - pair[0])
+    ]
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for stretch in stretches:
+        function = enclosing(text, stretch[0])
+        before = known[place[stretch[0]] - 1] if place[stretch[0]] else stretch[0]
+        said = " ".join((function, *(text[number - 1] for number in (before, *stretch))))
+        reason = REASONS.get((name, function)) or REASONS.get((name, "*"))
+        reason = reason or next((why for pattern, why in KINDS if pattern.search(said)), "")
+        first, last = stretch[0], stretch[-1]
+        found[function, reason].append(f"{first}" if first == last else f"{first}-{last}")
+    return [
+        f"`{function}` {', '.join(ranges)}: {reason or 'not explained'}" for (function, reason), ranges in found.items()
+    ]
+
+
+def enclosing(text: list[str], number: int) -> str:
+    """Return the name of the function that a line lies in."""
+    indent = len(text[number - 1]) - len(text[number - 1].lstrip())
+    for line in reversed(text[:number]):
+        opened = re.match(r"(\s*)(?:def|cdef|cpdef|class)\b.*?(\w+)\s*(?:\(|:$)", line)
+        if opened and (len(opened[1]) < indent or line is text[number - 1]):
+            return opened[2]
+    return "module"
 
 
 def main() -> int:
     """Print the table; 1 where a module has fewer lines reached than is wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=3000, help="inputs of each target")
+    parser.add_argument("--jobs", default=str(os.cpu_count()), help="processes at a time")
     parser.add_argument("--only-table", action="store_true", help="of what was run before")
     given = parser.parse_args()
+    about = circumstances(f"fuzz/coverage.py --count {given.count}")
     if not given.only_table:
-        run_everything(given.count)
+        run_everything(given.count, given.jobs)
     status = 0
-    print("| module | lines | reached | not reached |\n|---|---|---|---|")
+    modules = []
     for name, counts in sorted(lines_reached().items()):
-        missed = sorted(number for number, times in counts.items() if not times)
-        share = 1 - len(missed) / len(counts)
-        print(f"| `{name}` | {len(counts)} | {100 * share:.1f} % | {ranges(missed)} |")
+        numbers = sorted(number for number, times in counts.items() if not times)
+        share = 1 - len(numbers) / len(counts)
+        told = missed(name, numbers, sorted(counts))
+        modules.append({"module": name, "lines": len(counts), "percent": 100 * share, "missed": told})
+        print(f"{name}: {100 * share:.1f} % of {len(counts)} lines; {'; '.join(told) or 'all'}")
         status |= name.endswith(".pyx") and share < WANTED
+    write(LINES, {**about, "modules": modules})
     return status
 
 

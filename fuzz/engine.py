@@ -32,6 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from accounts import RUN, circumstances, write
 from values import mutated
 
 HERE = Path(__file__).parent
@@ -241,6 +242,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--least", type=int, default=0, help="inputs of each target, however long they take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", type=Path, required=True, help="for accounts and findings")
+    parser.add_argument("--command", default="fuzz/engine.py", help="what the account of the run says it was")
     parser.add_argument("--first", action="store_true", help="end with the first finding of each target")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -257,6 +259,8 @@ def main() -> int:
         work(given.work, given.seed, current=current, account=account, **limits)
         return 0
     targets = given.targets or target_names()
+    about = circumstances(given.command)
+    began = time.monotonic()
     if given.seconds is not None:
         limits["seconds"] = given.seconds * given.jobs / len(targets)
     with ThreadPoolExecutor(given.jobs) as pool:
@@ -264,6 +268,7 @@ def main() -> int:
             target: pool.submit(supervise, target, given.seed, directory=directory, **limits) for target in targets
         }
         accounts = [_told(directory, running[target].result()) for target in targets]
+    write(directory / RUN, {**about, "targets": targets, "seed": given.seed, "seconds": time.monotonic() - began})
     print(f"all: {sum(account.inputs for account in accounts)} inputs of {len(accounts)} targets")
     return int(any(account.findings for account in accounts))
 

@@ -3,9 +3,10 @@
 # A duration is for all targets together, shared out evenly and run on all cores; LEAST=N goes on until each has tried so
 # many inputs all the same. A bare number is inputs of each target.
 # The build is made where it is not there (fuzz/build.sh sanitizers). SEED=N for other inputs; what was tried and found
-# is in .instrumented/fuzz, and 1 is the exit code where anything was found.
+# is in .instrumented/fuzz (fuzz/accounts.py puts it into fuzz/README.md); 1 is the exit code where anything was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+command="${LEAST:+LEAST=$LEAST }${SEED:+SEED=$SEED }fuzz/run.sh $*"
 amount=${1:?how long, as 30m, or how many inputs of each target}
 shift
 venv=${VENV:-.instrumented/sanitizers}
@@ -19,4 +20,4 @@ esac
 if [ -n "${LEAST:-}" ]; then limit+=(--least "$LEAST"); fi
 export PYTHONPATH=fuzz:tests PYTHONSAFEPATH=1 PYTHONMALLOC=${PYTHONMALLOC:-pymalloc}
 exec fuzz/sanitized.sh "$venv/bin/python" fuzz/engine.py "${limit[@]}" --seed "${SEED:-1}" \
-  --jobs "$(nproc)" --directory .instrumented/fuzz "$@"
+  --jobs "$(nproc)" --command "$command" --directory .instrumented/fuzz "$@"
