@@ -125,14 +125,15 @@ class SlowNumbers:
 
     def _take_reset(self, told: list[Told]) -> list[Told]:
         """Take resets up to what comes after them, which may show that they only say again where the stream began."""
-        many = next((at for at, one in enumerate(told) if one.kind != "reset" or one.first != told[0].first), len(told))
         at = self._nearest(told[0].first, self.mark)
+        if not self.far or at != self.lowest or self.joined_at is None:
+            self._begin_anew(at, told[0])
+            return told[1:]
+        many = next((at for at, one in enumerate(told) if one.kind != "reset" or one.first != told[0].first), len(told))
         following = told[many] if many < len(told) and told[many].kind in ("data", "next", "end") else None
-        may_repeat = self.far and at == self.lowest and self.joined_at is not None
-        if may_repeat and following is not None and self._nearest(following.first, at) >= self.mark:
-            return told[many:]
-        for one in told[:many]:
-            self._begin_anew(self._nearest(one.first, self.mark), one)
+        if following is None or self._nearest(following.first, at) < self.mark:
+            for one in told[:many]:
+                self._begin_anew(at, one)
         return told[many:]
 
     def _begin_anew(self, at: int, one: Told) -> None:
