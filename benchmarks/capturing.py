@@ -133,10 +133,10 @@ def capturing(
     stdout : int or file, optional
         As of `subprocess.Popen`.
     pinned : bool
-        It runs on `CAPTURE_CPU` and before other work, or wherever and as the system likes.
+        It runs on `CAPTURE_CPU` only, or wherever the system likes.
     """
-    priority = ("nice", "-n", str(NICE), "taskset", "-c", str(CAPTURE_CPU)) if pinned else ()
-    inside = ["ip", "netns", "exec", namespace, *priority, *command]
+    place = ("taskset", "-c", str(CAPTURE_CPU)) if pinned else ()
+    inside = ["ip", "netns", "exec", namespace, "nice", "-n", str(NICE), *place, *command]
     with tempfile.NamedTemporaryFile() as says:
         process = subprocess.Popen(inside, stdout=says if stdout is None else stdout, stderr=says, bufsize=0)
         capture = Capturing(process, Path(says.name))

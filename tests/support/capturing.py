@@ -34,10 +34,10 @@ class Running:
         assert self.process.poll() is None, self.stderr
         return self
 
-    def end(self, number: int = signal.SIGINT) -> int:
+    def end(self, number: int = signal.SIGINT, *, within_s: float = 30) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(within_s)
 
     @property
     def stderr(self) -> str:
