@@ -187,7 +187,9 @@ class InterfaceWatch:
                 if ready and not (self._hear() | self._settings_changed()):
                     continue
                 # Whoever floods us with notices about this interface does not make us look all the time.
-                time.sleep(max(0.0, looked_s + _LOOK_AT_MOST_EVERY_S - time.monotonic()))
+                early_s = looked_s + _LOOK_AT_MOST_EVERY_S - time.monotonic()
+                if early_s > 0:
+                    time.sleep(early_s)
                 looked_s = time.monotonic()
                 self._look()
         except (OSError, BpfError) as error:
