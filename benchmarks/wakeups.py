@@ -1,7 +1,8 @@
 """What being woken costs: CPU, delay and idle system calls of captures at rates that leave the reader idle.
 
 A reader that is woken for every frame takes more CPU than one that lets them gather, and has them sooner; so each
-figure stands beside the other. Everything is run by turns, medians of the ratios of pairs to tcpdump in the same round.
+figure stands beside the other. What sleeping alone costs, of a process that does nothing else, is the least that a
+given delay can be had for. Everything is run by turns, medians of the ratios of pairs to tcpdump in the same round.
 
     python benchmarks/live.py --wakeups                        both backends and tcpdump at 10,000 and 100,000 frames/s
     python benchmarks/live.py --wakeups --before PATH          and the uspcap at PATH, an earlier version
@@ -18,6 +19,7 @@ import signal
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from capturing import Bench, Subject, capturing
+from capturing import CAPTURE_CPU, Bench, Subject, capturing
 from numpy.typing import NDArray
-from traffic import SINK
+from traffic import NICE, SINK
 
 RATES = (10e3, 100e3)
 SECONDS = 10.0
@@ -37,6 +39,9 @@ SECONDS = 10.0
 BEFORE_IDLE_S, IDLE_S = 2.0, 10.0
 HANDED_OVER_S = 1.5
 """tcpdump has handed over what came by then."""
+
+SLEEPS_MS = (1.6, 20.0)
+"""As long as AF_XDP's and PACKET_MMAP's frames gather by default."""
 
 PCAP_HEADER, RECORD_HEADER = 24, struct.Struct("=IIII")
 NANOSECONDS_MAGIC = 0xA1B23C4D
@@ -116,6 +121,25 @@ def _ages(pieces: Sequence[tuple[int, bytes]]) -> NDArray[np.int64]:
     return ages
 
 
+SLEEPER = """
+import ctypes, sys, time
+sleep, period_us, times = ctypes.CDLL(None).usleep, int(sys.argv[1]), int(sys.argv[2])
+sleep(period_us)
+began_ns = time.thread_time_ns()
+for _ in range(times):
+    sleep(period_us)
+print((time.thread_time_ns() - began_ns) / times)
+"""
+
+
+def sleeping_ns(period_ms: float, seconds: float) -> float:
+    """Return what CPU time it takes to sleep and be woken once, where nothing else is done."""
+    place = ("nice", "-n", str(NICE), "taskset", "-c", str(CAPTURE_CPU))
+    words = (str(round(period_ms * 1000)), str(round(seconds * 1000 / period_ms)))
+    done = subprocess.run([*place, sys.executable, "-c", SLEEPER, *words], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def idle_calls(command: Sequence[str], namespace: str, ready: str) -> float | None:
     """Return how many system calls a second all threads and processes of a command make while nothing comes.
 
@@ -184,6 +208,13 @@ def compare_wakeups(
     """Print what both backends and tcpdump take and delay at each rate, and how often they call the kernel idly."""
     for rate in rates:
         _compare_at(bench, rate, rounds, seconds, uspcap, before)
+    print(
+        "\nsleeping and being woken, and nothing else\n\n| every | CPU, ns | a frame, ns, at each rate |\n|---|---|---|"
+    )
+    for period_ms in SLEEPS_MS:
+        woken_ns = sleeping_ns(period_ms, seconds)
+        a_frame = ", ".join(f"{woken_ns / (rate * period_ms / 1000):.0f}" for rate in rates)
+        print(f"| {period_ms:g} ms | {woken_ns:.0f} | {a_frame} |", flush=True)
     print("\nidle, system calls a second of all threads and processes\n\n| subject | calls |\n|---|---|")
     for backend in ("packet_mmap", "af_xdp"):
         for words in ((), ("--interval", "2s", "--format", "json")):
