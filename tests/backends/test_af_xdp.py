@@ -312,8 +312,11 @@ def test_frames_on_which_the_hook_cannot_write_are_captured_and_say_who_stamped_
     assert statistics.remarks == {"frames without the hook's timestamp, stamped when they were read": 1}
 
 
-def test_timestamp_of_an_earlier_frame_in_the_same_chunk_is_not_taken_for_a_frames_own(pair: Pair) -> None:
+def test_timestamp_of_an_earlier_frame_in_the_same_chunk_is_not_taken_for_a_frames_own(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The frames of a program without metadata go round the chunks that others have used before."""
+    monkeypatch.setattr("uspcap.network.watch.LOOK_EVERY_S", 600.0)  # it would find that the program is another
     with pair.here.entered(), AfXdpSource(HERE, buffer_bytes=1) as source:
         code = cramped(build_capture_program(None, queue_count=1), head=False).link(source._maps.fds)
         batches = source.batches(0.02)
