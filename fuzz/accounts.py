@@ -55,7 +55,7 @@ def write(path: Path, account: Any) -> None:
 
 
 def _about(account: dict[str, Any]) -> str:
-    return "`{command}`, {date}, {machine}, {compiler}, Python {python}, commit {commit}.".format(**account)
+    return "`{command}`, {date}, {machine}, {compiler}, Python {python}.".format(**account)
 
 
 def tried() -> str:

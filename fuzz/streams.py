@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
@@ -123,6 +124,7 @@ def stream(random: Random, name: str) -> Stream:
         "cuts": cuts,
         "batch": random.choice((1, 2, 4096) if len(rows) <= 12 else (7, 4096)),
         "unclamped": random.random() < 0.4,
+        "pickled": random.random() < 0.3,
         "settings": settings,
         "validate": random.random() < 0.05,
     }
@@ -222,6 +224,9 @@ def check_stream(value: Stream, name: str) -> None:
         analysed(value, settings, first, last, _within(value["batch"], 1, 4096))
         for first, last in pairwise([0, *cuts, count])
     ]
+    if value.get("pickled"):
+        # As parts come from another process.
+        parts = [pickle.loads(pickle.dumps(part)) for part in parts]
     for later in parts[1:]:
         parts[0].merge(later)
     merged = outcome(parts[0])

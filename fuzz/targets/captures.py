@@ -1,12 +1,14 @@
-"""Whole capture files of extremes through all analyses at once, from the file to the rendered report."""
+"""Whole capture files of extremes through some analyses at once, or all, from the file to the rendered report."""
 
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import files
 import streams
 from support.hostile_captures import hostile_capture, hostile_settings
 
+from uspcap.analysis.names import FILE_NAMES
 from uspcap.analysis.suite import analyze_files
 from uspcap.errors import UspcapError
 from uspcap.report.document import build_report, source_of
@@ -14,17 +16,30 @@ from uspcap.report.document import build_report, source_of
 
 def generate(random: Random) -> Any:
     seed = random.getrandbits(32)
-    return {"seed": seed, "content": hostile_capture(seed), "validate": random.random() < 0.1}
+    names = random.sample(FILE_NAMES, random.choice((1, 1, 2, 3, 4)) if random.random() < 0.95 else len(FILE_NAMES))
+    content = hostile_capture(seed)
+    part_bytes = random.choice((None, 1, 100, len(content) // 2))
+    return {"seed": seed, "content": content, "names": names, "parts": part_bytes, "validate": random.random() < 0.1}
+
+
+def analysed(path: str, value: Any, jobs: int) -> dict[str, Any]:
+    names = [name for name in value["names"] if name in FILE_NAMES]
+    outcome = analyze_files([path], hostile_settings(abs(value["seed"]), names), jobs=jobs)
+    return build_report(source_of(outcome), outcome.suite.analyses)
 
 
 def run(value: Any) -> None:
     path = files.written(value["content"])
     try:
-        outcome = analyze_files([path], hostile_settings(abs(value["seed"])), jobs=1)
+        report = analysed(path, value, 1)
+        if value["parts"] is not None:
+            with patch("uspcap.formats.parts.SMALLEST_PART", max(1, abs(value["parts"]))):
+                in_parts = analysed(path, value, 3)
+            told = streams.differences(report["analyses"], in_parts["analyses"])
+            assert in_parts["analyses"] == report["analyses"], told
     except UspcapError as error:
         assert "\n" not in str(error)
         return
-    report = build_report(source_of(outcome), outcome.suite.analyses)
     for name, result in report["analyses"].items():
         streams.check_numbers(result, name)
     if value["validate"]:
