@@ -50,8 +50,15 @@ IN_PROCESSES_OF_THEIR_OWN = frozenset({"backends", "capture", "commands", "live"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `fast` what needs no privilege, no other tool and little time: all that is of no other tier."""
+    """Mark as `fast` what needs no privilege, no other tool and little time: all that is of no other tier.
+
+    With USPCAP_MOST_EXAMPLES=N, hypothesis tries N examples of each law at most: where each takes long.
+    """
+    most = int(os.environ.get("USPCAP_MOST_EXAMPLES", "0"))
     for item in items:
+        if most and hasattr(getattr(item, "obj", None), "hypothesis"):
+            law = item.obj._hypothesis_internal_use_settings or settings()
+            item.obj._hypothesis_internal_use_settings = settings(law, max_examples=min(most, law.max_examples))
         if item.path.parent.name in IN_PROCESSES_OF_THEIR_OWN:
             item.add_marker(pytest.mark.thorough)
         if PRIVILEGED_FIXTURES & set(getattr(item, "fixturenames", ())):
