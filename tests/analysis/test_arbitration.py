@@ -62,7 +62,7 @@ def assert_as_slow(packets: list[Packet], result: dict[str, Any], within: int = 
     assert_pair_as_slow(pair, SlowPair.of(told_by_lines(packets), within))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32),
     st.integers(0, 300),

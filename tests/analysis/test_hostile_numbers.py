@@ -38,6 +38,8 @@ from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocol_of
 from uspcap.protocols.line_pairs import parse_pairs
 
+pytestmark = pytest.mark.thorough
+
 OWN: dict[str, Table] = {
     f"own-{8 * size}{'-wraps' if wraps else ''}{'-counts' if counts else ''}": {
         "verified": True,
@@ -128,7 +130,7 @@ def test_what_follows_the_highest_number_is_no_number_of_its_field(size: int) ->
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(data=st.data())
 def test_every_stream_is_as_a_slow_account_has_it_whatever_the_cuts(name: str, data: st.DataObject) -> None:
     table, protocol = TABLES[name], protocol_named(name)
@@ -170,7 +172,7 @@ BOUNDS: tuple[dict[str, int], ...] = (
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(data=st.data(), bounds=st.sampled_from(BOUNDS))
 def test_cutting_changes_nothing_whatever_the_bounds(name: str, data: st.DataObject, bounds: dict[str, int]) -> None:
     table, protocol = TABLES[name], protocol_named(name)
@@ -189,7 +191,7 @@ def test_cutting_changes_nothing_whatever_the_bounds(name: str, data: st.DataObj
 @pytest.mark.parametrize("name", ["moldudp64", "rtp", "miax-mach", "own-8-wraps-counts", "own-64-wraps-counts"])
 def test_long_hostile_streams_come_back_from_any_parts(name: str, bounds: dict[str, int]) -> None:
     table, protocol = TABLES[name], protocol_named(name)
-    for seed in range(3):
+    for seed in range(2):
         choices = Seeded(seed)
         sent = datagrams(choices, table, 4_000, flows=choices.pick([1, 2, 9]), sessions=choices.pick([1, 4]))
         frames = [(one.at_ns, one.frame(table)) for one in sent]
@@ -205,7 +207,7 @@ PAIRS = parse_pairs(["A=233.252.0.1:30001,B=233.252.0.2:30002"])
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(data=st.data(), ring_length=st.sampled_from([2, 16, 64]))
 def test_every_pair_is_as_a_slow_account_has_it_whatever_the_cuts(
     name: str, data: st.DataObject, ring_length: int
@@ -232,7 +234,7 @@ def test_every_pair_is_as_a_slow_account_has_it_whatever_the_cuts(
 @pytest.mark.parametrize("name", ["moldudp64", "nyse-pillar", "rtp", "own-8-wraps-counts", "own-64-wraps-counts"])
 def test_long_hostile_lines_come_back_from_any_parts(name: str, bounds: dict[str, int]) -> None:
     table, protocol = TABLES[name], protocol_named(name)
-    for seed in range(3):
+    for seed in range(2):
         choices = Seeded(seed)
         sent = datagrams(choices, table, 9_000, flows=2, sessions=choices.pick([1, 1, 3]))
         frames = [(one.at_ns, one.frame(table)) for one in sent]
@@ -284,7 +286,7 @@ def tcp_told(segments: list[Segment], connection: int, from_venue: bool) -> tupl
     return told, resets
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data(), cuts=CUTS, batch_frames=BATCHES, from_right=st.booleans())
 def test_bytes_of_hostile_tcp_are_as_a_slow_account_has_them(
     data: st.DataObject, cuts: list[int], batch_frames: int, from_right: bool
@@ -327,7 +329,7 @@ def carried(draw: st.DrawFn, messages: dict[bool, list[bytes]]) -> Carried:
     return carry(draw, messages)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), cuts=CUTS, batch_frames=BATCHES, from_right=st.booleans())
 def test_numbers_of_hostile_fix_are_as_a_slow_account_has_them(
     data: st.DataObject, cuts: list[int], batch_frames: int, from_right: bool
@@ -346,7 +348,7 @@ def test_numbers_of_hostile_fix_are_as_a_slow_account_has_them(
     assert all(stream["packets"] == 0 and stream["joined_at"] is None for stream in streams.values())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), cuts=CUTS, batch_frames=BATCHES, from_right=st.booleans())
 def test_numbers_of_hostile_soupbintcp_are_as_a_slow_account_has_them(
     data: st.DataObject, cuts: list[int], batch_frames: int, from_right: bool

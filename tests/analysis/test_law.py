@@ -111,7 +111,7 @@ def test_the_law_is_tested_for_every_analysis() -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(cut_stream=cut_streams())
 def test_cutting_and_merging_changes_nothing(name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]) -> None:
     frames, parts, batch_frames = cut_stream
@@ -132,7 +132,7 @@ def counters(node: Any, name: str = "") -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", HOSTILE_MAKERS)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(cut_stream=cut_streams(hostile_streams()))
 def test_it_holds_where_times_are_at_the_ends_and_frames_of_any_kind(
     name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]
@@ -163,7 +163,7 @@ def test_timestamps_at_either_end_are_told_of_where_a_figure_rests_on_them(name:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(cut_stream=cut_streams())
 def test_merging_is_associative(name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]) -> None:
     frames, _, batch_frames = cut_stream
@@ -182,7 +182,7 @@ def test_merging_is_associative(name: str, cut_stream: tuple[list[Frame], list[l
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(cut_stream=cut_streams())
 def test_state_may_be_pickled_at_any_time(name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]) -> None:
     frames, parts, _ = cut_stream
@@ -199,7 +199,7 @@ def test_state_may_be_pickled_at_any_time(name: str, cut_stream: tuple[list[Fram
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(cut_stream=cut_streams())
 def test_the_result_may_be_taken_at_any_time(name: str, cut_stream: tuple[list[Frame], list[list[Frame]], int]) -> None:
     frames, parts, _ = cut_stream

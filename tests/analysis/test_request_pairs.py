@@ -81,7 +81,7 @@ def expect(outcome: PairOutcome, events: list[Event], policy: str, maximum: int)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     stream=event_streams(), maximum=st.sampled_from([1 << 20, 1 << 20, 1, 3, 8]), batch=st.sampled_from([1, 7, 4096])
 )
@@ -91,7 +91,7 @@ def test_runs_are_those_of_the_slow_way(policy: str, stream: tuple[list[Event], 
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=80)
 @given(
     stream=event_streams(),
     maximum=st.sampled_from([1 << 20, 1 << 20, 1, 3, 8]),

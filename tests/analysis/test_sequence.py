@@ -68,7 +68,7 @@ def assert_feed_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
         assert gap["undetermined"] == any(gap["before_frame"] < frame <= gap["after_frame"] for frame in drops)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(feeds(), st.lists(st.integers(0, 60), max_size=4))
 def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]
@@ -77,7 +77,7 @@ def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
     assert_feed_as_slow(packets, result)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(feeds(plain=True), st.lists(st.integers(0, 60), max_size=4))
 def test_what_happened_to_a_feed_of_packets_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]

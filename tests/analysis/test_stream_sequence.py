@@ -54,7 +54,7 @@ def outcome(analysis: Sequence) -> tuple[Any, Any, int]:
 CUTS = st.lists(st.integers(0, 60), max_size=4)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(capture=tcp_captures(), cuts=CUTS)
 def test_every_byte_of_tcp_is_where_a_dictionary_has_it_whatever_the_cuts(capture: TcpCapture, cuts: list[int]) -> None:
     analysis = followed(lambda: SegmentSequence(TCP), capture.segments, cuts)
@@ -76,7 +76,7 @@ def test_every_byte_of_tcp_is_where_a_dictionary_has_it_whatever_the_cuts(captur
             assert gap["undetermined"] == known
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(session=fix_sessions(), cuts=CUTS)
 def test_every_fix_message_is_where_a_dictionary_has_it_whatever_the_cuts(session: Carried, cuts: list[int]) -> None:
     analysis = followed(lambda: MessageSequence(FIX), session.segments, cuts)
@@ -88,7 +88,7 @@ def test_every_fix_message_is_where_a_dictionary_has_it_whatever_the_cuts(sessio
         assert stream["undetermined"] == stream["holes"] == stream["missing_bytes"] == 0
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(session=soup_sessions(), cuts=CUTS)
 def test_every_sequenced_packet_has_the_number_that_counting_gives(session: Carried, cuts: list[int]) -> None:
     analysis = followed(lambda: MessageSequence(SOUP), session.segments, cuts)
@@ -115,7 +115,7 @@ def heartbeats_by_session(session: Carried) -> dict[str, int]:
 
 @pytest.mark.parametrize("bounds", [{}, {"maximum_connections": 1}], ids=str)
 @pytest.mark.parametrize("protocol", [FIX, SOUP], ids=lambda protocol: protocol.name)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_cutting_and_merging_changes_nothing_where_segments_are_lost(
     protocol: Any, bounds: dict[str, int], data: st.DataObject
@@ -134,7 +134,7 @@ def test_cutting_and_merging_changes_nothing_where_segments_are_lost(
     assert outcome(in_parts(data, make, segments)) == outcome(whole)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(first=tcp_captures(), second=tcp_captures(), data=st.data())
 def test_cutting_and_merging_changes_nothing_of_tcp(first: TcpCapture, second: TcpCapture, data: st.DataObject) -> None:
     segments = first.segments + second.segments

@@ -39,7 +39,7 @@ def samples_of(result: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, A
 # --- against the reference --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(segments=captures(most=40))
 def test_counts_and_times_are_those_of_the_reference(segments: list[Segment]) -> None:
     assert_as_reference(feed(Tcp(), segments), reference(segments))
@@ -48,7 +48,7 @@ def test_counts_and_times_are_those_of_the_reference(segments: list[Segment]) ->
 # --- the law ----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(cut=cut_captures())
 def test_cutting_and_merging_changes_nothing(cut: tuple[list[Segment], list[list[Segment]], int]) -> None:
     segments, parts, batch_frames = cut
@@ -98,7 +98,7 @@ def test_the_result_may_be_taken_at_any_time(cut: tuple[list[Segment], list[list
     [{"logged_a_connection": 0}, {"logged_a_connection": 12}, {"maximum_logged": 0}, {"maximum_logged": 20}],
     ids=str,
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cut=cut_captures(most=60))
 def test_a_short_log_changes_nothing_or_says_so(
     bounds: dict[str, int], cut: tuple[list[Segment], list[list[Segment]], int]

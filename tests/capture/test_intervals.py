@@ -76,7 +76,7 @@ def results(suite: Suite | None) -> dict[str, Any]:
     return {name: (analysis.result(), analysis.tables()) for name, analysis in suite.analyses.items()}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(streams(), st.lists(st.integers(0, 250), min_size=1, max_size=12), st.integers(1, 9))
 def test_intervals_merge_into_the_whole(frames: list[Frame], steps_ns: list[int], batch_frames: int) -> None:
     rig, whole = Rig(), Suite(ALL)

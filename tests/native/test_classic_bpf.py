@@ -32,7 +32,7 @@ def matches(rows, frames, wire_lengths):
 
 
 @pytest.mark.thorough
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(programs(), cut_frames())
 @example([(0x30, 0, 0, 0), (0x06, 0, 0, 1)], ([b""], [60]))
 @example([(0x00, 0, 0, 1), (0x64, 0, 0, 32), (0x16, 0, 0, 0)], ([b""], [0]))
@@ -45,7 +45,7 @@ def test_matches_what_the_python_interpreter_matches(rows, cut):
 
 @pytest.mark.thorough
 @pytest.mark.skipif(LIBRARY is None, reason="no system libpcap to compare with")
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(programs(wide_constant_shifts=False), cut_frames(), st.lists(WORDS, min_size=16, max_size=16))
 def test_matches_what_libpcap_matches(rows, cut, scratch):
     # libpcap before 1.10.6 neither zeroes scratch memory nor defines constant shifts of 32 and more.

@@ -129,7 +129,7 @@ some_frames = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(
     frames=some_frames,
     snaplens=st.lists(st.sampled_from([0, 0, 1, 40, 89, 65535]), min_size=3, max_size=3),
@@ -158,7 +158,7 @@ def test_pcapng_blocks_are_those_of_the_twin(frames, snaplens, numbers, big_endi
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(frames=some_frames, snaplen=st.sampled_from([0, 1, 40, 65535]), buffer_bytes=st.integers(64, 2000))
 def test_pcap_records_are_those_of_the_twin(frames, snaplen, buffer_bytes):
     batch = make_batch(frames)
