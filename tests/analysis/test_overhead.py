@@ -102,6 +102,7 @@ def test_the_tables_hold_the_rows_of_the_result():
         assert rows == result[name]
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("name", WELL_FORMED)

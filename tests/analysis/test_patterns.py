@@ -74,6 +74,7 @@ def noise(kind: str, seed: int) -> NDArray[Any]:
     )
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("kind", ["poisson, sparse", "poisson, dense", "lognormal", "bursts"])
 def test_nothing_is_found_in_noise(kind: str) -> None:
     found = []
@@ -125,6 +126,7 @@ def test_a_slow_wave_of_the_rate_is_a_period() -> None:
     assert 0.3 < rows[0]["coherence"] < 0.6
 
 
+@pytest.mark.statistical
 def test_what_is_faster_than_a_slot_does_not_come_back_slower() -> None:
     for period in (7_001.0, 31_337.0, 8_000.0):
         assert patterns_of(train(period, 200_000))["periods"] == []
@@ -240,6 +242,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert results[0][0]["heartbeats"]
 
 
+@pytest.mark.statistical
 def test_few_bursts_are_never_a_period() -> None:
     random = np.random.default_rng(12)
     for _ in range(40):
@@ -271,6 +274,7 @@ def test_heartbeats_among_longer_frames_are_found_by_their_length() -> None:
     assert abs(row["period_ns"] - 10**8) < 10**6
 
 
+@pytest.mark.statistical
 def test_a_flow_at_random_is_hardly_ever_a_heartbeat() -> None:
     random = np.random.default_rng(11)
     found = 0

@@ -119,6 +119,7 @@ def compared(path: Path, name: str) -> int:
     return len(theirs)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("name", TSHARK)
 def test_times_of_the_sample_are_those_of_tshark(name: str) -> None:
     if shutil.which("tshark") is None:
@@ -126,12 +127,14 @@ def test_times_of_the_sample_are_those_of_tshark(name: str) -> None:
     assert compared(SAMPLES / "request-response.pcapng", name) > 50
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize("name", TSHARK)
 def test_times_of_captures_are_those_of_tshark(name: str) -> None:
     assert sum(compared(path, name) for path in sorted(Path(CAPTURES, "udp-rr").iterdir())) >= 30
 
 
+@pytest.mark.oracle
 @needs_captures
 def test_ntp_pairs_are_those_whose_timestamps_say_so() -> None:
     path = CAPTURES / "udp-rr" / "nDPI__NTPv3.pcap"

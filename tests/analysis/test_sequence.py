@@ -266,6 +266,7 @@ REAL = {
 }
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize("name", REAL)
 def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
@@ -282,6 +283,7 @@ def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
     assert result["packets"] + result["excluded"] + sum(one["heartbeats"] for one in result["streams"]) == udp
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize("name", ["go-iex__DEEP10_rec1-12236", "go-iex__TOPS16_rec1-7162"])
 def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:

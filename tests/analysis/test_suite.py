@@ -151,6 +151,7 @@ def test_files_that_stay_quiet_do_not_hold_up_an_end(tmp_path, error):
         os.close(writing)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(16))
 def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed):
     monkeypatch.setattr(parts, "SMALLEST_PART", 256)

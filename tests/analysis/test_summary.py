@@ -152,6 +152,7 @@ def nanoseconds(text):
     return int(Decimal(text) * 10**9)
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_real_captures_have_the_figures_of_capinfos(name):
@@ -173,6 +174,7 @@ def test_real_captures_have_the_figures_of_capinfos(name):
         assert result[ours] == nanoseconds(theirs)
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("name", WELL_FORMED)

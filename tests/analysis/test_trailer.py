@@ -242,6 +242,7 @@ def test_standard_input_needs_the_name(tmp_path: Path) -> None:
     assert json.loads(ended.stdout)["analyses"]["trailer"]["frames"]["found"] == 30
 
 
+@pytest.mark.oracle
 @needs_captures
 def test_a_capture_of_a_real_tap_is_told_and_read() -> None:
     ended = invoke("analyze", CAPTURES / REAL, "--timestamps", "trailer", "--format", "json")

@@ -177,6 +177,7 @@ EXPRESSIONS = [
 ]
 
 
+@pytest.mark.oracle
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump to compare with")
 @pytest.mark.skipif(libpcap.system_compiler() is None, reason="no system libpcap, which tcpdump uses")
 @pytest.mark.parametrize("name", SHARED_CAPTURES)
@@ -210,6 +211,7 @@ def test_keeps_the_frames_that_tcpdump_keeps_and_refuses_what_it_refuses(name, m
         assert partly >= 3
 
 
+@pytest.mark.oracle
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump to read captures with")
 @pytest.mark.skipif(
     libpcap.cypcap_compiler() is None or libpcap.system_compiler() is None,

@@ -52,6 +52,7 @@ def test_without_cypcap_the_systems_library_compiles(monkeypatch):
     assert len(compile_filter("udp port 5000", 1)) > 10
 
 
+@pytest.mark.oracle
 def test_with_neither_the_message_says_how_to_get_either(monkeypatch):
     monkeypatch.setitem(sys.modules, "cypcap", None)
     monkeypatch.setattr(libpcap, "SHARED_LIBRARIES", ("libdoes-not-exist.so.9",))

@@ -236,6 +236,7 @@ def test_load_from_the_linear_part_needs_no_helper(rows: Rows) -> None:
         assert loaded.test_run(bytes(23)).verdict == XdpAction.XDP_DROP
 
 
+@pytest.mark.oracle
 @needs_libpcap
 @pytest.mark.usefixtures("kernel_bpf")
 def test_filters_on_frames_in_fragments_match_what_libpcap_matches(real_frames: list[bytes]) -> None:

@@ -90,6 +90,7 @@ def test_the_manifest_is_the_one_that_the_exceptions_are_written_for():
     assert {entry["file"] for entry in manifest()} >= {*DIFFERENCES, *PROBLEMS}
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("entry", manifest(), ids=lambda entry: entry["file"])
 def test_capture_holds_what_other_tools_found(entry):
     totals, facts = read(entry["file"])

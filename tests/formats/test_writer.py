@@ -29,6 +29,7 @@ from uspcap.frames import LATEST_NS, FrameBatch, Interface, TimestampSource
 BOTH = pytest.mark.parametrize("format", ["pcapng", "pcap"])
 
 
+@pytest.mark.oracle
 @tool("tshark")
 @BOTH
 def test_tshark_reads_the_same_frames_and_nanoseconds(format, tmp_path):
@@ -43,6 +44,7 @@ def test_tshark_reads_the_same_frames_and_nanoseconds(format, tmp_path):
     assert [line[1:] for line in fields] == [["46", str(46 + row), "74657374"] for row in [*range(50), *range(3)]]
 
 
+@pytest.mark.oracle
 @tool("tcpdump")
 @BOTH
 def test_tcpdump_reads_the_same_bytes_and_nanoseconds(format, tmp_path):
@@ -78,6 +80,7 @@ def test_dpkt_reads_the_same_pcapng(tmp_path):
     assert [stamp for stamp, _ in found] == pytest.approx(batch.timestamp_ns / 1e9, abs=1e-6, rel=0)
 
 
+@pytest.mark.oracle
 @tool("tshark")
 def test_flags_queues_drop_counts_and_comments_reach_tshark(tmp_path):
     comment = struct.pack("<HH", 1, 5) + b"hello" + bytes(3)
@@ -109,6 +112,7 @@ def test_flags_queues_drop_counts_and_comments_reach_tshark(tmp_path):
     ]
 
 
+@pytest.mark.oracle
 @tool("tshark")
 def test_only_comments_of_big_endian_options_are_passed_on(tmp_path):
     options = struct.pack(">HH", 1, 2) + b"hi" + bytes(2) + struct.pack(">HHQ", 5, 8, 77)
@@ -124,6 +128,7 @@ def test_only_comments_of_big_endian_options_are_passed_on(tmp_path):
     assert writer.problems == ["1 options of frames were not written: they are damaged or of unknown byte order"]
 
 
+@pytest.mark.oracle
 @tool("capinfos")
 def test_section_and_interfaces_reach_capinfos(tmp_path):
     described = Interface(
@@ -197,6 +202,7 @@ def test_statistics_are_written_as_given(tmp_path):
     )
 
 
+@pytest.mark.oracle
 @tool("tshark")
 def test_batches_of_several_sources_share_equal_interfaces(tmp_path):
     path = tmp_path / "out"

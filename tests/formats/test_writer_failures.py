@@ -131,6 +131,7 @@ def test_a_reader_that_goes_away_is_said():
     assert child.returncode == 0
 
 
+@pytest.mark.oracle
 @tool("tshark")
 @pytest.mark.parametrize("to_file", [False, True])
 def test_standard_output_carries_a_whole_capture(to_file, tmp_path):

@@ -289,6 +289,7 @@ def by_dpkt(frame):
     return columns
 
 
+@pytest.mark.oracle
 @needs_captures
 def test_dpkt_sees_the_same_in_all_ethernet_captures():
     """The frames are read by dpkt too, so that nothing here hangs on the project's own readers."""

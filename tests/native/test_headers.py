@@ -727,6 +727,7 @@ def test_flow_hash_spreads_over_low_and_high_bits(kind):
 # dpkt as a second opinion.
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize(
     "file",

@@ -73,6 +73,7 @@ def dissected() -> dict[Path, list[dict[str, list[str]]]]:
     return dissect([CAPTURES / name for name in COMPARED])
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.parametrize("name", COMPARED)
 def test_lines_say_what_tshark_says(name: str, dissected: dict[Path, list[dict[str, list[str]]]]) -> None:
@@ -114,6 +115,7 @@ def test_lines_say_what_tshark_says(name: str, dissected: dict[Path, list[dict[s
     assert compared or name.endswith("arp-oobr.pcap")
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark to compare with: install it")
 @pytest.mark.parametrize("name", ["snaplen-cut/zeek__timestamp.pcap", "udp-rr/pcaps__dns.cap"])
@@ -139,6 +141,7 @@ def date(seconds: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark to compare with: install it")
 def test_dns_questions_are_those_of_tshark() -> None:
@@ -213,6 +216,7 @@ def test_any_bytes_of_any_link_type_give_one_line_without_control_characters(
     line.encode()
 
 
+@pytest.mark.oracle
 @needs_captures
 def test_every_frame_of_every_capture_gives_one_line() -> None:
     paths = sorted(
@@ -355,6 +359,7 @@ CUT_FIELDS = {
 """tshark's fields, and where a line tells them."""
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(
     not (shutil.which("tshark") and shutil.which("editcap")), reason="no tshark and editcap to compare with: install it"
@@ -431,6 +436,7 @@ def test_of_a_cut_dccp_header_no_payload_length_is_guessed(kept: int) -> None:
 FRAGMENT = re.compile(r"frag id (0x[0-9a-f]+) at (\d+)(\+?)")
 
 
+@pytest.mark.oracle
 @needs_captures
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark to compare with: install it")
 @pytest.mark.parametrize("name", ["packets__ipv6_fragments.pcapng", "PcapPlusPlus__ipv6-frag.pcap"])

@@ -49,6 +49,7 @@ def captures() -> list[Path]:
     return sorted(path for path in CAPTURES.glob("*/*") if path.is_file())
 
 
+@pytest.mark.oracle
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="no captures to read: set USPCAP_SHARED")
 def test_reports_on_captures_by_others_keep_to_the_schema() -> None:
     paths = captures()

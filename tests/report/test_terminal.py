@@ -55,6 +55,7 @@ def key_numbers(report: dict[str, Any]) -> list[str]:
     return numbers
 
 
+@pytest.mark.oracle
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="no captures to read: set USPCAP_SHARED")
 def test_reports_on_captures_by_others_show_their_key_numbers_within_the_width() -> None:
     paths = sorted(CAPTURES.glob("*/*"))

@@ -104,6 +104,7 @@ def test_vss_in_short_frames_is_not_taken_for_another() -> None:
     assert detect([FrameBatch.from_frames(frames, [FILE_NS + at for at in range(40)])]).format is None
 
 
+@pytest.mark.oracle
 @needs_captures
 def test_captures_by_others_hold_a_trailer_only_where_they_do() -> None:
     told, looked_at = {}, 0
