@@ -177,6 +177,22 @@ def test_file_capabilities_that_would_have_no_effect_are_not_proposed() -> None:
         assert done.stdout.strip() == count
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_program_that_may_not_be_looked_at_is_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    (private / "uspcap").touch()
+    monkeypatch.setattr(sys, "argv", [str(private / "uspcap")])
+    monkeypatch.setattr(sys, "executable", str(private / "python3"))
+    os.seteuid(65534)
+    try:
+        assert Situation.here().program == "uspcap"
+    finally:
+        os.seteuid(0)
+
+
 def test_user_without_a_name_is_a_number() -> None:
     command = Situation("12345", 777, "/opt/my programs/uspcap", "/usr/bin/python3").for_one_run(["CAP_NET_RAW"])
     assert command == (

@@ -11,6 +11,7 @@ capabilities(7); execve(2), on interpreters; setpriv(1); setcap(8); user_namespa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -147,8 +148,9 @@ def _program(interpreter: Path) -> str:
     beside = interpreter.parent / "uspcap"
     started = Path(sys.argv[0]) if sys.argv and sys.argv[0] else beside
     for candidate in (started, beside):
-        if candidate.name == "uspcap" and candidate.is_file():
-            return str(candidate.absolute())
+        with contextlib.suppress(OSError):  # it may be where this user may not look
+            if candidate.name == "uspcap" and candidate.is_file():
+                return str(candidate.absolute())
     return "uspcap"
 
 

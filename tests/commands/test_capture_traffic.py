@@ -9,7 +9,7 @@ import pytest
 from support.capturing import Run
 from support.command_line import assert_one_clear_line, invoke
 from support.feeds import frame_of
-from support.lines import SlowPair, two_lines
+from support.lines import SlowPair, told_by_lines, two_lines
 from support.veth_pairs import HERE, Pair
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
@@ -24,15 +24,15 @@ def test_feed_on_the_wire_is_followed_and_its_lines_arbitrated(pair: Pair, run: 
     pair.send(*[frame_of(packet.mold(), packet.line) for packet in packets])
     assert running.end() == 0
     analyses = json.loads(running.stdout)["analyses"]
-    slow = SlowPair(1 << 15)
-    slow.take(enumerate(packets, 1))
-    slow.finish()
+    slow = SlowPair.of(told_by_lines(packets), 1 << 15)
     (told,) = analyses["arbitration"]["pairs"]
     for at, (line, stream) in enumerate(zip(told["lines"].values(), analyses["sequence"]["streams"], strict=True)):
-        for name in ("lost", "late", "duplicate"):
-            assert line[name] == stream[name] == getattr(slow.lines[at], name)
-        assert line["brought_alone"] == slow.alone(at)
-    assert told["arbitrated"]["lost"] == slow.arbitrated.lost
+        account = slow.account(at)
+        assert line["lost"] == stream["lost"] == account.missing
+        assert line["late"] == stream["late"] == account.late
+        assert line["duplicate"] == stream["duplicate"] == account.duplicate
+        assert line["brought_alone"] == slow.alone[at]
+    assert told["arbitrated"]["lost"] == slow.arbitrated().missing
     assert told["compared"] == len(slow.skews)
     assert list(told["skew"]) == ["KERNEL" if backend == "packet_mmap" else "XDP"]
 

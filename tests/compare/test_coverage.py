@@ -21,6 +21,8 @@ from uspcap.compare.schedule import schedule
 from uspcap.compare.statistics import Difference, Run, compare_paths
 
 FRAMES = 400
+pytestmark = pytest.mark.statistical
+
 EXPERIMENTS = 150
 SETTLING = 60
 """Frames after which the first one is forgotten: 0.9^60 is below 0.2 %."""

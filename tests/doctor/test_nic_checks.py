@@ -122,7 +122,9 @@ def test_cloud_nic_that_tells_little_is_unknown_where_it_tells_nothing(tmp_path:
 def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
     kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT, refuses_opening=13)
     found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="i40e", calls=kernel))
-    assert found["hardware-stamps"].evidence == "eth0 cannot stamp every frame, only those of ptpv2-event"
+    assert found["hardware-stamps"].evidence == (
+        "eth0 cannot stamp every frame, only those of ptpv2-event (for PTP alone: --timestamps hardware:ptp)"
+    )
     assert found["nic-clock"].status is Status.UNKNOWN
     assert "cannot read the NIC's clock /dev/ptp3: Permission denied" in found["nic-clock"].evidence
 

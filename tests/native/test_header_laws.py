@@ -203,6 +203,7 @@ def run_guarded(frames, *arguments):
     )
 
 
+@pytest.mark.thorough
 def test_the_guard_page_catches_a_read_of_one_byte_too_many():
     assert run_guarded([], "--trespass").returncode == -signal.SIGSEGV
 
