@@ -12,6 +12,7 @@ NOBODY = 65534
 
 _START = """
 import ctypes, encodings.ascii, encodings.idna, encodings.latin_1, importlib, os, pkgutil, struct, sys
+import numpy.ma
 import uspcap
 # The interpreter's own files may be out of the user's reach, which has nothing to do with what is tested.
 for one in pkgutil.walk_packages(uspcap.__path__, "uspcap."):
