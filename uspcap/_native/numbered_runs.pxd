@@ -160,7 +160,7 @@ cdef inline void take(RunTables *tables, int64_t number, const Packet *packet, i
         stream.heartbeats += 1
     if stream.run >= 0:
         run = &tables.runs[stream.run]
-        if stream.open == packet.kind and stream.next == packet.first and packet.length < LONGEST and (
+        if stream.open == <uint32_t> packet.kind and stream.next == packet.first and packet.length < LONGEST and (
                 packet.kind == DATA or packet.kind == FILL):
             if run.packets <= ENDS:
                 keep_end(tables, stream)
