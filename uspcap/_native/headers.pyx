@@ -704,7 +704,7 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
     """
     cdef Py_ssize_t row, count = frames.count
     cdef HeaderColumns h = headers
-    cdef const uint8_t *p
+    cdef const uint8_t *p = NULL
     cdef int64_t offset
     cdef uint32_t captured, wire
     cdef int link

@@ -235,6 +235,8 @@ cdef class Arrivals:
         cdef int64_t begun[CLOCKS]
         cdef int64_t number[CLOCKS]
         cdef bint known = False
+        memset(begun, 0, sizeof(begun))
+        memset(number, 0, sizeof(number))
         with nogil:
             for i in range(frames.count):
                 if frames.timestamp_source[i] != source:

@@ -115,7 +115,7 @@ cdef class PcapWalker:
         cdef Py_ssize_t header = self.record_header_length
         cdef bint swap = self.swap
         cdef int64_t fraction_ns = self.fraction_ns, number = self.frames_seen
-        cdef uint32_t longest = self.longest, captured, wire, last_captured = 0, exchanged
+        cdef uint32_t longest = self.longest, captured = 0, wire, last_captured = 0, exchanged
         cdef Py_ssize_t last_stride = header
         cdef int swapped_lengths = self.swapped_lengths
         cdef const uint8_t *record
@@ -187,7 +187,7 @@ cdef class PcapWalker:
         cdef Py_ssize_t candidate, position, end = data.shape[0], header = self.record_header_length
         cdef int found
         cdef int64_t second, previous, units = 1000000000 // self.fraction_ns
-        cdef uint32_t captured, wire
+        cdef uint32_t captured = 0, wire
         cdef const uint8_t *record
         with nogil:
             for candidate in range(start, end - header + 1):

@@ -386,7 +386,7 @@ cdef class TrailerRows:
         cdef int status
         if headers.count != frames.count or frames.count > self.capacity:
             raise ValueError("the headers are not those of this batch, or it has more rows than there is room for")
-        if not METAMAKO <= kind <= ARISTA:
+        if not <int> METAMAKO <= kind <= <int> ARISTA:
             raise ValueError(f"there is no trailer format {kind}")
         self.count = frames.count
         self.kind = kind
