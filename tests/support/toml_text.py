@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -67,9 +68,9 @@ def spoiled(draw: st.DrawFn, tables: Mapping[str, Mapping[str, Any]]) -> dict[st
             table.pop(key, None)
         elif what == "another's":
             other = tables[draw(st.sampled_from(sorted(tables)))]
-            table[key] = other[draw(st.sampled_from(sorted(other)))]
+            table[key] = deepcopy(other[draw(st.sampled_from(sorted(other)))])
         elif what == "inside" and isinstance(table.get(key), list) and table[key]:
-            table[key][draw(st.integers(0, len(table[key]) - 1))] = draw(VALUES)
+            table[key][draw(st.integers(0, len(table[key]) - 1))] = deepcopy(draw(VALUES))
         else:
-            table[key] = draw(VALUES)
+            table[key] = deepcopy(draw(VALUES))
     return {draw(st.one_of(st.just(name), KEYS)): table}
