@@ -468,8 +468,10 @@ def test_command_on_files_that_takes_long_is_told_and_can_be_left(
     told = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C does not wait\n"
     assert wait_until(lambda: told in running.stderr)
     assert counts(running) == "received 32 = 32 written"
+    assert wait_until(lambda: sum(bool(path.read_text()) for path in marks.iterdir()) == 4)
     processes = [int(path.read_text()) for path in marks.iterdir()]
     try:
+        assert wait_until(lambda: all(Path(f"/proc/{one}/comm").read_text() == "sleep\n" for one in processes))
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(DEADLINE_S) == -signal.SIGINT
         assert len(processes) == 4
