@@ -214,6 +214,20 @@ def test_commands_that_end_in_good_order_give_signals_back() -> None:
 
 
 @pytest.mark.parametrize("number", ENDING)
+def test_sighup_ends_no_process_that_ends_in_good_order(number: int) -> None:
+    done = python(
+        "import os, signal, time\n"
+        "from uspcap.signals import Ending, end_at_once\n"
+        "end_at_once()\n"
+        f"with Ending(lambda: None): os.kill(os.getpid(), {int(number)})\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "time.sleep(0.2)\n"
+        "print('ended')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_a_command_that_was_unwound_ends_by_the_signal(number: int) -> None:
     done = python(
         "import os, signal\n"

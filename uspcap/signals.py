@@ -155,7 +155,8 @@ class Ending:
     """Ends in good order on the first signal, at once on a second SIGINT or SIGTERM; a context manager.
 
     Until there is something to call, the first signal raises `Interrupted`. At the end of the block everything is as
-    it was before. It is for the main thread; in others it does nothing.
+    it was before; after `end_at_once`, where a signal came, SIGHUP stays ignored. It is for the main thread; in others
+    it does nothing.
 
     Parameters
     ----------
@@ -193,7 +194,9 @@ class Ending:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)
+            # A process of our own is about to end in good order, and SIGHUP may come once more until it has.
+            if not (number == signal.SIGHUP and self._came and self._waited):
+                signal.signal(number, before)
         self._before.clear()
         if self._waited:
             end_at_once()
