@@ -18,7 +18,7 @@ def generate(random: Random) -> Any:
     seed = random.getrandbits(32)
     names = random.sample(FILE_NAMES, random.choice((1, 1, 2, 3, 4)) if random.random() < 0.95 else len(FILE_NAMES))
     content = hostile_capture(seed)
-    part_bytes = random.choice((None, 1, 100, len(content) // 2))
+    part_bytes = random.choice((None, None, 1, 100, len(content) // 2))
     return {"seed": seed, "content": content, "names": names, "parts": part_bytes, "validate": random.random() < 0.1}
 
 

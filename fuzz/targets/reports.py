@@ -44,7 +44,7 @@ def generate(random: Random) -> Any:
         document = _spoilt(document, random)
     elif kind < 0.9:
         document = mutated(document, random, drops_keys=True)
-    return {"document": document, "first": random.random() < 0.5}
+    return {"document": document, "first": random.random() < 0.5, "show": random.random() < 0.3}
 
 
 def run(value: Any) -> None:
@@ -58,4 +58,5 @@ def run(value: Any) -> None:
         assert "\n" not in str(error)
         return
     write_json(report, io.StringIO())
-    render(report, Console(file=io.StringIO(), width=90))
+    if value["show"]:
+        render(report, Console(file=io.StringIO(), width=90))
