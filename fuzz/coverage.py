@@ -5,8 +5,9 @@
 
 Run are the tests that need no privileges, with few examples of each law, and so many inputs of each target. What reads
 the rings of a NIC cannot be fed by a file; its tests make rings in memory. Counts of earlier runs are cleared. The
-build has gcov's counters in it, and `#line` directives that say of which line of a .pyx or .pxd each C statement is; a
-line of a .pxd counts as reached where any module reaches it. What Cython adds of its own is no line of a module.
+build has gcov's counters in it; a comment in Cython's C says of which line of a .pyx or .pxd the statements after it
+are. A line is reached where any of its statements is, in any module. What Cython adds of its own (modules set up,
+access to attributes, arguments parsed) is no line of a module.
 
 Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it.
 """
@@ -37,6 +38,9 @@ KINDS = (
 )
 """What the lines of a stretch, or the one before it, say of why none of them is reached."""
 
+NO_STATEMENT = ("cdef readonly", "cdef public", "cdef class", "class ", "@")
+"""Begins of lines whose C is Cython's own."""
+
 REASONS: dict[tuple[str, str], str] = {}
 """By module and function; any function of a module where that is `*`."""
 
@@ -64,20 +68,29 @@ def lines_reached() -> dict[str, dict[int, int]]:
             ["gcov", "--json-format", "--stdout", str(path)], cwd=BUILD, check=True, capture_output=True, text=True
         ).stdout
         for file in json.loads(told)["files"]:
-            name = os.path.basename(file["file"])  # noqa: PTH119
-            if not name.endswith((".pyx", ".pxd")) or name not in texts:
+            written = BUILD / file["file"]
+            if not written.name.endswith(".pyx.c"):
                 continue
+            origins = origins_of(written.read_text(encoding="utf-8"))
             for line in file["lines"]:
-                number, times = line["line_number"], line["count"]
-                if number <= len(texts[name]) and not is_generated(line.get("function_name"), texts[name][number - 1]):
-                    reached[name][number] = max(times, reached[name].get(number, 0))
+                name, number = origins[line["line_number"] - 1]
+                if name in texts and not texts[name][number - 1].lstrip().startswith(NO_STATEMENT):
+                    reached[name][number] = max(line["count"], reached[name].get(number, 0))
     return reached
 
 
-def is_generated(function: str | None, text: str) -> bool:
-    """Tell whether what gcov has for a line is Cython's own: helpers, the module's setting up, access to attributes."""
-    own = function is None or function.startswith("__Pyx_") or "_cython__" in function
-    return own or text.lstrip().startswith(("cdef readonly", "cdef public", "cdef class"))
+def origins_of(text: str) -> list[tuple[str, int]]:
+    """Return for each line of Cython's C the source and line that it is made of, or ("", 0)."""
+    origin = nowhere = ("", 0)
+    origins = []
+    for line in text.splitlines():
+        marker = re.match(r'\s*/\* "([^"]+)":([0-9]+)$', line)
+        if marker:
+            origin = marker[1].rpartition("/")[2], int(marker[2])
+        elif "/* function exit code */" in line or line.startswith(("/* #### Code section", "/* Python wrapper")):
+            origin = nowhere
+        origins.append(origin)
+    return origins
 
 
 def missed(name: str, numbers: list[int], known: list[int]) -> list[str]:
