@@ -5,7 +5,7 @@ import struct
 import dpkt
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.writer_cases import (
     ETHERNET,
@@ -338,6 +338,7 @@ interface_strategy = st.builds(
     buffer_bytes=st.integers(64, 4096),
     pieces=st.integers(1, 4),
 )
+@example(interfaces=[Interface(link_type=1)], frames=[(0, b"", 0)], buffer_bytes=64, pieces=1)
 def test_what_is_written_is_what_stands_in_the_blocks(interfaces, frames, buffer_bytes, pieces, tmp_path):
     path = tmp_path / "out"
     step = -(-len(frames) // pieces) or 1

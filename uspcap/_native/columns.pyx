@@ -63,10 +63,13 @@ HEADER_FIELDS = (
 )
 
 
-cdef void *address_of(object array) except? NULL:
-    """Return where the first byte of a contiguous array lies, or NULL where it has none."""
+cdef uint64_t nothing = 0  # where an array without a byte lies: C copies none from nowhere, not even 0 bytes
+
+
+cdef void *address_of(object array) except NULL:
+    """Return where the first byte of a contiguous array lies, or would lie."""
     if array.size == 0:
-        return NULL
+        return &nothing
     cdef const uint8_t[::1] flat = array.reshape(-1).view(np.uint8)
     return <void *> &flat[0]
 
