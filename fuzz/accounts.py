@@ -28,8 +28,8 @@ README = ROOT / "fuzz" / "README.md"
 ACCOUNTS = ROOT / ".instrumented"
 FUZZ, FOUND_AGAIN = ACCOUNTS / "fuzz", ACCOUNTS / "found_again"
 LINES, CAPTURES = ACCOUNTS / "coverage.json", ACCOUNTS / "captures.json"
-RUN = "run.json"
-"""Beside the accounts of targets: what is said of the run as a whole."""
+RUNS = "runs.json"
+"""Beside the accounts of targets: what is said of runs as a whole, each with the targets that it was the last to run."""
 
 
 def circumstances(command: str) -> dict[str, Any]:
@@ -54,14 +54,23 @@ def write(path: Path, account: Any) -> None:
     path.write_text(json.dumps(account, indent=1), encoding="utf-8")
 
 
+def add_run(directory: Path, run: dict[str, Any]) -> None:
+    """Write a run down beside earlier ones, which lose the targets that it has run again."""
+    path = directory / RUNS
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [{**one, "targets": [name for name in one["targets"] if name not in run["targets"]]} for one in earlier]
+    write(path, [*(one for one in kept if one["targets"]), run])
+
+
 def _about(account: dict[str, Any]) -> str:
     return "`{command}`, {date}, {machine}, {compiler}, Python {python}.".format(**account)
 
 
 def tried() -> str:
     """Return the table of what fuzzing tried and found."""
-    run = json.loads((FUZZ / RUN).read_text(encoding="utf-8"))
-    accounts = [json.loads((FUZZ / f"{target}.json").read_text(encoding="utf-8")) for target in run["targets"]]
+    runs = json.loads((FUZZ / RUNS).read_text(encoding="utf-8"))
+    targets = sorted(target for run in runs for target in run["targets"])
+    accounts = [json.loads((FUZZ / f"{target}.json").read_text(encoding="utf-8")) for target in targets]
     rows = [
         f"| `{account['target']}` | {account['inputs']:,} | {account['mutated']:,} | {account['kept']:,} "
         f"| {account['cpu_seconds']:,.0f} | {len(account['findings'])} |"
@@ -71,7 +80,8 @@ def tried() -> str:
     findings = sum(len(account["findings"]) for account in accounts)
     return "\n".join(
         (
-            f"{_about(run)} {run['seconds'] / 60:.0f} minutes; open findings: {findings}.",
+            *(f"{_about(run)} {run['seconds'] / 60:.0f} minutes." for run in runs),
+            f"Open findings: {findings}.",
             "",
             "| target | inputs | of them mutated | reached something new | CPU s | open findings |",
             "|---|---|---|---|---|---|",
@@ -127,7 +137,7 @@ def captures() -> str:
 
 
 SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
-    "tried": (FUZZ / RUN, tried),
+    "tried": (FUZZ / RUNS, tried),
     "found again": (FOUND_AGAIN, found_again),
     "lines": (LINES, lines),
     "captures": (CAPTURES, captures),

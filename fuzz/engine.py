@@ -32,7 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from accounts import RUN, circumstances, write
+from accounts import add_run, circumstances
 from values import mutated
 
 HERE = Path(__file__).parent
@@ -268,7 +268,7 @@ def main() -> int:
             target: pool.submit(supervise, target, given.seed, directory=directory, **limits) for target in targets
         }
         accounts = [_told(directory, running[target].result()) for target in targets]
-    write(directory / RUN, {**about, "targets": targets, "seed": given.seed, "seconds": time.monotonic() - began})
+    add_run(directory, {**about, "targets": targets, "seed": given.seed, "seconds": time.monotonic() - began})
     print(f"all: {sum(account.inputs for account in accounts)} inputs of {len(accounts)} targets")
     return int(any(account.findings for account in accounts))
 

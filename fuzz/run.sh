@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Fuzz under sanitizers: fuzz/run.sh 30m|90s|2h|5000 [TARGET...]
-# A duration is for all targets together, shared out evenly and run on all cores; LEAST=N goes on until each has tried so
-# many inputs all the same. A bare number is inputs of each target.
+# A duration is for all targets together, shared out evenly and run on all cores, or JOBS=N of them; LEAST=N goes on until
+# each has tried so many inputs all the same. A bare number is inputs of each target.
 # The build is made where it is not there (fuzz/build.sh sanitizers). SEED=N for other inputs; what was tried and found
-# is in .instrumented/fuzz (fuzz/accounts.py puts it into fuzz/README.md); 1 is the exit code where anything was found.
+# is in .instrumented/fuzz (fuzz/accounts.py puts it into fuzz/README.md), of each target what its last run came to; 1 is
+# the exit code where anything was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command="${LEAST:+LEAST=$LEAST }${SEED:+SEED=$SEED }fuzz/run.sh $*"
@@ -20,4 +21,4 @@ esac
 if [ -n "${LEAST:-}" ]; then limit+=(--least "$LEAST"); fi
 export PYTHONPATH=fuzz:tests PYTHONSAFEPATH=1 PYTHONMALLOC=${PYTHONMALLOC:-pymalloc}
 exec fuzz/sanitized.sh "$venv/bin/python" fuzz/engine.py "${limit[@]}" --seed "${SEED:-1}" \
-  --jobs "$(nproc)" --command "$command" --directory .instrumented/fuzz "$@"
+  --jobs "${JOBS:-$(nproc)}" --command "$command" --directory .instrumented/fuzz "$@"
