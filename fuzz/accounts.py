@@ -29,7 +29,7 @@ ACCOUNTS = ROOT / ".instrumented"
 FUZZ, FOUND_AGAIN = ACCOUNTS / "fuzz", ACCOUNTS / "found_again"
 LINES, CAPTURES = ACCOUNTS / "coverage.json", ACCOUNTS / "captures.json"
 RUNS = "runs.json"
-"""Beside the accounts of targets: what is said of runs as a whole, each with the targets that it was the last to run."""
+"""Beside the accounts of targets: what is said of whole runs, each with the targets that it was the last to run."""
 
 
 def circumstances(command: str) -> dict[str, Any]:

@@ -37,7 +37,9 @@ from values import mutated
 
 HERE = Path(__file__).parent
 LONGEST_S = 60
-"""Far beyond what any input takes, under sanitizers on a busy machine too."""
+"""CPU time far beyond what any input takes, under sanitizers too."""
+LONGEST_QUIET_S = 300
+"""A target that wrote no account for so long waits for what does not come."""
 KEPT_INPUTS = 3000
 MOST_FINDINGS = 5
 """A target that found as many is not gone on with."""
@@ -133,7 +135,7 @@ class Fuzzer:
                 self._corpus[random.randrange(KEPT_INPUTS)] = value
 
     def _try(self, value: Any) -> None:
-        signal.alarm(LONGEST_S)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
         try:
             self._run(value)
         except Exception as error:
@@ -144,7 +146,7 @@ class Fuzzer:
                 what = "".join(traceback.format_exception(error))
                 self.account.findings.append({"kind": kind, "what": what, "input": repr(value)})
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def work(
@@ -206,7 +208,7 @@ def supervise(
             name: f"{os.environ.get(name, '')}:log_path=stderr" for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
         }
         with log.open("wb") as output:
-            ended = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
+            ended = _watched(subprocess.Popen(command, stdout=output, stderr=output, env=environment), account)
         part = json.loads(account.read_text()) if account.exists() else asdict(Account(target, seed))
         for name in ("inputs", "generated", "mutated", "kept", "discoveries", "cpu_seconds"):
             setattr(total, name, getattr(total, name) + part[name])
@@ -217,12 +219,29 @@ def supervise(
             reported = re.search(r"^(.*runtime error: .*|.*ERROR: AddressSanitizer: .*)$", what, re.MULTILINE)
             if reported:
                 why += f": {reported[1]}"
+            if ended == -signal.SIGPROF:
+                why = f"an input that did not end within {LONGEST_S} s of CPU time"
             if ended == -signal.SIGALRM:
-                why = f"an input that did not end within {LONGEST_S} s"
+                why = f"an input that waited for {LONGEST_QUIET_S} s"
             total.findings.append({"kind": why, "what": what, "input": _current_input(current)})
         seed += 1_000_003
     total.seconds = time.monotonic() - began
     return total
+
+
+def _watched(process: subprocess.Popen[bytes], account: Path) -> int:
+    """Wait for a target's end, and end it where it gets no further; return its exit code.
+
+    Seconds are counted here, as a machine may be suspended in between.
+    """
+    written, quiet_s = 0, 0
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(1)
+        before, written = written, account.stat().st_mtime_ns if account.exists() else 0
+        quiet_s = quiet_s + 1 if written == before else 0
+        if quiet_s >= LONGEST_QUIET_S:
+            process.send_signal(signal.SIGALRM)
 
 
 def _current_input(current: Path) -> str:
