@@ -104,7 +104,7 @@ def read_bare(name: str, mib: int) -> int:
 
 def read_batches(backend: str, name: str, mib: int) -> int:
     """Read batches until SIGINT and do nothing with them; return how many frames they had."""
-    request = Request(interface=name, backend=backend, take_all=backend == "af_xdp", buffer_bytes=mib << 20)
+    request = Request(interfaces=(name,), backend=backend, take_all=backend == "af_xdp", buffer_bytes=mib << 20)
     with open_source(request) as source:
         session = CaptureSession(source)
         with Ending(session.stop):
