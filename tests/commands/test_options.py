@@ -13,7 +13,9 @@ from support.command_line import assert_one_clear_line, invoke
 
 from uspcap.commands.options import (
     CompressType,
+    CountType,
     DurationType,
+    FactorType,
     FrameSetType,
     PeriodType,
     RateType,
@@ -34,6 +36,21 @@ def refusal(kind: click.ParamType, text: str) -> str:
         kind.convert(text, None, None)
     assert "\n" not in error.value.message
     return error.value.message
+
+
+@pytest.mark.parametrize("text", ["x", "", "0", "10001", "1.5", "1e3", "-1", "nan", "9" * 5000])
+def test_what_is_no_number_within_bounds_is_refused_with_the_bounds(text: str) -> None:
+    assert "from 1 to 10,000" in refusal(CountType(1, 10_000), text)
+
+
+@pytest.mark.parametrize("text", ["x", "", "-1", "nan", "inf", "1e400"])
+def test_what_is_no_finite_number_is_refused_with_the_bounds(text: str) -> None:
+    assert "of 0 or more" in refusal(FactorType(0), text)
+
+
+def test_numbers_within_bounds_are_taken() -> None:
+    assert [CountType(1, 10_000).convert(text, None, None) for text in ("1", "10000", " 7")] == [1, 10_000, 7]
+    assert [FactorType(0).convert(text, None, None) for text in ("0", "0.5", "1e3")] == [0, 0.5, 1000]
 
 
 @given(st.integers(0, 10**9), st.integers(0, 3), st.integers(0, 999), st.sampled_from(list(UNITS_NS)), st.booleans())

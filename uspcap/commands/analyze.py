@@ -14,6 +14,7 @@ from uspcap.analysis.names import FILE_NAMES, NAMES
 from uspcap.analysis.suite import Outcome, Settings, analyze_files
 from uspcap.commands.options import (
     STAMPS_METAVAR,
+    CountType,
     DurationType,
     RateType,
     analysis_names,
@@ -61,18 +62,18 @@ if TYPE_CHECKING:
 @click.option("--framing", is_flag=True, help="Count preamble, FCS and inter-frame gap as overhead.")
 @click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
 @click.option(
-    "--top", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rows in lists of flows and gaps."
+    "--top", type=CountType(1, 10_000), default=10, show_default=True, help="Rows in lists of flows and gaps."
 )
 @click.option(
     "--max-flows",
-    type=click.IntRange(1, 1 << 23),
+    type=CountType(1, 1 << 23),
     default=MAXIMUM_FLOWS,
     show_default=True,
     help="Flows followed one by one; beyond it, a sample.",
 )
 @traffic_options
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
-@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads; as many as there are cores by default.")
+@click.option("-j", "--jobs", type=CountType(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],

@@ -24,8 +24,10 @@ from uspcap.capture.rotation_places import check_directory
 from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.commands.options import (
     CompressType,
+    CountType,
     CpuListType,
     DurationType,
+    FactorType,
     FanoutType,
     FileModeType,
     PeriodType,
@@ -66,26 +68,26 @@ if TYPE_CHECKING:
 @click.option("-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G.")
 @click.option("-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h.")
 @click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour.")
-@click.option("--rotate-frames", type=click.IntRange(1), metavar="N", help="Begin a new file after so many frames.")
-@click.option("-W", "--keep-files", type=click.IntRange(1), metavar="N", help="Keep N files; delete the oldest.")
+@click.option("--rotate-frames", type=CountType(1), metavar="N", help="Begin a new file after so many frames.")
+@click.option("-W", "--keep-files", type=CountType(1), metavar="N", help="Keep N files; delete the oldest.")
 @click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added.")
 @click.option("--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not.")
 @click.option("--mode", type=FileModeType(), help="Permissions of new files, as 640; 600 by default, less the umask.")
 @click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT).")
 @click.option(
     "--write-buffer",
-    type=click.IntRange(0, 1 << 20),
+    type=CountType(0, 1 << 20),
     metavar="MIB",
     help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
 )
 @click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True)
-@click.option("-c", "--count", type=click.IntRange(1), help="End after so many frames.")
+@click.option("-c", "--count", type=CountType(1), help="End after so many frames.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
     "-s",
     "--snaplen",
-    type=click.IntRange(0, DEFAULT_SNAPLEN),
+    type=CountType(0, DEFAULT_SNAPLEN),
     default=DEFAULT_SNAPLEN,
     show_default=True,
     help="Bytes kept of a frame; 0 is the default, too.",
@@ -94,7 +96,7 @@ if TYPE_CHECKING:
 @click.option(
     "-Q", "--direction", type=click.Choice(["in", "out", "inout"]), help="Frames received, sent, or both (default)."
 )
-@click.option("-B", "--buffer-size", type=click.IntRange(1, 1 << 22), metavar="KIB", help="Size of all rings together.")
+@click.option("-B", "--buffer-size", type=CountType(1, 1 << 22), metavar="KIB", help="Size of all rings together.")
 @click.option("--fanout", type=FanoutType(), metavar="MODE[:RINGS]", help="Spread over rings by cpu, hash or qm.")
 @click.option(
     "--timestamps",
@@ -105,7 +107,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--busy-poll",
-    type=click.IntRange(1, 10_000),
+    type=CountType(1, 10_000),
     is_flag=False,
     flag_value=DEFAULT_BUSY_POLL_US,
     metavar="[USEC]",
@@ -138,10 +140,8 @@ if TYPE_CHECKING:
 )
 @click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
 @click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
-@click.option(
-    "--loops", type=click.IntRange(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C."
-)
+@click.option("--speed", type=FactorType(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
+@click.option("--loops", type=CountType(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C.")
 @click.option(
     "--analyze",
     "names",

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from uspcap.commands.options import CpuListType, DurationType
+from uspcap.commands.options import CountType, CpuListType, DurationType
 from uspcap.commands.probe import EndpointType, FrameRateType
 from uspcap.errors import UsageError
 from uspcap.notices import say
@@ -33,7 +33,7 @@ _OPTIONS = (
     ),
     click.option(
         "--port",
-        type=click.IntRange(1, 65535),
+        type=CountType(1, 65535),
         help="With -i: UDP port that frames come to; 7000 for probes.",
     ),
     click.option(
@@ -65,9 +65,7 @@ _OPTIONS = (
         show_default=True,
         help="With -i: how readers wait.",
     ),
-    click.option(
-        "--runs", type=click.IntRange(1), default=12, show_default=True, help="With -i: short runs of each path."
-    ),
+    click.option("--runs", type=CountType(1), default=12, show_default=True, help="With -i: short runs of each path."),
     click.option(
         "--run-duration", type=DurationType(), default="1s", show_default=True, help="With -i: length of each."
     ),
@@ -79,7 +77,7 @@ _OPTIONS = (
     ),
     click.option(
         "--seed",
-        type=click.IntRange(0, (1 << 64) - 1),
+        type=CountType(0, (1 << 64) - 1),
         default=1,
         show_default=True,
         help="With -i: of order, choice and bootstrap.",
@@ -106,12 +104,12 @@ _OPTIONS = (
     ),
     click.option(
         "--size",
-        type=click.IntRange(64, 65507),
+        type=CountType(64, 65507),
         default=64,
         show_default=True,
         help="With --probe: bytes of UDP payload.",
     ),
-    click.option("--probe-cpu", type=click.IntRange(0), help="With --probe: where the sender runs."),
+    click.option("--probe-cpu", type=CountType(0), help="With --probe: where the sender runs."),
 )
 
 LIVE_OPTIONS: Final = frozenset(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from uspcap.bpf.filters import FrameFilter
-from uspcap.commands.options import FrameSetType, end_with_problems, files_and_filter
+from uspcap.commands.options import CountType, FrameSetType, end_with_problems, files_and_filter
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Problem
 from uspcap.report.decode import decode_line, hex_lines
@@ -17,7 +17,7 @@ from uspcap.report.format import encodable
 
 @click.command("dump")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("-c", "--count", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("-c", "--count", type=CountType(1), help="Stop after so many frames.")
 @click.option("--frame", "frames", type=FrameSetType(), help="Only these frames, by their number in the files: 3,7-9.")
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")

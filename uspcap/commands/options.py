@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -42,6 +43,39 @@ _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz
 
 _LONGEST_NS = LATEST_NS
 """A time and any length of time fit 64 bits together."""
+
+
+class CountType(click.IntRange):
+    """A whole number within bounds, such as `10`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; what is refused is told with the bounds."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is no whole number {_within(self.min, self.max)}; write one, as {self.min or 1}", param
+            )
+
+
+class FactorType(click.FloatRange):
+    """A finite number within bounds, such as `0.5`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; what is refused is told with the bounds."""
+        try:
+            number = float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number {_within(self.min, self.max)}", param)
+        return number
+
+
+def _within(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"of {low:,} or more"
+    return f"from {low:,} to {high:,}"
 
 
 class DurationType(_WholeNumberType):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uspcap.capture.pinning import pin
-from uspcap.commands.options import CpuListType, DurationType
+from uspcap.commands.options import CountType, CpuListType, DurationType
 from uspcap.errors import UsageError
 from uspcap.network.links import real_name
 from uspcap.notices import say
@@ -77,17 +77,15 @@ def command() -> None:
 @click.argument("target", type=EndpointType())
 @click.option("--rate", type=FrameRateType(), default="100", show_default=True, help="Frames a second, as 250 or 10k.")
 @click.option("--schedule", "kind", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 64) - 1), default=1, show_default=True, help="Of --schedule poisson."
-)
+@click.option("--seed", type=CountType(0, (1 << 64) - 1), default=1, show_default=True, help="Of --schedule poisson.")
 @click.option(
     "--like", "files", multiple=True, metavar="FILE", help="Timing of this capture's frames; may be repeated."
 )
-@click.option("-c", "--count", type=click.IntRange(1, MOST_FRAMES), help="End after so many frames.")
+@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), help="End after so many frames.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
     "--size",
-    type=click.IntRange(64, 65507),
+    type=CountType(64, 65507),
     default=64,
     show_default=True,
     help="Bytes of UDP payload; with 28 (IPv4) or 48 (IPv6) more it should fit the MTU.",
@@ -184,7 +182,7 @@ def send(
     show_default=True,
     help="By which path; af_xdp needs -i, and answers from where the frame lies.",
 )
-@click.option("-c", "--count", type=click.IntRange(1, MOST_FRAMES), help="End after so many answers.")
+@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), help="End after so many answers.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
     "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How probes are awaited."
