@@ -171,6 +171,19 @@ def test_sessions_of_one_flow_are_streams_of_their_own() -> None:
     assert result["lost"] == 0
 
 
+@pytest.mark.parametrize("cuts", [[], [60], [150, 300]])
+def test_many_streams_are_followed_each(cuts: list[int]) -> None:
+    packets = [
+        Packet(1 + turn, 1, START_NS + turn, f"SESSION{at:03}".encode())
+        for turn in range(3)
+        for at in range(150)
+        if (turn, at) != (1, 149)
+    ]
+    result = followed(packets, cuts).result()
+    lost = {f"SESSION{at:03}": int(at == 149) for at in range(150)}
+    assert {stream["key"]: stream["lost"] for stream in result["streams"]} == lost
+
+
 def test_numbers_that_wrap_go_on() -> None:
     rule = parse_sequence("offset=0,size=2,wraps=yes")
     numbers = [(65_000 + at) % 65_536 for at in range(2_000) if at not in (536, 1_000)]

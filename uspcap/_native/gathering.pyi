@@ -1,5 +1,8 @@
 from mmap import mmap
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uspcap._native.columns import FrameColumns
 
 HANDED_OVER: int
@@ -12,7 +15,9 @@ class FrameRing:
     lossy: bool
 
 class FillNotices:
-    def __init__(self, ours: mmap, kernels: mmap, descriptor: int) -> None: ...
+    def __init__(
+        self, ours: mmap | bytearray | NDArray[np.uint8], kernels: mmap | bytearray | NDArray[np.uint8], descriptor: int
+    ) -> None: ...
     def close(self) -> None: ...
 
 class Gatherer:
