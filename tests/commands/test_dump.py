@@ -152,7 +152,7 @@ def test_a_clamped_timestamp_is_told_with_its_frame(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ((), "FILE"),
-        (("{}", "-c", "0"), "x>=1"),
+        (("{}", "-c", "0"), "whole number of 1 or more"),
         (("{}", "-c", "many"), "many"),
         (("{}", "--frame", "0"), "3,7-9"),
         (("{}", "--frame", "9-7"), "3,7-9"),
