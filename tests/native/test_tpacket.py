@@ -97,6 +97,40 @@ def test_block_that_is_still_the_kernels_is_left_alone() -> None:
     assert not fake.is_kernels(1)
 
 
+def test_block_that_is_not_handed_over_can_be_read_once_nothing_more_comes() -> None:
+    fake, interfaces = FakeRing(BLOCK, 2), make_interfaces()
+    ring = make_ring(fake, interfaces)
+    for block, numbers in enumerate((range(2), range(2, 5))):
+        fake.fill(block, [RingFrame(numbered_frame(number)) for number in numbers])
+        fake.overwrite(block, 24, block + 1)
+    fake.overwrite(1, 8, 0)
+    assert ring.unfinished == 0  # the block before it is to be read first
+    received = drain_all(ring, interfaces).frames
+    assert ring.unfinished == 3
+    batch = FrameBatch(64)
+    batch.set_data(np.zeros(1 << 16, np.uint8))
+    ring.drain_unfinished(batch, 0, READ_AT_NS)
+    assert [*received, *map(batch.frame_bytes, range(batch.count))] == [numbered_frame(number) for number in range(5)]
+    assert ring.unfinished == 0
+
+
+def test_batch_takes_what_it_has_room_for() -> None:
+    fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
+    fake.fill(0, [RingFrame(numbered_frame(number)) for number in range(4)])
+    ring = make_ring(fake, interfaces)
+    whole = len(numbered_frame(0))
+    batch = FrameBatch(64)
+    batch.set_data(np.zeros(whole + 10, np.uint8))
+    with pytest.raises(ValueError, match="not within"):
+        ring.drain(batch, whole + 11, READ_AT_NS)
+    assert ring.drain(batch, 0, READ_AT_NS) == whole
+    assert batch.count == 1
+    batch.count = 0
+    batch.set_data(np.zeros(whole - 10, np.uint8))
+    assert ring.drain(batch, 0, READ_AT_NS) == whole - 10
+    assert (batch.captured_length.tolist(), batch.wire_length.tolist()) == ([whole - 10], [whole])
+
+
 def test_each_frame_says_who_stamped_it_and_has_an_interface_for_it() -> None:
     fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
     ring = make_ring(fake, interfaces)
