@@ -10,7 +10,8 @@ build has gcov's counters in it; a comment in Cython's C says of which line of a
 are. A line is reached where any of its statements is, in any module. What Cython adds of its own (modules set up,
 access to attributes, arguments parsed) is no line of a module.
 
-Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it.
+Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it. Where
+neither says one, an input leads there, and none that was tried is it.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ def missed(name: str, numbers: list[int], known: list[int]) -> list[str]:
         first, last = stretch[0], stretch[-1]
         found[function, reason].append(f"{first}" if first == last else f"{first}-{last}")
     return [
-        f"`{function}` {', '.join(ranges)}: {reason or 'not explained'}" for (function, reason), ranges in found.items()
+        f"`{function}` {', '.join(ranges)}: {reason or 'can be reached, was not'}"
+        for (function, reason), ranges in found.items()
     ]
 
 
