@@ -19,6 +19,7 @@ from uspcap.compare.intervals import rank_sum_interval, runs_suffice
 from uspcap.compare.runs import Located, Ranked, Run, grouped, locate
 from uspcap.compare.statistics import PRIMARY
 from uspcap.errors import CaptureFileError
+from uspcap.foreign_text import safe_text
 from uspcap.system_errors import reason, remedy
 
 _SCHEMA: Final = "uspcap.comparison/1"
@@ -196,7 +197,7 @@ def load(path: str) -> SavedComparison:
         what = f"a report of {schema}" if schema else "JSON, but no report"
         if schema == _SCHEMA:
             what = f"a report of {report.get('kind')}, which has no runs to compare"
-        raise CaptureFileError(f"{path}: {what}; give what 'uspcap compare -i IF --format json' wrote")
+        raise CaptureFileError(f"{path}: {safe_text(what)}; give what 'uspcap compare -i IF --format json' wrote")
     try:
         _check_form(report, _FORM, "")
         paths = {
@@ -207,7 +208,7 @@ def load(path: str) -> SavedComparison:
         saved = SavedComparison(path, report, paths)
         saved.settings()
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CaptureFileError(f"{path}: the report is damaged ({error}); write it again") from error
+        raise CaptureFileError(f"{path}: the report is damaged ({safe_text(str(error))}); write it again") from error
     return saved
 
 
