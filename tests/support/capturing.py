@@ -14,7 +14,7 @@ from support.veth_pairs import Pair, wait_until
 
 from uspcap.formats import open_capture
 
-USPCAP = [sys.executable, "-c", "from uspcap.cli import main; main()"]
+USPCAP = [sys.executable, "-c", "from uspcap.__main__ import run; run()"]
 
 
 class Running:
