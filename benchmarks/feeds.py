@@ -116,8 +116,8 @@ def _write(
 
 def stages(path: Path, messages: int) -> None:
     """Print what the analyses of sequence numbers cost on one thread, beside what they stand on."""
-    from uspcap.analysis.arbitration import Arbitration
-    from uspcap.analysis.sequence import Sequence
+    from uspcap.analysis.arbitration.analysis import Arbitration
+    from uspcap.analysis.sequence.analysis import Sequence
     from uspcap.formats import open_capture
     from uspcap.frames import FrameBatch
     from uspcap.protocols.feeds import find_protocol

@@ -131,7 +131,7 @@ def compare(name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str],
 
 def stages(path: Path) -> None:
     """Print CPU time a frame by stage, each measured alone on top of reading, on one thread."""
-    from uspcap.analysis.names import NAMES
+    from uspcap.analysis import registry
     from uspcap.analysis.suite import Settings, Suite
     from uspcap.formats import open_capture
     from uspcap.frames import FrameBatch
@@ -157,7 +157,7 @@ def stages(path: Path) -> None:
     flows = cost(lambda: FlowTable().assign)
     before = {"summary": headers, "overhead": headers, "inter_arrival": flows, "gaps": flows}
     print(f"ns a frame, one thread: reading {read:.1f}, headers {headers - read:.1f}, flows {flows - headers:.1f}")
-    for name in NAMES:
+    for name in registry.default_names(live=False):
         print(f"  {name:<14} {cost(only(name)) - before.get(name, read):6.1f}")
     print(f"  {'everything':<14} {cost(lambda: Suite(Settings()).update):6.1f}")
 

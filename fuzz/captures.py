@@ -14,9 +14,12 @@ from pathlib import Path
 from accounts import CAPTURES, circumstances, write
 from support.command_line import invoke
 
-from uspcap.analysis.names import FILE_NAMES
+from uspcap.analysis import registry
 
-ORDINARY = ("--only", ",".join(name for name in FILE_NAMES if name not in ("arbitration", "tick_to_trade", "trailer")))
+ORDINARY = (
+    "--only",
+    ",".join(name for name in registry.names(live=False) if name not in ("arbitration", "tick_to_trade", "trailer")),
+)
 RULES = ("--request", "udp; key=payload[0:2]", "--response", "udp; key=payload[0:2]")
 TRIGGER = ("--only", "tick_to_trade", "--trigger", "udp", "--response", "tcp")
 PAIR = ("--only", "arbitration", "--protocol", "moldudp64", "--pair", "A=233.252.0.1:26400,B=233.252.0.2:26401")

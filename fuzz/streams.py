@@ -14,16 +14,16 @@ import numpy as np
 import packets
 from values import number, timestamps
 
-from uspcap.analysis.match_settings import MatchSettings
-from uspcap.analysis.names import ORDER_PROTOCOLS
-from uspcap.analysis.sequence_settings import SequenceSettings
+from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
+from uspcap.analysis.sequence.settings import SequenceSettings
 from uspcap.analysis.suite import Outcome, Settings, Suite
 from uspcap.errors import UspcapError
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.protocols.feeds import find_protocol, parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
 from uspcap.protocols.rules import Key, Rule, RulePair
-from uspcap.report.document import build_report, load_schema, source_of
+from uspcap.report.document import build_report, source_of
+from uspcap.report.schema import load_schema
 from uspcap.timestamps.trailers import FORMATS, TrailerChoice, TrailerStage
 
 Stream = dict[str, Any]
@@ -137,28 +137,33 @@ def _within(value: Any, low: int, high: int) -> int:
 def settings_of(name: str, given: Mapping[str, Any]) -> Settings:
     """Return the settings of a stream; a mutated value is brought back to what options let through."""
     protocol = given.get("protocol", "rtp")
-    sequence = None
+    arguments: dict[str, Any] = {}
     if name in ("sequence", "arbitration"):
         found = parse_sequence(protocol) if protocol in NUMBERED else find_protocol(protocol, unverified=True)
-        sequence = SequenceSettings(found, pairs=parse_pairs([PAIR]) if name == "arbitration" else ())
+        arguments = {"settings": SequenceSettings(found, pairs=parse_pairs([PAIR]) if name == "arbitration" else ())}
     rule = RULES[given.get("rule", 0) % len(RULES)]
-    threshold, rate, orders = given.get("gap_threshold"), given.get("line_rate"), given.get("order_protocol")
+    shown, timeout_ns = _within(given.get("top"), 1, 10_000), _within(given.get("timeout"), 1, 1 << 60)
+    if name in ("inter_arrival", "gaps", "orders", "requests", "tick_to_trade", "tcp"):
+        arguments["shown"] = shown
+    if name == "gaps" and given.get("gap_threshold") is not None:
+        arguments["threshold_ns"] = _within(given["gap_threshold"], 0, (1 << 63) - 1)
+    elif name == "bursts" and given.get("line_rate") is not None:
+        arguments["line_rate_bps"] = max(1, given["line_rate"])
+    elif name == "overhead":
+        arguments["framing"] = bool(given.get("framing"))
+    elif name == "orders":
+        orders = given.get("order_protocol")
+        arguments["protocol"] = orders if orders in ORDER_PROTOCOLS else None
+    elif name == "requests":
+        quorum = given.get("quorum") if rule.match == "key" and rule.request.key.kind != "none" else None
+        arguments |= {"pairs": (rule,), "quorum": quorum, "timeout_ns": timeout_ns}
+    elif name == "tick_to_trade":
+        arguments |= {"pair": rule, "timeout_ns": timeout_ns}
     return Settings(
         names=(name,),
         maximum_flows=_within(given.get("max_flows"), 1, 1 << 16),
-        gap_threshold_ns=None if threshold is None else _within(threshold, 0, (1 << 63) - 1),
-        line_rate_bps=None if rate is None else max(1, rate),
-        framing=bool(given.get("framing")),
         tunnels=bool(given.get("tunnels")),
-        top=_within(given.get("top"), 1, 10_000),
-        sequence=sequence,
-        order_protocol=orders if orders in ORDER_PROTOCOLS else None,
-        matching=MatchSettings(
-            pairs=(rule,) if name == "requests" else (),
-            trigger=rule if name == "tick_to_trade" else None,
-            quorum=given.get("quorum") if rule.match == "key" and rule.request.key.kind != "none" else None,
-            timeout_ns=_within(given.get("timeout"), 1, 1 << 60),
-        ),
+        arguments={name: arguments},
         trailer=TrailerChoice(FORMATS[given["trailer"]]) if name == "trailer" else None,
     )
 

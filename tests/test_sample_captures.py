@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from support.command_line import invoke
 
-from uspcap.analysis.bursts import Bursts
-from uspcap.analysis.gaps import Gaps
-from uspcap.analysis.timestamps import Timestamps
+from uspcap.analysis.bursts.analysis import Bursts
+from uspcap.analysis.gaps.analysis import Gaps
+from uspcap.analysis.timestamps.analysis import Timestamps
 from uspcap.bpf import libpcap
 from uspcap.cli import main
 from uspcap.formats import open_capture

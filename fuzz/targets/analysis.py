@@ -5,9 +5,9 @@ from typing import Any
 
 import streams
 
-from uspcap.analysis.names import ALL_NAMES
+from uspcap.analysis import registry
 
-VARIANTS = ALL_NAMES
+VARIANTS = registry.names()
 """One target each: `analysis:bursts`."""
 
 

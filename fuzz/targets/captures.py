@@ -8,7 +8,7 @@ import files
 import streams
 from support.hostile_captures import hostile_capture, hostile_settings
 
-from uspcap.analysis.names import FILE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import analyze_files
 from uspcap.errors import UspcapError
 from uspcap.report.document import build_report, source_of
@@ -16,14 +16,17 @@ from uspcap.report.document import build_report, source_of
 
 def generate(random: Random) -> Any:
     seed = random.getrandbits(32)
-    names = random.sample(FILE_NAMES, random.choice((1, 1, 2, 3, 4)) if random.random() < 0.95 else len(FILE_NAMES))
+    names = random.sample(
+        registry.names(live=False),
+        random.choice((1, 1, 2, 3, 4)) if random.random() < 0.95 else len(registry.names(live=False)),
+    )
     content = hostile_capture(seed)
     part_bytes = random.choice((None, None, 1, 100, len(content) // 2))
     return {"seed": seed, "content": content, "names": names, "parts": part_bytes, "validate": random.random() < 0.1}
 
 
 def analysed(path: str, value: Any, jobs: int) -> dict[str, Any]:
-    names = [name for name in value["names"] if name in FILE_NAMES]
+    names = [name for name in value["names"] if name in registry.names(live=False)]
     outcome = analyze_files([path], hostile_settings(abs(value["seed"]), names), jobs=jobs)
     return build_report(source_of(outcome), outcome.suite.analyses)
 

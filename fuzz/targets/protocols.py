@@ -80,7 +80,7 @@ def run(value: Any) -> None:
     except UspcapError as error:
         assert "\n" not in str(error)
         return
-    from uspcap.analysis.stream_sequence import sequence_of
+    from uspcap.analysis.sequence.streams import sequence_of
 
     analysis = sequence_of(protocol, maximum_streams=4)
     analysis.update(streams.batch_of([(START_NS, frame, 0, 5, 0, 0, 0) for frame in value.get("frames", ())], 1))

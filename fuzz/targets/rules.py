@@ -9,8 +9,9 @@ import packets
 import streams
 from values import EDGES, START_NS
 
+from uspcap.analysis.registry import options as analysis_options
 from uspcap.commands import options
-from uspcap.commands.match_options import QuorumType
+from uspcap.commands.analysis_options import ReadType
 from uspcap.errors import UspcapError
 from uspcap.protocols.feeds import parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
@@ -31,14 +32,13 @@ _SAMPLES = (
 _TYPES: tuple[click.ParamType[Any], ...] = (
     options.DurationType(),
     options.SignedDurationType(),
-    options.RateType(),
     options.SizeType(),
     options.PeriodType(),
     options.CompressType(),
     options.FrameSetType(),
     options.FanoutType(),
     options.CpuListType(),
-    QuorumType(),
+    *(ReadType(one.reader, one.flag) for one in analysis_options() if one.reader is not None),
 )
 
 
@@ -68,7 +68,7 @@ def run(value: Any) -> None:
     protocol = _refused(lambda: parse_sequence(text))
     batch = streams.batch_of([(START_NS, value["frame"], 0, 5, 0, 0, 0)], 1)
     if protocol is not None:
-        from uspcap.analysis.stream_sequence import sequence_of
+        from uspcap.analysis.sequence.streams import sequence_of
 
         analysis = sequence_of(protocol, maximum_streams=8)
         analysis.update(batch)

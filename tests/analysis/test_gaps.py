@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, flow_text, seeded_stream, streams
 
-from uspcap.analysis.gaps import FEWEST_GAPS, KEPT_A_FLOW, Gaps
+from uspcap.analysis.gaps.analysis import FEWEST_GAPS, KEPT_A_FLOW, Gaps
 from uspcap.frames import LATEST_NS, TimestampSource
 from uspcap.protocols.flows import FlowTable
 

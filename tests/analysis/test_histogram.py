@@ -18,7 +18,7 @@ from uspcap.analysis.histogram import (
     percentile_of_each,
     rank_of,
 )
-from uspcap.analysis.inter_arrival import bucket_of
+from uspcap.analysis.inter_arrival.analysis import bucket_of
 
 LARGEST = 2**63 - 1
 COUNT = 200_003

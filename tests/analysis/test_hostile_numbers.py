@@ -30,10 +30,10 @@ from support.order_sessions import Segment, feed
 from support.slow_feeds import SlowFeed
 from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
-from uspcap.analysis.arbitration import Arbitration
+from uspcap.analysis.arbitration.analysis import Arbitration
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.sequence import Sequence as FeedSequence
-from uspcap.analysis.stream_sequence import MessageSequence, SegmentSequence
+from uspcap.analysis.sequence.analysis import Sequence as FeedSequence
+from uspcap.analysis.sequence.streams import MessageSequence, SegmentSequence
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocol_of
 from uspcap.protocols.line_pairs import parse_pairs

@@ -11,21 +11,19 @@ import pytest
 from hypothesis import assume, given, settings
 from support.streams import START_NS, Frame, batch_of, cut_streams, feed, hostile_streams
 
+from uspcap.analysis import registry
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.bursts import Bursts
-from uspcap.analysis.gaps import Gaps
-from uspcap.analysis.inter_arrival import InterArrival
-from uspcap.analysis.names import ALL_NAMES
-from uspcap.analysis.orders import Orders
-from uspcap.analysis.overhead import Overhead
-from uspcap.analysis.path_latency import PathLatency
-from uspcap.analysis.patterns import Patterns
-from uspcap.analysis.requests import Requests
-from uspcap.analysis.summary import Summary
-from uspcap.analysis.tcp import Tcp
-from uspcap.analysis.tick_to_trade import TickToTrade
-from uspcap.analysis.timestamps import Timestamps
-from uspcap.analysis.trailer import Trailer
+from uspcap.analysis.bursts.analysis import Bursts
+from uspcap.analysis.declaration import Shared
+from uspcap.analysis.gaps.analysis import Gaps
+from uspcap.analysis.inter_arrival.analysis import InterArrival
+from uspcap.analysis.orders.analysis import Orders
+from uspcap.analysis.overhead.analysis import Overhead
+from uspcap.analysis.patterns.analysis import Patterns
+from uspcap.analysis.requests.analysis import Requests
+from uspcap.analysis.tcp.analysis import Tcp
+from uspcap.analysis.tick_to_trade.analysis import TickToTrade
+from uspcap.analysis.trailer.analysis import Trailer
 from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.protocols.flows import FlowTable
 from uspcap.protocols.rules import Key, Rule, RulePair
@@ -41,28 +39,34 @@ BY_PAYLOAD = RulePair(
 )
 NEAREST = RulePair("ports", Rule("", "udp src port 1001"), Rule("", "udp src port 1002 or udp src port 1003"), "key")
 
-MAKERS: dict[str, Callable[[], Analysis]] = {
-    "summary": Summary,
-    "timestamps": Timestamps,
-    "inter_arrival": InterArrival,
+OWN_LAW_TESTS = {"sequence", "arbitration"}
+
+
+def as_declared(name: str) -> Callable[[], Analysis]:
+    """Return what makes an analysis as a run does that says nothing of it."""
+    return lambda: registry.declarations()[name].make(Shared(FlowTable()))
+
+
+VARIANTS: dict[str, Callable[[], Analysis]] = {
     "inter_arrival with few lines": lambda: InterArrival(maximum_lines=6),
     "inter_arrival with few flows": lambda: InterArrival(FlowTable(2)),
-    "gaps, automatic": Gaps,
     "gaps, automatic, with few kept": lambda: Gaps(maximum_silences=8, kept_a_flow=4),
     "gaps, given": lambda: Gaps(threshold_ns=1_000),
     "gaps, given, with few kept": lambda: Gaps(threshold_ns=10, maximum_silences=4),
     "gaps with few flows": lambda: Gaps(FlowTable(2), threshold_ns=10),
-    "bursts": lambda: Bursts(line_rate_bps=10**10),
-    "overhead": lambda: Overhead(framing=True),
-    "path_latency": PathLatency,
-    "orders": Orders,
+    "bursts against a line": lambda: Bursts(line_rate_bps=10**10),
+    "overhead with framing": lambda: Overhead(framing=True),
     "requests": lambda: Requests([BY_PAYLOAD], timeout_ns=10_000),
     "requests in rounds, with few followed": lambda: Requests([BY_PAYLOAD], quorum=1, maximum_in_rounds=2),
     "tick_to_trade": lambda: TickToTrade(NEAREST, timeout_ns=10_000, rows_kept=3),
-    "tcp": Tcp,
-    "patterns": Patterns,
     "patterns with few flows": lambda: Patterns(maximum_flows=2),
     "trailer": lambda: Trailer(TrailerChoice(FORMATS["metamako"])),
+}
+
+MAKERS: dict[str, Callable[[], Analysis]] = {
+    # Whatever is registered, other people's too.
+    **{name: as_declared(name) for name in registry.names() if name not in OWN_LAW_TESTS | {*VARIANTS}},
+    **VARIANTS,
 }
 
 HOSTILE_MAKERS: dict[str, Callable[[], Analysis]] = {
@@ -86,8 +90,6 @@ HOSTILE_MAKERS: dict[str, Callable[[], Analysis]] = {
     "trailer, expcap": lambda: Trailer(TrailerChoice(FORMATS["expcap"])),
 }
 
-OWN_LAW_TESTS = {"sequence", "arbitration"}
-
 
 def outcome(analysis: Analysis) -> tuple[Any, ...]:
     return analysis.result(), analysis.tables(), analysis.frames_read, analysis.caveats()
@@ -107,7 +109,7 @@ def fed(analysis: Analysis, frames: list[Frame], batch_frames: int) -> Analysis:
 
 
 def test_the_law_is_tested_for_every_analysis() -> None:
-    assert {make().name for make in MAKERS.values()} == set(ALL_NAMES) - OWN_LAW_TESTS
+    assert {make().name for make in MAKERS.values()} == set(registry.names()) - OWN_LAW_TESTS
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -23,7 +23,7 @@ from support.order_sessions import (
     soup,
 )
 
-from uspcap.analysis.orders import Orders
+from uspcap.analysis.orders.analysis import Orders
 from uspcap.frames import TimestampSource
 
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from support.command_line import invoke
 
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 pytestmark = pytest.mark.oracle
 

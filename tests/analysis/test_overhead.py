@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.shared_captures import CAPTURES, WELL_FORMED, fields_of, needs_captures
 from support.streams import START_NS, Frame, feed, seeded_stream, streams
 
-from uspcap.analysis.overhead import FIELDS, Overhead
+from uspcap.analysis.overhead.analysis import FIELDS, Overhead
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
 

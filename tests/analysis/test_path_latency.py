@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, streams
 
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.path_latency import PathLatency
+from uspcap.analysis.path_latency.analysis import PathLatency
 from uspcap.frames import FrameBatch, TimestampSource
 
 LARGEST = 2**63 - 1

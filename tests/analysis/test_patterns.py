@@ -19,8 +19,8 @@ from support.hard_to_cut import pcap_file
 from support.streams import START_NS, Frame, feed, seeded_stream
 
 from uspcap._native.patterns import GAP_BUCKETS, PHASE_BINS, PHASE_PERIODS_NS, SLOTS_IN_SCALE, Arrivals, gap_bounds
-from uspcap.analysis.patterns import Patterns
-from uspcap.analysis.significance import (
+from uspcap.analysis.patterns.analysis import Patterns
+from uspcap.analysis.patterns.significance import (
     SIGNIFICANCE,
     find_lines,
     log_binomial_tail,
@@ -31,7 +31,7 @@ from uspcap.analysis.significance import (
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.formats import parts
 from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, TimestampSource
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
 WHOLE_SECOND_NS = START_NS // 10**9 * 10**9

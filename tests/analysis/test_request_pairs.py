@@ -24,7 +24,7 @@ from support.request_reference import (
 
 from uspcap._native.request_ledger import MEASURE_NAMES
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.request_pairs import PairOutcome, PairTrack
+from uspcap.analysis.requests.pairs import PairOutcome, PairTrack
 from uspcap.frames import TimestampSource
 
 TIMEOUT_NS = 1000

@@ -15,10 +15,9 @@ from support.request_frames import udp
 from support.shared_captures import CAPTURES, needs_captures
 
 from uspcap._native.request_runs import REPLIES_KEPT
-from uspcap.analysis.match_settings import MatchSettings
-from uspcap.analysis.requests import Requests
+from uspcap.analysis.matching_options import MOST_REPLIES
+from uspcap.analysis.requests.analysis import Requests
 from uspcap.analysis.suite import Settings, analyze_files
-from uspcap.commands.match_options import MOST_REPLIES
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import named_pairs
 
@@ -27,8 +26,9 @@ START_NS = 1_700_000_000_000_000_000
 HOUR_NS = 3600 * 10**9
 
 
-def analyzed(path: Path, matching: MatchSettings, jobs: int = 2) -> Requests:
-    outcome = analyze_files([str(path)], Settings(names=("requests",), matching=matching), jobs=jobs)
+def analyzed(path: Path, jobs: int = 2, **arguments: Any) -> Requests:
+    settings = Settings(names=("requests",), arguments={"requests": arguments})
+    outcome = analyze_files([str(path)], settings, jobs=jobs)
     analysis = outcome.suite.analyses["requests"]
     assert isinstance(analysis, Requests)
     return analysis
@@ -44,7 +44,7 @@ def rows(table: Any) -> list[dict[str, Any]]:
 
 def test_the_sample_has_the_latencies_that_were_put_into_it() -> None:
     truth = json.loads((SAMPLES / "truth.json").read_text())["request-response.pcapng"]
-    analysis = analyzed(SAMPLES / "request-response.pcapng", MatchSettings())
+    analysis = analyzed(SAMPLES / "request-response.pcapng")
     rules = by_rule(analysis)
     pairs = rows(analysis.tables()["pairs"])
     for name, of_truth in (("dns", truth["dns"]), ("icmp_echo", truth["icmp_echo"])):
@@ -68,7 +68,7 @@ def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
     pairs = named_pairs(
         ["tcp dst port 24001; key=payload[4:18]; name=orders"], ["tcp src port 24001; key=payload[12:26]"], "flow"
     )
-    analysis = analyzed(SAMPLES / "order-session.pcap", MatchSettings(pairs=pairs))
+    analysis = analyzed(SAMPLES / "order-session.pcap", pairs=pairs)
     told = {
         row["request_frame"]: (row["last_request_frame"], row["response_frame"], row["latency_from_last_ns"])
         for row in rows(analysis.tables()["pairs"])
@@ -107,7 +107,7 @@ def compared(path: Path, name: str) -> int:
     """Compare each pair that either tool has; return how many there are."""
     theirs = tshark_times(path, *TSHARK[name])
     # tshark waits for as long as it takes.
-    analysis = analyzed(path, MatchSettings(timeout_ns=1000 * HOUR_NS), jobs=1)
+    analysis = analyzed(path, jobs=1, timeout_ns=1000 * HOUR_NS)
     pairs = [row for row in rows(analysis.tables()["pairs"]) if row["rule"] == name]
     ours = {row["response_frame"]: row for row in pairs}
     assert ours.keys() == theirs.keys(), path.name
@@ -153,7 +153,7 @@ def test_ntp_pairs_are_those_whose_timestamps_say_so() -> None:
             request = asked.get((destination, source, destination_port, source_port, origin))
             if request:
                 expected.append((request, int(number)))
-    analysis = analyzed(path, MatchSettings())
+    analysis = analyzed(path)
     rule = by_rule(analysis)["ntp"]
     pairs = [row for row in rows(analysis.tables().get("pairs") or {}) if row["rule"] == "ntp"]
     assert [(row["request_frame"], row["response_frame"]) for row in pairs] == expected

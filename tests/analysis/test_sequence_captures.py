@@ -17,8 +17,8 @@ import pytest
 from support.shared_captures import CAPTURES, needs_captures
 from support.slow_numbers import SlowNumbers, Told
 
-from uspcap.analysis.feed_detection import candidates, detect
-from uspcap.analysis.sequence import Sequence
+from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.detection import candidates, detect
 from uspcap.errors import UspcapError
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import find_protocol

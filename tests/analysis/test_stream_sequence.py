@@ -25,8 +25,8 @@ from support.numbered_streams import (
 from support.order_sessions import ACK, START_NS, SYN, Segment, feed, in_parts, soup
 from support.slow_numbers import SlowNumbers, assert_as_slow
 
-from uspcap.analysis.sequence import Sequence
-from uspcap.analysis.stream_sequence import MessageSequence, SegmentSequence
+from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.streams import MessageSequence, SegmentSequence
 from uspcap.protocols.feeds import find_protocol
 
 FIX, SOUP, TCP = (find_protocol(name) for name in ("fix", "soupbintcp", "tcp"))

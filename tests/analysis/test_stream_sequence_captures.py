@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.shared_captures import CAPTURES, needs_captures
 
-from uspcap.analysis.stream_sequence import sequence_of
+from uspcap.analysis.sequence.streams import sequence_of
 from uspcap.formats import open_capture
 from uspcap.protocols.feeds import find_protocol
 

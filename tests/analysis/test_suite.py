@@ -14,11 +14,12 @@ from support.hard_to_cut import cases, mimicking_pcapng, named_interface, packet
 from support.hostile_captures import hostile_capture, hostile_settings
 from support.streams import START_NS, Frame, seeded_stream
 
-from uspcap.analysis.names import FILE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.errors import UspcapError
 from uspcap.formats import parts
-from uspcap.report.document import build_report, load_schema, source_of
+from uspcap.report.document import build_report, source_of
+from uspcap.report.schema import load_schema
 from uspcap.report.terminal import render
 
 CASES = cases()
@@ -47,7 +48,9 @@ def test_threads_change_nothing(tmp_path, name):
         assert everything([path], jobs) == alone
 
 
-@pytest.mark.parametrize("settings", [{"expression": "udp port 1003"}, {"maximum_flows": 3, "gap_threshold_ns": 100}])
+@pytest.mark.parametrize(
+    "settings", [{"expression": "udp port 1003"}, {"maximum_flows": 3, "arguments": {"gaps": {"threshold_ns": 100}}}]
+)
 @pytest.mark.parametrize("name", ["pcap", "pcap in pcap", "pcapng, an interface described late"])
 def test_threads_change_nothing_with_filters_and_bounds(tmp_path, name, settings):
     if "expression" in settings:
@@ -157,7 +160,7 @@ def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed)
     monkeypatch.setattr(parts, "SMALLEST_PART", 256)
     path = tmp_path / "capture"
     path.write_bytes(hostile_capture(seed))
-    settings = hostile_settings(seed, FILE_NAMES)
+    settings = hostile_settings(seed, registry.names(live=False))
     found = []
     for jobs in (1, 2, 4):
         try:

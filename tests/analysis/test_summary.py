@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.shared_captures import CAPTURES, WELL_FORMED, fields_of, manifest, needs_captures
 from support.streams import START_NS, feed, seeded_stream, streams
 
-from uspcap.analysis.summary import SIZE_NAMES, Summary, protocol_class_name
+from uspcap.analysis.summary.analysis import SIZE_NAMES, Summary, protocol_class_name
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from support.tcp_reference import assert_as_reference, reference
 from support.tcp_segments import ACK, FIN, PSH, RST, START_NS, SYN, WRAP, Segment, captures, cut_captures, feed
 
-from uspcap.analysis.tcp import Tcp
+from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.frames import FrameBatch, TimestampSource
 
 BY_REFERENCE = {

@@ -19,7 +19,7 @@ from support.tcp_reference import Found, assert_as_reference, reference
 from support.tcp_segments import FIN, SYN
 
 from uspcap.analysis.suite import Settings, analyze_files
-from uspcap.analysis.tcp import Tcp
+from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.errors import UspcapError
 
 pytestmark = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.request_frames import udp
 
-from uspcap.analysis.tick_to_trade import TickToTrade
+from uspcap.analysis.tick_to_trade.analysis import TickToTrade
 from uspcap.frames import FrameBatch
 from uspcap.protocols.rules import pair_rules, parse_rule
 

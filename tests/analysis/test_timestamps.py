@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, seeded_stream, streams
 
-from uspcap.analysis.timestamps import BATCHED_SHARE, STEPS_LISTED, Timestamps
+from uspcap.analysis.timestamps.analysis import BATCHED_SHARE, STEPS_LISTED, Timestamps
 from uspcap.frames import LATEST_NS, TimestampSource
 
 SECOND_NS = 10**9

@@ -19,10 +19,11 @@ from support.trailer_frames import FILE_NS, metamako, plain, stamped, with_arist
 
 from uspcap._native.trailers import MAXIMUM_PORTS, TrailerFormat
 from uspcap.analysis.suite import Settings, analyze_files
-from uspcap.analysis.trailer import Trailer
+from uspcap.analysis.trailer.analysis import Trailer
 from uspcap.formats import parts
 from uspcap.frames import FrameBatch
-from uspcap.report.document import build_report, load_schema, source_of
+from uspcap.report.document import build_report, source_of
+from uspcap.report.schema import load_schema
 from uspcap.timestamps.trailers import FORMATS, TrailerChoice, TrailerStage
 
 Made = tuple[bytes, int]

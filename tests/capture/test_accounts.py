@@ -23,7 +23,7 @@ from uspcap.backends.base import Place, SourceStatistics
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.capture.accounts import as_dict, stage_lines, stages
 from uspcap.capture.session import Accounts
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 COUNT = st.integers(0, 1 << 40)
 PLACES: tuple[Place, ...] = ("xdp", "socket", "reader")

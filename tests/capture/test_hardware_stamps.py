@@ -19,7 +19,8 @@ from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.formats import open_capture
 from uspcap.formats.writer import open_writer
 from uspcap.frames import TimestampSource
-from uspcap.report.document import build_report, load_schema, source_of_capture
+from uspcap.report.document import build_report, source_of_capture
+from uspcap.report.schema import load_schema
 from uspcap.report.terminal import render
 from uspcap.timestamps.stamping import Stamping
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import Frame, batch_of, streams
 
-from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
 from uspcap.capture.intervals import LARGEST_SHARE, LONGEST_PACED_NS, SHORTEST_PACED_NS, Intervals
 from uspcap.capture.keeping import HereKeeper, Interval, Keeper, Teller
 from uspcap.errors import CaptureError
 
-ALL = Settings(LIVE_NAMES)
+ALL = Settings(registry.default_names(live=True))
 UTC_NS = 1_700_000_000_000_000_000
 
 

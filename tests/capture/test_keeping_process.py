@@ -15,14 +15,14 @@ import pytest
 from support.streams import START_NS, Frame, batch_of
 from support.veth_pairs import wait_until
 
-from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
 from uspcap.capture.keeping import HereKeeper, Interval, Teller
 from uspcap.capture.keeping_process import KeepingProcess
 from uspcap.errors import CaptureError, UspcapError
 
-SETTINGS = Settings(LIVE_NAMES)
+SETTINGS = Settings(registry.default_names(live=True))
 
 
 class Talker(Teller):

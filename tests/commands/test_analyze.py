@@ -23,8 +23,8 @@ from support.shared_captures import CAPTURES, CASES, needs_captures, needs_cases
 from support.streams import START_NS, Frame, flow_text, seeded_stream
 from support.tcpdump_oracle import Refused, read_with_tcpdump
 
-from uspcap.analysis.names import FILE_NAMES, NAMES
-from uspcap.report.document import load_schema
+from uspcap.analysis import registry
+from uspcap.report.schema import load_schema
 
 FRAMES = seeded_stream(7, 3_000, flows=12)
 ESCAPE = "\x1b"
@@ -37,6 +37,9 @@ TITLES = {
     "bursts": "Bursts",
     "overhead": "Overhead",
 }
+DEFAULT = registry.default_names(live=False)
+
+NEEDING_OPTIONS = ("sequence", "arbitration", "trailer", "tick_to_trade")
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +71,18 @@ def test_the_report_counts_every_frame(capture: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["gaps", "bursts,gaps", "inter-arrival, summary", "overhead,timestamps", ",".join(NAMES)]
+    "names",
+    [
+        "gaps",
+        "bursts,gaps",
+        "inter-arrival, summary",
+        "overhead,timestamps",
+        ",".join(DEFAULT),
+    ],
 )
 def test_only_runs_the_analyses_named(capture: Path, names: str) -> None:
     wanted = {name.strip().replace("-", "_") for name in names.split(",")}
-    assert list(report("--only", names, capture)["analyses"]) == [name for name in NAMES if name in wanted]
+    assert list(report("--only", names, capture)["analyses"]) == [name for name in DEFAULT if name in wanted]
     text = invoke("analyze", "--only", names, capture).stdout
     assert {name for name, title in TITLES.items() if f"\n{title}" in text} == wanted
 
@@ -307,7 +317,7 @@ def test_a_damaged_file_gives_a_full_report_one_line_and_1(tmp_path: Path, form:
         return
     document = json.loads(ended.stdout)
     jsonschema.validate(document, load_schema())
-    assert list(document["analyses"]) == list(NAMES)
+    assert list(document["analyses"]) == list(DEFAULT)
     assert document["source"]["packets"] == len(FRAMES) - 1
     assert document["source"]["truncated"]
     (problem,) = document["source"]["problems"]
@@ -492,7 +502,7 @@ EXTREMES = {
 def test_times_at_the_ends_are_reported_and_what_they_are_worth_is_said(tmp_path: Path, name: str) -> None:
     path = tmp_path / "extreme.pcapng"
     path.write_bytes(EXTREMES[name])
-    every = ",".join(one for one in FILE_NAMES if one not in ("sequence", "arbitration", "trailer", "tick_to_trade"))
+    every = ",".join(one for one in registry.names(live=False) if one not in NEEDING_OPTIONS)
     ended = start("analyze", path, "--only", every, "--format", "json")
     assert ended.code == 1
     assert "frame " in ended.stderr and ended.stderr.count("\n") == 1

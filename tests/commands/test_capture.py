@@ -19,7 +19,7 @@ from support.capturing import USPCAP, Run, Running, frames_of
 from support.traffic import in_order, numbered_frame, tagged
 from support.veth_pairs import HERE, MakePair, Pair, wait_until
 
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
 

@@ -487,7 +487,7 @@ def test_command_on_files_that_takes_long_is_told_and_can_be_left(
 def test_fault_in_an_analysis_loses_nothing_of_the_file(pair: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     fault = (
-        "import uspcap.analysis.summary as s; update = s.Summary.update\n"
+        "import uspcap.analysis.summary.analysis as s; update = s.Summary.update\n"
         "def failing(self, batch, counted=[]):\n"
         "    counted.append(batch.count)\n"
         "    if sum(counted) > 50: raise MemoryError\n"

@@ -15,7 +15,7 @@ from support.traffic import numbered_frame
 from support.veth_pairs import HERE, THERE, Pair, wait_until
 
 from uspcap.formats import open_capture
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 BLUE, BLUE_END = "blue0", "blue1"
 

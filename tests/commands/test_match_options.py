@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from support.command_line import invoke
 
-from uspcap.report.document import load_schema
+from uspcap.report.schema import load_schema
 
 SAMPLE = str(Path(__file__).parents[2] / "sample_captures" / "request-response.pcapng")
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.command_line import assert_one_clear_line, invoke
 
+from uspcap.commands.analysis_options import ReadType
 from uspcap.commands.options import (
     CompressType,
     CountType,
@@ -18,14 +19,15 @@ from uspcap.commands.options import (
     FactorType,
     FrameSetType,
     PeriodType,
-    RateType,
     SignedDurationType,
     SizeType,
     end_with_problems,
     split_files,
 )
 from uspcap.frames import LATEST_NS, Problem
+from uspcap.quantities import bit_rate
 
+RATE = ReadType(bit_rate, "rate")
 SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
 UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 PREFIXES = {"": 1, "k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "G": 10**9, "g": 10**9, "T": 10**12, "t": 10**12}
@@ -78,7 +80,7 @@ def test_a_duration_that_does_not_fit_64_bits_beside_a_time_is_refused(kind: Dur
     assert "146 years" in refusal(kind, f"{10**39}h")
 
 
-@pytest.mark.parametrize("kind", [DurationType(), SignedDurationType(), PeriodType(), RateType(), SizeType()])
+@pytest.mark.parametrize("kind", [DurationType(), SignedDurationType(), PeriodType(), RATE, SizeType()])
 def test_a_number_of_thousands_of_digits_is_refused_with_an_example(kind: click.ParamType) -> None:
     assert "as in" in refusal(kind, "9" * 5000 + {"rate": "G", "size": "G"}.get(kind.name, "s"))
 
@@ -87,15 +89,15 @@ def test_a_number_of_thousands_of_digits_is_refused_with_an_example(kind: click.
     st.integers(1, 10**6), st.sampled_from(list(PREFIXES)), st.sampled_from(["", "bit", "bits", "bps", "bit/s", "b/s"])
 )
 def test_rates_have_decimal_prefixes_and_any_usual_unit(number: int, prefix: str, unit: str) -> None:
-    assert RateType().convert(f"{number}{prefix}{unit}", None, None) == number * PREFIXES[prefix]
-    assert RateType().convert(f" {number}.5 {prefix}{unit} ", None, None) == int(
+    assert RATE.convert(f"{number}{prefix}{unit}", None, None) == number * PREFIXES[prefix]
+    assert RATE.convert(f" {number}.5 {prefix}{unit} ", None, None) == int(
         Fraction(2 * number + 1, 2) * PREFIXES[prefix]
     )
 
 
 @pytest.mark.parametrize("text", ["", "0", "0.4", "-1G", "10X", "G", "10GB/s", "10GB", "10MBps", "1e9", "10 Gi", "١G"])
 def test_what_is_no_bit_rate_is_refused_with_an_example(text: str) -> None:
-    assert "10G" in refusal(RateType(), text)
+    assert "10G" in refusal(RATE, text)
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.none() | st.integers(0, 100)), min_size=1))
@@ -110,7 +112,7 @@ def test_what_is_no_frame_number_is_refused_with_an_example(text: str) -> None:
     assert "3,7-9" in refusal(FrameSetType(), text)
 
 
-@pytest.mark.parametrize("kind, value", [(DurationType(), 5), (RateType(), 7), (FrameSetType(), (range(1, 2),))])
+@pytest.mark.parametrize("kind, value", [(DurationType(), 5), (RATE, 7), (FrameSetType(), (range(1, 2),))])
 def test_values_converted_before_stay(kind: click.ParamType, value: object) -> None:
     assert kind.convert(value, None, None) == value
 

@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from support.reports import CAPTURES, report_of, report_on
 from support.streams import START_NS, Frame, streams
 
+from uspcap.analysis import registry
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.capture.keeping import Interval
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.report.document import ROWS_OF_INTERVAL, ROWS_OF_ROW, build_report, load_schema, report_of_interval
+from uspcap.report.document import ROWS_OF_INTERVAL, ROWS_OF_ROW, build_report, report_of_interval
 from uspcap.report.json_report import write_json
+from uspcap.report.schema import load_schema
 
 SCHEMA = load_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -29,7 +30,10 @@ FRAMES = [
     Frame(START_NS + 977 * at * at, 60 + at, at % 4, TimestampSource.KERNEL if at % 5 else TimestampSource.HARDWARE)
     for at in range(300)
 ] + [Frame(START_NS, 64, 1, TimestampSource.KERNEL), Frame(0, 64, 1, TimestampSource.NONE)]
-WHOLE = Settings(LIVE_NAMES, line_rate_bps=10**9, gap_threshold_ns=1_000, framing=True)
+WHOLE = Settings(
+    registry.default_names(live=True),
+    arguments={"bursts": {"line_rate_bps": 10**9}, "gaps": {"threshold_ns": 1_000}, "overhead": {"framing": True}},
+)
 
 
 def errors(report: dict[str, Any]) -> list[str]:
@@ -41,8 +45,8 @@ def test_the_schema_is_itself_valid() -> None:
 
 
 def test_every_analysis_has_its_definition() -> None:
-    assert set(SCHEMA["properties"]["analyses"]["properties"]) == set(ALL_NAMES)
-    assert set(ALL_NAMES) <= set(SCHEMA["$defs"])
+    assert set(SCHEMA["properties"]["analyses"]["properties"]) == set(registry.names())
+    assert set(registry.names()) <= set(SCHEMA["$defs"])
 
 
 def captures() -> list[Path]:
@@ -65,7 +69,7 @@ def test_reports_on_any_frames_keep_to_the_schema(frames: list[Frame]) -> None:
         assert not errors(report_of(frames, chosen))
 
 
-@pytest.mark.parametrize("name", LIVE_NAMES)
+@pytest.mark.parametrize("name", registry.default_names(live=True))
 def test_a_report_may_hold_one_analysis(name: str) -> None:
     report = report_of(FRAMES, Settings(names=(name,)))
     assert list(report["analyses"]) == [name]
@@ -91,7 +95,7 @@ def test_json_keeps_the_order_and_ends_with_a_newline() -> None:
     text = stream.getvalue()
     assert text.endswith("}\n") and text.isascii()
     assert json.loads(text) == report
-    assert list(json.loads(text)["analyses"]) == list(LIVE_NAMES)
+    assert list(json.loads(text)["analyses"]) == list(registry.default_names(live=True))
 
 
 def test_json_refuses_what_json_cannot_say() -> None:

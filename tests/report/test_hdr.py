@@ -16,7 +16,7 @@ from support.reports import suite_of
 from support.streams import START_NS, Frame
 
 from uspcap.analysis.histogram import Histogram, bounds
-from uspcap.analysis.inter_arrival import InterArrival
+from uspcap.analysis.inter_arrival.analysis import InterArrival
 from uspcap.frames import TimestampSource
 from uspcap.report.hdr import Interval, encode, percentile_distribution, write_log
 

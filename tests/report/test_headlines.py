@@ -16,15 +16,16 @@ from support.command_line import invoke
 from support.reports import report_of, shown
 from support.streams import START_NS, Frame, streams
 
-from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
+from uspcap.report.cells import percentile_cell
 from uspcap.report.format import count, duration
-from uspcap.report.headlines import headlines, percentile_cell
+from uspcap.report.headlines import headlines
 from uspcap.report.interval_reports import print_interval
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
-ALL = Settings(LIVE_NAMES)
+ALL = Settings(registry.default_names(live=True))
 FRAMES = [Frame(START_NS + 1_000 * at, 100, 1, TimestampSource.XDP, START_NS + 1_000 * at + at) for at in range(2_000)]
 
 

@@ -28,7 +28,7 @@ from support.streams import START_NS, Frame, batch_of
 from support.traffic import numbered_frame
 from support.veth_pairs import HERE, Pair, wait_until
 
-from uspcap.analysis.names import LIVE_NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings
 from uspcap.backends.base import Description, LiveSource, SourceStatistics
 from uspcap.capture.intervals import DRAWN_EVERY_NS, Intervals
@@ -84,7 +84,7 @@ class Rig:
         self.now_ns = self.cpu_ns = 0
         self.cost_ns = cost_ns
         self.view = LiveView(self.stream, self.source.describe(), clock=lambda: self.now_ns, cpu_clock=self.cpu)
-        settings = Settings(LIVE_NAMES)
+        settings = Settings(registry.default_names(live=True))
         self.intervals = Intervals(
             settings,
             10**9,

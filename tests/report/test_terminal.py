@@ -15,13 +15,14 @@ from rich.cells import cell_len
 from support.reports import CAPTURES, report_of, report_on, shown
 from support.streams import START_NS, Frame, streams
 
-from uspcap.analysis.names import NAMES
+from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
+from uspcap.report.cells import percentile_cell, samples_needed
 from uspcap.report.format import count, duration, stamp
-from uspcap.report.headlines import percentile_cell, samples_needed
 
 WIDTHS = (80, 120, 200)
+LINE = {"bursts": {"line_rate_bps": 10**9}}
 TITLES = {
     "summary": "Summary",
     "timestamps": "Timestamps",
@@ -73,16 +74,19 @@ def test_reports_on_captures_by_others_show_their_key_numbers_within_the_width()
 @settings(max_examples=60)
 @given(streams(), st.sampled_from([20, 40, 80, 120]), st.sampled_from(["utf-8", "ascii", "latin-1"]))
 def test_any_report_is_shown_at_any_width_in_any_encoding(frames: list[Frame], width: int, encoding: str) -> None:
-    for chosen in (Settings(), Settings(line_rate_bps=10**9, gap_threshold_ns=1_000, framing=True)):
+    for chosen in (
+        Settings(),
+        Settings(arguments={**LINE, "gaps": {"threshold_ns": 1_000}, "overhead": {"framing": True}}),
+    ):
         assert shown(report_of(frames, chosen), width, encoding).startswith("uspcap made.pcap\n")
 
 
 def test_sections_come_in_order_and_only_those_of_the_report() -> None:
     text = shown(report_of(steady(20)))
-    places = [text.index(f"\n{TITLES[name]}") for name in NAMES]
+    places = [text.index(f"\n{TITLES[name]}") for name in registry.default_names(live=False)]
     assert places == sorted(places)
     text = shown(report_of(steady(20), Settings(names=("gaps", "summary"))))
-    assert [name for name in NAMES if f"\n{TITLES[name]}" in text] == ["summary", "gaps"]
+    assert [name for name in registry.default_names(live=False) if f"\n{TITLES[name]}" in text] == ["summary", "gaps"]
 
 
 def test_no_packets_are_said_in_one_line() -> None:
@@ -217,12 +221,14 @@ def test_resolution_of_few_stamps_is_a_bound() -> None:
 
 
 def test_a_line_rate_adds_a_column() -> None:
-    report = report_of(steady(50), Settings(line_rate_bps=10**10))
+    report = report_of(steady(50), Settings(arguments={"bursts": {"line_rate_bps": 10**10}}))
     text = shown(report)
     assert "of line" in text and "line rate: 10.00 Gbit/s" in text
     assert "of line" not in shown(report_of(steady(50)))
     assert "more than 100 % of line" not in text
-    assert "more than 100 % of line" in shown(report_of(steady(50), Settings(line_rate_bps=10**8)))
+    assert "more than 100 % of line" in shown(
+        report_of(steady(50), Settings(arguments={"bursts": {"line_rate_bps": 10**8}}))
+    )
 
 
 def test_quality_columns_go_in_the_order_of_what_they_are_worth() -> None:
@@ -268,7 +274,7 @@ def test_an_analysis_that_is_not_known_is_named() -> None:
 
 def test_no_foreign_text_reaches_the_terminal_raw() -> None:
     attack = "[red]x[/red]\x1b]0;owned\x07\r\n\u202e:smile:"
-    report = report_of(steady(30), Settings(line_rate_bps=10**9), filter=attack, notes=[attack])
+    report = report_of(steady(30), Settings(arguments=LINE), filter=attack, notes=[attack])
     report["source"]["files"] = [attack]
     report["source"]["link_types"] = [attack]
     report["source"]["problems"] = [{"file": attack, "offset": 0, "what": attack}]
@@ -289,7 +295,7 @@ def test_no_foreign_text_reaches_the_terminal_raw() -> None:
 
 
 def test_a_terminal_without_utf_8_gets_ascii() -> None:
-    report = report_of(steady(3_000), Settings(line_rate_bps=10**9))
+    report = report_of(steady(3_000), Settings(arguments=LINE))
     text = shown(report, encoding="ascii")
     assert text.isascii() and " us" in text and "#" in text and "\\x" not in text and "\\u" not in text
 
@@ -303,7 +309,7 @@ def test_plain_output_has_no_escapes_and_colour_can_be_refused(monkeypatch: pyte
 
 
 def test_a_report_read_back_from_json_shows_the_same() -> None:
-    report = report_of(steady(100, flows=3), Settings(line_rate_bps=10**9))
+    report = report_of(steady(100, flows=3), Settings(arguments=LINE))
     before = copy.deepcopy(report)
     assert shown(json.loads(json.dumps(report))) == shown(report)
     assert report == before, "rendering changes nothing"

@@ -22,6 +22,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from support.capture_files import block, interface, option, packet, pcap_header, pcap_record, section
 from support.feeds import frame_of
@@ -30,9 +31,9 @@ from support.order_sessions import fix, ouch, soup
 from support.request_frames import udp
 from support.trailer_frames import arp, plain, stamped, vss
 
-from uspcap.analysis.match_settings import MatchSettings
-from uspcap.analysis.names import FILE_NAMES, ORDER_PROTOCOLS
-from uspcap.analysis.sequence_settings import SequenceSettings
+from uspcap.analysis import registry
+from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
+from uspcap.analysis.sequence.settings import SequenceSettings
 from uspcap.analysis.suite import Settings
 from uspcap.formats.pcap import MICROSECOND_MAGIC, MODIFIED_MAGIC, NANOSECOND_MAGIC
 from uspcap.protocols.feeds import find_protocol
@@ -307,30 +308,34 @@ NEAREST = RulePair("ports", Rule("", "udp src port 1001"), Rule("", "udp src por
 _PAIRS = parse_pairs(["A=233.252.0.1:30001,B=233.252.0.2:30002"])
 
 
-def hostile_settings(seed: int, names: Sequence[str] = FILE_NAMES) -> Settings:
+def hostile_settings(seed: int, names: Sequence[str] = registry.names(live=False)) -> Settings:
     """Return what to ask of a hostile capture: all of `names`, with bounds that are mostly small."""
     chance = random.Random(seed)
     return Settings(
         names=tuple(names),
         maximum_flows=chance.choice((1, 2, 3, 5, 64, 65_536)),
-        gap_threshold_ns=chance.choice((None, None, 0, 1, 10**6, CLAMPED)),
-        line_rate_bps=chance.choice((None, 1, 10**10)),
-        framing=chance.random() < 0.5,
         tunnels=chance.random() < 0.3,
-        top=chance.choice((1, 10, 1000)),
-        sequence=SequenceSettings(
-            find_protocol(chance.choice(("moldudp64", "rtp"))),
-            pairs=_PAIRS,
-        ),
-        order_protocol=chance.choice((None, *ORDER_PROTOCOLS)),
-        matching=MatchSettings(
-            (BY_PAYLOAD,),
-            NEAREST,
-            quorum=chance.choice((None, 1, "majority")),
-            timeout_ns=chance.choice((1, 1000, 5 * 10**9, 1 << 60)),
-        ),
+        arguments=_hostile_arguments(chance),
         trailer=TrailerChoice(FORMATS[chance.choice(sorted(FORMATS))]) if chance.random() < 0.3 else None,
     )
+
+
+def _hostile_arguments(chance: random.Random) -> dict[str, dict[str, Any]]:
+    shown = {"shown": chance.choice((1, 10, 1000))}
+    numbers = SequenceSettings(find_protocol(chance.choice(("moldudp64", "rtp"))), pairs=_PAIRS)
+    waiting = {"timeout_ns": chance.choice((1, 1000, 5 * 10**9, 1 << 60)), **shown}
+    return {
+        "inter_arrival": shown,
+        "gaps": {"threshold_ns": chance.choice((None, None, 0, 1, 10**6, CLAMPED)), **shown},
+        "bursts": {"line_rate_bps": chance.choice((None, 1, 10**10))},
+        "overhead": {"framing": chance.random() < 0.5},
+        "sequence": {"settings": numbers},
+        "arbitration": {"settings": numbers},
+        "orders": {"protocol": chance.choice((None, *ORDER_PROTOCOLS)), **shown},
+        "requests": {"pairs": (BY_PAYLOAD,), "quorum": chance.choice((None, 1, "majority")), **waiting},
+        "tick_to_trade": {"pair": NEAREST, **waiting},
+        "tcp": shown,
+    }
 
 
 def main(directory: str, first: str, count: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from support.tcp_segments import ACK, FIN, RST, SYN, Segment
 
 from uspcap.analysis.histogram import Histogram
-from uspcap.analysis.tcp import Tcp
+from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.frames import TimestampSource
 
 FAR = 1 << 26

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
-from uspcap.analysis.tcp import Tcp
+from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.frames import FrameBatch, TimestampSource
 
 START_NS = 1_700_000_000_000_000_000

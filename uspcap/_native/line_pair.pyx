@@ -27,7 +27,7 @@ from uspcap._native.states cimport Packed, Unpacked, pack, unpack, unpacked_new
 from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
-    FAR = 1000                  # as analysis/sequence_gaps.py has it
+    FAR = 1000                  # as analysis/sequence/gaps.py has it
     NEAR = 64                   # numbers
     BEHIND_FOR = 2000           # packets of both lines
     LOG = 4096                  # more than twice as many

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.bursts import Bursts
-from uspcap.analysis.gaps import Gaps
-from uspcap.analysis.inter_arrival import InterArrival
-from uspcap.analysis.match_settings import MatchSettings
-from uspcap.analysis.names import ALL_NAMES, NAMES
-from uspcap.analysis.overhead import Overhead
-from uspcap.analysis.path_latency import PathLatency
-from uspcap.analysis.sequence_settings import SequenceSettings
-from uspcap.analysis.summary import Summary
-from uspcap.analysis.timestamps import Timestamps
+from uspcap.analysis.declaration import Asked, Given, Option, Shared
+from uspcap.analysis.registry import declarations, default_names, options
+from uspcap.analysis.summary.analysis import Summary
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
-from uspcap.formats import open_capture
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+from uspcap.stages.trailer import resolved_trailer, trailer_stage
 
 if TYPE_CHECKING:
-    from uspcap.timestamps.trailers import TrailerChoice, TrailerStage
+    from uspcap.timestamps.trailers import TrailerChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,79 +34,77 @@ class Settings:
     Attributes
     ----------
     names : tuple of str
-        Analyses, of `ALL_NAMES`.
+        Analyses, as `registry.names` has them; in any order.
     expression : str
         Filter expression as of pcap-filter(7); empty keeps everything.
     maximum_flows : int
         Bound on the flows tracked one by one.
-    gap_threshold_ns : int or None
-        None lets each flow have its own.
-    line_rate_bps : int or None
-        To compare bursts with.
-    framing : bool
-        Count preamble, FCS and inter-frame gap as overhead.
     tunnels : bool
         Let the innermost headers count.
-    top : int
-        Rows in the report's lists.
-    sequence : SequenceSettings or None
-        Whose sequence numbers to follow, and which lines carry the same.
-    order_protocol : str or None
-        What order entry connections carry, one of `names.ORDER_PROTOCOLS`.
-    matching : MatchSettings
-        What is a request, a trigger and a response.
     trailer : TrailerChoice or None
         Take the stamps that taps or switches put into the frames; None leaves the frames alone.
+    arguments : mapping of str to mapping
+        By analysis what its `Declaration.make` takes; those left out keep to their defaults.
     """
 
-    names: tuple[str, ...] = NAMES
+    names: tuple[str, ...] = field(default_factory=partial(default_names, live=False))
     expression: str = ""
     maximum_flows: int = MAXIMUM_FLOWS
-    gap_threshold_ns: int | None = None
-    line_rate_bps: int | None = None
-    framing: bool = False
     tunnels: bool = False
-    top: int = 10
-    sequence: SequenceSettings | None = None
-    order_protocol: str | None = None
-    matching: MatchSettings = field(default_factory=MatchSettings)
     trailer: TrailerChoice | None = None
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# Analyses of particular traffic are loaded where they are asked for.
+def settings_for(
+    given: Given,
+    *,
+    default: Sequence[str],
+    named: Sequence[str] | None = None,
+    naming: str,
+    files: Sequence[str] = (),
+    expression: str = "",
+    maximum_flows: int = MAXIMUM_FLOWS,
+    tunnels: bool = False,
+    trailer: TrailerChoice | None = None,
+) -> Settings:
+    """Return settings with everything decided that is decided before a run, from options as they were given.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Options of analyses by `Option.parameter`.
+    default : sequence of str
+        Analyses that run where none is named.
+    named : sequence of str, optional
+        Those that were named; options may bring others along.
+    naming : str
+        The option that names analyses, for messages.
+
+    Raises
+    ------
+    UsageError, CaptureFileError, NotACaptureFile, FilterError
+        Options make no sense, together or with what runs, or nothing can be decided.
+    """
+    declared = declarations()
+    wanted = {*(default if named is None else named)}
+    brought = {"trailer": trailer, **given}
+    wanted |= {
+        name for name, one in declared.items() if one.brought_by is not None and one.brought_by(brought, named or ())
+    }
+    names = tuple(name for name in declared if name in wanted)
+    asked = Asked(names, None if named is None else tuple(named), naming, files, expression, trailer)
+    for option in options():
+        users = [name for name, one in declared.items() if option in one.options]
+        if not option.general and given.get(option.parameter, option.default) != option.default:
+            _check_used(option, users, names, naming)
+    arguments = {name: declared[name].arguments(given, asked) for name in names}
+    return Settings(names, expression, maximum_flows, tunnels, trailer, arguments)
 
 
-def _numbers(settings: SequenceSettings | None, name: str) -> SequenceSettings:
-    if settings is None:
-        raise UsageError(
-            f"{name} needs to know where numbers lie: give --protocol NAME (see 'uspcap protocols'), "
-            "--protocol auto, or --sequence offset=…,size=…"
-        )
-    return settings
-
-
-def _orders(protocol: str | None, shown: int) -> Analysis:
-    from uspcap.analysis.orders import Orders
-
-    return Orders(protocol, shown=shown)
-
-
-def _tcp(shown: int) -> Analysis:
-    from uspcap.analysis.tcp import Tcp
-
-    return Tcp(shown=shown)
-
-
-def _patterns() -> Analysis:
-    from uspcap.analysis.patterns import Patterns
-
-    return Patterns()
-
-
-def _trailer(choice: TrailerChoice | None) -> Analysis:
-    from uspcap.analysis.trailer import Trailer
-
-    return Trailer(choice)
+def _check_used(option: Option, users: Sequence[str], names: Sequence[str], naming: str) -> None:
+    """Raise UsageError where an option was given and none of the analyses that it is about runs."""
+    if not {*users} & {*names}:
+        raise UsageError(f"{option.flag} is about {' and '.join(users)}: add {naming} {users[0]}, or leave it out")
 
 
 class Suite:
@@ -121,27 +113,15 @@ class Suite:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._flows = FlowTable(settings.maximum_flows)
-        makers: dict[str, Callable[[], Analysis]] = {
-            "summary": Summary,
-            "timestamps": Timestamps,
-            "inter_arrival": lambda: InterArrival(self._flows, shown=settings.top),
-            "gaps": lambda: Gaps(self._flows, threshold_ns=settings.gap_threshold_ns, shown=settings.top),
-            "bursts": lambda: Bursts(line_rate_bps=settings.line_rate_bps),
-            "overhead": lambda: Overhead(framing=settings.framing),
-            "path_latency": PathLatency,
-            "sequence": lambda: _numbers(settings.sequence, "sequence").sequence(settings.maximum_flows),
-            "arbitration": lambda: _numbers(settings.sequence, "arbitration").arbitration(),
-            "orders": lambda: _orders(settings.order_protocol, settings.top),
-            "requests": lambda: settings.matching.requests(settings.top),
-            "tick_to_trade": lambda: settings.matching.tick_to_trade(settings.top),
-            "tcp": lambda: _tcp(settings.top),
-            "patterns": _patterns,
-            "trailer": lambda: _trailer(settings.trailer),
-        }
-        self.summary = Summary()
+        shared = Shared(self._flows, settings.trailer)
         self.analyses: dict[str, Analysis] = {
-            name: self.summary if name == "summary" else makers[name]() for name in ALL_NAMES if name in settings.names
+            name: declared.make(shared, **settings.arguments.get(name, {}))
+            for name, declared in declarations().items()
+            if name in settings.names
         }
+        made = self.analyses.get("summary")
+        # What a report says of its source is the summary's, asked for or not.
+        self.summary = made if isinstance(made, Summary) else Summary()
         self._all = [self.summary, *(one for one in self.analyses.values() if one is not self.summary)]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -215,7 +195,7 @@ def analyze_files(
         A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
     if settings.trailer is not None:
-        settings = replace(settings, trailer=_resolved(settings.trailer, paths[0]))
+        settings = replace(settings, trailer=resolved_trailer(settings.trailer, paths[0]))
     run = _Run(settings, progress)
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
@@ -243,23 +223,6 @@ def analyze_files(
     return run.outcome
 
 
-def _trailer_stage(choice: TrailerChoice) -> TrailerStage | None:
-    """Return what takes stamps out of the frames; None where no format was told."""
-    from uspcap.timestamps.trailers import TrailerStage
-
-    return None if choice.format is None else TrailerStage(choice.format)
-
-
-def _resolved(choice: TrailerChoice, path: str) -> TrailerChoice:
-    """Return the choice with its format known, from the beginning of the first file where it is not named."""
-    if choice.format is not None:
-        return choice
-    from uspcap.timestamps.trailers import resolve
-
-    with closing(open_capture(path)) as reader:
-        return resolve(choice, path, reader.batches())
-
-
 @dataclass(slots=True)
 class _Part:
     """What a thread made of one part of a file."""
@@ -273,7 +236,7 @@ def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) ->
     """Read to the reader's `stop_at` or its end."""
     part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
     position = reader.position
-    stage = None if settings.trailer is None else _trailer_stage(settings.trailer)
+    stage = trailer_stage(settings.trailer)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
         if stage is not None:

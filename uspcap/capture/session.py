@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     # A capture that only writes does without the analyses, whose import takes longer than a ring's set-up.
     from uspcap.analysis.suite import Suite
     from uspcap.capture.intervals import Intervals
+    from uspcap.timestamps.trailers import TrailerStage
 
 IDLE_S: Final = 0.25
 """Where no frame comes, limits and requests to stop are looked at so often."""
@@ -183,6 +184,8 @@ class CaptureSession:
     suite : Suite, optional
     intervals : Intervals, optional
         Take the frames instead of `suite`; ended by `run`.
+    trailers : TrailerStage, optional
+        Has analyses take stamps that are in the frames; the file gets the frames as they are.
     frames : int, optional
         End after so many.
     duration_ns : int, optional
@@ -207,6 +210,7 @@ class CaptureSession:
         writer: CaptureWriter | RotatingWriter | None = None,
         suite: Suite | None = None,
         intervals: Intervals | None = None,
+        trailers: TrailerStage | None = None,
         frames: int | None = None,
         duration_ns: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -221,6 +225,7 @@ class CaptureSession:
         self._writer = writer
         self._suite = suite
         self._intervals = intervals
+        self._trailers = trailers
         self._frames = frames
         self._duration_ns = duration_ns
         self._clock = clock
@@ -318,6 +323,8 @@ class CaptureSession:
         if self._writer is not None and self._writing:
             self._writing = self._guarded(self._writer.write, batch)
         if self._analyzing:
+            if self._trailers is not None:
+                self._trailers.apply(batch)
             if self._intervals is not None:
                 self._analyzing = self._guarded(self._intervals.update, batch)
             elif self._suite is not None:

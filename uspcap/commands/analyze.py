@@ -10,40 +10,36 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.names import FILE_NAMES, NAMES
-from uspcap.analysis.suite import Outcome, Settings, analyze_files
+from uspcap.analysis.declaration import TOP
+from uspcap.analysis.registry import default_names
+from uspcap.analysis.suite import Outcome, Settings, analyze_files, settings_for
+from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     CountType,
-    DurationType,
-    RateType,
-    analysis_names,
-    check_names_for_files,
     check_trailer,
     end_with_problems,
     files_and_filter,
     refuse_same_files,
     stamps_of_files,
 )
-from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
+from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
-from uspcap.protocols.flows import MAXIMUM_FLOWS
 from uspcap.report.document import build_report, source_of
 from uspcap.report.format import encodable
 from uspcap.report.progress import Progress
 from uspcap.report.report_file import report_file
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from uspcap.timestamps.trailers import TrailerChoice
 
 
 @click.command("analyze")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option(
-    "--only", callback=analysis_names, metavar="NAME,...", help=f"Analyses to run, of {', '.join(FILE_NAMES)}."
-)
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")
 @click.option(
     "--tables",
@@ -57,21 +53,7 @@ if TYPE_CHECKING:
     metavar=STAMPS_METAVAR,
     help="Stamps that a tap or switch put into the frames: metamako, exablaze, arista, vss, expcap, or told by itself.",
 )
-@click.option("--gap-threshold", type=DurationType(), help="Gaps longer than this count, as 1ms; else each flow's own.")
-@click.option("--line-rate", type=RateType(), help="Compare bursts with this rate, as 10G.")
-@click.option("--framing", is_flag=True, help="Count preamble, FCS and inter-frame gap as overhead.")
-@click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
-@click.option(
-    "--top", type=CountType(1, 10_000), default=10, show_default=True, help="Rows in lists of flows and gaps."
-)
-@click.option(
-    "--max-flows",
-    type=CountType(1, 1 << 23),
-    default=MAXIMUM_FLOWS,
-    show_default=True,
-    help="Flows followed one by one; beyond it, a sample.",
-)
-@traffic_options
+@analysis_options("--only", "only", live=False)
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=CountType(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -83,16 +65,12 @@ def command(
     output: str | None,
     tables: str | None,
     trailer: TrailerChoice | None,
-    gap_threshold: int | None,
-    line_rate: int | None,
-    framing: bool,
     tunnels: bool,
-    top: int,
     max_flows: int,
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
-    **traffic: Any,
+    **options: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
@@ -103,22 +81,18 @@ def command(
     """
     files, expression = files_and_filter(words, expression)
     refuse_same_files(files, [output])
-    names = traffic_names(NAMES if only is None else only, named=only, **traffic)
-    check_trailer(trailer, names, files)
-    if trailer is not None and "trailer" not in names:
-        names = (*names, "trailer")
-    settings = Settings(
-        names=names,
+    check_trailer(trailer, files)
+    settings = settings_for(
+        given_options(options),
+        default=default_names(live=False),
+        named=only,
+        naming="--only",
+        files=files,
         expression=expression,
         maximum_flows=max_flows,
-        gap_threshold_ns=gap_threshold,
-        line_rate_bps=line_rate,
-        framing=framing,
         tunnels=tunnels,
-        top=top,
         trailer=trailer,
     )
-    settings = traffic_settings(settings, files, asked_with="--only", named=only, **traffic)
     check_names_for_files(settings.names)
     if show_outliers:
         if trailer is not None:
@@ -128,10 +102,10 @@ def command(
     with Progress(_total_bytes(files)) as progress:
         outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
     if output is None:
-        _write(sys.stdout, form, outcome, settings, show_outliers)
+        _write(sys.stdout, form, outcome, settings, show_outliers, options[TOP.parameter])
     else:
         with report_file(output, "the report") as stream:
-            _write(stream, form, outcome, settings, show_outliers)
+            _write(stream, form, outcome, settings, show_outliers, options[TOP.parameter])
     if tables is not None:
         from uspcap.report.tables import write_tables
 
@@ -161,25 +135,27 @@ def _total_bytes(files: list[str]) -> int | None:
         return None
 
 
-def _write(stream: TextIO, form: str, outcome: Outcome, settings: Settings, show_outliers: bool) -> None:
+def _write(
+    stream: TextIO, form: str, outcome: Outcome, settings: Settings, show_outliers: bool, top: int | None
+) -> None:
     report = build_report(source_of(outcome, settings.expression), outcome.suite.analyses)
-    if form == "json":
-        from uspcap.report.json_report import write_json
 
-        write_json(report, stream)
-        return
-    from rich.console import Console
+    def show(console: Console) -> None:
+        from uspcap.report.terminal import render
+
+        render(report, console, top)
+        if show_outliers:
+            _show_outliers(report, settings, console)
+
+    put_out(report, form, stream, show)
+
+
+def _show_outliers(report: dict[str, Any], settings: Settings, console: Console) -> None:
     from rich.text import Text
 
-    from uspcap.report.terminal import render
+    from uspcap.report.outliers import outlier_frames
 
-    # Left alone, rich would drop the colours only and go on writing bold and dim (https://no-color.org).
-    console = Console(file=stream, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    render(report, console)
-    if show_outliers:
-        from uspcap.report.outliers import outlier_frames
-
-        for title, lines in outlier_frames(report, tunnels=settings.tunnels):
-            for line in ("", title, *lines):
-                # As Text, for in a string rich takes `:ab:` of a MAC address for an emoji.
-                console.print(Text(encodable(line, console.encoding)), soft_wrap=True)
+    for title, lines in outlier_frames(report, tunnels=settings.tunnels):
+        for line in ("", title, *lines):
+            # As Text, for in a string rich takes `:ab:` of a MAC address for an emoji.
+            console.print(Text(encodable(line, console.encoding)), soft_wrap=True)

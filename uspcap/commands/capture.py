@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from uspcap.analysis.names import ALL_NAMES, LIVE_NAMES, NAMES
+from uspcap.analysis.declaration import TOP
+from uspcap.analysis.registry import default_names, view_of
+from uspcap.analysis.suite import settings_for
 from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LONG_HAND_OVER_NS
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
@@ -22,7 +24,9 @@ from uspcap.capture.privileges import find_user, relinquish
 from uspcap.capture.rotation import RotatingWriter, RotationRules
 from uspcap.capture.rotation_places import check_directory
 from uspcap.capture.session import CaptureOutcome, CaptureSession
+from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
 from uspcap.commands.options import (
+    STAMPS_METAVAR,
     CompressType,
     CountType,
     CpuListType,
@@ -32,20 +36,26 @@ from uspcap.commands.options import (
     FileModeType,
     PeriodType,
     SizeType,
-    analysis_names,
-    check_names_for_files,
+    TimestampsType,
+    check_trailer,
     refuse_same_files,
 )
-from uspcap.commands.traffic_options import traffic_names, traffic_options, traffic_settings
+from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
 from uspcap.notices import say
 from uspcap.signals import Ending
+from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
     from uspcap.analysis.suite import Settings, Suite
+    from uspcap.timestamps.trailers import TrailerChoice
 
 
 @click.command("capture")
@@ -100,10 +110,12 @@ if TYPE_CHECKING:
 @click.option("--fanout", type=FanoutType(), metavar="MODE[:RINGS]", help="Spread over rings by cpu, hash or qm.")
 @click.option(
     "--timestamps",
-    type=click.Choice(TIMESTAMPS),
+    type=TimestampsType(),
+    metavar=f"[{'|'.join(TIMESTAMPS)}|{STAMPS_METAVAR}]",
     default="auto",
     show_default=True,
-    help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end.",
+    help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end; "
+    "trailer[:FORMAT] has analyses take what a tap or switch put into the frames.",
 )
 @click.option(
     "--busy-poll",
@@ -142,14 +154,7 @@ if TYPE_CHECKING:
 @click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
 @click.option("--speed", type=FactorType(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
 @click.option("--loops", type=CountType(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C.")
-@click.option(
-    "--analyze",
-    "names",
-    callback=analysis_names,
-    metavar="NAME,...",
-    help=f"Analyses to run, of {', '.join(ALL_NAMES)}.",
-)
-@traffic_options
+@analysis_options("--analyze", "names")
 @click.option(
     "-Z",
     "--relinquish-privileges",
@@ -158,7 +163,7 @@ if TYPE_CHECKING:
     help="Once rings and files are open, go on as this user, without privileges.",
 )
 @click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 @click.option("--interval", type=DurationType(), help="Report on each interval of this length too, as 10s, as it ends.")
 @click.option(
     "--live/--no-live",
@@ -190,7 +195,7 @@ def command(
     direction: Any,
     buffer_size: int | None,
     fanout: Any,
-    timestamps: Timestamps,
+    timestamps: Timestamps | TrailerChoice,
     busy_poll: int | None,
     best_xdp: Any,
     no_link_reset: bool,
@@ -201,13 +206,15 @@ def command(
     speed: float,
     loops: int,
     names: tuple[str, ...] | None,
+    tunnels: bool,
+    max_flows: int,
     user_name: str | None,
     no_comment: bool,
     form: str,
     interval: int | None,
     live: bool | None,
     no_names: bool,
-    **traffic: Any,
+    **options: Any,
 ) -> None:
     """Capture frames that match FILTER, which is as tcpdump takes it.
 
@@ -258,7 +265,7 @@ def command(
         buffer_bytes=None if buffer_size is None else buffer_size << 10,
         fanout=mode,
         rings=rings,
-        timestamps=timestamps,
+        timestamps=timestamps if isinstance(timestamps, str) else "auto",
         busy_poll_us=busy_poll,
         best_xdp=best_xdp,
         link_reset=not no_link_reset,
@@ -270,21 +277,27 @@ def command(
         speed=speed,
         loops=loops,
     )
-    wanted = (NAMES if files else LIVE_NAMES) if names is None and path is None else names
-    wanted = traffic_names(wanted or (), named=names, **traffic) or wanted
-    if files and wanted is not None:
-        check_names_for_files(wanted)
-    settings = (
-        _settings(wanted or (), expression, files, names, traffic)
-        if (watched or wanted is not None or any(traffic.values()))
-        else None
+    trailer = None if isinstance(timestamps, str) else timestamps
+    asked = settings_for(
+        given_options(options),
+        default=default_names(live=not files) if path is None else (),
+        named=names,
+        naming="--analyze",
+        files=files,
+        expression=expression,
+        maximum_flows=max_flows,
+        tunnels=tunnels,
+        trailer=_resolved(trailer, files),
     )
+    if files:
+        check_names_for_files(asked.names)
+    settings = asked if asked.names or watched else None
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
     # Made even where intervals have suites of their own: no analysis is imported while rings fill.
     suite = _suite(settings)
     if settings is not None:
-        _import_late_modules(form, watched)
+        _import_late_modules(form, watched, settings.names)
     with Ending() as ending, open_source(request) as source:
         description = source.describe()
         writer = None
@@ -307,6 +320,7 @@ def command(
             source,
             writer=writer,
             suite=suite if watch is None else None,
+            trailers=None if settings is None else trailer_stage(settings.trailer),
             intervals=None if watch is None else watch.intervals,
             frames=count,
             duration_ns=duration,
@@ -333,8 +347,16 @@ def command(
     for clock in outcome.clocks:
         say(str(clock))
     try:
-        if outcome.suite is not None and wanted is not None:
-            _report(shown_on, form, outcome, outcome.suite, expression, one_line=interval is not None)
+        if outcome.suite is not None and settings is not None and settings.names:
+            _report(
+                shown_on,
+                form,
+                outcome,
+                outcome.suite,
+                expression,
+                options[TOP.parameter],
+                one_line=interval is not None,
+            )
     finally:
         if isinstance(writer, RotatingWriter):
             _wait_for_commands(writer)
@@ -356,40 +378,39 @@ def _wait_for_commands(writer: RotatingWriter) -> None:
 
 def _list_interfaces(form: str) -> None:
     from uspcap.backends.listing import list_interfaces
-
-    listing = list_interfaces()
-    if form == "json":
-        from uspcap.report.json_report import write_json
-
-        write_json(listing.as_document(), sys.stdout)
-        return
-    from rich.console import Console
-
     from uspcap.report.interface_list import render
 
-    render(listing, Console(file=sys.stdout))
+    listing = list_interfaces()
+    put_out(listing.as_document(), form, sys.stdout, lambda console: render(listing, console))
 
 
-def _import_late_modules(form: str, watched: bool) -> None:
+def _import_late_modules(form: str, watched: bool, names: Sequence[str]) -> None:
     """Import what analyses and reports need, before rings fill; after `-Z` it may be out of reach, too."""
     # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
     renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
     watching = ("uspcap.report.watching",) if watched else ()
     for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer, *watching):
         import_module(name)
+    for name in names:
+        view_of(name)
 
 
-def _settings(
-    names: tuple[str, ...],
-    expression: str,
-    files: tuple[str, ...],
-    named: tuple[str, ...] | None,
-    traffic: dict[str, Any],
-) -> Settings:
-    from uspcap.analysis.suite import Settings
+def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerChoice | None:
+    """Return the stamps in frames to take, their format known.
 
-    settings = Settings(names=names, expression=expression)
-    return traffic_settings(settings, files, asked_with="--analyze", named=named, **traffic)
+    Raises
+    ------
+    UsageError, CaptureFileError
+        It is not named, and no beginning of a file says it.
+    """
+    if choice is None or choice.format is not None:
+        return choice
+    if not files:
+        raise UsageError(
+            "what a format of trailers is told from is a file: name it, as in --timestamps trailer:metamako"
+        )
+    check_trailer(choice, files)
+    return resolved_trailer(choice, files[0])
 
 
 def _suite(settings: Settings | None) -> Suite | None:
@@ -414,19 +435,23 @@ def _screen(live: bool | None, *, default: bool) -> TextIO | None:
 
 
 def _report(
-    stream: TextIO, form: str, outcome: CaptureOutcome, suite: Suite, expression: str, *, one_line: bool
+    stream: TextIO,
+    form: str,
+    outcome: CaptureOutcome,
+    suite: Suite,
+    expression: str,
+    top: int | None,
+    *,
+    one_line: bool,
 ) -> None:
     from uspcap.report.document import build_report, source_of_capture
 
     unread_ns = outcome.accounts.statistics.longest_unread_ns
     report = build_report(source_of_capture(outcome, suite, expression), suite.analyses, unread_ns)
-    if form == "json":
-        from uspcap.report.json_report import write_json, write_json_line
 
-        (write_json_line if one_line else write_json)(report, stream)
-        return
-    from rich.console import Console
+    def show(console: Console) -> None:
+        from uspcap.report.terminal import render
 
-    from uspcap.report.terminal import render
+        render(report, console, top)
 
-    render(report, Console(file=stream))
+    put_out(report, form, stream, show, one_line=one_line)

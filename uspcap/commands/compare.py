@@ -5,17 +5,29 @@ from __future__ import annotations
 import sys
 import threading
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.compare_reports import compare_reports, is_report
-from uspcap.commands.options import DurationType, SignedDurationType, end_with_problems, refuse_same_files
+from uspcap.commands.options import (
+    STAMPS_METAVAR,
+    DurationType,
+    SignedDurationType,
+    check_trailer,
+    end_with_problems,
+    refuse_same_files,
+    stamps_of_files,
+)
+from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
 
-_CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b"})
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice
+
+_CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b", "trailer"})
 """Parameters that mean something for two captures only."""
 
 _REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
@@ -43,11 +55,18 @@ _REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
     "--window", type=DurationType(), default="100ms", show_default=True, help="Most that a frame's stamps may differ."
 )
 @click.option("--offset", type=SignedDurationType(), help="B's clock minus A's, roughly, where it is known: as -37s.")
+@click.option(
+    "--timestamps",
+    "trailer",
+    callback=stamps_of_files,
+    metavar=STAMPS_METAVAR,
+    help="Stamps that a tap or switch put into the frames of both captures, instead of the files'.",
+)
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
 @click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
 @click.option("--only-b", type=click.Path(dir_okay=False), help="The same for B.")
 @live_options
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def command(words: tuple[str, ...], expression: str, form: str, interface: str | None, **options: Any) -> None:
     """Compare two captures of the same traffic, or the paths from an interface to an application, or reports of those.
 
@@ -99,6 +118,7 @@ def _compare_captures(
     table: str | None,
     only_a: str | None,
     only_b: str | None,
+    trailer: TrailerChoice | None,
 ) -> None:
     from uspcap.compare.captures import Settings, compare_captures
     from uspcap.report.comparison_tables import ComparisonTables
@@ -108,7 +128,9 @@ def _compare_captures(
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
     refuse_same_files([path_a, path_b], [table, only_a, only_b])
-    settings = Settings(key, clock, window, offset, expression)
+    for path in (path_a, path_b):
+        check_trailer(trailer, [path])
+    settings = Settings(key, clock, window, offset, expression, trailer)
     # What the report needs takes as long to import as a million frames to match: meanwhile.
     threading.Thread(target=lambda: [import_module(name) for name in _REPORT_MODULES], daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
@@ -116,12 +138,5 @@ def _compare_captures(
     from uspcap.report.comparison import comparison_report, render
 
     report = comparison_report(comparison)
-    if form == "json":
-        from uspcap.report.json_report import write_json
-
-        write_json(report, sys.stdout)
-    else:
-        from rich.console import Console
-
-        render(report, Console())
+    put_out(report, form, sys.stdout, lambda console: render(report, console))
     end_with_problems([*comparison.a.problems, *comparison.b.problems], reported=True)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from uspcap.commands.options import CountType, CpuListType, DurationType
+from uspcap.commands.output import put_out
 from uspcap.commands.probe import EndpointType, FrameRateType
 from uspcap.errors import UsageError
 from uspcap.notices import say
@@ -225,13 +226,6 @@ def compare_live(
     with Ending(comparison.stop):
         outcome = comparison.run(say)
     report = live_report(outcome)
-    if form == "json":
-        from uspcap.report.json_report import write_json
-
-        write_json(report, sys.stdout)
-    else:
-        from rich.console import Console
-
-        render(report, Console(file=sys.stdout))
+    put_out(report, form, sys.stdout, lambda console: render(report, console))
     if outcome.failure is not None:
         raise outcome.failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from uspcap.commands.output import put_out
 from uspcap.errors import UsageError
 
 
@@ -36,11 +37,4 @@ def compare_reports(path_1: str, path_2: str, form: str) -> None:
         if Path(path).exists() and not is_report(path):
             raise UsageError(f"{path} is no report, and the other file is one: name two reports, or two captures")
     report = report_comparison(load(path_1), load(path_2))
-    if form == "json":
-        from uspcap.report.json_report import write_json
-
-        write_json(report, sys.stdout)
-    else:
-        from rich.console import Console
-
-        render(report, Console())
+    put_out(report, form, sys.stdout, lambda console: render(report, console))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from uspcap.commands.output import format_option, put_out
 from uspcap.doctor.applying import Changer
 from uspcap.doctor.driver import KernelDriver
 from uspcap.doctor.examination import examine
@@ -33,7 +34,7 @@ from uspcap.timestamps.kernel_calls import KernelCalls
     help="Where --apply remembers what it changed.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning or a problem.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def command(
     interface: str | None, names: str | None, take_back: bool, forget: bool, record: Path, strict: bool, form: str
 ) -> None:
@@ -60,16 +61,9 @@ def command(
             examination = examine(interface, Host.here(files), driver, calls)
     finally:
         calls.close()
-    if form == "json":
-        from uspcap.report.json_report import write_json
+    from uspcap.report.doctor_report import render
 
-        write_json(examination.as_document(), sys.stdout)
-    else:
-        from rich.console import Console
-
-        from uspcap.report.doctor_report import render
-
-        render(examination, Console())
+    put_out(examination.as_document(), form, sys.stdout, lambda console: render(examination, console))
     if not complete or (strict and examination.worst in (Status.WARNING, Status.PROBLEM)):
         sys.exit(1)
 

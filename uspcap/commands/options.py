@@ -9,17 +9,18 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from uspcap.analysis.names import ALL_NAMES, FILE_NAMES
 from uspcap.bpf.classic import join_words
 from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
 from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
-from uspcap.frames import LATEST_NS, Problem
+from uspcap.frames import Problem
 from uspcap.notices import say
+from uspcap.quantities import NUMBER, duration_ns, whole_number, within
+from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice
@@ -28,21 +29,12 @@ if TYPE_CHECKING:
     _RangesType = click.ParamType[tuple[range, ...]]
     _FanoutType = click.ParamType[tuple[str, int]]
     _CpuListType = click.ParamType[frozenset[int]]
+    _TimestampsType = click.ParamType[Timestamps | TrailerChoice]
 else:
     # Before click 8.4 it takes no type.
-    _WholeNumberType = _RangesType = _FanoutType = _CpuListType = click.ParamType
-
-_DURATION_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_NUMBER = r"[0-9]{1,40}(?:\.[0-9]{1,40})?"
-"""Python itself refuses to read a number of thousands of digits."""
-
-_RATE_BPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+    _WholeNumberType = _RangesType = _FanoutType = _CpuListType = _TimestampsType = click.ParamType
 
 _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
-
-
-_LONGEST_NS = LATEST_NS
-"""A time and any length of time fit 64 bits together."""
 
 
 class CountType(click.IntRange):
@@ -51,11 +43,9 @@ class CountType(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number; what is refused is told with the bounds."""
         try:
-            return int(super().convert(value, param, ctx))
-        except click.BadParameter:
-            self.fail(
-                f"{value!r} is no whole number {_within(self.min, self.max)}; write one, as {self.min or 1}", param
-            )
+            return whole_number(str(value), int(self.min or 0), None if self.max is None else int(self.max))
+        except ValueError as error:
+            self.fail(str(error), param)
 
 
 class FactorType(click.FloatRange):
@@ -68,14 +58,8 @@ class FactorType(click.FloatRange):
         except click.BadParameter:
             number = math.nan
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no number {_within(self.min, self.max)}", param)
+            self.fail(f"{value!r} is no number {within(self.min, self.max)}", param)
         return number
-
-
-def _within(low: float | None, high: float | None) -> str:
-    if high is None:
-        return f"of {low:,} or more"
-    return f"from {low:,} to {high:,}"
 
 
 class DurationType(_WholeNumberType):
@@ -87,13 +71,10 @@ class DurationType(_WholeNumberType):
         """Return ns; a bare number is refused, because nobody agrees on its unit."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(rf"\s*({_NUMBER})\s*(ns|us|µs|ms|s|m|h)\s*", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no length of time; write a number and ns, us, ms, s, m or h, as in 250us", param)
-        nanoseconds = Fraction(match[1]) * _DURATION_NS[match[2]]
-        if nanoseconds.denominator != 1 or nanoseconds > _LONGEST_NS:
-            self.fail(f"{value!r} is no whole number of nanoseconds up to 146 years; write another, as 250us", param)
-        return int(nanoseconds)
+        try:
+            return duration_ns(str(value))
+        except ValueError as error:
+            self.fail(str(error), param)
 
 
 class SignedDurationType(DurationType):
@@ -108,22 +89,6 @@ class SignedDurationType(DurationType):
         return -length if text.startswith("-") else length
 
 
-class RateType(_WholeNumberType):
-    """A bit rate such as `10G` or `2.5Gbit`, as bits a second."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bits a second; prefixes are decimal, and `B` is refused, because bytes are not bits."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(rf"\s*({_NUMBER})\s*([kmgtKMGT]?)(?:[bB]it/s|[bB]its?|b/s|bps)?\s*", str(value))
-        rate = int(Fraction(match[1]) * _RATE_BPS[match[2].lower()]) if match else 0
-        if rate <= 0:
-            self.fail(f"{value!r} is no bit rate; write a number and k, M, G or T, as in 10G", param)
-        return rate
-
-
 class SizeType(_WholeNumberType):
     """A size such as `100`, `100MiB` or `1G`, as bytes; a bare number is millions of bytes, as in tcpdump."""
 
@@ -133,7 +98,7 @@ class SizeType(_WholeNumberType):
         """Return bytes; k, M and G alone mean KiB, MiB and GiB, as in tcpdump, with B after them 1000s."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(rf"\s*({_NUMBER})\s*(?:([kKmMgGtT])(iB|B)?)?\s*", str(value))
+        match = re.fullmatch(rf"\s*({NUMBER})\s*(?:([kKmMgGtT])(iB|B)?)?\s*", str(value))
         size = 0
         if match:
             power = "kmgt".index(match[2].lower()) + 1 if match[2] else 2
@@ -236,64 +201,52 @@ class CpuListType(_CpuListType):
             self.fail(f"{value!r} is no list of CPUs; write numbers and ranges, as in 2,4-5", param)
 
 
-def analysis_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Return the names of analyses that an option lists, None where it is not given."""
-    if value is None:
-        return None
-    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
-    for name in names:
-        if name not in ALL_NAMES:
-            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(ALL_NAMES)}")
-    return names
-
-
 STAMPS_METAVAR = "trailer[:FORMAT]"
 
 
 def stamps_of_files(ctx: click.Context, param: click.Parameter, value: str | None) -> TrailerChoice | None:
     """Return which stamps in the frames to take, as `trailer` or `trailer:metamako`; None for the file's own."""
-    if value is None or value == "file":
-        return None
+    return None if value is None or value == "file" else _trailer_choice(value, ("file",))
+
+
+def _trailer_choice(value: str, others: Sequence[str]) -> TrailerChoice:
     from uspcap.timestamps.trailers import FORMATS, TrailerChoice
 
     what, colon, name = value.partition(":")
     if what != "trailer" or (colon and name not in FORMATS):
         raise click.BadParameter(
-            f"{value!r} is no source of stamps; write file, trailer or trailer:FORMAT, of {', '.join(FORMATS)}"
+            f"{value!r} is no source of stamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
+            f"{', '.join(FORMATS)}"
         )
     return TrailerChoice(FORMATS[name] if colon else None)
 
 
-def check_trailer(choice: TrailerChoice | None, names: Sequence[str], files: Sequence[str]) -> None:
-    """Refuse what trailers cannot be told for, and the analysis of trailers without them.
+class TimestampsType(_TimestampsType):
+    """Who stamps the frames of a capture: one of `TIMESTAMPS`, or `trailer[:FORMAT]`."""
+
+    name = "who"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Timestamps | TrailerChoice:
+        """Return the one who stamps, or the choice of trailers."""
+        if not isinstance(value, str) or value in TIMESTAMPS:
+            return cast("Timestamps | TrailerChoice", value)
+        return _trailer_choice(value, TIMESTAMPS)
+
+
+def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
+    """Refuse to tell the format of trailers where that takes more than one look.
 
     Raises
     ------
     UsageError
-        A format is to be told from the beginning of a file that can be read only once, or none is asked for.
+        A format is to be told from the beginning of a file that can be read only once.
     """
-    if choice is None and "trailer" in names:
-        raise UsageError("the analysis trailer needs stamps in the frames: add --timestamps trailer")
     if choice is not None and choice.format is None and any(file == "-" or Path(file).is_fifo() for file in files[:1]):
         raise UsageError(
             "a format of trailers is told from the beginning of a file, which standard input and pipes give only once: "
             "name it, as in --timestamps trailer:metamako"
-        )
-
-
-def check_names_for_files(names: Sequence[str]) -> None:
-    """Refuse analyses that frames of files do not tell enough for.
-
-    Raises
-    ------
-    UsageError
-        One of them needs to know when a frame was read from a ring.
-    """
-    live_only = [name for name in names if name not in FILE_NAMES]
-    if live_only:
-        raise UsageError(
-            f"{live_only[0]} needs the moment at which a frame was read from a ring, which files do not hold: leave it "
-            "out, or capture on an interface with -i"
         )
 
 

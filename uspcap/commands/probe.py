@@ -11,6 +11,7 @@ import click
 
 from uspcap.capture.pinning import pin
 from uspcap.commands.options import CountType, CpuListType, DurationType
+from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
 from uspcap.network.links import real_name
 from uspcap.notices import say
@@ -109,7 +110,7 @@ def command() -> None:
 @click.option(
     "--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5; two are needed, at best."
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def send(
     target: Endpoint,
     rate: Fraction,
@@ -188,7 +189,7 @@ def send(
     "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How probes are awaited."
 )
 @click.option("--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def reflect(
     local: Endpoint,
     interface: str | None,
@@ -226,13 +227,6 @@ def reflect(
 
 
 def _report(report: dict[str, Any], form: str) -> None:
-    if form == "json":
-        from uspcap.report.json_report import write_json
-
-        write_json(report, sys.stdout)
-        return
-    from rich.console import Console
-
     from uspcap.report.probe import render
 
-    render(report, Console(file=sys.stdout))
+    put_out(report, form, sys.stdout, lambda console: render(report, console))

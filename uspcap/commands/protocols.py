@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from uspcap.commands.output import format_option, put_out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from uspcap.protocols.feeds import FeedProtocol
+
 
 @click.command("protocols")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def command(form: str) -> None:
     """List whose sequence numbers `uspcap analyze --only sequence --protocol` follows, and where that is known from.
 
@@ -17,35 +26,34 @@ def command(form: str) -> None:
     from uspcap.protocols.feeds import find_protocol, protocols
 
     listed = [find_protocol(name, unverified=True) for name in protocols()]
-    if form == "json":
-        from uspcap.report.json_report import write_json
+    put_out(_document(listed), form, sys.stdout, lambda console: _show(listed, console))
 
-        write_json(
+
+def _document(listed: Sequence[FeedProtocol]) -> dict[str, Any]:
+    return {
+        "schema": "uspcap.protocols/1",
+        "protocols": [
             {
-                "schema": "uspcap.protocols/1",
-                "protocols": [
-                    {
-                        "name": one.name,
-                        "title": one.title,
-                        "over": one.over,
-                        "numbers": one.numbers,
-                        "ports": list(one.ports),
-                        "verified": one.verified,
-                        "unverified_rules": list(one.unverified),
-                        "source": one.source,
-                    }
-                    for one in listed
-                ],
-            },
-            sys.stdout,
-        )
-        return
-    from rich.console import Console
+                "name": one.name,
+                "title": one.title,
+                "over": one.over,
+                "numbers": one.numbers,
+                "ports": list(one.ports),
+                "verified": one.verified,
+                "unverified_rules": list(one.unverified),
+                "source": one.source,
+            }
+            for one in listed
+        ],
+    }
+
+
+def _show(listed: Sequence[FeedProtocol], console: Console) -> None:
     from rich.text import Text
 
-    from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+    from uspcap.report.model import Column
+    from uspcap.report.terminal_table import print_line, print_paragraph, print_table
 
-    console = Console()
     print_table(
         console,
         [

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,11 @@ from uspcap.compare.keys import DigestReader, Side, common_limit
 from uspcap.errors import CaptureFileError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
+from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.system_errors import reason
+
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerChoice, TrailerStage
 
 ClockMode = Literal["auto", "same", "offset"]
 
@@ -69,6 +73,8 @@ class Settings:
         B's clock minus A's, where it is known roughly; found by itself otherwise.
     expression : str
         Filter as of pcap-filter(7), for both.
+    trailer : TrailerChoice, optional
+        Take stamps that taps or switches put into the frames, on both sides.
     """
 
     key: str = "network"
@@ -76,6 +82,7 @@ class Settings:
     window_ns: int = DEFAULT_WINDOW_NS
     offset_ns: int | None = None
     expression: str = ""
+    trailer: TrailerChoice | None = None
 
 
 @dataclass(slots=True)
@@ -276,13 +283,20 @@ def compare_captures(
     limit = common_limit((path_a, path_b), settings.key)
     with closing(Wake()) as wake, ExitStack() as opened:
         reader_a, reader_b = (
-            opened.enter_context(closing(DigestReader(path, settings.key, limit, settings.expression, wake)))
+            opened.enter_context(
+                closing(DigestReader(path, settings.key, limit, settings.expression, wake, _trailers(settings, path)))
+            )
             for path in (path_a, path_b)
         )
         comparison = Comparison(settings, limit, reader_a.side, reader_b.side)
         with _Ahead(reader_a, wake) as a, _Ahead(reader_b, wake) as b:
             _Run(comparison, a, b, matched, missed).run()
     return comparison
+
+
+def _trailers(settings: Settings, path: str) -> TrailerStage | None:
+    """Return what takes stamps out of a capture's frames, its format told from the capture where it is not named."""
+    return None if settings.trailer is None else trailer_stage(resolved_trailer(settings.trailer, path))
 
 
 class _Ahead:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from uspcap.formats import open_capture
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+
+if TYPE_CHECKING:
+    from uspcap.timestamps.trailers import TrailerStage
 
 CHUNK_FRAMES: Final = 16_384
 """Frames that are handed over at a time."""
@@ -98,6 +101,8 @@ class DigestReader:
         Filter as of pcap-filter(7).
     wake : Wake, optional
         Ends reading once it is set: `streams` raises ReadingEnded then.
+    trailers : TrailerStage, optional
+        Takes stamps that are in the frames.
 
     Attributes
     ----------
@@ -110,11 +115,20 @@ class DigestReader:
         The file cannot be opened or is none.
     """
 
-    def __init__(self, path: str, key: str, limit: int, expression: str = "", wake: Wake | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        key: str,
+        limit: int,
+        expression: str = "",
+        wake: Wake | None = None,
+        trailers: TrailerStage | None = None,
+    ) -> None:
         self._reader: CaptureReader = open_capture(path, wake)
         self._key = KEYS.index(key)
         self._limit = limit
         self._filter = FrameFilter(expression)
+        self._trailers = trailers
         self.side = Side(path)
 
     def streams(self) -> Iterator[Stream]:
@@ -130,6 +144,8 @@ class DigestReader:
         kept = 0
         with self._reader as reader:
             for batch in reader.batches():
+                if self._trailers is not None:
+                    self._trailers.apply(batch)
                 self._filter.apply(batch)
                 columns = self._digested(batch)
                 if len(columns[0]):

@@ -19,7 +19,8 @@ from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decode_line
 from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
-from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+from uspcap.report.model import Column
+from uspcap.report.terminal_table import print_line, print_paragraph, print_table
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ ROWS_OF_INTERVAL = 100
 
 ROWS_OF_ROW = 10
 """The same of a list in such a row."""
-
-_SCHEMA_FILE = "uspcap.report.1.schema.json"
 
 
 def build_report(
@@ -177,12 +174,3 @@ def _weightiest(rows: list[Any], most: int) -> list[Any]:
         return rows[:most]
     chosen = sorted(range(len(rows)), key=lambda at: -lost[at])[:most]
     return [rows[at] for at in sorted(chosen)]
-
-
-def load_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of reports."""
-    from importlib.resources import files
-
-    text = files("uspcap.report").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 
-def write_json(report: dict[str, Any], stream: TextIO) -> None:
+def write_json(report: Mapping[str, Any], stream: TextIO) -> None:
     """Write a report with its keys in the order given, indented by 2, in ASCII, with a newline at the end.
 
     Raises
@@ -17,7 +18,7 @@ def write_json(report: dict[str, Any], stream: TextIO) -> None:
     stream.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
-def write_json_line(report: dict[str, Any], stream: TextIO) -> None:
+def write_json_line(report: Mapping[str, Any], stream: TextIO) -> None:
     """Write a report as one line, in ASCII, and flush: one of several in a stream (JSON lines).
 
     Raises

@@ -18,8 +18,9 @@ from uspcap.compare.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import count, duration, exact_duration, plural, safe_text, share, stamp
+from uspcap.report.model import Column
 from uspcap.report.percentile_plot import percentile_plot
-from uspcap.report.terminal_table import INDENT, Column, print_line, print_paragraph, print_table
+from uspcap.report.terminal_table import INDENT, print_line, print_paragraph, print_table
 
 if TYPE_CHECKING:
     from uspcap.compare.live.experiment import LiveOutcome

@@ -21,8 +21,9 @@ from rich.text import Text
 from uspcap.backends.base import Description, SourceStatistics
 from uspcap.frames import NANOSECONDS
 from uspcap.report.format import count, duration, encodable, packet_rate, safe_text
-from uspcap.report.headlines import Headline, headlines
+from uspcap.report.headlines import headlines
 from uspcap.report.interval_reports import dropped_told
+from uspcap.report.model import Headline
 from uspcap.report.terminal_table import shorten
 
 LARGEST_SHARE = 100

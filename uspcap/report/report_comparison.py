@@ -13,7 +13,8 @@ from uspcap.compare.statistics import PRIMARY
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import duration, plural, safe_text, stamp
 from uspcap.report.live_comparison import COSTS, cost_cell, heading
-from uspcap.report.terminal_table import Column, print_line, print_paragraph, print_table
+from uspcap.report.model import Column
+from uspcap.report.terminal_table import print_line, print_paragraph, print_table
 
 _WIDEST_VALUE = 34
 """Cells of a setting's value; the JSON has all of it."""

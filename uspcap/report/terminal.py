@@ -16,14 +16,14 @@ from uspcap.report.format import (
     stamp,
 )
 from uspcap.report.headlines import rate, stamps, stamps_span_ns
-from uspcap.report.section import Context
-from uspcap.report.terminal_sections import ENOUGH_STAMPS, SECTIONS
-from uspcap.report.terminal_table import print_line, print_paragraph, shorten
+from uspcap.report.model import Line, Paragraph, Section
+from uspcap.report.sections import sections
+from uspcap.report.terminal_table import print_line, print_paragraph, print_table, shorten, style_of
 
 FILES_NAMED = 3
 
 
-def render(report: dict[str, Any], console: Console) -> None:
+def render(report: dict[str, Any], console: Console, top: int | None = None) -> None:
     """Show a report.
 
     Parameters
@@ -32,8 +32,10 @@ def render(report: dict[str, Any], console: Console) -> None:
         As `build_report` returns it, or as read back from JSON.
     console : rich.console.Console
         Its width, colours and encoding are kept to.
+    top : int, optional
+        Rows of each list; without it as many as suit the list.
     """
-    source, analyses = report["source"], report["analyses"]
+    source = report["source"]
     warnings = _warnings(report)
     _header(console, report)
     if warnings:
@@ -41,16 +43,9 @@ def render(report: dict[str, Any], console: Console) -> None:
         print_line(console, Text("Read this first", style="bold yellow"), "")
         for number, warning in enumerate(warnings, 1):
             print_paragraph(console, warning, style="yellow", lead=f"[{number}] ")
-    context = Context(
-        one_day=_one_day(source),
-        warnings=len(warnings),
-        resolutions_ns=_resolutions(analyses),
-    )
-    for name, section in SECTIONS.items():
-        # Without packets the header has said everything.
-        if name in analyses and source["packets"]:
-            section(console, analyses[name], context)
-    unknown = [name for name in analyses if name not in SECTIONS]
+    shown, unknown = sections(report, top)
+    for section in shown:
+        show_section(console, section, len(warnings))
     if unknown:
         print_line(console, Text())
         print_paragraph(console, f"Not shown here, but in the JSON report: {', '.join(unknown)}.", style="dim")
@@ -98,11 +93,7 @@ def _files(files: list[str]) -> str:
 def _warnings(report: dict[str, Any]) -> list[str]:
     """Return what every number below must be read with."""
     source = report["source"]
-    warnings = [
-        warning
-        for name in ("trailer", "timestamps")
-        for warning in report["analyses"].get(name, {}).get("warnings", [])
-    ]
+    warnings = [warning for result in report["analyses"].values() for warning in result.get("warnings", [])]
     # Most analyses say the same.
     warnings += dict.fromkeys(caveat for result in report["analyses"].values() for caveat in result.get("caveats", ()))
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
@@ -114,18 +105,20 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _resolutions(analyses: dict[str, Any]) -> dict[str, int]:
-    qualities = analyses.get("timestamps", {}).get("sources", {})
-    return {
-        name: quality["observed_resolution_ns"]
-        for name, quality in qualities.items()
-        if quality["frames"] >= ENOUGH_STAMPS
-    }
-
-
-def _one_day(source: dict[str, Any]) -> bool:
-    first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
-    return first is not None and stamp(first)[:10] == stamp(last)[:10]
+def show_section(console: Console, section: Section, warnings: int = 0) -> None:
+    """Show a section; one that rests on timestamps refers to what they are worth."""
+    print_line(console, Text())
+    heading = Text.assemble((section.title, "bold cyan"))
+    if section.timed and warnings:
+        heading.append(f"  read with {'[1]' if warnings == 1 else f'[1]-[{warnings}]'} above", "yellow")
+    print_line(console, heading, "")
+    for block in section.blocks:
+        if isinstance(block, Line):
+            print_line(console, Text(block.text, style=style_of(block.tone)))
+        elif isinstance(block, Paragraph):
+            print_paragraph(console, block.text, style=style_of(block.tone))
+        else:
+            print_table(console, block.columns)
 
 
 def _closing(console: Console, source: dict[str, Any]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from uspcap.report.format import encodable, safe_text
+from uspcap.report.model import Column, Tone
 
 INDENT = "  "
 GUTTER = 2
@@ -17,42 +18,18 @@ SHORTEST_NAME = 16
 """A flexible column is never cut to fewer cells than these while anything else can go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of text.
-
-    Attributes
-    ----------
-    title : str
-    cells : sequence of str
-        One a row; a newline folds the cell.
-    left : bool
-        Names stand left, numbers right.
-    short : sequence of str, optional
-        Cells to fall back on where the width does not suffice.
-    rank : int
-        Columns of the highest rank go first where the width still does not suffice; 0 stays.
-    style : str
-    """
-
-    title: str
-    cells: Sequence[str]
-    left: bool = False
-    short: Sequence[str] | None = None
-    rank: int = 0
-    style: str = ""
-
-    @property
-    def width(self) -> int:
-        """Terminal cells that the widest line takes."""
-        lines = (line for cell in (self.title, *self.cells) for line in cell.split("\n"))
-        return max(map(cell_len, lines))
+_STYLES: Final = {"": "", "strong": "bold", "warning": "yellow", "note": "dim", "bar": "cyan"}
 
 
-def names(title: str, texts: Sequence[str]) -> Column:
-    """Return a column of foreign names, such as flows: safe to show, and folded at ` > ` where narrow."""
-    safe = [safe_text(text) for text in texts]
-    return Column(title, safe, left=True, short=[text.replace(" > ", "\n  > ", 1) for text in safe])
+def style_of(tone: Tone) -> str:
+    """Return how text that is meant so looks."""
+    return _STYLES[tone]
+
+
+def width_of(column: Column) -> int:
+    """Return the terminal cells that the widest line takes."""
+    lines = (line for cell in (column.title, *column.cells) for line in cell.split("\n"))
+    return max(map(cell_len, lines))
 
 
 def fit(columns: Sequence[Column], width: int) -> list[Column]:
@@ -74,8 +51,8 @@ def fit(columns: Sequence[Column], width: int) -> list[Column]:
     excess = _total(chosen) - width
     names_at = [position for position, column in enumerate(chosen) if column.left]
     if excess > 0 and names_at:
-        widest = max(names_at, key=lambda position: chosen[position].width)
-        room = max(SHORTEST_NAME, chosen[widest].width - excess)
+        widest = max(names_at, key=lambda position: width_of(chosen[position]))
+        room = max(SHORTEST_NAME, width_of(chosen[widest]) - excess)
         chosen[widest] = _with_cells(
             chosen[widest],
             ["\n".join(shorten(line, room) for line in cell.split("\n")) for cell in chosen[widest].cells],
@@ -84,11 +61,11 @@ def fit(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _with_cells(column: Column, cells: Sequence[str]) -> Column:
-    return Column(column.title, cells, column.left, None, column.rank, column.style)
+    return Column(column.title, cells, column.left, None, column.rank, column.tone)
 
 
 def _total(columns: Sequence[Column]) -> int:
-    return sum(column.width for column in columns) + GUTTER * (len(columns) - 1)
+    return sum(width_of(column) for column in columns) + GUTTER * (len(columns) - 1)
 
 
 def shorten(text: str, width: int) -> str:
@@ -106,7 +83,7 @@ def print_table(console: Console, columns: Sequence[Column]) -> None:
     if not columns or not columns[0].cells:
         return
     shown = fit(columns, console.width - len(INDENT))
-    widths = [column.width for column in shown]
+    widths = [width_of(column) for column in shown]
     head = [_pad(column.title, width, column.left) for column, width in zip(shown, widths, strict=True)]
     print_line(console, Text((" " * GUTTER).join(head), style="bold"))
     for row in range(len(shown[0].cells)):
@@ -116,7 +93,7 @@ def print_table(console: Console, columns: Sequence[Column]) -> None:
             for column, width, lines in zip(shown, widths, folded, strict=True):
                 # Numbers stand beside the first line of a folded name.
                 cell = lines[at] if at < len(lines) else ""
-                style = "dim" if cell.startswith("n<") or cell == "-" else column.style
+                style = "dim" if cell.startswith("n<") or cell == "-" else style_of(column.tone)
                 line.append(_pad(cell, width, column.left), style=style)
                 line.append(" " * GUTTER)
             print_line(console, line)

@@ -1,0 +1,33 @@
+"""What a report shows of VLANs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uspcap.report.format import byte_count, count, plural
+from uspcap.report.model import Column, Context, Headline, Result, Section
+
+ROWS_SHOWN = 10
+
+
+def section(result: Result, context: Context) -> Section:
+    """Return the busiest VLANs."""
+    view = Section("VLANs")
+    rows = result["vlans"]
+    shown = rows[: context.rows(ROWS_SHOWN)]
+    view.table(
+        [
+            Column("VLAN", ["untagged" if row["vlan"] is None else str(row["vlan"]) for row in shown], left=True),
+            Column("packets", [count(row["packets"]) for row in shown]),
+            Column("on the wire", [byte_count(row["bytes_on_wire"]) for row in shown]),
+        ]
+    )
+    view.more(len(rows) - len(shown), "VLAN")
+    if result["left_out"]:
+        view.paragraph(f"left out: {plural(result['left_out'], 'VLAN')} with fewer frames", "note")
+    return view
+
+
+def headlines(result: Result) -> Iterator[Headline]:
+    """Return how many VLANs there are."""
+    yield Headline("VLANs", (("", count(len(result["vlans"]))),))

@@ -1,0 +1,41 @@
+"""From orders to their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from uspcap.analysis.declaration import TOP, Declaration
+from uspcap.analysis.protocol_options import PROTOCOL, protocols_given
+
+if TYPE_CHECKING:
+    from uspcap.analysis.base import Analysis
+    from uspcap.analysis.declaration import Asked, Given, Shared
+
+
+def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
+    _, order_entry = protocols_given(given, asked.named)
+    shown = given.get(TOP.parameter)
+    return {"protocol": order_entry} if shown is None else {"protocol": order_entry, "shown": shown}
+
+
+def _brought_by(given: Given, named: Sequence[str]) -> bool:
+    return protocols_given(given, named)[1] is not None
+
+
+def _make(shared: Shared, protocol: str | None = None, **options: Any) -> Analysis:
+    from uspcap.analysis.orders.analysis import Orders
+
+    return Orders(protocol, **options)
+
+
+ANALYSIS = Declaration(
+    name="orders",
+    summary="where named: from orders to their answers over OUCH and FIX, unanswered ones (`docs/orders.md`)",
+    place=100,
+    options=(PROTOCOL, TOP),
+    prepare=_prepare,
+    brought_by=_brought_by,
+    make=_make,
+    view="uspcap.analysis.orders.view",
+)

@@ -1,0 +1,62 @@
+"""Protocol overhead, shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uspcap.report.format import (
+    count,
+    safe_text,
+    share,
+)
+from uspcap.report.model import Column, Context, Headline, Result, Section, bar
+
+ROWS_SHOWN = 10
+"""Rows of a list; the JSON report and the CSV tables hold more."""
+
+LAYERS = ("payload", "transport", "network", "link", "trailer", "undecoded", "framing")
+
+
+def section(result: Result, context: Context) -> Section:
+    """Where the bytes go."""
+    view = Section("Overhead")
+    total = result["total"]
+    layers = [layer for layer in LAYERS if total[f"{layer}_bytes"]]
+    whole = total["bytes_on_wire"] + total["framing_bytes"]
+    sizes = [total[f"{layer}_bytes"] for layer in layers]
+    view.table(
+        [
+            Column("layer", layers, left=True),
+            Column("bytes", [count(size) for size in sizes]),
+            Column("share", [share(size, whole) for size in sizes]),
+            Column("", [bar(size, whole) for size in sizes], left=True, rank=1, tone="bar"),
+        ],
+    )
+    for key in ("protocol", "bytes"):
+        rows = result["protocols" if key == "protocol" else "sizes"]
+        shown = rows[: context.rows(ROWS_SHOWN)]
+        view.line()
+        view.table(
+            [
+                Column(key, [safe_text(row[key]) for row in shown], left=True),
+                Column("packets", [count(row["packets"]) for row in shown], rank=2),
+                *(
+                    Column(
+                        layer,
+                        [share(row[f"{layer}_bytes"], row["bytes_on_wire"] + row["framing_bytes"]) for row in shown],
+                        rank=0 if layer == "payload" else 1,
+                    )
+                    for layer in layers
+                ),
+            ],
+        )
+        view.more(len(rows) - len(shown), key)
+    framing = "with" if result["framing_included"] else "without"
+    view.paragraph(f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", tone="note")
+    return view
+
+
+def headlines(result: Result) -> Iterator[Headline]:
+    """What the intervals of a capture and its live view say."""
+    if result["total"]["payload_share"] is not None:
+        yield Headline("payload", (("", f"{share(result['total']['payload_share'])} of bytes"),))

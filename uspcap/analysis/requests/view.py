@@ -1,0 +1,215 @@
+"""Sections of the terminal report about requests, triggers and their responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from uspcap.report.cells import percentile_cell, spread
+from uspcap.report.format import (
+    count,
+    duration,
+    exact_duration,
+    plural,
+    safe_text,
+)
+from uspcap.report.model import Column, Context, Headline, Result, Section
+
+ROWS_SHOWN = 5
+"""Rows of a list; the JSON report and the CSV tables hold more."""
+
+MEASURES = {
+    "from_first": "",
+    "from_last": "last sent",
+    "first_reply": "first reply",
+    "quorum_reply": "quorum",
+    "last_reply": "last reply",
+}
+"""How a measure's column is headed, behind the stamp source."""
+
+
+def section(result: Result, context: Context) -> Section:
+    """Each rule that met something: counts, times, rounds, and what has no other half."""
+    view = Section("Requests and responses", timed=True)
+    met = [rule for rule in result["rules"] if rule["requests"] or rule["responses"] or _left_out(rule)]
+    view.paragraph(f"an answer is waited for {exact_duration(result['timeout_ns'])}", tone="note")
+    if not met:
+        view.paragraph(f"none met of {', '.join(rule['name'] for rule in result['rules'])}")
+        return view
+    view.table(
+        [
+            Column("rule", [safe_text(rule["name"]) for rule in met], left=True),
+            Column("requests", [count(rule["requests"]) for rule in met]),
+            Column("again", [count(rule["retransmitted_requests"]) for rule in met], rank=2),
+            Column("answered", [count(rule["answered"]) for rule in met]),
+            Column("unanswered", [count(rule["unanswered"]) for rule in met], tone="strong"),
+            Column("responses", [count(rule["responses"]) for rule in met], rank=4),
+            Column("duplicate", [count(rule["duplicate_responses"]) for rule in met], rank=3),
+            Column("unsolicited", [count(rule["unsolicited_responses"]) for rule in met], rank=1),
+        ],
+    )
+    times(
+        view,
+        {
+            (f"{rule['name']} {source}", measure): histogram
+            for rule in met
+            for source, measures in rule["sources"].items()
+            for measure, histogram in measures.items()
+            if measure == "from_first" or rule["retransmitted_requests"]
+        },
+    )
+    for rule in met:
+        if rule["rounds"]:
+            _rounds(view, rule)
+        costs(view, rule)
+        slowest(view, f"{rule['name']}: slowest", rule["slowest"], context)
+        alone(view, rule, context, ("request", "response"))
+    view.paragraph(result["definition"], tone="note")
+    return view
+
+
+def _left_out(rule: Result) -> bool:
+    return bool(rule["without_stamp"] or rule["without_key"])
+
+
+def times(view: Section, measured: dict[tuple[str, str], Result]) -> None:
+    """Print statistics as rows; columns are what was measured, by title and measure."""
+    columns = {f"{title} {MEASURES[measure]}".strip(): one for (title, measure), one in measured.items()}
+    if not columns:
+        return
+    view.line()
+    percentiles = list(next(iter(columns.values()))["percentiles_ns"])
+    labels = ["answers", "min", *(f"p{one}" for one in percentiles), "max", "asked by frame", "mean", "stddev"]
+    view.table(
+        [
+            Column("", labels, left=True),
+            *(
+                Column(
+                    name,
+                    [
+                        count(one["count"]),
+                        duration(one["min_ns"]),
+                        *(percentile_cell(one, percentile) for percentile in percentiles),
+                        duration(one["max_ns"]),
+                        count(one["max_frame"]),
+                        duration(one["mean_ns"]),
+                        duration(one["stddev_ns"]),
+                    ],
+                )
+                for name, one in columns.items()
+            ),
+        ],
+    )
+    view.footnote(list(columns.values()))
+
+
+def _rounds(view: Section, rule: Result) -> None:
+    """Print how many rounds reached the quorum, and how long that took."""
+    rounds = rule["rounds"]
+    view.line()
+    responders = f"{'more than ' if rounds['more_responders'] else ''}{plural(rounds['responders'], 'responder')}"
+    if rounds["quorum"] is None:
+        told = (
+            f"{plural(rounds['rounds'], 'round')}, {responders}: of so many, or of none, there is no majority to tell"
+        )
+    else:
+        told = (
+            f"{plural(rounds['rounds'], 'round')}, {responders}: {count(rounds['reached'])} reached the quorum of "
+            f"{rounds['quorum']}, {count(rounds['never_reached'])} never did"
+        )
+    view.paragraph(told)
+    by_replies = ", ".join(f"{count(many)} with {at}" for at, many in enumerate(rounds["by_replies"]) if many)
+    view.paragraph(f"rounds by replies: {by_replies}", tone="note")
+    if rounds["replies_before_request"]:
+        view.paragraph(
+            f"{plural(rounds['replies_before_request'], 'response')} from before the request", tone="warning"
+        )
+    if rounds["too_many_responders"]:
+        view.paragraph(
+            f"{plural(rounds['too_many_responders'], 'round')} with more responders than are kept",
+            tone="warning",
+        )
+    times(
+        view,
+        {
+            (f"{rule['name']} {source}", measure): histogram
+            for source, measures in rounds["sources"].items()
+            for measure, histogram in measures.items()
+            if histogram is not None
+        },
+    )
+
+
+def costs(view: Section, rule: Result) -> None:
+    """Say what was left out, and why."""
+    if rule["sampled_one_in"] > 1:
+        view.paragraph(
+            f"{safe_text(rule['name'])}: more came at a time than is followed: one key in {rule['sampled_one_in']:,} "
+            "was, and all but the counts of frames is of these",
+            tone="warning",
+        )
+    for field, what in (
+        ("across_clocks", "{} stamped by different clocks, which makes no time"),
+        ("negative", "{} with the answer stamped before the question, which is in no histogram"),
+    ):
+        if rule[field]:
+            told = f"{safe_text(rule['name'])}: {what.format(plural(rule[field], 'pair'))}"
+            view.paragraph(told, tone="warning")
+    for field, what in (
+        ("without_stamp", "without a stamp, left out"),
+        ("without_key", "without the key (too short, or cut), left out"),
+        ("matched_both", "matched by both rules, taken for what asks"),
+    ):
+        if rule[field]:
+            told = f"{safe_text(rule['name'])}: {plural(rule[field], 'frame')} {what}"
+            view.paragraph(told, tone="warning")
+
+
+def slowest(view: Section, title: str, rows: Sequence[Result], context: Context) -> None:
+    """Show the pairs that took longest."""
+    shown = rows[: context.rows(ROWS_SHOWN)]
+    if not shown:
+        return
+    view.heading(safe_text(title))
+    view.table(
+        [
+            Column("time", [duration(row["latency_from_first_ns"]) for row in shown], tone="strong"),
+            Column("frames", [f"{count(row['request_frame'])} - {count(row['response_frame'])}" for row in shown]),
+            context.instants("from", [row["request_ns"] for row in shown], 1),
+            Column("sent", [count(row["requests"]) for row in shown], rank=2),
+            Column("answers", [count(row["responses"]) for row in shown], rank=3),
+        ],
+    )
+
+
+def alone(view: Section, rule: Result, context: Context, words: tuple[str, str]) -> None:
+    """Print what has no other half."""
+    asked, answered = words
+    for rows, kind, number, title in (
+        (rule["first_unanswered"], "request", "requests", f"without a {answered}"),
+        (rule["first_unsolicited"], "response", "responses", f"without a {asked}"),
+    ):
+        shown = rows[: context.rows(ROWS_SHOWN)]
+        if not shown:
+            continue
+        view.heading(f"{safe_text(rule['name'])}: {title}, the first ones")
+        view.table(
+            [
+                Column("frame", [count(row[f"{kind}_frame"]) for row in shown]),
+                context.instants("at", [row[f"{kind}_ns"] for row in shown], 1),
+                Column("frames", [count(row[number]) for row in shown]),
+            ],
+        )
+
+
+def headlines(result: Result) -> Iterator[Headline]:
+    """What the intervals of a capture and its live view say."""
+    for rule in result["rules"]:
+        if rule["requests"] or rule["responses"]:
+            yield from answered(rule, rule["name"])
+
+
+def answered(result: Result, name: str) -> Iterator[Headline]:
+    """Return how long answers took by stamp source, and how many never came."""
+    for source, measures in result["sources"].items():
+        yield spread(f"{name} {source}", measures["from_first"])
+    yield Headline(name, (("without response", count(result["unanswered"])),))

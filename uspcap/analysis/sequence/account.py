@@ -1,0 +1,143 @@
+"""One numbered stream worked out of its runs, as the analyses that follow streams report it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.numbered_runs import KIND_DATA, KIND_HEARTBEAT
+from uspcap.analysis.sequence.capture_drops import CaptureDrops
+from uspcap.analysis.sequence.gaps import PacketEnds, SequenceGap, StreamGaps
+from uspcap.protocols.feeds import FeedProtocol
+from uspcap.saturating import clipped_ns
+
+GAPS_SHOWN: Final = 1000
+"""Gaps of a stream in the result; the table holds all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedTables:
+    """What is kept of numbered streams: copies of the tables of `uspcap._native.numbered_runs`.
+
+    Attributes
+    ----------
+    streams : ndarray of STREAM_DTYPE
+    most_runs : int
+        How many runs of a stream are followed, but for a heartbeat before all others.
+    """
+
+    streams: NDArray[np.void]
+    most_runs: int
+    _runs: NDArray[np.void]
+    _bounds: NDArray[np.int64]
+    _ends: PacketEnds
+
+    @classmethod
+    def of(
+        cls, streams: NDArray[np.void], runs: NDArray[np.void], ends: NDArray[np.void], most_runs: int
+    ) -> NumberedTables:
+        """Sort runs by stream."""
+        order = np.argsort(runs["stream"], kind="stable")
+        in_order = runs[order]
+        bounds = np.searchsorted(in_order["stream"], np.arange(len(streams) + 1))
+        return cls(streams, most_runs, in_order, bounds, PacketEnds(ends))
+
+    def account(
+        self, stream: int, protocol: FeedProtocol, drops: CaptureDrops, *, of_numbers: bool = False
+    ) -> StreamAccount:
+        """Work out a stream; `not_followed` counts packets, or numbers."""
+        runs = self._runs[self._bounds[stream] : self._bounds[stream + 1]]
+        announced = bool(len(runs)) and runs[0]["kind"] == KIND_HEARTBEAT
+        runs = runs[: self.most_runs + announced]
+        row = self.streams[stream]
+        gaps = StreamGaps(protocol.modulus, protocol.far)
+        gaps.take(runs, self._ends)
+        undetermined = frozenset(at for at, gap in enumerate(gaps.gaps) if gap.torn or drops.within(gap))
+        messages = messages_of(row)
+        if of_numbers:
+            not_followed = messages - sum(runs["length"][runs["kind"] == KIND_DATA].tolist())
+        else:
+            not_followed = int(row["packets"]) - gaps.packets
+        return StreamAccount(gaps, undetermined, not_followed, messages, protocol.highest)
+
+
+def messages_of(stream: np.void) -> int:
+    """Return the messages of a row of STREAM_DTYPE."""
+    low, high = stream["messages"].tolist()
+    return int(high << 64 | low)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAccount:
+    """What is missing of a stream, and where the capture itself may have lost it.
+
+    Attributes
+    ----------
+    gaps : StreamGaps
+    undetermined : frozenset of int
+        Places in `gaps.gaps` of those within which the capture lost frames, or bytes of the stream that carries them.
+    not_followed : int
+        Packets after the last run that is kept, or numbers of them.
+    messages : int
+    highest : int
+        The highest number that there can be.
+    """
+
+    gaps: StreamGaps
+    undetermined: frozenset[int]
+    not_followed: int
+    messages: int
+    highest: int
+
+    def counts(self) -> dict[str, Any]:
+        """Return what the report says of any numbered stream, apart from its gaps."""
+        gaps = self.gaps
+        return {
+            "first": self._shown(gaps.first),
+            "last": self._shown(gaps.last),
+            "lost": self._missing(undetermined=False),
+            "late": gaps.late,
+            "duplicate": gaps.duplicate,
+            "overlap": gaps.overlap,
+            "resets": gaps.resets,
+            "undetermined": self._missing(undetermined=True),
+            "before_joined": gaps.before_joined,
+            "joined_at": self._shown(gaps.joined_at),
+            "ended": gaps.ended,
+            "largest_extent": max(gaps.extents, default=0),
+            "gap_count": len(gaps.gaps),
+            "coalesced": gaps.coalesced,
+            "not_followed": self.not_followed,
+        }
+
+    def _shown(self, number: int | None) -> int | None:
+        """Return a number as its field has it, None where it cannot: what is announced after the highest one."""
+        shown = None if number is None else self.gaps.shown(number)
+        return shown if shown is None or shown <= self.highest else None
+
+    def _missing(self, *, undetermined: bool) -> int:
+        """Return how many numbers never came, of gaps that are undetermined or are not."""
+        return sum(
+            gap.count - gap.filled for at, gap in enumerate(self.gaps.gaps) if (at in self.undetermined) is undetermined
+        )
+
+    def gap_rows(self, most: int | None = GAPS_SHOWN) -> list[dict[str, Any]]:
+        """Return the gaps in the order in which they were found, the first `most` of them."""
+        return [self._gap(gap, at in self.undetermined) for at, gap in enumerate(self.gaps.gaps[:most])]
+
+    def _gap(self, gap: SequenceGap, undetermined: bool) -> dict[str, Any]:
+        return {
+            "first": self.gaps.shown(gap.first),
+            "last": self.gaps.shown(gap.last),
+            "count": gap.count,
+            "start_ns": gap.start_ns,
+            "end_ns": gap.end_ns,
+            "before_frame": gap.before_frame,
+            "after_frame": gap.after_frame,
+            "filled": gap.filled,
+            "filled_after_ns": clipped_ns(gap.filled_ns - gap.end_ns) if gap.filled else None,
+            "undetermined": undetermined,
+        }

@@ -1,0 +1,183 @@
+"""Gaps in the sequence numbers of feeds: what was lost, late, double, and when a stream began anew.
+
+Packets become runs as they come (`uspcap._native.numbered_runs`); what is missing is worked out of the runs when a
+result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their runs one
+after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.feed_runs import track_runs
+from uspcap._native.numbered_streams import NumberedStreams
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.histogram import Histogram
+from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
+from uspcap.analysis.sequence.capture_drops import CaptureDrops
+from uspcap.frames import FrameBatch
+from uspcap.protocols.feeds import FeedProtocol
+from uspcap.protocols.flows import flow_of
+
+MAXIMUM_RUNS: Final = 1 << 21
+"""Bound on the runs of all streams together, 104 bytes each with an end of a packet."""
+
+RUNS_A_STREAM: Final = 1 << 18
+"""Bound on the runs of one stream; see `Sequence.result`'s `not_followed`."""
+
+MAXIMUM_STREAMS: Final = 1 << 16
+
+TOTALS: Final = (
+    "lost", "late", "duplicate", "overlap", "resets", "undetermined",
+    "packets", "messages", "excluded", "not_followed", "coalesced",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedStream:
+    """One stream, worked out.
+
+    Attributes
+    ----------
+    number : int
+        Its place among the streams.
+    key, flow : str
+    row : numpy.void
+        What was counted: `packets`, `heartbeats`, `excluded`.
+    account : StreamAccount
+    """
+
+    number: int
+    key: str
+    flow: str
+    row: np.void
+    account: StreamAccount
+
+
+class Sequence(Analysis):
+    """Sequence numbers of one protocol, stream by stream.
+
+    Parameters
+    ----------
+    protocol : FeedProtocol
+    maximum_runs, runs_a_stream, maximum_streams : int
+        Bounds. Beyond the first and the last a sample of the streams is followed, and packets of the others are counted
+        in `of_untracked_flows`; of a stream with more runs than the second the packets behind them are `not_followed`.
+    chosen_by : str
+        How the protocol was found, for the report.
+    """
+
+    name = "sequence"
+
+    def __init__(
+        self,
+        protocol: FeedProtocol,
+        *,
+        maximum_runs: int = MAXIMUM_RUNS,
+        runs_a_stream: int = RUNS_A_STREAM,
+        maximum_streams: int = MAXIMUM_STREAMS,
+        chosen_by: str = "given",
+    ) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self._chosen_by = chosen_by
+        self._streams = NumberedStreams(protocol.modulus, maximum_runs, runs_a_stream, maximum_streams)
+        self._drops = CaptureDrops()
+
+    def _update(self, batch: FrameBatch) -> None:
+        self._drops.note(batch, self._shift(batch))
+        self._track(batch)
+
+    def _track(self, batch: FrameBatch) -> None:
+        assert self.protocol.rule is not None
+        track_runs(batch, batch.headers, self._shift(batch), self.protocol.rule, self._streams)
+
+    def _merge(self, later: Sequence) -> None:
+        self._streams.absorb(later._streams, self.frames_read)
+        self._drops.append(later._drops, self.frames_read)
+
+    def _worked_out(self) -> Iterator[NumberedStream]:
+        """Work out every stream, in the order of its flow and key."""
+        names, streams, runs, ends = self._streams.arrays()
+        flows = [str(flow_of(flow)) for flow in names["flow"]]
+        keys = [self.protocol.key_text(key.tobytes()) for key in names["key"]]
+        return self._work_out(NumberedTables.of(streams, runs, ends, self._streams.most_runs), flows, keys)
+
+    def _work_out(
+        self, tables: NumberedTables, flows: list[str], keys: list[str], rows: NDArray[np.void] | None = None
+    ) -> Iterator[NumberedStream]:
+        """Work out streams whose flows and keys are these; `rows` are what is reported of them, if others."""
+        rows = tables.streams if rows is None else rows
+        for at in sorted(range(len(flows)), key=lambda at: (flows[at], keys[at])):
+            account = tables.account(at, self.protocol, self._drops)
+            yield NumberedStream(at, keys[at], flows[at], rows[at], account)
+
+    def result(self) -> Result:
+        lateness_ns: list[int] = []
+        streams = []
+        for one in self._worked_out():
+            streams.append(self._stream(one) | {"gaps": one.account.gap_rows()})
+            lateness_ns += one.account.gaps.lateness_ns
+        totals = {name: sum(stream[name] for stream in streams) for name in TOTALS}
+        not_followed = totals["not_followed"] + self._not_followed_elsewhere()
+        untracked = self._untracked(totals["packets"])
+        sampled_one_in = self._sampled_one_in()
+        return {
+            "protocol": self.protocol.name,
+            "chosen_by": self._chosen_by,
+            "numbers": self.protocol.numbers,
+            "verified": self.protocol.verified,
+            "unverified_rules": list(self.protocol.applied),
+            **totals,
+            "foreign": self._foreign(),
+            "of_untracked_flows": untracked,
+            "not_followed": not_followed,
+            "complete": not not_followed and not untracked and sampled_one_in == 1,
+            "sampled_one_in": sampled_one_in,
+            "capture_drops": self._drops.total,
+            "lateness": Histogram.from_values(lateness_ns).result(),
+            "streams": streams,
+        }
+
+    def _foreign(self) -> int:
+        return self._streams.foreign
+
+    def _untracked(self, tracked: int) -> int:
+        """Return how many packets are of streams that are not followed, where so many are of others."""
+        return self._streams.packets - tracked
+
+    def _not_followed_elsewhere(self) -> int:
+        """Return how many packets are not followed that no stream counts."""
+        return 0
+
+    def _sampled_one_in(self) -> int:
+        return 1 << self._streams.level
+
+    def _stream(self, one: NumberedStream) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol.name,
+            "flow": one.flow,
+            "key": one.key,
+            "packets": int(one.row["packets"]),
+            "messages": one.account.messages,
+            **{name: int(one.row[name]) for name in ("heartbeats", "excluded")},
+            **one.account.counts(),
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        lateness_ns = [late_ns for one in self._worked_out() for late_ns in one.account.gaps.lateness_ns]
+        return {"lateness": Histogram.from_values(lateness_ns)}
+
+    def tables(self) -> dict[str, Table]:
+        worked_out = list(self._worked_out())
+        streams = [self._stream(one) for one in worked_out]
+        gaps = [{"flow": one.flow, "key": one.key} | row for one in worked_out for row in one.account.gap_rows(None)]
+        return {
+            "streams": {name: [stream[name] for stream in streams] for name in (streams[0] if streams else ())},
+            "gaps": {name: [gap[name] for gap in gaps] for name in (gaps[0] if gaps else ())},
+        }

@@ -1,0 +1,155 @@
+"""Which feed protocol a capture holds: each is tried on its beginning, and what follows its numbers is counted."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.settings import SequenceSettings
+from uspcap.analysis.sequence.streams import sequence_of
+from uspcap.bpf.filters import FrameFilter
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
+from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocols
+
+UDP, TCP = 17, 6
+
+LOOKED_AT: Final = 20_000
+"""Frames of the first file."""
+
+FEWEST_PACKETS: Final = 10
+"""Of a stream, before what its numbers do says anything."""
+
+IN_ORDER: Final = 0.9
+"""Part of a stream's packets that must follow the one before."""
+
+ENOUGH: Final = 0.5
+"""Part of the UDP packets that a protocol must explain to be proposed."""
+
+
+ENOUGH_OVER_TCP: Final = 0.25
+"""As many messages as this part of the TCP segments with payload; mostly only one direction is numbered."""
+
+TOLD_OVER_TCP: Final = ("fix", "soupbintcp")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How well a protocol fits.
+
+    Attributes
+    ----------
+    protocol : FeedProtocol
+    explained : int
+        Packets, or messages in TCP streams, of streams whose numbers follow each other.
+    packets : int
+        UDP packets or TCP segments with payload, as the protocol is carried, that were looked at.
+    on_ports : int
+        Of these, those from or to a port that is typical of the protocol.
+    """
+
+    protocol: FeedProtocol
+    explained: int
+    packets: int
+    on_ports: int
+
+    @property
+    def share(self) -> float:
+        return self.explained / self.packets if self.packets else 0.0
+
+    @property
+    def is_enough(self) -> bool:
+        return self.share >= (ENOUGH if self.protocol.over == "udp" else ENOUGH_OVER_TCP)
+
+    def told(self) -> str:
+        """Return how sure it is, for the report."""
+        if self.protocol.over == "tcp":
+            found = f"{self.explained:,} numbered messages and heartbeats"
+            return f"auto: {found} in the first {self.packets:,} TCP segments with payload"
+        said = f"auto: explains {100 * self.share:.3g} % of the first {self.packets:,} UDP packets"
+        return said + (f", {self.on_ports:,} of them on its ports" if self.on_ports else "")
+
+
+def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
+    """Try every protocol on the beginning of a file.
+
+    Feeds over UDP come first, the one that explains most before the others, and of those alike the one whose ports are
+    used; then what TCP carries.
+
+    Raises
+    ------
+    CaptureFileError, NotACaptureFile, FilterError
+        The file cannot be read, or the filter does not compile.
+    """
+    tried = [
+        find_protocol(one.name, unverified=unverified)
+        for one in (find_protocol(name, unverified=True) for name in protocols())
+        if (one.framing == "udp" or one.name in TOLD_OVER_TCP) and (unverified or one.verified)
+    ]
+    analyses = [sequence_of(protocol) for protocol in tried]
+    keep = FrameFilter(expression)
+    packets = {"udp": 0, "tcp": 0}
+    on_ports = np.zeros(len(tried), np.int64)
+    with closing(open_capture(path)) as reader:
+        for batch in reader.batches():
+            keep.apply(batch)
+            headers = batch.headers
+            carried = headers.column("payload_length") > 0
+            is_udp = (headers.column("protocol") == UDP) & carried
+            packets["udp"] += int(is_udp.sum())
+            packets["tcp"] += int(((headers.column("protocol") == TCP) & carried).sum())
+            for at, protocol in enumerate(tried):
+                if protocol.ports:
+                    is_on = np.isin(headers.column("source_port"), protocol.ports)
+                    is_on |= np.isin(headers.column("destination_port"), protocol.ports)
+                    on_ports[at] += int((is_udp & is_on).sum())
+            for analysis in analyses:
+                analysis.update(batch)
+            if batch.frames_before + batch.frames_read >= LOOKED_AT:
+                break
+    found = [
+        Candidate(one.protocol, _explained(one), packets[one.protocol.over], int(on))
+        for one, on in zip(analyses, on_ports, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one.protocol.over != "udp", -one.explained, -one.on_ports))
+
+
+def _explained(analysis: Sequence) -> int:
+    """Return the packets of streams whose numbers do what numbers do."""
+    explained = 0
+    for stream in analysis.result()["streams"]:
+        packets = stream["packets"]
+        disturbed = stream["gap_count"] + stream["resets"] + stream["duplicate"] + stream["before_joined"]
+        if packets >= FEWEST_PACKETS and disturbed <= (1 - IN_ORDER) * packets and stream["messages"] >= packets:
+            explained += packets + stream["heartbeats"]
+    return explained
+
+
+def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
+    """Return the protocol that explains most of a file's beginning, and how sure that is.
+
+    Raises
+    ------
+    UsageError
+        None explains enough of it.
+    """
+    found = candidates(path, expression, unverified=unverified)
+    best = next((one for one in found if one.is_enough), None)
+    if best is None:
+        nearest = found[0]
+        said = f" (the best is {nearest.protocol.name} with {100 * nearest.share:.3g} %)" if nearest.explained else ""
+        raise UsageError(
+            f"{path}: no known protocol explains half of its first {nearest.packets:,} UDP packets{said}, and no FIX "
+            "or SoupBinTCP is in its TCP: name one with --protocol, or say where numbers lie with --sequence"
+        )
+    alike = [
+        one.protocol.name
+        for one in found
+        if one is not best and one.protocol.over == best.protocol.over and one.explained == best.explained
+    ]
+    also = f", as {' and '.join(alike)} would" if alike else ""
+    return SequenceSettings(best.protocol, best.told() + also)

@@ -1,0 +1,113 @@
+"""Tick to trade: from what came in to what went out because of it."""
+
+from __future__ import annotations
+
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.histogram import Histogram
+from uspcap.analysis.matching_options import TIMEOUT_NS
+from uspcap.analysis.requests.pairs import MAXIMUM_FRAMES, ROWS_KEPT, PairTrack, tables_of
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.rules import RuleFinder, RulePair
+
+BY_ID = (
+    "from the stamp of a trigger to that of the first response with the same key; a trigger with that key again before "
+    "the response (the other line of a feed) is the same one"
+)
+
+BY_NEAREST = (
+    "from the stamp of a trigger to that of the first response after it, before the next trigger: what went out is put "
+    "down to what came in last, whether or not it was the cause"
+)
+
+STAMPED = (
+    "times are those of the stamps, first byte in to first byte out where the stamps are of the first byte; a response "
+    "is waited for until a frame is stamped more than the timeout from the last of the exchange"
+)
+
+UNBOUNDED = 1 << 62
+"""Without keys there is one trigger at a time, and no memory to bound."""
+
+
+class TickToTrade(Analysis):
+    """Histograms of the time from a trigger to its response.
+
+    Parameters
+    ----------
+    pair : RulePair
+        By key where the rules have one, else by the nearest trigger before.
+    timeout_ns : int
+    shown : int
+        Rows in the result's lists.
+    rows_kept, maximum : int
+        Bounds on the rows of tables, and on the triggers and responses followed in one timeout's time.
+    """
+
+    name = "tick_to_trade"
+
+    def __init__(
+        self,
+        pair: RulePair,
+        *,
+        timeout_ns: int = TIMEOUT_NS,
+        shown: int = 10,
+        rows_kept: int = ROWS_KEPT,
+        maximum: int = MAXIMUM_FRAMES,
+    ) -> None:
+        super().__init__()
+        self._pair = pair
+        self._timeout_ns = timeout_ns
+        self._shown = shown
+        self._by_id = pair.request.key.kind != "none"
+        self._measures = ("from_first", "from_last") if self._by_id else ("from_first",)
+        self._track = PairTrack(
+            RuleFinder(pair),
+            timeout_ns=timeout_ns,
+            policy="retransmitted" if self._by_id else "each",
+            maximum=maximum if self._by_id else UNBOUNDED,
+            rows_kept=rows_kept,
+        )
+
+    def _update(self, batch: FrameBatch) -> None:
+        self._track.update(batch, self._shift(batch))
+
+    def _merge(self, later: TickToTrade) -> None:
+        self._track.merge(later._track, self.frames_read)
+
+    def result(self) -> Result:
+        outcome = self._track.outcome()
+        counts = outcome.counts
+        return {
+            "definition": f"{BY_ID if self._by_id else BY_NEAREST}; {STAMPED}",
+            "timeout_ns": self._timeout_ns,
+            "trigger": self._pair.request.text,
+            "response": self._pair.response.text,
+            "matched_by": "id" if self._by_id else "nearest trigger",
+            **outcome.base(),
+            "triggers": outcome.seen[0],
+            "responses": outcome.seen[1],
+            "triggers_followed": outcome.followed[0],
+            "responses_followed": outcome.followed[1],
+            "repeated_triggers": counts["repeated"],
+            "further_responses": counts["further"],
+            "with_several_responses": counts["several"],
+            "responses_without_trigger": counts["unsolicited"],
+            "sources": {
+                TimestampSource(source).name: {measure: outcome.told(measure, source) for measure in self._measures}
+                for source in outcome.sources()
+            },
+            "slowest": outcome.pairs("slowest", self._shown),
+            "first_unanswered": outcome.unanswered(self._shown),
+            "first_unsolicited": outcome.unsolicited(self._shown),
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return histograms by stamp source and measure, joined by a dot."""
+        outcome = self._track.outcome()
+        return {
+            f"{TimestampSource(source).name}.{measure}": outcome.histogram(measure, source)[0]
+            for source in outcome.sources()
+            for measure in self._measures
+        }
+
+    def tables(self) -> dict[str, Table]:
+        return tables_of([self._track.outcome()], self._measures)

@@ -1,0 +1,41 @@
+"""Stamps that taps and switches put into frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from uspcap.analysis.declaration import Declaration
+from uspcap.errors import UsageError
+
+if TYPE_CHECKING:
+    from uspcap.analysis.base import Analysis
+    from uspcap.analysis.declaration import Asked, Given, Shared
+
+
+def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
+    if asked.trailer is None:
+        raise UsageError("the analysis trailer needs stamps in the frames: add --timestamps trailer")
+    return {}
+
+
+def _brought_by(given: Given, named: Sequence[str]) -> bool:
+    return given.get("trailer") is not None
+
+
+def _make(shared: Shared) -> Analysis:
+    from uspcap.analysis.trailer.analysis import Trailer
+
+    return Trailer(shared.trailer)
+
+
+ANALYSIS = Declaration(
+    name="trailer",
+    summary="with `--timestamps trailer`: stamps that a tap or switch put into frames, and what the capturing host "
+    "added (`docs/trailers.md`)",
+    place=150,
+    prepare=_prepare,
+    brought_by=_brought_by,
+    make=_make,
+    view="uspcap.analysis.trailer.view",
+)

@@ -1,0 +1,138 @@
+"""Options of analyses, on every command that runs them: all of it comes from what analyses declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from uspcap.analysis import registry
+from uspcap.analysis.declaration import Kind, Option
+from uspcap.commands.options import CountType
+from uspcap.errors import UsageError
+from uspcap.protocols.flows import MAXIMUM_FLOWS
+
+if TYPE_CHECKING:
+    _AnyType = click.ParamType[Any]
+else:
+    # Before click 8.4 it takes no type.
+    _AnyType = click.ParamType
+
+MOST_FLOWS = 1 << 23
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_METAVARS = {Kind.DURATION: "DURATION", Kind.BIT_RATE: "RATE", Kind.COUNT: "N"}
+
+
+class ReadType(_AnyType):
+    """What an option's own reader takes."""
+
+    def __init__(self, read: Callable[[str], Any], name: str) -> None:
+        self._read = read
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the text says."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param)
+
+
+def analysis_options(
+    naming: str, parameter: str, *, live: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of all analyses, and those of what they share.
+
+    Parameters
+    ----------
+    naming : str
+        The option that names analyses, as `--only`.
+    parameter : str
+        What the command calls it.
+    live : bool
+        The command can run what needs frames from a ring.
+    """
+    options: list[_Decorator] = [
+        click.option(
+            naming,
+            parameter,
+            callback=_names,
+            metavar="NAME,...",
+            help=f"Analyses to run, of {', '.join(registry.names(live=live))}.",
+        ),
+        *map(_click_option, registry.options()),
+        click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP."),
+        click.option(
+            "--max-flows",
+            type=CountType(1, MOST_FLOWS),
+            default=MAXIMUM_FLOWS,
+            show_default=True,
+            help="Flows followed one by one; beyond it, a sample.",
+        ),
+    ]
+
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return give
+
+
+def _click_option(option: Option) -> _Decorator:
+    if option.kind is Kind.SWITCH:
+        return click.option(option.flag, option.parameter, is_flag=True, help=option.help)
+    read = option.reader
+    kind: click.ParamType[Any] | None = None
+    if option.kind is Kind.CHOICE:
+        kind = click.Choice(option.choices)
+    elif read is not None:
+        kind = ReadType(read, option.kind.name.lower())
+    return click.option(
+        option.flag,
+        option.parameter,
+        type=kind,
+        multiple=option.repeated,
+        default=option.default,
+        metavar=option.metavar or _METAVARS.get(option.kind),
+        help=option.help,
+    )
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Return the names of analyses that an option lists, None where it is not given."""
+    if value is None:
+        return None
+    known = registry.names()
+    names = tuple(name.strip().replace("-", "_") for name in value.split(","))
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"there is no analysis {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def given_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a command's options that are the analyses' own."""
+    own = {option.parameter for option in registry.options()}
+    return {name: value for name, value in options.items() if name in own}
+
+
+def check_names_for_files(names: Sequence[str]) -> None:
+    """Refuse analyses that frames of files do not tell enough for.
+
+    Raises
+    ------
+    UsageError
+        One of them needs to know when a frame was read from a ring.
+    """
+    live_only = [name for name in names if name not in registry.names(live=False)]
+    if live_only:
+        raise UsageError(
+            f"{live_only[0]} needs the moment at which a frame was read from a ring, which files do not hold: leave it "
+            "out, or capture on an interface with -i"
+        )

@@ -1,0 +1,32 @@
+"""The sections of a report, from the views of its analyses."""
+
+from __future__ import annotations
+
+from uspcap.analysis.registry import declarations, view_of
+from uspcap.analysis.timestamps.view import resolutions
+from uspcap.report.format import stamp
+from uspcap.report.model import Context, Result, Section
+
+
+def sections(report: Result, top: int | None = None) -> tuple[list[Section], list[str]]:
+    """Return what a report shows of its analyses, and the names of those that have no view here.
+
+    Parameters
+    ----------
+    report : dict
+        As `build_report` returns it, or as read back from JSON.
+    top : int, optional
+        Rows of each list; without it as many as suit the list.
+    """
+    source, analyses = report["source"], report["analyses"]
+    context = Context(_one_day(source), resolutions(analyses.get("timestamps", {})), top)
+    # Without packets the header has said everything.
+    known = [name for name in declarations() if name in analyses] if source["packets"] else []
+    views = [(name, view_of(name)) for name in known]
+    shown = [view.section(analyses[name], context) for name, view in views if view is not None]
+    return shown, [name for name in analyses if name not in declarations()]
+
+
+def _one_day(source: Result) -> bool:
+    first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
+    return first is not None and stamp(first)[:10] == stamp(last)[:10]
