@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import Frame, batch_of, feed, flow_text, seeded_stream, streams
 
-from uspcap.analysis.histogram import PERCENTILES
 from uspcap.analysis.inter_arrival.analysis import LARGEST_KEPT, ROWS_SHOWN, InterArrival
 from uspcap.frames import EARLIEST_NS, LATEST_NS, TimestampSource
 from uspcap.protocols.flows import FlowTable
+from uspcap.stats.histogram import PERCENTILES
 
 
 class Track:

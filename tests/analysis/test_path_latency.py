@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, streams
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.path_latency.analysis import PathLatency
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.stats.histogram import Histogram
 
 LARGEST = 2**63 - 1
 

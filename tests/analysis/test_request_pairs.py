@@ -23,9 +23,9 @@ from support.request_reference import (
 )
 
 from uspcap._native.request_ledger import MEASURE_NAMES
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.requests.pairs import PairOutcome, PairTrack
 from uspcap.frames import TimestampSource
+from uspcap.stats.histogram import Histogram
 
 TIMEOUT_NS = 1000
 POLICIES = ("retransmitted", "each", "rounds")

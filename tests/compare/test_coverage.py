@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.compare.schedule import schedule
 from uspcap.compare.statistics import Difference, Run, compare_paths
+from uspcap.stats.histogram import Histogram
 
 FRAMES = 400
 pytestmark = pytest.mark.statistical
@@ -147,7 +147,7 @@ def test_six_runs_are_too_few_for_a_plain_percentile_bootstrap(monkeypatch: pyte
         covered["expanded"] += _holds(difference.pooled.low_ns, 0, difference.pooled.high_ns)
         covered["exact"] += _holds(difference.low_ns, 0, difference.high_ns)
         with monkeypatch.context() as plain:
-            plain.setattr("uspcap.compare.resampling._expanded_tail", lambda runs, tail: tail)
+            plain.setattr("uspcap.stats.resampling._expanded_tail", lambda runs, tail: tail)
             (difference,) = compare_paths(paths, seed=seed, percentiles=("50",), resamples=400).differences
         covered["plain"] += _holds(difference.pooled.low_ns, 0, difference.pooled.high_ns)
     assert covered["plain"] < fewest_covered(experiments, 0.95)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from uspcap.analysis.histogram import Histogram
-from uspcap.compare.intervals import fewest_pairs
 from uspcap.compare.statistics import Comparison, Run, compare_paths, percentile_interval
 from uspcap.errors import UsageError
+from uspcap.stats.histogram import Histogram
+from uspcap.stats.intervals import fewest_pairs
 
 
 def runs_of(values: Sequence[NDArray[np.int64]] | NDArray[np.int64], lost: int = 0) -> list[Run]:

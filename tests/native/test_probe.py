@@ -24,7 +24,7 @@ from uspcap._native.probe import (
     ProbeSender,
 )
 from uspcap._native.send_times import SendTimes
-from uspcap.analysis.histogram import Histogram
+from uspcap.stats.histogram import Histogram
 
 SESSION = 0x0123456789ABCDEF
 AHEAD = 1_700_000_000_000_000_000

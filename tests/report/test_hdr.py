@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from support.reports import suite_of
 from support.streams import START_NS, Frame
 
-from uspcap.analysis.histogram import Histogram, bounds
 from uspcap.analysis.inter_arrival.analysis import InterArrival
 from uspcap.frames import TimestampSource
 from uspcap.report.hdr import Interval, encode, percentile_distribution, write_log
+from uspcap.stats.histogram import Histogram, bounds
 
 hdrh = pytest.importorskip("hdrh.histogram", reason="hdrhistogram, the independent reader, is not installed")
 hdrh_log = pytest.importorskip("hdrh.log", reason="hdrhistogram, the independent reader, is not installed")

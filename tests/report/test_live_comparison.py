@@ -14,13 +14,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from support.live_outcomes import outcome_of
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.bpf.attach import AttachMode
 from uspcap.compare.live.experiment import LiveOutcome, SentProbes
 from uspcap.compare.live.settings import ProbeTraffic
 from uspcap.probe.endpoints import Endpoint
 from uspcap.report.comparison_schema import load_schema
 from uspcap.report.live_comparison import COSTS, live_report, render
+from uspcap.stats.histogram import Histogram
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
 

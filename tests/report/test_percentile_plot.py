@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.report.percentile_plot import ROWS, percentile_plot
+from uspcap.stats.histogram import Histogram
 
 
 def flat(value: int, count: int = 100_000) -> Histogram:

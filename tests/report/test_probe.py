@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.probe.endpoints import Endpoint
 from uspcap.probe.reflecting import ReflectOutcome, ReflectSettings
 from uspcap.probe.schedules import Schedule, at_rate
 from uspcap.probe.sending import Answers, SendOutcome, SendSettings
 from uspcap.report.probe import load_schema, reflect_report, render, send_report
+from uspcap.stats.histogram import Histogram
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
 START_NS = 1_700_000_000_000_000_000

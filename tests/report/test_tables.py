@@ -14,9 +14,9 @@ import pytest
 from support.reports import suite_of
 from support.streams import START_NS, Frame
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.report.report_file import ReportFileError
 from uspcap.report.tables import write_table, write_tables
+from uspcap.stats.histogram import Histogram
 
 FRAMES = [Frame(START_NS + 1_000 * at * at, 60 + at % 3, 1 + at % 2) for at in range(400)]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from support.tcp_segments import ACK, FIN, RST, SYN, Segment
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.frames import TimestampSource
+from uspcap.stats.histogram import Histogram
 
 FAR = 1 << 26
 JOINED_FOR = 256

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.histogram import Histogram
 from uspcap.frames import FrameBatch
+from uspcap.stats.histogram import Histogram
 
 Result = dict[str, Any]
 """JSON-ready: dict, list, str, int, float, bool and None only."""

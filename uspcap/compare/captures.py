@@ -24,13 +24,13 @@ from uspcap._native.matching import (
     Stream,
 )
 from uspcap._native.reordering import Reordering
-from uspcap.analysis.histogram import Histogram
-from uspcap.compare.clock_fit import ClockFit, LowerEnvelope
 from uspcap.compare.keys import DigestReader, Side, common_limit
 from uspcap.errors import CaptureFileError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
+from uspcap.stats.clock_fit import ClockFit, LowerEnvelope
+from uspcap.stats.histogram import Histogram
 from uspcap.system_errors import reason
 
 if TYPE_CHECKING:

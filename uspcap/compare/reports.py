@@ -14,12 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND, PERCENTILES, Histogram, enough_for, rank_of
-from uspcap.compare.intervals import rank_sum_interval, runs_suffice
-from uspcap.compare.runs import Located, Ranked, Run, grouped, locate
 from uspcap.compare.statistics import PRIMARY
 from uspcap.errors import CaptureFileError
 from uspcap.foreign_text import safe_text
+from uspcap.stats.histogram import ENOUGH_BEYOND, PERCENTILES, Histogram, enough_for, rank_of
+from uspcap.stats.intervals import rank_sum_interval, runs_suffice
+from uspcap.stats.runs import Located, Ranked, Run, grouped, locate
 from uspcap.system_errors import reason, remedy
 
 _SCHEMA: Final = "uspcap.comparison/1"

@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND, PERCENTILES, enough_for, rank_of
-from uspcap.compare.intervals import fewest_pairs, quantile_ranks, signed_rank_interval
-from uspcap.compare.resampling import Pooled, PooledDifference
-from uspcap.compare.runs import Ranked, Run, grouped, locate
 from uspcap.errors import UsageError
+from uspcap.stats.histogram import ENOUGH_BEYOND, PERCENTILES, enough_for, rank_of
+from uspcap.stats.intervals import fewest_pairs, quantile_ranks, signed_rank_interval
+from uspcap.stats.resampling import Pooled, PooledDifference
+from uspcap.stats.runs import Ranked, Run, grouped, locate
 
 __all__ = [
     "Comparison",

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.probe import HEADER_BYTES, ProbeReceiver, ProbeSender
-from uspcap.analysis.histogram import Histogram
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
 from uspcap.network.watch import InterfaceWatch
 from uspcap.probe.endpoints import Endpoint, open_socket
 from uspcap.probe.schedules import Schedule
 from uspcap.probe.watching import watch_for
+from uspcap.stats.histogram import Histogram
 
 HEAD_START_NS: Final = 20_000_000
 """Between the start of the threads and the schedule's 0."""

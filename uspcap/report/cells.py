@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND
 from uspcap.report.format import compact_count, count, duration
 from uspcap.report.model import Column, Headline, Result
+from uspcap.stats.histogram import ENOUGH_BEYOND
 
 PERCENTILE_DIGITS = 3
 """Significant figures that the histograms hold; more would be made up."""

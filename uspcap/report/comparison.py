@@ -10,7 +10,6 @@ from rich.text import Text
 
 from uspcap import __version__
 from uspcap._native.reordering import REMEMBERED
-from uspcap.analysis.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.compare.captures import DEGREES, Comparison, Delays
 from uspcap.compare.keys import NO_LIMIT, Side
 from uspcap.compare.statistics import Run, percentile_interval
@@ -21,6 +20,7 @@ from uspcap.report.decode import decode_line
 from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
 from uspcap.report.model import Column
 from uspcap.report.terminal_table import print_line, print_paragraph, print_table
+from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")

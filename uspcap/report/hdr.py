@@ -26,8 +26,8 @@ from typing import TextIO
 
 import numpy as np
 
-from uspcap.analysis.histogram import Histogram, bounds
 from uspcap.report.format import safe_text
+from uspcap.stats.histogram import Histogram, bounds
 
 PAYLOAD_COOKIE = 0x1C849303 | 0x10
 COMPRESSED_COOKIE = 0x1C849304 | 0x10

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap import __version__
-from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
@@ -21,6 +20,7 @@ from uspcap.report.format import count, duration, exact_duration, plural, safe_t
 from uspcap.report.model import Column
 from uspcap.report.percentile_plot import percentile_plot
 from uspcap.report.terminal_table import INDENT, print_line, print_paragraph, print_table
+from uspcap.stats.histogram import Histogram
 
 if TYPE_CHECKING:
     from uspcap.compare.live.experiment import LiveOutcome

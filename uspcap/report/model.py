@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND
 from uspcap.report.format import clock, plural, safe_text, stamp
+from uspcap.stats.histogram import ENOUGH_BEYOND
 
 Result = dict[str, Any]
 """Of an analysis, as the JSON report holds it."""

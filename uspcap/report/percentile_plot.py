@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Final
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND, Histogram
 from uspcap.report.format import duration
+from uspcap.stats.histogram import ENOUGH_BEYOND, Histogram
 
 ROWS: Final = 11
 MARKS: Final = "kpa23456789"

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uspcap._native.path_readers import COLUMNS
-from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.measurement import SEGMENTS, Cost, Measured, find_again, measure, merged
 from uspcap.compare.live.stamp_ring import STAMP_DTYPE
 from uspcap.compare.schedule import Trim
+from uspcap.stats.histogram import Histogram
 
 TAI_NS = 37_000_000_000
 START_NS = 1_700_000_000_000_000_000

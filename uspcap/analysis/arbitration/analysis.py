@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from uspcap._native.arbitration import LINE_DTYPE, Arbiter
 from uspcap.analysis.arbitration.skews import Skews
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.line_pairs import LinePair
+from uspcap.stats.histogram import Histogram
 
 RING_LENGTH: Final = 1 << 15
 """Numbers within which both lines must bring one for it to be compared; 24 bytes each, for each pair and key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uspcap.analysis.histogram import ENOUGH_BEYOND, Histogram
+from uspcap.stats.histogram import ENOUGH_BEYOND, Histogram
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
 from uspcap._native.silences import SILENCE_DTYPE
 from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import PERCENTILES, Histogram, bounds, percentile_of_each
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
+from uspcap.stats.histogram import PERCENTILES, Histogram, bounds, percentile_of_each
 
 LARGEST_KEPT = 100
 """Largest gaps between all frames kept one by one."""

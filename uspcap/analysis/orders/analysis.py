@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from uspcap._native.order_tables import ANSWER_KINDS, COUNTS, REQUEST_KINDS
 from uspcap._native.orders import OrderMachine
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.headers import address_text
 from uspcap.protocols.order_entry import ouch_rules
 from uspcap.saturating import difference_ns
+from uspcap.stats.histogram import Histogram
 
 MAXIMUM_CONNECTIONS = 1 << 16
 MAXIMUM_REQUESTS = 1 << 18

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from uspcap._native.histogram import Cells, CellsByFlow
 from uspcap._native.path import GROUPS, LEFT_OUT, PATH_TRACK_DTYPE, RING_GROUPS, track_paths
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
     "from the frame's stamp to CLOCK_REALTIME as it was read in the visit to the ring that took the frame, after the "

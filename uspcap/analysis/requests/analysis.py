@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.matching_options import TIMEOUT_NS
 from uspcap.analysis.requests.pairs import (
     MAXIMUM_FRAMES,
@@ -18,6 +17,7 @@ from uspcap.analysis.requests.pairs import (
 )
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import KNOWN, KnownFinder, RuleFinder, RulePair
+from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
     "from the stamp of a request to that of the first response under its key, by one stamp source; a request again "

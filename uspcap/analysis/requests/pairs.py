@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from uspcap._native.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
 from uspcap._native.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
 from uspcap.analysis.base import Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import Finder
+from uspcap.stats.histogram import Histogram
 
 MAXIMUM_FRAMES = 1 << 20
 """Bound on the requests and responses followed in one timeout's time."""

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from uspcap._native.feed_runs import track_runs
 from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of
+from uspcap.stats.histogram import Histogram
 
 MAXIMUM_RUNS: Final = 1 << 21
 """Bound on the runs of all streams together, 104 bytes each with an end of a packet."""

@@ -12,9 +12,9 @@ from uspcap._native.histogram import Cells
 from uspcap._native.tcp_state import COUNTS
 from uspcap._native.tcp_tracks import MEASURE_COUNT, TcpTracks
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram, percentile_of_each
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.headers import address_text
+from uspcap.stats.histogram import Histogram, percentile_of_each
 
 MAXIMUM_CONNECTIONS = 1 << 16
 """Connections followed one by one; beyond it, a sample."""

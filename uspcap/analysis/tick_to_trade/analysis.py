@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.analysis.matching_options import TIMEOUT_NS
 from uspcap.analysis.requests.pairs import MAXIMUM_FRAMES, ROWS_KEPT, PairTrack, tables_of
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import RuleFinder, RulePair
+from uspcap.stats.histogram import Histogram
 
 BY_ID = (
     "from the stamp of a trigger to that of the first response with the same key; a trigger with that key again before "

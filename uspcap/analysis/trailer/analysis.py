@@ -18,8 +18,8 @@ from uspcap._native.trailers import (
     tally,
 )
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.histogram import Histogram
 from uspcap.frames import NANOSECONDS, FrameBatch
+from uspcap.stats.histogram import Histogram
 from uspcap.timestamps.trailers import TrailerChoice
 
 DEFINITION = (

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.path_readers import COLUMNS, PathReader
-from uspcap.analysis.histogram import Histogram
 from uspcap.compare.live.settings import Path
 from uspcap.compare.schedule import Kept, Trim, trim
 from uspcap.saturating import difference_ns
+from uspcap.stats.histogram import Histogram
 
 SEGMENTS = {
     "kernel": ("hook_to_skb", "skb_to_user"),

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from uspcap._native.path_readers import AnswerReader
 from uspcap._native.probe import ProbeSender
-from uspcap.analysis.histogram import Histogram
 from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.compare.live.settings import ProbeTraffic
 from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import open_socket
 from uspcap.probe.schedules import at_rate
 from uspcap.probe.sending import HEAD_START_NS, utc_ahead_ns
+from uspcap.stats.histogram import Histogram
 from uspcap.system_errors import limit_remedy
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h

@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.histogram import bounds, enough_for, rank_of
-from uspcap.compare.intervals import normal_below, student_quantile
-from uspcap.compare.runs import Ranked, Run
+from uspcap.stats.histogram import bounds, enough_for, rank_of
+from uspcap.stats.intervals import normal_below, student_quantile
+from uspcap.stats.runs import Ranked, Run
 
 _RESAMPLES_AT_ONCE: Final = 16
 """Few enough that the sums of all buckets stay in the cache."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from uspcap.compare.intervals import (
+from uspcap.stats.intervals import (
     fewest_pairs,
     normal_below,
     quantile_ranks,

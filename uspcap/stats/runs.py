@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.histogram import Histogram, bounds, rank_of
+from uspcap.stats.histogram import Histogram, bounds, rank_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
-from uspcap.analysis.histogram import (
+from uspcap.analysis.inter_arrival.analysis import bucket_of
+from uspcap.stats.histogram import (
     PERCENTILES,
     Histogram,
     bounds,
@@ -18,7 +19,6 @@ from uspcap.analysis.histogram import (
     percentile_of_each,
     rank_of,
 )
-from uspcap.analysis.inter_arrival.analysis import bucket_of
 
 LARGEST = 2**63 - 1
 COUNT = 200_003

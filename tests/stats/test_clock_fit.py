@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uspcap.compare.clock_fit import LowerEnvelope, _lower_hull
 from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.saturating import difference_ns
+from uspcap.stats.clock_fit import LowerEnvelope, _lower_hull
 
 
 @given(

@@ -1,0 +1,1 @@
+"""Statistics that analyses, comparisons and reports share."""
