@@ -10,14 +10,14 @@ import threading
 
 import pytest
 
-from uspcap.signals import ENDING, Ending, Interrupted, before_the_end, calling
+from uspcap.signals import ENDING, Ending, Interrupted, _unheard, before_the_end, calling
 
 
 def handlers() -> list[object]:
     return [signal.getsignal(number) for number in ENDING]
 
 
-AT_ONCE = [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+AT_ONCE = [signal.SIG_DFL, signal.SIG_DFL, _unheard]
 """What SIGINT, SIGTERM and SIGHUP do once one of the first two came."""
 
 
@@ -225,6 +225,19 @@ def test_sighup_ends_no_process_that_ends_in_good_order(number: int) -> None:
         "print('ended')\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_a_program_started_after_a_signal_ignores_none() -> None:
+    done = python(
+        "import os, signal, subprocess\n"
+        "from uspcap.signals import Ending, end_at_once\n"
+        "end_at_once()\n"
+        "with Ending(lambda: None):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    subprocess.run(['grep', '-E', 'Sig(Ign|Blk)', '/proc/self/status'], process_group=0)\n"
+        "subprocess.run(['grep', 'SigIgn', '/proc/self/status'], process_group=0)\n"
+    )
+    assert [int(line.split()[1], 16) & 1 for line in done.stdout.splitlines()] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("number", ENDING)

@@ -33,6 +33,14 @@ _LEAVE: Final = signal.SIGRTMAX
 _NOBODYS: Final = (signal.SIG_DFL, signal.default_int_handler)
 """How signals are dealt with that nobody has taken over."""
 
+
+def _unheard(number: int, frame: FrameType | None) -> None:
+    """Do nothing: in place of SIG_IGN, which programs started meanwhile would inherit."""
+
+
+_STAYING: Final = (signal.SIG_IGN, _unheard)
+"""How signals are dealt with that stays so."""
+
 _actions: list[Callable[[], None]] = []
 _taken_over: dict[int, Any] = {}
 
@@ -109,7 +117,7 @@ class _Waiter:
     """The thread that waits for signals, which every other thread has blocked meanwhile."""
 
     def __init__(self) -> None:
-        self._waited_for = {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+        self._waited_for = {number for number in ENDING if signal.getsignal(number) not in _STAYING}
         self._thread = threading.Thread(target=self._run, name="uspcap-signals", daemon=True)
         # It starts with the mask of who starts it, and the others do so, too.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._waited_for, _LEAVE})
@@ -155,7 +163,7 @@ class Ending:
     """Ends in good order on the first signal, at once on a second SIGINT or SIGTERM; a context manager.
 
     Until there is something to call, the first signal raises `Interrupted`. At the end of the block everything is as
-    it was before; after `end_at_once`, where a signal came, SIGHUP stays ignored. It is for the main thread; in others
+    it was before; after `end_at_once`, where a signal came, SIGHUP stays unheard. It is for the main thread; in others
     it does nothing.
 
     Parameters
@@ -183,7 +191,7 @@ class Ending:
             waiter.leave()
         for number in ENDING:
             before = signal.getsignal(number)
-            if before is not signal.SIG_IGN:
+            if before not in _STAYING:
                 self._before[number] = before
                 signal.signal(number, self._handle)
         if waiter is not None:
@@ -205,7 +213,7 @@ class Ending:
         for other, before in self._before.items():
             if other == signal.SIGHUP:
                 # Shells send it again, and service managers behind SIGTERM: it never means to hurry.
-                signal.signal(other, signal.SIG_IGN)
+                signal.signal(other, _unheard)
             elif number != signal.SIGHUP:
                 if before in _NOBODYS:
                     # Where nothing need be done before, by the kernel itself: whoever is stuck runs no handler.

@@ -19,7 +19,7 @@ SAMPLE = str(Path(__file__).parents[2] / "sample_captures" / "request-response.p
     [
         (["--request", "udp"], "add --only requests"),
         (["--trigger", "udp"], "add --only tick_to_trade"),
-        (["--only", "gaps", "--timeout", "1s"], "name one of them in --only"),
+        (["--only", "gaps", "--timeout", "1s"], "--timeout is about requests and tick_to_trade: add --only requests"),
         (["--only", "tick_to_trade"], "tick_to_trade needs --trigger RULE"),
         (["--only", "requests", "--request", "udp"], "give a response for each"),
         (["--only", "requests", "--response", "udp"], "but not to what"),
