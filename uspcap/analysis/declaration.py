@@ -12,6 +12,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from uspcap.entry_points import EntryPoint
 from uspcap.quantities import bit_rate, duration_ns, whole_number
 
 if TYPE_CHECKING:
@@ -112,6 +113,24 @@ class Option:
         return self.read
 
 
+def on_use(place: str, *takes: str) -> Callable[..., Analysis]:
+    """Return a `Declaration.make` that imports the analysis when it is made.
+
+    Parameters
+    ----------
+    place : str
+        `module:class`.
+    takes : str
+        Attributes of `Shared` that the class takes first.
+    """
+
+    def make(shared: Shared, **options: Any) -> Analysis:
+        made: Analysis = EntryPoint("", place).load()(*(getattr(shared, name) for name in takes), **options)
+        return made
+
+    return make
+
+
 TOP: Final = Option(
     flag="--top",
     argument="shown",
@@ -194,9 +213,9 @@ class Declaration:
     summary : str
         One line without a full stop.
     make : callable
-        Given `Shared` and its options by keyword, returns the analysis.
+        Given `Shared` and its options by keyword, returns the analysis; see `on_use`.
     view : str
-        The module of its view, which is imported on use.
+        The module of its view, in its package; it is imported on use.
     place : int
         Where it stands in a report; those of one place by name.
     runs : Runs
@@ -221,7 +240,7 @@ class Declaration:
     @property
     def package(self) -> str:
         """The package that it is declared in, where its schema lies."""
-        return self.make.__module__
+        return self.view.rpartition(".")[0]
 
     def arguments(self, given: Given, asked: Asked) -> dict[str, Any]:
         """Return what `make` takes beside `Shared`; what was not given is left to its defaults.

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import Declaration, Kind, Option
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap_vlans.analysis import Vlans
-
-    return Vlans(**options)
-
+from uspcap.analysis.declaration import Declaration, Kind, Option, on_use
 
 ANALYSIS = Declaration(
     name="vlans",
@@ -29,6 +16,6 @@ ANALYSIS = Declaration(
             help="Leave out VLANs with fewer frames, as 100.",
         ),
     ),
-    make=_make,
+    make=on_use("uspcap_vlans.analysis:Vlans"),
     view="uspcap_vlans.view",
 )

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import Declaration, Kind, Option, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.bursts.analysis import Bursts
-
-    return Bursts(**options)
-
+from uspcap.analysis.declaration import Declaration, Kind, Option, Runs, on_use
 
 ANALYSIS = Declaration(
     name="bursts",
@@ -30,6 +17,6 @@ ANALYSIS = Declaration(
             help="Compare bursts with this rate, as 10G.",
         ),
     ),
-    make=_make,
+    make=on_use("uspcap.analysis.bursts.analysis:Bursts"),
     view="uspcap.analysis.bursts.view",
 )

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import TOP, Declaration, Kind, Option, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.gaps.analysis import Gaps
-
-    return Gaps(shared.flows, **options)
-
+from uspcap.analysis.declaration import TOP, Declaration, Kind, Option, Runs, on_use
 
 ANALYSIS = Declaration(
     name="gaps",
@@ -31,6 +18,6 @@ ANALYSIS = Declaration(
         ),
         TOP,
     ),
-    make=_make,
+    make=on_use("uspcap.analysis.gaps.analysis:Gaps", "flows"),
     view="uspcap.analysis.gaps.view",
 )

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import TOP, Declaration, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.inter_arrival.analysis import InterArrival
-
-    return InterArrival(shared.flows, **options)
-
+from uspcap.analysis.declaration import TOP, Declaration, Runs, on_use
 
 ANALYSIS = Declaration(
     name="inter_arrival",
@@ -23,6 +10,6 @@ ANALYSIS = Declaration(
     place=30,
     runs=Runs.ALWAYS,
     options=(TOP,),
-    make=_make,
+    make=on_use("uspcap.analysis.inter_arrival.analysis:InterArrival", "flows"),
     view="uspcap.analysis.inter_arrival.view",
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from uspcap.analysis.declaration import TOP, Declaration
+from uspcap.analysis.declaration import TOP, Declaration, on_use
 from uspcap.analysis.protocol_options import PROTOCOL, protocols_given
 
 if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Asked, Given, Shared
+    from uspcap.analysis.declaration import Asked, Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
@@ -23,12 +22,6 @@ def _brought_by(given: Given, named: Sequence[str]) -> bool:
     return protocols_given(given, named)[1] is not None
 
 
-def _make(shared: Shared, protocol: str | None = None, **options: Any) -> Analysis:
-    from uspcap.analysis.orders.analysis import Orders
-
-    return Orders(protocol, **options)
-
-
 ANALYSIS = Declaration(
     name="orders",
     summary="where named: from orders to their answers over OUCH and FIX, unanswered ones (`docs/orders.md`)",
@@ -36,6 +29,6 @@ ANALYSIS = Declaration(
     options=(PROTOCOL, TOP),
     prepare=_prepare,
     brought_by=_brought_by,
-    make=_make,
+    make=on_use("uspcap.analysis.orders.analysis:Orders"),
     view="uspcap.analysis.orders.view",
 )

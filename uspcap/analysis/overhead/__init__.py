@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import Declaration, Kind, Option, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.overhead.analysis import Overhead
-
-    return Overhead(**options)
-
+from uspcap.analysis.declaration import Declaration, Kind, Option, Runs, on_use
 
 ANALYSIS = Declaration(
     name="overhead",
@@ -31,6 +18,6 @@ ANALYSIS = Declaration(
             help="Count preamble, FCS and inter-frame gap as overhead.",
         ),
     ),
-    make=_make,
+    make=on_use("uspcap.analysis.overhead.analysis:Overhead"),
     view="uspcap.analysis.overhead.view",
 )

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from uspcap.analysis.declaration import Declaration, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared) -> Analysis:
-    from uspcap.analysis.patterns.analysis import Patterns
-
-    return Patterns()
-
+from uspcap.analysis.declaration import Declaration, Runs, on_use
 
 ANALYSIS = Declaration(
     name="patterns",
@@ -23,6 +10,6 @@ ANALYSIS = Declaration(
     "flows that beat (`docs/patterns.md`)",
     place=140,
     runs=Runs.NAMED,
-    make=_make,
+    make=on_use("uspcap.analysis.patterns.analysis:Patterns"),
     view="uspcap.analysis.patterns.view",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uspcap.analysis.declaration import TOP, Declaration
+from uspcap.analysis.declaration import TOP, Declaration, on_use
 from uspcap.analysis.matching_options import (
     MATCH,
     QUORUM,
@@ -17,8 +17,7 @@ from uspcap.analysis.matching_options import (
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Asked, Given, Shared
+    from uspcap.analysis.declaration import Asked, Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
@@ -38,18 +37,12 @@ def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
     return {"pairs": pairs, "quorum": quorum, **shared_arguments(given)}
 
 
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.requests.analysis import Requests
-
-    return Requests(**options)
-
-
 ANALYSIS = Declaration(
     name="requests",
     summary="where named: response times of DNS, echo, NTP and rules of yours, quorums (`docs/requests.md`)",
     place=110,
     options=(REQUEST, RESPONSE, MATCH, QUORUM, TIMEOUT, TOP),
     prepare=_prepare,
-    make=_make,
+    make=on_use("uspcap.analysis.requests.analysis:Requests"),
     view="uspcap.analysis.requests.view",
 )

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from uspcap.analysis.declaration import TOP, Declaration, Runs
-
-if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Shared
-
-
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.tcp.analysis import Tcp
-
-    return Tcp(**options)
-
+from uspcap.analysis.declaration import TOP, Declaration, Runs, on_use
 
 ANALYSIS = Declaration(
     name="tcp",
@@ -24,6 +11,6 @@ ANALYSIS = Declaration(
     place=130,
     runs=Runs.NAMED,
     options=(TOP,),
-    make=_make,
+    make=on_use("uspcap.analysis.tcp.analysis:Tcp"),
     view="uspcap.analysis.tcp.view",
 )

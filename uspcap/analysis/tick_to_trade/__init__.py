@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uspcap.analysis.declaration import TOP, Declaration
+from uspcap.analysis.declaration import TOP, Declaration, on_use
 from uspcap.analysis.matching_options import RESPONSE, TIMEOUT, TRIGGER, check_responses, shared_arguments
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Asked, Given, Shared
+    from uspcap.analysis.declaration import Asked, Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
@@ -31,18 +30,12 @@ def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
     return {"pair": pair, **shared_arguments(given)}
 
 
-def _make(shared: Shared, **options: Any) -> Analysis:
-    from uspcap.analysis.tick_to_trade.analysis import TickToTrade
-
-    return TickToTrade(**options)
-
-
 ANALYSIS = Declaration(
     name="tick_to_trade",
     summary="where named: from what comes in to what goes out because of it (`docs/requests.md`)",
     place=120,
     options=(TRIGGER, RESPONSE, TIMEOUT, TOP),
     prepare=_prepare,
-    make=_make,
+    make=on_use("uspcap.analysis.tick_to_trade.analysis:TickToTrade"),
     view="uspcap.analysis.tick_to_trade.view",
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from uspcap.analysis.declaration import Declaration
+from uspcap.analysis.declaration import Declaration, on_use
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
-    from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Asked, Given, Shared
+    from uspcap.analysis.declaration import Asked, Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
@@ -23,12 +22,6 @@ def _brought_by(given: Given, named: Sequence[str]) -> bool:
     return given.get("trailer") is not None
 
 
-def _make(shared: Shared) -> Analysis:
-    from uspcap.analysis.trailer.analysis import Trailer
-
-    return Trailer(shared.trailer)
-
-
 ANALYSIS = Declaration(
     name="trailer",
     summary="with `--timestamps trailer`: stamps that a tap or switch put into frames, and what the capturing host "
@@ -36,6 +29,6 @@ ANALYSIS = Declaration(
     place=150,
     prepare=_prepare,
     brought_by=_brought_by,
-    make=_make,
+    make=on_use("uspcap.analysis.trailer.analysis:Trailer", "trailer"),
     view="uspcap.analysis.trailer.view",
 )
