@@ -50,7 +50,7 @@ def section(result: Result, context: Context) -> Section:
                 ),
             ],
         )
-        view.more(len(rows) - len(shown), key)
+        view.more(len(rows) - len(shown), "size" if key == "bytes" else key)
     framing = "with" if result["framing_included"] else "without"
     view.paragraph(f"{framing} preamble, FCS and minimum gap (24 bytes a frame)", tone="note")
     return view

@@ -54,7 +54,7 @@ def _traffic(view: Section, rows: Sequence[Result], key: str, result: Result, co
             Column("", [bar(row["packets"], packets) for row in shown], left=True, rank=1, tone="bar"),
         ],
     )
-    view.more(len(rows) - len(shown), key)
+    view.more(len(rows) - len(shown), "size" if key == "bytes" else key)
 
 
 def _interfaces(view: Section, interfaces: Sequence[Result], context: Context) -> None:
