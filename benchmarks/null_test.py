@@ -37,9 +37,9 @@ def experiment(
     namespace: str, kind: Any, wakeup: Any, seed: int, arguments: argparse.Namespace, delay_ns: int = 0
 ) -> dict[str, Any]:
     """Compare a path with itself once, and return the row of the median's difference."""
-    from uspcap.compare.live.experiment import LiveComparison
-    from uspcap.compare.live.settings import LiveSettings, ProbeTraffic
-    from uspcap.compare.schedule import Trim
+    from uspcap.comparison.live.experiment import LiveComparison
+    from uspcap.comparison.live.settings import LiveSettings, ProbeTraffic
+    from uspcap.comparison.schedule import Trim
     from uspcap.probe.endpoints import Endpoint
 
     outcome = LiveComparison(

@@ -23,8 +23,8 @@ from uspcap.backends.choose import Request, open_source
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.xsk_socket import XskSocket
 from uspcap.bpf.attach import CaptureMaps, attach_capture
-from uspcap.capture.session import CaptureSession
 from uspcap.frames import Interface, TimestampSource
+from uspcap.pipeline.session import CaptureSession
 from uspcap.signals import Ending
 
 SOL_XDP, XDP_MMAP_OFFSETS, FILL_PAGE_OFFSET = 283, 1, 0x100000000  # linux/if_xdp.h

@@ -10,7 +10,7 @@ from rich.console import Console
 from support.capture_files import interface, option, packet, section
 from values import number, timestamps
 
-from uspcap.compare.captures import Settings, compare_captures
+from uspcap.comparison.captures import Settings, compare_captures
 from uspcap.errors import UspcapError
 from uspcap.report.comparison import comparison_report, render
 from uspcap.report.json_report import write_json

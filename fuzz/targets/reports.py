@@ -11,7 +11,7 @@ from rich.console import Console
 from support.live_outcomes import outcome_of
 from values import EDGES, mutated
 
-from uspcap.compare.reports import load
+from uspcap.comparison.reports import load
 from uspcap.errors import UspcapError
 from uspcap.report.json_report import write_json
 from uspcap.report.live_comparison import live_report

@@ -1,4 +1,4 @@
-"""The program that sends probes to paths, on single frames; tests/compare/live sees it at work on interfaces."""
+"""The program that sends probes to paths, on single frames; tests/comparison/live sees it at work on interfaces."""
 
 import os
 import struct
@@ -15,9 +15,9 @@ from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction
 from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, STAMP_RING, build_path_program
 from uspcap.bpf.syscalls import LoadedProgram, possible_cpus
-from uspcap.compare.live.hook import PathHook, seeds_of_cpus
-from uspcap.compare.live.settings import LiveSettings, paths_of
-from uspcap.compare.live.stamp_ring import StampRing
+from uspcap.comparison.live.hook import PathHook, seeds_of_cpus
+from uspcap.comparison.live.settings import LiveSettings, paths_of
+from uspcap.comparison.live.stamp_ring import StampRing
 
 SEED = 11
 MASK = (1 << 64) - 1

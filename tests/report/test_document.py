@@ -18,8 +18,8 @@ from support.streams import START_NS, Frame, streams
 from uspcap.analysis import registry
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Settings, Suite
-from uspcap.capture.keeping import Interval
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.pipeline.keeping import Interval
 from uspcap.report.document import ROWS_OF_INTERVAL, ROWS_OF_ROW, build_report, report_of_interval
 from uspcap.report.json_report import write_json
 from uspcap.report.schema import load_schema

@@ -15,8 +15,8 @@ from rich.console import Console
 from support.live_outcomes import outcome_of
 
 from uspcap.bpf.attach import AttachMode
-from uspcap.compare.live.experiment import LiveOutcome, SentProbes
-from uspcap.compare.live.settings import ProbeTraffic
+from uspcap.comparison.live.experiment import LiveOutcome, SentProbes
+from uspcap.comparison.live.settings import ProbeTraffic
 from uspcap.probe.endpoints import Endpoint
 from uspcap.report.comparison_schema import load_schema
 from uspcap.report.live_comparison import COSTS, live_report, render

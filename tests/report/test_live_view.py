@@ -31,10 +31,10 @@ from support.veth_pairs import HERE, Pair, wait_until
 from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings
 from uspcap.backends.base import Description, LiveSource, SourceStatistics
-from uspcap.capture.intervals import DRAWN_EVERY_NS, Intervals
-from uspcap.capture.keeping import HereKeeper
 from uspcap.formats.byte_sink import Patience
 from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.pipeline.intervals import DRAWN_EVERY_NS, Intervals
+from uspcap.pipeline.keeping import HereKeeper
 from uspcap.report.live_view import LARGEST_SHARE, LiveView
 from uspcap.report.watching import WatchTeller
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from support.command_line import assert_one_clear_line, invoke
 from support.live_outcomes import outcome_of
 
-from uspcap.compare.reports import load
+from uspcap.comparison.reports import load
 from uspcap.report.comparison_schema import load_schema
 from uspcap.report.live_comparison import live_report
 from uspcap.report.report_comparison import render, report_comparison

@@ -14,11 +14,6 @@ import traceback
 from pathlib import Path
 from typing import Final, Self
 
-import uspcap.backends.af_xdp
-import uspcap.backends.merging
-import uspcap.backends.packet_mmap
-import uspcap.capture.session
-import uspcap.commands.capture  # noqa: F401
 from rig.frames import Outcome, compare, read_frames
 from uspcap.cli import main
 

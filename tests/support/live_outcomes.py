@@ -8,13 +8,13 @@ import numpy as np
 
 from uspcap._native.path_readers import COLUMNS
 from uspcap.bpf.attach import AttachMode, Refusal
-from uspcap.capture.host_facts import HostFacts, NicFacts
-from uspcap.compare.live.experiment import LiveOutcome
-from uspcap.compare.live.hook import HookCounts
-from uspcap.compare.live.measurement import Cost, PathRun, measure
-from uspcap.compare.live.settings import LiveSettings, Path, Placement, paths_of
-from uspcap.compare.schedule import Trim
-from uspcap.compare.statistics import Run, compare_paths
+from uspcap.comparison.live.experiment import LiveOutcome
+from uspcap.comparison.live.hook import HookCounts
+from uspcap.comparison.live.measurement import Cost, PathRun, measure
+from uspcap.comparison.live.settings import LiveSettings, Path, Placement, paths_of
+from uspcap.comparison.schedule import Trim
+from uspcap.comparison.statistics import Run, compare_paths
+from uspcap.sinks.host_facts import HostFacts, NicFacts
 
 START_NS = 1_700_000_000_000_000_000
 TRIM = Trim(warm_up_ns=5_000_000, cool_down_ns=2_000_000)

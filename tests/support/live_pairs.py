@@ -9,9 +9,9 @@ import pytest
 from support.namespaces import Namespace
 from support.veth_pairs import HERE, THERE, MakePair, Pair
 
-from uspcap.compare.live.experiment import LiveComparison, LiveOutcome
-from uspcap.compare.live.settings import LiveSettings, ProbeTraffic
-from uspcap.compare.schedule import Trim
+from uspcap.comparison.live.experiment import LiveComparison, LiveOutcome
+from uspcap.comparison.live.settings import LiveSettings, ProbeTraffic
+from uspcap.comparison.schedule import Trim
 from uspcap.probe.endpoints import Endpoint
 
 ADDRESS = "10.77.0.1"

@@ -23,7 +23,7 @@ cdef enum:
     FIELDS = 3
 
 KEYS = ("network", "payload", "whole", "fields")
-"""What a digest is made of; see `uspcap.compare.keys`."""
+"""What a digest is made of; see `uspcap.comparison.keys`."""
 
 cdef enum:
     ICMP = 1

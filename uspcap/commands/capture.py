@@ -16,14 +16,6 @@ from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LONG_HAND_OVER_N
 from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
 from uspcap.backends.choose import BACKENDS, Request, open_source
 from uspcap.bpf.classic import join_words
-from uspcap.capture.accounts import stage_lines
-from uspcap.capture.host_facts import SectionTexts, section_texts
-from uspcap.capture.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
-from uspcap.capture.pinning import pin
-from uspcap.capture.privileges import find_user, relinquish
-from uspcap.capture.rotation import RotatingWriter, RotationRules
-from uspcap.capture.rotation_places import check_directory
-from uspcap.capture.session import CaptureOutcome, CaptureSession
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
 from uspcap.commands.options import (
     STAMPS_METAVAR,
@@ -45,7 +37,15 @@ from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
 from uspcap.notices import say
+from uspcap.pipeline.accounts import stage_lines
+from uspcap.pipeline.pinning import pin
+from uspcap.pipeline.privileges import find_user, relinquish
+from uspcap.pipeline.session import CaptureOutcome, CaptureSession
 from uspcap.signals import Ending
+from uspcap.sinks.host_facts import SectionTexts, section_texts
+from uspcap.sinks.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
+from uspcap.sinks.rotation import RotatingWriter, RotationRules
+from uspcap.sinks.rotation_places import check_directory
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 

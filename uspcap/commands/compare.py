@@ -120,7 +120,7 @@ def _compare_captures(
     only_b: str | None,
     trailer: TrailerChoice | None,
 ) -> None:
-    from uspcap.compare.captures import Settings, compare_captures
+    from uspcap.comparison.captures import Settings, compare_captures
     from uspcap.report.comparison_tables import ComparisonTables
 
     if path_a == path_b == "-":

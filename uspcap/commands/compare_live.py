@@ -188,9 +188,9 @@ def compare_live(
     UspcapError
         As `LiveComparison` does.
     """
-    from uspcap.compare.live.experiment import LiveComparison
-    from uspcap.compare.live.settings import DEFAULT_PORT, LiveSettings, ProbeTraffic
-    from uspcap.compare.schedule import Trim
+    from uspcap.comparison.live.experiment import LiveComparison
+    from uspcap.comparison.live.settings import DEFAULT_PORT, LiveSettings, ProbeTraffic
+    from uspcap.comparison.schedule import Trim
     from uspcap.network.links import named_link
     from uspcap.report.live_comparison import live_report, render
 

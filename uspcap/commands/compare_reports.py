@@ -30,7 +30,7 @@ def compare_reports(path_1: str, path_2: str, form: str) -> None:
     CaptureFileError
         One of them cannot be read, is damaged or of another kind.
     """
-    from uspcap.compare.reports import load
+    from uspcap.comparison.reports import load
     from uspcap.report.report_comparison import render, report_comparison
 
     for path in (path_1, path_2):

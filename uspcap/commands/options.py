@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from uspcap.bpf.classic import join_words
-from uspcap.capture.pinning import parse_ranges
 from uspcap.errors import UsageError
 from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
 from uspcap.frames import Problem
 from uspcap.notices import say
+from uspcap.pipeline.pinning import parse_ranges
 from uspcap.quantities import NUMBER, duration_ns, whole_number, within
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uspcap.capture.pinning import pin
 from uspcap.commands.options import CountType, CpuListType, DurationType
 from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
 from uspcap.network.links import real_name
 from uspcap.notices import say
+from uspcap.pipeline.pinning import pin
 from uspcap.probe.endpoints import Endpoint, parse_endpoint
 from uspcap.signals import Ending
 
@@ -216,7 +216,7 @@ def reflect(
     if through == "kernel":
         reflection = Reflection(settings)
     else:
-        from uspcap.compare.live.reflecting import XskReflection
+        from uspcap.comparison.live.reflecting import XskReflection
 
         reflection = XskReflection(settings)
     with Ending(reflection.stop):

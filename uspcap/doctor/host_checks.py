@@ -12,11 +12,11 @@ import re
 from typing import Final
 
 from uspcap.capabilities import UMEM_BYTES
-from uspcap.capture.pinning import parse_ranges
 from uspcap.doctor import access_checks
 from uspcap.doctor.changes import Change
 from uspcap.doctor.findings import Check, Finding, Status
 from uspcap.doctor.host import Host
+from uspcap.pipeline.pinning import parse_ranges
 
 CPUS: Final = "/sys/devices/system/cpu"
 SLOW_WAKE_US: Final = 10

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from uspcap.bpf.attach import find_attached
-from uspcap.capture.pinning import as_ranges, parse_ranges
 from uspcap.doctor.changes import Change
 from uspcap.doctor.driver import Driver
 from uspcap.doctor.findings import Check, Finding, Status
 from uspcap.doctor.host_files import HostFiles
 from uspcap.errors import CaptureError
 from uspcap.network.links import Link
+from uspcap.pipeline.pinning import as_ranges, parse_ranges
 from uspcap.report.format import duration
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, filter_name

@@ -1,7 +1,7 @@
 """Where whole records go: the sink of one file after the other, cut back to a whole record where a write fails.
 
 A capture writer formats into the buffer that `make_room` chose and calls `take`: `FileOutput` writes it at once,
-`uspcap.capture.disk_writer.QueuedOutput` leaves that to a thread.
+`uspcap.sinks.disk_writer.QueuedOutput` leaves that to a thread.
 """
 
 from __future__ import annotations

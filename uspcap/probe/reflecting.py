@@ -32,7 +32,7 @@ class ReflectSettings:
     frames, duration_ns : int or None
         Where to end.
     through : str
-        `kernel`, or `af_xdp` (`uspcap.compare.live.reflecting`).
+        `kernel`, or `af_xdp` (`uspcap.comparison.live.reflecting`).
     """
 
     local: Endpoint

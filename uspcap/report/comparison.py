@@ -10,9 +10,9 @@ from rich.text import Text
 
 from uspcap import __version__
 from uspcap._native.reordering import REMEMBERED
-from uspcap.compare.captures import DEGREES, Comparison, Delays
-from uspcap.compare.keys import NO_LIMIT, Side
-from uspcap.compare.statistics import Run, percentile_interval
+from uspcap.comparison.captures import DEGREES, Comparison, Delays
+from uspcap.comparison.keys import NO_LIMIT, Side
+from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA

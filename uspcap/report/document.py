@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
-from uspcap.capture import accounts
+from uspcap.pipeline import accounts
 
 if TYPE_CHECKING:
     # What a capture needs of the kernel takes as long to import as a million frames to analyze.
-    from uspcap.capture.keeping import Interval
-    from uspcap.capture.session import CaptureOutcome
+    from uspcap.pipeline.keeping import Interval
+    from uspcap.pipeline.session import CaptureOutcome
 
 SCHEMA = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap import __version__
-from uspcap.compare.live.measurement import Cost, Measured, PathRun
+from uspcap.comparison.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import count, duration, exact_duration, plural, safe_text, share, stamp
@@ -23,7 +23,7 @@ from uspcap.report.terminal_table import INDENT, print_line, print_paragraph, pr
 from uspcap.stats.histogram import Histogram
 
 if TYPE_CHECKING:
-    from uspcap.compare.live.experiment import LiveOutcome
+    from uspcap.comparison.live.experiment import LiveOutcome
 
 COSTS: Final = {
     "cpu_ns_per_frame": ("CPU time of the reader", "measured: CLOCK_THREAD_CPUTIME_ID"),

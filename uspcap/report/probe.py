@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap import __version__
-from uspcap.compare.statistics import Run, percentile_interval
+from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.report.format import byte_count, count, duration, safe_text, share, stamp
 from uspcap.report.model import Column
 from uspcap.report.terminal_table import print_line, print_paragraph, print_table

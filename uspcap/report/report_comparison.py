@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap import __version__
-from uspcap.compare.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
-from uspcap.compare.statistics import PRIMARY
+from uspcap.comparison.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
+from uspcap.comparison.statistics import PRIMARY
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import duration, plural, safe_text, stamp
 from uspcap.report.live_comparison import COSTS, cost_cell, heading

@@ -7,11 +7,11 @@ from typing import Self, TextIO, cast
 
 from uspcap.analysis.suite import Settings
 from uspcap.backends.base import LiveSource, SourceStatistics
-from uspcap.capture.intervals import SHORTEST_PACED_NS, Intervals
-from uspcap.capture.keeping import HereKeeper, Interval, Keeper, Teller
-from uspcap.capture.keeping_process import KeepingProcess
 from uspcap.formats.byte_sink import Patience
 from uspcap.notices import say
+from uspcap.pipeline.intervals import SHORTEST_PACED_NS, Intervals
+from uspcap.pipeline.keeping import HereKeeper, Interval, Keeper, Teller
+from uspcap.pipeline.keeping_process import KeepingProcess
 from uspcap.report.document import report_of_interval
 from uspcap.report.interval_reports import IntervalReports, PatientStream
 from uspcap.report.live_view import LiveView
