@@ -1,3 +1,26 @@
-"""uspcap: capture packets past the kernel, stamp every frame, report latency, gaps and bursts."""
+"""uspcap: capture packets past the kernel, stamp every frame, report latency, gaps and bursts.
 
-__version__ = "0.1.0"
+`open`, `analyze` and `compare` work on capture files; `uspcap.api` explains what they return, and is loaded when one of
+them is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from uspcap.version import __version__
+
+__all__ = ["Capture", "Report", "__version__", "analyze", "compare", "open"]
+
+if TYPE_CHECKING:
+    from uspcap.api import Capture, Report, analyze, compare, open
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from uspcap import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

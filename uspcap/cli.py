@@ -17,11 +17,11 @@ import click
 # numpy's BLAS starts threads on import that spin for work it never gets from us; said before numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from uspcap import __version__
 from uspcap.foreign_text import safe_text
 from uspcap.notices import say
 from uspcap.signals import Interrupted, end_at_once, end_by, ended_by
 from uspcap.unexpected import explain, show_traceback, watch_threads
+from uspcap.version import __version__
 
 COMMANDS = {
     "capture": "Capture frames on an interface into a file, a report or both.",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.columns import CLAMPED_LISTED, EARLIEST_NS, LATEST_NS, FrameColumns, HeaderColumns
+from uspcap._native.columns import CLAMPED_LISTED, EARLIEST_NS, FRAME_FIELDS, LATEST_NS, FrameColumns, HeaderColumns
 
 __all__ = [
     "CLAMPED_LISTED",
@@ -353,6 +353,25 @@ class FrameBatch(FrameColumns):
     @property
     def frame_number(self) -> NDArray[np.int64]:
         return self.column("frame_number")
+
+    def copy(self) -> FrameBatch:
+        """Return a batch of the same rows that owns its memory, whatever becomes of this one."""
+        rows = FrameBatch(max(self.count, 1))
+        options = self.column("options_length") > 0
+        starts = np.concatenate([self.offset, self.column("options_offset")[options]])
+        lengths = np.concatenate([self.captured_length, self.column("options_length")[options]])
+        first, last = (int(starts.min()), int((starts + lengths).max())) if self.count else (0, 0)
+        rows.set_data(self.data[first:last].copy())
+        for name, _ in FRAME_FIELDS:
+            rows.storage(name)[: self.count] = self.column(name)
+        rows.storage("offset")[: self.count] -= first
+        rows.storage("options_offset")[: self.count][options] -= first
+        rows.count = self.count
+        rows.frames_read, rows.frames_before = self.frames_read, self.frames_before
+        rows.set_interfaces(self.interfaces)
+        rows.decode_tunnels, rows.big_endian_options = self.decode_tunnels, self.big_endian_options
+        rows.check_bounds()
+        return rows
 
     @classmethod
     def from_frames(

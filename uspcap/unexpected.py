@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from uspcap import __version__
 from uspcap.errors import UnexpectedError, UspcapError
 from uspcap.notices import say
 from uspcap.system_errors import reason, remedy
+from uspcap.version import __version__
 
 DEBUG_VARIABLE: Final = "USPCAP_DEBUG"
 

@@ -210,15 +210,12 @@ def stamps_of_files(ctx: click.Context, param: click.Parameter, value: str | Non
 
 
 def _trailer_choice(value: str, others: Sequence[str]) -> TrailerChoice:
-    from uspcap.timestamps.trailers import FORMATS, TrailerChoice
+    from uspcap.timestamps.trailers import parse_choice
 
-    what, colon, name = value.partition(":")
-    if what != "trailer" or (colon and name not in FORMATS):
-        raise click.BadParameter(
-            f"{value!r} is no source of stamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
-            f"{', '.join(FORMATS)}"
-        )
-    return TrailerChoice(FORMATS[name] if colon else None)
+    try:
+        return parse_choice(value, others)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 class TimestampsType(_TimestampsType):

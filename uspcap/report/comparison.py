@@ -8,7 +8,6 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from uspcap import __version__
 from uspcap._native.reordering import REMEMBERED
 from uspcap.comparison.captures import DEGREES, Comparison, Delays
 from uspcap.comparison.keys import NO_LIMIT, Side
@@ -22,6 +21,7 @@ from uspcap.report.model import Column
 from uspcap.report.terminal_table import print_line, print_paragraph, print_table
 from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
+from uspcap.version import __version__
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 

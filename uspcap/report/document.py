@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from uspcap import __version__
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
 from uspcap.pipeline import accounts
+from uspcap.version import __version__
 
 if TYPE_CHECKING:
     # What a capture needs of the kernel takes as long to import as a million frames to analyze.

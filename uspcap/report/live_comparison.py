@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from uspcap import __version__
 from uspcap.comparison.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
@@ -21,6 +20,7 @@ from uspcap.report.model import Column
 from uspcap.report.percentile_plot import percentile_plot
 from uspcap.report.terminal_table import INDENT, print_line, print_paragraph, print_table
 from uspcap.stats.histogram import Histogram
+from uspcap.version import __version__
 
 if TYPE_CHECKING:
     from uspcap.comparison.live.experiment import LiveOutcome

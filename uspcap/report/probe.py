@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from uspcap import __version__
 from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.report.format import byte_count, count, duration, safe_text, share, stamp
 from uspcap.report.model import Column
 from uspcap.report.terminal_table import print_line, print_paragraph, print_table
 from uspcap.stats.histogram import PERCENTILES
+from uspcap.version import __version__
 
 if TYPE_CHECKING:
     from uspcap.probe.reflecting import ReflectOutcome

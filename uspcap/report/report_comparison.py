@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from uspcap import __version__
 from uspcap.comparison.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
 from uspcap.comparison.statistics import PRIMARY
 from uspcap.report.comparison_schema import SCHEMA
@@ -15,6 +14,7 @@ from uspcap.report.format import duration, plural, safe_text, stamp
 from uspcap.report.live_comparison import COSTS, cost_cell, heading
 from uspcap.report.model import Column
 from uspcap.report.terminal_table import print_line, print_paragraph, print_table
+from uspcap.version import __version__
 
 _WIDEST_VALUE = 34
 """Cells of a setting's value; the JSON has all of it."""

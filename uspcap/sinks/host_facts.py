@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from uspcap import __version__
 from uspcap.backends.base import LiveSource
 from uspcap.backends.network_interface import NetworkInterface, ask_driver
 from uspcap.errors import CaptureError
@@ -28,6 +27,7 @@ from uspcap.network.channels import SIOCETHTOOL
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.nic import StampingSetting, filter_name
 from uspcap.timestamps.tai import tai_offset_ns
+from uspcap.version import __version__
 
 ETHTOOL_GDRVINFO: Final = 0x3
 ETHTOOL_DRVINFO: Final = struct.Struct("=I32s32s32s32s32s12s5I")

@@ -6,14 +6,14 @@ within 7 or 30 days of the file's: see `uspcap._native.trailers` for the layouts
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from uspcap._native.trailers import TrailerFormat, TrailerRows, TrailerStatus
-from uspcap.errors import CaptureFileError
+from uspcap.errors import CaptureFileError, UsageError
 from uspcap.frames import FrameBatch
 
 FORMATS: Final = {one.name.lower(): one for one in TrailerFormat}
@@ -114,6 +114,28 @@ class TrailerChoice:
 
     format: TrailerFormat | None
     detection: Detection | None = None
+
+
+def parse_choice(text: str, others: Sequence[str] = ("file",)) -> TrailerChoice:
+    """Return the choice that `trailer` or `trailer:FORMAT` says.
+
+    Parameters
+    ----------
+    others : sequence of str
+        What else may be written, for the message.
+
+    Raises
+    ------
+    UsageError
+        It says something else.
+    """
+    what, colon, name = text.partition(":")
+    if what != "trailer" or (colon and name not in FORMATS):
+        raise UsageError(
+            f"{text!r} is no source of stamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
+            f"{', '.join(FORMATS)}"
+        )
+    return TrailerChoice(FORMATS[name] if colon else None)
 
 
 def detect(batches: Iterable[FrameBatch]) -> Detection:

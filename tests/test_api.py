@@ -1,0 +1,134 @@
+"""uspcap from Python: the same as from the command line, and batches that may be kept."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.command_line import invoke
+
+import uspcap
+from uspcap.analysis import registry
+from uspcap.errors import UsageError
+from uspcap.formats import open_capture
+
+SAMPLES = Path(__file__).parents[1] / "sample_captures"
+MICROBURST = SAMPLES / "microburst.pcap"
+CAPTURES = sorted(one for one in SAMPLES.glob("*.pcap*") if one.suffix != ".json")
+
+
+def test_public_functions_are_functions_whatever_was_imported_before() -> None:
+    for module in pkgutil.walk_packages(uspcap.__path__, "uspcap."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("open", "analyze", "compare"):
+        assert callable(getattr(uspcap, name)), name
+        assert name in dir(uspcap)
+
+
+def test_importing_uspcap_loads_nothing_else() -> None:
+    program = "import sys, uspcap; print([one for one in sys.modules if one.startswith(('uspcap.', 'numpy', 'rich'))])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
+def test_a_report_is_that_of_the_command_line(path: Path) -> None:
+    report = uspcap.analyze(path, line_rate="10G", gap_threshold="1ms", top=3)
+    words = ("--line-rate", "10G", "--gap-threshold", "1ms", "--top", "3", "--format", "json")
+    ended = invoke("analyze", path, *words)
+    assert report.document == json.loads(ended.stdout)
+    assert report.to_json() + "\n" == ended.stdout
+    assert bool(report.problems) == bool(ended.code)
+    assert report["gaps"] == report.document["analyses"]["gaps"]
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
+def test_batches_may_all_be_kept(path: Path) -> None:
+    kept = list(uspcap.open(path).batches())
+    with open_capture(str(path)) as reader:
+        at = 0
+        for batch in reader.batches():
+            if not batch.count:
+                continue
+            copy = kept[at]
+            at += 1
+            assert [copy.frame_bytes(row) for row in range(copy.count)] == [
+                batch.frame_bytes(row) for row in range(batch.count)
+            ]
+            for name in ("timestamp_ns", "wire_length", "frame_number", "interface", "options_length", "drop_count"):
+                assert np.array_equal(copy.column(name), batch.column(name)), name
+            for row in np.flatnonzero(batch.column("options_length")).tolist():
+                assert options_of(copy, row) == options_of(batch, row)
+            assert copy.interfaces == batch.interfaces
+            assert copy.data.base is None or copy.data.flags.owndata
+    assert at == len(kept)
+
+
+def options_of(batch: object, row: int) -> bytes:
+    start = int(batch.column("options_offset")[row])  # type: ignore[attr-defined]
+    length = int(batch.column("options_length")[row])  # type: ignore[attr-defined]
+    return batch.data[start : start + length].tobytes()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_several_files_are_one_stream() -> None:
+    frames = sum(batch.count for batch in uspcap.open(MICROBURST, MICROBURST).batches())
+    assert frames == 2 * 593 == uspcap.analyze([MICROBURST, MICROBURST], "summary")["summary"]["packets"]
+
+
+def test_a_filter_holds_for_batches_and_analyses() -> None:
+    pytest.importorskip("cypcap", reason="filters need libpcap")
+    capture = uspcap.open(MICROBURST, filter="udp dst port 30002")
+    assert sum(batch.count for batch in capture.batches()) == 84
+    assert capture.analyze("summary")["summary"]["packets"] == 84
+
+
+def test_tables_are_data_frames() -> None:
+    report = uspcap.analyze(MICROBURST, "gaps", gap_threshold=100_000)
+    table = report.to_pandas("gaps", "gaps")
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == report["gaps"]["count"]
+    assert (table["gap_ns"] > 100_000).all()
+    with pytest.raises(KeyError):
+        report.to_pandas("gaps", "none")
+
+
+def test_a_report_prints_as_the_terminal_shows_it() -> None:
+    assert str(uspcap.analyze(MICROBURST, "summary")).startswith(f"uspcap {MICROBURST}\n  packets 593")
+    assert "593" in str(uspcap.compare(MICROBURST, MICROBURST))
+
+
+def test_a_comparison_is_that_of_the_command_line() -> None:
+    ended = invoke("compare", MICROBURST, MICROBURST, "--window", "1ms", "--format", "json")
+    assert uspcap.compare(MICROBURST, MICROBURST, window_ns=1_000_000).document == json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"only": "nothing"}, "there is no analysis 'nothing' of files; there are summary, timestamps"),
+        ({"only": "path_latency"}, "there is no analysis 'path_latency' of files"),
+        ({"speed": 3}, "no analysis has an option 'speed'; there are top, gap_threshold"),
+        ({"gap_threshold": "5"}, "gap_threshold: '5' is no length of time; write a number and ns"),
+        ({"only": "gaps", "line_rate": "10G"}, "--line-rate is about bursts: add only bursts, or leave it out"),
+        ({"only": "requests", "match": "none"}, "match is one of flow, client, key, and not 'none'"),
+        ({"timestamps": "nobody"}, "'nobody' is no source of stamps; write file, trailer or trailer:FORMAT"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        uspcap.analyze(MICROBURST, **options)  # type: ignore[arg-type]
+    assert str(raised.value).startswith(sentence)
+
+
+def test_an_option_is_there_for_every_one_on_the_command_line() -> None:
+    shown = invoke("analyze", "--help").stdout
+    for option in registry.options():
+        assert option.flag in shown

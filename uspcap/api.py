@@ -1,0 +1,323 @@
+"""uspcap from Python: captures as batches of columns, analyses and comparisons as reports.
+
+    import uspcap
+
+    report = uspcap.analyze("day.pcap", only=("gaps", "bursts"), line_rate="10G")
+    report["gaps"]["count"]
+    report.to_pandas("gaps", "gaps")
+
+Everything raises `uspcap.errors.UspcapError`, whose text is one sentence that says what, where and what to do next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from uspcap.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from uspcap.analysis.base import Table
+    from uspcap.analysis.suite import Settings
+    from uspcap.comparison.captures import ClockMode
+    from uspcap.frames import FrameBatch, Problem
+
+Path = str | os.PathLike[str]
+
+__all__ = ["Capture", "Report", "analyze", "compare", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an analysis or a comparison found.
+
+    Attributes
+    ----------
+    document : dict
+        All of it, as `--format json` prints it: durations in ns, sizes in bytes.
+    tables : mapping of str to mapping
+        By analysis, then by name: columns of one length, for what is listed in full.
+    """
+
+    document: dict[str, Any]
+    tables: Mapping[str, Mapping[str, Table]] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, analysis: str) -> dict[str, Any]:
+        """Return the result of an analysis.
+
+        Raises
+        ------
+        KeyError
+            It did not run.
+        """
+        found: dict[str, Any] = self.document["analyses"][analysis]
+        return found
+
+    @property
+    def problems(self) -> list[dict[str, Any]]:
+        """What could not be read of the input, or had to be altered: file, offset, what; empty where nothing was."""
+        source: dict[str, Any] = self.document.get("source", self.document)
+        return list(source["problems"])
+
+    def to_json(self) -> str:
+        """Return the document as JSON, indented by 2, in ASCII."""
+        return json.dumps(self.document, indent=2, allow_nan=False)
+
+    def to_pandas(self, analysis: str, table: str) -> pd.DataFrame:
+        """Return a table of an analysis.
+
+        Raises
+        ------
+        KeyError
+            There is none of that name.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.tables[analysis][table])
+
+    def __str__(self) -> str:
+        """Return the report as text, 100 columns wide."""
+        import io
+
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(file=stream, width=100, color_system=None)
+        if "analyses" in self.document:
+            from uspcap.report.terminal import render
+
+            render(self.document, console)
+        else:
+            from uspcap.report.comparison import render as render_comparison
+
+            render_comparison(self.document, console)
+        return stream.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Capture files as one stream, in the order given; `open` makes one.
+
+    Attributes
+    ----------
+    paths : tuple of str
+    expression : str
+        Filter as of pcap-filter(7); empty keeps everything.
+    tunnels : bool
+        Let the innermost headers count.
+    """
+
+    paths: tuple[str, ...]
+    expression: str = ""
+    tunnels: bool = False
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Yield the frames, a few thousand at a time.
+
+        Each batch owns its memory: all of them may be kept. Frames are numbered from 1 in each file.
+
+        Raises
+        ------
+        CaptureFileError, NotACaptureFile, FilterError, MissingFeature
+            A file cannot be opened or is none, or the filter does not compile.
+        """
+        from uspcap.bpf.filters import FrameFilter
+        from uspcap.formats import open_capture
+
+        keep = FrameFilter(self.expression)
+        for path in self.paths:
+            with open_capture(path) as reader:
+                for batch in reader.batches():
+                    batch.decode_tunnels = self.tunnels
+                    keep.apply(batch)
+                    if batch.count:
+                        yield batch.copy()
+
+    def problems(self) -> list[Problem]:
+        """Read the files to their ends, and return what was wrong with them."""
+        from uspcap.formats import open_capture
+
+        found: list[Problem] = []
+        for path in self.paths:
+            with open_capture(path) as reader:
+                for _ in reader.batches():
+                    pass
+                found += reader.facts.all_problems(reader.name)
+        return found
+
+    def analyze(self, only: str | Sequence[str] | None = None, *, jobs: int | None = None, **options: Any) -> Report:
+        """Analyze these frames: see `analyze`."""
+        return analyze(self.paths, only, filter=self.expression, tunnels=self.tunnels, jobs=jobs, **options)
+
+
+def open(*paths: Path, filter: str = "", tunnels: bool = False) -> Capture:
+    """Return capture files as one stream; they are opened when they are read.
+
+    Parameters
+    ----------
+    paths : path
+        pcap or pcapng, plain or compressed, in the order of their time; `-` is standard input.
+    filter : str
+        As of pcap-filter(7).
+    tunnels : bool
+        Let the innermost headers count.
+
+    Raises
+    ------
+    UsageError
+        None is named.
+    """
+    if not paths:
+        raise UsageError("name a capture file to open")
+    return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels)
+
+
+def analyze(
+    paths: Path | Sequence[Path],
+    only: str | Sequence[str] | None = None,
+    *,
+    filter: str = "",
+    tunnels: bool = False,
+    max_flows: int | None = None,
+    timestamps: str | None = None,
+    jobs: int | None = None,
+    **options: Any,
+) -> Report:
+    """Analyze capture files as `uspcap analyze` does.
+
+    Parameters
+    ----------
+    paths : path, or sequence of path
+        Several are one stream.
+    only : str, or sequence of str, optional
+        Analyses to run, in place of those that run by default.
+    filter : str
+        As of pcap-filter(7).
+    tunnels : bool
+        Let the innermost headers count.
+    max_flows : int, optional
+        Flows followed one by one.
+    timestamps : str, optional
+        `trailer` or `trailer:FORMAT` takes stamps that a tap or switch put into the frames.
+    jobs : int, optional
+        Threads; as many as there are cores by default.
+    options
+        Those of the analyses, named as on the command line with `_` for `-`: `gap_threshold="1ms"`, `line_rate="10G"`,
+        `protocol="moldudp64"`. Text is read as there; durations may be ints in ns, rates ints in bits a second.
+
+    Raises
+    ------
+    UspcapError
+        Options make no sense, a file cannot be opened, the filter does not compile.
+    """
+    from uspcap.analysis import registry
+    from uspcap.analysis.suite import analyze_files, settings_for
+    from uspcap.protocols.flows import MAXIMUM_FLOWS
+    from uspcap.report.document import build_report, source_of
+    from uspcap.timestamps.trailers import parse_choice
+
+    files = [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
+    if not files:
+        raise UsageError("name a capture file to analyze")
+    named = (only,) if isinstance(only, str) else only
+    for name in named or ():
+        if name not in registry.names(live=False):
+            raise UsageError(
+                f"there is no analysis {name!r} of files; there are {', '.join(registry.names(live=False))}"
+            )
+    settings: Settings = settings_for(
+        read_options(options),
+        default=registry.default_names(live=False),
+        named=named,
+        naming="only",
+        files=files,
+        expression=filter,
+        maximum_flows=MAXIMUM_FLOWS if max_flows is None else max_flows,
+        tunnels=tunnels,
+        trailer=None if timestamps in (None, "file") else parse_choice(str(timestamps)),
+    )
+    outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1)
+    analyses = outcome.suite.analyses
+    tables = {name: analysis.tables() for name, analysis in analyses.items()}
+    return Report(build_report(source_of(outcome, settings.expression), analyses), tables)
+
+
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of analyses by their parameters, with text read as on a command line.
+
+    Raises
+    ------
+    UsageError
+        There is no such option, or the text is none of its values.
+    """
+    from uspcap.analysis import registry
+    from uspcap.analysis.declaration import Kind
+
+    known = {option.parameter: option for option in registry.options()}
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        option = known.get(name)
+        if option is None:
+            raise UsageError(f"no analysis has an option {name!r}; there are {', '.join(known)}")
+        if option.repeated and (isinstance(value, str) or not isinstance(value, Sequence)):
+            value = (value,)
+        read = option.reader
+        if read is not None and isinstance(value, str):
+            try:
+                value = read(value)
+            except ValueError as error:
+                raise UsageError(f"{name}: {error}") from None
+        elif option.kind is Kind.CHOICE and value is not None and value not in option.choices:
+            raise UsageError(f"{name} is one of {', '.join(option.choices)}, and not {value!r}")
+        given[name] = value
+    return given
+
+
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    key: Literal["network", "payload", "whole", "fields"] = "network",
+    clock: ClockMode = "auto",
+    window_ns: int | None = None,
+    offset_ns: int | None = None,
+    filter: str = "",
+    timestamps: str | None = None,
+) -> Report:
+    """Compare two captures of the same traffic frame by frame, as `uspcap compare A B` does.
+
+    Parameters
+    ----------
+    a, b : path
+    key : str
+        What makes a frame the same.
+    clock : {'auto', 'same', 'offset'}
+        Whether one clock stamped both.
+    window_ns : int, optional
+        Most that a frame's stamps may differ.
+    offset_ns : int, optional
+        B's clock minus A's, where it is known roughly.
+    filter : str
+        As of pcap-filter(7), for both.
+    timestamps : str, optional
+        As for `analyze`, of both.
+
+    Raises
+    ------
+    UspcapError
+        Options make no sense, a file cannot be opened, the filter does not compile.
+    """
+    from uspcap.comparison.captures import DEFAULT_WINDOW_NS, Settings, compare_captures
+    from uspcap.report.comparison import comparison_report
+    from uspcap.timestamps.trailers import parse_choice
+
+    if window_ns is not None and window_ns < 1:
+        raise UsageError("a window of 0 matches nothing: take 1 ns or more")
+    trailer = None if timestamps in (None, "file") else parse_choice(str(timestamps))
+    settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer)
+    return Report(comparison_report(compare_captures(os.fspath(a), os.fspath(b), settings)))
