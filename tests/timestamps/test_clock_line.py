@@ -70,9 +70,10 @@ def test_every_stamp_is_within_the_bound_and_order_is_kept(
     """Samples at odd times with odd errors; frames that are converted before, between and after them."""
     clock = Clock(ppb, offset_ns)
     moment = START_NS
-    line = ClockLine(clock.sample(moment))
+    half_width = data.draw(st.integers(0, 900))
+    line = ClockLine(clock.sample(moment, data.draw(st.integers(-half_width, half_width)), half_width))
     seen: list[int] = []
-    last = START_NS
+    last = START_NS - 3000 * MS
     for pause_ms, half_width, error in samples:
         moment += pause_ms * MS
         sample = clock.sample(moment, max(-half_width, min(half_width, error)), half_width)
@@ -87,6 +88,27 @@ def test_every_stamp_is_within_the_bound_and_order_is_kept(
             moment = max(moment, last)
     # Later frames never come before earlier ones; 2 ns for rounding where two pieces meet.
     assert all(after >= before - 2 for before, after in itertools.pairwise(seen))
+
+
+def test_stamp_from_before_the_first_sample_is_as_uncertain_as_the_rate_is() -> None:
+    clock = Clock()
+    line = ClockLine(clock.sample(START_NS, 900, 900))
+    line.add(clock.sample(START_NS + 100 * MS, -900, 900))
+    moment = START_NS - 100 * MS
+    error_ns = abs(int(line.convert(clock.stamps(moment))[0]) - moment)
+    assert error_ns > 2600
+    assert error_ns <= line.worst_bound_ns < 3000
+
+
+def test_stamp_from_before_the_oldest_piece_that_is_kept_is_as_uncertain_as_its_rate() -> None:
+    clock = Clock()
+    line = ClockLine(clock.sample(START_NS))
+    for step in range(1, NODES + 1):
+        line.add(clock.sample(START_NS + step * 100 * MS, (-1) ** step * 900, 900))
+    moment = START_NS
+    error_ns = abs(int(line.convert(clock.stamps(moment))[0]) - moment)
+    assert error_ns > 100_000
+    assert error_ns <= line.worst_bound_ns
 
 
 def test_change_of_rate_is_followed_and_covered() -> None:

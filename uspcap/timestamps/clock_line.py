@@ -63,6 +63,7 @@ class ClockLine:
         self._rate = np.zeros(NODES)
         self._bound_ns = np.zeros(NODES)
         self._growth = np.zeros(NODES)
+        self._growth_before = np.zeros(NODES)
         self._count = 0
         self.first_sample = first
         self._samples = deque([first])
@@ -147,7 +148,8 @@ class ClockLine:
             np.maximum(piece, 0, out=piece)
             elapsed = clock_ns - self._clock_ns[piece]
             utc_ns = elapsed + self._utc_ns[piece] + np.rint(elapsed * self._rate[piece]).astype(np.int64)
-            bound_ns = float((self._bound_ns[piece] + self._growth[piece] * np.abs(elapsed)).max())
+            growth = np.where(elapsed < 0, self._growth_before[piece], self._growth[piece])
+            bound_ns = float((self._bound_ns[piece] + growth * np.abs(elapsed)).max())
         self.used_until_ns = max(self.used_until_ns, latest_ns)
         self.worst_bound_ns = max(self.worst_bound_ns, int(np.ceil(bound_ns)))
         return utc_ns
@@ -163,20 +165,23 @@ class ClockLine:
         self._rate[last] = (sample.utc_ns - int(self._utc_ns[last]) - elapsed_ns) / elapsed_ns
         # Between two points, a rate within the drift stated leads no further away than by this, and one change of
         # the rate, or a small step, no further than by what was unforeseen.
-        ends_ns = max(self._bound_ns[last], sample.half_width_ns)
+        start_ns = self._bound_ns[last]
+        ends_ns = max(start_ns, sample.half_width_ns)
+        # Before the piece, nothing but the two points says what the rate is.
+        self._growth_before[last] = (start_ns + sample.half_width_ns + unforeseen_ns) / elapsed_ns + STATED_DRIFT
         self._bound_ns[last] = ends_ns + STATED_DRIFT * elapsed_ns / 2 + unforeseen_ns
         self._growth[last] = 0.0
 
     def _append(self, clock_ns: int, utc_ns: int, rate: float, bound_ns: float, growth: float) -> None:
         columns: tuple[NDArray[Any], ...] = (
             *(self._clock_ns, self._utc_ns, self._rate),
-            *(self._bound_ns, self._growth),
+            *(self._bound_ns, self._growth, self._growth_before),
         )
         if self._count == NODES:
             for column in columns:
                 column[: NODES // 2] = column[NODES // 2 :]
             self._count = NODES // 2
-        for column, value in zip(columns, (clock_ns, utc_ns, rate, bound_ns, growth), strict=True):
+        for column, value in zip(columns, (clock_ns, utc_ns, rate, bound_ns, growth, growth), strict=True):
             column[self._count] = value
         self._count += 1
 
