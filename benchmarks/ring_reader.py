@@ -18,10 +18,11 @@ import time
 
 import numpy as np
 
+from uspcap.backends.af_xdp.xsk_socket import XskSocket
 from uspcap.backends.base import StampedInterfaces
-from uspcap.backends.choose import Request, open_source
+from uspcap.backends.declaration import Request
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.backends.xsk_socket import XskSocket
+from uspcap.backends.opening import open_source
 from uspcap.bpf.attach import CaptureMaps, attach_capture
 from uspcap.frames import Interface, TimestampSource
 from uspcap.pipeline.session import CaptureSession
@@ -104,7 +105,8 @@ def read_bare(name: str, mib: int) -> int:
 
 def read_batches(backend: str, name: str, mib: int) -> int:
     """Read batches until SIGINT and do nothing with them; return how many frames they had."""
-    request = Request(interfaces=(name,), backend=backend, take_all=backend == "af_xdp", buffer_bytes=mib << 20)
+    options = {"take_all": True} if backend == "af_xdp" else {}
+    request = Request(interfaces=(name,), backend=backend, buffer_bytes=mib << 20, options=options)
     with open_source(request) as source:
         session = CaptureSession(source)
         with Ending(session.stop):

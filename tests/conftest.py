@@ -45,7 +45,9 @@ PRIVILEGED_FIXTURES = frozenset({"kernel_bpf", "live_pair", "make_namespace", "m
 """What makes namespaces and interfaces, or loads programs into the kernel."""
 
 
-IN_PROCESSES_OF_THEIR_OWN = frozenset({"backends", "pipeline", "sinks", "commands", "live", "probe", "tests"})
+IN_PROCESSES_OF_THEIR_OWN = frozenset(
+    {"backends", "af_xdp", "packet_mmap", "replay", "pipeline", "sinks", "commands", "live", "probe", "tests"}
+)
 """Directories whose tests mostly start uspcap, or wait for what a clock or a thread does."""
 
 

@@ -256,7 +256,7 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
         There is no such option, or the text is none of its values.
     """
     from uspcap.analysis import registry
-    from uspcap.analysis.declaration import Kind
+    from uspcap.declared_options import Kind
 
     known = {option.parameter: option for option in registry.options()}
     given: dict[str, Any] = {}

@@ -13,7 +13,25 @@ from functools import cache
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol, TypeVar
+
+from uspcap.notices import say
+
+LAST: Final = 1000
+"""Place of what does not say where it stands in a list: after what does, by name."""
+
+
+class Declared(Protocol):
+    """What is registered: with a name of its own, and a place in lists."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def place(self) -> int: ...
+
+
+_Declared = TypeVar("_Declared", bound=Declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,35 @@ def entry_points(group: str) -> tuple[EntryPoint, ...]:
         if f"[{group}]" in text:
             found += _points(text, group)
     return tuple(found)
+
+
+def registered(group: str, kind: type[_Declared], what: str) -> dict[str, _Declared]:
+    """Return what is registered in a group by name, in the order of places.
+
+    One that cannot be loaded, is of another type or has a name that is taken, is said on standard error and left out.
+
+    Parameters
+    ----------
+    group : str
+    kind : type
+        What each is to be.
+    what : str
+        For messages, `analysis`.
+    """
+    found: dict[str, _Declared] = {}
+    for point in entry_points(group):
+        try:
+            declared = point.load()
+        except Exception as error:
+            say(f"the {what} {point.name} cannot be loaded ({point.value}: {error}): mend or remove its package")
+            continue
+        if not isinstance(declared, kind):
+            say(f"{point.value} declares no {what}: mend or remove its package")
+        elif declared.name in found:
+            say(f"{point.value} declares the {what} {declared.name}, which there is already: rename one of them")
+        else:
+            found[declared.name] = declared
+    return {one.name: one for one in sorted(found.values(), key=lambda one: (one.place, one.name))}
 
 
 @cache

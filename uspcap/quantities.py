@@ -5,6 +5,7 @@ Each function takes text and returns a number, or raises ValueError with a sente
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
@@ -71,6 +72,19 @@ def whole_number(text: str, least: int, most: int | None = None) -> int:
     if number is None or number < least or (most is not None and number > most):
         raise ValueError(f"{text!r} is no whole number {within(least, most)}; write one, as {least or 1}")
     return number
+
+
+def number(text: str, least: float) -> float:
+    """Return a finite number such as `0.5`, not below a bound.
+
+    Raises
+    ------
+    ValueError
+    """
+    value = float(text) if re.fullmatch(rf"\s*{NUMBER}(?:[eE][+-]?[0-9]{{1,3}})?\s*", text) else math.nan
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{text!r} is no number {within(least, None)}")
+    return value
 
 
 def within(low: float | None, high: float | None) -> str:

@@ -10,8 +10,9 @@ import streams
 from values import EDGES, START_NS
 
 from uspcap.analysis.registry import options as analysis_options
+from uspcap.backends.declaration import backend_options
 from uspcap.commands import options
-from uspcap.commands.analysis_options import ReadType
+from uspcap.commands.declared_options import ReadType
 from uspcap.errors import UspcapError
 from uspcap.protocols.feeds import parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
@@ -36,9 +37,8 @@ _TYPES: tuple[click.ParamType[Any], ...] = (
     options.PeriodType(),
     options.CompressType(),
     options.FrameSetType(),
-    options.FanoutType(),
     options.CpuListType(),
-    *(ReadType(one.reader, one.flag) for one in analysis_options() if one.reader is not None),
+    *(ReadType(one.reader, one.flag) for one in (*analysis_options(), *backend_options()) if one.reader is not None),
 )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from uspcap.analysis import registry
-from uspcap.analysis.declaration import Declaration, Kind, Option
+from uspcap.analysis.declaration import Declaration
 from uspcap.analysis.gaps import ANALYSIS as GAPS
 from uspcap.analysis.suite import settings_for
+from uspcap.declared_options import Kind, Option
 from uspcap.entry_points import EntryPoint
 from uspcap.errors import UsageError
 from uspcap.report.schema import PUBLISHED_FILE, load_schema
@@ -35,7 +36,7 @@ def registered(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(EntryPoint, "load", load)
         monkeypatch.setattr(
-            registry, "entry_points", lambda group: [EntryPoint(one, f"{one}:ANALYSIS") for one in named]
+            "uspcap.entry_points.entry_points", lambda group: [EntryPoint(one, f"{one}:ANALYSIS") for one in named]
         )
 
     registry.declarations.cache_clear()
@@ -63,8 +64,8 @@ def test_an_analysis_that_cannot_be_loaded_is_said_and_left_out(registered, caps
     assert list(registry.declarations()) == ["gaps"]
     assert [re.sub(r"made\d", "made", line) for line in capsys.readouterr().err.splitlines()] == [
         "uspcap: the analysis made cannot be loaded (made:ANALYSIS: no module named x): mend or remove its package",
-        "uspcap: made:ANALYSIS is no declaration of an analysis: mend or remove its package",
-        "uspcap: made:ANALYSIS declares an analysis gaps, which there is already: rename one of them",
+        "uspcap: made:ANALYSIS declares no analysis: mend or remove its package",
+        "uspcap: made:ANALYSIS declares the analysis gaps, which there is already: rename one of them",
     ]
 
 

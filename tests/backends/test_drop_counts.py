@@ -10,10 +10,11 @@ from support.traffic import Received, in_order, numbered_frame, receive, tagged
 from support.veth_pairs import HERE, MakePair, Pair
 from support.writer_cases import tshark_fields
 
-from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.backends.base import LiveSource
-from uspcap.backends.choose import Request, open_source
-from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.backends.declaration import Request
+from uspcap.backends.opening import open_source
+from uspcap.backends.packet_mmap.source import PacketMmapSource
 from uspcap.formats import open_capture
 from uspcap.formats.writer import open_writer
 
@@ -118,8 +119,8 @@ def test_independent_reader_finds_queue_direction_and_losses_in_the_file(
         request.getfixturevalue("kernel_bpf")
     pair = make_pair(queues=3)
     path = tmp_path / "out.pcapng"
-    spread = {"fanout": "hash", "rings": 3} if backend == "packet_mmap" else {}
-    wanted = Request(interfaces=(HERE,), backend=backend, take_all=True, buffer_bytes=3 * SMALL_BYTES, **spread)
+    options = {"fanout": ("hash", 3)} if backend == "packet_mmap" else {"take_all": True}
+    wanted = Request(interfaces=(HERE,), backend=backend, buffer_bytes=3 * SMALL_BYTES, options=options)
     received = Received()
     with pair.here.entered(), open_source(wanted) as source:
         batches = source.batches(0.1)

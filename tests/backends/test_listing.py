@@ -11,7 +11,7 @@ from support.command_line import invoke
 from support.namespaces import Namespace
 from support.veth_pairs import HERE, MakePair, Pair
 
-from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.backends.listing import ListedInterface, Listing, list_interfaces
 from uspcap.network.xdp_features import XdpFeatures
 from uspcap.report.interface_list import load_schema, render

@@ -8,9 +8,10 @@ from support.traffic import in_order, numbered_frame, receive
 from support.veth_pairs import HERE, MakePair, Pair
 
 from uspcap.backends.base import SourceStatistics
-from uspcap.backends.choose import Request, open_source
+from uspcap.backends.declaration import Request
 from uspcap.backends.merging import MergedSource
-from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.backends.opening import open_source
+from uspcap.backends.packet_mmap.source import PacketMmapSource
 from uspcap.backends.rings import RingSource
 from uspcap.errors import CaptureError
 from uspcap.frames import FrameBatch, Interface
@@ -27,7 +28,7 @@ def many_flows(count: int) -> list[bytes]:
 def test_frames_of_four_af_xdp_queues_come_in_the_order_of_their_stamps(make_pair: MakePair, kernel_bpf: None) -> None:
     pair = make_pair(queues=4)
     frames = many_flows(2000)
-    with pair.here.entered(), open_source(Request(interfaces=(HERE,), take_all=True)) as source:
+    with pair.here.entered(), open_source(Request(interfaces=(HERE,), options={"take_all": True})) as source:
         assert "rings merged by time within 5 ms" in str(source.describe())
         pair.send(*frames)
         received, statistics = receive(source, len(frames))
@@ -40,7 +41,7 @@ def test_frames_of_four_af_xdp_queues_come_in_the_order_of_their_stamps(make_pai
 
 def test_frames_of_four_packet_mmap_rings_come_in_the_order_in_which_they_were_sent(pair: Pair) -> None:
     frames = many_flows(2000)
-    request = Request(interfaces=(HERE,), fanout="hash", rings=4, direction="in")
+    request = Request(interfaces=(HERE,), options={"fanout": ("hash", 4)}, direction="in")
     with pair.here.entered(), open_source(request) as source:
         assert "rings merged by time within 50 ms" in str(source.describe())
         pair.send(*frames)
@@ -51,7 +52,8 @@ def test_frames_of_four_packet_mmap_rings_come_in_the_order_in_which_they_were_s
 
 
 @pytest.mark.parametrize(
-    "request_", [Request(interfaces=(HERE,)), Request(interfaces=(HERE,), fanout="hash", rings=2, merge_window_ns=0)]
+    "request_",
+    [Request(interfaces=(HERE,)), Request(interfaces=(HERE,), options={"fanout": ("hash", 2)}, merge_window_ns=0)],
 )
 def test_one_ring_or_a_window_of_nothing_leaves_frames_as_they_come(pair: Pair, request_: Request) -> None:
     with pair.here.entered(), open_source(request_) as source:

@@ -11,8 +11,8 @@ import pytest
 from support.unprivileged import nobody_with
 from support.veth_pairs import HERE, THERE, Pair
 
-from uspcap.backends.af_xdp import AfXdpSource
-from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.backends.af_xdp.source import AfXdpSource
+from uspcap.backends.packet_mmap.source import PacketMmapSource
 from uspcap.backends.refusals import (
     cannot_bind_to_queue,
     cannot_have_packet_ring,
@@ -119,7 +119,7 @@ def test_veth_with_too_few_receive_queues_is_told_with_the_command_that_mends_it
 SCRIPT = """
 import resource, sys
 import uspcap.backends.network_interface as network_interface
-from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.errors import UspcapError
 
 if sys.argv[3] == "undeclared":

@@ -14,7 +14,8 @@ from support.veth_pairs import HERE, THERE, Pair, wait_until
 
 from uspcap.backends import several as module
 from uspcap.backends.base import LiveSource
-from uspcap.backends.choose import Request, open_source
+from uspcap.backends.declaration import Request
+from uspcap.backends.opening import open_source
 from uspcap.backends.several import SeveralSources
 from uspcap.errors import CaptureError, UsageError
 

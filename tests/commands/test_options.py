@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.command_line import assert_one_clear_line, invoke
 
-from uspcap.commands.analysis_options import ReadType
+from uspcap.commands.declared_options import ReadType
 from uspcap.commands.options import (
     CompressType,
     CountType,
     DurationType,
-    FactorType,
     FrameSetType,
     PeriodType,
     SignedDurationType,
@@ -45,14 +44,8 @@ def test_what_is_no_number_within_bounds_is_refused_with_the_bounds(text: str) -
     assert "from 1 to 10,000" in refusal(CountType(1, 10_000), text)
 
 
-@pytest.mark.parametrize("text", ["x", "", "-1", "nan", "inf", "1e400"])
-def test_what_is_no_finite_number_is_refused_with_the_bounds(text: str) -> None:
-    assert "of 0 or more" in refusal(FactorType(0), text)
-
-
 def test_numbers_within_bounds_are_taken() -> None:
     assert [CountType(1, 10_000).convert(text, None, None) for text in ("1", "10000", " 7")] == [1, 10_000, 7]
-    assert [FactorType(0).convert(text, None, None) for text in ("0", "0.5", "1e3")] == [0, 0.5, 1000]
 
 
 @given(st.integers(0, 10**9), st.integers(0, 3), st.integers(0, 999), st.sampled_from(list(UNITS_NS)), st.booleans())

@@ -6,14 +6,13 @@ An analysis is a package whose `__init__` holds a `Declaration`, registered as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from uspcap.entry_points import EntryPoint
-from uspcap.quantities import bit_rate, duration_ns, whole_number
+from uspcap.declared_options import Given, Kind, Option
+from uspcap.entry_points import LAST, EntryPoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     from uspcap.protocols.flows import FlowTable
     from uspcap.report.model import Context, Headline, Result, Section
     from uspcap.timestamps.trailers import TrailerChoice
-
-Given = Mapping[str, Any]
-"""Options as a command was given them: `Option.parameter` to value, those left out at their defaults."""
-
-LAST: Final = 1000
-"""Place of analyses that do not say where they stand in a report: after those that do, by name."""
 
 
 class Runs(Enum):
@@ -38,79 +31,6 @@ class Runs(Enum):
     """Where frames come from a ring, of which it is known when they were read; it refuses files."""
     NAMED = auto()
     """Only where it is named, or an option brings it along."""
-
-
-class Kind(Enum):
-    """What an option takes.
-
-    Others than `TEXT`, `SWITCH` and `CHOICE` have a reader, which raises ValueError with a sentence.
-    """
-
-    TEXT = auto()
-    SWITCH = auto()
-    CHOICE = auto()
-    DURATION = auto()
-    """Value in ns."""
-    BIT_RATE = auto()
-    """Value in bits a second."""
-    COUNT = auto()
-    OTHER = auto()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option of one or more analyses, on every command that runs them.
-
-    Attributes
-    ----------
-    flag : str
-        As on a command line, `--gap-threshold`.
-    argument : str
-        Keyword argument of `Declaration.make` that takes its value, unless the analysis has a `prepare` of its own.
-    kind : Kind
-    help : str
-        One sentence.
-    default : object
-    metavar : str, optional
-    choices : tuple of str
-        For `Kind.CHOICE`.
-    bounds : (int, int or None)
-        For `Kind.COUNT`.
-    repeated : bool
-        May be given several times; its value is a tuple.
-    read : callable, optional
-        For `Kind.OTHER`: text to value.
-    general : bool
-        Says nothing of what is asked for, so that it is no mistake to give it where no analysis takes it.
-    """
-
-    flag: str
-    argument: str
-    kind: Kind
-    help: str
-    default: Any = None
-    metavar: str | None = None
-    choices: tuple[str, ...] = ()
-    bounds: tuple[int, int | None] = (0, None)
-    repeated: bool = False
-    read: Callable[[str], Any] | None = None
-    general: bool = False
-
-    @property
-    def parameter(self) -> str:
-        """Its name among the options given: that of the flag, as Python writes it."""
-        return self.flag.removeprefix("--").replace("-", "_")
-
-    @property
-    def reader(self) -> Callable[[str], Any] | None:
-        """What turns text into a value and raises ValueError; None where a command line needs none."""
-        if self.kind is Kind.DURATION:
-            return duration_ns
-        if self.kind is Kind.BIT_RATE:
-            return bit_rate
-        if self.kind is Kind.COUNT:
-            return partial(whole_number, least=self.bounds[0], most=self.bounds[1])
-        return self.read
 
 
 def on_use(place: str, *takes: str) -> Callable[..., Analysis]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from uspcap.analysis.declaration import TOP, Given, Kind, Option
+from uspcap.analysis.declaration import TOP
+from uspcap.declared_options import Given, Kind, Option
 from uspcap.errors import UsageError
 from uspcap.frames import NANOSECONDS
 

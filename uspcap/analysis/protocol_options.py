@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from uspcap.analysis.declaration import Asked, Given, Kind, Option
+from uspcap.analysis.declaration import Asked
+from uspcap.declared_options import Given, Kind, Option
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:

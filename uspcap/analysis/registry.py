@@ -6,9 +6,9 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from uspcap.analysis.declaration import Declaration, Option, Runs, View
-from uspcap.entry_points import entry_points
-from uspcap.notices import say
+from uspcap.analysis.declaration import Declaration, Runs, View
+from uspcap.declared_options import Option
+from uspcap.entry_points import registered
 
 GROUP = "uspcap.analyses"
 
@@ -17,22 +17,9 @@ GROUP = "uspcap.analyses"
 def declarations() -> dict[str, Declaration]:
     """Return all analyses by name, in the order of a report.
 
-    One that cannot be loaded, or whose name is taken, is said on standard error and left out.
+    What `registered` says of those that it leaves out is said once.
     """
-    found: dict[str, Declaration] = {}
-    for point in entry_points(GROUP):
-        try:
-            declared = point.load()
-        except Exception as error:
-            say(f"the analysis {point.name} cannot be loaded ({point.value}: {error}): mend or remove its package")
-            continue
-        if not isinstance(declared, Declaration):
-            say(f"{point.value} is no declaration of an analysis: mend or remove its package")
-        elif declared.name in found:
-            say(f"{point.value} declares an analysis {declared.name}, which there is already: rename one of them")
-        else:
-            found[declared.name] = declared
-    return {one.name: one for one in sorted(found.values(), key=lambda one: (one.place, one.name))}
+    return registered(GROUP, Declaration, "analysis")
 
 
 def default_names(*, live: bool) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from uspcap.analysis.base import Analysis
-from uspcap.analysis.declaration import Asked, Given, Option, Shared
+from uspcap.analysis.declaration import Asked, Shared
 from uspcap.analysis.registry import declarations, default_names, options
 from uspcap.analysis.summary.analysis import Summary
 from uspcap.bpf.filters import FrameFilter
+from uspcap.declared_options import Given, Option
 from uspcap.errors import UsageError
 from uspcap.formats.parts import continues, open_parts
 from uspcap.formats.reader import CaptureReader

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from uspcap.analysis import registry
-from uspcap.analysis.declaration import Kind, Option
+from uspcap.commands.declared_options import Decorator, click_option, give
 from uspcap.commands.options import CountType
 from uspcap.errors import UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
 
-if TYPE_CHECKING:
-    _AnyType = click.ParamType[Any]
-else:
-    # Before click 8.4 it takes no type.
-    _AnyType = click.ParamType
-
 MOST_FLOWS = 1 << 23
 
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_METAVARS = {Kind.DURATION: "DURATION", Kind.BIT_RATE: "RATE", Kind.COUNT: "N"}
-
-
-class ReadType(_AnyType):
-    """What an option's own reader takes."""
-
-    def __init__(self, read: Callable[[str], Any], name: str) -> None:
-        self._read = read
-        self.name = name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the text says."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._read(value)
-        except ValueError as error:
-            self.fail(str(error), param)
-
-
-def analysis_options(
-    naming: str, parameter: str, *, live: bool = True
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def analysis_options(naming: str, parameter: str, *, live: bool = True) -> Decorator:
     """Give a command the options of all analyses, and those of what they share.
 
     Parameters
@@ -57,7 +28,7 @@ def analysis_options(
     live : bool
         The command can run what needs frames from a ring.
     """
-    options: list[_Decorator] = [
+    options: list[Decorator] = [
         click.option(
             naming,
             parameter,
@@ -65,7 +36,7 @@ def analysis_options(
             metavar="NAME,...",
             help=f"Analyses to run, of {', '.join(registry.names(live=live))}.",
         ),
-        *map(_click_option, registry.options()),
+        *map(click_option, registry.options()),
         click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP."),
         click.option(
             "--max-flows",
@@ -76,32 +47,7 @@ def analysis_options(
         ),
     ]
 
-    def give(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return give
-
-
-def _click_option(option: Option) -> _Decorator:
-    if option.kind is Kind.SWITCH:
-        return click.option(option.flag, option.parameter, is_flag=True, help=option.help)
-    read = option.reader
-    kind: click.ParamType[Any] | None = None
-    if option.kind is Kind.CHOICE:
-        kind = click.Choice(option.choices)
-    elif read is not None:
-        kind = ReadType(read, option.kind.name.lower())
-    return click.option(
-        option.flag,
-        option.parameter,
-        type=kind,
-        multiple=option.repeated,
-        default=option.default,
-        metavar=option.metavar or _METAVARS.get(option.kind),
-        help=option.help,
-    )
+    return give(options)
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:

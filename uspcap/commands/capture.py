@@ -13,18 +13,17 @@ from uspcap.analysis.declaration import TOP
 from uspcap.analysis.registry import default_names, view_of
 from uspcap.analysis.suite import settings_for
 from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LONG_HAND_OVER_NS
-from uspcap.backends.busy_poll import DEFAULT_BUSY_POLL_US
-from uspcap.backends.choose import BACKENDS, Request, open_source
+from uspcap.backends.declaration import AUTO, Request, backend_options, backends
+from uspcap.backends.opening import open_source
 from uspcap.bpf.classic import join_words
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
+from uspcap.commands.declared_options import click_option, give
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     CompressType,
     CountType,
     CpuListType,
     DurationType,
-    FactorType,
-    FanoutType,
     FileModeType,
     PeriodType,
     SizeType,
@@ -91,7 +90,7 @@ if TYPE_CHECKING:
     help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
 )
 @click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice((AUTO, *backends())), default=AUTO, show_default=True)
 @click.option("-c", "--count", type=CountType(1), help="End after so many frames.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
 @click.option(
@@ -107,7 +106,6 @@ if TYPE_CHECKING:
     "-Q", "--direction", type=click.Choice(["in", "out", "inout"]), help="Frames received, sent, or both (default)."
 )
 @click.option("-B", "--buffer-size", type=CountType(1, 1 << 22), metavar="KIB", help="Size of all rings together.")
-@click.option("--fanout", type=FanoutType(), metavar="MODE[:RINGS]", help="Spread over rings by cpu, hash or qm.")
 @click.option(
     "--timestamps",
     type=TimestampsType(),
@@ -116,25 +114,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end; "
     "trailer[:FORMAT] has analyses take what a tap or switch put into the frames.",
-)
-@click.option(
-    "--busy-poll",
-    type=CountType(1, 10_000),
-    is_flag=False,
-    flag_value=DEFAULT_BUSY_POLL_US,
-    metavar="[USEC]",
-    help="AF_XDP: never sleep, drive the driver's queues; the kernel may poll so long in one go (20).",
-)
-@click.option(
-    "--xdp",
-    "best_xdp",
-    type=click.Choice(["zero-copy", "copy", "skb"]),
-    help="AF_XDP: the best way to try (zero-copy); copy leaves the NIC's buffers alone, skb its driver.",
-)
-@click.option(
-    "--no-link-reset",
-    is_flag=True,
-    help="AF_XDP: go without native XDP where the driver may take the link down for it.",
 )
 @click.option(
     "--merge",
@@ -151,9 +130,7 @@ if TYPE_CHECKING:
     "ring holds, PACKET_MMAP 20ms).",
 )
 @click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
-@click.option("--take-all", is_flag=True, help="Let AF_XDP take every frame, even of an interface that is in use.")
-@click.option("--speed", type=FactorType(0), default=1.0, show_default=True, help="Of a replay; 0 does not wait.")
-@click.option("--loops", type=CountType(0), default=1, show_default=True, help="Of a replay; 0 goes on until Ctrl-C.")
+@give(map(click_option, backend_options()))
 @analysis_options("--analyze", "names")
 @click.option(
     "-Z",
@@ -194,17 +171,10 @@ def command(
     no_promiscuous: bool,
     direction: Any,
     buffer_size: int | None,
-    fanout: Any,
     timestamps: Timestamps | TrailerChoice,
-    busy_poll: int | None,
-    best_xdp: Any,
-    no_link_reset: bool,
     merge: int | None,
     latency: int | None,
     cpus: frozenset[int] | None,
-    take_all: bool,
-    speed: float,
-    loops: int,
     names: tuple[str, ...] | None,
     tunnels: bool,
     max_flows: int,
@@ -248,7 +218,6 @@ def command(
     ):
         raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
-    mode, rings = fanout or (None, 1)
     shown_on = sys.stderr if path == "-" else sys.stdout
     screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == "text")
     watched = interval is not None or screen is not None
@@ -263,19 +232,12 @@ def command(
         promiscuous=not no_promiscuous,
         direction=direction,
         buffer_bytes=None if buffer_size is None else buffer_size << 10,
-        fanout=mode,
-        rings=rings,
         timestamps=timestamps if isinstance(timestamps, str) else "auto",
-        busy_poll_us=busy_poll,
-        best_xdp=best_xdp,
-        link_reset=not no_link_reset,
         announce=say,
         merge_window_ns=merge,
         latency_ns=latency,
         hand_over_ns=HAND_OVER_NS if awaited else LONG_HAND_OVER_NS,
-        take_all=take_all,
-        speed=speed,
-        loops=loops,
+        options={one.parameter: options[one.parameter] for one in backend_options()},
     )
     trailer = None if isinstance(timestamps, str) else timestamps
     asked = settings_for(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ from uspcap.formats.compression import DEFAULT_LEVEL, LEVELS
 from uspcap.frames import Problem
 from uspcap.notices import say
 from uspcap.pipeline.pinning import parse_ranges
-from uspcap.quantities import NUMBER, duration_ns, whole_number, within
+from uspcap.quantities import NUMBER, duration_ns, whole_number
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
@@ -27,12 +25,11 @@ if TYPE_CHECKING:
 
     _WholeNumberType = click.ParamType[int]
     _RangesType = click.ParamType[tuple[range, ...]]
-    _FanoutType = click.ParamType[tuple[str, int]]
     _CpuListType = click.ParamType[frozenset[int]]
     _TimestampsType = click.ParamType[Timestamps | TrailerChoice]
 else:
     # Before click 8.4 it takes no type.
-    _WholeNumberType = _RangesType = _FanoutType = _CpuListType = _TimestampsType = click.ParamType
+    _WholeNumberType = _RangesType = _CpuListType = _TimestampsType = click.ParamType
 
 _CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
 
@@ -46,20 +43,6 @@ class CountType(click.IntRange):
             return whole_number(str(value), int(self.min or 0), None if self.max is None else int(self.max))
         except ValueError as error:
             self.fail(str(error), param)
-
-
-class FactorType(click.FloatRange):
-    """A finite number within bounds, such as `0.5`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; what is refused is told with the bounds."""
-        try:
-            number = float(super().convert(value, param, ctx))
-        except click.BadParameter:
-            number = math.nan
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is no number {within(self.min, self.max)}", param)
-        return number
 
 
 class DurationType(_WholeNumberType):
@@ -169,21 +152,6 @@ class FrameSetType(_RangesType):
                 self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
             ranges.append(range(first, last + 1))
         return tuple(ranges)
-
-
-class FanoutType(_FanoutType):
-    """How to spread frames over rings, such as `cpu` or `hash:4`, as mode and number of rings."""
-
-    name = "fanout"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Return the mode and as many rings as said, or as there are CPUs to run on."""
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(cpu|hash|qm)(?::([1-9]\d?))?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no way to spread frames; write cpu, hash or qm, and rings as in hash:4", param)
-        return match[1], int(match[2]) if match[2] else len(os.sched_getaffinity(0))
 
 
 class CpuListType(_CpuListType):

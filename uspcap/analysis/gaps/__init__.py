@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from uspcap.analysis.declaration import TOP, Declaration, Kind, Option, Runs, on_use
+from uspcap.analysis.declaration import TOP, Declaration, Runs, on_use
+from uspcap.declared_options import Kind, Option
 
 ANALYSIS = Declaration(
     name="gaps",

@@ -9,7 +9,8 @@ from uspcap.analysis.declaration import TOP, Declaration, on_use
 from uspcap.analysis.protocol_options import PROTOCOL, protocols_given
 
 if TYPE_CHECKING:
-    from uspcap.analysis.declaration import Asked, Given
+    from uspcap.analysis.declaration import Asked
+    from uspcap.declared_options import Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:

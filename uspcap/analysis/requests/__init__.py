@@ -17,7 +17,8 @@ from uspcap.analysis.matching_options import (
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
-    from uspcap.analysis.declaration import Asked, Given
+    from uspcap.analysis.declaration import Asked
+    from uspcap.declared_options import Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from uspcap.analysis.protocol_options import NUMBERS, PROTOCOL, UNVERIFIED, prot
 
 if TYPE_CHECKING:
     from uspcap.analysis.base import Analysis
-    from uspcap.analysis.declaration import Asked, Given, Shared
+    from uspcap.analysis.declaration import Asked, Shared
     from uspcap.analysis.sequence.settings import SequenceSettings
+    from uspcap.declared_options import Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:

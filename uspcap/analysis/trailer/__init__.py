@@ -9,7 +9,8 @@ from uspcap.analysis.declaration import Declaration, on_use
 from uspcap.errors import UsageError
 
 if TYPE_CHECKING:
-    from uspcap.analysis.declaration import Asked, Given
+    from uspcap.analysis.declaration import Asked
+    from uspcap.declared_options import Given
 
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
 from support.veth_pairs import HERE, MakePair, Pair, wait_until
 
 from uspcap.backends.base import BATCH_BYTES
-from uspcap.backends.packet_mmap import BLOCK_BYTES, Direction, Fanout, PacketMmapSource, kernel_program
+from uspcap.backends.packet_mmap.source import BLOCK_BYTES, Direction, Fanout, PacketMmapSource, kernel_program
 from uspcap.errors import CaptureError, FilterError, UsageError
 from uspcap.frames import TimestampSource
 

@@ -30,6 +30,7 @@ from uspcap.backends.base import (
     HAND_OVER_NS,
     Description,
 )
+from uspcap.backends.declaration import Direction
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import add_membership
 from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket, cannot_set_up_packet_socket
@@ -42,7 +43,6 @@ from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
 from uspcap.timestamps.stamping import Stamping
 
-Direction = Literal["in", "out", "inout"]
 Fanout = Literal["cpu", "hash", "qm"]
 
 BLOCK_BYTES: Final = 1 << 18

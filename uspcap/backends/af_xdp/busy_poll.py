@@ -25,9 +25,6 @@ from uspcap.capabilities import af_xdp_needs, explain_missing
 from uspcap.errors import MissingFeature, PermissionDenied
 from uspcap.system_errors import reason
 
-DEFAULT_BUSY_POLL_US: Final = 20
-"""How long the kernel polls the driver in one call that may wait."""
-
 BUDGET_FRAMES: Final = 64
 """Frames that one poll may take; the kernel's own default for sockets is 8."""
 

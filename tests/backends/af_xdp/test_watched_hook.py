@@ -12,10 +12,11 @@ from support.namespaces import MakeNamespace
 from support.traffic import Received, numbered_frame
 from support.veth_pairs import HERE, THERE, MakePair, Pair, wait_until
 
-from uspcap.backends.af_xdp import AfXdpSource
+from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.backends.base import LiveSource
-from uspcap.backends.choose import Request, open_source
-from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.backends.declaration import Request
+from uspcap.backends.opening import open_source
+from uspcap.backends.packet_mmap.source import PacketMmapSource
 from uspcap.bpf.attach import AttachMode, find_attached
 from uspcap.bpf.kernel_types import XdpAction
 from uspcap.bpf.syscalls import LoadedProgram

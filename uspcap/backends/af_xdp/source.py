@@ -17,6 +17,8 @@ from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
 from uspcap._native.gathering import FillNotices
+from uspcap.backends.af_xdp.busy_poll import DeferredInterrupts
+from uspcap.backends.af_xdp.xsk_socket import XdpStatistics, XskSocket
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
     FRAMES_THAT_TELL,
@@ -25,7 +27,6 @@ from uspcap.backends.base import (
     SourceStatistics,
     idle_hook,
 )
-from uspcap.backends.busy_poll import DeferredInterrupts
 from uspcap.backends.carrier_wait import CarrierWait
 from uspcap.backends.chunks import CHUNK_SIZES, chunk_bytes_for, longest_frame_bytes, usable_bytes
 from uspcap.backends.driver_facts import (
@@ -38,7 +39,6 @@ from uspcap.backends.driver_facts import (
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
 from uspcap.backends.rings import RingCounts, RingSource
-from uspcap.backends.xsk_socket import XdpStatistics, XskSocket
 from uspcap.bpf.attach import Attachment, AttachMode, CaptureMaps, attach_capture
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.xdp_program import Counter

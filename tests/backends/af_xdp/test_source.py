@@ -14,9 +14,10 @@ from support.traffic import LENGTHS, in_order, numbered_frame, receive, tagged
 from support.veth_pairs import HERE, MakePair, Pair
 from support.xsk import XskSocket
 
-from uspcap.backends.af_xdp import AfXdpSource
-from uspcap.backends.choose import Request, open_source
-from uspcap.backends.packet_mmap import PacketMmapSource
+from uspcap.backends.af_xdp.source import AfXdpSource
+from uspcap.backends.declaration import Request
+from uspcap.backends.opening import open_source
+from uspcap.backends.packet_mmap.source import PacketMmapSource
 from uspcap.bpf.attach import AttachMode, find_attached
 from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS
 from uspcap.bpf.syscalls import LoadedProgram
@@ -213,7 +214,7 @@ def test_anothers_program_is_not_replaced(pair: Pair) -> None:
 
 
 def test_queue_of_another_socket_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uspcap.backends.xsk_socket.BUSY_RETRIES", 2)
+    monkeypatch.setattr("uspcap.backends.af_xdp.xsk_socket.BUSY_RETRIES", 2)
     with pair.here.entered():
         owner = XskSocket(socket.if_nametoindex(HERE), 0, 0)
         try:
@@ -392,12 +393,10 @@ def test_auto_takes_frames_from_the_kernel_only_where_that_is_asked_for(pair: Pa
     with pair.here.entered():
         with open_source(Request((HERE,))) as source:
             assert isinstance(source, PacketMmapSource)
-        with open_source(Request((HERE,), take_all=True)) as source:
+        with open_source(Request((HERE,), options={"take_all": True})) as source:
             assert isinstance(source, AfXdpSource)
         with pytest.raises(UsageError, match="received frames only"):
             open_source(Request((HERE,), backend="af_xdp", direction="out"))
-        with pytest.raises(UsageError, match="--fanout"):
-            open_source(Request((HERE,), backend="af_xdp", fanout="cpu"))
 
 
 def test_mtu_that_native_xdp_refuses_is_said_and_skb_mode_taken(

@@ -12,10 +12,8 @@ from support.capturing import Run, frames_of
 from support.traffic import in_order, numbered_frame
 from support.veth_pairs import HERE, Pair, wait_until
 
-from uspcap.backends.busy_poll import DeferredInterrupts, poll_busily
-from uspcap.backends.choose import Request, open_source
+from uspcap.backends.af_xdp.busy_poll import DeferredInterrupts, poll_busily
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.errors import UsageError
 
 SETTINGS = ("napi_defer_hard_irqs", "gro_flush_timeout")
 SO_BUSY_POLL, SO_PREFER_BUSY_POLL = 46, 69
@@ -103,7 +101,7 @@ def test_interface_of_another_namespace_under_the_same_name_is_not_touched(pair:
 def test_namesake_with_another_index_is_not_touched(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uspcap.backends.busy_poll._SYSFS", tmp_path)
+    monkeypatch.setattr("uspcap.backends.af_xdp.busy_poll._SYSFS", tmp_path)
     (tmp_path / HERE).mkdir()
     for name, value in (("ifindex", 999), *((name, 0) for name in SETTINGS)):
         (tmp_path / HERE / name).write_text(f"{value}\n")
@@ -117,7 +115,7 @@ def test_namesake_with_another_index_is_not_touched(
 def test_watcher_that_was_killed_does_not_keep_the_settings_from_being_restored(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uspcap.backends.busy_poll._SYSFS", tmp_path)
+    monkeypatch.setattr("uspcap.backends.af_xdp.busy_poll._SYSFS", tmp_path)
     with pair.here.entered():
         interface = NetworkInterface.look_up(HERE)
     (tmp_path / HERE).mkdir()
@@ -141,7 +139,7 @@ def test_socket_is_told_to_poll(pair: Pair) -> None:
 
 def test_missing_capability_is_named(pair: Pair) -> None:
     code = (
-        "import socket\nfrom uspcap.backends.busy_poll import poll_busily\n"
+        "import socket\nfrom uspcap.backends.af_xdp.busy_poll import poll_busily\n"
         "from uspcap.backends.network_interface import NetworkInterface\n"
         "with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:\n"
         f"    poll_busily(one, 20, NetworkInterface.look_up({HERE!r}))"
@@ -149,18 +147,6 @@ def test_missing_capability_is_named(pair: Pair) -> None:
     words = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code)
     done = subprocess.run(pair.here.command(*words), capture_output=True, text=True, timeout=60)
     assert "PermissionDenied: cannot poll here0 busily: CAP_NET_ADMIN is missing" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("request_", "sentence"),
-    [
-        (Request(interfaces=(HERE,), busy_poll_us=20), "leave --busy-poll out, or use --backend af_xdp"),
-        (Request(files=["x.pcap"], busy_poll_us=20), "a file has no driver's queue to poll"),
-    ],
-)
-def test_what_cannot_be_polled_is_refused(request_: Request, sentence: str) -> None:
-    with pytest.raises(UsageError, match=sentence):
-        open_source(request_)
 
 
 def test_capture_in_which_nothing_comes_still_ends(pair: Pair, run: Run, kernel_bpf: None) -> None:

@@ -9,18 +9,19 @@ import pytest
 from support.traffic import numbered_frame, receive
 from support.veth_pairs import HERE, Pair
 
-from uspcap.backends.af_xdp import AfXdpSource, BestXdp
+from uspcap.backends.af_xdp.source import AfXdpSource, BestXdp
 from uspcap.backends.base import FRAMES_THAT_TELL
-from uspcap.backends.choose import Request, open_source
+from uspcap.backends.declaration import Request
 from uspcap.backends.driver_facts import FRAMES_OF_OTHERS, LINK_LEFT_ALONE, LINK_TAKEN_DOWN
 from uspcap.backends.network_interface import NetworkInterface
-from uspcap.errors import CaptureError, UsageError
+from uspcap.backends.opening import open_source
+from uspcap.errors import CaptureError
 
 pytestmark = pytest.mark.usefixtures("kernel_bpf")
 
 
 def named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("uspcap.backends.af_xdp.driver_of", lambda interface: name)
+    monkeypatch.setattr("uspcap.backends.af_xdp.source.driver_of", lambda interface: name)
 
 
 @pytest.mark.parametrize(("best", "mode"), [("zero-copy", "native"), ("copy", "native"), ("skb", "skb")])
@@ -84,13 +85,6 @@ def test_no_driver_both_leaves_the_link_alone_and_takes_it_down() -> None:
     assert not LINK_LEFT_ALONE & LINK_TAKEN_DOWN
 
 
-def test_modes_of_xdp_are_for_af_xdp_only() -> None:
-    with pytest.raises(UsageError, match="leave --xdp out"):
-        open_source(Request(interfaces=("lo",), backend="packet_mmap", best_xdp="copy"))
-    with pytest.raises(UsageError, match="leave --xdp out"):
-        open_source(Request(files=("x.pcap",), best_xdp="copy"))
-
-
 def test_refusal_that_tells_that_programs_are_not_run_leads_to_skb_mode(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +123,7 @@ def test_frames_longer_than_the_mtu_allows_are_counted(
 ) -> None:
     """Merged frames are longer than any on the wire; here the longest is made to be shorter."""
     monkeypatch.setattr("uspcap.backends.rings.longest_frame_bytes", lambda mtu: 100)
-    request = Request(interfaces=(HERE,), backend=backend, take_all=backend == "af_xdp")
+    request = Request(interfaces=(HERE,), backend=backend, options={"take_all": backend == "af_xdp"})
     with pair.here.entered(), open_source(request) as source:
         pair.send(*[numbered_frame(number, 99 + number) for number in range(4)])
         receive(source, 4)

@@ -7,7 +7,7 @@ import pytest
 from support.capture_files import interface, option, packet, section
 from support.traffic import Received, numbered_frame
 
-from uspcap.backends.replay import ReplaySource
+from uspcap.backends.replay.source import ReplaySource
 from uspcap.errors import CaptureFileError, FilterError, UsageError
 from uspcap.formats.writer import open_writer
 from uspcap.frames import LATEST_NS, FrameBatch, Interface, TimestampSource

@@ -1,0 +1,47 @@
+"""Replay: capture files as if they came live."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from uspcap.backends.declaration import Backend, Request
+from uspcap.declared_options import Kind, Option
+from uspcap.quantities import number
+
+if TYPE_CHECKING:
+    from uspcap.backends.base import LiveSource
+
+
+def _open(request: Request) -> LiveSource:
+    from uspcap.backends.replay.source import ReplaySource
+
+    return ReplaySource(request.files, request.expression, **BACKEND.values(request))
+
+
+BACKEND = Backend(
+    name="replay",
+    summary="gives the frames of capture files (`-r`), at their own pace or another",
+    reads="files",
+    place=30,
+    automatic=lambda given: True,
+    options=(
+        Option(
+            flag="--speed",
+            argument="speed",
+            kind=Kind.OTHER,
+            read=partial(number, least=0),
+            default=1.0,
+            metavar="FACTOR",
+            help="Of a replay (1); 0 does not wait.",
+        ),
+        Option(
+            flag="--loops",
+            argument="loops",
+            kind=Kind.COUNT,
+            default=1,
+            help="Of a replay (1); 0 goes on until Ctrl-C.",
+        ),
+    ),
+    open=_open,
+)
