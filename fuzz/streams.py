@@ -249,13 +249,12 @@ def show(report: dict[str, Any]) -> None:
     """Render a report as the terminal does; nothing is kept."""
     import io
 
-    from rich.console import Console
-
-    from uspcap.report.json_report import write_json
-    from uspcap.report.terminal import render
+    from uspcap.report.page import report_page
+    from uspcap.report.renderers.json import write_json
+    from uspcap.report.renderers.text import as_text
 
     write_json(report, io.StringIO())
-    render(report, Console(file=io.StringIO(), width=100))
+    as_text(report_page(report), 100)
 
 
 @cache

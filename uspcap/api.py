@@ -82,21 +82,12 @@ class Report:
 
     def __str__(self) -> str:
         """Return the report as text, 100 columns wide."""
-        import io
+        from uspcap.report.comparison import comparison_page
+        from uspcap.report.page import report_page
+        from uspcap.report.renderers.text import as_text
 
-        from rich.console import Console
-
-        stream = io.StringIO()
-        console = Console(file=stream, width=100, color_system=None)
-        if "analyses" in self.document:
-            from uspcap.report.terminal import render
-
-            render(self.document, console)
-        else:
-            from uspcap.report.comparison import render as render_comparison
-
-            render_comparison(self.document, console)
-        return stream.getvalue()
+        page = report_page if "analyses" in self.document else comparison_page
+        return as_text(page(self.document), 100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import files
 import packets
-from rich.console import Console
 from support.capture_files import interface, option, packet, section
 from values import number, timestamps
 
 from uspcap.comparison.captures import Settings, compare_captures
 from uspcap.errors import UspcapError
-from uspcap.report.comparison import comparison_report, render
-from uspcap.report.json_report import write_json
+from uspcap.report.comparison import comparison_page, comparison_report
+from uspcap.report.renderers.json import write_json
+from uspcap.report.renderers.text import as_text
 
 KEYS = ("network", "payload", "whole", "fields")
 CLOCKS: tuple[Literal["auto", "same", "offset"], ...] = ("auto", "same", "offset")
@@ -64,6 +64,6 @@ def run(value: Any) -> None:
         return
     write_json(report, io.StringIO())
     if value["show"]:
-        render(report, Console(file=io.StringIO(), width=100))
+        as_text(comparison_page(report), 100)
     assert comparison.matched + comparison.only_a <= len(value["a"])
     assert comparison.matched + comparison.only_b <= len(value["b"])

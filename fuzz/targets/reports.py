@@ -7,15 +7,15 @@ from random import Random
 from typing import Any
 
 import files
-from rich.console import Console
 from support.live_outcomes import outcome_of
 from values import EDGES, mutated
 
 from uspcap.comparison.reports import load
 from uspcap.errors import UspcapError
-from uspcap.report.json_report import write_json
 from uspcap.report.live_comparison import live_report
-from uspcap.report.report_comparison import render, report_comparison
+from uspcap.report.renderers.json import write_json
+from uspcap.report.renderers.text import as_text
+from uspcap.report.report_comparison import report_comparison, report_comparison_page
 
 DROPS_KEYS = True
 
@@ -59,4 +59,4 @@ def run(value: Any) -> None:
         return
     write_json(report, io.StringIO())
     if value["show"]:
-        render(report, Console(file=io.StringIO(), width=90))
+        as_text(report_comparison_page(report), 90)

@@ -10,15 +10,15 @@ from typing import Any
 
 import packets
 import streams
-from rich.console import Console
 from support import header_frames as layers
 from support.order_sessions import fix
 from values import timestamps
 
 from uspcap.analysis.suite import Outcome
 from uspcap.report.document import build_report, source_of
-from uspcap.report.tables import write_table
-from uspcap.report.terminal import render
+from uspcap.report.page import report_page
+from uspcap.report.renderers.csv import write_table
+from uspcap.report.renderers.text import as_text
 
 _ANALYSES = (("orders", "fix"), ("sequence", "moldudp64"), ("sequence", "fix"))
 _STARTS = ("=", "+", "-", "@", "\t=", "\r=", " =", "'=", "x;=", "\x1b[31m", "\x00", "\x9b", "＝", "\u202e", "")
@@ -55,9 +55,8 @@ def run(value: Any) -> None:
             if table:
                 _check_table(table)
     report = build_report(source_of(Outcome(suite, 1, files=[{"file": "f", "first_frame": 1}])), suite.analyses)
-    shown = io.StringIO()
-    render(report, Console(file=shown, width=120))
-    steering = [letter for letter in shown.getvalue() if unicodedata.category(letter) == "Cc" and letter != "\n"]
+    shown = as_text(report_page(report), 120)
+    steering = [letter for letter in shown if unicodedata.category(letter) == "Cc" and letter != "\n"]
     assert not steering, f"a report steers the terminal: {steering}"
 
 

@@ -1,14 +1,12 @@
 """Files cut into parts on several threads give the report that one thread gives."""
 
 import gzip
-import io
 import json
 import os
 from pathlib import Path
 
 import jsonschema
 import pytest
-from rich.console import Console
 from support.capture_files import packet, section
 from support.hard_to_cut import cases, mimicking_pcapng, named_interface, packets, pcap_file, pcapng_file
 from support.hostile_captures import hostile_capture, hostile_settings
@@ -19,8 +17,9 @@ from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.errors import UspcapError
 from uspcap.formats import parts
 from uspcap.report.document import build_report, source_of
+from uspcap.report.page import report_page
+from uspcap.report.renderers.text import as_text
 from uspcap.report.schema import load_schema
-from uspcap.report.terminal import render
 
 CASES = cases()
 
@@ -171,7 +170,7 @@ def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed)
         report = build_report(source_of(outcome), outcome.suite.analyses)
         found.append(json.dumps(report, indent=1, allow_nan=False))
         jsonschema.validate(report, load_schema())
-        render(report, Console(file=io.StringIO(), width=80 + seed))
+        as_text(report_page(report), 80 + seed)
     assert found[1:] == found[:1] * 2
 
 

@@ -1,12 +1,10 @@
 """The list of interfaces against what was made in a namespace, and what its drivers declare."""
 
-import io
 import json
 from dataclasses import replace
 
 import jsonschema
 import pytest
-from rich.console import Console
 from support.command_line import invoke
 from support.namespaces import Namespace
 from support.veth_pairs import HERE, MakePair, Pair
@@ -14,7 +12,8 @@ from support.veth_pairs import HERE, MakePair, Pair
 from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.backends.listing import ListedInterface, Listing, list_interfaces
 from uspcap.network.xdp_features import XdpFeatures
-from uspcap.report.interface_list import load_schema, render
+from uspcap.report.interface_list import listing_page, load_schema
+from uspcap.report.renderers.text import as_text
 from uspcap.timestamps.nic import StampingAbilities
 
 NIC = ListedInterface(
@@ -40,9 +39,7 @@ def listed(namespace: Namespace) -> dict[str, ListedInterface]:
 
 
 def rendered(*interfaces: ListedInterface, unseen: str = "", width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    render(Listing(interfaces, unseen), console)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+    return as_text(listing_page(Listing(interfaces, unseen)), width)
 
 
 def test_interfaces_are_those_of_the_namespace_by_index(make_pair: MakePair) -> None:

@@ -1,7 +1,6 @@
 """A look at a whole host: whatever it holds, every check leaves a row, and what is offered can be made."""
 
 import dataclasses
-import io
 import json
 import os
 import random
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from rich.console import Console
 from support.hostile_hosts import HostileDriver, hostile_calls, hostile_host
 from support.made_up_hosts import PCI, UNTUNED, MadeUpDriver, host_files, made_up_host
 from support.nic_kernel import NicKernel
@@ -27,7 +25,8 @@ from uspcap.doctor.nic_checks import NIC_CHECKS
 from uspcap.doctor.record import Record
 from uspcap.errors import CaptureError, UsageError
 from uspcap.foreign_text import safe_text
-from uspcap.report.doctor_report import load_schema, render
+from uspcap.report.doctor_report import examination_page, load_schema
+from uspcap.report.renderers.text import as_text
 
 HOSTILE_HOSTS = int(os.environ.get("USPCAP_HOSTILE_HOSTS", "150"))
 """How many are tried: more on request."""
@@ -36,9 +35,7 @@ VALIDATOR = jsonschema.Draft202012Validator(load_schema())
 
 
 def rendered(examination: Examination) -> str:
-    out = io.StringIO()
-    render(examination, Console(file=out, width=100))
-    return out.getvalue()
+    return as_text(examination_page(examination), 100)
 
 
 def check_everything(examination: Examination) -> None:

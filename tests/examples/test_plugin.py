@@ -1,4 +1,4 @@
-"""An analysis of somebody else, installed beside uspcap: everything of it is there, and nothing in uspcap knows it."""
+"""An analysis and an output format of somebody else, installed beside uspcap, which knows neither."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from support.command_line import PROGRAM
+from support.live_outcomes import outcome_of
+
+from uspcap.report.live_comparison import live_report
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample_captures" / "microburst.pcap"
-
-INSTALL = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target")
 
 pytestmark = pytest.mark.thorough
 
@@ -107,3 +112,72 @@ def test_the_law_is_tested_for_it(installed: dict[str, str]) -> None:
     done = subprocess.run(words, env=installed, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+MARKDOWN = ("--format", "markdown")
+FEED = ROOT / "sample_captures" / "feed-two-lines.pcapng"
+
+
+@pytest.mark.parametrize(
+    ("words", "heading", "said"),
+    [
+        (("analyze", SAMPLE, "--only", "summary,vlans"), "VLANs", "593"),
+        (("analyze", SAMPLE, "--only", "gaps,inter_arrival", "--show-outliers"), "Inter-arrival", "frames"),
+        (("compare", FEED, FEED), "Delay, B's stamp minus A's", "frames matched, every frame of A is in B"),
+        (("compare", "1.json", "2.json"), "Latency, hook to user: 2 less 1", "not distinguishable"),
+        (("doctor", "-i", "lo"), "interface lo", "things were looked at"),
+        (("probe", "reflect", "127.0.0.1:0", "--duration", "100ms"), "", "0 answered"),
+        (("probe", "send", "127.0.0.1:9", "--count", "3", "--wait", "10ms"), "", "round trips, and never halved"),
+        (("capture", "-r", SAMPLE, "--speed", "0", "--analyze", "summary"), "Summary", "593"),
+        (("capture", "-r", SAMPLE, "--speed", "0", "--analyze", "gaps", "--interval", "1h"), "Gaps", "dropped"),
+        (
+            (
+                "capture",
+                "-D",
+            ),
+            "",
+            "packet_mmap: yes",
+        ),
+        (("protocols",), "", "moldudp64"),
+    ],
+    ids=lambda value: "-".join(map(str, value[:2])).rsplit("/", 1)[-1] if isinstance(value, tuple) else None,
+)
+def test_its_format_is_on_every_command(
+    installed: dict[str, str], tmp_path: Path, words: tuple[str | Path, ...], heading: str, said: str
+) -> None:
+    for name, seed in (("1.json", 1), ("2.json", 2)):
+        (tmp_path / name).write_text(json.dumps(live_report(outcome_of(seed=seed))))
+    done = subprocess.run(
+        [*PROGRAM, *words, *MARKDOWN], env=installed, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    tokens = MarkdownIt("commonmark").enable("table").parse(done.stdout)
+    titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+    assert not heading or any(heading in title.replace("\\", "") for title in titles), titles
+    assert said in plain(tokens)
+    assert not [token for token in tokens if token.type.startswith("html")]
+
+
+def plain(tokens: Sequence[Token]) -> str:
+    """What a reader of Markdown sees."""
+    parts = []
+    for token in tokens:
+        parts += [child.content for child in token.children or ()] if token.children else [token.content]
+    return "".join(parts)
+
+
+def test_its_format_is_in_the_help_of_every_command(installed: dict[str, str]) -> None:
+    for command in (("analyze",), ("capture",), ("compare",), ("doctor",), ("protocols",), ("probe", "send")):
+        assert "[text|json|markdown]" in run(installed, *command, "--help").stdout
+
+
+def test_its_lines_are_not_taken_for_more_than_text(installed: dict[str, str], tmp_path: Path) -> None:
+    named = tmp_path / "# a|b*c <b> `x` [y](z) &amp; _u_ \x1b[31m.pcap"
+    named.write_bytes(SAMPLE.read_bytes())
+    done = run(installed, "analyze", named, "--only", "summary", *MARKDOWN)
+    assert "\x1b" not in done.stdout
+    tokens = MarkdownIt("commonmark").enable("table").parse(done.stdout)
+    assert tokens[0].tag == "h1"
+    kinds = {child.type for child in tokens[1].children or ()}
+    assert kinds <= {"text", "text_special"}, kinds
+    assert plain(tokens[1:2]) == f"uspcap {named}".replace("\x1b", "\\x1b")

@@ -21,7 +21,7 @@ from uspcap.analysis.suite import Settings, Suite
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.pipeline.keeping import Interval
 from uspcap.report.document import ROWS_OF_INTERVAL, ROWS_OF_ROW, build_report, report_of_interval
-from uspcap.report.json_report import write_json
+from uspcap.report.renderers.json import write_json
 from uspcap.report.schema import load_schema
 
 SCHEMA = load_schema()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console
 from support.command_line import invoke
-from support.reports import report_of, shown
+from support.reports import report_of, shown, shown_page
 from support.streams import START_NS, Frame, streams
 
 from uspcap.analysis import registry
@@ -22,7 +20,7 @@ from uspcap.frames import TimestampSource
 from uspcap.report.cells import percentile_cell
 from uspcap.report.format import count, duration
 from uspcap.report.headlines import headlines
-from uspcap.report.interval_reports import print_interval
+from uspcap.report.interval_reports import interval_page
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
 ALL = Settings(registry.default_names(live=True))
@@ -90,12 +88,7 @@ def test_negative_times_and_error_bounds_are_told_with_the_path_latency() -> Non
 @given(streams(), st.sampled_from([60, 80, 120]), st.sampled_from(["utf-8", "ascii"]))
 def test_any_interval_is_printed_within_the_width(frames: list[Frame], width: int, encoding: str) -> None:
     report = report_of(frames, ALL) | {"interval": {"start_ns": START_NS, "end_ns": START_NS + 10**9}}
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_interval(report, {"ring full": 3}, Console(file=stream, width=width))
-    stream.flush()
-    buffer = stream.buffer
-    assert isinstance(buffer, io.BytesIO)
-    lines = buffer.getvalue().decode(encoding).splitlines()
+    lines = shown_page(interval_page(report, {"ring full": 3}), width, encoding).splitlines()
     assert lines[0].startswith("2023-11-14T22:13:20.000000000Z + 1.000 s")
     assert any(line.split()[:2] == ["packets", count(len(frames))] for line in lines)
     assert any(line.split() == ["dropped", "ring", "full", "3"] for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,15 +10,15 @@ import jsonschema
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 from support.live_outcomes import outcome_of
+from support.reports import shown_page
 
 from uspcap.bpf.attach import AttachMode
 from uspcap.comparison.live.experiment import LiveOutcome, SentProbes
 from uspcap.comparison.live.settings import ProbeTraffic
 from uspcap.probe.endpoints import Endpoint
 from uspcap.report.comparison_schema import load_schema
-from uspcap.report.live_comparison import COSTS, live_report, render
+from uspcap.report.live_comparison import COSTS, live_page, live_report
 from uspcap.stats.histogram import Histogram
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
@@ -32,12 +31,7 @@ def checked(outcome: LiveOutcome) -> dict[str, Any]:
 
 
 def shown(report: dict[str, Any], width: int = 80, encoding: str = "utf-8") -> str:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    render(report, Console(file=stream, width=width))
-    stream.flush()
-    buffer = stream.buffer
-    assert isinstance(buffer, io.BytesIO)
-    return buffer.getvalue().decode(encoding)
+    return shown_page(live_page(report), width, encoding)
 
 
 def test_schema_is_one_and_reports_keep_to_it() -> None:

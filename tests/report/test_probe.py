@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 from fractions import Fraction
 from typing import Any
@@ -11,13 +10,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from rich.console import Console
+from support.reports import shown_page
 
 from uspcap.probe.endpoints import Endpoint
 from uspcap.probe.reflecting import ReflectOutcome, ReflectSettings
 from uspcap.probe.schedules import Schedule, at_rate
 from uspcap.probe.sending import Answers, SendOutcome, SendSettings
-from uspcap.report.probe import load_schema, reflect_report, render, send_report
+from uspcap.report.probe import load_schema, probe_page, reflect_report, send_report
 from uspcap.stats.histogram import Histogram
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
@@ -56,12 +55,7 @@ def reflected() -> dict[str, Any]:
 
 
 def shown(report: dict[str, Any], width: int = 80, encoding: str = "utf-8") -> str:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    render(report, Console(file=stream, width=width))
-    stream.flush()
-    buffer = stream.buffer
-    assert isinstance(buffer, io.BytesIO)
-    return buffer.getvalue().decode(encoding)
+    return shown_page(probe_page(report), width, encoding)
 
 
 REPORTS = [

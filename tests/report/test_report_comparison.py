@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 from support.command_line import assert_one_clear_line, invoke
 from support.live_outcomes import outcome_of
+from support.reports import shown_page
 
 from uspcap.comparison.reports import load
 from uspcap.report.comparison_schema import load_schema
 from uspcap.report.live_comparison import live_report
-from uspcap.report.report_comparison import render, report_comparison
+from uspcap.report.report_comparison import report_comparison, report_comparison_page
 
 
 def written(folder: Path, name: str, **options: Any) -> str:
@@ -56,9 +55,7 @@ def test_paths_that_only_one_has_are_said(tmp_path: Path) -> None:
 def test_terminal_shows_everything_in_its_width(tmp_path: Path, width: int) -> None:
     one = written(tmp_path, "1.json", lost={"kernel": 2})
     two = written(tmp_path, "2.json", seed=2, wakeup="spin", kinds=("kernel", "af_xdp"))
-    stream = io.StringIO()
-    render(checked(one, two), Console(file=stream, width=width))
-    text = stream.getvalue()
+    text = shown_page(report_comparison_page(checked(one, two)), width)
     for words in ("What is different", "2 less 1", "Costs a frame", "Lost frames"):
         assert words in text
     assert "\x1b[31m" not in text

@@ -1,9 +1,7 @@
-"""Tables as CSV files."""
+"""Tables and histograms as files of a directory."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import stat
 from pathlib import Path
@@ -15,7 +13,7 @@ from support.reports import suite_of
 from support.streams import START_NS, Frame
 
 from uspcap.report.report_file import ReportFileError
-from uspcap.report.tables import write_table, write_tables
+from uspcap.report.tables import write_tables
 from uspcap.stats.histogram import Histogram
 
 FRAMES = [Frame(START_NS + 1_000 * at * at, 60 + at % 3, 1 + at % 2) for at in range(400)]
@@ -75,17 +73,6 @@ def test_a_table_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Pa
     ):
         write_tables(suite_of(FRAMES).analyses, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["summary.protocols.csv"]
-
-
-def test_values_with_commas_and_quotes_come_back() -> None:
-    stream = io.StringIO()
-    write_table({"name": ['a,"b"', None], "value": [1, -2]}, stream)
-    assert list(csv.reader(io.StringIO(stream.getvalue()))) == [["name", "value"], ['a,"b"', "1"], ["", "-2"]]
-
-
-def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        write_table({"one": [1], "two": []}, io.StringIO())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from support.streams import Frame, batch_of
 
 from uspcap.analysis.suite import Outcome, Settings, Suite, analyze_files
 from uspcap.report.document import build_report, source_of
-from uspcap.report.terminal import render
+from uspcap.report.model import Page
+from uspcap.report.page import report_page
+from uspcap.report.renderers.text import show
 
 REPOSITORY = Path(__file__).parents[2]
 CAPTURES = Path(os.environ.get("USPCAP_SHARED", REPOSITORY.parent / "shared")) / "captures"
@@ -44,9 +46,14 @@ def report_on(path: Path, settings: Settings | None = None) -> dict[str, Any]:
 
 
 def shown(report: dict[str, Any], width: int = 80, encoding: str = "utf-8", *, colour: bool = False) -> str:
+    """What a terminal of this width and encoding gets to see of a report on analyses."""
+    return shown_page(report_page(report), width, encoding, colour=colour)
+
+
+def shown_page(page: Page, width: int = 80, encoding: str = "utf-8", *, colour: bool = False) -> str:
     """What a terminal of this width and encoding gets to see."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    render(report, Console(file=stream, width=width, force_terminal=colour, color_system="256" if colour else None))
+    show(page, Console(file=stream, width=width, force_terminal=colour, color_system="256" if colour else None))
     stream.flush()
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)

@@ -24,15 +24,15 @@ from uspcap.commands.options import (
     stamps_of_files,
 )
 from uspcap.commands.output import format_option, put_out
-from uspcap.errors import UsageError
+from uspcap.errors import UsageError, UspcapError
 from uspcap.report.document import build_report, source_of
-from uspcap.report.format import encodable
+from uspcap.report.model import Output
 from uspcap.report.progress import Progress
+from uspcap.report.renderers.registry import renderer, table_formats, table_renderers
 from uspcap.report.report_file import report_file
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from uspcap.report.model import Page
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tables",
     type=click.Path(file_okay=False),
-    help="Also write tables as CSV, and histograms as .hgrm, into this directory.",
+    help=f"Also write tables and histograms into this directory: {', '.join(table_formats())}.",
 )
 @click.option(
     "--timestamps",
@@ -98,7 +98,9 @@ def command(
         if trailer is not None:
             raise UsageError("--show-outliers shows frames with the file's stamps: leave out it or --timestamps")
         _check_outliers(files, form, settings.names)
-    Thread(target=_load_renderer, args=(form,), daemon=True).start()
+    if tables is not None:
+        table_renderers()
+    Thread(target=_load_report, args=(form,), daemon=True).start()
     with Progress(_total_bytes(files)) as progress:
         outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
     if output is None:
@@ -113,16 +115,19 @@ def command(
     end_with_problems(outcome.problems, reported=True)
 
 
-def _load_renderer(form: str) -> None:
+def _load_report(form: str) -> None:
     """Import what will show the report while the analysis runs: it takes as long as a tenth of a million frames."""
-    if form == "text":
-        import uspcap.report.terminal  # noqa: F401
+    import uspcap.report.page  # noqa: F401
+
+    renderer(form)
 
 
 def _check_outliers(files: list[str], form: str, names: tuple[str, ...]) -> None:
     """Refuse to show the frames around gaps where that cannot be."""
-    if form == "json" or any(file == "-" or Path(file).is_fifo() for file in files):
-        raise UsageError("--show-outliers reads the files again and shows text: not for standard input, pipes or JSON")
+    if not renderer(form).shows_page or any(file == "-" or Path(file).is_fifo() for file in files):
+        raise UsageError(
+            f"--show-outliers reads the files again and shows lines of text: not for standard input, pipes or {form}"
+        )
     if not {"gaps", "inter_arrival"} & set(names):
         raise UsageError("--show-outliers shows what gaps or inter_arrival find; name one of them in --only")
 
@@ -140,22 +145,22 @@ def _write(
 ) -> None:
     report = build_report(source_of(outcome, settings.expression), outcome.suite.analyses)
 
-    def show(console: Console) -> None:
-        from uspcap.report.terminal import render
+    failures: list[UspcapError] = []
 
-        render(report, console, top)
+    def page() -> Page:
+        from uspcap.report.page import report_page
+
+        made = report_page(report, top)
         if show_outliers:
-            _show_outliers(report, settings, console)
+            from uspcap.report.outliers import append_outliers
 
-    put_out(report, form, stream, show)
+            try:
+                append_outliers(made, report, tunnels=settings.tunnels)
+            except UspcapError as error:
+                # The report itself is there.
+                failures.append(error)
+        return made
 
-
-def _show_outliers(report: dict[str, Any], settings: Settings, console: Console) -> None:
-    from rich.text import Text
-
-    from uspcap.report.outliers import outlier_frames
-
-    for title, lines in outlier_frames(report, tunnels=settings.tunnels):
-        for line in ("", title, *lines):
-            # As Text, for in a string rich takes `:ab:` of a MAC address for an emoji.
-            console.print(Text(encodable(line, console.encoding)), soft_wrap=True)
+    put_out(Output(report, page), form, stream)
+    if failures:
+        raise failures[0]

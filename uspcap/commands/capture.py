@@ -40,6 +40,7 @@ from uspcap.pipeline.accounts import stage_lines
 from uspcap.pipeline.pinning import pin
 from uspcap.pipeline.privileges import find_user, relinquish
 from uspcap.pipeline.session import CaptureOutcome, CaptureSession
+from uspcap.report.renderers.registry import DEFAULT_FORMAT, renderer
 from uspcap.signals import Ending
 from uspcap.sinks.host_facts import SectionTexts, section_texts
 from uspcap.sinks.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
@@ -50,8 +51,6 @@ from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from uspcap.analysis.suite import Settings, Suite
     from uspcap.timestamps.trailers import TrailerChoice
@@ -219,7 +218,7 @@ def command(
         raise UsageError("options about files need one to write: name it with -w")
     expression = join_words(words)
     shown_on = sys.stderr if path == "-" else sys.stdout
-    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == "text")
+    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == DEFAULT_FORMAT)
     watched = interval is not None or screen is not None
     # Interfaces wait for one another.
     awaited = watched or len(interfaces) > 1 or (output is not None and output.awaited)
@@ -317,7 +316,7 @@ def command(
                 outcome.suite,
                 expression,
                 options[TOP.parameter],
-                one_line=interval is not None,
+                one_of_several=interval is not None,
             )
     finally:
         if isinstance(writer, RotatingWriter):
@@ -340,19 +339,20 @@ def _wait_for_commands(writer: RotatingWriter) -> None:
 
 def _list_interfaces(form: str) -> None:
     from uspcap.backends.listing import list_interfaces
-    from uspcap.report.interface_list import render
+    from uspcap.report.interface_list import listing_page
+    from uspcap.report.model import Output
 
     listing = list_interfaces()
-    put_out(listing.as_document(), form, sys.stdout, lambda console: render(listing, console))
+    put_out(Output(listing.as_document(), lambda: listing_page(listing)), form, sys.stdout)
 
 
 def _import_late_modules(form: str, watched: bool, names: Sequence[str]) -> None:
     """Import what analyses and reports need, before rings fill; after `-Z` it may be out of reach, too."""
     # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
-    renderer = "uspcap.report.json_report" if form == "json" else "uspcap.report.terminal"
     watching = ("uspcap.report.watching",) if watched else ()
-    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", renderer, *watching):
+    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", "uspcap.report.page", *watching):
         import_module(name)
+    renderer(form)
     for name in names:
         view_of(name)
 
@@ -404,16 +404,12 @@ def _report(
     expression: str,
     top: int | None,
     *,
-    one_line: bool,
+    one_of_several: bool,
 ) -> None:
     from uspcap.report.document import build_report, source_of_capture
+    from uspcap.report.model import Output
+    from uspcap.report.page import report_page
 
     unread_ns = outcome.accounts.statistics.longest_unread_ns
     report = build_report(source_of_capture(outcome, suite, expression), suite.analyses, unread_ns)
-
-    def show(console: Console) -> None:
-        from uspcap.report.terminal import render
-
-        render(report, console, top)
-
-    put_out(report, form, stream, show, one_line=one_line)
+    put_out(Output(report, lambda: report_page(report, top)), form, stream, one_of_several=one_of_several)

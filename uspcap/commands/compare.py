@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -23,14 +22,13 @@ from uspcap.commands.options import (
 )
 from uspcap.commands.output import format_option, put_out
 from uspcap.errors import UsageError
+from uspcap.report.renderers.registry import renderer
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice
 
 _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b", "trailer"})
 """Parameters that mean something for two captures only."""
-
-_REPORT_MODULES: Final = ("uspcap.report.comparison", "rich.console")
 
 
 @click.command("compare")
@@ -132,11 +130,18 @@ def _compare_captures(
         check_trailer(trailer, [path])
     settings = Settings(key, clock, window, offset, expression, trailer)
     # What the report needs takes as long to import as a million frames to match: meanwhile.
-    threading.Thread(target=lambda: [import_module(name) for name in _REPORT_MODULES], daemon=True).start()
+    threading.Thread(target=_load_report, args=(form,), daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
         comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
-    from uspcap.report.comparison import comparison_report, render
+    from uspcap.report.comparison import comparison_page, comparison_report
+    from uspcap.report.model import Output
 
     report = comparison_report(comparison)
-    put_out(report, form, sys.stdout, lambda console: render(report, console))
+    put_out(Output(report, lambda: comparison_page(report)), form, sys.stdout)
     end_with_problems([*comparison.a.problems, *comparison.b.problems], reported=True)
+
+
+def _load_report(form: str) -> None:
+    import uspcap.report.comparison  # noqa: F401
+
+    renderer(form)

@@ -179,7 +179,8 @@ def compare_live(
     ----------
     expression : str
         Filter on top of the port; empty for none.
-    form : {'text', 'json'}
+    form : str
+        Format of the report.
     interface … probe_cpu
         As `live_options` gives them.
 
@@ -192,7 +193,8 @@ def compare_live(
     from uspcap.comparison.live.settings import DEFAULT_PORT, LiveSettings, ProbeTraffic
     from uspcap.comparison.schedule import Trim
     from uspcap.network.links import named_link
-    from uspcap.report.live_comparison import live_report, render
+    from uspcap.report.live_comparison import live_page, live_report
+    from uspcap.report.model import Output
 
     if probe is None and (probe_namespace is not None or probe_cpu is not None):
         raise UsageError("--probe-namespace and --probe-cpu are of probes: say where to send them with --probe")
@@ -226,6 +228,6 @@ def compare_live(
     with Ending(comparison.stop):
         outcome = comparison.run(say)
     report = live_report(outcome)
-    put_out(report, form, sys.stdout, lambda console: render(report, console))
+    put_out(Output(report, lambda: live_page(report)), form, sys.stdout)
     if outcome.failure is not None:
         raise outcome.failure

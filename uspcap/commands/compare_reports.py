@@ -31,10 +31,11 @@ def compare_reports(path_1: str, path_2: str, form: str) -> None:
         One of them cannot be read, is damaged or of another kind.
     """
     from uspcap.comparison.reports import load
-    from uspcap.report.report_comparison import render, report_comparison
+    from uspcap.report.model import Output
+    from uspcap.report.report_comparison import report_comparison, report_comparison_page
 
     for path in (path_1, path_2):
         if Path(path).exists() and not is_report(path):
             raise UsageError(f"{path} is no report, and the other file is one: name two reports, or two captures")
     report = report_comparison(load(path_1), load(path_2))
-    put_out(report, form, sys.stdout, lambda console: render(report, console))
+    put_out(Output(report, lambda: report_comparison_page(report)), form, sys.stdout)

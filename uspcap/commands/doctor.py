@@ -61,9 +61,10 @@ def command(
             examination = examine(interface, Host.here(files), driver, calls)
     finally:
         calls.close()
-    from uspcap.report.doctor_report import render
+    from uspcap.report.doctor_report import examination_page
+    from uspcap.report.model import Output
 
-    put_out(examination.as_document(), form, sys.stdout, lambda console: render(examination, console))
+    put_out(Output(examination.as_document(), lambda: examination_page(examination)), form, sys.stdout)
     if not complete or (strict and examination.worst in (Status.WARNING, Status.PROBLEM)):
         sys.exit(1)
 

@@ -1,49 +1,39 @@
-"""How commands put out what they found: one option, and one place that knows the formats."""
+"""How commands put out what they found: one option, and one call; the formats come from the registry of renderers."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from uspcap.report.renderers.registry import DEFAULT_FORMAT, check, formats, renderer
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from uspcap.report.model import Output
 
-FORMATS = ("text", "json")
 
-format_option = click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+def _checked(context: click.Context, parameter: click.Parameter, form: Any) -> Any:
+    check(form)
+    return form
+
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(formats()), default=DEFAULT_FORMAT, show_default=True, callback=_checked
+)
 """Gives a command the parameter `form`, for `put_out`."""
 
 
-def console_on(stream: TextIO) -> Console:
-    """Return a console on a stream, without any style where NO_COLOR is set (https://no-color.org)."""
-    from rich.console import Console
-
-    # Left alone, rich would drop the colours only and go on writing bold and dim.
-    return Console(file=stream, color_system=None if os.environ.get("NO_COLOR") else "auto")
-
-
-def put_out(
-    document: Mapping[str, Any], form: str, stream: TextIO, show: Callable[[Console], None], *, one_line: bool = False
-) -> None:
+def put_out(output: Output, form: str, stream: TextIO, *, one_of_several: bool = False) -> None:
     """Write what was found to a stream.
 
     Parameters
     ----------
-    document : mapping
-        For JSON.
+    output : Output
     form : str
-        One of `FORMATS`.
-    show : callable
-        Shows the same on a console, for text.
-    one_line : bool
-        Write JSON as one of several lines.
+        One of the formats that there are.
+    stream : text stream
+    one_of_several : bool
+        There are other reports in the stream.
     """
-    if form == "json":
-        from uspcap.report.json_report import write_json, write_json_line
-
-        (write_json_line if one_line else write_json)(document, stream)
-    else:
-        show(console_on(stream))
+    chosen = renderer(form)
+    (chosen.write_next if one_of_several else chosen.write)(output, stream)

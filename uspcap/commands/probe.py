@@ -227,6 +227,7 @@ def reflect(
 
 
 def _report(report: dict[str, Any], form: str) -> None:
-    from uspcap.report.probe import render
+    from uspcap.report.model import Output
+    from uspcap.report.probe import probe_page
 
-    put_out(report, form, sys.stdout, lambda console: render(report, console))
+    put_out(Output(report, lambda: probe_page(report)), form, sys.stdout)

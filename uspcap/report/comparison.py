@@ -1,12 +1,9 @@
-"""Reports of comparisons of two captures: the JSON document, and what a terminal shows of it."""
+"""Reports of comparisons of two captures: the JSON document, and what is shown of it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any, Final
-
-from rich.console import Console
-from rich.text import Text
 
 from uspcap._native.reordering import REMEMBERED
 from uspcap.comparison.captures import DEGREES, Comparison, Delays
@@ -16,9 +13,8 @@ from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decode_line
-from uspcap.report.format import clock, count, duration, plural, safe_text, share, stamp
-from uspcap.report.model import Column
-from uspcap.report.terminal_table import print_line, print_paragraph, print_table
+from uspcap.report.format import clock, count, duration, plural, share, stamp
+from uspcap.report.model import Column, Page, Section
 from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 from uspcap.version import __version__
@@ -281,28 +277,28 @@ def verdict(report: dict[str, Any]) -> str:
     return f"{count(frames['matched'])} frames matched, {fate}; {later}."
 
 
-def render(report: dict[str, Any], console: Console) -> None:
-    """Show a report on a terminal."""
-    print_line(console, Text(verdict(report), style="bold"), "")
-    for number, warning in enumerate(report["warnings"], 1):
-        print_paragraph(console, safe_text(warning), style="yellow", lead=f"[{number}] ")
-    console.print()
-    _render_frames(report, console)
-    _render_delay(report, console)
-    _render_reordering(report, console)
+def comparison_page(report: dict[str, Any]) -> Page:
+    """Return what is shown of a report."""
+    page = Page()
+    page.head.statement(verdict(report), "strong")
+    page.head.warnings(report["warnings"])
+    _show_frames(page.section(), report)
+    if report["frames"]["matched"]:
+        _show_delay(page.section("Delay, B's stamp minus A's"), report)
+    if report["reordering"]["reordered"]:
+        _show_reordering(page.section("Order (RFC 4737)"), report["reordering"])
     latest = [row for row in report["worst"] if row["delay_ns"]]
     if latest:
-        print_line(console, Text("Latest frames", style="bold"), "")
+        section = page.section("Latest frames")
         for row in latest:
-            what = f"{duration(row['delay_ns']):>9}  A {row['a_frame']}, B {row['decoded'] or row['b_frame']}"
-            print_line(console, Text(what))
-        console.print()
+            section.line(f"{duration(row['delay_ns']):>9}  A {row['a_frame']}, B {row['decoded'] or row['b_frame']}")
+    problems = page.section()
     for problem in report["problems"]:
-        text = f"{safe_text(problem['file'])}: {Problem(**problem).place}: {problem['what']}"
-        print_paragraph(console, text, style="red")
+        problems.paragraph(f"{problem['file']}: {Problem(**problem).place}: {problem['what']}", "problem")
+    return page
 
 
-def _render_frames(report: dict[str, Any], console: Console) -> None:
+def _show_frames(section: Section, report: dict[str, Any]) -> None:
     frames, a, b = report["frames"], report["a"], report["b"]
     rows = [
         ("frames", count(frames["a"]), count(frames["b"])),
@@ -319,7 +315,7 @@ def _render_frames(report: dict[str, Any], console: Console) -> None:
         gaps = [duration(side["inter_arrival"]["percentiles_ns"][percentile]) for side in (a, b)]
         rows.append((f"gap, p{percentile}", *gaps))
     for name, side in (("A", a), ("B", b)):
-        print_paragraph(console, side["file"], lead=f"{name}  ")
+        section.paragraph(side["file"], lead=f"{name}  ")
     names, left, right = zip(*rows, strict=True)
     columns = [Column("", names, left=True)]
     for title, cells in (("A", left), ("B", right)):
@@ -329,15 +325,11 @@ def _render_frames(report: dict[str, Any], console: Console) -> None:
             for name, cell in zip(names, cells, strict=True)
         ]
         columns.append(Column(title, cells, short=short))
-    print_table(console, columns)
-    console.print()
+    section.table(columns)
 
 
-def _render_delay(report: dict[str, Any], console: Console) -> None:
+def _show_delay(section: Section, report: dict[str, Any]) -> None:
     delay, clocks = report["delay"], report["clock"]
-    if not report["frames"]["matched"]:
-        return
-    print_line(console, Text("Delay, B's stamp minus A's", style="bold"), "")
     if clocks["mode"] == "offset":
         text = (
             f"clocks: B minus A is {duration(clocks['offset_ns'])} with the least delay, and drifts by "
@@ -345,7 +337,7 @@ def _render_delay(report: dict[str, Any], console: Console) -> None:
         )
     else:
         text = f"one clock is taken for both; stamps are rounded to within {duration(clocks['bound_ns'])}"
-    print_paragraph(console, text, style="dim")
+    section.paragraph(text, "note")
     intervals = {row["percentile"]: row for row in report["delay_intervals"]}
     rows = [("min", duration(delay["min_ns"]), "", "")]
     for percentile, value in delay["percentiles_ns"].items():
@@ -361,23 +353,16 @@ def _render_delay(report: dict[str, Any], console: Console) -> None:
         Column("delay", values),
         Column("95 % interval, lost ones last", intervals_shown),
     ]
-    print_table(console, [*columns, Column("beyond the least", variations)])
+    section.table([*columns, Column("beyond the least", variations)])
     if delay["negative"]:
         negative = report["negative_delay"]
         text = f"{plural(delay['negative'], 'delay')} below 0, down to {duration(-negative['max_ns'])}; not among these"
-        print_paragraph(console, text, style="yellow")
-    console.print()
+        section.paragraph(text, "warning")
 
 
-def _render_reordering(report: dict[str, Any], console: Console) -> None:
-    reordering = report["reordering"]
-    if not reordering["reordered"]:
-        return
-    print_line(console, Text("Order (RFC 4737)", style="bold"), "")
-    text = (
+def _show_reordering(section: Section, reordering: dict[str, Any]) -> None:
+    section.paragraph(
         f"{count(reordering['reordered'])} frames of {count(reordering['arrivals'])} ({share(reordering['ratio'])}) "
         f"come after one that A has later, by {plural(reordering['extent_frames']['max'], 'frame')} at most; "
         f"{count(reordering['n_reordered']['3'])} after three or more in a row, which TCP takes for loss"
     )
-    print_paragraph(console, text)
-    console.print()

@@ -1,27 +1,25 @@
-"""Findings of the doctor in a terminal."""
+"""What is shown of the findings of the doctor."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
-from itertools import groupby
+from itertools import groupby, starmap
 from typing import Any, Final
 
-from rich.console import Console
-from rich.containers import Lines
-from rich.text import Text
-
+from uspcap.doctor import findings as doctor
 from uspcap.doctor.examination import Examination, worst_of
-from uspcap.doctor.findings import HOST, Finding, Status
-from uspcap.report.format import safe_text
-from uspcap.report.terminal_table import print_line, print_paragraph
+from uspcap.doctor.findings import HOST, Status
+from uspcap.network.links import Link
+from uspcap.report.model import Finding, Page, Section, Severity
 
-_STYLES: Final = {
-    Status.OK: "green",
-    Status.UNKNOWN: "dim",
-    Status.ADVICE: "cyan",
-    Status.WARNING: "yellow",
-    Status.PROBLEM: "bold red",
+_SEVERITIES: Final[Mapping[Status, Severity]] = {
+    Status.OK: "ok",
+    Status.UNKNOWN: "unknown",
+    Status.ADVICE: "advice",
+    Status.WARNING: "warning",
+    Status.PROBLEM: "problem",
 }
 _SCHEMA_FILE: Final = "uspcap.doctor.1.schema.json"
 
@@ -33,75 +31,53 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
-def render(examination: Examination, console: Console) -> None:
-    """Print findings by subject: what was looked at and found, why it matters and what changes it."""
-    for subject, group in groupby(examination.findings, key=lambda finding: finding.subject):
-        heading = (
-            f"host, Linux {safe_text(examination.kernel)}" if subject == HOST else f"interface {safe_text(subject)}"
-        )
-        print_line(console, Text(heading, style="bold"), indent="")
-        findings = list(group)
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            _print_finding(console, finding, width)
-        console.print()
-    print_line(console, Text(_summary(examination)), indent="")
+def examination_page(examination: Examination) -> Page:
+    """Return what is shown: by subject what was looked at and found, why it matters and what changes it."""
+    page = Page()
+    for subject, findings in groupby(examination.findings, key=lambda finding: finding.subject):
+        title = f"host, Linux {examination.kernel}" if subject == HOST else f"interface {subject}"
+        page.section(title).findings(map(_shown, findings))
+    end = page.section()
+    end.statement(_summary(examination))
     if examination.interface is None:
-        console.print()
-        _print_overview(examination, console)
+        end = _overview(page, examination)
     if any(finding.changes for finding in examination.findings):
-        text = "What has 'can be applied' beside it is changed by --apply NAME,... or --apply all, and back by --undo."
-        print_paragraph(console, text)
+        end.paragraph(
+            "What has 'can be applied' beside it is changed by --apply NAME,... or --apply all, and back by --undo."
+        )
+    return page
 
 
-def _print_overview(examination: Examination, console: Console) -> None:
-    """Print a line for each interface, and what is to be mended there."""
-    print_line(console, Text("interfaces", style="bold"), indent="")
-    width = max((len(safe_text(link.name)) for link, _ in examination.overview), default=0)
-    for link, findings in examination.overview:
-        worst = worst_of(findings)
-        evidence = next((finding.evidence for finding in findings if finding.name == "link"), "")
-        names = f"; also {', '.join(link.other_names)}" if link.other_names else ""
-        indent = _print_beside(console, worst, f"{safe_text(link.name):<{width}}", f"{evidence}{names}")
-        for status in (Status.PROBLEM, Status.WARNING, Status.ADVICE):
-            named = [finding.name for finding in findings if finding.status is status]
-            if named:
-                _print_dim(console, f"{status.value}: {', '.join(named)}", indent)
+def _shown(found: doctor.Finding) -> Finding:
+    return Finding(
+        _SEVERITIES[found.status],
+        found.name,
+        found.evidence,
+        (found.consequence,) if found.consequence else (),
+        found.commands,
+        f"can be applied: --apply {found.name}" if found.changes else "",
+    )
+
+
+def _overview(page: Page, examination: Examination) -> Section:
+    """Append a finding for each interface, with what is to be mended there."""
+    section = page.section("interfaces")
+    section.findings(starmap(_interface, examination.overview))
     missing = len(examination.interfaces) - len(examination.overview)
     more = f"; {missing} more are there" if missing > 0 else ""
-    print_line(console, Text(f"Each of them is told in full with -i{more}."), indent="")
+    section.statement(f"Each of them is told in full with -i{more}.")
+    return section
 
 
-def _print_finding(console: Console, finding: Finding, width: int) -> None:
-    indent = _print_beside(console, finding.status, f"{finding.name:<{width}}", finding.evidence)
-    if finding.consequence:
-        _print_dim(console, finding.consequence, indent)
-    for command in finding.commands:
-        # Never folded: it is to be copied.
-        print_line(console, Text(f"$ {safe_text(command)}"), indent)
-    if finding.changes:
-        print_line(console, Text(f"can be applied: --apply {finding.name}", style="dim"), indent)
-
-
-def _print_beside(console: Console, status: Status, name: str, text: str) -> str:
-    """Print a status and a name with a text beside them; return what its further lines begin with."""
-    lead = f" {name}  "
-    indent = " " * (10 + len(lead))
-    for number, line in enumerate(_wrapped(console, Text(safe_text(text)), indent)):
-        if number:
-            print_line(console, line, indent)
-        else:
-            print_line(console, Text(f"{status.value:<8}", style=_STYLES[status]) + Text(lead) + line)
-    return indent
-
-
-def _print_dim(console: Console, text: str, indent: str) -> None:
-    for line in _wrapped(console, Text(safe_text(text), style="dim"), indent):
-        print_line(console, line, indent)
-
-
-def _wrapped(console: Console, text: Text, indent: str) -> Lines:
-    return text.wrap(console, max(20, console.width - len(indent)), overflow="fold")
+def _interface(link: Link, findings: tuple[doctor.Finding, ...]) -> Finding:
+    evidence = next((finding.evidence for finding in findings if finding.name == "link"), "")
+    names = f"; also {', '.join(link.other_names)}" if link.other_names else ""
+    named = {
+        status: [finding.name for finding in findings if finding.status is status]
+        for status in (Status.PROBLEM, Status.WARNING, Status.ADVICE)
+    }
+    behind = tuple(f"{status}: {', '.join(those)}" for status, those in named.items() if those)
+    return Finding(_SEVERITIES[worst_of(findings)], link.name, f"{evidence}{names}", behind)
 
 
 def _summary(examination: Examination) -> str:

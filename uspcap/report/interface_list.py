@@ -1,23 +1,19 @@
-"""The list of interfaces in a terminal."""
+"""What is shown of the list of interfaces."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
-from rich.console import Console
-from rich.text import Text
-
 from uspcap.backends.listing import XDP_MODES, ListedInterface, Listing
-from uspcap.foreign_text import safe_text
-from uspcap.report.terminal_table import print_line, print_paragraph
+from uspcap.report.model import Page, Severity
 
 _LINK_TYPES: Final = {"ETHERNET": "Ethernet", "RAW": "raw IP"}
-_STYLES: Final = {"up": "green", "no carrier": "yellow", "down": "dim"}
+_SEVERITIES: Final[Mapping[str, Severity]] = {"up": "ok", "no carrier": "warning", "down": "unknown"}
 _STAMPS: Final = {"no clock": "every frame, by a clock that cannot be read"}
 _SCHEMA_FILE: Final = "uspcap.interfaces.1.schema.json"
-_HANG: Final = "    "
 
 
 def load_schema() -> dict[str, Any]:
@@ -27,18 +23,16 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
-def render(listing: Listing, console: Console) -> None:
-    """Print interfaces by index: name and state in a line, then what each backend can do, and who uses it."""
+def listing_page(listing: Listing) -> Page:
+    """Return what is shown: interfaces by index, what each backend can do there, and who uses them."""
+    page = Page()
     for one in listing.interfaces:
-        heading = Text(f"{one.index}. ", style="dim") + Text(safe_text(one.name), style="bold")
-        print_line(console, heading + Text("  ") + Text(one.state, style=_STYLES[one.state]), indent="")
-        for line in _lines(one):
-            print_paragraph(console, line, lead=_HANG)
+        page.head.entry(f"{one.index}. ", one.name, one.state, _SEVERITIES[one.state], _lines(one))
     if listing.unseen:
-        print_paragraph(
-            console,
-            f"Users in other network namespaces may be missing, which could not be looked into: {listing.unseen}.",
+        page.head.paragraph(
+            f"Users in other network namespaces may be missing, which could not be looked into: {listing.unseen}."
         )
+    return page
 
 
 def _lines(one: ListedInterface) -> list[str]:

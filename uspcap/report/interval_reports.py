@@ -5,16 +5,12 @@ from __future__ import annotations
 import io
 from typing import Any, TextIO
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
-
 from uspcap.errors import CaptureError
 from uspcap.formats.byte_sink import FileSink, Patience
 from uspcap.report.format import count, duration, stamp
 from uspcap.report.headlines import headlines
-from uspcap.report.json_report import write_json_line
-from uspcap.report.terminal_table import INDENT, print_line, print_paragraph
+from uspcap.report.model import Output, Page
+from uspcap.report.renderers.registry import renderer
 from uspcap.system_errors import reason
 
 
@@ -23,8 +19,8 @@ def dropped_told(dropped: dict[str, int]) -> str:
     return ", ".join(f"{cause} {count(frames)}" for cause, frames in dropped.items()) or "0"
 
 
-def print_interval(report: dict[str, Any], dropped: dict[str, int], console: Console) -> None:
-    """Print an interval's report as a block: when, what was lost, and the headlines.
+def interval_page(report: dict[str, Any], dropped: dict[str, int]) -> Page:
+    """Return what is shown of an interval: when, what was lost, and the headlines.
 
     Parameters
     ----------
@@ -32,28 +28,20 @@ def print_interval(report: dict[str, Any], dropped: dict[str, int], console: Con
         As `report_of_interval` returns it.
     dropped : dict of str to int
         Frames lost in the interval, by cause.
-    console : rich.console.Console
     """
     start_ns, end_ns = report["interval"]["start_ns"], report["interval"]["end_ns"]
-    heading = Text.assemble((f"{stamp(start_ns)} + {duration(end_ns - start_ns)}", "bold cyan"))
-    print_line(console, heading, "")
     told = headlines(report)
     rows = [
         (told[0].name, str(told[0])),
         ("dropped", dropped_told(dropped)),
         *((one.name, str(one)) for one in told[1:]),
     ]
-    width = max(cell_len(name) for name, _ in rows)
+    width = max(len(name) for name, _ in rows)
+    page = Page()
+    section = page.section(f"{stamp(start_ns)} + {duration(end_ns - start_ns)}", "subject")
     for name, text in rows:
-        print_paragraph(console, text, lead=f"{name:<{width}}{INDENT}")
-
-
-class _Console(Console):
-    """A console that leaves it to its user what to do where nobody reads any more."""
-
-    def on_broken_pipe(self) -> None:
-        """Let the error through, in place of ending the process: a capture has a file to close."""
-        raise
+        section.paragraph(text, lead=f"{name:<{width}}  ")
+    return page
 
 
 class PatientStream(io.TextIOBase):
@@ -104,12 +92,13 @@ class IntervalReports:
     Parameters
     ----------
     stream : text stream
-    form : {'text', 'json'}
+    form : str
+        Format of the reports.
     """
 
     def __init__(self, stream: TextIO, form: str) -> None:
         self._stream = stream
-        self._console = None if form == "json" else _Console(file=stream)
+        self._renderer = renderer(form)
 
     def tell(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
         """Report on an interval.
@@ -127,11 +116,8 @@ class IntervalReports:
             Nobody takes the output any more.
         """
         try:
-            if self._console is None:
-                write_json_line(report, self._stream)
-            else:
-                print_interval(report, dropped, self._console)
-                self._stream.flush()
+            self._renderer.write_next(Output(report, lambda: interval_page(report, dropped)), self._stream)
+            self._stream.flush()
         except OSError as error:
             raise CaptureError(
                 f"cannot write the report of an interval: {reason(error)}; what was captured until then was kept"

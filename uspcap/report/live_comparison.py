@@ -1,24 +1,21 @@
-"""Reports of live comparisons of paths: the JSON document, and what a terminal shows of it."""
+"""Reports of live comparisons of paths: the JSON document, and what is shown of it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from uspcap.comparison.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
-from uspcap.report.format import count, duration, exact_duration, plural, safe_text, share, stamp
-from uspcap.report.model import Column
-from uspcap.report.percentile_plot import percentile_plot
-from uspcap.report.terminal_table import INDENT, print_line, print_paragraph, print_table
+from uspcap.report.format import count, duration, exact_duration, plural, share, stamp
+from uspcap.report.model import Column, Page, Section
 from uspcap.stats.histogram import Histogram
 from uspcap.version import __version__
 
@@ -44,8 +41,7 @@ COSTS: Final = {
 }
 """Costs of a path: how the table names each, and how it is known. All are of whole runs, warm-up included."""
 
-MOST_WIDE: Final = 100
-"""Cells of a plot."""
+_NAME_CELLS: Final = 12
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
@@ -342,14 +338,32 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
     return said
 
 
-def render(report: dict[str, Any], console: Console) -> None:
-    """Print a report."""
-    design = report["design"]
-    title = Text.assemble(("uspcap compare ", "dim"), (safe_text(report["interface"]), "bold"))
-    print_line(console, title, "")
-    print_line(console, Text())
-    print_paragraph(console, report["verdict"], style="bold")
-    print_line(console, Text())
+def live_page(report: dict[str, Any]) -> Page:
+    """Return what is shown of a report."""
+    page = Page("uspcap compare", report["interface"])
+    page.section().paragraph(report["verdict"], "strong")
+    paths = {name: path for name, path in report["paths"].items() if path}
+    page.section().facts(_made(report, paths), _NAME_CELLS)
+    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from when a probe was due"}
+    latencies = page.section(titles[report["measured"]])
+    _latencies(latencies, paths)
+    compared = any(one["difference_ns"] is not None for one in _asked(report))
+    _differences(page.section("Differences, b less a, from pairs of runs") if compared else latencies, report)
+    _distribution(page.section("Distribution, share of frames"), paths)
+    histograms = {name: Histogram.from_table(path["latency"]["buckets"]) for name, path in paths.items()}
+    page.section("Latency by percentile, each nine as wide").curves(histograms)
+    _segments(page.section("Segments"), paths)
+    _costs(page.section("Costs a frame, of whole runs"), paths)
+    page.section("Drops").facts(_drops(report, paths), _NAME_CELLS)
+    end = page.section()
+    for warning in report["warnings"]:
+        end.paragraph(warning, "warning", lead="! ")
+    return page
+
+
+def _made(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield how the experiment was made."""
+    design, traffic = report["design"], report["traffic"]
     runs = f"{plural(design['runs'], 'run')} of {exact_duration(design['run_duration_ns'])} of each path"
     trimmed = (
         f"without {exact_duration(design['trim']['warm_up_ns'])} at their start and "
@@ -357,44 +371,20 @@ def render(report: dict[str, Any], console: Console) -> None:
     )
     how = "one path at a time" if design["kind"] == "block" else "each frame on a path at random"
     reason = f" ({design['reason']})" if design["reason"] else ""
-    _row(console, "runs", f"{runs}, {trimmed}, seed {design['seed']}")
-    _row(console, "design", f"{design['kind']}: {how}{reason}")
-    _row(console, "wake-up", str(design["wakeup"]))
+    yield "runs", f"{runs}, {trimmed}, seed {design['seed']}"
+    yield "design", f"{design['kind']}: {how}{reason}"
+    yield "wake-up", str(design["wakeup"])
     port = "UDP to every port" if report["port"] is None else f"UDP port {report['port']}"
-    _row(console, "hook", f"{report['hook']['mode']} XDP, {port}{_filter(report)}")
+    filtered = f", {report['filter']}" if report["filter"] else ""
+    yield "hook", f"{report['hook']['mode']} XDP, {port}{filtered}"
     if report["other_traffic"]:
-        _row(console, "traffic", "what comes anyway, found again by length and 64 bytes of payload")
-    _row(console, "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)")
-    if report["traffic"] is not None:
-        traffic = report["traffic"]
+        yield "traffic", "what comes anyway, found again by length and 64 bytes of payload"
+    yield "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+    if traffic is not None:
         rate = f"{traffic['schedule']['rate_per_s']:,.10g} frames/s, {traffic['schedule']['kind']}"
-        _row(console, "sent", f"{count(traffic['sent'])} probes of {traffic['payload_bytes']} B payload, {rate}")
-    paths = {name: path for name, path in report["paths"].items() if path}
+        yield "sent", f"{count(traffic['sent'])} probes of {traffic['payload_bytes']} B payload, {rate}"
     for name, path in paths.items():
-        _row(console, name, f"{path['end']}, CPU {path['cpu']}")
-    _latencies(console, report["measured"], paths)
-    _differences(console, report)
-    _distribution(console, paths)
-    _curves(console, paths)
-    _segments(console, paths)
-    _costs(console, paths)
-    _drops(console, report, paths)
-    for warning in report["warnings"]:
-        print_paragraph(console, warning, style="yellow", lead="! ")
-
-
-def _filter(report: dict[str, Any]) -> str:
-    return f", {safe_text(report['filter'])}" if report["filter"] else ""
-
-
-def _row(console: Console, name: str, text: str) -> None:
-    print_line(console, Text.assemble((f"{name:<12}", "dim"), safe_text(text)))
-
-
-def heading(console: Console, text: str) -> None:
-    """Begin a part of the report."""
-    print_line(console, Text())
-    print_line(console, Text(text, style="bold"), "")
+        yield name, f"{path['end']}, CPU {path['cpu']}"
 
 
 def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
@@ -414,23 +404,24 @@ def _needed(percentile: str) -> str:
     return {"50": "20", "90": "100", "99": "1k", "99.9": "10k"}[percentile]
 
 
-def _latencies(console: Console, measured: str, paths: dict[str, Any]) -> None:
-    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from when a probe was due"}
-    heading(console, titles[measured])
+def _latencies(section: Section, paths: dict[str, Any]) -> None:
     columns = [
         Column("path", list(paths), left=True),
         Column("frames", [count(path["frames"]) for path in paths.values()]),
         Column("lost", [count(path["dropped"]) for path in paths.values()]),
         Column("counted", [count(path["latency"]["count"]) for path in paths.values()], rank=4),
     ]
-    print_table(console, columns + _percentile_columns([path["latency"] for path in paths.values()]))
+    section.table(columns + _percentile_columns([path["latency"] for path in paths.values()]))
 
 
-def _differences(console: Console, report: dict[str, Any]) -> None:
-    asked = [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
+def _asked(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
+
+
+def _differences(section: Section, report: dict[str, Any]) -> None:
+    asked = _asked(report)
     shown = [one for one in asked if one["difference_ns"] is not None]
     if shown:
-        heading(console, "Differences, b less a, from pairs of runs")
         pairs = [f"a {one['a']}, b {one['b']}" for one in shown]
         verdicts = [_winner(one) for one in shown]
         columns = [
@@ -443,13 +434,15 @@ def _differences(console: Console, report: dict[str, Any]) -> None:
             Column("of a", [_percent(one["difference_percent"]) for one in shown], rank=2),
             Column("verdict", verdicts, left=True, rank=1),
         ]
-        print_table(console, columns)
-    thin = sorted({f"p{one['percentile']}" for one in asked if one["difference_ns"] is None}, key=len)
+        section.table(columns)
+    thin = sorted({str(one["percentile"]) for one in asked if one["difference_ns"] is None}, key=float)
     if shown and thin:
-        print_line(console, Text(f"insufficient n at {', '.join(thin)}, for some or all pairs of paths", "dim"))
+        section.line(
+            f"insufficient n at {', '.join(f'p{one}' for one in thin)}, for some or all pairs of paths", "note"
+        )
     for one in report["faster_frames"]:
         chance = share(one["probability"])
-        print_line(console, Text(f"P(a frame of {one['a']} is faster than one of {one['b']}) = {chance}", "dim"))
+        section.line(f"P(a frame of {one['a']} is faster than one of {one['b']}) = {chance}", "note")
 
 
 def _winner(one: dict[str, Any]) -> str:
@@ -461,8 +454,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:+.1f} %"
 
 
-def _distribution(console: Console, paths: dict[str, Any]) -> None:
-    """Print the histograms over each other: shares of frames in 1-2-5 steps."""
+def _distribution(section: Section, paths: dict[str, Any]) -> None:
+    """Append the histograms over each other: shares of frames in 1-2-5 steps."""
     edges = [step * 10**power for power in range(2, 10) for step in (1, 2, 5)]
     rows = []
     for path in paths.values():
@@ -472,7 +465,6 @@ def _distribution(console: Console, paths: dict[str, Any]) -> None:
     used = np.flatnonzero(np.sum(rows, axis=0))
     if not len(used):
         return
-    heading(console, "Distribution, share of frames")
     span = range(int(used[0]), int(used[-1]) + 1)
     names = [
         f"{exact_duration(edges[at - 1]) if at else '0 ns'} to {exact_duration(edges[at]) if at < len(edges) else '…'}"
@@ -483,43 +475,31 @@ def _distribution(console: Console, paths: dict[str, Any]) -> None:
         total = float(row.sum())
         columns.append(Column(name, [share(float(row[at]), total) for at in span]))
         columns.append(Column("", [_bar(float(row[at]) / total) if total else "" for at in span], left=True, rank=1))
-    print_table(console, columns)
-
-
-def _curves(console: Console, paths: dict[str, Any]) -> None:
-    histograms = {name: Histogram.from_table(path["latency"]["buckets"]) for name, path in paths.items()}
-    lines = percentile_plot(histograms, min(console.width, MOST_WIDE) - len(INDENT))
-    if lines:
-        heading(console, "Latency by percentile, each nine as wide")
-        for line in lines:
-            print_line(console, Text(line))
+    section.table(columns)
 
 
 def _bar(part: float) -> str:
     return "█" * round(12 * part)
 
 
-def _segments(console: Console, paths: dict[str, Any]) -> None:
+def _segments(section: Section, paths: dict[str, Any]) -> None:
     rows = [(name, segment, values) for name, path in paths.items() for segment, values in path["segments"].items()]
-    heading(console, "Segments")
-    print_table(
-        console,
+    section.table(
         [
             Column("path", [name for name, _, _ in rows], left=True),
             Column("segment", [segment.replace("_", " ") for _, segment, _ in rows], left=True),
             *_percentile_columns([values for _, _, values in rows]),
             Column("below 0", [count(values["negative"]) for _, _, values in rows], rank=2),
-        ],
+        ]
     )
 
 
-def _costs(console: Console, paths: dict[str, Any]) -> None:
-    heading(console, "Costs a frame, of whole runs")
+def _costs(section: Section, paths: dict[str, Any]) -> None:
     columns = [Column("", [title for title, _ in COSTS.values()], left=True)]
     for name, path in paths.items():
         columns.append(Column(name, [cost_cell(key, path["cost"][key]) for key in COSTS]))
     columns.append(Column("", [how.split(":")[0].split(" ")[0] for _, how in COSTS.values()], left=True, rank=1))
-    print_table(console, columns)
+    section.table(columns)
 
 
 def cost_cell(name: str, value: float | None) -> str:
@@ -531,18 +511,14 @@ def cost_cell(name: str, value: float | None) -> str:
     return f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
 
 
-def _drops(console: Console, report: dict[str, Any], paths: dict[str, Any]) -> None:
-    heading(console, "Drops")
+def _drops(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, path in paths.items():
         causes = ", ".join(f"{cause} {count(number)}" for cause, number in path["drops"].items() if number)
-        told = f"{count(path['dropped'])} of {count(path['frames'])}" + (f": {causes}" if causes else "")
-        _row(console, name, told)
+        yield name, f"{count(path['dropped'])} of {count(path['frames'])}" + (f": {causes}" if causes else "")
     hook = report["hook"]
-    _row(
-        console,
+    yield (
         "at the hook",
         f"{count(hook['dropped_between_runs'])} {'frames' if report['other_traffic'] else 'probes'} between runs, "
         f"{count(hook['without_socket'])} without a socket; "
         f"{count(hook['other_traffic'])} other frames passed on",
     )
-    print_line(console, Text())

@@ -1,22 +1,26 @@
-"""What a report shows, as data: sections of text and tables, and headlines.
+"""What a report shows, as data: pages of sections, text, tables and findings, and headlines.
 
-Views of analyses make these; renderers show them and know no analysis.
+Views of analyses and reports of commands make these; renderers show them and know neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from uspcap.report.format import clock, plural, safe_text, stamp
-from uspcap.stats.histogram import ENOUGH_BEYOND
+from uspcap.stats.histogram import ENOUGH_BEYOND, Histogram
 
 Result = dict[str, Any]
 """Of an analysis, as the JSON report holds it."""
 
-Tone = Literal["", "strong", "warning", "note", "bar"]
-"""How text is meant: as it is, a title or what matters most, a warning, an explanation, a bar of a chart."""
+Tone = Literal["", "strong", "subject", "warning", "caution", "problem", "alarm", "note", "bar"]
+"""How text is meant: as it is, what matters most, what something is about, a warning, one that nobody may miss, a
+problem, one that nobody may miss, an explanation, a bar of a chart."""
+
+Severity = Literal["ok", "unknown", "advice", "warning", "problem"]
+"""How much a finding matters, least first; `unknown` is what cannot be told."""
 
 BAR_CELLS = 24
 
@@ -63,10 +67,53 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Text of any length, perhaps foreign."""
+    """Text of any length, perhaps foreign.
+
+    Attributes
+    ----------
+    text : str
+    tone : str
+    lead : str
+        Stands before it, such as a number or a name; further lines begin behind it.
+    """
 
     text: str
     tone: Tone = ""
+    lead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A sentence that stands by itself, as the result in one sentence does; never wrapped."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Lines that are shown as they are, as decoded frames are."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What there is to know, a line each: a name and a text, perhaps foreign.
+
+    Attributes
+    ----------
+    rows : tuple of (str, str)
+        Names and texts; a row without a name goes on with the one before.
+    width : int
+        Cells that a name takes.
+    cut : bool
+        What does not fit may lose its middle; else it runs on.
+    """
+
+    rows: tuple[tuple[str, str], ...]
+    width: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +128,100 @@ class Table:
     columns: tuple[Column, ...]
 
 
-Block = Line | Paragraph | Table
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Histograms of times, drawn over each other by percentile; those with too few values are left out.
+
+    Attributes
+    ----------
+    histograms : mapping of str to Histogram
+        By the name of the curve.
+    """
+
+    histograms: Mapping[str, Histogram]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What somebody should know: how grave it is, what it is about, and what can be done.
+
+    Attributes
+    ----------
+    severity : str
+    name : str
+        What was looked at.
+    what : str
+        What was found, in a sentence or less.
+    consequences : tuple of str
+        What it means; or what is behind it.
+    commands : tuple of str
+        What changes it or shows more, to be copied into a shell.
+    remark : str
+        Said at the end.
+    """
+
+    severity: Severity
+    name: str
+    what: str
+    consequences: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Findings below each other."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of several things, such as an interface, and what there is to say of it.
+
+    Attributes
+    ----------
+    lead : str
+        Stands before the name, such as a number.
+    name : str
+    state : str
+        In a word or two.
+    severity : str
+        Of the state.
+    texts : tuple of str
+    """
+
+    lead: str
+    name: str
+    state: str
+    severity: Severity
+    texts: tuple[str, ...]
+
+
+Block = Line | Paragraph | Statement | Verbatim | Facts | Table | Curves | Findings | Entry
 
 
 @dataclass(slots=True)
 class Section:
-    """What a report shows of one analysis, from top to bottom.
+    """A part of a report, from top to bottom.
 
     Attributes
     ----------
     title : str
+        Empty where it needs none.
     timed : bool
         It rests on timestamps: what the report warns of concerns it.
+    tone : str
+        Of the title.
+    aside : str
+        A remark beside the title.
     blocks : list of Block
     """
 
-    title: str
+    title: str = ""
     timed: bool = False
+    tone: Tone = ""
+    aside: str = ""
     blocks: list[Block] = field(default_factory=list)
 
     def line(self, text: str = "", tone: Tone = "") -> None:
@@ -109,9 +233,38 @@ class Section:
         self.line()
         self.line(text, "strong")
 
-    def paragraph(self, text: str, tone: Tone = "") -> None:
+    def paragraph(self, text: str, tone: Tone = "", *, lead: str = "") -> None:
         """Append text that may be long."""
-        self.blocks.append(Paragraph(text, tone))
+        self.blocks.append(Paragraph(text, tone, lead))
+
+    def statement(self, text: str, tone: Tone = "") -> None:
+        """Append a sentence that stands by itself."""
+        self.blocks.append(Statement(text, tone))
+
+    def warnings(self, texts: Iterable[str]) -> None:
+        """Append warnings, numbered."""
+        for number, text in enumerate(texts, 1):
+            self.paragraph(text, "warning", lead=f"[{number}] ")
+
+    def facts(self, rows: Iterable[tuple[str, str]], width: int, *, cut: bool = False) -> None:
+        """Append names and texts, a line each."""
+        self.blocks.append(Facts(tuple(rows), width, cut))
+
+    def curves(self, histograms: Mapping[str, Histogram]) -> None:
+        """Append histograms over each other."""
+        self.blocks.append(Curves(histograms))
+
+    def verbatim(self, lines: Iterable[str]) -> None:
+        """Append lines as they are."""
+        self.blocks.append(Verbatim(tuple(lines)))
+
+    def findings(self, findings: Iterable[Finding]) -> None:
+        """Append findings."""
+        self.blocks.append(Findings(tuple(findings)))
+
+    def entry(self, lead: str, name: str, state: str, severity: Severity, texts: Iterable[str]) -> None:
+        """Append one of several things."""
+        self.blocks.append(Entry(lead, name, state, severity, tuple(texts)))
 
     def table(self, columns: Sequence[Column]) -> None:
         """Append a table."""
@@ -130,6 +283,52 @@ class Section:
                 f"{ENOUGH_BEYOND} of them to lie beyond this percentile",
                 "note",
             )
+
+
+@dataclass(slots=True)
+class Page:
+    """All that a report shows.
+
+    Attributes
+    ----------
+    command : str
+        What made it, for the title; empty where there is none.
+    subject : str
+        What it is about, beside that; perhaps foreign.
+    cut : bool
+        A subject that does not fit may lose its middle; else it runs on.
+    head : Section
+        Stands directly below the title.
+    sections : list of Section
+        Each apart from what is before it; one that has nothing to show is left out.
+    """
+
+    command: str = ""
+    subject: str = ""
+    cut: bool = False
+    head: Section = field(default_factory=Section)
+    sections: list[Section] = field(default_factory=list)
+
+    def section(self, title: str = "", tone: Tone = "") -> Section:
+        """Append a section, and return it."""
+        self.sections.append(Section(title, tone=tone))
+        return self.sections[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command found, for any renderer.
+
+    Attributes
+    ----------
+    document : mapping
+        All of it, as JSON has it.
+    page : callable
+        Returns what is shown of it; called by renderers that show something.
+    """
+
+    document: Mapping[str, Any]
+    page: Callable[[], Page]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from uspcap.formats import open_capture
 from uspcap.report.decode import decode_line
-from uspcap.report.format import duration, safe_text
+from uspcap.report.format import duration
+from uspcap.report.model import Page
 
 SHOWN = 5
 """Gaps whose frames are shown."""
@@ -16,11 +16,12 @@ AROUND = 1
 """Further frames shown before and after the two that a gap lies between."""
 
 
-def outlier_frames(report: dict[str, Any], *, tunnels: bool = False) -> Iterator[tuple[str, list[str]]]:
-    """Yield a title and the decoded lines for each of the longest gaps of a report, by reading its files again.
+def append_outliers(page: Page, report: dict[str, Any], *, tunnels: bool = False) -> None:
+    """Append a section with the decoded frames around each of the longest gaps of a report; its files are read again.
 
     Parameters
     ----------
+    page : Page
     report : dict
         As `build_report` returns it; its files can be read twice.
     tunnels : bool
@@ -43,11 +44,11 @@ def outlier_frames(report: dict[str, Any], *, tunnels: bool = False) -> Iterator
             wanted.update(_around(frame))
     lines = _decoded(report["source"]["files"], wanted, tunnels)
     for gap in gaps:
-        flow = f" in {safe_text(gap['flow'])}" if "flow" in gap else ""
+        flow = f" in {gap['flow']}" if "flow" in gap else ""
         title = f"{kind} of {duration(gap['gap_ns'])}{flow}, frames {gap['before_frame']} to {gap['after_frame']}:"
         marks = {gap["before_frame"]: "<", gap["after_frame"]: ">"}
         shown = sorted({near for frame in marks for near in _around(frame)} & lines.keys())
-        yield title, [f"{marks.get(frame, ' ')} {lines[frame]}" for frame in shown]
+        page.section(title).verbatim(f"{marks.get(frame, ' ')} {lines[frame]}" for frame in shown)
 
 
 def _around(frame: int) -> range:

@@ -1,18 +1,15 @@
-"""Reports of probes: the JSON document, and what a terminal shows of it."""
+"""Reports of probes: the JSON document, and what is shown of it."""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.text import Text
-
 from uspcap.comparison.statistics import Run, percentile_interval
-from uspcap.report.format import byte_count, count, duration, safe_text, share, stamp
-from uspcap.report.model import Column
-from uspcap.report.terminal_table import print_line, print_paragraph, print_table
+from uspcap.report.format import byte_count, count, duration, share, stamp
+from uspcap.report.model import Column, Page
 from uspcap.stats.histogram import PERCENTILES
 from uspcap.version import __version__
 
@@ -33,6 +30,8 @@ TIMES: Final = {
 
 TOO_LATE_NS: Final = 1_000_000
 """A sender whose median frame is so late is said not to keep up."""
+
+_NAME_CELLS: Final = 9
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
@@ -118,55 +117,46 @@ def reflect_report(outcome: ReflectOutcome) -> dict[str, Any]:
     }
 
 
-def render(report: dict[str, Any], console: Console) -> None:
-    """Show a report of either role."""
+def probe_page(report: dict[str, Any]) -> Page:
+    """Return what is shown of a report of either role."""
     if report["role"] == "reflect":
         frames = report["frames"]
-        print_line(console, Text.assemble(("uspcap probe reflect ", "dim"), (report["local"], "bold")), "")
-        told = f"{count(frames['answered'])} answered, {count(frames['unanswered'])} not (sending failed)"
-        _row(console, "probes", told)
-        _row(console, "other", f"{count(frames['foreign'])} datagrams that are no probes, left alone")
-        return
+        page = Page("uspcap probe reflect", report["local"])
+        answered = f"{count(frames['answered'])} answered, {count(frames['unanswered'])} not (sending failed)"
+        other = f"{count(frames['foreign'])} datagrams that are no probes, left alone"
+        page.head.facts([("probes", answered), ("other", other)], _NAME_CELLS)
+        return page
+    page = Page("uspcap probe send", f"{report['source']} > {report['target']}")
+    page.head.facts([*_sent(report), *(_answers(report) if "answers" in report else [])], _NAME_CELLS)
+    _times(page, report)
+    late_ns = report["lateness"]["percentiles_ns"]["50"]
+    if late_ns is not None and late_ns >= TOO_LATE_NS:
+        page.section().paragraph(
+            f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
+            "this rate. Times since they were due contain that; lower --rate, or give the sender its own CPUs (--cpu).",
+            "warning",
+        )
+    if "answers" in report:
+        waited = duration(report["patience_ns"])
+        page.section().paragraph(
+            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came first. "
+            f"Late: {waited} or more after it was due. 'of all sent' counts lost and late frames as slowest.",
+            "note",
+        )
+    return page
+
+
+def _sent(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     frames = report["frames"]
-    title = Text.assemble(("uspcap probe send ", "dim"), (f"{report['source']} > {report['target']}", "bold"))
-    print_line(console, title, "")
-    _row(console, "schedule", _schedule(report["schedule"]))
+    yield "schedule", _schedule(report["schedule"])
     told = f"{count(frames['sent'])} of {byte_count(report['payload_bytes'])} payload"
     if frames["unsent"]:
         told += f", {count(frames['unsent'])} not taken by the kernel"
     if frames["refused"]:
         told += f", {count(frames['refused'])} times refused by the target (ICMP port unreachable)"
-    _row(console, "sent", told)
+    yield "sent", told
     if frames["scheduled"]:
-        _row(
-            console, "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
-        )
-    if "answers" in report:
-        _answers(console, report)
-    print_line(console, Text())
-    _times(console, report)
-    late_ns = report["lateness"]["percentiles_ns"]["50"]
-    if late_ns is not None and late_ns >= TOO_LATE_NS:
-        print_line(console, Text())
-        print_paragraph(
-            console,
-            f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
-            "this rate. Times since they were due contain that; lower --rate, or give the sender its own CPUs (--cpu).",
-            style="yellow",
-        )
-    if "answers" in report:
-        print_line(console, Text())
-        waited = duration(report["patience_ns"])
-        print_paragraph(
-            console,
-            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came first. "
-            f"Late: {waited} or more after it was due. 'of all sent' counts lost and late frames as slowest.",
-            style="dim",
-        )
-
-
-def _row(console: Console, name: str, text: str) -> None:
-    print_line(console, Text.assemble((f"{name:<9}", "dim"), safe_text(text)))
+        yield "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
 
 
 def _schedule(about: dict[str, Any]) -> str:
@@ -176,11 +166,11 @@ def _schedule(about: dict[str, Any]) -> str:
     return f"Poisson, {rate} on average, seed {about['seed']}" if about["kind"] == "poisson" else f"constant, {rate}"
 
 
-def _answers(console: Console, report: dict[str, Any]) -> None:
+def _answers(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     answers, sent = report["answers"], report["frames"]["sent"]
     told = f"{count(answers['in_time'])} in time ({share(answers['in_time'], sent)}), {count(answers['lost'])} lost"
     told += f" ({share(answers['lost'], sent)}), {count(answers['late'])} late, {count(answers['duplicate'])} duplicate"
-    _row(console, "answers", f"{told}, {count(answers['reordered'])} reordered")
+    yield "answers", f"{told}, {count(answers['reordered'])} reordered"
     others = {
         "pending": "not waited for long enough, as the run was ended",
         "older_than_window": "too far behind to tell",
@@ -190,10 +180,10 @@ def _answers(console: Console, report: dict[str, Any]) -> None:
     }
     rest = [f"{count(answers[name])} {what}" for name, what in others.items() if answers[name]]
     if rest:
-        _row(console, "", ", ".join(rest))
+        yield "", ", ".join(rest)
 
 
-def _times(console: Console, report: dict[str, Any]) -> None:
+def _times(page: Page, report: dict[str, Any]) -> None:
     shown = {title: report[name] for name, title in TIMES.items() if name in report and report[name]["count"]}
     columns = [
         Column("", list(shown), left=True),
@@ -204,7 +194,7 @@ def _times(console: Console, report: dict[str, Any]) -> None:
         cells = [duration(one["percentiles_ns"][percentile], 3) for one in shown.values()]
         columns.append(Column(f"p{percentile}", cells))
     columns.append(Column("max", [duration(one["max_ns"], 3) for one in shown.values()]))
-    print_table(console, columns)
+    page.section().table(columns)
     if "answers" not in report:
         return
     given = [one for one in report["response_time_of_all_sent"] if one["percentile"] in _SHOWN_PERCENTILES]
@@ -215,5 +205,4 @@ def _times(console: Console, report: dict[str, Any]) -> None:
         if one["value_ns"] is not None
     ]
     if cells:
-        print_line(console, Text())
-        print_paragraph(console, f"due to answer read, of all sent, with 95 % intervals: {', '.join(cells)}")
+        page.section().paragraph(f"due to answer read, of all sent, with 95 % intervals: {', '.join(cells)}")

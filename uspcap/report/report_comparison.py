@@ -1,19 +1,15 @@
-"""Reports on two reports of live comparisons: the JSON document, and what a terminal shows of it."""
+"""Reports on two reports of live comparisons: the JSON document, and what is shown of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from uspcap.comparison.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
 from uspcap.comparison.statistics import PRIMARY
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import duration, plural, safe_text, stamp
-from uspcap.report.live_comparison import COSTS, cost_cell, heading
-from uspcap.report.model import Column
-from uspcap.report.terminal_table import print_line, print_paragraph, print_table
+from uspcap.report.live_comparison import COSTS, cost_cell
+from uspcap.report.model import Column, Page, Section
 from uspcap.version import __version__
 
 _WIDEST_VALUE = 34
@@ -123,29 +119,28 @@ def _warnings(one: SavedComparison, two: SavedComparison, settings: list[tuple[s
     return said
 
 
-def render(report: dict[str, Any], console: Console) -> None:
-    """Print a report."""
-    print_line(console, Text("uspcap compare, two reports", "dim"), "")
-    print_line(console, Text())
-    print_paragraph(console, report["verdict"], style="bold")
-    print_line(console, Text())
+def report_comparison_page(report: dict[str, Any]) -> Page:
+    """Return what is shown of a report."""
+    page = Page("uspcap compare, two reports")
+    page.section().paragraph(report["verdict"], "strong")
+    reports = page.section()
     for number, one in enumerate(report["reports"], 1):
         paths = ", ".join(f"{name} {runs} runs" for name, runs in one["paths"].items())
         text = f"{one['file']}: {one['interface']}, {stamp(one['start_ns'])}, {paths}"
-        print_paragraph(console, text, lead=f"{number}  ")
-    _settings(console, report["settings"])
-    _differences(console, report["differences"])
-    _costs(console, report["costs"])
-    _drops(console, report["dropped"])
-    print_line(console, Text())
+        reports.paragraph(text, lead=f"{number}  ")
+    _settings(page.section("What is different"), report["settings"])
+    _differences(page.section("Latency, hook to user: 2 less 1"), report["differences"])
+    _costs(page.section("Costs a frame"), report["costs"])
+    _drops(page.section("Lost frames"), report["dropped"])
+    end = page.section()
     for warning in report["warnings"]:
-        print_paragraph(console, warning, style="yellow", lead="! ")
+        end.paragraph(warning, "warning", lead="! ")
+    return page
 
 
-def _settings(console: Console, settings: list[dict[str, Any]]) -> None:
-    heading(console, "What is different")
+def _settings(section: Section, settings: list[dict[str, Any]]) -> None:
     if not settings:
-        print_line(console, Text("no setting that the reports have"))
+        section.line("no setting that the reports have")
         return
 
     def cell(value: Any) -> str:
@@ -154,16 +149,14 @@ def _settings(console: Console, settings: list[dict[str, Any]]) -> None:
 
     columns = [Column("", [one["name"] for one in settings], left=True)]
     columns += [Column(which, [cell(one[which]) for one in settings], left=True) for which in ("1", "2")]
-    print_table(console, columns)
+    section.table(columns)
 
 
-def _differences(console: Console, differences: list[dict[str, Any]]) -> None:
-    heading(console, "Latency, hook to user: 2 less 1")
+def _differences(section: Section, differences: list[dict[str, Any]]) -> None:
     shown = [one for one in differences if one["difference_ns"] is not None]
     if shown:
         percent = ["-" if one["difference_percent"] is None else f"{one['difference_percent']:+.1f} %" for one in shown]
-        print_table(
-            console,
+        section.table(
             [
                 Column("path", [one["path"] for one in shown], left=True),
                 Column("at", [f"p{one['percentile']}" for one in shown]),
@@ -175,38 +168,32 @@ def _differences(console: Console, differences: list[dict[str, Any]]) -> None:
                 Column("of 1", percent, rank=3),
                 Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=4),
                 Column("verdict", [one["verdict"] for one in shown], left=True, rank=1),
-            ],
+            ]
         )
     thin: dict[str, list[str]] = {}
     for one in differences:
         if one["difference_ns"] is None:
             thin.setdefault(one["path"], []).append(f"p{one['percentile']}")
     for path, percentiles in thin.items():
-        print_line(console, Text(f"insufficient n for {path} at {', '.join(percentiles)}", "dim"))
+        section.line(f"insufficient n for {path} at {', '.join(percentiles)}", "note")
 
 
-def _costs(console: Console, costs: dict[str, Any]) -> None:
+def _costs(section: Section, costs: dict[str, Any]) -> None:
     rows = [
         (name, title.strip(), key, of_path[key])
         for name, of_path in costs.items()
         for key, (title, _) in COSTS.items()
         if any(value is not None for value in of_path[key].values())
     ]
-    if not rows:
-        return
-    heading(console, "Costs a frame")
     columns = [Column("path", [row[0] for row in rows], left=True), Column("", [row[1] for row in rows], left=True)]
     columns += [Column(which, [cost_cell(row[2], row[3][which]) for row in rows]) for which in ("1", "2")]
-    print_table(console, columns)
+    section.table(columns)
 
 
-def _drops(console: Console, dropped: dict[str, Any]) -> None:
+def _drops(section: Section, dropped: dict[str, Any]) -> None:
     lossy = {name: one for name, one in dropped.items() if any(side["dropped"] for side in one.values())}
-    if not lossy:
-        return
-    heading(console, "Lost frames")
     columns = [Column("path", list(lossy), left=True)]
     for which in ("1", "2"):
         cells = [f"{one[which]['dropped']:,} of {one[which]['frames']:,}" for one in lossy.values()]
         columns.append(Column(which, cells))
-    print_table(console, columns)
+    section.table(columns)

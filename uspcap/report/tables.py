@@ -1,4 +1,4 @@
-"""The long form of analyses: one CSV file for each table of each."""
+"""The long form of analyses: files of a directory, made by every renderer of tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TextIO
 
-from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.base import Analysis
 from uspcap.foreign_text import safe_text
-from uspcap.report.csv_writer import CsvWriter
-from uspcap.report.hdr import percentile_distribution
+from uspcap.report.renderers.registry import table_renderers
 from uspcap.report.report_file import ReportFileError, report_file
 from uspcap.system_errors import reason, remedy
 
@@ -21,9 +20,9 @@ _LONGEST_NAME: Final = 255
 
 
 def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[str]) -> list[Path]:
-    """Write every table as `<analysis>.<table>.csv`; each file appears whole, or not at all.
+    """Write tables and histograms in each format that there is; each file appears whole, or not at all.
 
-    Histograms go beside them as `<analysis>.<name>.hgrm`, the text form of the HdrHistogram tools.
+    Ours are `<analysis>.<table>.csv` and `<analysis>.<name>.hgrm`, the text form of the HdrHistogram tools.
 
     Parameters
     ----------
@@ -38,28 +37,25 @@ def write_tables(analyses: Mapping[str, Analysis], directory: str | os.PathLike[
 
     Raises
     ------
+    MissingFeature
+        The package of a format cannot be loaded; nothing is written.
     ReportFileError
         The directory cannot be made, or a file in it cannot be written.
     """
-    target = Path(directory)
+    target, formats = Path(directory), table_renderers()
     try:
         target.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         advice = remedy(error, "name one that can be written to")
-        raise ReportFileError(
-            f"{target}: cannot make this directory for CSV tables ({reason(error)}); {advice}"
-        ) from error
+        raise ReportFileError(f"{target}: cannot make this directory for tables ({reason(error)}); {advice}") from error
     written = []
     for name, analysis in analyses.items():
-        for table_name, table in analysis.tables().items():
-            if table:
-                written.append(target / _file_name(f"{name}.{table_name}.csv"))
+        tables, histograms = analysis.tables(), analysis.histograms()
+        for one in formats:
+            for file_name, write in one.files(tables, histograms):
+                written.append(target / _file_name(f"{name}.{file_name}"))
                 with _file(written[-1]) as stream:
-                    write_table(table, stream)
-        for histogram_name, histogram in analysis.histograms().items():
-            written.append(target / _file_name(f"{name}.{histogram_name}.hgrm"))
-            with _file(written[-1]) as stream:
-                stream.write(percentile_distribution(histogram))
+                    write(stream)
     return written
 
 
@@ -75,8 +71,3 @@ def _file_name(name: str) -> str:
     digest = hashlib.sha256(os.fsencode(safe)).hexdigest()[:16]
     ending = f"-{digest}{Path(safe).suffix}"
     return os.fsencode(safe)[: _LONGEST_NAME - len(ending)].decode(errors="ignore") + ending
-
-
-def write_table(table: Table, stream: TextIO) -> None:
-    """Write one table as CSV: a row of column names, then the values; None is an empty field."""
-    CsvWriter(stream, table).write(table.values())

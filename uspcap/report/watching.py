@@ -14,8 +14,8 @@ from uspcap.pipeline.keeping import HereKeeper, Interval, Keeper, Teller
 from uspcap.pipeline.keeping_process import KeepingProcess
 from uspcap.report.document import report_of_interval
 from uspcap.report.interval_reports import IntervalReports, PatientStream
-from uspcap.report.live_view import LiveView
 from uspcap.report.progress import is_terminal
+from uspcap.report.renderers.live_view import LiveView
 
 
 class WatchTeller(Teller):
@@ -88,7 +88,8 @@ class Watch:
         The terminal for a live view, where there is to be one.
     stream : text stream
         For reports on intervals, where `interval_ns` is given; a terminal that has the view gets none.
-    form : {'text', 'json'}
+    form : str
+        Format of the reports.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from support.order_sessions import START_NS, Segment, feed, fix, ouch
 from uspcap.analysis.orders.analysis import Orders
 from uspcap.analysis.orders.view import section
 from uspcap.report.model import Context
-from uspcap.report.terminal import show_section
+from uspcap.report.renderers.text import show_section
 
 
 def shown(protocol: str | None, segments: Sequence[Segment], width: int = 200, **bounds: Any) -> str:

@@ -11,7 +11,7 @@ from uspcap.analysis.sequence.streams import sequence_of
 from uspcap.analysis.sequence.view import section
 from uspcap.protocols.feeds import find_protocol
 from uspcap.report.model import Context
-from uspcap.report.terminal import show_section
+from uspcap.report.renderers.text import show_section
 
 
 def shown(packets: list[Packet], maximum_streams: int) -> str:

@@ -19,8 +19,8 @@ from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.analysis.tcp.view import section
 from uspcap.frames import TimestampSource
 from uspcap.report.model import Context
+from uspcap.report.renderers.text import show_section
 from uspcap.report.schema import load_schema
-from uspcap.report.terminal import show_section
 
 SAMPLE = Path(__file__).parents[3] / "sample_captures" / "order-session.pcap"
 SCHEMA = load_schema()

@@ -24,7 +24,7 @@ from uspcap.report.format import count, duration, encodable, packet_rate, safe_t
 from uspcap.report.headlines import headlines
 from uspcap.report.interval_reports import dropped_told
 from uspcap.report.model import Headline
-from uspcap.report.terminal_table import shorten
+from uspcap.report.renderers.terminal import shorten
 
 LARGEST_SHARE = 100
 """One in so many of all nanoseconds goes to drawing at most."""

@@ -35,11 +35,11 @@ from uspcap.formats.byte_sink import Patience
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.pipeline.intervals import DRAWN_EVERY_NS, Intervals
 from uspcap.pipeline.keeping import HereKeeper
-from uspcap.report.live_view import LARGEST_SHARE, LiveView
+from uspcap.report.renderers.live_view import LARGEST_SHARE, LiveView
 from uspcap.report.watching import WatchTeller
 
 ENTER, LEAVE, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
-SAMPLE = Path(__file__).parents[2] / "sample_captures" / "microburst.pcap"
+SAMPLE = Path(__file__).parents[3] / "sample_captures" / "microburst.pcap"
 
 
 class Source(LiveSource):

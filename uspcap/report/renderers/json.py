@@ -1,10 +1,25 @@
-"""The report as one JSON document."""
+"""Reports as JSON: one document, or a line each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
+
+from uspcap.report.model import Output
+from uspcap.report.renderers.base import Renderer
+
+
+class JsonRenderer(Renderer):
+    """Writes the document."""
+
+    shows_page: ClassVar[bool] = False
+
+    def write(self, output: Output, stream: TextIO) -> None:
+        write_json(output.document, stream)
+
+    def write_next(self, output: Output, stream: TextIO) -> None:
+        write_json_line(output.document, stream)
 
 
 def write_json(report: Mapping[str, Any], stream: TextIO) -> None:
@@ -28,3 +43,6 @@ def write_json_line(report: Mapping[str, Any], stream: TextIO) -> None:
     """
     stream.write(json.dumps(report, allow_nan=False) + "\n")
     stream.flush()
+
+
+RENDERER = JsonRenderer()

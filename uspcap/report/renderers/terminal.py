@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: what is too wide takes a shorter form, then makes room."""
+"""Lines, paragraphs and tables that fit the terminal: a table too wide takes a shorter form, then makes room."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ SHORTEST_NAME = 16
 """A flexible column is never cut to fewer cells than these while anything else can go."""
 
 
-_STYLES: Final = {"": "", "strong": "bold", "warning": "yellow", "note": "dim", "bar": "cyan"}
+_STYLES: Final = {
+    "": "",
+    "strong": "bold",
+    "subject": "cyan",
+    "warning": "yellow",
+    "caution": "bold yellow",
+    "problem": "red",
+    "alarm": "bold red",
+    "note": "dim",
+    "bar": "cyan",
+}
 
 
 def style_of(tone: Tone) -> str:
@@ -104,9 +114,9 @@ def _pad(text: str, width: int, left: bool) -> str:
     return text + space if left else space + text
 
 
-def print_line(console: Console, text: Text, indent: str = INDENT) -> None:
+def print_line(console: Console, text: Text, indent: str | Text = INDENT) -> None:
     """Print one line as it is: no markup, no wrapping; what the encoding cannot say is spelt in ASCII."""
-    line = Text(indent) + text
+    line = Text.assemble(indent, text)
     line.rstrip()
     plain = encodable(line.plain, console.encoding)
     if plain != line.plain:
@@ -124,16 +134,16 @@ def _respelt(line: Text, encoding: str) -> Text:
     return respelt
 
 
-def print_paragraph(console: Console, text: str, *, style: str = "", lead: str = "") -> None:
+def print_paragraph(console: Console, text: str, *, style: str = "", lead: str | Text = "") -> None:
     """Print foreign or own text, wrapped at words to the console's width and hung under its lead.
 
     Parameters
     ----------
-    lead : str
+    lead : str or Text
         Stands before the first line, such as a number.
     """
-    indent = INDENT + lead
-    hang = " " * cell_len(indent)
+    indent = Text.assemble(INDENT, lead)
+    hang = " " * indent.cell_len
     body = Text(encodable(safe_text(text), console.encoding), style=style)
     for number, line in enumerate(body.wrap(console, max(20, console.width - len(hang)), overflow="fold")):
-        print_line(console, line, indent if number == 0 else hang)
+        print_line(console, line, hang if number else indent)

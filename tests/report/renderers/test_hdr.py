@@ -17,7 +17,7 @@ from support.streams import START_NS, Frame
 
 from uspcap.analysis.inter_arrival.analysis import InterArrival
 from uspcap.frames import TimestampSource
-from uspcap.report.hdr import Interval, encode, percentile_distribution, write_log
+from uspcap.report.renderers.hdr import Interval, encode, percentile_distribution, write_log
 from uspcap.stats.histogram import Histogram, bounds
 
 hdrh = pytest.importorskip("hdrh.histogram", reason="hdrhistogram, the independent reader, is not installed")

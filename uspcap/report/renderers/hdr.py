@@ -20,14 +20,19 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from uspcap.report.format import safe_text
+from uspcap.report.renderers.base import TableRenderer
 from uspcap.stats.histogram import Histogram, bounds
+
+if TYPE_CHECKING:
+    from uspcap.analysis.base import Table
 
 PAYLOAD_COOKIE = 0x1C849303 | 0x10
 COMPRESSED_COOKIE = 0x1C849304 | 0x10
@@ -40,6 +45,20 @@ MAXIMUM_UNIT_NS = 1_000_000
 """Unit of a log's `Interval_Max`: ms, as HdrHistogram's log writer has it by default."""
 
 _SECOND = 1_000_000_000
+
+
+class HgrmRenderer(TableRenderer):
+    """Writes each histogram as `<histogram>.hgrm`."""
+
+    def files(
+        self, tables: Mapping[str, Table], histograms: Mapping[str, Histogram]
+    ) -> Iterator[tuple[str, Callable[[TextIO], object]]]:
+        for name, histogram in histograms.items():
+            yield f"{name}.hgrm", partial(_write_hgrm, histogram)
+
+
+def _write_hgrm(histogram: Histogram, stream: TextIO) -> None:
+    stream.write(percentile_distribution(histogram))
 
 
 def percentile_distribution(
@@ -178,3 +197,6 @@ def write_log(intervals: Iterable[Interval], stream: TextIO) -> None:
             f"{interval.start_ns / _SECOND:.3f},{(interval.end_ns - interval.start_ns) / _SECOND:.3f},"
             f"{maximum / MAXIMUM_UNIT_NS:.3f},{encode(interval.histogram)}\n"
         )
+
+
+RENDERER = HgrmRenderer()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from uspcap.report.model import Column, names
-from uspcap.report.terminal_table import fit, print_line, print_paragraph, print_table, shorten, width_of
+from uspcap.report.renderers.terminal import fit, print_line, print_paragraph, print_table, shorten, width_of
 
 FLOW = "UDP [2001:db8:85a3::8a2e:370:7334]:12345 > [ff02::1:3]:5355"
 

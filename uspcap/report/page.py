@@ -1,0 +1,103 @@
+"""What is shown of a report on analyses: what qualifies the numbers first, then a section for each analysis."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from uspcap.report.format import byte_count, count, duration, plural, safe_text, stamp
+from uspcap.report.headlines import rate, stamps, stamps_span_ns
+from uspcap.report.model import Page, Section
+from uspcap.report.sections import sections
+
+FILES_NAMED: Final = 3
+
+_NAME_CELLS: Final = 8
+
+
+def report_page(report: dict[str, Any], top: int | None = None) -> Page:
+    """Return what is shown of a report.
+
+    Parameters
+    ----------
+    report : dict
+        As `build_report` returns it, or as read back from JSON.
+    top : int, optional
+        Rows of each list; without it as many as suit the list.
+    """
+    warnings = _warnings(report)
+    page = Page("uspcap", _files(report["source"]["files"]), cut=True)
+    _header(page.head, report)
+    if warnings:
+        page.section("Read this first", "warning").warnings(warnings)
+    shown, unknown = sections(report, top)
+    for section in shown:
+        section.tone = "subject"
+        if section.timed and warnings:
+            section.aside = f"read with {'[1]' if len(warnings) == 1 else f'[1]-[{len(warnings)}]'} above"
+    page.sections += shown
+    if unknown:
+        page.section().paragraph(f"Not shown here, but in the JSON report: {', '.join(unknown)}.", "note")
+    _closing(page, report["source"])
+    return page
+
+
+def _header(head: Section, report: dict[str, Any]) -> None:
+    source = report["source"]
+    packets, size = source["packets"], source["bytes_on_wire"]
+    first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
+    span = stamps_span_ns(report)
+    read = source.get("packets_read", packets)
+    told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
+    if source["bytes_captured"] != size:
+        told += f", {byte_count(source['bytes_captured'])} captured"
+    rows = [("packets", told)]
+    if source["filter"]:
+        rows.append(("filter", source["filter"]))
+    if first is not None:
+        rows.append(("first", stamp(first)))
+    if span:
+        rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
+    if span:
+        rows.append(("rate", f"{rate(source, span, stamped_only=True)} on average"))
+    rows += [("link", ", ".join(source["link_types"])), ("stamps", str(stamps(source)))]
+    head.facts([(name, text) for name, text in rows if text], _NAME_CELLS, cut=True)
+    if not packets:
+        matched = "matches the filter" if source["filter"] else "is in the input"
+        head.line(f"No packet {matched}.", "caution")
+    if source["problems"]:
+        problems = plural(len(source["problems"]), "problem")
+        head.line(f"{problems} with the input, listed at the end", "alarm")
+
+
+def _files(files: list[str]) -> str:
+    named = [safe_text(file) for file in files[:FILES_NAMED]]
+    more = len(files) - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    """Return what every number below must be read with."""
+    source = report["source"]
+    warnings = [warning for result in report["analyses"].values() for warning in result.get("warnings", [])]
+    # Most analyses say the same.
+    warnings += dict.fromkeys(caveat for result in report["analyses"].values() for caveat in result.get("caveats", ()))
+    drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
+    if drops:
+        where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())
+        warnings.append(f"the capturing host dropped frames ({where}): a gap may be loss of the capture, not silence")
+    if source["truncated"]:
+        warnings.append("the input ends in the middle of a record: what came after is not in this report")
+    return warnings
+
+
+def _closing(page: Page, source: dict[str, Any]) -> None:
+    if source["notes"]:
+        notes = page.section("Notes")
+        for note in source["notes"]:
+            notes.paragraph(note)
+    if source["problems"]:
+        problems = page.section(f"Problems ({len(source['problems'])})", "problem")
+        for problem in source["problems"]:
+            frame = "" if problem.get("frame") is None else f", frame {problem['frame']:,}"
+            where = f"{problem['file']}, byte {problem['offset']:,}{frame}"
+            problems.paragraph(f"{where}: {problem['what']}", "problem")

@@ -1,0 +1,1 @@
+"""Renderers of reports, one file each, and the registry of them."""
