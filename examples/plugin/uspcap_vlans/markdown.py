@@ -115,7 +115,7 @@ def cell(text: str) -> str:
 def escaped(text: str) -> str:
     """Return foreign text of which nothing is taken for Markdown or HTML, nor steers a terminal."""
     safe = re.sub(r"([\\`*_{}\[\]<>|#~&!])", r"\\\1", safe_text(text.replace("\n", " ")).strip())
-    return re.sub(r"^(\d+(?=[.)])|(?=[-+=]))", r"\1\\", safe)
+    return re.sub(r"^(\d+(?=[.)](?:\s|$))|(?=[-+]+(?:\s|$)|=))", r"\1\\", safe)
 
 
 def strong(text: str) -> str:
