@@ -22,7 +22,9 @@ from support.tshark import dissect, expected_columns
 from uspcap.errors import UspcapError
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Interface, TimestampSource
-from uspcap.report.decode import comments, decode_line, hex_lines
+from uspcap.report.decode import comments, decode_line, decoded_lines, hex_lines
+
+SAMPLES = Path(__file__).parents[2] / "sample_captures"
 
 COMPARED = (
     *WELL_FORMED,
@@ -511,3 +513,15 @@ def test_what_has_no_name_is_told_by_its_number() -> None:
 def test_other_operations_of_arp_are_told_by_their_number() -> None:
     reverse_request = dpkt.arp.ARP(op=3, sha=b"\2" * 6, spa=bytes(4), tha=b"\2" * 6, tpa=bytes(4))
     assert line_of(b"\xff" * 6 + b"\2" * 6 + b"\x08\x06" + bytes(reverse_request)).endswith(" op 3")
+
+
+def test_lines_of_some_frames_of_several_files_are_those_of_all_of_them() -> None:
+    paths = [str(SAMPLES / name) for name in ("request-response.pcapng", "microburst.pcap", "request-response.pcapng")]
+    whole: list[str] = []
+    for path in paths:
+        with open_capture(path) as reader:
+            for batch in reader.batches():
+                whole += [decode_line(batch, row, number=len(whole) + 1 + row) for row in range(batch.count)]
+    numbers = {1, 2, len(whole) // 2, len(whole) - 1, len(whole)}
+    assert decoded_lines(paths, [*numbers, 0, len(whole) + 1]) == {at: whole[at - 1] for at in numbers}
+    assert decoded_lines(["not there"], []) == {}

@@ -9,10 +9,9 @@ from uspcap._native.reordering import REMEMBERED
 from uspcap.comparison.captures import DEGREES, Comparison, Delays
 from uspcap.comparison.keys import NO_LIMIT, Side
 from uspcap.comparison.statistics import Run, percentile_interval
-from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA
-from uspcap.report.decode import decode_line
+from uspcap.report.decode import decoded_lines
 from uspcap.report.format import clock, count, duration, plural, share, stamp
 from uspcap.report.model import Column, Page, Section
 from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
@@ -166,7 +165,9 @@ def _reordering(comparison: Comparison) -> dict[str, Any]:
 
 
 def _worst(comparison: Comparison) -> list[dict[str, Any]]:
-    lines = _decoded(comparison.b.path, {pair.b_frame for pair in comparison.worst})
+    path = comparison.b.path
+    # Standard input was read already.
+    lines = {} if path == "-" else decoded_lines([path], {pair.b_frame for pair in comparison.worst})
     return [
         {
             "a_frame": pair.a_frame,
@@ -176,23 +177,6 @@ def _worst(comparison: Comparison) -> list[dict[str, Any]]:
         }
         for pair in comparison.worst
     ]
-
-
-def _decoded(path: str, numbers: set[int]) -> dict[int, str]:
-    """Return the decoded lines of frames by their numbers; none of standard input, which was read already."""
-    lines: dict[int, str] = {}
-    if path == "-":
-        return lines
-    wanted = sorted(numbers, reverse=True)
-    with open_capture(path) as reader:
-        for batch in reader.batches():
-            if not wanted:
-                break
-            first = batch.frames_before + 1
-            while wanted and wanted[-1] < first + batch.count:
-                number = wanted.pop()
-                lines[number] = decode_line(batch, number - first, number=number)
-    return lines
 
 
 def _warnings(comparison: Comparison) -> list[str]:

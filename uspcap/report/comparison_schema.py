@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 from typing import Any, Final
+
+from uspcap.report.published import published_schema
 
 SCHEMA: Final = "uspcap.comparison/1"
 
 
 def load_schema() -> dict[str, Any]:
     """Return the schema, which a report says that it keeps to."""
-    text = (importlib.resources.files("uspcap.report") / "uspcap.comparison.1.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return published_schema("uspcap.comparison.1.schema.json")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import dpkt
 
+from uspcap.formats import open_capture
 from uspcap.formats.pcapng import options_of
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, UNTAGGED, Layer, address_text
@@ -34,6 +35,45 @@ _DNS_PORTS = frozenset({53, 5353, 5355})
 """DNS, and what has its form: multicast DNS (RFC 6762) and LLMNR (RFC 4795)."""
 
 _ETHERNET = 1
+
+
+def decoded_lines(paths: Sequence[str], numbers: Iterable[int], *, tunnels: bool = False) -> dict[int, str]:
+    """Return the decoded lines of some frames of files, which are read as far as needed.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files that can be read again.
+    numbers : iterable of int
+        Counted from 1 over all files; those that there are not are left out.
+    tunnels : bool
+        Decode the innermost headers.
+
+    Raises
+    ------
+    CaptureFileError
+        A file cannot be opened.
+    """
+    lines: dict[int, str] = {}
+    wanted = sorted(set(numbers), reverse=True)
+    before = 0
+    for path in paths:
+        if not wanted:
+            break
+        with open_capture(path) as reader:
+            read = 0
+            for batch in reader.batches():
+                batch.decode_tunnels = tunnels
+                first = before + batch.frames_before + 1
+                while wanted and wanted[-1] < first + batch.count:
+                    number = wanted.pop()
+                    if number >= first:
+                        lines[number] = decode_line(batch, number - first, number=number)
+                if not wanted:
+                    return lines
+                read += batch.frames_read
+            before += read
+    return lines
 
 
 def decode_line(batch: FrameBatch, row: int, *, number: int | None = None) -> str:

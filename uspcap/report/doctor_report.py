@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib import resources
 from itertools import groupby, starmap
 from typing import Any, Final
 
@@ -13,6 +11,7 @@ from uspcap.doctor.examination import Examination, worst_of
 from uspcap.doctor.findings import HOST, Status
 from uspcap.network.links import Link
 from uspcap.report.model import Finding, Page, Section, Severity
+from uspcap.report.published import published_schema
 
 _SEVERITIES: Final[Mapping[Status, Severity]] = {
     Status.OK: "ok",
@@ -26,9 +25,7 @@ _SCHEMA_FILE: Final = "uspcap.doctor.1.schema.json"
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of `uspcap doctor --format json`."""
-    text = resources.files("uspcap.report").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return published_schema(_SCHEMA_FILE)
 
 
 def examination_page(examination: Examination) -> Page:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any, Final
 
 from uspcap.backends.listing import XDP_MODES, ListedInterface, Listing
 from uspcap.report.model import Page, Severity
+from uspcap.report.published import published_schema
 
 _LINK_TYPES: Final = {"ETHERNET": "Ethernet", "RAW": "raw IP"}
 _SEVERITIES: Final[Mapping[str, Severity]] = {"up": "ok", "no carrier": "warning", "down": "unknown"}
@@ -18,9 +17,7 @@ _SCHEMA_FILE: Final = "uspcap.interfaces.1.schema.json"
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of `uspcap capture -D --format json`."""
-    text = resources.files("uspcap.report").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return published_schema(_SCHEMA_FILE)
 
 
 def listing_page(listing: Listing) -> Page:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uspcap.formats import open_capture
-from uspcap.report.decode import decode_line
+from uspcap.report.decode import decoded_lines
 from uspcap.report.format import duration
 from uspcap.report.model import Page
 
@@ -42,7 +41,7 @@ def append_outliers(page: Page, report: dict[str, Any], *, tunnels: bool = False
     for gap in gaps:
         for frame in (gap["before_frame"], gap["after_frame"]):
             wanted.update(_around(frame))
-    lines = _decoded(report["source"]["files"], wanted, tunnels)
+    lines = decoded_lines(report["source"]["files"], wanted, tunnels=tunnels)
     for gap in gaps:
         flow = f" in {gap['flow']}" if "flow" in gap else ""
         title = f"{kind} of {duration(gap['gap_ns'])}{flow}, frames {gap['before_frame']} to {gap['after_frame']}:"
@@ -53,22 +52,3 @@ def append_outliers(page: Page, report: dict[str, Any], *, tunnels: bool = False
 
 def _around(frame: int) -> range:
     return range(frame - AROUND, frame + AROUND + 1)
-
-
-def _decoded(files: list[str], wanted: set[int], tunnels: bool) -> dict[int, str]:
-    """Return the decoded line of each wanted frame, numbered over all files."""
-    lines: dict[int, str] = {}
-    before = 0
-    for path in files:
-        with open_capture(path) as reader:
-            read = 0
-            for batch in reader.batches():
-                batch.decode_tunnels = tunnels
-                first = before + batch.frames_before + 1
-                for number in wanted.intersection(range(first, first + batch.count)):
-                    lines[number] = decode_line(batch, number - first, number=number)
-                read += batch.frames_read
-                if len(lines) == len(wanted):
-                    return lines
-            before += read
-    return lines

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.report.format import byte_count, count, duration, share, stamp
 from uspcap.report.model import Column, Page
+from uspcap.report.published import published_schema
 from uspcap.stats.histogram import PERCENTILES
 from uspcap.version import __version__
 
@@ -38,9 +37,7 @@ _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema that reports of probes keep to."""
-    text = (importlib.resources.files("uspcap.report") / "uspcap.probe.1.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return published_schema("uspcap.probe.1.schema.json")
 
 
 def send_report(outcome: SendOutcome) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from uspcap.analysis.registry import declarations
+from uspcap.report.published import published_schema
 
 BASE_FILE = "report_base.schema.json"
 PUBLISHED_FILE = "uspcap.report.1.schema.json"
@@ -28,7 +29,7 @@ def load_schema() -> dict[str, Any]:
     ValueError
         An analysis defines what is defined already, or its file is no JSON.
     """
-    schema: dict[str, Any] = json.loads(files("uspcap.report").joinpath(BASE_FILE).read_text(encoding="utf-8"))
+    schema = published_schema(BASE_FILE)
     for name, declared in declarations().items():
         file = files(declared.package).joinpath(FRAGMENT_FILE)
         if not file.is_file():
