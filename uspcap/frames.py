@@ -24,8 +24,11 @@ __all__ = [
     "NANOSECONDS",
     "PROBLEMS_LISTED",
     "ClampedTimestamps",
+    "Decision",
+    "FractionCounts",
     "FrameBatch",
     "Interface",
+    "LaterHeaders",
     "Problem",
     "SourceFacts",
     "TimestampSource",
@@ -161,6 +164,107 @@ class ClampedTimestamps:
         return [*self.listed, replace(self.listed[-1], what=what)]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What uspcap decided by itself about an input before it was analyzed.
+
+    Attributes
+    ----------
+    file : str
+        As the user named it.
+    option : str
+        The option that forces it, as on a command line.
+    why : str
+        The evidence, one sentence without a full stop.
+    """
+
+    file: str
+    option: str
+    why: str
+
+
+@dataclass(slots=True)
+class FractionCounts:
+    """Fractions of a second of pcap records that do not fit the file's unit.
+
+    Attributes
+    ----------
+    first : Problem or None
+        The first frame whose fraction is a second or more.
+    beyond : int
+        All such frames.
+    units : int
+        Units in a second, where the first was met.
+    assumed_ns : int
+        Frames whose fraction was read as nanoseconds although the file says microseconds.
+    assumed_below_million : int
+        Those of them that could be microseconds.
+    """
+
+    first: Problem | None = None
+    beyond: int = 0
+    units: int = NANOSECONDS
+    assumed_ns: int = 0
+    assumed_below_million: int = 0
+
+    def append(self, later: FractionCounts, frames_before: int) -> None:
+        """Take in those of the part that comes after so many frames."""
+        if self.first is None and later.first is not None:
+            self.first = replace(later.first, frame=(later.first.frame or 0) + frames_before)
+            self.units = later.units
+        self.beyond += later.beyond
+        self.assumed_ns += later.assumed_ns
+        self.assumed_below_million += later.assumed_below_million
+
+    def problems(self, name: str) -> list[Problem]:
+        """Return what is wrong with them, a problem of a kind."""
+        found = []
+        if self.first is not None:
+            advice = "; --timestamp-unit ns reads them as nanoseconds" if self.units < NANOSECONDS else ""
+            what = (
+                f"{self.beyond} timestamps, of which this is the first, have a fraction of a second beyond "
+                f"{self.units - 1:,} {'microseconds' if self.units < NANOSECONDS else 'nanoseconds'}: it was added as "
+                f"it is{advice}"
+            )
+            found.append(replace(self.first, what=what))
+        if self.assumed_below_million * 10 > self.assumed_ns:
+            what = (
+                f"fractions of a second were taken for nanoseconds, as the file's first ones must be, but "
+                f"{self.assumed_below_million} of {self.assumed_ns} could be microseconds: compare with "
+                "--timestamp-unit us"
+            )
+            found.append(Problem(name, 0, what))
+        return found
+
+
+@dataclass(slots=True)
+class LaterHeaders:
+    """File headers within a file: captures that were concatenated.
+
+    Attributes
+    ----------
+    first : tuple of (int, str) or None
+        Offset and format of the first, beside the one at the start.
+    count : int
+    """
+
+    first: tuple[int, str] | None = None
+    count: int = 0
+
+    def append(self, later: LaterHeaders) -> None:
+        """Take in those of the part that comes after."""
+        self.first = self.first or later.first
+        self.count += later.count
+
+    def notes(self, name: str) -> list[str]:
+        """Return a sentence about them, none where there are none."""
+        if self.first is None:
+            return []
+        offset, kind = self.first
+        more = f", and {self.count - 1} more after it" if self.count > 1 else ""
+        return [f"{name}: a second file header ({kind}) begins at byte {offset}{more}; what follows was read, too"]
+
+
 @dataclass(slots=True)
 class SourceFacts:
     """What a source knows once it is read, beside its frames.
@@ -180,6 +284,10 @@ class SourceFacts:
     finer_than_ns : int
         Stamps that lost what the file said below 1 ns.
     clamped : ClampedTimestamps
+    fractions : FractionCounts
+    headers : LaterHeaders
+    decisions : list of Decision
+        What was decided about the file when it was opened.
     frames : int
         Frames read, where the source counts them.
     """
@@ -191,6 +299,9 @@ class SourceFacts:
     interface_drops: dict[int, int] = field(default_factory=dict)
     finer_than_ns: int = 0
     clamped: ClampedTimestamps = field(default_factory=ClampedTimestamps)
+    fractions: FractionCounts = field(default_factory=FractionCounts)
+    headers: LaterHeaders = field(default_factory=LaterHeaders)
+    decisions: list[Decision] = field(default_factory=list)
     frames: int = 0
 
     def add_problem(self, problem: Problem) -> None:
@@ -209,15 +320,22 @@ class SourceFacts:
         self.interface_drops |= later.interface_drops
         self.finer_than_ns += later.finer_than_ns
         self.clamped.append(later.clamped, self.frames)
+        self.fractions.append(later.fractions, self.frames)
+        self.headers.append(later.headers)
+        self.decisions += [decision for decision in later.decisions if decision not in self.decisions]
         self.frames += later.frames
 
     def all_problems(self, name: str) -> list[Problem]:
-        """Return the problems listed, one for those that there are only a count of, and clamped timestamps."""
+        """Return the problems listed, one for those that there are only a count of, and timestamps."""
         problems = list(self.problems)
         if self.problems_unlisted:
             what = f"and {self.problems_unlisted} more problems after this one"
             problems.append(Problem(name, problems[-1].offset, what))
-        return problems + self.clamped.problems()
+        return problems + self.fractions.problems(name) + self.clamped.problems()
+
+    def notes(self, name: str) -> list[str]:
+        """Return what is to be said of the file beside problems, sentences without a full stop."""
+        return self.headers.notes(name) + [f"{one.file}: {one.why} (as {one.option})" for one in self.decisions]
 
 
 class FrameBatch(FrameColumns):

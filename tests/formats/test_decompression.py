@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import io
 import lzma
@@ -16,6 +17,7 @@ zstandard = pytest.importorskip("zstandard")
 
 COMPRESSORS = {
     "gzip": gzip.compress,
+    "bzip2": bz2.compress,
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
     "lz4": lambda data: lz4_frame.compress(data, content_checksum=True),

@@ -12,9 +12,18 @@ class Stop(IntEnum):
     DAMAGED = 3
     BLOCK = 4
     SKIP = 5
+    HEADER = 6
 
 class PcapWalker:
     frames_seen: int
+    @property
+    def overflowing(self) -> int: ...
+    @property
+    def first_overflowing(self) -> int: ...
+    @property
+    def first_overflowing_position(self) -> int: ...
+    @property
+    def below_million(self) -> int: ...
     @property
     def damage(self) -> str: ...
     @property
@@ -26,7 +35,10 @@ class PcapWalker:
         record_header_length: int,
         longest: int,
         swapped_lengths: int = 0,
+        interface: int = 0,
     ) -> None: ...
+    def restart(self) -> None: ...
+    def fractions(self, data: NDArray[np.uint8], start: int, end: int, most: int) -> NDArray[np.uint32]: ...
     def walk(
         self,
         frames: FrameColumns,

@@ -8,8 +8,10 @@ C. Finding the next record needs the length in this one, a load that the CPU wou
    Captures are mostly runs of equal lengths, so the walker compares with the last length and, when
    equal, advances by a value it already knows: the branch predictor then runs ahead of the loads.
 D. Timestamps are converted in integers only, of 128 bits where 64 might not do. A pcap fraction of a second beyond one
-   second is added as it is. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its
+   second is added as it is, and counted. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its
    frame; no two words of 32 bits, which is what pcap has, come so far.
+E. Files are concatenated: where a record or block is due, the header of another file may stand. It is looked for where
+   a record's length differs from the last one, which it practically always does there, and costs nothing elsewhere.
 
 Sources: draft-ietf-opsawg-pcap (file and record headers), draft-ietf-opsawg-pcapng (blocks), and
 libpcap's sf-pcap.c for Kuznetzov's modified format (24-byte record headers).
@@ -18,6 +20,8 @@ libpcap's sf-pcap.c for Kuznetzov's modified format (24-byte record headers).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
+
+import numpy as np
 
 from uspcap._native.columns cimport FrameColumns
 from uspcap._native.saturating cimport LATEST_NS, MOST_CLAMPED
@@ -45,6 +49,7 @@ cpdef enum Stop:
     DAMAGED = 3     # the record at `position` contradicts itself; see `damage`
     BLOCK = 4       # pcapng: the block at `position` is for Python
     SKIP = 5        # pcapng: the block at `position` is to be skipped and may be longer than the window
+    HEADER = 6      # the header of another file stands at `position`, wholly in the window
 
 
 cdef inline uint16_t read16(const uint8_t *p, bint swap) noexcept nogil:
@@ -57,6 +62,44 @@ cdef inline uint32_t read32(const uint8_t *p, bint swap) noexcept nogil:
 
 cdef inline uint64_t read64(const uint8_t *p, bint swap) noexcept nogil:
     return swap64(load64(p)) if swap else load64(p)
+
+
+cdef enum:
+    PCAP_HEADER = 24         # bytes
+    PCAPNG_START = 12        # bytes of a section header block up to its byte-order magic, inclusive
+    SECTION_HEADER = 0x0A0D0D0A
+    BYTE_ORDER_MAGIC = 0x1A2B3C4D
+    NOT_A_LENGTH = 0xFFFFFFFF
+
+
+cdef inline bint is_pcap_magic(uint32_t word) noexcept nogil:
+    return word == 0xA1B2C3D4u or word == 0xA1B23C4Du or word == 0xA1B2CD34u
+
+
+cdef int file_header(const uint8_t *p, Py_ssize_t available) noexcept nogil:
+    """Return how many bytes of a file header start at `p`, 0 for none; more than `available` where too few are there.
+
+    A magic number could be a time in 2055, or the kind of a block: version and accuracy of timestamps, which no file
+    has ever used, must fit, too.
+    """
+    cdef uint32_t word
+    cdef bint swap
+    if available < 4:
+        return 0
+    word = load32(p)
+    if word == SECTION_HEADER:
+        if available < PCAPNG_START:
+            return PCAPNG_START
+        word = load32(p + 8)
+        return PCAPNG_START if word == BYTE_ORDER_MAGIC or swap32(word) == BYTE_ORDER_MAGIC else 0
+    swap = is_pcap_magic(swap32(word))
+    if not swap and not is_pcap_magic(word):
+        return 0
+    if available >= 8 and (read16(p + 4, swap) != 2 or read16(p + 6, swap) > 4):
+        return 0
+    if available >= 16 and read32(p + 12, swap) > 64:
+        return 0
+    return PCAP_HEADER
 
 
 cdef int begin_rows(FrameColumns frames, Py_ssize_t used, uint8_t source) except -1:
@@ -83,6 +126,17 @@ cdef class PcapWalker:
     swapped_lengths : int
         1 where captured and wire length stand in the old order of format 2.0 to 2.2, 2 where they do only
         if the first is the larger (2.3), else 0.
+    interface : int
+        Number of the interface that the frames are of.
+
+    Attributes
+    ----------
+    overflowing : int
+        Records with a fraction of a second beyond a second.
+    first_overflowing, first_overflowing_position : int
+        Number of the first such frame, 0 for none, and where in the data of its `walk` its record lies.
+    below_million : int
+        Records with a fraction below 1,000,000.
     """
 
     cdef bint swap
@@ -90,19 +144,57 @@ cdef class PcapWalker:
     cdef Py_ssize_t record_header_length
     cdef uint32_t longest
     cdef int swapped_lengths
+    cdef uint16_t interface
     cdef public int64_t frames_seen
+    cdef readonly int64_t overflowing
+    cdef readonly int64_t first_overflowing
+    cdef readonly Py_ssize_t first_overflowing_position
+    cdef readonly int64_t below_million
     cdef readonly str damage
     cdef readonly Py_ssize_t position
 
     def __init__(self, bint swap, int64_t fraction_ns, Py_ssize_t record_header_length, uint32_t longest,
-                 int swapped_lengths=0):
+                 int swapped_lengths=0, uint16_t interface=0):
         self.swap = swap
         self.fraction_ns = fraction_ns
         self.record_header_length = record_header_length
         self.longest = longest
         self.swapped_lengths = swapped_lengths
-        self.frames_seen = 0
+        self.interface = interface
         self.damage = ""
+        self.restart()
+
+    def restart(self):
+        """Number frames from 1 again, and forget what was counted."""
+        self.frames_seen = self.overflowing = self.first_overflowing = self.below_million = 0
+
+    def fractions(self, const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t end, Py_ssize_t most):
+        """Return the fractions of a second of up to `most` records from `start` on, as they stand in the file.
+
+        Returns
+        -------
+        ndarray of uint32, shape (records,)
+            Up to the first that is cut or damaged, or the header of another file.
+        """
+        found = np.empty(most, np.uint32)
+        cdef uint32_t[::1] into = found
+        cdef Py_ssize_t position = start, count = 0
+        cdef uint32_t captured, wire
+        cdef const uint8_t *record
+        while count < most and position + self.record_header_length <= end:
+            record = &data[position]
+            captured = read32(record + 8, self.swap)
+            wire = read32(record + 12, self.swap)
+            if self.swapped_lengths and (self.swapped_lengths == 1 or captured > wire):
+                captured = wire
+            if captured > self.longest or position + self.record_header_length + <Py_ssize_t> captured > end:
+                break
+            if file_header(record, end - position):
+                break
+            into[count] = read32(record + 4, self.swap)
+            count += 1
+            position += self.record_header_length + captured
+        return found[:count]
 
     def walk(self, FrameColumns frames, uint8_t[::1] data, Py_ssize_t start, Py_ssize_t end,
              Py_ssize_t limit, uint8_t source):
@@ -114,12 +206,14 @@ cdef class PcapWalker:
         cdef Py_ssize_t position = start, row = 0, capacity = frames.capacity
         cdef Py_ssize_t header = self.record_header_length
         cdef bint swap = self.swap
-        cdef int64_t fraction_ns = self.fraction_ns, number = self.frames_seen
-        cdef uint32_t longest = self.longest, captured = 0, wire, last_captured = 0, exchanged
+        cdef int64_t fraction_ns = self.fraction_ns, number = self.frames_seen, below_million = 0
+        cdef uint32_t longest = self.longest, captured = 0, wire, last_captured = NOT_A_LENGTH, exchanged, fraction
+        cdef uint32_t units = <uint32_t> (1000000000 // fraction_ns)
         cdef Py_ssize_t last_stride = header
-        cdef int swapped_lengths = self.swapped_lengths
+        cdef int swapped_lengths = self.swapped_lengths, due
         cdef const uint8_t *record
         cdef int reason
+        cdef Py_ssize_t at
         if end > data.shape[0] or start < 0:
             raise ValueError("the window lies outside the data")
         with nogil:
@@ -145,16 +239,26 @@ cdef class PcapWalker:
                         reason = NEED_MORE
                         break
                 else:
+                    due = file_header(record, end - position)
+                    if due:
+                        reason = HEADER if due <= end - position else NEED_MORE
+                        break
                     if captured > longest:
                         reason = DAMAGED
                         break
                     if position + header + <Py_ssize_t> captured > end:
                         reason = NEED_MORE
                         break
-                    last_captured = captured
+                    last_captured = captured if captured else NOT_A_LENGTH
                     last_stride = header + captured
-                frames.timestamp_ns[row] = (<int64_t> read32(record, swap) * 1000000000
-                                            + read32(record + 4, swap) * fraction_ns)
+                fraction = read32(record + 4, swap)
+                below_million += fraction < 1000000
+                if fraction >= units:
+                    if self.overflowing == 0:
+                        self.first_overflowing = number + 1
+                        self.first_overflowing_position = position
+                    self.overflowing += 1
+                frames.timestamp_ns[row] = <int64_t> read32(record, swap) * 1000000000 + fraction * fraction_ns
                 frames.captured_length[row] = captured
                 frames.wire_length[row] = wire
                 frames.offset[row] = position + header
@@ -163,8 +267,10 @@ cdef class PcapWalker:
                 row += 1
                 position += last_stride
         begin_rows(frames, row, source)
+        self.below_million += below_million
         if row:
-            memset(frames.interface, 0, row * sizeof(uint16_t))
+            for at in range(row):
+                frames.interface[at] = self.interface
             if frames.options_length[0] or frames.flags[0]:
                 raise ValueError("the batch was used by a source with options; use one of its own")
         frames.frames_read = row
@@ -234,7 +340,6 @@ cdef struct Clamped:
 
 cdef enum:
     SECOND = 1_000_000_000
-    SECTION_HEADER = 0x0A0D0D0A
     INTERFACE_DESCRIPTION = 1
     OBSOLETE_PACKET = 2
     SIMPLE_PACKET = 3
@@ -398,7 +503,7 @@ cdef class PcapngWalker:
         cdef InterfaceClock *clock
         cdef const uint8_t *block
         cdef const uint8_t *base
-        cdef int reason, wrong = 0
+        cdef int reason, wrong = 0, due
         if end > data.shape[0] or start < 0:
             raise ValueError("the window lies outside the data")
         base = &data[0]
@@ -417,6 +522,11 @@ cdef class PcapngWalker:
                 if kind == SECTION_HEADER:
                     reason = BLOCK
                     break
+                if is_pcap_magic(kind) or is_pcap_magic(swap32(kind)):
+                    due = file_header(block, end - position)
+                    if due:
+                        reason = HEADER if due <= end - position else NEED_MORE
+                        break
                 if length < 12:
                     reason = DAMAGED
                     wrong = 1

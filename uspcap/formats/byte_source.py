@@ -42,7 +42,7 @@ class ByteSource(ABC):
     seekable_plain : bool
         True for an uncompressed regular file that was opened by name.
     compression : str
-        '' or 'gzip', 'zstd', 'xz', 'lz4'; found by content, never by name.
+        '' or 'gzip', 'bzip2', 'zstd', 'xz', 'lz4'; found by content, never by name.
     problem : str or None
         What is wrong with the compressed data, one sentence without a full stop. It is set at the
         latest when `readinto` returns 0; everything before the damage has been delivered then.

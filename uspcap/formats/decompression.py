@@ -1,6 +1,6 @@
-"""Decompress gzip, xz, zstd and lz4 streams piece by piece, whatever was put into them.
+"""Decompress gzip, bzip2, xz, zstd and lz4 streams piece by piece, whatever was put into them.
 
-Each format is a chain of independent streams (gzip members, xz streams, zstd and lz4 frames). All are
+Each format is a chain of independent streams (gzip members, bzip2 and xz streams, zstd and lz4 frames). All are
 read here as a generator of pieces of at most about `PIECE_BYTES`, so that a stream that expands a
 million times costs time and never memory. Damage ends the generator with `Damage`, after everything
 that was decompressed before it has been yielded.
@@ -12,6 +12,7 @@ RFC 1952 (gzip); RFC 8878 (Zstandard); The .xz File Format 1.2.1; LZ4 Frame Form
 
 from __future__ import annotations
 
+import bz2
 import lzma
 import sys
 import zlib
@@ -29,11 +30,18 @@ MEMORY_LIMIT_BYTES = 256 << 20
 ZSTD_WINDOW_BYTES = 128 << 20
 """Refuse zstd frames with a longer window, as the zstd tool does without --long=31."""
 
+BZIP2_BYTES = 256
+"""What one call for bzip2 data makes at most: a call that fails takes what it had made with it."""
+
+BZIP2_STARTS = (b"1AY&SY", b"\x17rE8P\x90")
+"""What follows the magic and a digit from 1 to 9: a block, or the end of an empty stream."""
+
 ZSTD_BLOCK_BYTES = 128 << 10
 """No zstd block holds or makes more than this (RFC 8878, section 3.1.1.2.4)."""
 
 MAGIC = {
     "gzip": b"\x1f\x8b\x08",
+    "bzip2": b"BZh",
     "zstd": b"\x28\xb5\x2f\xfd",
     "xz": b"\xfd7zXZ\x00",
     "lz4": b"\x04\x22\x4d\x18",
@@ -83,8 +91,14 @@ def detect(first_bytes: bytes) -> str:
     """
     for compression, magic in MAGIC.items():
         if first_bytes.startswith(magic):
-            return compression
+            return compression if compression != "bzip2" or _is_bzip2(first_bytes) else ""
     return "zstd" if is_skippable(first_bytes[:4]) else ""
+
+
+def _is_bzip2(first_bytes: bytes) -> bool:
+    """Tell whether what follows the three letters, as far as it is there, is bzip2, too."""
+    size, start = first_bytes[3:4], first_bytes[4:]
+    return size in b"123456789" and any(magic.startswith(start) for magic in BZIP2_STARTS)
 
 
 def is_skippable(magic: bytes) -> bool:
@@ -182,6 +196,47 @@ class _GzipMember:
             raise
 
 
+class _Bzip2Stream:
+    """One bzip2 stream, decompressed in steps so small that damage costs hardly anything before it."""
+
+    def __init__(self) -> None:
+        self._stream = bz2.BZ2Decompressor()
+        self._failure: Exception | None = None
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof and self._failure is None
+
+    @property
+    def needs_input(self) -> bool:
+        return self._stream.needs_input and self._failure is None
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        steps: list[bytes] = []
+        made = 0
+        while made < max_length:
+            try:
+                step = self._stream.decompress(data, BZIP2_BYTES)
+            except (OSError, EOFError, ValueError) as error:
+                if not steps:
+                    raise
+                self._failure = error  # told by the next call, after what was made before it
+                break
+            data = b""
+            if step:
+                steps.append(step)
+                made += len(step)
+            if self._stream.eof or (self._stream.needs_input and not step):
+                break
+        return b"".join(steps)
+
+
 def decompress(compression: str, read: Callable[[], bytes], name: str) -> Iterator[bytes]:
     """Yield what a chain of compressed streams holds, in pieces of about `PIECE_BYTES` at most.
 
@@ -204,6 +259,8 @@ def decompress(compression: str, read: Callable[[], bytes], name: str) -> Iterat
     source = _Input(read)
     if compression == "gzip":
         return _streams(source, compression, _GzipMember, (zlib.error,))
+    if compression == "bzip2":
+        return _streams(source, compression, _Bzip2Stream, (OSError, EOFError, ValueError))
     if compression == "xz":
         return _streams(source, compression, _new_xz, (lzma.LZMAError, MemoryError))
     if compression == "lz4":

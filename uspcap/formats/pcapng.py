@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uspcap._native.reader import PcapngWalker, Stop
-from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.pcapng_blocks import (
     BYTE_ORDER_MAGIC,
     INTERFACE_DESCRIPTION_BLOCK,
@@ -27,9 +27,9 @@ from uspcap.formats.reader import (
     BOUNDARY_CHAIN,
     LONGEST_BIG_FRAME,
     CaptureReader,
+    FormatReader,
 )
-from uspcap.formats.window import Window
-from uspcap.frames import NANOSECONDS, FrameBatch, Interface, SourceFacts, TimestampSource
+from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
 LONGEST_BLOCK = 16 * 1024 * 1024
 """Longest packet block without a link type that allows more; tshark's limit for any block."""
@@ -59,47 +59,57 @@ def options_of(body: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         position += 4 + (length + 3 & ~3)
 
 
-class PcapngReader(CaptureReader):
+class PcapngReader(FormatReader):
     """Reads one pcapng file: any number of sections in either byte order."""
 
     format = "pcapng"
 
-    def __init__(self, source: ByteSource, window: Window) -> None:
-        super().__init__(source, window)
+    def __init__(self, file: CaptureReader) -> None:
+        super().__init__(file)
         self._walker = PcapngWalker(LONGEST_BLOCK)
         self._batch = FrameBatch(BATCH_FRAMES)
         self._link_types = array("i")
         self._order = "<"
         self._section_base = 0
         self._blocks_read = 0
+        self._prepared = False
+        self._finer_before = file.facts.finer_than_ns
+        self._clamped_before = file.facts.clamped.count
+        self._walker.frames_seen = file.facts.frames
+        for interface in file.facts.interfaces:
+            # Of files before this one in the same file: their numbers are taken.
+            self._walker.add_interface(1, 1, 0, 0, 0, int(interface.timestamp_source))
+            self._link_types.append(interface.link_type)
 
     @property
     def knowledge(self) -> int:
         return self._blocks_read
 
-    def _find_start(self, offset: int) -> int:
+    def prepare(self) -> bool:
         # The first packets are read, and forgotten, for the descriptions that stand before them.
-        next(self.batches(), None)
-        if self.ended:
-            return -1
-        self.facts = SourceFacts(interfaces=self.facts.interfaces)
-        data = self._look_at(offset + (-offset % 4))
+        if not self._prepared:
+            next(self.batches(), None)
+            self._prepared = True
+        return not self._file.ended
+
+    def find_start(self, data: NDArray[np.uint8]) -> int:
         return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)
 
-    def _restart_numbers(self) -> None:
+    def restart_numbers(self) -> None:
         self._walker.restart()
+        self._finer_before = self._clamped_before = 0
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; damage is stepped over where the lengths of blocks can be trusted."""
-        window, walker, batch = self._window, self._walker, self._batch
+        window, walker, batch, file = self._window, self._walker, self._batch, self._file
         batch.set_data(window.data)
         while True:
-            stop = walker.walk(batch, window.data, window.start, window.end, self.stop_at - window.offset)
+            stop = walker.walk(batch, window.data, window.start, window.end, file.stop_at - window.offset)
             self._note_timestamps()
             if batch.count:
                 if len(batch.interfaces) != len(self._link_types):
                     # Only now, and not for each one: a file may describe 65536.
-                    batch.interfaces = tuple(self.facts.interfaces)
+                    batch.interfaces = tuple(file.facts.interfaces)
                     batch.set_link_types(np.array(self._link_types, np.int32))
                 batch.refilled()
                 yield batch
@@ -108,12 +118,15 @@ class PcapngReader(CaptureReader):
                 continue
             if stop == Stop.LIMIT:
                 break
+            if stop == Stop.HEADER:
+                self.at_header = True
+                break
             data = window.data
             goes_on = self._handle(stop)
             if window.data is not data:
                 batch.set_data(window.data)
             if not goes_on:
-                self.ended = True
+                file.ended = True
                 break
 
     def _handle(self, stop: int) -> bool:
@@ -122,7 +135,7 @@ class PcapngReader(CaptureReader):
         if stop == Stop.NEED_MORE:
             if not window.at_end and (window.refill() or not window.at_end):
                 return True
-            self._source_ended(window.available, "a block")
+            self._file.source_ended(window.available, "a block")
             return False
         if stop == Stop.BLOCK:
             return self._describing_block()
@@ -144,16 +157,16 @@ class PcapngReader(CaptureReader):
         return True
 
     def _cut_short(self, at: int, there: int, length: int) -> None:
-        self.facts.truncated = True
-        what = self._source.problem or f"the file ends {there} bytes into a block of {length}"
-        self._problem(at, what)
+        self._file.facts.truncated = True
+        what = self._file.source.problem or f"the file ends {there} bytes into a block of {length}"
+        self._file.problem(at, what)
 
     def _step_over(self, damage: str, length: int) -> bool:
         """Say what is wrong with the block at hand and go to the next, if one can be seen there."""
         window = self._window
         at = window.position
         if length == 0 or window.skip(length) < length:
-            self._problem(at, f"{damage}; nothing after it was read")
+            self._file.problem(at, f"{damage}; nothing after it was read")
             return False
         return self._resume(at, damage)
 
@@ -166,16 +179,16 @@ class PcapngReader(CaptureReader):
         else:
             plausible = window.available == 0
         if plausible:
-            self._problem(at, f"{damage}; reading went on at the next block, byte {window.position}")
+            self._file.problem(at, f"{damage}; reading went on at the next block, byte {window.position}")
         else:
-            self._problem(at, f"{damage}; nothing after it was read")
+            self._file.problem(at, f"{damage}; nothing after it was read")
         return plausible
 
     def _describing_block(self) -> bool:
         """Read the section header, interface description or statistics block at hand."""
         window = self._window
         if not window.require(12):
-            self._source_ended(window.available, "a block")
+            self._file.source_ended(window.available, "a block")
             return False
         start = window.peek(12)
         if start[:4] == SECTION_HEADER_BLOCK.to_bytes(4, "little"):
@@ -188,7 +201,7 @@ class PcapngReader(CaptureReader):
             return self._step_over(f"the describing block claims a length of {length} bytes", 0)
         padded = length + 3 & ~3
         if not window.require(padded):
-            self._source_ended(window.available, f"a block of {length}")
+            self._file.source_ended(window.available, f"a block of {length}")
             return False
         block = window.peek(padded)
         (closing,) = struct.unpack(self._order + "I", block[-4:])
@@ -218,7 +231,7 @@ class PcapngReader(CaptureReader):
         if major != 1:
             return f"pcapng version {major}.{minor} is not one that is known (1.x)"
         self._walker.begin_section(self._order == ">")
-        self._section_base = len(self.facts.interfaces)
+        self._section_base = len(self._file.facts.interfaces)
         self._batch.big_endian_options = self._order == ">"
         self._blocks_read += 1
         return ""
@@ -252,7 +265,7 @@ class PcapngReader(CaptureReader):
             self._walker.add_interface(multiplier, divisor, shift, offset_s, snaplen, int(source))
         except OverflowError as too_many:
             return f"{too_many} are described"
-        self.facts.interfaces.append(interface)
+        self._file.facts.interfaces.append(interface)
         self._link_types.append(link_type)
         self._blocks_read += 1
         return ""
@@ -266,19 +279,19 @@ class PcapngReader(CaptureReader):
             for code, value in options_of(body[12:], self._order)
             if code in (5, 7) and len(value) == 8
         }
-        if drops and interface < len(self.facts.interfaces):
-            self.facts.interface_drops[interface] = sum(drops.values())
+        if drops and interface < len(self._file.facts.interfaces):
+            self._file.facts.interface_drops[interface] = sum(drops.values())
         return ""
 
     def _note_timestamps(self) -> None:
         """Keep what the walker has counted, and the frames whose timestamps it has just clamped."""
-        facts, walker = self.facts, self._walker
+        facts, walker = self._file.facts, self._walker
         facts.frames = walker.frames_seen
-        facts.finer_than_ns = walker.finer_than_ns
-        if walker.clamped != facts.clamped.count:
+        facts.finer_than_ns = self._finer_before + walker.finer_than_ns
+        if self._clamped_before + walker.clamped != facts.clamped.count:
             for frame, position, later in walker.take_clamped():
-                facts.clamped.note(self.name, self._window.offset + position, frame, later=later)
-            facts.clamped.count = walker.clamped
+                facts.clamped.note(self._file.name, self._window.offset + position, frame, later=later)
+            facts.clamped.count = self._clamped_before + walker.clamped
 
 
 def resolution(value: int) -> tuple[int, int, int, int]:

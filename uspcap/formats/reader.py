@@ -1,16 +1,21 @@
-"""What every capture file reader has in common."""
+"""Reading a capture file: what the formats have in common, and going on where another file's header stands."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_source import ByteSource
 from uspcap.formats.window import Window
 from uspcap.frames import FrameBatch, Problem, SourceFacts
+
+TimestampUnit = Literal["auto", "us", "ns"]
+"""What a pcap file's fractions of a second are counted in: as its magic number says, unless they cannot be ('auto')."""
 
 BATCH_FRAMES = 4096
 """Rows of a batch."""
@@ -33,15 +38,76 @@ BOUNDARY_CHAIN = 64
 """Records in a row that must look right there."""
 
 
-class CaptureReader(ABC):
-    """Reads one capture file as batches.
+class FormatReader(ABC):
+    """Reads frames of one format, from the file header in the window on, for a `CaptureReader`.
+
+    Parameters
+    ----------
+    file : CaptureReader
+        Whose window, facts and limits it uses.
+
+    Attributes
+    ----------
+    format : str
+        `pcap` or `pcapng`.
+
+    Raises
+    ------
+    CaptureFileError
+        The file header is cut short or of a version that is not known.
+    """
+
+    format: str
+
+    def __init__(self, file: CaptureReader) -> None:
+        self._file = file
+        self._window = file.window
+        self.at_header = False
+
+    @property
+    @abstractmethod
+    def knowledge(self) -> int:
+        """Describing blocks and file headers read so far."""
+
+    @abstractmethod
+    def find_start(self, data: NDArray[np.uint8]) -> int:
+        """Return where in `data`, which is what the window holds, a record seems to start, or -1."""
+
+    @abstractmethod
+    def prepare(self) -> bool:
+        """Learn what must be known before one may go on in the middle of the file; False where that ended it."""
+
+    @abstractmethod
+    def restart_numbers(self) -> None:
+        """Number frames from 1 again, and forget what was counted."""
+
+    @abstractmethod
+    def batches(self) -> Iterator[FrameBatch]:
+        """Yield frames up to the file's `stop_at`, its end, or the header of another file: `at_header` is set then."""
+
+
+FormatOf = Callable[[bytes], type[FormatReader] | None]
+"""Returns what reads a file that starts with these bytes, None for no format that is known."""
+
+
+class CaptureReader:
+    """Reads one capture file as batches, through all files that were concatenated in it.
+
+    Parameters
+    ----------
+    source : ByteSource
+    window : Window
+        At the start of the file, with four bytes in it.
+    format_of : callable
+    unit : {'auto', 'us', 'ns'}
+        Of fractions of a second in pcap files.
 
     Attributes
     ----------
     name : str
         The file as the user named it.
     format : str
-        `pcap` or `pcapng`.
+        `pcap` or `pcapng`: that of the first header.
     facts : SourceFacts
         Interfaces, problems and notes; complete once `batches` is exhausted.
     stop_at : int
@@ -53,75 +119,81 @@ class CaptureReader(ABC):
         What `knowledge` was there.
     ended : bool
         There is nothing more to read: the end of the file, or damage that nothing can be read after.
+
+    Raises
+    ------
+    CaptureFileError
+        The file header is cut short or of a version that is not known.
     """
 
-    format: str
-
-    def __init__(self, source: ByteSource, window: Window) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        window: Window,
+        format_of: FormatOf,
+        unit: TimestampUnit = "auto",
+    ) -> None:
         self.name = source.name
         self.facts = SourceFacts()
         self.stop_at = NO_LIMIT
         self.began_at = 0
         self.initial_knowledge = 0
-        self._source = source
-        self._window = window
         self.ended = False
+        self.source = source
+        self.window = window
+        self.unit = unit
+        self._format_of = format_of
+        self._knowledge_before = 0
+        reader = format_of(window.peek(4))
+        assert reader is not None
+        self._reader = reader(self)
+        self.format = self._reader.format
 
     @property
     def position(self) -> int:
         """Bytes of the underlying file consumed so far, for progress."""
-        return self._source.position
+        return self.source.position
 
     @property
     def size(self) -> int | None:
         """Bytes of the underlying file, None where it has no end that is known."""
-        return self._source.size
+        return self.source.size
 
     @property
     def stopped_at(self) -> int:
         """Offset of the first byte that was not used."""
-        return self._window.position
+        return self.window.position
 
     @property
-    def source(self) -> ByteSource:
-        """Where the bytes come from."""
-        return self._source
-
-    @property
-    @abstractmethod
     def knowledge(self) -> int:
-        """Describing blocks read so far: two readers of a file that have read as many know the same."""
+        """Describing blocks and file headers read so far: two readers of a file that have read as many know the same.
 
-    def jump_near(self, offset: int) -> bool:
+        What stands in the file between the places that they have read is the same, too.
+        """
+        return self._knowledge_before + self._reader.knowledge
+
+    def jump_near(self, offset: int, look_at: int = BOUNDARY_SEARCH) -> bool:
         """Go on at the first place from `offset` on that looks like the start of a record.
 
         It is a guess: only when the reader of what comes before arrives exactly at `began_at`, knowing as much,
-        is it right. Frames are numbered from 1 again. False where nothing looks like a record.
+        is it right. Frames are numbered from 1 again. False where nothing in `look_at` bytes looks like a record.
         """
-        start = self._find_start(offset)
+        if not self._reader.prepare():
+            return False
+        window = self.window
+        window.jump(offset + -offset % 4)  # pcapng blocks start at multiples of 4
+        window.require(look_at)
+        start = self._reader.find_start(window.data[: window.end])
         if start < 0:
             return False
-        self._window.start = start
-        self.began_at = self._window.position
+        window.start = start
+        self.ended = False
+        self.began_at = window.position
         self.initial_knowledge = self.knowledge
-        self._restart_numbers()
+        self._reader.restart_numbers()
+        self.facts = SourceFacts(interfaces=self.facts.interfaces, decisions=self.facts.decisions)
         return True
 
-    def _look_at(self, offset: int) -> NDArray[np.uint8]:
-        """Move the window to `offset` and return its bytes, enough to look for a record."""
-        self._window.jump(offset)
-        self._window.require(BOUNDARY_SEARCH)
-        return self._window.data[: self._window.end]
-
-    @abstractmethod
-    def _find_start(self, offset: int) -> int:
-        """Move the window to `offset` and return where in it a record seems to start, or -1."""
-
-    @abstractmethod
-    def _restart_numbers(self) -> None:
-        """Number frames from 1 again."""
-
-    @abstractmethod
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; the same batch each time, filled anew.
 
@@ -134,10 +206,31 @@ class CaptureReader(ABC):
         ReadingEnded
             The `Wake` that it was opened with is set.
         """
+        while True:
+            yield from self._reader.batches()
+            if not self._reader.at_header or not self._begin_next():
+                return
+
+    def _begin_next(self) -> bool:
+        """Read on from the header of another file; False where it cannot be."""
+        at = self.window.position
+        reader = self._format_of(self.window.peek(4))
+        self._knowledge_before += self._reader.knowledge
+        try:
+            assert reader is not None
+            self._reader = reader(self)
+        except CaptureFileError as error:
+            self.problem(at, f"a second file header begins here, but: {error}")
+            self.ended = True
+            return False
+        headers = self.facts.headers
+        headers.first = headers.first or (at, self._reader.format)
+        headers.count += 1
+        return True
 
     def close(self) -> None:
         """Close the file."""
-        self._source.close()
+        self.source.close()
 
     def __enter__(self) -> CaptureReader:
         return self
@@ -145,14 +238,15 @@ class CaptureReader(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _problem(self, offset: int, what: str) -> None:
+    def problem(self, offset: int, what: str) -> None:
+        """Keep what is wrong with the file."""
         self.facts.add_problem(Problem(self.name, offset, what))
 
-    def _source_ended(self, left: int, what: str) -> None:
+    def source_ended(self, left: int, what: str) -> None:
         """Say what is wrong with an end of input that leaves `left` bytes unused."""
-        if self._source.problem is not None:
+        if self.source.problem is not None:
             self.facts.truncated = True
-            self._problem(self._window.offset + self._window.end, self._source.problem)
+            self.problem(self.window.offset + self.window.end, self.source.problem)
         elif left:
             self.facts.truncated = True
-            self._problem(self._window.position, f"the file ends {left} bytes into {what}")
+            self.problem(self.window.position, f"the file ends {left} bytes into {what}")
