@@ -23,6 +23,7 @@ from uspcap.errors import UspcapError
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.report.decode import comments, decode_line, decoded_lines, hex_lines
+from uspcap.stages.reading import PlannedInput
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
 
@@ -523,5 +524,6 @@ def test_lines_of_some_frames_of_several_files_are_those_of_all_of_them() -> Non
             for batch in reader.batches():
                 whole += [decode_line(batch, row, number=len(whole) + 1 + row) for row in range(batch.count)]
     numbers = {1, 2, len(whole) // 2, len(whole) - 1, len(whole)}
-    assert decoded_lines(paths, [*numbers, 0, len(whole) + 1]) == {at: whole[at - 1] for at in numbers}
-    assert decoded_lines(["not there"], []) == {}
+    inputs = [PlannedInput(path) for path in paths]
+    assert decoded_lines(inputs, [*numbers, 0, len(whole) + 1]) == {at: whole[at - 1] for at in numbers}
+    assert decoded_lines([PlannedInput("not there")], []) == {}

@@ -83,6 +83,8 @@ def test_what_a_source_does_not_say_is_said_to_be_nothing() -> None:
         "truncated": False,
         "problems": [],
         "notes": [],
+        "decisions": [],
+        "time_range": None,
         "interface_drops": {},
         "filter": None,
     }

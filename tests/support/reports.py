@@ -39,9 +39,9 @@ def report_of(frames: Sequence[Frame], settings: Settings | None = None, **sourc
     return build_report(facts | source, suite.analyses)
 
 
-def report_on(path: Path, settings: Settings | None = None) -> dict[str, Any]:
+def report_on(path: Path, settings: Settings | None = None, *, jobs: int = 1) -> dict[str, Any]:
     """The report on a capture file."""
-    outcome = analyze_files([str(path)], settings or Settings(), jobs=1)
+    outcome = analyze_files([str(path)], settings or Settings(), jobs=jobs)
     return build_report(source_of(outcome), outcome.suite.analyses)
 
 

@@ -17,11 +17,14 @@ from uspcap.analysis.summary.analysis import Summary
 from uspcap.bpf.filters import FrameFilter
 from uspcap.declared_options import Given, Option
 from uspcap.errors import UsageError
-from uspcap.formats.parts import continues, open_parts
+from uspcap.formats.parts import continues
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
-from uspcap.frames import FrameBatch, Problem, SourceFacts
+from uspcap.frames import Decision, FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+from uspcap.stages.moments import TimeRange
+from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, plan
+from uspcap.stages.selection import FrameSelection
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class Settings:
         Take the stamps that taps or switches put into the frames; None leaves the frames alone.
     arguments : mapping of str to mapping
         By analysis what its `Declaration.make` takes; those left out keep to their defaults.
+    reading : Reading
+        Which frames of the files are read.
     """
 
     names: tuple[str, ...] = field(default_factory=partial(default_names, live=False))
@@ -54,6 +59,7 @@ class Settings:
     tunnels: bool = False
     trailer: TrailerChoice | None = None
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reading: Reading = EVERYTHING
 
 
 def settings_for(
@@ -67,6 +73,7 @@ def settings_for(
     maximum_flows: int = MAXIMUM_FLOWS,
     tunnels: bool = False,
     trailer: TrailerChoice | None = None,
+    reading: Reading = EVERYTHING,
 ) -> Settings:
     """Return settings with everything decided that is decided before a run, from options as they were given.
 
@@ -99,7 +106,7 @@ def settings_for(
         if not option.general and given.get(option.parameter, option.default) != option.default:
             _check_used(option, users, names, naming)
     arguments = {name: declared[name].arguments(given, asked) for name in names}
-    return Settings(names, expression, maximum_flows, tunnels, trailer, arguments)
+    return Settings(names, expression, maximum_flows, tunnels, trailer, arguments, reading)
 
 
 def _check_used(option: Option, users: Sequence[str], names: Sequence[str], naming: str) -> None:
@@ -160,6 +167,14 @@ class Outcome:
         Name, format and number of the first frame of each file.
     refused : dict of int to str
         Link types that the filter does not compile for, and why.
+    notes : list of str
+        What is to be said of the files, one sentence each without a full stop.
+    decisions : list of Decision
+        What was decided about them before they were read.
+    inputs : tuple of PlannedInput
+        The files as they were read.
+    time_range : TimeRange or None
+        Where one was asked for.
     """
 
     suite: Suite
@@ -170,6 +185,10 @@ class Outcome:
     interface_drops: dict[str, int] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    inputs: tuple[PlannedInput, ...] = ()
+    time_range: TimeRange | None = None
 
 
 Progress = Callable[[int, int], None]
@@ -177,7 +196,7 @@ Progress = Callable[[int, int], None]
 
 
 def analyze_files(
-    paths: Sequence[str],
+    paths: Sequence[str | Input],
     settings: Settings,
     *,
     jobs: int,
@@ -187,7 +206,7 @@ def analyze_files(
 
     Parameters
     ----------
-    paths : sequence of str
+    paths : sequence of str or Input
         Capture files in the order of their time; `-` is standard input.
 
     Raises
@@ -196,14 +215,18 @@ def analyze_files(
         A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
     if settings.trailer is not None:
-        settings = replace(settings, trailer=resolved_trailer(settings.trailer, paths[0]))
-    run = _Run(settings, progress)
+        first = paths[0] if isinstance(paths[0], str) else paths[0].path
+        settings = replace(settings, trailer=resolved_trailer(settings.trailer, first))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
-        waiting: deque[tuple[str, CaptureReader, Future[_Part]]] = deque()
+        planned = plan(paths, settings.reading, wake)
+        run = _Run(settings, progress)
+        run.outcome.inputs, run.outcome.time_range = planned.inputs, planned.time_range
+        waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
         try:
-            for path in paths:
-                for reader in open_parts(path, jobs if len(paths) < jobs else 1, wake):
-                    waiting.append((path, reader, pool.submit(_read_part, reader, settings, progress)))
+            for one in planned.inputs:
+                for part, reader in enumerate(one.open_parts(jobs if len(paths) < jobs else 1, wake)):
+                    future = pool.submit(_read_part, reader, one.selection(), settings, progress)
+                    waiting.append((None if part else one, reader, future))
                     if len(waiting) > jobs:
                         run.join(*waiting[0])
                         waiting.popleft()
@@ -230,16 +253,18 @@ class _Part:
 
     suite: Suite
     filter: FrameFilter
+    selection: FrameSelection
     frames_read: int
 
 
-def _read_part(reader: CaptureReader, settings: Settings, progress: Progress) -> _Part:
+def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Settings, progress: Progress) -> _Part:
     """Read to the reader's `stop_at` or its end."""
-    part = _Part(Suite(settings), FrameFilter(settings.expression), 0)
+    part = _Part(Suite(settings), FrameFilter(settings.expression), selection, 0)
     position = reader.position
     stage = trailer_stage(settings.trailer)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
+        selection.apply(batch)
         if stage is not None:
             stage.apply(batch)
         part.filter.apply(batch)
@@ -258,18 +283,24 @@ class _Run:
         self._progress = progress
         self._reader: CaptureReader | None = None
         self._facts = SourceFacts()
+        self._input = PlannedInput("")
+        self._selection = self._input.selection()
 
-    def join(self, path: str, reader: CaptureReader, future: Future[_Part]) -> None:
-        """Append the part that `reader` and `future` have read."""
+    def join(self, begun: PlannedInput | None, reader: CaptureReader, future: Future[_Part]) -> None:
+        """Append the part that `reader` and `future` have read, which begins a file where one is given."""
         outcome, before = self.outcome, self._reader
         part = future.result()
-        if before is None or reader.began_at == 0:
+        if before is None or begun is not None:
             self.leave_file()
-            outcome.files.append({"file": path, "format": reader.format, "first_frame": outcome.frames_read + 1})
+            self._input = begun or self._input
+            self._selection = self._input.selection()
+            outcome.files.append(
+                {"file": self._input.path, "format": reader.format, "first_frame": outcome.frames_read + 1}
+            )
         elif before.ended or not continues(before, reader):
             if not before.ended:
                 before.stop_at = reader.stop_at
-                self._append(_read_part(before, self._settings, self._progress))
+                self._append(_read_part(before, self._input.selection(), self._settings, self._progress))
             reader.close()
             return
         else:
@@ -284,6 +315,7 @@ class _Run:
             self.outcome.suite = part.suite
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
+        self._selection.append(part.selection)
 
     def close(self) -> None:
         """Close the file at hand."""
@@ -304,6 +336,10 @@ class _Run:
         self._leave_reader()
         facts, self._facts, self._reader = self._facts, SourceFacts(), None
         outcome.problems += facts.all_problems(reader.name)
+        outcome.notes += self._input.notes + facts.notes(reader.name)
+        outcome.decisions += facts.decisions
+        outcome.problems += self._selection.problems(reader.name, reader.facts.interfaces)
+        outcome.notes += self._selection.notes(reader.name)
         outcome.truncated |= facts.truncated
         outcome.finer_than_ns += facts.finer_than_ns
         for interface, drops in facts.interface_drops.items():

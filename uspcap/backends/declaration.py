@@ -18,6 +18,7 @@ from uspcap.timestamps import Timestamps
 
 if TYPE_CHECKING:
     from uspcap.backends.base import LiveSource
+    from uspcap.stages.reading import PlannedInput
 
 GROUP: Final = "uspcap.backends"
 
@@ -34,7 +35,7 @@ class Request:
     Attributes
     ----------
     interfaces : sequence of str
-    files : sequence of str
+    files : sequence of str or PlannedInput
         To be replayed.
     expression : str
     backend : str
@@ -58,7 +59,7 @@ class Request:
     """
 
     interfaces: Sequence[str] = ()
-    files: Sequence[str] = ()
+    files: Sequence[str | PlannedInput] = ()
     expression: str = ""
     backend: str = AUTO
     snaplen: int = DEFAULT_SNAPLEN

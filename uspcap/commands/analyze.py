@@ -24,6 +24,7 @@ from uspcap.commands.options import (
     stamps_of_files,
 )
 from uspcap.commands.output import format_option, put_out
+from uspcap.commands.reading_options import reading_options
 from uspcap.errors import UsageError, UspcapError
 from uspcap.report.document import build_report, source_of
 from uspcap.report.model import Output
@@ -33,6 +34,7 @@ from uspcap.report.report_file import report_file
 
 if TYPE_CHECKING:
     from uspcap.report.model import Page
+    from uspcap.stages.reading import Reading
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     metavar=STAMPS_METAVAR,
     help="Stamps that a tap or switch put into the frames: metamako, exablaze, arista, vss, expcap, or told by itself.",
 )
+@reading_options()
 @analysis_options("--only", "only", live=False)
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=CountType(1, 256), help="Threads; as many as there are cores by default.")
@@ -70,16 +73,19 @@ def command(
     show_outliers: bool,
     jobs: int | None,
     no_names: bool,
+    reading: Reading,
     **options: Any,
 ) -> None:
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
-    pcap and pcapng are read, plain or in gzip, zstd, xz or lz4. Several files are one stream, in the order given.
+    pcap and pcapng are read, plain or in gzip, bzip2, zstd, xz or lz4. A FILE may be a directory, a quoted glob, or
+    name one interface: day.pcapng@eth0. Several files are one stream, in the order given.
     What follows the files is a FILTER as tcpdump takes it: uspcap analyze day.pcap udp port 30001
 
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
     """
-    files, expression = files_and_filter(words, expression)
+    inputs, expression = files_and_filter(words, expression)
+    files = [one.path for one in inputs]
     refuse_same_files(files, [output])
     check_trailer(trailer, files)
     settings = settings_for(
@@ -92,6 +98,7 @@ def command(
         maximum_flows=max_flows,
         tunnels=tunnels,
         trailer=trailer,
+        reading=reading,
     )
     check_names_for_files(settings.names)
     if show_outliers:
@@ -102,7 +109,7 @@ def command(
         table_renderers()
     Thread(target=_load_report, args=(form,), daemon=True).start()
     with Progress(_total_bytes(files)) as progress:
-        outcome = analyze_files(files, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
+        outcome = analyze_files(inputs, settings, jobs=jobs or os.cpu_count() or 1, progress=progress.advance)
     if output is None:
         _write(sys.stdout, form, outcome, settings, show_outliers, options[TOP.parameter])
     else:
@@ -155,7 +162,7 @@ def _write(
             from uspcap.report.outliers import append_outliers
 
             try:
-                append_outliers(made, report, tunnels=settings.tunnels)
+                append_outliers(made, report, outcome.inputs, tunnels=settings.tunnels)
             except UspcapError as error:
                 # The report itself is there.
                 failures.append(error)

@@ -32,6 +32,7 @@ from uspcap.commands.options import (
     refuse_same_files,
 )
 from uspcap.commands.output import format_option, put_out
+from uspcap.commands.reading_options import reading_options, refuse_reading
 from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
@@ -46,6 +47,7 @@ from uspcap.sinks.host_facts import SectionTexts, section_texts
 from uspcap.sinks.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
 from uspcap.sinks.rotation import RotatingWriter, RotationRules
 from uspcap.sinks.rotation_places import check_directory
+from uspcap.stages.reading import expand_all, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uspcap.analysis.suite import Settings, Suite
+    from uspcap.stages.reading import Reading
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -138,6 +141,7 @@ if TYPE_CHECKING:
     metavar="USER",
     help="Once rings and files are open, go on as this user, without privileges.",
 )
+@reading_options(interface=False)
 @click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
 @format_option
 @click.option("--interval", type=DurationType(), help="Report on each interval of this length too, as 10s, as it ends.")
@@ -183,6 +187,7 @@ def command(
     interval: int | None,
     live: bool | None,
     no_names: bool,
+    reading: Reading,
     **options: Any,
 ) -> None:
     """Capture frames that match FILTER, which is as tcpdump takes it.
@@ -201,6 +206,10 @@ def command(
         return
     if path == "-" and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    if not files:
+        refuse_reading(reading, "name some to replay with -r")
+    inputs = plan(expand_all(files), reading).inputs
+    paths = tuple(one.path for one in inputs)
     user = None if user_name is None else find_user(user_name)
     rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
     output = None
@@ -209,7 +218,7 @@ def command(
         owner = None if user is None else (user.pw_uid, user.pw_gid)
         output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode, owner)
         output.check()
-        refuse_same_files(files, [path])
+        refuse_same_files(paths, [path])
     elif (
         rules != RotationRules()
         or direct
@@ -224,7 +233,7 @@ def command(
     awaited = watched or len(interfaces) > 1 or (output is not None and output.awaited)
     request = Request(
         interfaces=interfaces,
-        files=files,
+        files=inputs,
         expression=expression,
         backend=backend,
         snaplen=snaplen or DEFAULT_SNAPLEN,
@@ -244,11 +253,11 @@ def command(
         default=default_names(live=not files) if path is None else (),
         named=names,
         naming="--analyze",
-        files=files,
+        files=paths,
         expression=expression,
         maximum_flows=max_flows,
         tunnels=tunnels,
-        trailer=_resolved(trailer, files),
+        trailer=_resolved(trailer, paths),
     )
     if files:
         check_names_for_files(asked.names)

@@ -21,18 +21,25 @@ from uspcap.commands.options import (
     stamps_of_files,
 )
 from uspcap.commands.output import format_option, put_out
+from uspcap.commands.reading_options import READING_OPTIONS, reading_options
 from uspcap.errors import UsageError
 from uspcap.report.renderers.registry import renderer
+from uspcap.stages.reading import Input, expand_all
 
 if TYPE_CHECKING:
+    from uspcap.stages.reading import Reading
     from uspcap.timestamps.trailers import TrailerChoice
 
-_CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table", "only_a", "only_b", "trailer"})
+_CAPTURE_OPTIONS: Final = READING_OPTIONS | {
+    *("key", "clock", "window", "offset", "table", "only_a", "only_b", "trailer", "files_a", "files_b"),
+}
 """Parameters that mean something for two captures only."""
 
 
 @click.command("compare")
 @click.argument("words", metavar="[A B | REPORT1 REPORT2 | -i NAME [FILTER]...]", nargs=-1)
+@click.option("--a", "files_a", multiple=True, metavar="FILE", help="A capture file of side A; repeat it for several.")
+@click.option("--b", "files_b", multiple=True, metavar="FILE", help="The same for side B.")
 @click.option("-f", "--filter", "expression", default="", help="Compare only frames that match, as tcpdump takes it.")
 @click.option(
     "--key",
@@ -63,14 +70,19 @@ _CAPTURE_OPTIONS: Final = frozenset({"key", "clock", "window", "offset", "table"
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
 @click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
 @click.option("--only-b", type=click.Path(dir_okay=False), help="The same for B.")
+@reading_options(interface=False)
 @live_options
 @format_option
-def command(words: tuple[str, ...], expression: str, form: str, interface: str | None, **options: Any) -> None:
+def command(
+    words: tuple[str, ...], expression: str, form: str, interface: str | None, reading: Reading, **options: Any
+) -> None:
     """Compare two captures of the same traffic, or the paths from an interface to an application, or reports of those.
 
-    A B: which frame of A is which of B; delay is B's stamp minus A's. Each capture is read once, both in step, and
-    memory depends on the window only. Lost frames, duplicates, reordering, delays with their intervals, and how far
-    clocks are apart are in the report. The exit code is 1 where a capture is damaged; what could be read is compared.
+    A B: which frame of A is which of B; delay is B's stamp minus A's. Each is a file, a directory, a quoted glob, or
+    one interface of a file: tap.pcapng@eth0 tap.pcapng@eth1. Several files a side are named with --a and --b. Each is
+    read once, both in step, and memory depends on the window only. Lost frames, duplicates, reordering, delays with
+    their intervals, and how far clocks are apart are in the report. The exit code is 1 where a capture is damaged; what
+    could be read is compared.
 
     REPORT1 REPORT2: what -i … --format json wrote, on two hosts or before and after a change. Settings that differ are
     shown first, then the latency of each path in 2 less that in 1.
@@ -84,14 +96,38 @@ def command(words: tuple[str, ...], expression: str, form: str, interface: str |
         compare_live(join_words([expression, *words]), form, interface=interface, **given)
         return
     _refuse_options(LIVE_OPTIONS, "an interface: name it with -i")
-    if len(words) != 2:
-        raise UsageError("name two captures of the same traffic, two reports, or an interface with -i")
-    if is_report(words[0]) or is_report(words[1]):
+    if len(words) == 2 and (is_report(words[0]) or is_report(words[1])):
         _refuse_options(_CAPTURE_OPTIONS | {"expression"}, "captures, and these are reports")
         compare_reports(*words, form)
-    else:
-        given = {name: value for name, value in options.items() if name in _CAPTURE_OPTIONS}
-        _compare_captures(words[0], words[1], expression.strip(), form, **given)
+        return
+    given = {name: value for name, value in options.items() if name in _CAPTURE_OPTIONS}
+    sides = _sides(words, given.pop("files_a"), given.pop("files_b"))
+    _compare_captures(*sides, expression.strip(), form, reading=reading, **given)
+
+
+def _sides(
+    words: tuple[str, ...], files_a: tuple[str, ...], files_b: tuple[str, ...]
+) -> tuple[list[Input], list[Input]]:
+    """Return the files of both sides.
+
+    Raises
+    ------
+    UsageError
+        They are not two.
+    CaptureFileError
+        A directory or glob has no file.
+    """
+    if words and (files_a or files_b):
+        raise UsageError(f"captures are named twice: by --a or --b and by {words[0]!r}; keep one of the two ways")
+    if len(words) > 2:
+        raise UsageError(
+            f"{len(words)} captures are named, and which are of A and which of B cannot be told: name each side as one "
+            "argument (a file, a directory or a quoted glob as 'a/*.pcap'), or repeat --a FILE and --b FILE"
+        )
+    if len(words) != 2 and not (files_a and files_b):
+        raise UsageError("name two captures of the same traffic (or --a and --b), two reports, or an interface with -i")
+    a, b = ((words[0],), (words[1],)) if words else (files_a, files_b)
+    return expand_all(a), expand_all(b)
 
 
 def _refuse_options(others: frozenset[str], which: str) -> None:
@@ -104,11 +140,12 @@ def _refuse_options(others: frozenset[str], which: str) -> None:
 
 
 def _compare_captures(
-    path_a: str,
-    path_b: str,
+    a: list[Input],
+    b: list[Input],
     expression: str,
     form: str,
     *,
+    reading: Reading,
     key: Any,
     clock: Any,
     window: int,
@@ -121,18 +158,19 @@ def _compare_captures(
     from uspcap.comparison.captures import Settings, compare_captures
     from uspcap.report.comparison_tables import ComparisonTables
 
-    if path_a == path_b == "-":
+    paths = [one.path for one in (*a, *b)]
+    if paths.count("-") > 1:
         raise UsageError("standard input is one capture: name the other one as a file")
     if window < 1:
         raise UsageError("a window of 0 matches nothing: take 1ns or more")
-    refuse_same_files([path_a, path_b], [table, only_a, only_b])
-    for path in (path_a, path_b):
-        check_trailer(trailer, [path])
-    settings = Settings(key, clock, window, offset, expression, trailer)
+    refuse_same_files(paths, [table, only_a, only_b])
+    for side in (a, b):
+        check_trailer(trailer, [side[0].path])
+    settings = Settings(key, clock, window, offset, expression, trailer, reading)
     # What the report needs takes as long to import as a million frames to match: meanwhile.
     threading.Thread(target=_load_report, args=(form,), daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:
-        comparison = compare_captures(path_a, path_b, settings, matched=tables.matched, missed=tables.missed)
+        comparison = compare_captures(a, b, settings, matched=tables.matched, missed=tables.missed)
     from uspcap.report.comparison import comparison_page, comparison_report
     from uspcap.report.model import Output
 

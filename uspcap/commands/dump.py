@@ -9,10 +9,12 @@ import click
 
 from uspcap.bpf.filters import FrameFilter
 from uspcap.commands.options import CountType, FrameSetType, end_with_problems, files_and_filter
-from uspcap.formats import open_capture
+from uspcap.commands.reading_options import reading_options
 from uspcap.frames import FrameBatch, Problem
+from uspcap.notices import say
 from uspcap.report.decode import decode_line, hex_lines
 from uspcap.report.format import encodable
+from uspcap.stages.reading import PlannedInput, Reading, plan
 
 
 @click.command("dump")
@@ -22,6 +24,7 @@ from uspcap.report.format import encodable
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
 @click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
+@reading_options()
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
@@ -31,11 +34,13 @@ def command(
     show_bytes: bool,
     tunnels: bool,
     no_names: bool,
+    reading: Reading,
 ) -> None:
     """Print the frames of capture FILEs, one decoded line each; `-` is standard input.
 
-    Number, time (UTC), length on the wire (captured/wire where the frame was cut), then what the frame holds. What
-    follows the files is a FILTER as tcpdump takes it.
+    A FILE may be a directory, a quoted glob, or name one interface: day.pcapng@eth0. A line has number, time (UTC, or
+    as --tz says), length on the wire (captured/wire where the frame was cut), then what the frame holds. What follows
+    the files is a FILTER as tcpdump takes it.
 
     The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed,
     and each damage is told in a line on standard error.
@@ -43,7 +48,11 @@ def command(
     files, expression = files_and_filter(words, expression)
     frame_filter = FrameFilter(expression)
     problems: list[Problem] = []
-    found = _wanted(files, frame_filter, frames, tunnels, problems)
+    planned = plan(files, reading)
+    for one in planned.inputs:
+        for note in one.notes:
+            say(note)
+    found = _wanted(planned.inputs, frame_filter, frames, tunnels, problems)
     for shown, (batch, row, number) in enumerate(found, 1):
         click.echo(encodable(decode_line(batch, row, number=number), sys.stdout.encoding))
         if show_bytes:
@@ -55,7 +64,7 @@ def command(
 
 
 def _wanted(
-    files: Sequence[str],
+    inputs: Sequence[PlannedInput],
     frame_filter: FrameFilter,
     frames: tuple[range, ...] | None,
     tunnels: bool,
@@ -64,11 +73,13 @@ def _wanted(
     """Yield batch, row and number of each frame to be shown; add to `problems` what was wrong with a file."""
     last = max(numbers[-1] for numbers in frames) if frames is not None else None
     before = 0
-    for path in files:
-        with open_capture(path) as reader:
+    for one in inputs:
+        selection = one.selection()
+        with one.open() as reader:
             read = 0
             for batch in reader.batches():
                 batch.decode_tunnels = tunnels
+                selection.apply(batch)
                 frame_filter.apply(batch)
                 for row, own_number in enumerate(batch.frame_number.tolist()):
                     number = before + own_number
@@ -78,4 +89,7 @@ def _wanted(
                 if last is not None and before + read >= last:
                     return
             problems += reader.facts.all_problems(reader.name)
+            problems += selection.problems(reader.name, reader.facts.interfaces)
+            for note in reader.facts.notes(reader.name):
+                say(note)
             before += read

@@ -18,6 +18,7 @@ from uspcap.frames import Problem
 from uspcap.notices import say
 from uspcap.pipeline.pinning import parse_ranges
 from uspcap.quantities import NUMBER, duration_ns, whole_number
+from uspcap.stages.reading import Input, expand_all, names_files
 from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 else:
     # Before click 8.4 it takes no type.
     _WholeNumberType = _RangesType = _CpuListType = _TimestampsType = click.ParamType
-
-_CAPTURE_SUFFIXES = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".zst", ".xz", ".lz4"})
 
 
 class CountType(click.IntRange):
@@ -218,37 +217,31 @@ def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part the leading capture files from the filter expression that may follow.
 
-    The first word is a file. A later one still is, until the first that neither exists nor ends as capture files
-    do.
+    The first word names files. A later one still does, until the first that names nothing that there is and does not
+    end as capture files do.
     """
     files = list(words[:1])
     for word in words[1:]:
-        if word != "-" and Path(word).suffix.lower() not in _CAPTURE_SUFFIXES and not _exists(word):
+        if not names_files(word):
             break
         files.append(word)
     return files, list(words[len(files) :])
 
 
-def _exists(word: str) -> bool:
-    try:
-        return Path(word).exists()
-    except OSError:
-        # Longer than any name, as a whole filter in quotes may be, or in a directory that is closed to us.
-        return False
-
-
-def files_and_filter(words: Sequence[str], expression: str) -> tuple[list[str], str]:
+def files_and_filter(words: Sequence[str], expression: str) -> tuple[list[Input], str]:
     """Return the capture files that a command line names, and its filter: given by an option, or by what follows them.
 
     Raises
     ------
     UsageError
-        It is given both ways.
+        The filter is given both ways.
+    CaptureFileError
+        A directory or glob has no file.
     """
     files, filter_words = split_files(words)
     if expression and filter_words:
         raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
-    return files, expression or join_words(filter_words)
+    return expand_all(files), expression or join_words(filter_words)
 
 
 def refuse_same_files(inputs: Sequence[str], outputs: Sequence[str | None]) -> None:

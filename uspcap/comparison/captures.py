@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -25,15 +25,17 @@ from uspcap._native.matching import (
 )
 from uspcap._native.reordering import Reordering
 from uspcap.comparison.keys import DigestReader, Side, common_limit
-from uspcap.errors import CaptureFileError
+from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
+from uspcap.stages.reading import EVERYTHING, Input, Reading, in_order_of_time, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stats.clock_fit import ClockFit, LowerEnvelope
 from uspcap.stats.histogram import Histogram
 from uspcap.system_errors import reason
 
 if TYPE_CHECKING:
+    from uspcap.stages.moments import TimeRange
     from uspcap.timestamps.trailers import TrailerChoice, TrailerStage
 
 ClockMode = Literal["auto", "same", "offset"]
@@ -75,6 +77,8 @@ class Settings:
         Filter as of pcap-filter(7), for both.
     trailer : TrailerChoice, optional
         Take stamps that taps or switches put into the frames, on both sides.
+    reading : Reading
+        Which frames of the files are compared; a range of time is of A's clock, and B's is `offset_ns` ahead.
     """
 
     key: str = "network"
@@ -83,6 +87,7 @@ class Settings:
     offset_ns: int | None = None
     expression: str = ""
     trailer: TrailerChoice | None = None
+    reading: Reading = EVERYTHING
 
 
 @dataclass(slots=True)
@@ -230,6 +235,8 @@ class Comparison:
         Frames that are n-reordered, by n.
     frames_kept : int
         Most frames that were held at a time.
+    range_a, range_b : TimeRange or None
+        By the clock of each side.
     """
 
     settings: Settings
@@ -254,7 +261,12 @@ class Comparison:
     longest_extent: int = 0
     degrees: dict[int, int] = field(default_factory=lambda: dict.fromkeys(DEGREES, 0))
     frames_kept: int = 0
+    range_a: TimeRange | None = None
+    range_b: TimeRange | None = None
 
+
+Files = str | Sequence[str | Input]
+"""One capture: a file, or several that are read one after the other in the order of their first times."""
 
 Matched = Callable[[NDArray[np.void], NDArray[np.int64]], None]
 """Told of matched pairs, rows of `EVENT_DTYPE` of B's frames, and their delays in ns, in B's order."""
@@ -264,8 +276,8 @@ Missed = Callable[[str, NDArray[np.void]], None]
 
 
 def compare_captures(
-    path_a: str,
-    path_b: str,
+    a: Files,
+    b: Files,
     settings: Settings,
     *,
     matched: Matched = lambda pairs, delays_ns: None,
@@ -275,22 +287,41 @@ def compare_captures(
 
     Where the clocks are not the same, the pairs (32 bytes each) wait in a temporary file for the clocks' line.
 
+    With a range of time, a frame of A counts where it lies in the range, whenever B has it.
+
     Raises
     ------
     CaptureFileError, NotACaptureFile, MissingFeature, FilterError
         A file cannot be read, or the filter does not compile.
+    UsageError
+        The range of time is empty, or the clocks differ and nobody said how much.
     """
-    limit = common_limit((path_a, path_b), settings.key)
+    sides = [in_order_of_time([one] if isinstance(one, str) else one, settings.reading) for one in (a, b)]
     with closing(Wake()) as wake, ExitStack() as opened:
+        offset_ns = settings.offset_ns or 0
+        planned = plan([*sides[0], *sides[1]], settings.reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
+        files = planned.inputs[: len(sides[0])], planned.inputs[len(sides[0]) :]
+        limit = common_limit(planned.inputs, settings.key)
+        ranges = [None if planned.time_range is None else planned.time_range.moved(by, by) for by in (0, offset_ns)]
         reader_a, reader_b = (
             opened.enter_context(
-                closing(DigestReader(path, settings.key, limit, settings.expression, wake, _trailers(settings, path)))
+                closing(
+                    DigestReader(
+                        inputs,
+                        settings.key,
+                        limit,
+                        settings.expression,
+                        wake,
+                        _trailers(settings, inputs[0].path),
+                        time_range,
+                    )
+                )
             )
-            for path in (path_a, path_b)
+            for inputs, time_range in zip(files, ranges, strict=True)
         )
-        comparison = Comparison(settings, limit, reader_a.side, reader_b.side)
-        with _Ahead(reader_a, wake) as a, _Ahead(reader_b, wake) as b:
-            _Run(comparison, a, b, matched, missed).run()
+        comparison = Comparison(settings, limit, reader_a.side, reader_b.side, range_a=ranges[0], range_b=ranges[1])
+        with _Ahead(reader_a, wake) as ahead_a, _Ahead(reader_b, wake) as ahead_b:
+            _Run(comparison, ahead_a, ahead_b, matched, missed).run()
     return comparison
 
 
@@ -372,6 +403,11 @@ class _Run:
         if offset_ns is None:
             offset_ns = into.first_difference_ns or 0
         within = abs(offset_ns) <= into.settings.window_ns
+        if into.range_a is not None and into.settings.offset_ns is None and not within:
+            raise UsageError(
+                f"the clocks differ by some {offset_ns} ns, and --from and --to are of A's: say so with --offset "
+                f"{offset_ns}ns"
+            )
         into.clock = ("same" if within else "offset") if into.settings.clock == "auto" else into.settings.clock
         same = into.clock == "same"
         if same and into.settings.offset_ns is None:
@@ -383,6 +419,9 @@ class _Run:
             if not same:
                 self._second_pass(spill)
         into.frames_kept = self._matcher.widest
+        if into.range_b is not None:
+            # A matched frame counts where A's counts, near the ends of the range, too.
+            into.b.frames = into.matched + into.only_b + into.duplicate_b + into.ambiguous_b
 
     def _align(self) -> int | None:
         """Return the median difference of stamps of frames that both captures begin with."""
@@ -422,7 +461,8 @@ class _Run:
 
     def _take_events(self) -> None:
         into = self._into
-        missed_a, missed_b = self._matcher.take_missed(0), self._matcher.take_missed(1)
+        missed_a = _counting(self._matcher.take_missed(0), "timestamp_ns", into.range_a)
+        missed_b = _counting(self._matcher.take_missed(1), "timestamp_ns", into.range_b)
         into.only_a += _count(missed_a, KIND_ONLY)
         into.duplicate_a += _count(missed_a, KIND_DUPLICATE)
         into.ambiguous_a += _count(missed_a, KIND_AMBIGUOUS)
@@ -432,7 +472,7 @@ class _Run:
         for side, missed in (("a", missed_a), ("b", missed_b)):
             if len(missed):
                 self._tell_missed(side, missed)
-        pairs = self._matcher.take_pairs()
+        pairs = _counting(self._matcher.take_pairs(), "partner_timestamp_ns", into.range_a)
         if not len(pairs):
             return
         into.matched += len(pairs)
@@ -511,6 +551,11 @@ def _spilled(spill: Any) -> Iterator[NDArray[np.void]]:
     spill.seek(0)
     while data := spill.read(_SPILL_ROWS * _SPILL_DTYPE.itemsize):
         yield np.frombuffer(data, _SPILL_DTYPE)
+
+
+def _counting(events: NDArray[np.void], field_name: str, time_range: TimeRange | None) -> NDArray[np.void]:
+    """Return the events whose time lies in the range that was asked for."""
+    return events if time_range is None else events[time_range.holds(events[field_name])]
 
 
 def _count(events: NDArray[np.void], kind: int) -> int:

@@ -16,23 +16,24 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uspcap._native.digests import KEYS, digest
 from uspcap._native.histogram import BUCKETS, record_many
 from uspcap._native.matching import Stream
 from uspcap.bpf.filters import FrameFilter
-from uspcap.formats import open_capture
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
-from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+from uspcap.frames import Decision, FrameBatch, Interface, Problem, TimestampSource
+from uspcap.stages.reading import PlannedInput, is_read_once
 
 if TYPE_CHECKING:
+    from uspcap.stages.moments import TimeRange
     from uspcap.timestamps.trailers import TrailerStage
 
 CHUNK_FRAMES: Final = 16_384
@@ -51,6 +52,8 @@ class Side:
     Attributes
     ----------
     path : str
+        As it was named, all files together.
+    files : tuple of PlannedInput
     frames : int
         Frames that match the filter, have a stamp and a digest.
     without_digest, without_stamp : int
@@ -68,9 +71,13 @@ class Side:
     sources : set of TimestampSource
     interfaces : list of Interface
     problems : list of Problem
+    notes : list of str
+        What is to be said of the files beside.
+    decisions : list of Decision
     """
 
     path: str
+    files: tuple[PlannedInput, ...] = ()
     frames: int = 0
     without_digest: int = 0
     without_stamp: int = 0
@@ -85,6 +92,8 @@ class Side:
     sources: set[TimestampSource] = field(default_factory=set)
     interfaces: list[Interface] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
 
 
 class DigestReader:
@@ -92,7 +101,8 @@ class DigestReader:
 
     Parameters
     ----------
-    path : str
+    files : sequence of PlannedInput
+        One or more, one after the other.
     key : str
         One of `KEYS`.
     limit : int
@@ -103,6 +113,8 @@ class DigestReader:
         Ends reading once it is set: `streams` raises ReadingEnded then.
     trailers : TrailerStage, optional
         Takes stamps that are in the frames.
+    time_range : TimeRange, optional
+        Of the frames that count for what is known of the side; others are read to be matched with those.
 
     Attributes
     ----------
@@ -117,19 +129,23 @@ class DigestReader:
 
     def __init__(
         self,
-        path: str,
+        files: Sequence[PlannedInput],
         key: str,
         limit: int,
         expression: str = "",
         wake: Wake | None = None,
         trailers: TrailerStage | None = None,
+        time_range: TimeRange | None = None,
     ) -> None:
-        self._reader: CaptureReader = open_capture(path, wake)
+        self._wake = wake
+        self._reader: CaptureReader | None = files[0].open(wake)
+        self._range = time_range
         self._key = KEYS.index(key)
         self._limit = limit
         self._filter = FrameFilter(expression)
         self._trailers = trailers
-        self.side = Side(path)
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        self.side = Side("@".join((files[0].path, *files[0].interfaces)) + more, tuple(files))
 
     def streams(self) -> Iterator[Stream]:
         """Yield all frames in their order, some ten thousand at a time, and close the file.
@@ -139,32 +155,48 @@ class DigestReader:
         FilterError
             The filter does not compile.
         """
-        side = self.side
         chunk: list[tuple[np.ndarray, ...]] = []
         kept = 0
-        with self._reader as reader:
-            for batch in reader.batches():
-                if self._trailers is not None:
-                    self._trailers.apply(batch)
-                self._filter.apply(batch)
-                columns = self._digested(batch)
-                if len(columns[0]):
-                    chunk.append(columns)
-                    kept += len(columns[0])
-                if kept >= CHUNK_FRAMES:
-                    yield self._stream(chunk)
-                    chunk, kept = [], 0
-            if chunk:
+        for batch, frames_before in self._batches():
+            if self._trailers is not None:
+                self._trailers.apply(batch)
+            self._filter.apply(batch)
+            columns = self._digested(batch, frames_before)
+            if len(columns[0]):
+                chunk.append(columns)
+                kept += len(columns[0])
+            if kept >= CHUNK_FRAMES:
                 yield self._stream(chunk)
+                chunk, kept = [], 0
+        if chunk:
+            yield self._stream(chunk)
+
+    def _batches(self) -> Iterator[tuple[FrameBatch, int]]:
+        """Yield the batches of all files, and how many frames the files before have."""
+        side = self.side
+        frames_before = 0
+        for number, one in enumerate(side.files):
+            reader = self._reader = self._reader if number == 0 and self._reader else one.open(self._wake)
+            selection = one.selection()
+            read = 0
+            with reader:
+                for batch in reader.batches():
+                    read = batch.frames_before + batch.frames_read
+                    selection.apply(batch)
+                    yield batch, frames_before
+            frames_before += read
             facts = reader.facts
-            side.problems = facts.all_problems(side.path)
-            side.interfaces = list(facts.interfaces)
+            side.problems += facts.all_problems(reader.name) + selection.problems(reader.name, facts.interfaces)
+            side.notes += one.notes + facts.notes(reader.name) + selection.notes(reader.name)
+            side.decisions += facts.decisions
+            side.interfaces += facts.interfaces
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
 
-    def _digested(self, batch: FrameBatch) -> tuple[np.ndarray, ...]:
+    def _digested(self, batch: FrameBatch, frames_before: int) -> tuple[np.ndarray, ...]:
         """Return digests, stamps, numbers and lengths of a batch's frames, copied."""
         side = self.side
         digests = np.empty(batch.count, np.uint64)
@@ -182,13 +214,20 @@ class DigestReader:
             tcp = headers.column("protocol") == 6
             if tcp.any():
                 side.longest_payload = max(side.longest_payload, int(headers.column("payload_length")[tcp].max()))
-        columns = (digests, batch.timestamp_ns, batch.column("frame_number"), batch.wire_length)
+        columns = (digests, batch.timestamp_ns, batch.column("frame_number") + frames_before, batch.wire_length)
         if usable.all():
             return tuple(column.copy() if column is not digests else column for column in columns)
         return tuple(column[usable] for column in columns)
 
     def _stream(self, chunk: list[tuple[np.ndarray, ...]]) -> Stream:
         digests, stamps, numbers, lengths = (np.concatenate(column) for column in zip(*chunk, strict=True))
+        self._describe(stamps if self._range is None else stamps[self._range.holds(stamps)])
+        return Stream(digests, stamps, numbers, lengths)
+
+    def _describe(self, stamps: NDArray[np.int64]) -> None:
+        """Add frames that count to what is known of the side."""
+        if not len(stamps):
+            return
         side = self.side
         before = stamps[:1] if side.last_ns is None else np.array([side.last_ns], np.int64)
         steps = np.diff(stamps, prepend=before)
@@ -200,21 +239,22 @@ class DigestReader:
         forward = steps[steps >= 0]
         side.backward += len(steps) - len(forward)
         record_many(side.inter_arrival, forward)
-        return Stream(digests, stamps, numbers, lengths)
 
 
-def common_limit(paths: tuple[str, str], key: str) -> int:
-    """Return how many bytes of what the key looks at the frames of both captures have.
+def common_limit(files: Sequence[PlannedInput], key: str) -> int:
+    """Return how many bytes of what the key looks at the frames of all these files have.
 
     Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. What can be read once
     only (standard input, a pipe) is taken as not cut.
     """
     limit = NO_LIMIT
-    for path in paths:
-        if path == "-" or (Path(path).exists() and not Path(path).is_file()):
+    for one in files:
+        if is_read_once(one.path):
             continue
-        with open_capture(path) as reader:
+        selection = one.selection()
+        with one.open() as reader:
             for batch in reader.batches():
+                selection.apply(batch)
                 cut = batch.captured_length < batch.wire_length
                 if cut.any():
                     captured = batch.captured_length[cut].astype(np.int64)

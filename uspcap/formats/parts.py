@@ -7,15 +7,24 @@ part whose start is not proved is thrown away and read by the part before it.
 
 from __future__ import annotations
 
+from uspcap.errors import CaptureFileError
 from uspcap.formats import open_capture
-from uspcap.formats.reader import CaptureReader
+from uspcap.formats.reader import NO_LIMIT, CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
 
 SMALLEST_PART = 8 * 1024 * 1024
 """Bytes below which a part is not worth a thread."""
 
 
-def open_parts(path: str, most: int, wake: Wake | None = None) -> list[CaptureReader]:
+def open_parts(
+    path: str,
+    most: int,
+    wake: Wake | None = None,
+    *,
+    unit: TimestampUnit = "auto",
+    begin: int = 0,
+    end: int = NO_LIMIT,
+) -> list[CaptureReader]:
     """Open a capture file once for each of up to `most` parts of similar size, in order.
 
     Parameters
@@ -24,26 +33,46 @@ def open_parts(path: str, most: int, wake: Wake | None = None) -> list[CaptureRe
     most : int
     wake : Wake, optional
         Of all of them, as in `uspcap.formats.open_capture`.
+    unit : {'auto', 'us', 'ns'}
+        As there.
+    begin, end : int
+        Bytes to read: from the record that starts at `begin`, or from the beginning of the file, up to the records that
+        start at `end`.
 
     Raises
     ------
     CaptureFileError
         As `uspcap.formats.open_capture`.
     """
-    first = open_capture(path, wake)
-    size = first.size or 0
-    parts = min(most, size // SMALLEST_PART)
+    first = open_capture(path, wake, unit=unit)
     readers = [first]
-    if not first.source.seekable_plain:
-        return readers
-    for part in range(1, parts):
-        reader = open_capture(path, wake)
-        if not reader.jump_near(size * part // parts) or reader.began_at <= readers[-1].began_at:
+    try:
+        if begin:
+            _go_to(first, begin)
+        if not first.source.seekable_plain:
+            return readers
+        end_of_all = min(end, first.size or 0)
+        parts = min(most, (end_of_all - begin) // SMALLEST_PART)
+        for part in range(1, parts):
+            reader = open_capture(path, wake, unit=unit)
+            offset = begin + (end_of_all - begin) * part // parts
+            if not reader.jump_near(offset) or not readers[-1].began_at < reader.began_at < end:
+                reader.close()
+                continue
+            readers[-1].stop_at = reader.began_at
+            readers.append(reader)
+        readers[-1].stop_at = end
+    except BaseException:
+        for reader in readers:
             reader.close()
-            continue
-        readers[-1].stop_at = reader.began_at
-        readers.append(reader)
+        raise
     return readers
+
+
+def _go_to(reader: CaptureReader, begin: int) -> None:
+    """Go on at a place at which a record is known to start."""
+    if not reader.jump_near(begin) or reader.began_at != begin:
+        raise CaptureFileError(f"{reader.name}: no record starts at byte {begin} any more; it has changed: start again")
 
 
 def continues(earlier: CaptureReader, later: CaptureReader) -> bool:

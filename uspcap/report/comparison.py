@@ -14,6 +14,7 @@ from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decoded_lines
 from uspcap.report.format import clock, count, duration, plural, share, stamp
 from uspcap.report.model import Column, Page, Section
+from uspcap.stages.reading import is_read_once
 from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
 from uspcap.version import __version__
@@ -49,6 +50,9 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "bytes_compared": None if comparison.limit == NO_LIMIT else comparison.limit,
         "window_ns": settings.window_ns,
         "filter": settings.expression,
+        "time_range": None
+        if comparison.range_a is None
+        else {"from_ns": comparison.range_a.from_ns, "to_ns": comparison.range_a.to_ns},
         "a": _side(comparison.a),
         "b": _side(comparison.b),
         "frames": frames,
@@ -73,6 +77,10 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
 def _side(side: Side) -> dict[str, Any]:
     return {
         "file": side.path,
+        "files": [one.path for one in side.files],
+        "interfaces": sorted({name for one in side.files for name in one.interfaces}),
+        "notes": side.notes,
+        "decisions": [asdict(one) for one in side.decisions],
         "frames": side.frames,
         "without_digest": side.without_digest,
         "without_stamp": side.without_stamp,
@@ -165,9 +173,9 @@ def _reordering(comparison: Comparison) -> dict[str, Any]:
 
 
 def _worst(comparison: Comparison) -> list[dict[str, Any]]:
-    path = comparison.b.path
-    # Standard input was read already.
-    lines = {} if path == "-" else decoded_lines([path], {pair.b_frame for pair in comparison.worst})
+    files = comparison.b.files
+    once = any(is_read_once(one.path) for one in files)
+    lines = {} if once else decoded_lines(files, {pair.b_frame for pair in comparison.worst})
     return [
         {
             "a_frame": pair.a_frame,
@@ -276,6 +284,10 @@ def comparison_page(report: dict[str, Any]) -> Page:
         section = page.section("Latest frames")
         for row in latest:
             section.line(f"{duration(row['delay_ns']):>9}  A {row['a_frame']}, B {row['decoded'] or row['b_frame']}")
+    notes = page.section()
+    for side in (report["a"], report["b"]):
+        for note in side["notes"]:
+            notes.paragraph(note, "note")
     problems = page.section()
     for problem in report["problems"]:
         problems.paragraph(f"{problem['file']}: {Problem(**problem).place}: {problem['what']}", "problem")

@@ -8,12 +8,12 @@ from typing import Any
 
 import dpkt
 
-from uspcap.formats import open_capture
 from uspcap.formats.pcapng import options_of
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, UNTAGGED, Layer, address_text
 from uspcap.protocols.link_types import link_type_name
 from uspcap.report.format import safe_text, stamp
+from uspcap.stages.reading import PlannedInput
 
 HEX_PREFIX_BYTES = 16
 
@@ -37,15 +37,15 @@ _DNS_PORTS = frozenset({53, 5353, 5355})
 _ETHERNET = 1
 
 
-def decoded_lines(paths: Sequence[str], numbers: Iterable[int], *, tunnels: bool = False) -> dict[int, str]:
+def decoded_lines(inputs: Sequence[PlannedInput], numbers: Iterable[int], *, tunnels: bool = False) -> dict[int, str]:
     """Return the decoded lines of some frames of files, which are read as far as needed.
 
     Parameters
     ----------
-    paths : sequence of str
-        Files that can be read again.
+    inputs : sequence of PlannedInput
+        They can be read again.
     numbers : iterable of int
-        Counted from 1 over all files; those that there are not are left out.
+        Counted from 1 over all inputs as they are read; those that there are not are left out.
     tunnels : bool
         Decode the innermost headers.
 
@@ -57,10 +57,10 @@ def decoded_lines(paths: Sequence[str], numbers: Iterable[int], *, tunnels: bool
     lines: dict[int, str] = {}
     wanted = sorted(set(numbers), reverse=True)
     before = 0
-    for path in paths:
+    for one in inputs:
         if not wanted:
             break
-        with open_capture(path) as reader:
+        with one.open() as reader:
             read = 0
             for batch in reader.batches():
                 batch.decode_tunnels = tunnels

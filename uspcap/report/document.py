@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
+from uspcap.formats.reader import NO_LIMIT
+from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.pipeline import accounts
 from uspcap.version import __version__
 
@@ -41,7 +43,15 @@ def build_report(
     longest_unread_ns : int, optional
         The longest time for which a ring went unread.
     """
-    quiet = {"truncated": False, "problems": [], "notes": [], "interface_drops": {}, "filter": None}
+    quiet: dict[str, Any] = {
+        "truncated": False,
+        "problems": [],
+        "notes": [],
+        "decisions": [],
+        "time_range": None,
+        "interface_drops": {},
+        "filter": None,
+    }
     results = {name: {**analysis.result(), "caveats": analysis.caveats()} for name, analysis in analyses.items()}
     _state_error_bounds(results, source.get("clocks", ()))
     if "path_latency" in results:
@@ -73,6 +83,7 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
     notes = [f"no frame of link type {link_type} can match: {why}" for link_type, why in outcome.refused.items()]
     if outcome.finer_than_ns:
         notes.append(f"{outcome.finer_than_ns} stamps are finer than 1 ns; what is below was dropped")
+    notes += outcome.notes
     return {
         "files": [one["file"] for one in outcome.files],
         "first_frames": [one["first_frame"] for one in outcome.files],
@@ -81,8 +92,30 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
         "truncated": outcome.truncated,
         "problems": [asdict(problem) for problem in outcome.problems],
         "notes": notes,
+        "decisions": [asdict(decision) for decision in outcome.decisions],
+        "time_range": _time_range(outcome),
         "interface_drops": outcome.interface_drops,
         "filter": expression or None,
+    }
+
+
+def _time_range(outcome: Outcome) -> dict[str, Any] | None:
+    """Return the range of time that was asked for, and what of each file was read for it."""
+    if outcome.time_range is None:
+        return None
+    return {
+        "from_ns": None if outcome.time_range.from_ns <= EARLIEST_NS else outcome.time_range.from_ns,
+        "to_ns": None if outcome.time_range.to_ns > LATEST_NS else outcome.time_range.to_ns,
+        "files": [
+            {
+                "file": one.path,
+                "first_byte": one.stretch.begin,
+                "end_byte": None if one.stretch.end == NO_LIMIT else one.stretch.end,
+                "read_whole_because": one.stretch.why_whole or None,
+            }
+            for one in outcome.inputs
+            if one.stretch is not None
+        ],
     }
 
 

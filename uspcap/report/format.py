@@ -6,7 +6,8 @@ shows a number that its unit cannot hold (999,999 ns is `1.000 ms`, not `1000 µ
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
 
 from uspcap.foreign_text import encodable as encodable
@@ -133,23 +134,48 @@ def share(part: float | None, whole: float = 1) -> str:
     return f"{percent:,.1f} %"
 
 
-def stamp(nanoseconds: int | None) -> str:
-    """Return an instant as UTC in ISO 8601 with all nine decimals: `2026-11-23T09:30:00.000000001Z`.
+_ZONE: ContextVar[tzinfo] = ContextVar("zone", default=UTC)
 
-    One outside of the years 1000 to 9999, which no frame has, stays a number.
+
+def show_times_in(zone: tzinfo) -> None:
+    """Have text show times in a zone from now on; UTC otherwise."""
+    _ZONE.set(zone)
+
+
+def stamp(nanoseconds: int | None) -> str:
+    """Return an instant in ISO 8601 with all nine decimals and its zone: `2026-11-23T09:30:00.000000001Z`.
+
+    The zone is that of `show_times_in`. An instant outside of the years 1000 to 9999, which no frame has, stays a
+    number.
     """
     if nanoseconds is None:
         return MISSING
-    seconds, rest = divmod(nanoseconds, _SECOND)
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
-        return f"{nanoseconds} ns since 1970"
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    date, time, zone = _shown(nanoseconds)
+    return f"{date}T{time}{zone}" if date else time
 
 
 def clock(nanoseconds: int | None) -> str:
     """Return the time of day of an instant, as `stamp` without the date."""
-    text = stamp(nanoseconds)
-    return text[11:] if text.endswith("Z") else text
+    if nanoseconds is None:
+        return MISSING
+    _, time, zone = _shown(nanoseconds)
+    return f"{time}{zone}"
+
+
+def _shown(nanoseconds: int) -> tuple[str, str, str]:
+    """Return date, time of day and zone of an instant, the first and the last '' where it stays a number."""
+    seconds, rest = divmod(nanoseconds, _SECOND)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        return "", f"{nanoseconds} ns since 1970", ""
+    instant = _EPOCH + timedelta(seconds=seconds)
+    zone = _ZONE.get()
+    if zone is not UTC:
+        try:
+            instant = instant.astimezone(zone)
+        except OverflowError:
+            zone = UTC
+    offset = "Z" if zone is UTC else instant.isoformat()[19:]
+    return f"{instant:%Y-%m-%d}", f"{instant:%H:%M:%S}.{rest:09d}", offset
 
 
 def compact_count(value: int) -> str:

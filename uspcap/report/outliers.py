@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from uspcap.report.decode import decoded_lines
 from uspcap.report.format import duration
 from uspcap.report.model import Page
+from uspcap.stages.reading import PlannedInput
 
 SHOWN = 5
 """Gaps whose frames are shown."""
@@ -15,14 +17,18 @@ AROUND = 1
 """Further frames shown before and after the two that a gap lies between."""
 
 
-def append_outliers(page: Page, report: dict[str, Any], *, tunnels: bool = False) -> None:
+def append_outliers(
+    page: Page, report: dict[str, Any], inputs: Sequence[PlannedInput], *, tunnels: bool = False
+) -> None:
     """Append a section with the decoded frames around each of the longest gaps of a report; its files are read again.
 
     Parameters
     ----------
     page : Page
     report : dict
-        As `build_report` returns it; its files can be read twice.
+        As `build_report` returns it.
+    inputs : sequence of PlannedInput
+        What it was made of, which can be read twice.
     tunnels : bool
         Decode the innermost headers, as the report's run did.
 
@@ -41,7 +47,7 @@ def append_outliers(page: Page, report: dict[str, Any], *, tunnels: bool = False
     for gap in gaps:
         for frame in (gap["before_frame"], gap["after_frame"]):
             wanted.update(_around(frame))
-    lines = decoded_lines(report["source"]["files"], wanted, tunnels=tunnels)
+    lines = decoded_lines(inputs, wanted, tunnels=tunnels)
     for gap in gaps:
         flow = f" in {gap['flow']}" if "flow" in gap else ""
         title = f"{kind} of {duration(gap['gap_ns'])}{flow}, frames {gap['before_frame']} to {gap['after_frame']}:"

@@ -13,9 +13,9 @@ from uspcap._native.columns import FRAME_FIELDS
 from uspcap.backends.base import BATCH_FRAMES, Description, LiveSource, SourceStatistics
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
-from uspcap.formats import open_capture
 from uspcap.formats.waking import ReadingEnded, Wake
 from uspcap.frames import LATEST_NS, NANOSECONDS, FrameBatch, Interface, TimestampSource
+from uspcap.stages.reading import PlannedInput
 
 SHORTEST_WAIT_S = 0.001
 """Frames that are due within it come in one batch, as they would from a ring."""
@@ -26,7 +26,7 @@ class ReplaySource(LiveSource):
 
     Parameters
     ----------
-    paths : sequence of str
+    paths : sequence of str or PlannedInput
         One after the other; `-` is standard input, which can be read once only.
     expression : str
         Filter as of pcap-filter(7).
@@ -52,7 +52,7 @@ class ReplaySource(LiveSource):
 
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Sequence[str | PlannedInput],
         expression: str = "",
         *,
         speed: float = 1.0,
@@ -65,9 +65,10 @@ class ReplaySource(LiveSource):
             raise UsageError("a replay needs a capture file: name it with -r")
         if not 0 <= speed < float("inf") or loops < 0:
             raise UsageError(f"cannot replay {loops} times at speed {speed}: both are 0 or more")
-        if "-" in paths and (loops != 1 or paths.count("-") > 1):
+        self._files = [PlannedInput(one) if isinstance(one, str) else one for one in paths]
+        self._paths = tuple(one.path for one in self._files)
+        if "-" in self._paths and (loops != 1 or self._paths.count("-") > 1):
             raise UsageError("standard input can be replayed once only: save it to a file first")
-        self._paths = tuple(paths)
         self._speed = speed
         self._loops = loops
         self._clock = clock
@@ -81,6 +82,7 @@ class ReplaySource(LiveSource):
         self._lowest_ns = self._highest_ns = 0
         self._frames_read = self._received = self._delivered = 0
         self._stopped = False
+        self._messages: list[str] = []
         self._wake = Wake()
 
     @property
@@ -115,6 +117,10 @@ class ReplaySource(LiveSource):
         self._stopped = True
         self._wake.set()
 
+    def messages(self) -> list[str]:
+        said, self._messages = self._messages, []
+        return said
+
     def statistics(self) -> SourceStatistics:
         return SourceStatistics(
             received=self._received, delivered=self._delivered, filtered=self._received - self._delivered
@@ -137,15 +143,19 @@ class ReplaySource(LiveSource):
         loop = moved_ns = period_ns = 0
         while not self._stopped and (loop < self._loops or not self._loops):
             frames_before = self._frames_read
-            for number, path in enumerate(self._paths):
-                with open_capture(path, self._wake) as reader:
+            for number, one in enumerate(self._files):
+                selection = one.selection()
+                with one.open(self._wake) as reader:
                     frames_of_others = self._frames_read
                     for batch in reader.batches():
                         self._frames_read += batch.count
+                        selection.apply(batch, reader.facts.interfaces)
                         self._adopt(batch, number, reader.facts.interfaces, frames_of_others, moved_ns)
                         yield batch
                     if not loop:
-                        self.problems += reader.facts.all_problems(path)
+                        self.problems += reader.facts.all_problems(one.path)
+                        self.problems += selection.problems(one.path, reader.facts.interfaces)
+                        self._messages += one.notes + reader.facts.notes(one.path) + selection.notes(one.path)
             frames = self._frames_read - frames_before
             if not frames:
                 return

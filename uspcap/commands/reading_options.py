@@ -1,0 +1,111 @@
+"""Options about which frames of capture files are read, declared once for all commands that read some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC
+from functools import wraps
+from typing import Any, Final
+
+import click
+
+from uspcap.errors import UsageError
+from uspcap.report.format import show_times_in
+from uspcap.stages.moments import parse_moment, parse_zone
+from uspcap.stages.reading import Reading
+
+_Command = Callable[..., Any]
+
+READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces"})
+"""Parameters of these options."""
+
+
+def reading_options(*, interface: bool = True) -> Callable[[_Command], _Command]:
+    """Give a command the options, and what was asked for as its parameter `reading`.
+
+    Parameters
+    ----------
+    interface : bool
+        Interfaces of files are named by `--interface`, too; not where that names one to capture on.
+    """
+    options = [
+        click.option(
+            "--from",
+            "time_from",
+            metavar="WHEN",
+            help="Only frames from then on: 14:30, 2024-03-05T09:30:00-05:00, +5m after the first or -1m before the "
+            "last frame.",
+        ),
+        click.option("--to", "time_to", metavar="WHEN", help="Only frames before then, written alike."),
+        click.option(
+            "--tz",
+            "zone",
+            metavar="ZONE",
+            help="Zone of times without one, and of those in text: UTC (default), local, -05:00, America/New_York.",
+        ),
+        click.option(
+            "--timestamp-unit",
+            type=click.Choice(["auto", "us", "ns"]),
+            default="auto",
+            show_default=True,
+            help="What fractions of a second in pcap files count; auto: what the file says, unless that cannot be.",
+        ),
+    ]
+    if interface:
+        options.append(
+            click.option(
+                "--interface",
+                "of_interfaces",
+                multiple=True,
+                metavar="NAME",
+                help="Only frames of this interface of the files, by name or number; may be repeated. FILE@NAME is for "
+                "one file.",
+            )
+        )
+
+    def give(command: _Command) -> _Command:
+        @wraps(command)
+        def with_reading(*arguments: Any, **given: Any) -> Any:
+            own = {name: given.pop(name) for name in READING_OPTIONS & given.keys()}
+            return command(*arguments, reading=_reading(**own), **given)
+
+        for option in reversed(options):
+            with_reading = option(with_reading)
+        return with_reading
+
+    return give
+
+
+def _reading(
+    time_from: str | None,
+    time_to: str | None,
+    zone: str | None,
+    timestamp_unit: Any,
+    of_interfaces: tuple[str, ...] = (),
+) -> Reading:
+    """Return what was asked for, and have text show times in the zone."""
+    shown_in = UTC if zone is None else _parsed("--tz", parse_zone, zone)
+    show_times_in(shown_in)
+    begin, end = (
+        None if text is None else _parsed(flag, lambda text: parse_moment(text, shown_in), text)
+        for flag, text in (("--from", time_from), ("--to", time_to))
+    )
+    return Reading(of_interfaces, begin, end, timestamp_unit)
+
+
+def _parsed(flag: str, parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+def refuse_reading(reading: Reading, why: str) -> None:
+    """Refuse options about files where none is read.
+
+    Raises
+    ------
+    UsageError
+    """
+    if reading != Reading():
+        raise UsageError(f"--from, --to, --interface and --timestamp-unit are about capture files: {why}")

@@ -1,0 +1,333 @@
+"""How capture files are read, alike in every command: which, of which interfaces, from when to when.
+
+What must be known before the first frame is analyzed is found out here, once for all files, and is the same for every
+part of a file and every thread.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from uspcap.errors import CaptureFileError, UsageError, UspcapError
+from uspcap.formats import open_capture
+from uspcap.formats.parts import open_parts
+from uspcap.formats.reader import CaptureReader, TimestampUnit
+from uspcap.formats.waking import Wake
+from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
+from uspcap.stages.selection import FrameSelection
+
+if TYPE_CHECKING:
+    from uspcap.formats.stretch import Stretch
+
+CAPTURE_SUFFIXES: Final = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".bz2", ".zst", ".xz", ".lz4"})
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A capture file as it was named.
+
+    Attributes
+    ----------
+    path : str
+        `-` is standard input.
+    interfaces : tuple of str
+        Those of its interfaces that were named with it; none stands for all.
+    """
+
+    path: str
+    interfaces: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "@".join((self.path, *self.interfaces))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is asked of all files of a command.
+
+    Attributes
+    ----------
+    interfaces : tuple of str
+        Names or numbers of interfaces, beside what a file was named with; none stands for all.
+    begin, end : Moment or None
+    unit : {'auto', 'us', 'ns'}
+        Of fractions of a second in pcap files.
+    """
+
+    interfaces: tuple[str, ...] = ()
+    begin: Moment | None = None
+    end: Moment | None = None
+    unit: TimestampUnit = "auto"
+
+    @property
+    def has_range(self) -> bool:
+        """Whether a range of time was asked for."""
+        return self.begin is not None or self.end is not None
+
+
+EVERYTHING: Final = Reading()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedInput:
+    """A file, and what of it is to be read.
+
+    Attributes
+    ----------
+    path : str
+    interfaces : tuple of str
+    unit : {'auto', 'us', 'ns'}
+    time_range : TimeRange or None
+    stretch : Stretch or None
+        Where a range of time is asked for.
+    """
+
+    path: str
+    interfaces: tuple[str, ...] = ()
+    unit: TimestampUnit = "auto"
+    time_range: TimeRange | None = None
+    stretch: Stretch | None = None
+
+    def open(self, wake: Wake | None = None) -> CaptureReader:
+        """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
+        return self.open_parts(1, wake)[0]
+
+    def open_parts(self, most: int, wake: Wake | None = None) -> list[CaptureReader]:
+        """Open the file once for each of up to `most` parts: see `uspcap.formats.parts.open_parts`."""
+        if self.stretch is None:
+            return open_parts(self.path, most, wake, unit=self.unit)
+        return open_parts(self.path, most, wake, unit=self.unit, begin=self.stretch.begin, end=self.stretch.end)
+
+    def selection(self) -> FrameSelection:
+        """Return the stage that keeps the frames that are wanted; it is to come before all others."""
+        return FrameSelection(self.interfaces, self.time_range)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of how the file is read, sentences without a full stop."""
+        stretch = self.stretch
+        if stretch is None or stretch.why_whole == "it is short":
+            return []
+        if stretch.why_whole:
+            return [f"{self.path} was read whole for --from and --to: {stretch.why_whole}"]
+        to_end = stretch.end >= Path(self.path).stat().st_size
+        if to_end and not stretch.begin:
+            return []
+        until = "its end" if to_end else f"byte {stretch.end}"
+        return [
+            f"{self.path} was read from byte {stretch.begin} to {until} only, as time rises wherever it was looked at: "
+            "frame numbers count from there, and what lies outside was not checked for damage"
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command reads.
+
+    Attributes
+    ----------
+    inputs : tuple of PlannedInput
+    time_range : TimeRange or None
+    """
+
+    inputs: tuple[PlannedInput, ...]
+    time_range: TimeRange | None = None
+
+
+def plan(paths: Sequence[str | Input], reading: Reading, wake: Wake | None = None, *, margin_ns: int = 0) -> Plan:
+    """Decide what is read of which file.
+
+    Parameters
+    ----------
+    paths : sequence of str or Input
+    reading : Reading
+    wake : Wake, optional
+        Ends it, as in `uspcap.formats.open_capture`.
+    margin_ns : int
+        How far beyond the range of time frames are read on both sides.
+
+    Raises
+    ------
+    UsageError
+        The range of time is empty, or cannot be known before a pipe is read.
+    CaptureFileError, NotACaptureFile, MissingFeature
+        A file cannot be opened.
+    """
+    inputs = [Input(one) if isinstance(one, str) else one for one in paths]
+    time_range = _time_range(inputs, reading, wake) if reading.has_range else None
+    read = None if time_range is None else time_range.moved(-margin_ns, margin_ns)
+    return Plan(tuple(_planned(one, reading, read, wake) for one in inputs), time_range)
+
+
+def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: Wake | None) -> PlannedInput:
+    stretch = None
+    if time_range is not None:
+        from uspcap.formats.stretch import Stretch, find_stretch
+
+        if is_read_once(one.path):
+            stretch = Stretch(why_whole="it can be read only once")
+        else:
+            stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
+    return PlannedInput(one.path, one.interfaces + reading.interfaces, reading.unit, time_range, stretch)
+
+
+def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> TimeRange:
+    """Return the range of time in ns, for all files the same."""
+    from uspcap.formats.stretch import ends_of
+
+    moments = [one for one in (reading.begin, reading.end) if one is not None]
+    relative = next((one for one in moments if one.kind is not Kind.INSTANT), None)
+    only_first = all(one.kind is Kind.AFTER_BEGIN for one in moments if one.kind is not Kind.INSTANT)
+    once = next((one.path for one in inputs if is_read_once(one.path)), None)
+    if relative is not None and once is not None:
+        raise UsageError(
+            f"{relative.text} is counted from when a capture begins or ends, and "
+            f"{'standard input' if once == '-' else once} can be read only once: name a date and time, as in "
+            "2024-03-05T14:30, or save it to a file first"
+        )
+
+    @cache
+    def ends() -> tuple[int, int]:
+        found = [
+            ends_of(path, unit=reading.unit, wake=wake, only_first=only_first) for path in {i.path for i in inputs}
+        ]
+        known = [one for one in found if one is not None]
+        if not known:
+            raise UsageError("no frame has a timestamp: leave out --from and --to")
+        return min(first for first, _ in known), max(last for _, last in known)
+
+    try:
+        return resolved(reading.begin, reading.end, lambda: ends()[0], lambda: ends()[1])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def in_order_of_time(paths: Sequence[str | Input], reading: Reading) -> list[Input]:
+    """Return files that are one capture in the order of their first times; those without a time, or read once, last."""
+    from uspcap.formats.stretch import ends_of
+
+    inputs = [Input(one) if isinstance(one, str) else one for one in paths]
+    if len(inputs) == 1:
+        return inputs
+
+    def first_ns(one: Input) -> float:
+        ends = None if is_read_once(one.path) else ends_of(one.path, unit=reading.unit, only_first=True)
+        return float("inf") if ends is None else ends[0]
+
+    return sorted(inputs, key=first_ns)
+
+
+def is_read_once(path: str) -> bool:
+    """Tell whether a path is standard input or a pipe."""
+    try:
+        return path == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+    except (OSError, ValueError):
+        return False
+
+
+def expand(word: str) -> list[Input]:
+    """Return the capture files that a word names: a file, a directory or a glob, perhaps with @INTERFACE behind.
+
+    Of a directory those files are taken whose names end as capture files' do, or that begin as capture files do; files
+    in directories below and hidden ones are not, nor empty ones. Files come in the order of their names, with numbers
+    in names as numbers.
+
+    Raises
+    ------
+    CaptureFileError
+        A glob or directory has none, or cannot be listed.
+    """
+    path, interfaces = split_interface(word)
+    return [Input(one, interfaces) for one in _files(path)]
+
+
+def expand_all(words: Iterable[str]) -> list[Input]:
+    """Return the capture files that words name, in their order."""
+    return [one for word in words for one in expand(word)]
+
+
+def split_interface(word: str) -> tuple[str, tuple[str, ...]]:
+    """Part a path from the interface that may be named behind it, as in `day.pcapng@eth0`.
+
+    A file of the whole name comes first. `@eth0,eth1` names two.
+    """
+    if _exists(word):
+        return word, ()
+    for match in re.finditer("@", word):
+        path, names = word[: match.start()], word[match.end() :]
+        if path and names and (path == "-" or _exists(path) or _is_glob(path) or looks_like_capture(path)):
+            return path, tuple(name for name in names.split(",") if name)
+    return word, ()
+
+
+def looks_like_capture(path: str) -> bool:
+    """Tell whether a path ends as those of capture files do."""
+    return Path(path).suffix.lower() in CAPTURE_SUFFIXES
+
+
+def names_files(word: str) -> bool:
+    """Tell whether a word of a command line names capture files, and is not the beginning of a filter."""
+    path, _ = split_interface(word)
+    return path == "-" or looks_like_capture(path) or _exists(path) or (_is_glob(path) and bool(_matches(path)))
+
+
+def _files(path: str) -> list[str]:
+    if path == "-":
+        return [path]
+    if _exists(path):
+        return _in_directory(path) if Path(path).is_dir() else [path]
+    if not _is_glob(path):
+        return [path]
+    found = [one for match in _matches(path) for one in (_in_directory(match) if Path(match).is_dir() else [match])]
+    if not found:
+        raise CaptureFileError(f"no file matches {path}; check the directory and the pattern")
+    return found
+
+
+def _matches(pattern: str) -> list[str]:
+    # Not pathlib's, which changes what was named: ./a becomes a.
+    return sorted(glob.glob(pattern, recursive=True), key=_natural)  # noqa: PTH207
+
+
+def _in_directory(path: str) -> list[str]:
+    try:
+        files = sorted((one for one in Path(path).iterdir() if one.name[0] != "."), key=lambda one: _natural(one.name))
+        found = [str(one) for one in files if one.is_file() and one.stat().st_size and _is_capture(str(one))]
+    except OSError as error:
+        raise CaptureFileError(f"cannot list {path}: {error.strerror}; ask for permission to read it") from error
+    if not found:
+        raise CaptureFileError(f"there is no capture file in the directory {path}; name one that has some")
+    return found
+
+
+def _is_capture(path: str) -> bool:
+    if looks_like_capture(path):
+        return True
+    try:
+        open_capture(path).close()
+    except UspcapError:
+        return False
+    return True
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names as people do: `day2` before `day10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def _is_glob(path: str) -> bool:
+    return glob.has_magic(path)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        # Longer than any name, as a whole filter in quotes may be.
+        return False

@@ -1,0 +1,105 @@
+"""Frames of some interfaces, and of a range of time, as a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap.frames import FrameBatch, Interface, Problem, TimestampSource
+from uspcap.stages.moments import TimeRange
+
+_LISTED: Final = 10
+"""Interfaces that a message names."""
+
+
+class FrameSelection:
+    """Keeps the frames of each batch that belong to a selection.
+
+    Parameters
+    ----------
+    interfaces : sequence of str
+        Names, or numbers from 0 as tshark's `frame.interface_id` has them where no interface has such a name; none
+        stands for all.
+    time_range : TimeRange, optional
+        A frame without a timestamp is in no range.
+
+    Attributes
+    ----------
+    without_timestamp : int
+        Frames that were left out of a range because they have none.
+    found : set of str
+        Those of `interfaces` that there are.
+    """
+
+    def __init__(self, interfaces: Sequence[str] = (), time_range: TimeRange | None = None) -> None:
+        self._wanted = tuple(interfaces)
+        self._range = time_range
+        self._table: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.without_timestamp = 0
+        self.found: set[str] = set()
+
+    def apply(self, batch: FrameBatch, interfaces: Sequence[Interface] | None = None) -> None:
+        """Take what does not belong to the selection out of a batch; `frames_read` stays.
+
+        Parameters
+        ----------
+        batch : FrameBatch
+        interfaces : sequence of Interface, optional
+            What the `interface` column points into, where that is not the batch's own: further ones are added at the
+            end only.
+        """
+        if self._wanted:
+            known = batch.interfaces if interfaces is None else interfaces
+            if len(known) != len(self._table):
+                self._learn(known)
+            _keep(batch, self._table[batch.interface])
+        if self._range is not None and batch.count:
+            _keep(batch, self._in_range(batch, self._range))
+
+    def append(self, later: FrameSelection) -> None:
+        """Take in what the selection found of the part of the file that comes directly after."""
+        self.found |= later.found
+        self.without_timestamp += later.without_timestamp
+
+    def problems(self, path: str, known: Sequence[Interface]) -> list[Problem]:
+        """Return what is wrong once a file was read: interfaces that were named and that it does not have."""
+        missing = [one for one in self._wanted if one not in self.found]
+        if not missing:
+            return []
+        listed = ", ".join(f"{number} ({one.name or 'unnamed'})" for number, one in list(enumerate(known))[:_LISTED])
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        return [Problem(path, 0, f"there is no interface {', '.join(missing)}; there are {listed or 'none'}{more}")]
+
+    def notes(self, path: str) -> list[str]:
+        """Return what is to be said once a file was read, sentences without a full stop."""
+        if not self.without_timestamp:
+            return []
+        return [f"{path}: {self.without_timestamp} frames without a timestamp are in no range of time"]
+
+    def _learn(self, interfaces: Sequence[Interface]) -> None:
+        """Tell for each interface whether it is wanted."""
+        self._table = np.zeros(len(interfaces), np.bool_)
+        names = [one.name for one in interfaces]
+        for wanted in self._wanted:
+            numbers = [number for number, name in enumerate(names) if name == wanted]
+            if not numbers and wanted.isascii() and wanted.isdigit() and int(wanted) < len(names):
+                numbers = [int(wanted)]
+            if numbers:
+                self.found.add(wanted)
+                self._table[numbers] = True
+
+    def _in_range(self, batch: FrameBatch, time_range: TimeRange) -> NDArray[np.bool_]:
+        kept = time_range.holds(batch.timestamp_ns)
+        unstamped = batch.timestamp_source == TimestampSource.NONE
+        if unstamped.any():
+            self.without_timestamp += int(np.count_nonzero(unstamped))
+            kept &= ~unstamped
+        return kept
+
+
+def _keep(batch: FrameBatch, kept: NDArray[np.bool_]) -> None:
+    if not kept.all():
+        batch.keep(kept)
