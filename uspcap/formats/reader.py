@@ -182,7 +182,7 @@ class CaptureReader:
             return False
         window = self.window
         window.jump(offset + -offset % 4)  # pcapng blocks start at multiples of 4
-        window.require(look_at)
+        window.require(look_at, no_more=True)
         start = self._reader.find_start(window.data[: window.end])
         if start < 0:
             return False

@@ -29,7 +29,7 @@ PLACES: Final = 512
 PLACE_BYTES: Final = 128 * 1024
 """Read at each place."""
 
-FIRST_LOOK: Final = 512 * 1024
+FIRST_LOOK: Final = 256 * 1024
 """Bytes in which a record is looked for, before `BOUNDARY_SEARCH`."""
 
 SMALLEST_FILE: Final = 32 * 1024 * 1024

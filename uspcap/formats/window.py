@@ -61,8 +61,8 @@ class Window:
         """Return up to `count` bytes without using them up."""
         return self.data[self.start : min(self.start + count, self.end)].tobytes()
 
-    def refill(self) -> int:
-        """Move what is left to the front, read on, and return how many bytes were added.
+    def refill(self, most: int | None = None) -> int:
+        """Move what is left to the front, read on, up to `most` bytes, and return how many bytes were added.
 
         A window that is full of unused bytes is doubled first: a record that claims to be long costs
         memory only as its bytes really arrive.
@@ -81,9 +81,10 @@ class Window:
             self.data = larger
         added = 0
         view = self.data.data
-        while self.end < len(self.data):
-            room = len(self.data) - self.end
-            got = self._source.readinto(view[self.end :])
+        limit = len(self.data) if most is None else min(len(self.data), self.end + most)
+        while self.end < limit:
+            room = limit - self.end
+            got = self._source.readinto(view[self.end : limit])
             if got == 0:
                 self.at_end = True
                 break
@@ -94,10 +95,10 @@ class Window:
                 break
         return added
 
-    def require(self, count: int) -> bool:
-        """Read until `count` unused bytes are there; False where the source ends before."""
+    def require(self, count: int, *, no_more: bool = False) -> bool:
+        """Read until `count` unused bytes are there, or just those; False where the source ends before."""
         while self.available < count and not self.at_end:
-            self.refill()
+            self.refill(count - self.available if no_more else None)
         return self.available >= count
 
     def skip(self, count: int) -> int:
