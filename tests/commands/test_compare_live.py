@@ -83,7 +83,7 @@ def test_options_that_make_no_sense_are_usage_errors(words: list[str], said: str
     ("words", "said"),
     [
         (["a.pcap", "b.pcap", "--runs", "3"], "--runs is for comparing an interface: name it with -i"),
-        (["a.pcap"], "name two captures of the same traffic, two reports, or an interface"),
+        (["a.pcap"], "name two captures of the same traffic (or --a and --b), two reports, or an interface with -i"),
     ],
 )
 def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: str) -> None:
