@@ -132,3 +132,11 @@ def test_an_option_is_there_for_every_one_on_the_command_line() -> None:
     shown = invoke("analyze", "--help").stdout
     for option in registry.options():
         assert option.flag in shown
+
+
+def test_numbers_that_an_option_does_not_take_are_refused_as_text_is() -> None:
+    for value in (-1, 0, "0"):
+        with pytest.raises(UsageError, match="is no quorum"):
+            uspcap.analyze(SAMPLES / "microburst.pcap", only="requests", quorum=value)
+    with pytest.raises(UsageError, match="no whole number"):
+        uspcap.analyze(SAMPLES / "microburst.pcap", top=0)

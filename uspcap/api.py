@@ -353,9 +353,10 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if option.repeated and (isinstance(value, str) or not isinstance(value, Sequence)):
             value = (value,)
         read = option.reader
-        if read is not None and isinstance(value, str):
+        is_number = isinstance(value, int) and option.kind in (Kind.COUNT, Kind.OTHER)
+        if read is not None and (isinstance(value, str) or is_number):
             try:
-                value = read(value)
+                value = read(str(value))
             except ValueError as error:
                 raise UsageError(f"{name}: {error}") from None
         elif option.kind is Kind.CHOICE and value is not None and value not in option.choices:

@@ -204,6 +204,17 @@ def test_a_pipe_that_delivers_a_few_bytes_at_a_time_is_read_whole(tmp_path, size
     assert read_pipe(content, sizes)[0] == read_bytes(tmp_path, content)[0]
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_largest_length_that_can_be_written_is_damage_wherever_it_stands(tmp_path, before):
+    path = tmp_path / "claimed.pcap"
+    empty = struct.pack("<IIII", 1, 0, 0, 0)
+    path.write_bytes(pcap_header() + empty * before + struct.pack("<IIII", 1, 0, 0xFFFFFFFF, 60) + empty * 3)
+    with open_capture(str(path)) as reader:
+        assert sum(batch.count for batch in reader.batches()) == before
+        (problem,) = reader.facts.problems
+        assert "claims 4294967295 captured bytes" in problem.what
+
+
 def test_claimed_length_costs_no_memory(tmp_path):
     # USBPcap frames may have 128 MiB: the claim passes, the bytes never come.
     path = tmp_path / "capture"

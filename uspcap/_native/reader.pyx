@@ -69,7 +69,7 @@ cdef enum:
     PCAPNG_START = 12        # bytes of a section header block up to its byte-order magic, inclusive
     SECTION_HEADER = 0x0A0D0D0A
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
-    NOT_A_LENGTH = 0xFFFFFFFF
+    NO_LENGTH = -1           # that no record has
 
 
 cdef inline bint is_pcap_magic(uint32_t word) noexcept nogil:
@@ -207,8 +207,9 @@ cdef class PcapWalker:
         cdef Py_ssize_t header = self.record_header_length
         cdef bint swap = self.swap
         cdef int64_t fraction_ns = self.fraction_ns, number = self.frames_seen, below_million = 0
-        cdef uint32_t longest = self.longest, captured = 0, wire, last_captured = NOT_A_LENGTH, exchanged, fraction
+        cdef uint32_t longest = self.longest, captured = 0, wire, exchanged, fraction
         cdef uint32_t units = <uint32_t> (1000000000 // fraction_ns)
+        cdef int64_t last_captured = NO_LENGTH
         cdef Py_ssize_t last_stride = header
         cdef int swapped_lengths = self.swapped_lengths, due
         cdef const uint8_t *record
@@ -234,7 +235,7 @@ cdef class PcapWalker:
                     exchanged = captured
                     captured = wire
                     wire = exchanged
-                if captured == last_captured:
+                if <int64_t> captured == last_captured:
                     if position + last_stride > end:
                         reason = NEED_MORE
                         break
@@ -249,7 +250,7 @@ cdef class PcapWalker:
                     if position + header + <Py_ssize_t> captured > end:
                         reason = NEED_MORE
                         break
-                    last_captured = captured if captured else NOT_A_LENGTH
+                    last_captured = <int64_t> captured if captured else <int64_t> NO_LENGTH
                     last_stride = header + captured
                 fraction = read32(record + 4, swap)
                 below_million += fraction < 1000000
