@@ -124,7 +124,7 @@ def stream(random: Random, name: str) -> Stream:
         "cuts": cuts,
         "batch": random.choice((1, 2, 4096) if len(rows) <= 12 else (7, 4096)),
         "unclamped": random.random() < 0.4,
-        "pickled": random.random() < 0.3,
+        "pickled": random.random() < 0.1,
         "settings": settings,
         "validate": random.random() < 0.05,
     }
