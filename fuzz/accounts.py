@@ -5,7 +5,7 @@
 
 | section | from | made by |
 |---|---|---|
-| tried | `.instrumented/fuzz` | `fuzz/run.sh` |
+| tried | `.instrumented/fuzz`, and `tried.json` beside this file, which keeps what earlier runs tried | `fuzz/run.sh` |
 | found again | `.instrumented/found_again` | `fuzz/find_again.py` |
 | lines | `.instrumented/coverage.json` | `fuzz/coverage.py` |
 | captures | `.instrumented/captures.json` | `fuzz/captures.py` |
@@ -30,6 +30,9 @@ FUZZ, FOUND_AGAIN = ACCOUNTS / "fuzz", ACCOUNTS / "found_again"
 LINES, CAPTURES = ACCOUNTS / "coverage.json", ACCOUNTS / "captures.json"
 RUNS = "runs.json"
 """Beside the accounts of targets: what is said of whole runs, each with the targets that it was the last to run."""
+TRIED = ROOT / "fuzz" / "tried.json"
+"""What the last run of each target came to: to fuzz all of them takes hours, and each run is of some."""
+SUMS = ("inputs", "mutated", "kept", "cpu_seconds")
 
 
 def circumstances(command: str) -> dict[str, Any]:
@@ -54,41 +57,53 @@ def write(path: Path, account: Any) -> None:
     path.write_text(json.dumps(account, indent=1), encoding="utf-8")
 
 
+def _with_run(runs: list[dict[str, Any]], run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return runs with one more; earlier ones lose the targets that it has run again."""
+    kept = [{**one, "targets": [name for name in one["targets"] if name not in run["targets"]]} for one in runs]
+    return [*(one for one in kept if one["targets"]), run]
+
+
 def add_run(directory: Path, run: dict[str, Any]) -> None:
-    """Write a run down beside earlier ones, which lose the targets that it has run again."""
+    """Write a run down beside earlier ones."""
     path = directory / RUNS
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    kept = [{**one, "targets": [name for name in one["targets"] if name not in run["targets"]]} for one in earlier]
-    write(path, [*(one for one in kept if one["targets"]), run])
+    write(path, _with_run(earlier, run))
 
 
 def _about(account: dict[str, Any]) -> str:
     return "`{command}`, {date}, {machine}, {compiler}, Python {python}.".format(**account)
 
 
+def _keep_tried() -> dict[str, Any]:
+    """Write what was tried beside what is kept of earlier runs, and return all of it."""
+    kept = json.loads(TRIED.read_text(encoding="utf-8"))
+    for run in json.loads((FUZZ / RUNS).read_text(encoding="utf-8")):
+        accounts = {name: json.loads((FUZZ / f"{name}.json").read_text(encoding="utf-8")) for name in run["targets"]}
+        kept["targets"] |= {
+            name: {**{key: round(account[key]) for key in SUMS}, "findings": len(account["findings"])}
+            for name, account in accounts.items()
+        }
+        kept["runs"] = _with_run(kept["runs"], run)
+    kept["targets"] = dict(sorted(kept["targets"].items()))
+    TRIED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return kept
+
+
 def tried() -> str:
     """Return the table of what fuzzing tried and found."""
-    runs = json.loads((FUZZ / RUNS).read_text(encoding="utf-8"))
-    targets = sorted(target for run in runs for target in run["targets"])
-    accounts = [json.loads((FUZZ / f"{target}.json").read_text(encoding="utf-8")) for target in targets]
-    rows = [
-        f"| `{account['target']}` | {account['inputs']:,} | {account['mutated']:,} | {account['kept']:,} "
-        f"| {account['cpu_seconds']:,.0f} | {len(account['findings'])} |"
-        for account in accounts
-    ]
-    whole = {name: sum(account[name] for account in accounts) for name in ("inputs", "mutated", "kept", "cpu_seconds")}
-    findings = sum(len(account["findings"]) for account in accounts)
+    kept = _keep_tried()
+    accounts = kept["targets"]
+    row = "| {} | {inputs:,} | {mutated:,} | {kept:,} | {cpu_seconds:,} | {findings} |"
+    whole = {name: sum(account[name] for account in accounts.values()) for name in (*SUMS, "findings")}
     return "\n".join(
         (
-            *(f"{_about(run)} {run['seconds'] / 60:.0f} minutes." for run in runs),
-            f"Open findings: {findings}.",
+            *(f"{_about(run)} {run['seconds'] / 60:.0f} minutes." for run in kept["runs"]),
+            f"Open findings: {whole['findings']}.",
             "",
             "| target | inputs | of them mutated | reached something new | CPU s | open findings |",
             "|---|---|---|---|---|---|",
-            *rows,
-            "| all {} | {inputs:,} | {mutated:,} | {kept:,} | {cpu_seconds:,.0f} | {} |".format(
-                len(rows), findings, **whole
-            ),
+            *(row.format(f"`{target}`", **account) for target, account in accounts.items()),
+            row.format(f"all {len(accounts)}", **whole),
         )
     )
 
