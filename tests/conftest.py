@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,7 @@ from support.cramped_driver import cramped_driver
 from support.kernel_bpf import kernel_bpf
 from support.live_pairs import live_pair
 from support.namespaces import _namespaces_possible, make_namespace
+from support.shared_captures import CAPTURES, HAVE_CAPTURES, needs_captures
 from support.veth_pairs import make_pair, pair
 
 __all__ = [
@@ -51,10 +53,12 @@ IN_PROCESSES_OF_THEIR_OWN = frozenset(
 """Directories whose tests mostly start uspcap, or wait for what a clock or a thread does."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as `fast` what needs no privilege, no other tool and little time: all that is of no other tier.
 
-    With USPCAP_MOST_EXAMPLES=N, hypothesis tries N examples of each law at most: where each takes long.
+    With USPCAP_MOST_EXAMPLES=N, hypothesis tries N examples of each law at most: where each takes long. Tests on
+    captures that are not there are left out, which the end of the run says once.
     """
     most = int(os.environ.get("USPCAP_MOST_EXAMPLES", "0"))
     for item in items:
@@ -67,6 +71,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker(pytest.mark.fast)
+    if not HAVE_CAPTURES and not os.environ.get("USPCAP_FEW_SKIPS"):
+        left_out = [item for item in items if needs_captures.mark in item.iter_markers()]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 LACKING_HERE = "this machine lacks"
@@ -78,6 +86,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rig-results", type=Path, help="Write what the rig's guests reported to this file, for the page on drivers."
     )
     parser.addoption("--rig-ci", action="store_true", help="Of the rig's tests, run those that CI has the time for.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Summary(config), "uspcap-summary")
+
+
+class _Summary:
+    """What is said at the end of a run; USPCAP_RAN names a file that keeps the names of the tests that were run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._ran: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._ran.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        path = os.environ.get("USPCAP_RAN")
+        if path:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}\n" for name in sorted(self._ran))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not HAVE_CAPTURES:
+            terminalreporter.write_line(
+                f"Tests on captures of others were left out: there is no {CAPTURES}/manifest.json. "
+                "docs/shared-captures.md says what they are, and where each comes from."
+            )
+        if self._config.getoption("markexpr") == "fast":
+            terminalreporter.write_line(
+                f"These are the fast tests. The others, by name: pytest -m {', -m '.join(TIERS)}; all: pytest -m ''."
+            )
 
 
 @pytest.hookimpl(wrapper=True)

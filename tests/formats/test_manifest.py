@@ -1,10 +1,11 @@
 """Every capture of the manifest, read whole: what Wireshark's tools and tcpdump counted in it, and when."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.shared_captures import CAPTURES, manifest, needs_captures
+from support.shared_captures import CAPTURES, manifest, needs_captures, table
 
 from uspcap.formats import open_capture
 from uspcap.frames import SourceFacts, TimestampSource
@@ -104,3 +105,8 @@ def test_capture_holds_what_other_tools_found(entry):
         assert not facts.problems
     else:
         assert problem in facts.problems[0].what
+
+
+def test_the_page_on_captures_of_others_says_where_each_comes_from() -> None:
+    page = Path(__file__).parents[2] / "docs" / "shared-captures.md"
+    assert page.read_text(encoding="utf-8").endswith("|---|---|---|---|\n" + table())

@@ -1,7 +1,8 @@
 """Captures made by others, which lie beside the repository and are no part of it.
 
 They are looked for in `$USPCAP_SHARED/captures`, by default in `shared/captures` next to the repository. Tests that
-need them skip where they are missing.
+need them skip where they are missing. In `tests/`, `python -m support.shared_captures` prints the table of
+`docs/shared-captures.md`, which says where each comes from.
 """
 
 import functools
@@ -18,8 +19,10 @@ CAPTURES = Path(os.environ.get("USPCAP_SHARED", Path(__file__).parents[3] / "sha
 CASES = CAPTURES.parent / "cases"
 """Inputs on which uspcap was wrong once."""
 
+HAVE_CAPTURES = (CAPTURES / "manifest.json").exists()
+
 needs_captures = pytest.mark.skipif(
-    not (CAPTURES / "manifest.json").exists(),
+    not HAVE_CAPTURES,
     reason=f"no {CAPTURES}/manifest.json; set USPCAP_SHARED to where the shared captures are",
 )
 
@@ -31,6 +34,16 @@ def manifest() -> list[dict[str, Any]]:
     """Return what other tools say about each capture; nothing where there are none."""
     path = CAPTURES / "manifest.json"
     return json.loads(path.read_text())["files"] if path.exists() else []
+
+
+def table() -> str:
+    """Return where each capture comes from, as the rows of the table in `docs/shared-captures.md`."""
+    rows = []
+    for entry in manifest():
+        excerpt = f" ({entry['excerpt']})" if entry["excerpt"] else ""
+        source = f"{entry['source_repo']}: {entry['source_path']}{excerpt}".replace("|", "\\|")
+        rows.append(f"| {entry['file']} | {source} | {entry['licence']} | {entry['sha256']} |\n")
+    return "".join(rows)
 
 
 WELL_FORMED = (
@@ -59,3 +72,7 @@ def fields_of(path: Path, *fields: str) -> list[list[str]]:
         command += ["-e", field]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line.split("|") for line in output.splitlines()]
+
+
+if __name__ == "__main__":
+    print(table(), end="")
