@@ -7,17 +7,24 @@ import json
 import pkgutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 from support.command_line import invoke
+from support.traffic import numbered_frame
+from support.veth_pairs import HERE, Pair
 
 import uspcap
 from uspcap.analysis import registry
-from uspcap.errors import UsageError
+from uspcap.errors import CaptureError, UsageError
 from uspcap.formats import open_capture
+from uspcap.report.schema import load_schema
 
 SAMPLES = Path(__file__).parents[1] / "sample_captures"
 MICROBURST = SAMPLES / "microburst.pcap"
@@ -28,7 +35,7 @@ def test_public_functions_are_functions_whatever_was_imported_before() -> None:
     for module in pkgutil.walk_packages(uspcap.__path__, "uspcap."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("open", "analyze", "compare"):
+    for name in ("open", "analyze", "compare", "capture"):
         assert callable(getattr(uspcap, name)), name
         assert name in dir(uspcap)
 
@@ -140,3 +147,100 @@ def test_numbers_that_an_option_does_not_take_are_refused_as_text_is() -> None:
             uspcap.analyze(SAMPLES / "microburst.pcap", only="requests", quorum=value)
     with pytest.raises(UsageError, match="no whole number"):
         uspcap.analyze(SAMPLES / "microburst.pcap", top=0)
+
+
+@contextmanager
+def frames_coming(pair: Pair) -> Iterator[None]:
+    """Send numbered frames to the near end, one after the other, from another thread."""
+    enough = threading.Event()
+
+    def send() -> None:
+        number = 0
+        while not enough.is_set():
+            pair.send(*(numbered_frame(number + one) for one in range(10)))
+            number += 10
+            enough.wait(0.01)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("backend", "options"), [("packet_mmap", {}), ("af_xdp", {"take_all": True})])
+@pytest.mark.usefixtures("kernel_bpf")
+def test_batches_of_a_live_capture_are_the_frames_in_a_row_and_may_be_kept(
+    pair: Pair, backend: str, options: dict[str, bool]
+) -> None:
+    capture = uspcap.capture(HERE, filter="udp", backend=backend, count=50, **options)
+    with pytest.raises(UsageError, match="accounts are drawn up at the end"):
+        _ = capture.accounts
+    with frames_coming(pair), pair.here.entered():
+        kept = list(capture.batches())
+    frames = [batch.frame_bytes(row) for batch in kept for row in range(batch.count)]
+    first = next(number for number in range(10_000) if numbered_frame(number) == frames[0])
+    assert frames == [numbered_frame(first + number) for number in range(50)]
+    accounts = capture.accounts
+    assert accounts["kept"] == 50
+    assert accounts["unaccounted"] == 0
+    with pytest.raises(UsageError, match="this capture is over"):
+        next(capture.batches())
+
+
+def test_who_stops_asking_for_batches_ends_the_capture(pair: Pair) -> None:
+    capture = uspcap.capture(HERE)
+    with frames_coming(pair), pair.here.entered():
+        batches = capture.batches()
+        assert next(batches).count
+        batches.close()  # type: ignore[attr-defined]
+    assert capture.accounts["unaccounted"] == 0
+
+
+def test_a_live_report_is_like_that_of_the_command_line(pair: Pair) -> None:
+    with frames_coming(pair), pair.here.entered():
+        report = uspcap.capture(HERE, count=100).analyze(("summary", "gaps"), gap_threshold="1s")
+    assert report.document["source"]["files"] == [HERE]
+    assert report.document["source"]["accounts"]["kept"] == 100
+    assert set(report.document["analyses"]) == {"summary", "gaps"}
+    assert report["gaps"]["threshold_ns"] == 10**9
+    assert report["summary"]["packets"] == 100
+    jsonschema.validate(report.document, load_schema())
+
+
+def test_an_interface_that_goes_away_ends_the_loop_with_its_error_after_the_frames(pair: Pair) -> None:
+    capture = uspcap.capture(HERE)
+    with pair.here.entered():
+        batches = capture.batches()
+        with frames_coming(pair):
+            assert next(batches).count
+        pair.here.ip("link", "delete", HERE)
+        with pytest.raises(CaptureError, match=HERE):
+            for _ in batches:
+                pass
+    assert capture.accounts["kept"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"backend": "dpdk"}, "backend is one of auto"),
+        ({"direction": "up"}, "direction is one of"),
+        ({"timestamps": "trailer"}, "timestamps is one of"),
+        ({"count": 0}, "count is 1 or more"),
+        ({"duration": "soon"}, "duration: "),
+        ({"take_some": True}, "no backend has an option 'take_some'"),
+    ],
+)
+def test_a_capture_that_makes_no_sense_is_refused_before_it_begins(given: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        uspcap.capture("lo", **given)
+
+
+def test_a_live_report_needs_an_end_and_analyses_that_there_are() -> None:
+    with pytest.raises(UsageError, match="needs an end"):
+        uspcap.capture("lo").analyze()
+    with pytest.raises(UsageError, match="no analysis 'magic' of live captures"):
+        uspcap.capture("lo", count=1).analyze("magic")

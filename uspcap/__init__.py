@@ -1,17 +1,17 @@
 """uspcap: capture packets past the kernel, stamp every frame, report latency, gaps and bursts.
 
-`open`, `analyze` and `compare` work on capture files; `uspcap.api` explains what they return, and is loaded when one of
-them is used.
+`open`, `analyze` and `compare` work on capture files, `capture` on interfaces; `uspcap.api` explains what they return,
+and is loaded when one of them is used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from uspcap.version import __version__
 
-__all__ = ["Capture", "Report", "__version__", "analyze", "compare", "open"]
+__all__ = ["Capture", "LiveCapture", "Report", "__version__", "analyze", "capture", "compare", "open"]
 
 if TYPE_CHECKING:
-    from uspcap.api import Capture, Report, analyze, compare, open
+    from uspcap.api import Capture, LiveCapture, Report, analyze, capture, compare, open
 
 
 def __getattr__(name: str) -> Any:

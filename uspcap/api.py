@@ -1,4 +1,4 @@
-"""uspcap from Python: captures as batches of columns, analyses and comparisons as reports.
+"""uspcap from Python: captures, on files and live, as batches of columns; analyses and comparisons as reports.
 
     import uspcap
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from uspcap.analysis.base import Table
-    from uspcap.analysis.suite import Settings
+    from uspcap.analysis.suite import Settings, Suite
+    from uspcap.backends.declaration import Direction, Request
     from uspcap.comparison.captures import ClockMode
+    from uspcap.declared_options import Option
     from uspcap.formats.reader import TimestampUnit
     from uspcap.frames import FrameBatch, Problem
+    from uspcap.pipeline.session import CaptureOutcome
     from uspcap.stages.reading import PlannedInput, Reading
+    from uspcap.timestamps import Timestamps
 
 Path = str | os.PathLike[str]
 
-__all__ = ["Capture", "Report", "analyze", "compare", "open"]
+__all__ = ["Capture", "LiveCapture", "Report", "analyze", "capture", "compare", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,14 +313,9 @@ def _analyze(
     from uspcap.timestamps.trailers import parse_choice
 
     inputs = expand_all(files)
-    named = (only,) if isinstance(only, str) else only
-    for name in named or ():
-        if name not in registry.names(live=False):
-            raise UsageError(
-                f"there is no analysis {name!r} of files; there are {', '.join(registry.names(live=False))}"
-            )
+    named = _known_names(only, live=False)
     settings: Settings = settings_for(
-        read_options(options),
+        read_options(options, registry.options(), "analysis"),
         default=registry.default_names(live=False),
         named=named,
         naming="only",
@@ -333,23 +332,43 @@ def _analyze(
     return Report(build_report(source_of(outcome, settings.expression), analyses), tables)
 
 
-def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of analyses by their parameters, with text read as on a command line.
+def _known_names(only: str | Sequence[str] | None, *, live: bool) -> Sequence[str] | None:
+    """Return names of analyses, all of which there are."""
+    from uspcap.analysis import registry
+
+    named = (only,) if isinstance(only, str) else only
+    known = registry.names(live=live)
+    for name in named or ():
+        if name not in known:
+            of = "live captures" if live else "files"
+            raise UsageError(f"there is no analysis {name!r} of {of}; there are {', '.join(known)}")
+    return named
+
+
+def read_options(options: Mapping[str, Any], declared: Iterable[Option], what: str) -> dict[str, Any]:
+    """Return options by their parameters, with text read as on a command line.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+    declared : iterable of Option
+        Those that there are.
+    what : str
+        What declares them: `analysis` or `backend`.
 
     Raises
     ------
     UsageError
         There is no such option, or the text is none of its values.
     """
-    from uspcap.analysis import registry
     from uspcap.declared_options import Kind
 
-    known = {option.parameter: option for option in registry.options()}
+    known = {option.parameter: option for option in declared}
     given: dict[str, Any] = {}
     for name, value in options.items():
         option = known.get(name)
         if option is None:
-            raise UsageError(f"no analysis has an option {name!r}; there are {', '.join(known)}")
+            raise UsageError(f"no {what} has an option {name!r}; there are {', '.join(known)}")
         if option.repeated and (isinstance(value, str) or not isinstance(value, Sequence)):
             value = (value,)
         read = option.reader
@@ -429,3 +448,196 @@ def compare(
         for side in (a, b)
     ]
     return Report(comparison_report(compare_captures(sides[0], sides[1], settings)))
+
+
+class LiveCapture:
+    """Frames as they come to interfaces; `capture` makes one, and nothing is opened before it is used.
+
+    It can be used once, by `batches` or by `analyze`.
+
+    Parameters
+    ----------
+    request : Request
+    frames : int, optional
+        End after so many.
+    duration_ns : int, optional
+        End after so long.
+    """
+
+    def __init__(self, request: Request, frames: int | None, duration_ns: int | None) -> None:
+        self._request = request
+        self._frames = frames
+        self._duration_ns = duration_ns
+        self._outcome: CaptureOutcome | None = None
+
+    @property
+    def accounts(self) -> dict[str, Any]:
+        """Where every frame went, as `source.accounts` of a report has it.
+
+        Raises
+        ------
+        UsageError
+            The capture is not over.
+        """
+        from uspcap.pipeline.accounts import as_dict
+
+        if self._outcome is None:
+            raise UsageError("the accounts are drawn up at the end of a capture, which has not come yet")
+        return as_dict(self._outcome.accounts)
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Yield frames as they come, up to a few thousand at a time, until the limit or until nobody asks for more.
+
+        Each batch owns its memory: all of them may be kept. The interface is given back at the end; where the loop is
+        left early, once the iterator is closed or forgotten.
+
+        Raises
+        ------
+        UspcapError
+            The interface cannot be captured on, or it went away; frames until then were yielded.
+        """
+        for batch in self._run(None):
+            yield batch.copy()
+        assert self._outcome is not None
+        if self._outcome.failure is not None:
+            raise self._outcome.failure
+
+    def analyze(
+        self, only: str | Sequence[str] | None = None, *, max_flows: int | None = None, **options: Any
+    ) -> Report:
+        """Capture until the limit and return the report.
+
+        Parameters
+        ----------
+        only : str, or sequence of str, optional
+            Analyses to run, in place of those that run by default.
+        max_flows : int, optional
+            Flows followed one by one.
+        options
+            Those of the analyses, as for `uspcap.analyze`.
+
+        Raises
+        ------
+        UsageError
+            The capture has no limit, or options make no sense.
+        UspcapError
+            Nothing can be captured, or an analysis failed. What ends a capture early, such as an interface that goes
+            away, is in the report's `source.notes`.
+        """
+        from uspcap.analysis import registry
+        from uspcap.analysis.suite import Suite, settings_for
+        from uspcap.protocols.flows import MAXIMUM_FLOWS
+        from uspcap.report.document import build_report, source_of_capture
+
+        if self._frames is None and self._duration_ns is None:
+            raise UsageError("a capture to be analyzed needs an end: give capture() a count or a duration")
+        named = _known_names(only, live=True)
+        settings = settings_for(
+            read_options(options, registry.options(), "analysis"),
+            default=registry.default_names(live=True),
+            named=named,
+            naming="only",
+            expression=self._request.expression,
+            maximum_flows=MAXIMUM_FLOWS if max_flows is None else max_flows,
+        )
+        for _ in self._run(Suite(settings)):
+            pass
+        outcome = self._outcome
+        assert outcome is not None
+        if outcome.suite is None:
+            assert outcome.failure is not None
+            raise outcome.failure
+        analyses = outcome.suite.analyses
+        source = source_of_capture(outcome, outcome.suite, settings.expression)
+        tables = {name: analysis.tables() for name, analysis in analyses.items()}
+        return Report(build_report(source, analyses, outcome.accounts.statistics.longest_unread_ns), tables)
+
+    def _run(self, suite: Suite | None) -> Iterator[FrameBatch]:
+        from uspcap.backends.opening import open_source
+        from uspcap.pipeline.session import CaptureSession
+
+        if self._outcome is not None:
+            raise UsageError("this capture is over: call uspcap.capture() for another one")
+        with open_source(self._request) as source:
+            session = CaptureSession(
+                source, suite=suite, frames=self._frames, duration_ns=self._duration_ns, tell=lambda sentence: None
+            )
+            try:
+                yield from session.batches()
+            finally:
+                self._outcome = session.outcome
+
+
+def capture(
+    interface: str | Sequence[str],
+    *,
+    filter: str = "",
+    backend: str = "auto",
+    count: int | None = None,
+    duration: str | None = None,
+    snaplen: int = 0,
+    promiscuous: bool = True,
+    direction: Direction | None = None,
+    timestamps: Timestamps = "auto",
+    **options: Any,
+) -> LiveCapture:
+    """Return a capture on interfaces, as `uspcap capture -i` makes it; it begins when it is used.
+
+    Parameters
+    ----------
+    interface : str, or sequence of str
+    filter : str
+        As of pcap-filter(7).
+    backend : str
+        `auto`, or the name of one: `packet_mmap`, `af_xdp`.
+    count : int, optional
+        End after so many frames.
+    duration : str, optional
+        End after so long, as `10s`.
+    snaplen : int
+        Bytes kept of a frame; 0 keeps all.
+    promiscuous : bool
+        Take what is for other stations, too.
+    direction : {'in', 'out', 'inout'}, optional
+        Frames received, sent, or both.
+    timestamps : str
+        Who stamps, as `--timestamps` has it.
+    options
+        Those of the backend, named as on the command line with `_` for `-`: `take_all=True`.
+
+    Raises
+    ------
+    UsageError
+        Options make no sense.
+    """
+    from uspcap.backends.base import DEFAULT_SNAPLEN
+    from uspcap.backends.declaration import AUTO, Request, backend_options, backends
+    from uspcap.quantities import duration_ns
+    from uspcap.timestamps import TIMESTAMPS
+
+    interfaces = (interface,) if isinstance(interface, str) else tuple(interface)
+    _check_choice("backend", backend, (AUTO, *backends()))
+    _check_choice("direction", direction, (None, "in", "out", "inout"))
+    _check_choice("timestamps", timestamps, TIMESTAMPS)
+    if count is not None and count < 1:
+        raise UsageError(f"count is 1 or more, and not {count}")
+    try:
+        length_ns = None if duration is None else duration_ns(duration)
+    except ValueError as error:
+        raise UsageError(f"duration: {error}") from None
+    request = Request(
+        interfaces=interfaces,
+        expression=filter,
+        backend=backend,
+        snaplen=snaplen or DEFAULT_SNAPLEN,
+        promiscuous=promiscuous,
+        direction=direction,
+        timestamps=timestamps,
+        options=read_options(options, backend_options(), "backend"),
+    )
+    return LiveCapture(request, count, length_ns)
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} is one of {', '.join(map(str, choices))}, and not {value!r}")

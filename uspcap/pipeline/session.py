@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from uspcap.backends.base import LiveSource, SourceStatistics, idle_hook
+from uspcap.backends.base import Description, LiveSource, SourceStatistics, idle_hook
 from uspcap.errors import CaptureError, UspcapError
 from uspcap.formats.byte_sink import Patience
 from uspcap.formats.writer import CaptureWriter
@@ -233,6 +233,7 @@ class CaptureSession:
         self._writing = self._analyzing = True
         self._kept = self._after_limit = 0
         self._failure: UspcapError | None = None
+        self._outcome: CaptureOutcome | None = None
 
     def stop(self) -> None:
         """End as soon as what was received is read; may be called by a signal handler."""
@@ -245,6 +246,22 @@ class CaptureSession:
 
         A failure of the source, the file or an analysis, foreseen or not, ends the capture and is in the outcome; the
         frames until then are kept.
+        """
+        for _ in self.batches():
+            pass
+        assert self._outcome is not None
+        return self._outcome
+
+    @property
+    def outcome(self) -> CaptureOutcome | None:
+        """What came of the capture, None before its end."""
+        return self._outcome
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Capture as `run` does, and yield each batch after the file and the analyses have had it.
+
+        A batch is good until the next is asked for. Who stops asking ends the capture; frames that are in the ring then
+        are counted as such.
         """
         source = self._source
         description = source.describe()
@@ -260,14 +277,24 @@ class CaptureSession:
             for batch in source.batches(idle_s):
                 if batch is not None:
                     self._take(batch)
+                    if batch.count:
+                        yield batch
                 self._look()
                 full = self._frames is not None and self._kept >= self._frames
                 over = end is not None and self._clock() >= end
                 if self._stop_asked or full or over or self._failure is not None:
                     self._patience.end()
                     source.stop()
+        except GeneratorExit:
+            self._outcome = self._end(description, started_ns)
+            raise
         except Exception as error:
             self._fail(error)
+        self._outcome = self._end(description, started_ns)
+
+    def _end(self, description: Description, started_ns: int) -> CaptureOutcome:
+        """Close the file, and draw up the accounts."""
+        source = self._source
         self._patience.end()
         if self._intervals is not None and self._analyzing:
             self._guarded(self._intervals.end)
