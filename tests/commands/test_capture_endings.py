@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.capturing import USPCAP, Run, Running, frames_of
 from support.traffic import in_order, numbered_frame
-from support.unprivileged import NOBODY
+from support.unprivileged import NOBODY, let_others_in
 from support.veth_pairs import HERE, Pair, wait_until
 
 DEADLINE_S = 5
@@ -569,8 +569,7 @@ def test_files_belong_to_whom_the_capture_goes_on_as(
 ) -> None:
     if os.getuid():
         pytest.skip("only root goes on as another user")
-    for directory in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        directory.chmod(0o755)
+    let_others_in(tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     os.chown(out, NOBODY, NOBODY)

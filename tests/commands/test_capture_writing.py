@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.capturing import USPCAP, Run, frames_of
 from support.traffic import in_order, numbered_frame
+from support.unprivileged import let_others_in, nobody_with
 from support.veth_pairs import HERE, Pair, wait_until
 from support.writer_cases import tool
 
@@ -158,3 +160,23 @@ def test_what_does_not_go_together_is_refused_in_one_sentence(words: tuple[str, 
     assert done.returncode == 2
     assert sentence in done.stderr.splitlines()[-1]
     assert not Path("x").exists()
+
+
+def test_a_place_that_may_not_be_searched_or_has_too_long_a_name_is_refused_as_any_other(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    ended = replay("-w", str(long))
+    assert ended.stderr.startswith(f"uspcap: cannot write {long}: File name too long"), ended.stderr
+    assert ended.returncode == 1
+    if os.getuid():
+        pytest.skip("only root goes on as another user")
+    let_others_in(tmp_path)
+    (tmp_path / "closed").mkdir(mode=0o700)
+    copy = tmp_path / "in.pcap"
+    copy.write_bytes(SAMPLE.read_bytes())
+    copy.chmod(0o644)
+    words = ("capture", "-r", str(copy), "--speed", "0", "-w", str(tmp_path / "closed" / "x.pcapng"))
+    script = "from uspcap.__main__ import run; sys.argv[0] = 'uspcap'; run()"
+    done = subprocess.run(nobody_with((), script, *words), capture_output=True, text=True)
+    assert done.returncode == 1
+    refusal = f"uspcap: cannot write {tmp_path}/closed/x.pcapng: Permission denied; name a file in a directory that you"
+    assert done.stderr.startswith(refusal), done.stderr

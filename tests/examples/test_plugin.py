@@ -107,6 +107,8 @@ def test_the_law_is_tested_for_it(installed: dict[str, str]) -> None:
         "-p",
         "no:cacheprovider",
         "tests/analysis/test_law.py",
+        "-m",
+        "",
         "-k",
         "vlans",
     ]

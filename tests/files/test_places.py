@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.unprivileged import NOBODY
+from support.unprivileged import NOBODY, let_others_in
 from support.veth_pairs import wait_until
 
 from uspcap.files.places import Untrusted, open_place, place_of
@@ -136,8 +136,7 @@ def test_link_of_another_is_followed_nowhere(tmp_path: Path, shared: Path, targe
 
 @as_root
 def test_link_of_root_is_followed_by_everybody(tmp_path: Path, shared: Path) -> None:
-    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
+    let_others_in(tmp_path)
     (shared / "link").symlink_to("file")
     program = (
         "import os\n"

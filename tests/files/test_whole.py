@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.unprivileged import NOBODY
+from support.unprivileged import NOBODY, let_others_in
 from support.veth_pairs import wait_until
 
 from uspcap.files import whole
@@ -132,9 +132,7 @@ def test_file_that_may_be_written_and_not_replaced_is_overwritten_at_the_end(
     tmp_path: Path, directory_mode: int
 ) -> None:
     """Nobody may write root's file, and may or may not make others beside it; he cannot give any to root."""
-    for above in (tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-    tmp_path.chmod(directory_mode)
+    let_others_in(tmp_path, directory_mode)
     path = tmp_path / "report"
     path.write_text("old and longer")
     path.chmod(0o666)

@@ -14,7 +14,7 @@ import pytest
 from support.capturing import Run, frames_of
 from support.nic_kernel import NicKernel
 from support.traffic import numbered_frame
-from support.unprivileged import NOBODY, capabilities_of, nobody_with, status_of
+from support.unprivileged import NOBODY, capabilities_of, let_others_in, nobody_with, status_of
 from support.veth_pairs import HERE, Pair, wait_until
 
 from uspcap.capabilities import CAPABILITY_NUMBERS
@@ -118,9 +118,7 @@ def test_root_goes_on_as_the_user_and_everything_still_closes(
 def test_three_capabilities_are_enough_and_none_is_left_while_frames_come(
     pair: Pair, tmp_path: Path, backend: Sequence[str]
 ) -> None:
-    tmp_path.chmod(0o777)
-    os.chmod(tmp_path.parent, 0o755)  # noqa: PTH101
-    os.chmod(tmp_path.parent.parent, 0o755)  # noqa: PTH101
+    let_others_in(tmp_path, 0o777)
     path = tmp_path / "out.pcapng"
     words = ("capture", "-i", HERE, *backend, "-B", "2048", "-w", str(path), "udp", "port", "5000")
     script = "from uspcap.cli import main; main(sys.argv[1:])"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def nobody_with(capabilities: Sequence[str], script: str, *words: str) -> list[s
     """Return the command line that runs a script of Python as nobody, with these capabilities only."""
     mask = sum(1 << CAPABILITY_NUMBERS[name] for name in capabilities)
     return [sys.executable, "-c", _START + script, str(mask), *words]
+
+
+def let_others_in(directory: Path, mode: int = 0o755) -> None:
+    """Give a test's directory a mode, and let everybody search those above it that pytest made."""
+    for above in directory.parents:
+        if above == Path(tempfile.gettempdir()):
+            break
+        above.chmod(0o755)
+    directory.chmod(mode)
 
 
 def status_of(process: int) -> list[dict[str, str]]:

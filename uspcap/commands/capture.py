@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,27 +13,15 @@ import click
 from uspcap.analysis.declaration import TOP
 from uspcap.analysis.registry import default_names, view_of
 from uspcap.analysis.suite import settings_for
-from uspcap.backends.base import DEFAULT_SNAPLEN, HAND_OVER_NS, LONG_HAND_OVER_NS
-from uspcap.backends.declaration import AUTO, Request, backend_options, backends
+from uspcap.backends.base import HAND_OVER_NS, LONG_HAND_OVER_NS
 from uspcap.backends.opening import open_source
 from uspcap.bpf.classic import join_words
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
-from uspcap.commands.declared_options import click_option, give
-from uspcap.commands.options import (
-    STAMPS_METAVAR,
-    CompressType,
-    CountType,
-    CpuListType,
-    DurationType,
-    FileModeType,
-    PeriodType,
-    SizeType,
-    TimestampsType,
-    check_trailer,
-    refuse_same_files,
-)
+from uspcap.commands.options import CountType, CpuListType, DurationType, check_trailer, refuse_same_files
 from uspcap.commands.output import format_option, put_out
+from uspcap.commands.output_options import output_options
 from uspcap.commands.reading_options import reading_options, refuse_reading
+from uspcap.commands.request_options import request_options
 from uspcap.errors import UsageError
 from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
@@ -44,18 +33,24 @@ from uspcap.pipeline.session import CaptureOutcome, CaptureSession
 from uspcap.report.renderers.registry import DEFAULT_FORMAT, renderer
 from uspcap.signals import Ending
 from uspcap.sinks.host_facts import SectionTexts, section_texts
-from uspcap.sinks.output import DEFAULT_BUFFER_MIB, OutputRequest, check_link_types, open_output
-from uspcap.sinks.rotation import RotatingWriter, RotationRules
+from uspcap.sinks.output import check_link_types, open_output
+from uspcap.sinks.rotation import RotatingWriter
 from uspcap.sinks.rotation_places import check_directory
 from uspcap.stages.reading import expand_all, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
-from uspcap.timestamps import TIMESTAMPS, Timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pwd import struct_passwd
 
     from uspcap.analysis.suite import Settings, Suite
+    from uspcap.backends.base import LiveSource
+    from uspcap.backends.declaration import Request
+    from uspcap.formats.writer import CaptureWriter
+    from uspcap.report.watching import Watch
+    from uspcap.sinks.output import OutputRequest
     from uspcap.stages.reading import Reading
+    from uspcap.timestamps import Timestamps
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -75,64 +70,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="List interfaces with what each backend can do there, and who uses them.",
 )
-@click.option("-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap.")
-@click.option("-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G.")
-@click.option("-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h.")
-@click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour.")
-@click.option("--rotate-frames", type=CountType(1), metavar="N", help="Begin a new file after so many frames.")
-@click.option("-W", "--keep-files", type=CountType(1), metavar="N", help="Keep N files; delete the oldest.")
-@click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added.")
-@click.option("--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not.")
-@click.option("--mode", type=FileModeType(), help="Permissions of new files, as 640; 600 by default, less the umask.")
-@click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT).")
-@click.option(
-    "--write-buffer",
-    type=CountType(0, 1 << 20),
-    metavar="MIB",
-    help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
-)
+@output_options
 @click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
-@click.option("--backend", type=click.Choice((AUTO, *backends())), default=AUTO, show_default=True)
 @click.option("-c", "--count", type=CountType(1), help="End after so many frames.")
 @click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
-@click.option(
-    "-s",
-    "--snaplen",
-    type=CountType(0, DEFAULT_SNAPLEN),
-    default=DEFAULT_SNAPLEN,
-    show_default=True,
-    help="Bytes kept of a frame; 0 is the default, too.",
-)
-@click.option("-p", "--no-promiscuous", is_flag=True, help="Leave out what is for other stations.")
-@click.option(
-    "-Q", "--direction", type=click.Choice(["in", "out", "inout"]), help="Frames received, sent, or both (default)."
-)
-@click.option("-B", "--buffer-size", type=CountType(1, 1 << 22), metavar="KIB", help="Size of all rings together.")
-@click.option(
-    "--timestamps",
-    type=TimestampsType(),
-    metavar=f"[{'|'.join(TIMESTAMPS)}|{STAMPS_METAVAR}]",
-    default="auto",
-    show_default=True,
-    help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end; "
-    "trailer[:FORMAT] has analyses take what a tap or switch put into the frames.",
-)
-@click.option(
-    "--merge",
-    type=DurationType(),
-    metavar="WINDOW",
-    help="Put frames of several rings in order within this time (5ms, PACKET_MMAP 50ms); 0s: leave them as they come.",
-)
-@click.option(
-    "--latency-target",
-    "latency",
-    type=DurationType(),
-    metavar="DURATION",
-    help="Let frames wait so long for others before they are read: longer takes less CPU (AF_XDP 1.6ms or what the "
-    "ring holds, PACKET_MMAP 20ms).",
-)
+@request_options
 @click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
-@give(map(click_option, backend_options()))
 @analysis_options("--analyze", "names")
 @click.option(
     "-Z",
@@ -155,28 +98,12 @@ def command(
     words: tuple[str, ...],
     interfaces: tuple[str, ...],
     list_interfaces: bool,
-    path: str | None,
-    rotate_size: int | None,
-    rotate_time: int | None,
-    align: bool,
-    rotate_frames: int | None,
-    keep_files: int | None,
-    post_rotate: str | None,
-    compress: int | None,
-    mode: int | None,
-    direct: bool,
-    write_buffer: int | None,
+    output: OutputRequest | None,
     files: tuple[str, ...],
-    backend: str,
     count: int | None,
     duration: int | None,
-    snaplen: int,
-    no_promiscuous: bool,
-    direction: Any,
-    buffer_size: int | None,
+    capture_request: Request,
     timestamps: Timestamps | TrailerChoice,
-    merge: int | None,
-    latency: int | None,
     cpus: frozenset[int] | None,
     names: tuple[str, ...] | None,
     tunnels: bool,
@@ -204,96 +131,128 @@ def command(
     if list_interfaces:
         _list_interfaces(form)
         return
-    if path == "-" and form == "json":
+    to_stdout = output is not None and output.path == "-"
+    if to_stdout and form == "json":
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
     if not files:
         refuse_reading(reading, "name some to replay with -r")
     inputs = plan(expand_all(files), reading).inputs
-    paths = tuple(one.path for one in inputs)
+    paths = tuple(planned.path for planned in inputs)
     user = None if user_name is None else find_user(user_name)
-    rules = RotationRules(rotate_size, rotate_time, align, rotate_frames, keep_files)
-    output = None
-    if path is not None:
-        # Who goes on as another user captures for that one, who is to read the file.
-        owner = None if user is None else (user.pw_uid, user.pw_gid)
-        output = OutputRequest(path, rules, post_rotate, compress, direct, write_buffer, mode, owner)
-        output.check()
-        refuse_same_files(paths, [path])
-    elif (
-        rules != RotationRules()
-        or direct
-        or any(one is not None for one in (post_rotate, compress, write_buffer, mode))
-    ):
-        raise UsageError("options about files need one to write: name it with -w")
+    if output is not None:
+        refuse_same_files(paths, [output.path])
+        if user is not None:
+            # Who goes on as another user captures for that one, who is to read the file.
+            output = replace(output, owner=(user.pw_uid, user.pw_gid))
     expression = join_words(words)
-    shown_on = sys.stderr if path == "-" else sys.stdout
-    screen = _screen(live, default=bool(interfaces) and path is None and interval is None and form == DEFAULT_FORMAT)
+    screen = _screen(live, default=bool(interfaces) and output is None and interval is None and form == DEFAULT_FORMAT)
     watched = interval is not None or screen is not None
     # Interfaces wait for one another.
     awaited = watched or len(interfaces) > 1 or (output is not None and output.awaited)
-    request = Request(
-        interfaces=interfaces,
-        files=inputs,
-        expression=expression,
-        backend=backend,
-        snaplen=snaplen or DEFAULT_SNAPLEN,
-        promiscuous=not no_promiscuous,
-        direction=direction,
-        buffer_bytes=None if buffer_size is None else buffer_size << 10,
-        timestamps=timestamps if isinstance(timestamps, str) else "auto",
-        announce=say,
-        merge_window_ns=merge,
-        latency_ns=latency,
-        hand_over_ns=HAND_OVER_NS if awaited else LONG_HAND_OVER_NS,
-        options={one.parameter: options[one.parameter] for one in backend_options()},
-    )
-    trailer = None if isinstance(timestamps, str) else timestamps
     asked = settings_for(
         given_options(options),
-        default=default_names(live=not files) if path is None else (),
+        default=default_names(live=not files) if output is None else (),
         named=names,
         naming="--analyze",
         files=paths,
         expression=expression,
         maximum_flows=max_flows,
         tunnels=tunnels,
-        trailer=_resolved(trailer, paths),
+        trailer=_resolved(None if isinstance(timestamps, str) else timestamps, paths),
     )
     if files:
         check_names_for_files(asked.names)
-    settings = asked if asked.names or watched else None
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
-    # Made even where intervals have suites of their own: no analysis is imported while rings fill.
-    suite = _suite(settings)
-    if settings is not None:
-        _import_late_modules(form, watched, settings.names)
-    with Ending() as ending, open_source(request) as source:
+    job = _Job(
+        request=replace(
+            capture_request,
+            interfaces=interfaces,
+            files=inputs,
+            expression=expression,
+            hand_over_ns=HAND_OVER_NS if awaited else LONG_HAND_OVER_NS,
+        ),
+        settings=asked if asked.names or watched else None,
+        output=output,
+        comment=not no_comment,
+        user=user,
+        frames=count,
+        duration_ns=duration,
+        interval_ns=interval,
+        watched=watched,
+        screen=screen,
+        shown_on=sys.stderr if to_stdout else sys.stdout,
+        form=form,
+        top=options[TOP.parameter],
+    )
+    outcome = job.run()
+    if outcome.failure is not None:
+        raise outcome.failure
+    if outcome.problems or outcome.losses:
+        sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """A capture that is all set: from what, to where, how long, and how it is shown."""
+
+    request: Request
+    settings: Settings | None
+    output: OutputRequest | None
+    comment: bool
+    user: struct_passwd | None
+    frames: int | None
+    duration_ns: int | None
+    interval_ns: int | None
+    watched: bool
+    screen: TextIO | None
+    shown_on: TextIO
+    form: str
+    top: int | None
+
+    def run(self) -> CaptureOutcome:
+        """Capture, say what came of it and report."""
+        settings = self.settings
+        # Made even where intervals have suites of their own: no analysis is imported while rings fill.
+        suite = _suite(settings)
+        if settings is not None:
+            _import_late_modules(self.form, self.watched, settings.names)
+        with Ending() as ending, open_source(self.request) as source:
+            outcome, writer = self._capture(ending, source, suite)
+        self._say_accounts(outcome, source)
+        try:
+            if outcome.suite is not None and settings is not None and settings.names:
+                self._report(outcome, outcome.suite)
+        finally:
+            if isinstance(writer, RotatingWriter):
+                _wait_for_commands(writer)
+        for problem in outcome.problems:
+            say(f"{problem.file}: {problem.place}: {problem.what}")
+        return outcome
+
+    def _capture(
+        self, ending: Ending, source: LiveSource, suite: Suite | None
+    ) -> tuple[CaptureOutcome, CaptureWriter | RotatingWriter | None]:
         description = source.describe()
-        writer = None
-        patience = Patience()
-        not_told = ""
+        output, patience = self.output, Patience()
+        writer, not_told = None, ""
         if output is not None:
             not_told = check_link_types(output, source)
-            commented = output.format == "pcapng" and not no_comment
-            section = section_texts(source, expression) if commented else SectionTexts()
+            commented = output.format == "pcapng" and self.comment
+            section = section_texts(source, self.request.expression) if commented else SectionTexts()
             writer = open_output(output, source, section, patience)
-        watch = None
-        if settings is not None and watched:
-            from uspcap.report.watching import Watch
-
-            watch = Watch(source, settings, interval_ns=interval, screen=screen, stream=shown_on, form=form)
-        given_up = relinquish(user, source)
+        watch = self._watch(source)
+        given_up = relinquish(self.user, source)
         if given_up and output is not None and output.rotates:
             check_directory(output.path)
         session = CaptureSession(
             source,
             writer=writer,
             suite=suite if watch is None else None,
-            trailers=None if settings is None else trailer_stage(settings.trailer),
+            trailers=None if self.settings is None else trailer_stage(self.settings.trailer),
             intervals=None if watch is None else watch.intervals,
-            frames=count,
-            duration_ns=duration,
+            frames=self.frames,
+            duration_ns=self.duration_ns,
             patience=patience,
             tell=say if watch is None else watch.note,
         )
@@ -309,33 +268,41 @@ def command(
             for line in filter(None, (*description.headlines, *description.remarks, not_told, given_up)):
                 say(line)
             with watch or nullcontext():
-                outcome = session.run()
-    say(str(outcome.accounts))
-    if interfaces:
-        for line in (*stage_lines(outcome.accounts), *source.parting_remarks()):
-            say(line)
-    for clock in outcome.clocks:
-        say(str(clock))
-    try:
-        if outcome.suite is not None and settings is not None and settings.names:
-            _report(
-                shown_on,
-                form,
-                outcome,
-                outcome.suite,
-                expression,
-                options[TOP.parameter],
-                one_of_several=interval is not None,
-            )
-    finally:
-        if isinstance(writer, RotatingWriter):
-            _wait_for_commands(writer)
-    for problem in outcome.problems:
-        say(f"{problem.file}: {problem.place}: {problem.what}")
-    if outcome.failure is not None:
-        raise outcome.failure
-    if outcome.problems or outcome.losses:
-        sys.exit(1)
+                return session.run(), writer
+
+    def _watch(self, source: LiveSource) -> Watch | None:
+        """Return what shows intervals while they pass, None where nobody looks."""
+        if self.settings is None or not self.watched:
+            return None
+        from uspcap.report.watching import Watch
+
+        return Watch(
+            source,
+            self.settings,
+            interval_ns=self.interval_ns,
+            screen=self.screen,
+            stream=self.shown_on,
+            form=self.form,
+        )
+
+    def _say_accounts(self, outcome: CaptureOutcome, source: LiveSource) -> None:
+        say(str(outcome.accounts))
+        if self.request.interfaces:
+            for line in (*stage_lines(outcome.accounts), *source.parting_remarks()):
+                say(line)
+        for clock in outcome.clocks:
+            say(str(clock))
+
+    def _report(self, outcome: CaptureOutcome, suite: Suite) -> None:
+        from uspcap.report.document import build_report, source_of_capture
+        from uspcap.report.model import Output
+        from uspcap.report.page import report_page
+
+        source = source_of_capture(outcome, suite, self.request.expression)
+        report = build_report(source, suite.analyses, outcome.accounts.statistics.longest_unread_ns)
+        one_of_several = self.interval_ns is not None
+        shown = Output(report, lambda: report_page(report, self.top))
+        put_out(shown, self.form, self.shown_on, one_of_several=one_of_several)
 
 
 def _wait_for_commands(writer: RotatingWriter) -> None:
@@ -403,22 +370,3 @@ def _screen(live: bool | None, *, default: bool) -> TextIO | None:
     if live and screen is None:
         raise UsageError("--live needs a terminal on stdout or stderr: leave it out, or take --interval instead")
     return screen
-
-
-def _report(
-    stream: TextIO,
-    form: str,
-    outcome: CaptureOutcome,
-    suite: Suite,
-    expression: str,
-    top: int | None,
-    *,
-    one_of_several: bool,
-) -> None:
-    from uspcap.report.document import build_report, source_of_capture
-    from uspcap.report.model import Output
-    from uspcap.report.page import report_page
-
-    unread_ns = outcome.accounts.statistics.longest_unread_ns
-    report = build_report(source_of_capture(outcome, suite, expression), suite.analyses, unread_ns)
-    put_out(Output(report, lambda: report_page(report, top)), form, stream, one_of_several=one_of_several)

@@ -71,7 +71,13 @@ class OutputRequest:
     @property
     def awaited(self) -> bool:
         """Whether somebody may wait for each frame at the other end: anything but a regular file."""
-        return self.path == "-" or (Path(self.path).exists() and not Path(self.path).is_file())
+        if self.path == "-":
+            return True
+        try:
+            return not stat.S_ISREG(Path(self.path).stat().st_mode)
+        except (OSError, ValueError):
+            # Not there; or it cannot be written, which opening it says better.
+            return False
 
     @property
     def compression_level(self) -> int:
