@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from uspcap.frames import FrameBatch, Problem
     from uspcap.pipeline.session import CaptureOutcome
     from uspcap.stages.reading import PlannedInput, Reading
+    from uspcap.stages.taps import InterfaceTaps
     from uspcap.timestamps import Timestamps
 
 Path = str | os.PathLike[str]
@@ -176,6 +177,7 @@ def open(
     end: str | None = None,
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
+    taps: InterfaceTaps = "auto",
 ) -> Capture:
     """Return capture files as one stream; they are opened when they are read.
 
@@ -196,6 +198,8 @@ def open(
         Of moments that name none.
     timestamp_unit : {'auto', 'us', 'ns'}
         What fractions of a second in pcap files are counted in.
+    taps : {'auto', 'join', 'apart'}
+        Whether the interfaces of a file are one stream, as `--interfaces` has it.
 
     Raises
     ------
@@ -204,12 +208,17 @@ def open(
     """
     if not paths:
         raise UsageError("name a capture file to open")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
     return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels, reading)
 
 
 def _reading(
-    interfaces: Sequence[str], start: str | None, end: str | None, timezone: str, timestamp_unit: TimestampUnit
+    interfaces: Sequence[str],
+    start: str | None,
+    end: str | None,
+    timezone: str,
+    timestamp_unit: TimestampUnit,
+    taps: InterfaceTaps,
 ) -> Reading:
     """Return what of files is read.
 
@@ -223,13 +232,14 @@ def _reading(
 
     if timestamp_unit not in ("auto", "us", "ns"):
         raise UsageError(f"timestamp_unit is one of auto, us, ns, and not {timestamp_unit!r}")
+    _check_choice("taps", taps, ("auto", "join", "apart"))
     try:
         zone = parse_zone(timezone)
         first, after = (None if text is None else parse_moment(text, zone) for text in (start, end))
     except ValueError as error:
         raise UsageError(str(error)) from None
     named = (interfaces,) if isinstance(interfaces, str) else tuple(interfaces)
-    return Reading(named, first, after, timestamp_unit)
+    return Reading(named, first, after, timestamp_unit, taps)
 
 
 def analyze(
@@ -246,6 +256,7 @@ def analyze(
     end: str | None = None,
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
+    taps: InterfaceTaps = "auto",
     **options: Any,
 ) -> Report:
     """Analyze capture files as `uspcap analyze` does.
@@ -275,6 +286,8 @@ def analyze(
         Of moments that name none.
     timestamp_unit : {'auto', 'us', 'ns'}
         What fractions of a second in pcap files are counted in.
+    taps : {'auto', 'join', 'apart'}
+        Whether the interfaces of a file are one stream, as `--interfaces` has it.
     options
         Those of the analyses, named as on the command line with `_` for `-`: `gap_threshold="1ms"`, `line_rate="10G"`,
         `protocol="moldudp64"`. Text is read as there; durations may be ints in ns, rates ints in bits a second.
@@ -287,7 +300,7 @@ def analyze(
     files = [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
     if not files:
         raise UsageError("name a capture file to analyze")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
     return _analyze(
         files, only, filter, tunnels, reading, max_flows=max_flows, timestamps=timestamps, jobs=jobs, options=options
     )
@@ -399,6 +412,7 @@ def compare(
     end: str | None = None,
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
+    taps: InterfaceTaps = "auto",
 ) -> Report:
     """Compare two captures of the same traffic frame by frame, as `uspcap compare A B` does.
 
@@ -427,6 +441,8 @@ def compare(
         Of moments that name none.
     timestamp_unit : {'auto', 'us', 'ns'}
         What fractions of a second in pcap files are counted in.
+    taps : {'auto', 'join', 'apart'}
+        Whether the interfaces of a file are one stream, as `--interfaces` has it.
 
     Raises
     ------
@@ -441,7 +457,7 @@ def compare(
     if window_ns is not None and window_ns < 1:
         raise UsageError("a window of 0 matches nothing: take 1 ns or more")
     trailer = None if timestamps in (None, "file") else parse_choice(str(timestamps))
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
     settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading)
     sides = [
         expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(one) for one in side])

@@ -487,6 +487,7 @@ class FrameBatch(FrameColumns):
         rows.count = self.count
         rows.frames_read, rows.frames_before = self.frames_read, self.frames_before
         rows.set_interfaces(self.interfaces)
+        rows.set_taps(self.taps)
         rows.decode_tunnels, rows.big_endian_options = self.decode_tunnels, self.big_endian_options
         rows.check_bounds()
         return rows

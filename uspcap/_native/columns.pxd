@@ -35,6 +35,7 @@ cdef class HeaderColumns:
     cdef uint32_t *tcp_acknowledgment
     cdef uint16_t *tcp_flags
     cdef uint16_t *tcp_window
+    cdef uint16_t *tap
     cdef uint64_t *flow_hash
     cdef int32_t *flow
 
@@ -51,6 +52,9 @@ cdef class FrameColumns:
     cdef Py_ssize_t data_length
     cdef int32_t *link_types
     cdef Py_ssize_t interface_count
+    cdef object tap_owner
+    cdef uint16_t *taps
+    cdef Py_ssize_t tap_count
     cdef int64_t *timestamp_ns
     cdef uint8_t *timestamp_source
     cdef uint32_t *wire_length

@@ -58,6 +58,7 @@ HEADER_FIELDS = (
     ("tcp_acknowledgment", np.uint32),
     ("tcp_flags", np.uint16),
     ("tcp_window", np.uint16),
+    ("tap", np.uint16),
     ("flow_hash", np.uint64),
     ("flow", np.int32),
 )
@@ -110,6 +111,7 @@ cdef class FrameColumns:
         self.read_ns = <int64_t *> address_of(self.arrays["read_ns"])
         self.attach_data(np.zeros(0, np.uint8))
         self.set_link_types(np.zeros(0, np.int32))
+        self.set_taps(np.zeros(0, np.uint16))
 
     cdef int attach_data(self, object array) except -1:
         self.data_owner = array
@@ -129,6 +131,18 @@ cdef class FrameColumns:
         self.link_type_owner = array
         self.link_types = <int32_t *> address_of(array)
         self.interface_count = array.shape[0]
+
+    def set_taps(self, array):
+        """Set the tap of each interface, 0 for none: a contiguous ndarray of uint16; interfaces beyond it have none."""
+        if array.dtype != np.uint16 or array.ndim != 1 or not array.flags.c_contiguous:
+            raise ValueError("taps must be a contiguous one-dimensional array of uint16")
+        self.tap_owner = array
+        self.taps = <uint16_t *> address_of(array)
+        self.tap_count = array.shape[0]
+
+    @property
+    def taps(self):
+        return self.tap_owner
 
     def column(self, str name):
         """Return the first `count` rows of the column called `name`, a view."""
@@ -224,6 +238,7 @@ cdef class HeaderColumns:
         self.tcp_acknowledgment = <uint32_t *> address_of(self.arrays["tcp_acknowledgment"])
         self.tcp_flags = <uint16_t *> address_of(self.arrays["tcp_flags"])
         self.tcp_window = <uint16_t *> address_of(self.arrays["tcp_window"])
+        self.tap = <uint16_t *> address_of(self.arrays["tap"])
         self.flow_hash = <uint64_t *> address_of(self.arrays["flow_hash"])
         self.flow = <int32_t *> address_of(self.arrays["flow"])
 

@@ -20,7 +20,7 @@ from uspcap._native.sampling cimport tracked
 
 END_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint32),
+    ("ip_version", np.uint16), ("tap", np.uint16),
 ])
 """The two ends of a connection; mirrors `Key`."""
 

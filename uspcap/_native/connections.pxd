@@ -19,7 +19,8 @@ cdef struct Key:
     uint64_t high[2]
     uint16_t low_port
     uint16_t high_port
-    uint32_t version
+    uint16_t version
+    uint16_t tap
 
 
 cdef struct Name:
@@ -45,10 +46,11 @@ cdef inline uint8_t name_connection(Name *name, HeaderColumns headers, Py_ssize_
     key.low_port = destination_port if down else source_port
     key.high_port = source_port if down else destination_port
     key.version = headers.ip_version[i]
+    key.tap = headers.tap[i]
     name.hash = fold(
         fold(key.low[0] ^ <uint64_t> 0xA0761D6478BD642F, key.low[1] ^ <uint64_t> 0xE7037ED1A0B428DB),
         fold(key.high[0] ^ <uint64_t> 0x8EBC6AF09C88C6E3, key.high[1] ^ <uint64_t> 0x589965CC75374CC3)
-        ^ fold(<uint64_t> key.low_port << 32 | key.high_port, <uint64_t> 0x1D8E4E27C47D124F ^ key.version))
+        ^ fold(<uint64_t> key.low_port << 32 | key.high_port, <uint64_t> 0x1D8E4E27C47D124F ^ key.version ^ (<uint64_t> key.tap << 16)))
     return 1 if down else 0
 
 

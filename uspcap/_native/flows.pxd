@@ -11,10 +11,11 @@ cdef struct FlowKey:
     uint16_t source_port
     uint16_t destination_port
     uint16_t ethertype          # 0 for IP: the version says it
+    uint16_t tap
     uint8_t protocol
     uint8_t ip_version
     uint8_t timestamp_source
-    uint8_t padding[7]
+    uint8_t padding[5]
 
 
 cdef class FlowIndex:

@@ -1,6 +1,6 @@
 """The flow table: dense ids for flow keys.
 
-A. A key is what `FlowKey` holds: addresses, ports, protocol, and the source of the timestamp, because times
+A. A key is what `FlowKey` holds: addresses, ports, protocol, the tap, and the source of the timestamp, because times
    from two clocks are no one sequence. Ids count from 0 in order of first appearance.
 B. Open addressing with linear probing over int32 ids; keys and hashes stand apart, indexed by id. A hash
    hit is confirmed by the whole key.
@@ -26,10 +26,11 @@ KEY_DTYPE = np.dtype([
     ("source_port", np.uint16),
     ("destination_port", np.uint16),
     ("ethertype", np.uint16),
+    ("tap", np.uint16),
     ("protocol", np.uint8),
     ("ip_version", np.uint8),
     ("timestamp_source", np.uint8),
-    ("padding", np.uint8, 7),
+    ("padding", np.uint8, 5),
 ])
 
 
@@ -145,6 +146,7 @@ cdef class FlowIndex:
                 key.ip_version = headers.ip_version[i]
                 key.ethertype = 0 if key.ip_version else headers.ethertype[i]
                 key.timestamp_source = frames.timestamp_source[i]
+                key.tap = headers.tap[i]
                 flow = self.find(&key, hash)
                 if flow < 0:
                     flow = self.insert(&key, hash)

@@ -692,6 +692,20 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
     end_with(h, row, position, end)
 
 
+cdef void enter_taps(FrameColumns frames, HeaderColumns h, Py_ssize_t count) noexcept nogil:
+    """Fill the tap of each row; the same flow at two taps is two flows."""
+    cdef Py_ssize_t row
+    cdef uint16_t tap
+    if not frames.tap_count:
+        memset(h.tap, 0, count * sizeof(uint16_t))
+        return
+    for row in range(count):
+        tap = frames.taps[frames.interface[row]] if frames.interface[row] < frames.tap_count else 0
+        h.tap[row] = tap
+        if tap:
+            h.flow_hash[row] = fold(h.flow_hash[row] ^ tap, <uint64_t> 0x589965CC75374CC3)
+
+
 def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
     """Fill all header columns but `flow` from the bytes of a batch.
 
@@ -733,3 +747,4 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
             if inside:
                 general_frame(h, row, p, captured, wire, link, tunnels)
             h.flow_hash[row] = hash_row(h, row, frames.timestamp_source[row])
+        enter_taps(frames, h, count)

@@ -128,6 +128,7 @@ cdef class NumberedStreams:
         name.flow.protocol = headers.protocol[row]
         name.flow.ip_version = headers.ip_version[row]
         name.flow.timestamp_source = frames.timestamp_source[row]
+        name.flow.tap = headers.tap[row]
         name.key[0], name.key[1] = key[0], key[1]
         return self.enter(&name, hash)
 

@@ -42,7 +42,7 @@ REQUEST_DTYPE = np.dtype([
 
 CONNECTION_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint8), ("protocol", np.uint8), ("begin_string", "S14"), ("first_frame", np.int64),
+    ("ip_version", np.uint8), ("tap", np.uint16), ("protocol", np.uint8), ("begin_string", "S14"), ("first_frame", np.int64),
     ("counts", np.uint64, len(COUNTS)),
 ])
 

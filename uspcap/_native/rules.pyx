@@ -95,8 +95,10 @@ cdef inline void take_end(Key *key, const uint8_t *addresses, uint16_t port, Py_
 
 
 cdef void take_ends(Key *key, HeaderColumns h, Py_ssize_t row, int kind, int match) noexcept nogil:
-    """Hash who asks and who is asked, as far as they must agree."""
+    """Hash where a frame was seen, who asks and who is asked, as far as they must agree."""
     cdef bint asks = kind == REQUEST
+    if h.tap[row]:
+        take(key, h.tap[row])
     if match == BY_KEY:
         return
     take(key, (<uint64_t> h.protocol[row] << 8) | h.ip_version[row])

@@ -74,7 +74,7 @@ cdef struct Block:
 
 CONNECTION_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint8), ("initiator", np.uint8), ("first_frame", np.int64), ("last_frame", np.int64),
+    ("ip_version", np.uint8), ("initiator", np.uint8), ("tap", np.uint16), ("first_frame", np.int64), ("last_frame", np.int64),
     ("counts", np.int64, (2, COUNT_OF_COUNTS)),
 ], align=True)
 """`low` and `high` as of address columns; `initiator` is 0 for the lower end, 1 for the higher, 2 where it is unknown;
@@ -568,6 +568,7 @@ cdef class TcpTracks:
         cdef uint16_t[:] low_port = rows["low_port"]
         cdef uint16_t[:] high_port = rows["high_port"]
         cdef uint8_t[:] ip_version = rows["ip_version"]
+        cdef uint16_t[:] tap = rows["tap"]
         cdef uint8_t[:] initiator = rows["initiator"]
         cdef int64_t[:] first_frame = rows["first_frame"]
         cdef int64_t[:] last_frame = rows["last_frame"]
@@ -584,6 +585,7 @@ cdef class TcpTracks:
             low_port[i] = connection.name.key.low_port
             high_port[i] = connection.name.key.high_port
             ip_version[i] = <uint8_t> connection.name.key.version
+            tap[i] = connection.name.key.tap
             initiator[i] = connection.initiator
             first_frame[i] = connection.first_frame
             last_frame[i] = connection.last_frame

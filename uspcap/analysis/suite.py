@@ -337,7 +337,7 @@ class _Run:
         facts, self._facts, self._reader = self._facts, SourceFacts(), None
         outcome.problems += facts.all_problems(reader.name)
         outcome.notes += self._input.notes + facts.notes(reader.name)
-        outcome.decisions += facts.decisions
+        outcome.decisions += [*self._input.taps.decisions, *facts.decisions]
         outcome.problems += self._selection.problems(reader.name, reader.facts.interfaces)
         outcome.notes += self._selection.notes(reader.name)
         outcome.truncated |= facts.truncated

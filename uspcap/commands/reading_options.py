@@ -13,10 +13,11 @@ from uspcap.errors import UsageError
 from uspcap.report.format import show_times_in
 from uspcap.stages.moments import parse_moment, parse_zone
 from uspcap.stages.reading import Reading
+from uspcap.stages.taps import InterfaceTaps
 
 _Command = Callable[..., Any]
 
-READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces"})
+READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps"})
 """Parameters of these options."""
 
 
@@ -54,6 +55,17 @@ def reading_options(*, interface: bool = True) -> Callable[[_Command], _Command]
     if interface:
         options.append(
             click.option(
+                "--interfaces",
+                "taps",
+                type=click.Choice(["auto", "join", "apart"]),
+                default="auto",
+                show_default=True,
+                help="Interfaces of a file: one stream (join), each its own (apart), or apart where they show the same "
+                "packets (auto).",
+            )
+        )
+        options.append(
+            click.option(
                 "--interface",
                 "of_interfaces",
                 multiple=True,
@@ -82,6 +94,7 @@ def _reading(
     zone: str | None,
     timestamp_unit: Any,
     of_interfaces: tuple[str, ...] = (),
+    taps: InterfaceTaps = "auto",
 ) -> Reading:
     """Return what was asked for, and have text show times in the zone."""
     shown_in = UTC if zone is None else _parsed("--tz", parse_zone, zone)
@@ -90,7 +103,7 @@ def _reading(
         None if text is None else _parsed(flag, lambda text: parse_moment(text, shown_in), text)
         for flag, text in (("--from", time_from), ("--to", time_to))
     )
-    return Reading(of_interfaces, begin, end, timestamp_unit)
+    return Reading(of_interfaces, begin, end, timestamp_unit, taps)
 
 
 def _parsed(flag: str, parse: Callable[[str], Any], text: str) -> Any:
@@ -108,4 +121,4 @@ def refuse_reading(reading: Reading, why: str) -> None:
     UsageError
     """
     if reading != Reading():
-        raise UsageError(f"--from, --to, --interface and --timestamp-unit are about capture files: {why}")
+        raise UsageError(f"--from, --to, --interface, --interfaces and --timestamp-unit are about capture files: {why}")

@@ -188,7 +188,7 @@ class DigestReader:
             facts = reader.facts
             side.problems += facts.all_problems(reader.name) + selection.problems(reader.name, facts.interfaces)
             side.notes += one.notes + facts.notes(reader.name) + selection.notes(reader.name)
-            side.decisions += facts.decisions
+            side.decisions += [*one.taps.decisions, *facts.decisions]
             side.interfaces += facts.interfaces
 
     def close(self) -> None:

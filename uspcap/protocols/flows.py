@@ -39,6 +39,8 @@ class Flow:
         4, 6 or 0.
     timestamp_source : TimestampSource
         Who stamped these frames; stamps of two sources make two flows.
+    tap : int
+        Where it was seen, as `uspcap.stages.taps` numbers it; 0 where there is one tap only.
     """
 
     source: str
@@ -48,14 +50,20 @@ class Flow:
     protocol: str
     ip_version: int
     timestamp_source: TimestampSource
+    tap: int = 0
 
     def __str__(self) -> str:
         if not self.source_port and not self.destination_port:
-            return f"{self.protocol} {self.source} > {self.destination}"
+            return f"{self.protocol} {self.source} > {self.destination}{at_tap(self.tap)}"
         bracket = "[{}]:{}" if self.ip_version == 6 else "{}:{}"
         source = bracket.format(self.source, self.source_port)
         destination = bracket.format(self.destination, self.destination_port)
-        return f"{self.protocol} {source} > {destination}"
+        return f"{self.protocol} {source} > {destination}{at_tap(self.tap)}"
+
+
+def at_tap(tap: int) -> str:
+    """Return what a flow, a stream or a connection has behind its name: the first interface of its tap."""
+    return f" @{tap - 1}" if tap else ""
 
 
 class FlowTable:
@@ -201,6 +209,7 @@ def flow_of(key: Any) -> Flow:
         name,
         version,
         TimestampSource(int(key["timestamp_source"])),
+        int(key["tap"]),
     )
 
 

@@ -21,6 +21,7 @@ from uspcap.formats.reader import CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
 from uspcap.stages.selection import FrameSelection
+from uspcap.stages.taps import ONE_TAP, InterfaceTaps, Taps, find_taps
 
 if TYPE_CHECKING:
     from uspcap.formats.stretch import Stretch
@@ -58,12 +59,15 @@ class Reading:
     begin, end : Moment or None
     unit : {'auto', 'us', 'ns'}
         Of fractions of a second in pcap files.
+    taps : {'auto', 'join', 'apart'}
+        Whether the interfaces of a file are one tap.
     """
 
     interfaces: tuple[str, ...] = ()
     begin: Moment | None = None
     end: Moment | None = None
     unit: TimestampUnit = "auto"
+    taps: InterfaceTaps = "auto"
 
     @property
     def has_range(self) -> bool:
@@ -86,6 +90,7 @@ class PlannedInput:
     time_range : TimeRange or None
     stretch : Stretch or None
         Where a range of time is asked for.
+    taps : Taps
     """
 
     path: str
@@ -93,6 +98,7 @@ class PlannedInput:
     unit: TimestampUnit = "auto"
     time_range: TimeRange | None = None
     stretch: Stretch | None = None
+    taps: Taps = ONE_TAP
 
     def open(self, wake: Wake | None = None) -> CaptureReader:
         """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
@@ -106,11 +112,15 @@ class PlannedInput:
 
     def selection(self) -> FrameSelection:
         """Return the stage that keeps the frames that are wanted; it is to come before all others."""
-        return FrameSelection(self.interfaces, self.time_range)
+        taps = None if self.taps == ONE_TAP else self.taps.table
+        return FrameSelection(self.interfaces, self.time_range, taps)
 
     @property
     def notes(self) -> list[str]:
         """What is to be said of how the file is read, sentences without a full stop."""
+        return [*self._range_notes(), *self.taps.notes()]
+
+    def _range_notes(self) -> list[str]:
         stretch = self.stretch
         if stretch is None or stretch.why_whole == "it is short":
             return []
@@ -174,7 +184,17 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: W
             stretch = Stretch(why_whole="it can be read only once")
         else:
             stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
-    return PlannedInput(one.path, one.interfaces + reading.interfaces, reading.unit, time_range, stretch)
+    interfaces = one.interfaces + reading.interfaces
+    taps = _taps(one.path, interfaces, reading, wake)
+    return PlannedInput(one.path, interfaces, reading.unit, time_range, stretch, taps)
+
+
+def _taps(path: str, interfaces: Sequence[str], reading: Reading, wake: Wake | None) -> Taps:
+    if reading.taps == "apart":
+        return Taps(each=True)
+    if reading.taps == "join" or is_read_once(path):
+        return ONE_TAP
+    return find_taps(path, interfaces, unit=reading.unit, wake=wake)
 
 
 def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> TimeRange:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,8 @@ class FrameSelection:
         stands for all.
     time_range : TimeRange, optional
         A frame without a timestamp is in no range.
+    taps : callable, optional
+        Given the number of interfaces, returns the tap of each.
 
     Attributes
     ----------
@@ -34,10 +36,16 @@ class FrameSelection:
         Those of `interfaces` that there are.
     """
 
-    def __init__(self, interfaces: Sequence[str] = (), time_range: TimeRange | None = None) -> None:
+    def __init__(
+        self,
+        interfaces: Sequence[str] = (),
+        time_range: TimeRange | None = None,
+        taps: Callable[[int], NDArray[np.uint16]] | None = None,
+    ) -> None:
         self._wanted = tuple(interfaces)
         self._range = time_range
         self._table: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._taps = taps
         self.without_timestamp = 0
         self.found: set[str] = set()
 
@@ -51,8 +59,10 @@ class FrameSelection:
             What the `interface` column points into, where that is not the batch's own: further ones are added at the
             end only.
         """
+        known = batch.interfaces if interfaces is None else interfaces
+        if self._taps is not None:
+            batch.set_taps(self._taps(len(known)))
         if self._wanted:
-            known = batch.interfaces if interfaces is None else interfaces
             if len(known) != len(self._table):
                 self._learn(known)
             _keep(batch, self._table[batch.interface])
@@ -80,16 +90,13 @@ class FrameSelection:
         return [f"{path}: {self.without_timestamp} frames without a timestamp are in no range of time"]
 
     def _learn(self, interfaces: Sequence[Interface]) -> None:
-        """Tell for each interface whether it is wanted."""
+        """Find out for each interface whether it is wanted."""
         self._table = np.zeros(len(interfaces), np.bool_)
-        names = [one.name for one in interfaces]
-        for wanted in self._wanted:
-            numbers = [number for number, name in enumerate(names) if name == wanted]
-            if not numbers and wanted.isascii() and wanted.isdigit() and int(wanted) < len(names):
-                numbers = [int(wanted)]
-            if numbers:
-                self.found.add(wanted)
-                self._table[numbers] = True
+        for name in self._wanted:
+            table = wanted_interfaces((name,), interfaces)
+            if table.any():
+                self.found.add(name)
+                self._table |= table
 
     def _in_range(self, batch: FrameBatch, time_range: TimeRange) -> NDArray[np.bool_]:
         kept = time_range.holds(batch.timestamp_ns)
@@ -98,6 +105,18 @@ class FrameSelection:
             self.without_timestamp += int(np.count_nonzero(unstamped))
             kept &= ~unstamped
         return kept
+
+
+def wanted_interfaces(wanted: Sequence[str], interfaces: Sequence[Interface]) -> NDArray[np.bool_]:
+    """Return which interfaces some names or numbers mean: ndarray of bool, shape (interfaces,)."""
+    table = np.zeros(len(interfaces), np.bool_)
+    names = [interface.name for interface in interfaces]
+    for name in wanted:
+        numbers = [number for number, known in enumerate(names) if known == name]
+        if not numbers and name.isascii() and name.isdigit() and int(name) < len(names):
+            numbers = [int(name)]
+        table[numbers] = True
+    return table
 
 
 def _keep(batch: FrameBatch, kept: NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from uspcap._native.orders import OrderMachine
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
 from uspcap.protocols.order_entry import ouch_rules
 from uspcap.saturating import difference_ns
@@ -254,10 +255,14 @@ class _Final:
         low, high = (address_text(bytes(row[end]), int(row["ip_version"])) for end in ("low", "high"))
         return form.format(low, row["low_port"]), form.format(high, row["high_port"])
 
+    def tap(self, number: int) -> str:
+        """Return what a connection has behind its name where there are several taps."""
+        return at_tap(int(self.connections[number]["tap"]))
+
     def path(self, request: Any) -> str:
         """Return a request's way, from its sender."""
         ends = self.ends(int(request["connection"]))
-        return " > ".join(ends[::-1] if request["direction"] else ends)
+        return " > ".join(ends[::-1] if request["direction"] else ends) + self.tap(int(request["connection"]))
 
     def row(self, request: Any) -> dict[str, Any]:
         """Return what is told of a request without an answer."""
@@ -279,7 +284,7 @@ class _Final:
         """Return one connection for the result."""
         counts = dict(zip(COUNTS, self.connections[number]["counts"].tolist(), strict=True))
         return {
-            "ends": " - ".join(self.ends(number)),
+            "ends": " - ".join(self.ends(number)) + self.tap(number),
             "protocol": self.protocol(number),
             "first_frame": int(self.connections[number]["first_frame"]),
             "messages": counts["messages"],

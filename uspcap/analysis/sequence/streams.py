@@ -22,7 +22,7 @@ from uspcap.analysis.sequence.analysis import MAXIMUM_RUNS, MAXIMUM_STREAMS, RUN
 from uspcap.analysis.sequence.gaps import StreamGaps
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
-from uspcap.protocols.flows import Flow, flow_of
+from uspcap.protocols.flows import Flow, at_tap, flow_of
 from uspcap.protocols.headers import address_text
 
 MAXIMUM_CONNECTIONS: Final = 1 << 16
@@ -201,7 +201,7 @@ def _path(ends: np.void, *, back: bool) -> str:
     version = int(ends["ip_version"])
     form = "[{}]:{}" if version == 6 else "{}:{}"
     low, high = (form.format(address_text(bytes(ends[end]), version), ends[f"{end}_port"]) for end in ("low", "high"))
-    return f"TCP {high} > {low}" if back else f"TCP {low} > {high}"
+    return (f"TCP {high} > {low}" if back else f"TCP {low} > {high}") + at_tap(int(ends["tap"]))
 
 
 def _name(name: bytes) -> str:

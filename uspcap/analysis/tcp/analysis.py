@@ -13,6 +13,7 @@ from uspcap._native.tcp_state import COUNTS
 from uspcap._native.tcp_tracks import MEASURE_COUNT, TcpTracks
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
 from uspcap.stats.histogram import Histogram, percentile_of_each
 
@@ -268,7 +269,8 @@ class _Final:
             form.format(address_text(bytes(connection[end]), int(connection["ip_version"])), connection[f"{end}_port"])
             for end in ("low", "high")
         )
-        return (high, low) if self.initiators[row] else (low, high)
+        initiator, responder = (high, low) if self.initiators[row] else (low, high)
+        return initiator, responder + at_tap(int(connection["tap"]))
 
     def _round_trips(self, at: int) -> Iterator[tuple[str, str, dict[str, int | None]]]:
         """Give kind, side and times of a block, where there are any."""

@@ -1,0 +1,213 @@
+"""Interfaces of one file: joined where they are directions of one stream, apart where they show the same packets."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.capture_files import block, interface, option, packet, section
+from support.command_line import PROGRAM, invoke
+from support.shared_cases import CASES, needs_cases
+
+import uspcap
+from uspcap.formats import open_capture
+from uspcap.stages.taps import ONE_TAP, find_taps
+
+SAMPLES = Path(__file__).parents[2] / "sample_captures"
+LATER_NS = 7_000
+"""How much later the second tap sees a packet."""
+
+STREAMS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "tcp": (
+        "order-session.pcap",
+        {},
+        (
+            "counts.total.segments",
+            "counts.total.payload_bytes",
+            "counts.total.retransmissions",
+            "sources.FILE.data_ack.responder_side.count",
+            "sources.FILE.handshake.whole.count",
+        ),
+    ),
+    "orders": (
+        "order-session.pcap",
+        {"protocol": "ouch-4.2"},
+        ("requests.enter", "answers.accepted", "answers.executed", "followed", "streams.messages"),
+    ),
+    "requests": (
+        "request-response.pcapng",
+        {},
+        ("rules.0.requests", "rules.0.answered", "rules.0.unanswered", "rules.1.answered", "rules.1.unanswered"),
+    ),
+    "sequence": (
+        "feed-two-lines.pcapng",
+        {"protocol": "moldudp64"},
+        ("lost", "late", "duplicate", "packets", "messages"),
+    ),
+    "gaps": ("request-response.pcapng", {"gap_threshold": "25ms"}, ("count", "total_ns", "flows_tracked")),
+}
+"""Analyses that know flows: a sample that each finds something in, its options, and what there is twice at two taps."""
+
+Frame = tuple[int, bytes]
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """Return timestamp and bytes of each frame of a file."""
+    with open_capture(str(path)) as reader:
+        return [
+            (int(batch.timestamp_ns[row]), batch.frame_bytes(row))
+            for batch in reader.batches()
+            for row in range(len(batch))
+        ]
+
+
+def written(path: Path, frames: Sequence[tuple[int, Frame]], names: Sequence[str]) -> Path:
+    """Write frames, each with the number of its interface, to a pcapng file in ns."""
+    blocks = [section()]
+    blocks += [interface(options=option(2, name.encode()) + option(9, b"\x09")) for name in names]
+    blocks += [packet(at, data, number) for number, (at, data) in frames]
+    path.write_bytes(b"".join(blocks))
+    return path
+
+
+def way_of(frame: bytes) -> int:
+    """Return 0 or 1 by the direction of an IPv4 frame: by which of its addresses is the lower."""
+    return int(frame[26:30] > frame[30:34])
+
+
+def analysed(path: Path, name: str, **options: Any) -> dict[str, Any]:
+    return uspcap.analyze(path, name, **STREAMS[name][1], **options)[name]
+
+
+def at(result: Any, place: str) -> int:
+    """Return a number of a result by its path."""
+    for step in place.split("."):
+        result = result[int(step) if isinstance(result, list) else step]
+    assert isinstance(result, int)
+    return result
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_directions_on_interfaces_of_their_own_are_one_stream(name: str, tmp_path: Path) -> None:
+    frames = frames_of(SAMPLES / STREAMS[name][0])
+    whole = written(tmp_path / "whole.pcapng", [(0, frame) for frame in frames], ["eth0"])
+    by_way = written(tmp_path / "ways.pcapng", [(way_of(frame[1]), frame) for frame in frames], ["rx", "tx"])
+    assert find_taps(str(by_way)) == ONE_TAP
+    assert analysed(by_way, name) == analysed(whole, name)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_same_packets_on_two_interfaces_are_two_of_each_stream(name: str, tmp_path: Path) -> None:
+    frames = frames_of(SAMPLES / STREAMS[name][0])
+    both = [(tap, (at + LATER_NS * tap, data)) for at, data in frames for tap in (0, 1)]
+    both.sort(key=lambda one: one[1][0])
+    path = written(tmp_path / "both.pcapng", both, ["in", "out"])
+    taps = find_taps(str(path))
+    assert taps.numbers == (1, 2)
+    assert [decision.option for decision in taps.decisions] == ["--interfaces apart"]
+    assert "interfaces 0 (in) and 1 (out) show the same packets" in taps.decisions[0].why
+    once, apart = analysed(path, name, interfaces=("in",)), analysed(path, name)
+    assert apart == analysed(path, name, taps="apart")
+    for place in STREAMS[name][2]:
+        assert at(once, place), f"the sample has no {place}"
+        assert at(apart, place) == 2 * at(once, place), place
+    assert analysed(path, name, taps="join") != apart
+
+
+@needs_cases
+def test_a_packet_on_two_interfaces_is_no_retransmission() -> None:
+    path = CASES / "files" / "t1_twoif.pcapng"
+    report = uspcap.analyze(path, "tcp")
+    assert at(report["tcp"], "counts.total.retransmissions") == 0
+    assert at(uspcap.analyze(path, "tcp", taps="join")["tcp"], "counts.total.retransmissions") == 100
+    (decision,) = report.document["source"]["decisions"]
+    assert decision["option"] == "--interfaces apart"
+    text = " ".join(invoke("analyze", path, "--only", "tcp").stdout.split())
+    assert "2 connections, 400 segments" in text
+    assert "interfaces 0 (eth0) and 1 (veth1) show the same packets, 200 of 200 that were looked at" in text
+
+
+def udp(number: int, *, source: int = 1) -> bytes:
+    """Return a UDP datagram with an identification and a payload of its own."""
+    payload = struct.pack(">Q", number)
+    length = 28 + len(payload)
+    ip = struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, length, number & 0xFFFF, 0, 64, 17, 0, bytes((10, 0, 0, source)), b"\n\0\0\t"
+    )
+    return bytes(12) + b"\x08\0" + ip + struct.pack(">HHHH", 1000, 2000, 8 + len(payload), 0) + payload
+
+
+def captured(tmp_path: Path, shows: Sequence[Callable[[int], bytes | None]], packets: int = 50) -> Path:
+    """Write a file of which each interface shows what a function returns for a packet's number."""
+    frames = [
+        (number, (packet_number * 1_000_000 + number * LATER_NS, data))
+        for packet_number in range(packets)
+        for number, show in enumerate(shows)
+        if (data := show(packet_number)) is not None
+    ]
+    return written(tmp_path / "made.pcapng", frames, [f"eth{number}" for number in range(len(shows))])
+
+
+def test_two_ports_with_two_directions_each_are_two_taps(tmp_path: Path) -> None:
+    up, down = (lambda number: udp(number, source=1)), (lambda number: udp(number, source=2))
+    assert find_taps(str(captured(tmp_path, [up, down, up, down]))).numbers == (1, 1, 3, 3)
+
+
+def test_of_interfaces_that_are_read_only_those_are_looked_at(tmp_path: Path) -> None:
+    path = captured(tmp_path, [udp, udp, lambda number: udp(number, source=3)])
+    assert find_taps(str(path)).numbers == (1, 2, 1)
+    assert find_taps(str(path), ("eth1", "eth2")) == ONE_TAP
+    assert find_taps(str(path), ("0", "eth1")).numbers == (1, 2, 0)
+
+
+def test_a_few_packets_in_common_are_no_second_tap(tmp_path: Path) -> None:
+    path = captured(tmp_path, [udp, lambda number: udp(number if number < 20 else number + 1000)])
+    assert find_taps(str(path)) == ONE_TAP
+    path = captured(tmp_path, [udp, udp], packets=2)
+    assert find_taps(str(path)) == ONE_TAP
+
+
+def test_a_tap_that_lost_some_shows_the_same_packets_all_the_same(tmp_path: Path) -> None:
+    path = captured(tmp_path, [udp, lambda number: udp(number) if number % 3 else None])
+    assert find_taps(str(path)).numbers == (1, 2)
+
+
+def test_a_file_that_can_be_read_once_only_is_one_tap_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    content = captured(tmp_path, [udp, udp]).read_bytes()
+    words = [*PROGRAM, "analyze", "-", "--only", "gaps", "--gap-threshold", "1us"]
+    assert b"@" not in subprocess.run(words, input=content, capture_output=True, check=True).stdout
+    apart = subprocess.run([*words, "--interfaces", "apart"], input=content, capture_output=True, check=True).stdout
+    assert b"2000 @0" in apart
+    assert b"2000 @1" in apart
+
+
+@given(st.lists(st.frozensets(st.integers(0, 29)), min_size=2, max_size=6))
+def test_taps_never_hold_two_interfaces_with_packets_in_common(shown: list[frozenset[int]]) -> None:
+    """Against a slow reference: sets of packets, pair by pair."""
+    same = set()
+    for one, other in combinations(range(len(shown)), 2):
+        common = len(shown[one] & shown[other])
+        if common >= 3 and 2 * common >= min(len(shown[one]), len(shown[other])):
+            same.add((one, other))
+    with tempfile.TemporaryDirectory() as directory:
+        shows = [lambda number, one=one: udp(number) if number in one else None for one in shown]
+        numbers = find_taps(str(captured(Path(directory), shows, 30))).numbers
+    assert bool(numbers) == bool(same)
+    for one, other in same:
+        assert numbers[one] != numbers[other]
+    for number, tap in enumerate(numbers):
+        assert tap == number + 1 or numbers[tap - 1] == tap
+
+
+def test_other_blocks_between_packets_do_not_matter(tmp_path: Path) -> None:
+    path = captured(tmp_path, [udp, udp])
+    path.write_bytes(path.read_bytes() + block(0x0BAD, b"1234"))
+    assert find_taps(str(path)).numbers == (1, 2)
