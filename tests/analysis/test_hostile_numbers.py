@@ -142,7 +142,7 @@ def test_every_stream_is_as_a_slow_account_has_it_whatever_the_cuts(name: str, d
     slow = SlowFeed.of(table, sent)
     assert result["foreign"] == slow.foreign
     assert (result["complete"], result["not_followed"], result["of_untracked_flows"]) == (True, 0, 0)
-    found = {(stream["flow"], stream["key"]): stream for stream in result["streams"]}
+    found = {(stream["flow"], stream["key"]): stream for stream in result["streams"] + result["refused"]}
     assert len(found) == len(slow.told)
     lateness_ns = []
     for (flow, key), told in slow.told.items():
@@ -150,7 +150,7 @@ def test_every_stream_is_as_a_slow_account_has_it_whatever_the_cuts(name: str, d
         account = SlowNumbers.of(told, modulus=protocol.modulus)
         account.excluded = slow.excluded[flow, key]
         assert_as_slow(stream, account, bits=8 * table["sequence"][1])
-        lateness_ns += account.lateness_ns
+        lateness_ns += account.lateness_ns if "evidence" not in stream else []
     if not result["coalesced"]:
         assert result["lateness"]["count"] == len(lateness_ns)
         assert result["lateness"]["max_ns"] == max(lateness_ns, default=None)
@@ -183,7 +183,8 @@ def test_cutting_changes_nothing_whatever_the_bounds(name: str, data: st.DataObj
     assert outcome(in_parts(make, frames, cuts, batch_frames, from_right=data.draw(st.booleans()))) == whole
     assert_in_range(whole[0], 8 * table["sequence"][1])
     counted = sum(one.kind == "data" for told in SlowFeed.of(table, sent).told.values() for one in told)
-    assert whole[0]["packets"] + whole[0]["of_untracked_flows"] == counted
+    refused = sum(stream["packets"] for stream in whole[0]["refused"])
+    assert whole[0]["packets"] + refused + whole[0]["of_untracked_flows"] == counted
     assert len(whole[0]["streams"]) <= bounds.get("maximum_streams", 1 << 16)
 
 

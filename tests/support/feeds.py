@@ -66,7 +66,10 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
     for step in range(draw(st.integers(0, most))):
         at_ns += draw(st.integers(1, 100_000))
         what = draw(
-            st.sampled_from(["next"] * 8 + ["lose", "hold", "again", "overlap", "heartbeat", "jump", "anew", "drop"])
+            st.sampled_from(
+                ["next"] * 8
+                + ["lose", "hold", "again", "overlap", "heartbeat", "jump", "anew", "drop", "leap", "stray", "stray"]
+            )
         )
         count = 1 if plain else draw(st.integers(1, 4))
         dropped = 0
@@ -74,6 +77,13 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
             number += count
         elif what == "jump":
             number += draw(st.integers(1, 3_000))
+        elif what == "leap":
+            number += draw(st.integers(2_990, 100_000))
+        elif what == "stray":
+            # Where it leads, some of its neighbours may lead as well.
+            far = draw(st.sampled_from([1 << 20, 1 << 31] if plain else [1 << 20, 1 << 31, 1 << 63, (1 << 64) - 200]))
+            stray = far + draw(st.integers(0, 120))
+            packets.append(Packet(stray, draw(st.sampled_from([count, count if plain else 0])), at_ns))
         elif what == "anew":
             number = draw(st.sampled_from([1, 1, number]))
         elif what == "drop":
@@ -90,7 +100,7 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
             number = max(number, packets[-1].sequence + packets[-1].count)
         elif what == "heartbeat" and not plain:
             packets.append(Packet(number, 0, at_ns))
-        if what in ("next", "lose", "jump", "anew", "drop"):
+        if what in ("next", "lose", "jump", "anew", "drop", "leap"):
             packets.append(Packet(number, count, at_ns, dropped_before=dropped))
             number += count
         for due, packet in [one for one in held if one[0] <= step]:

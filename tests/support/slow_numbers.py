@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FALLEN_FROM = 1000
+DROPPED, MISORDERED, WITHIN = 3000, 100, 16
+LONGEST = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ class SlowNumbers:
     _mark_frame: int = 0
     _mark_ns: int = 0
     _torn: bool = False
+    implausible: int = 0
+    unconfirmed: int = 0
+    _expected: int | None = None
+    """What the last packet led to."""
 
     @classmethod
     def of(cls, told: Iterable[Told], *, modulus: int = 0, far: int = 0) -> SlowNumbers:
@@ -104,7 +110,14 @@ class SlowNumbers:
         slow = cls(modulus, far)
         left = list(told)
         while left:
-            left = slow._take_reset(left) if left[0].kind == "reset" else slow._take(left[0], left[1:])
+            many = 0 if left[0].kind in ("reset", "hole", "fill") else slow._passed_over(left)
+            if many:
+                slow._count(left[:many])
+                left = left[many:]
+            elif left[0].kind == "reset":
+                left = slow._take_reset(left)
+            else:
+                left = slow._take(left[0], left[1:])
         slow._account()
         return slow
 
@@ -122,6 +135,50 @@ class SlowNumbers:
         turn = to // self.modulus
         candidates = [number % self.modulus + (turn + by) * self.modulus for by in (-1, 0, 1)]
         return min(candidates, key=lambda one: (abs(one - to), one))
+
+    def _count(self, told: list[Told]) -> None:
+        """Count packets that move nothing."""
+        for one in told:
+            self.packets += one.kind == "data"
+            self.messages += (one.after - one.first if one.messages is None else one.messages) * (one.kind == "data")
+            self.heartbeats += one.kind in ("next", "end")
+
+    def _passed_over(self, told: list[Told]) -> int:
+        """Return how many packets there are from the first on that jump and that nothing bears out: 0 or 1."""
+        one = told[0]
+        if self.far or (one.kind == "data" and one.first == self.shown(self._expected) and self.joined_at is not None):
+            return 0
+        first = self._nearest(one.first, self.mark)
+        groups = _groups(told, self.modulus)
+        if len(groups[0]) > 1 or (self.joined_at is not None and first - self.mark <= DROPPED):
+            return 0
+        cost = 0
+        after = one.after - one.first + first
+        for group in groups[1:]:
+            head = group[0]
+            if head.kind == "reset" or cost >= WITHIN:
+                break
+            if head.kind in ("fill", "hole"):
+                continue
+            number = self._nearest(head.first, self.mark)
+            ahead = number - after
+            back, on = MISORDERED, DROPPED
+            if self.modulus:
+                ahead = min((ahead % self.modulus, ahead % self.modulus - self.modulus), key=abs)
+                back, on = min(back, self.modulus // 1024), min(on, self.modulus // 1024)
+            is_copy = head.kind == one.kind == "data" and head.first == one.first
+            if not is_copy and -back <= ahead <= on:
+                return 0
+            if self.joined_at is None and sum(each.kind == "data" for each in group) > 1:
+                below = self.modulus or 1 < number < first - DROPPED
+                self.implausible += bool(below)
+                return int(bool(below))
+            cost += max(1, sum(each.kind == "data" for each in group))
+        if self.joined_at is None:
+            return 0
+        self.implausible += cost >= WITHIN
+        self.unconfirmed += cost < WITHIN
+        return 1
 
     def _take_reset(self, told: list[Told]) -> list[Told]:
         """Take resets up to what comes after them, which may show that they only say again where the stream began."""
@@ -188,6 +245,7 @@ class SlowNumbers:
             if after > first:
                 self.last = after - 1
         self._torn = False
+        self._expected = one.after
         return left
 
     def _fill(self, first: int, after: int, one: Told, *, others: int) -> None:
@@ -207,7 +265,29 @@ class SlowNumbers:
         self.epochs.append(len(self.gaps))
 
 
+def _groups(told: list[Told], modulus: int) -> list[list[Told]]:
+    """Return packets that go on with each other, and announcements of what is expected, together."""
+    groups: list[list[Told]] = []
+    for one in told:
+        before = groups[-1][-1] if groups else None
+        joins = False
+        if before is not None and before.after in (one.first, one.first + modulus):
+            run = groups[-1][0].kind
+            joins = run in ("data", "next") and one.kind == "next"
+            joins |= run == one.kind == "end" or (run == one.kind == "data" and _is_short(one, groups))
+        if joins:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
+
+
+def _is_short(one: Told, groups: list[list[Told]]) -> bool:
+    return max(one.after - one.first, groups[-1][0].after - groups[-1][0].first) < LONGEST
+
+
 COUNTS = (
+    "implausible", "unconfirmed",
     "packets", "messages", "heartbeats", "excluded", "late", "duplicate", "resets", "before_joined", "ended",
 )  # fmt: skip
 

@@ -127,6 +127,8 @@ class FeedProtocol:
         Of these, those that are.
     rule : FeedRule or None
         None where the framing is not UDP's.
+    conditions : int
+        How many fields of a packet must have a value or a length that the table says, or add up.
     """
 
     name: str
@@ -141,6 +143,7 @@ class FeedProtocol:
     applied: tuple[str, ...]
     key_bytes: int
     rule: FeedRule | None
+    conditions: int = 0
 
     @property
     def over(self) -> Literal["udp", "tcp"]:
@@ -338,6 +341,7 @@ def protocol_of(name: str, table: Mapping[str, Any], *, unverified: bool) -> Fee
         tuple(doubtful) if unverified else (),
         sum(size for _, size in merged.get("key", ())),
         _rule(merged) if framing == "udp" else None,
+        len(merged.get("checks", ())) + sum(name in merged for name in ("length", "part", "kind")),
     )
 
 

@@ -17,6 +17,23 @@ from uspcap.saturating import clipped_ns
 GAPS_SHOWN: Final = 1000
 """Gaps of a stream in the result; the table holds all."""
 
+JUDGED_FROM: Final = 10
+"""Packets of a stream, before what its numbers do says whether they are numbers."""
+
+NEARLY_ALL: Final = 0.9
+"""Part of a stream's packets that bring nothing new, or of its numbers that are missing, with which it is refused."""
+
+JUMPS: Final = 0.2
+"""Part of a stream's packets that jump to where nothing follows, with which it is refused."""
+
+ASTRAY: Final = 0.8
+"""As much for packets that bring nothing new or jump so, of which at least `SOME_JUMPS` of all packets jump."""
+
+SOME_JUMPS: Final = 0.05
+
+GAPS_EVERYWHERE: Final = 0.5
+"""Gaps for a packet, without which missing numbers, however many, do not refuse a stream: few gaps may be large."""
+
 
 @dataclass(frozen=True, slots=True)
 class NumberedTables:
@@ -92,6 +109,37 @@ class StreamAccount:
     messages: int
     highest: int
 
+    def refusal(self) -> str | None:
+        """Return the evidence that the stream is not of the protocol, as its numbers are none; None without it."""
+        gaps, packets = self.gaps, self.gaps.packets
+        if packets < JUDGED_FROM:
+            return None
+        if gaps.repeated >= NEARLY_ALL * packets:
+            return f"{gaps.repeated:,} of {packets:,} packets bring no number that had not come before"
+        jumps = gaps.implausible + len(gaps.unconfirmed)
+        astray = gaps.repeated + jumps >= ASTRAY * packets and jumps >= SOME_JUMPS * packets
+        if astray or jumps >= JUMPS * packets:
+            return (
+                f"of {packets:,} packets {jumps:,} have numbers that jump to where nothing follows, and "
+                f"{gaps.repeated:,} bring no number that had not come before"
+            )
+        missing = self._missing(undetermined=False)
+        if missing * (1 - NEARLY_ALL) >= self.messages * NEARLY_ALL and len(gaps.gaps) >= GAPS_EVERYWHERE * packets:
+            return f"{missing:,} numbers are missing, in {len(gaps.gaps):,} gaps, and {self.messages:,} came"
+        return None
+
+    def unconfirmed_rows(self) -> list[dict[str, Any]]:
+        """Return the jumps near the stream's end that nothing confirms or refutes."""
+        return [
+            {
+                "number": self._shown(jump.number),
+                "expected": self._shown(jump.expected),
+                "at_ns": jump.at_ns,
+                "frame": jump.frame,
+            }
+            for jump in self.gaps.unconfirmed
+        ]
+
     def counts(self) -> dict[str, Any]:
         """Return what the report says of any numbered stream, apart from its gaps."""
         gaps = self.gaps
@@ -104,6 +152,8 @@ class StreamAccount:
             "overlap": gaps.overlap,
             "resets": gaps.resets,
             "undetermined": self._missing(undetermined=True),
+            "implausible": gaps.implausible,
+            "unconfirmed": len(gaps.unconfirmed),
             "before_joined": gaps.before_joined,
             "joined_at": self._shown(gaps.joined_at),
             "ended": gaps.ended,

@@ -34,7 +34,7 @@ MAXIMUM_STREAMS: Final = 1 << 16
 
 TOTALS: Final = (
     "lost", "late", "duplicate", "overlap", "resets", "undetermined",
-    "packets", "messages", "excluded", "not_followed", "coalesced",
+    "implausible", "unconfirmed", "packets", "messages", "excluded", "not_followed", "coalesced",
 )  # fmt: skip
 
 
@@ -119,13 +119,18 @@ class Sequence(Analysis):
 
     def result(self) -> Result:
         lateness_ns: list[int] = []
-        streams = []
+        streams, refused = [], []
         for one in self._worked_out():
-            streams.append(self._stream(one) | {"gaps": one.account.gap_rows()})
+            evidence = self._refusal(one)
+            if evidence is not None:
+                refused.append(self._stream(one) | {"evidence": evidence})
+                continue
+            rows = {"gaps": one.account.gap_rows(), "unconfirmed_jumps": one.account.unconfirmed_rows()}
+            streams.append(self._stream(one) | rows)
             lateness_ns += one.account.gaps.lateness_ns
         totals = {name: sum(stream[name] for stream in streams) for name in TOTALS}
         not_followed = totals["not_followed"] + self._not_followed_elsewhere()
-        untracked = self._untracked(totals["packets"])
+        untracked = self._untracked(sum(stream["packets"] for stream in (*streams, *refused)))
         sampled_one_in = self._sampled_one_in()
         return {
             "protocol": self.protocol.name,
@@ -142,7 +147,15 @@ class Sequence(Analysis):
             "capture_drops": self._drops.total,
             "lateness": Histogram.from_values(lateness_ns).result(),
             "streams": streams,
+            "refused": refused,
         }
+
+    def _refusal(self, one: NumberedStream) -> str | None:
+        """Return why a stream is not of the protocol, None where it is; TCP's are known by more than numbers."""
+        return one.account.refusal() if self.protocol.over == "udp" else None
+
+    def _accepted(self) -> Iterator[NumberedStream]:
+        return (one for one in self._worked_out() if self._refusal(one) is None)
 
     def _foreign(self) -> int:
         return self._streams.foreign
@@ -170,11 +183,11 @@ class Sequence(Analysis):
         }
 
     def histograms(self) -> dict[str, Histogram]:
-        lateness_ns = [late_ns for one in self._worked_out() for late_ns in one.account.gaps.lateness_ns]
+        lateness_ns = [late_ns for one in self._accepted() for late_ns in one.account.gaps.lateness_ns]
         return {"lateness": Histogram.from_values(lateness_ns)}
 
     def tables(self) -> dict[str, Table]:
-        worked_out = list(self._worked_out())
+        worked_out = list(self._accepted())
         streams = [self._stream(one) for one in worked_out]
         gaps = [{"flow": one.flow, "key": one.key} | row for one in worked_out for row in one.account.gap_rows(None)]
         return {

@@ -1,4 +1,4 @@
-"""Which feed protocol a capture holds: each is tried on its beginning, and what follows its numbers is counted."""
+"""Which feed protocol a capture holds: each is tried on its beginning, and the most plausible numbers win."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.gaps import MOST_DROPPED
 from uspcap.analysis.sequence.settings import SequenceSettings
 from uspcap.analysis.sequence.streams import sequence_of
 from uspcap.bpf.filters import FrameFilter
@@ -50,20 +51,34 @@ class Candidate:
         UDP packets or TCP segments with payload, as the protocol is carried, that were looked at.
     on_ports : int
         Of these, those from or to a port that is typical of the protocol.
+    score : float
+        The explained packets, those of each stream times the part of its numbers that came of all that it should have
+        brought.
+    numbers, missing : int
+        Of all streams that are not refused: numbers that came, and numbers that did not, without the few plausible gaps
+        of streams that are in order.
     """
 
     protocol: FeedProtocol
     explained: int
     packets: int
     on_ports: int
+    score: float
+    numbers: int
+    missing: int
 
     @property
     def share(self) -> float:
         return self.explained / self.packets if self.packets else 0.0
 
     @property
+    def is_plausible(self) -> bool:
+        """It does not lose more than it sees."""
+        return self.missing <= self.numbers
+
+    @property
     def is_enough(self) -> bool:
-        return self.share >= (ENOUGH if self.protocol.over == "udp" else ENOUGH_OVER_TCP)
+        return self.is_plausible and self.share >= (ENOUGH if self.protocol.over == "udp" else ENOUGH_OVER_TCP)
 
     def told(self) -> str:
         """Return how sure it is, for the report."""
@@ -77,8 +92,9 @@ class Candidate:
 def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
     """Try every protocol on the beginning of a file.
 
-    Feeds over UDP come first, the one that explains most before the others, and of those alike the one whose ports are
-    used; then what TCP carries.
+    Feeds over UDP come first, those that lose more than they see last, and before the others the one whose numbers are
+    most plausible, of those alike the one whose ports are used, and then the one that asks most of a packet; then what
+    TCP carries.
 
     Raises
     ------
@@ -111,22 +127,31 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
                 analysis.update(batch)
             if batch.frames_before + batch.frames_read >= LOOKED_AT:
                 break
-    found = [
-        Candidate(one.protocol, _explained(one), packets[one.protocol.over], int(on))
-        for one, on in zip(analyses, on_ports, strict=True)
-    ]
-    return sorted(found, key=lambda one: (one.protocol.over != "udp", -one.explained, -one.on_ports))
+    found = [_candidate(one, packets[one.protocol.over], int(on)) for one, on in zip(analyses, on_ports, strict=True)]
+    return sorted(found, key=_order)
 
 
-def _explained(analysis: Sequence) -> int:
-    """Return the packets of streams whose numbers do what numbers do."""
-    explained = 0
+def _order(one: Candidate) -> tuple[bool, bool, float, int, int]:
+    return one.protocol.over != "udp", not one.is_plausible, -one.score, -one.on_ports, -one.protocol.conditions
+
+
+def _candidate(analysis: Sequence, packets: int, on_ports: int) -> Candidate:
+    """Count the packets of streams whose numbers do what numbers do, and what these leave out."""
+    explained = numbers = missing = 0
+    score = 0.0
     for stream in analysis.result()["streams"]:
-        packets = stream["packets"]
+        of_stream, came = stream["packets"], stream["messages"]
+        absent = stream["lost"] + stream["undetermined"]
         disturbed = stream["gap_count"] + stream["resets"] + stream["duplicate"] + stream["before_joined"]
-        if packets >= FEWEST_PACKETS and disturbed <= (1 - IN_ORDER) * packets and stream["messages"] >= packets:
-            explained += packets + stream["heartbeats"]
-    return explained
+        disturbed += stream["implausible"] + stream["unconfirmed"]
+        in_order = disturbed <= (1 - IN_ORDER) * of_stream
+        numbers += came
+        if not in_order or absent > MOST_DROPPED * stream["gap_count"]:
+            missing += absent
+        if of_stream >= FEWEST_PACKETS and in_order and came >= of_stream:
+            explained += of_stream + stream["heartbeats"]
+            score += (of_stream + stream["heartbeats"]) * (came / (came + absent))
+    return Candidate(analysis.protocol, explained, packets, on_ports, score, numbers, missing)
 
 
 def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
@@ -149,7 +174,7 @@ def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
     alike = [
         one.protocol.name
         for one in found
-        if one is not best and one.protocol.over == best.protocol.over and one.explained == best.explained
+        if one is not best and one.protocol.over == best.protocol.over and one.score == best.score and one.is_plausible
     ]
     also = f", as {' and '.join(alike)} would" if alike else ""
     return SequenceSettings(best.protocol, best.told() + also)

@@ -3,6 +3,12 @@
 A late packet fills a gap and never moves the mark back. A gap is found when a packet, or an announcement of the next
 number, comes from beyond the mark; the first packet of a stream is never one.
 
+A number that is implausible, more than `MOST_DROPPED` beyond the mark, moves the mark and makes a gap only once what
+follows confirms it (RFC 3550, A.1, does the same): the next packet goes on with it, an announcement says the same, or
+one of the next `CONFIRMED_WITHIN` packets begins near its end. Where these are from elsewhere the packet is passed
+over; where the stream ends before they have come it is unconfirmed. All runs of a stream are at hand when it is worked
+out, so that what follows is looked at ahead, and cutting a capture changes nothing.
+
 Where numbers begin again after the highest, they are taken as those that are nearest to the mark, and so stand for
 numbers that never do; `StreamGaps.shown` turns these into what the field holds. Python's integers have no end, so that
 no number and no sum is too large.
@@ -11,8 +17,9 @@ no number and no sum is too large.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -26,6 +33,16 @@ FIRST_NUMBER: Final = 1
 """A packet numbered up to this, `RESET_DISTANCE` and more below the mark, begins the stream anew."""
 
 RESET_DISTANCE: Final = 1000
+
+MOST_DROPPED: Final = 3000
+MOST_MISORDERED: Final = 100
+"""How far numbers go on and come back without needing confirmation, as in RFC 3550, A.1."""
+
+CONFIRMED_WITHIN: Final = 16
+"""Packets that may come from elsewhere before one that confirms a jump."""
+
+NEAR_BY_CHANCE: Final = 1024
+"""Where numbers begin again, no more than one in so many is near the end of a jump, either way."""
 
 _INTERVALS_A_BLOCK: Final = 512
 
@@ -133,6 +150,40 @@ class _Run(NamedTuple):
     seen_frame: int
     first_end: int
 
+    @property
+    def announced(self) -> bool:
+        return self.kind not in (KIND_DATA, KIND_FILL)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """More than one packet, or an announcement as well, say that the stream stands at its end."""
+        return self.packets > 1 or self.seen_frame > self.first_frame
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedJump:
+    """A packet near the end of a stream whose number is implausible and which nothing confirms or refutes.
+
+    Attributes
+    ----------
+    number, expected : int
+        The packet's first number, or the number that it announces; what the stream had led to.
+    at_ns, frame : int
+    """
+
+    number: int
+    expected: int
+    at_ns: int
+    frame: int
+
+
+class _Verdict(Enum):
+    """What the packets after a jump say of it."""
+
+    CONFIRMED = auto()
+    REFUTED = auto()
+    OPEN = auto()
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -207,6 +258,12 @@ class StreamGaps:
         Packets below the mark that were taken together, as they followed too many others: `overlap` has none of them,
         and `extents` and `lateness_ns` have the last one only.
     packets : int
+    repeated : int
+        Packets that brought nothing but numbers that had come before.
+    implausible : int
+        Packets that were passed over: their numbers jumped, and those after them refuted that.
+    unconfirmed : list of UnconfirmedJump
+        Packets, or announcements, at the end of the stream of which that is not known.
     extents, lateness_ns : list of int
         Of each packet that filled something: how many packets of the stream came between the gap's end and it (RFC
         4737, 4.2.1), and how long it was, none where stamps say that it came before.
@@ -228,12 +285,15 @@ class StreamGaps:
     before_joined: int = 0
     coalesced: int = 0
     packets: int = 0
+    repeated: int = 0
+    implausible: int = 0
     first: int | None = None
     last: int | None = None
     ended: bool = False
     extents: list[int] = field(default_factory=list)
     lateness_ns: list[int] = field(default_factory=list)
     gaps: list[SequenceGap] = field(default_factory=list)
+    unconfirmed: list[UnconfirmedJump] = field(default_factory=list)
     gaps_before: int = 0
     _missing: _Missing = field(default_factory=_Missing)
     _mark_ns: int = 0
@@ -254,12 +314,13 @@ class StreamGaps:
 
     def take(self, runs: NDArray[np.void], ends: PacketEnds) -> None:
         """Take the stream's runs, rows of `RUN_DTYPE` in their order."""
-        for run in map(_Run._make, zip(*(runs[name].tolist() for name in _Run._fields), strict=True)):
+        in_order = [*map(_Run._make, zip(*(runs[name].tolist() for name in _Run._fields), strict=True))]
+        for at, run in enumerate(in_order):
             if run.kind == KIND_HOLE:
                 self._torn = True
                 continue
-            announced = run.kind not in (KIND_DATA, KIND_FILL)
-            begin = self.nearest(run.first + (run.length if announced else 0))
+            announced = run.announced
+            begin = self._begin_of(run)
             if run.kind == KIND_FILL:
                 if self.joined_at is not None:
                     for piece in self._pieces(run, begin, ends):
@@ -268,6 +329,8 @@ class StreamGaps:
                 continue
             if run.kind == KIND_RESET:
                 self._reset(begin, run.first_ns, run.first_frame, may_repeat=self.far > 0)
+                continue
+            if self._is_passed_over(run, begin, in_order, at):
                 continue
             if self._left is not None:
                 self._return_to(self._left, begin)
@@ -290,6 +353,73 @@ class StreamGaps:
                 if end > begin:
                     self.last = end - 1
             self._torn = False
+
+    def _begin_of(self, run: _Run) -> int:
+        """Return the first number of a run, or the one that it announces."""
+        return self.nearest(run.first + (run.length if run.announced else 0))
+
+    def _is_passed_over(self, run: _Run, begin: int, runs: Sequence[_Run], at: int) -> bool:
+        """Tell whether a run moves nothing, as its number is implausible and nothing confirms it; count it then."""
+        if self.far or run.is_confirmed:
+            return False
+        if self.joined_at is None:
+            passed = self._is_refuted_start(run, begin, runs, at)
+        elif begin - self.mark <= MOST_DROPPED:
+            return False
+        else:
+            verdict = self._verdict(run, begin, runs, at)
+            passed = verdict is _Verdict.REFUTED
+            if verdict is _Verdict.OPEN:
+                self.unconfirmed.append(UnconfirmedJump(begin, self.mark, run.first_ns, run.first_frame))
+                self.packets += run.packets
+                return True
+        if passed:
+            self.implausible += max(1, run.packets)
+            self.packets += run.packets
+        return passed
+
+    def _following(self, runs: Sequence[_Run], at: int) -> Iterator[_Run]:
+        """Yield the runs after one, as far as they may confirm it."""
+        left = CONFIRMED_WITHIN
+        for later in range(at + 1, len(runs)):
+            following = runs[later]
+            if following.kind == KIND_RESET or left <= 0:
+                return
+            if following.kind not in (KIND_FILL, KIND_HOLE):
+                yield following
+                left -= max(1, following.packets)
+
+    def _confirms(self, following: _Run, run: _Run, begin: int) -> bool:
+        """Tell whether a later run goes on near the end of one that begins there, and is no copy of it."""
+        if following.kind == run.kind == KIND_DATA and following.first == run.first:
+            return False
+        ahead = self._begin_of(following) - begin - (0 if run.announced else run.length)
+        if not self.modulus:
+            return -MOST_MISORDERED <= ahead <= MOST_DROPPED
+        # Where numbers are few, one of several may well be near by chance.
+        few = self.modulus // NEAR_BY_CHANCE
+        back = min(MOST_MISORDERED, few)
+        return (ahead + back) % self.modulus <= back + min(MOST_DROPPED, few)
+
+    def _verdict(self, run: _Run, begin: int, runs: Sequence[_Run], at: int) -> _Verdict:
+        """Say what comes after a jump that leads to `begin`."""
+        passed = 0
+        for following in self._following(runs, at):
+            if self._confirms(following, run, begin):
+                return _Verdict.CONFIRMED
+            passed += max(1, following.packets)
+        return _Verdict.REFUTED if passed >= CONFIRMED_WITHIN else _Verdict.OPEN
+
+    def _is_refuted_start(self, run: _Run, begin: int, runs: Sequence[_Run], at: int) -> bool:
+        """Tell whether the packets after the first one of a stream show that its number is none of the stream's."""
+        for following in self._following(runs, at):
+            if self._confirms(following, run, begin):
+                return False
+            number = self._begin_of(following)
+            is_below = bool(self.modulus) or FIRST_NUMBER < number < begin - MOST_DROPPED
+            if following.kind == KIND_DATA and following.packets > 1:
+                return is_below
+        return False
 
     def _is_anew(self, begin: int, *, announced: bool) -> bool:
         if self.far:
@@ -377,6 +507,7 @@ class StreamGaps:
                 filled += came
                 touched = touched or gap
         self.late += filled
+        self.repeated += 0 if filled or beyond or again else piece.packets
         alone = piece.packets == 1
         self.coalesced += 0 if alone else piece.packets
         if not again:

@@ -27,6 +27,7 @@ def section(result: Result, context: Context) -> Section:
     streams = result["streams"]
     if not streams:
         view.line("no packet of this protocol", "note")
+        _refused(view, result, context)
         return view
     view.line(_sentence(result), "strong")
     order = sorted(range(len(streams)), key=lambda at: (_missing(streams[at]), -streams[at]["packets"], at))
@@ -46,6 +47,8 @@ def section(result: Result, context: Context) -> Section:
     view.table(columns)
     view.more(len(streams) - len(shown), "stream")
     _gaps(view, result, context)
+    _refused(view, result, context)
+    _jumps(view, result)
     lateness = result["lateness"]
     if lateness["count"]:
         told = f"late packets came up to {duration(lateness['max_ns'], 3)} after the gap was seen"
@@ -95,6 +98,34 @@ def _missing(stream: Result) -> tuple[int, int]:
 
 def _number(value: int | None) -> str:
     return "-" if value is None else str(value)
+
+
+def _refused(view: Section, result: Result, context: Context) -> None:
+    """Name the streams whose numbers show that they are not of the protocol, and how they do."""
+    refused = sorted(result["refused"], key=lambda stream: -stream["packets"])
+    shown = refused[: context.rows(ROWS_SHOWN)]
+    for stream in shown:
+        name = f"{stream['flow']}{' ' + stream['key'] if stream['key'] else ''}"
+        found = f"not {result['protocol']}, and in no figure above: {safe_text(name)}: {stream['evidence']}"
+        view.paragraph(found, tone="warning")
+    if len(refused) > len(shown):
+        view.more(len(refused) - len(shown), "such stream")
+
+
+def _jumps(view: Section, result: Result) -> None:
+    """Say what became of numbers that jump implausibly far and that nothing confirmed."""
+    if result["implausible"]:
+        packets = plural(result["implausible"], "packet")
+        found = f"{packets} with a number that jumps far ahead, which those after it refute: no gap, and not lost"
+        view.paragraph(found, tone="warning")
+    for stream in result["streams"]:
+        for jump in stream["unconfirmed_jumps"]:
+            found = (
+                f"unconfirmed: frame {jump['frame']:,} jumps to {_number(jump['number'])} from "
+                f"{_number(jump['expected'])}, and the stream ends before anything confirms it: not counted as lost"
+            )
+            view.paragraph(found, tone="warning")
+            break
 
 
 def _gaps(view: Section, result: Result, context: Context) -> None:
