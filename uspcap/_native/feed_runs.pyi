@@ -1,5 +1,8 @@
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uspcap._native.columns import FrameColumns, HeaderColumns
 from uspcap._native.numbered_streams import NumberedStreams
 
@@ -31,4 +34,16 @@ class FeedRule:
 
 def track_runs(
     frames: FrameColumns, headers: HeaderColumns, frame_shift: int, rule: FeedRule, streams: NumberedStreams
+) -> None: ...
+def track_with_datagrams(
+    frames: FrameColumns,
+    headers: HeaderColumns,
+    frame_shift: int,
+    rule: FeedRule,
+    streams: NumberedStreams,
+    first: int,
+    last: int,
+    datagrams: FrameColumns,
+    datagram_headers: HeaderColumns,
+    completed_by: NDArray[np.int64],
 ) -> None: ...

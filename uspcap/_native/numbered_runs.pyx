@@ -69,7 +69,7 @@ cdef void free_runs(RunTables *tables) noexcept nogil:
 
 cdef bint have_room(RunTables *tables, void **rows, Py_ssize_t *room, Py_ssize_t wanted, size_t size) noexcept nogil:
     """Make room for so many rows; return False where there is no memory."""
-    cdef Py_ssize_t grown = room[0] or 64
+    cdef Py_ssize_t grown = room[0] or 8
     cdef void *moved
     if wanted <= room[0]:
         return True

@@ -86,7 +86,7 @@ cdef class NumberedStreams:
 
     cdef bint grow(self) noexcept nogil:
         """Make room for twice as many streams; return False where there is no memory."""
-        cdef Py_ssize_t room = 2 * self.room or 64
+        cdef Py_ssize_t room = 2 * self.room or 8
         cdef void *grown = realloc(self.names, room * sizeof(StreamName))
         if grown != NULL:
             self.names = <StreamName *> grown
@@ -203,6 +203,10 @@ cdef class NumberedStreams:
         self.packets += later.packets
         self.foreign += later.foreign
         self.keep_bounds()
+
+    def empty(self):
+        """Return streams with the same bounds that have seen nothing."""
+        return NumberedStreams(*self.arguments)
 
     def arrays(self):
         """Return copies of what there is.

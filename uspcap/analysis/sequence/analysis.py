@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.feed_runs import track_runs
 from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
+from uspcap.analysis.sequence.datagrams import DatagramStreams
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of
@@ -86,19 +86,29 @@ class Sequence(Analysis):
         super().__init__()
         self.protocol = protocol
         self._chosen_by = chosen_by
-        self._streams = NumberedStreams(protocol.modulus, maximum_runs, runs_a_stream, maximum_streams)
+        streams = NumberedStreams(protocol.modulus, maximum_runs, runs_a_stream, maximum_streams)
+        self._datagrams = DatagramStreams(streams, protocol.rule) if protocol.rule is not None else None
+        self._tcp_streams = streams
         self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
         self._drops.note(batch, self._shift(batch))
         self._track(batch)
 
+    @property
+    def _streams(self) -> NumberedStreams:
+        """The streams as they stand if nothing came before."""
+        return self._tcp_streams if self._datagrams is None else self._datagrams.whole().streams
+
     def _track(self, batch: FrameBatch) -> None:
-        assert self.protocol.rule is not None
-        track_runs(batch, batch.headers, self._shift(batch), self.protocol.rule, self._streams)
+        assert self._datagrams is not None
+        self._datagrams.update(batch, self._shift(batch))
 
     def _merge(self, later: Sequence) -> None:
-        self._streams.absorb(later._streams, self.frames_read)
+        if self._datagrams is None or later._datagrams is None:
+            self._tcp_streams.absorb(later._tcp_streams, self.frames_read)
+        else:
+            self._datagrams.absorb(later._datagrams, self.frames_read)
         self._drops.append(later._drops, self.frames_read)
 
     def _worked_out(self) -> Iterator[NumberedStream]:
@@ -145,10 +155,35 @@ class Sequence(Analysis):
             "complete": not not_followed and not untracked and sampled_one_in == 1,
             "sampled_one_in": sampled_one_in,
             "capture_drops": self._drops.total,
+            "fragments": self._fragments(),
             "lateness": Histogram.from_values(lateness_ns).result(),
             "streams": streams,
             "refused": refused,
         }
+
+    def _fragments(self) -> dict[str, int] | None:
+        """Return what became of datagrams in IP fragments; None for what TCP carries."""
+        return None if self._datagrams is None else self._datagrams.whole().counts()
+
+    def caveats(self) -> list[str]:
+        found, fragments = super().caveats(), self._fragments()
+        if fragments is None:
+            return found
+        incomplete, discarded = fragments["incomplete"], fragments["discarded"]
+        if incomplete or discarded:
+            whole = incomplete + discarded + fragments["put_together"]
+            lack = "lacks" if incomplete == 1 else "lack"
+            void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
+            found.append(
+                f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried "
+                "counts as missing; a filter on ports leaves out all fragments but the first"
+            )
+        if fragments["cut"]:
+            found.append(
+                f"{fragments['cut']:,} IP fragments at the beginnings of parts of the capture were more than is kept: "
+                "what they carried may count as missing"
+            )
+        return found
 
     def _refusal(self, one: NumberedStream) -> str | None:
         """Return why a stream is not of the protocol, None where it is; TCP's are known by more than numbers."""
