@@ -112,16 +112,19 @@ class Capture:
     paths : tuple of str
     expression : str
         Filter as of pcap-filter(7); empty keeps everything.
-    tunnels : bool
-        Let the innermost headers count.
+    tunnels : bool or None
+        Let the innermost headers count; None does where tunnels carry most frames, or the filter speaks of them.
     reading : Reading
         Interfaces, range of time and unit of timestamps.
+    outer : bool
+        Let the filter speak of outer frames, as tcpdump does.
     """
 
     paths: tuple[str, ...]
     expression: str = ""
-    tunnels: bool = False
+    tunnels: bool | None = None
     reading: Reading = field(default_factory=_everything)
+    outer: bool = False
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield the frames, a few thousand at a time.
@@ -133,15 +136,19 @@ class Capture:
         CaptureFileError, NotACaptureFile, FilterError, MissingFeature
             A file cannot be opened or is none, or the filter does not compile.
         """
-        from uspcap.bpf.filters import FrameFilter
+        from uspcap.bpf.filters import filter_of_files
+        from uspcap.stages.tunnels import choose_tunnels
 
-        keep = FrameFilter(self.expression)
-        for one in self._plan():
+        keep = filter_of_files(self.expression, outer=self.outer)
+        inputs = self._plan()
+        looks_inside = bool(keep.expression) and keep.reading.name == "inner"
+        tunnels = choose_tunnels(inputs, self.tunnels, looks_inside=looks_inside).tunnels
+        for one in inputs:
             selection = one.selection()
             with one.open() as reader:
                 for batch in reader.batches():
-                    batch.decode_tunnels = self.tunnels
                     selection.apply(batch)
+                    batch.decode_tunnels = tunnels
                     keep.apply(batch)
                     if batch.count:
                         yield batch.copy()
@@ -165,13 +172,16 @@ class Capture:
 
     def analyze(self, only: str | Sequence[str] | None = None, *, jobs: int | None = None, **options: Any) -> Report:
         """Analyze these frames: see `analyze`."""
-        return _analyze(self.paths, only, self.expression, self.tunnels, self.reading, jobs=jobs, options=options)
+        return _analyze(
+            self.paths, only, self.expression, self.tunnels, self.reading, outer=self.outer, jobs=jobs, options=options
+        )
 
 
 def open(
     *paths: Path,
     filter: str = "",
-    tunnels: bool = False,
+    tunnels: bool | None = None,
+    outer: bool = False,
     interfaces: Sequence[str] = (),
     start: str | None = None,
     end: str | None = None,
@@ -187,8 +197,11 @@ def open(
         pcap or pcapng, plain or compressed, directories or globs, in the order of their time; `-` is standard input.
     filter : str
         As of pcap-filter(7).
-    tunnels : bool
-        Let the innermost headers count.
+    tunnels : bool, optional
+        Let the innermost headers count, or not; by default they do where tunnels carry most frames, or the filter
+        speaks of what they carry.
+    outer : bool
+        Let the filter speak of outer frames, as tcpdump does.
     interfaces : sequence of str
         Only frames of these interfaces, by name or number; `FILE@eth0` is for one file.
     start, end : str, optional
@@ -209,7 +222,7 @@ def open(
     if not paths:
         raise UsageError("name a capture file to open")
     reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
-    return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels, reading)
+    return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels, reading, outer)
 
 
 def _reading(
@@ -247,7 +260,8 @@ def analyze(
     only: str | Sequence[str] | None = None,
     *,
     filter: str = "",
-    tunnels: bool = False,
+    tunnels: bool | None = None,
+    outer: bool = False,
     max_flows: int | None = None,
     timestamps: str | None = None,
     jobs: int | None = None,
@@ -269,8 +283,11 @@ def analyze(
         Analyses to run, in place of those that run by default.
     filter : str
         As of pcap-filter(7).
-    tunnels : bool
-        Let the innermost headers count.
+    tunnels : bool, optional
+        Let the innermost headers count, or not; by default they do where tunnels carry most frames, or the filter
+        speaks of what they carry.
+    outer : bool
+        Let the filter speak of outer frames, as tcpdump does.
     max_flows : int, optional
         Flows followed one by one.
     timestamps : str, optional
@@ -302,7 +319,16 @@ def analyze(
         raise UsageError("name a capture file to analyze")
     reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
     return _analyze(
-        files, only, filter, tunnels, reading, max_flows=max_flows, timestamps=timestamps, jobs=jobs, options=options
+        files,
+        only,
+        filter,
+        tunnels,
+        reading,
+        outer=outer,
+        max_flows=max_flows,
+        timestamps=timestamps,
+        jobs=jobs,
+        options=options,
     )
 
 
@@ -310,9 +336,10 @@ def _analyze(
     files: Sequence[str],
     only: str | Sequence[str] | None,
     expression: str,
-    tunnels: bool,
+    tunnels: bool | None,
     reading: Reading,
     *,
+    outer: bool = False,
     options: Mapping[str, Any],
     max_flows: int | None = None,
     timestamps: str | None = None,
@@ -338,11 +365,13 @@ def _analyze(
         tunnels=tunnels,
         trailer=None if timestamps in (None, "file") else parse_choice(str(timestamps)),
         reading=reading,
+        outer=outer,
     )
     outcome = analyze_files(inputs, settings, jobs=jobs or os.cpu_count() or 1)
     analyses = outcome.suite.analyses
     tables = {name: analysis.tables() for name, analysis in analyses.items()}
-    return Report(build_report(source_of(outcome, settings.expression), analyses), tables)
+    report = build_report(source_of(outcome, settings.expression), analyses, reading=outcome.filter_reading)
+    return Report(report, tables)
 
 
 def _known_names(only: str | Sequence[str] | None, *, live: bool) -> Sequence[str] | None:

@@ -416,13 +416,14 @@ class FrameBatch(FrameColumns):
     @property
     def headers(self) -> HeaderColumns:
         """The decoded header columns, made on first use after each refill."""
-        if not self._headers_current:
+        if not self._headers_current or (self._headers is not None and self._headers.tunnels != self.decode_tunnels):
             from uspcap._native.headers import decode
 
             if self._headers is None:
                 self._headers = HeaderColumns(self.capacity)
             decode(self, self._headers, self.decode_tunnels)
             self._headers_current = True
+            self.flow_table = None
         assert self._headers is not None
         return self._headers
 

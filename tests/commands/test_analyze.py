@@ -239,8 +239,10 @@ def test_tunnels_makes_the_innermost_headers_count() -> None:
         rows = report(path, *arguments)["analyses"]["summary"]["protocols"]
         return {row["protocol"]: row["packets"] for row in rows}
 
-    assert protocols() == {"IPv4/UDP": 10}
-    assert protocols("--tunnels") == {"IPv4/ICMP": 8, "ARP": 2}
+    assert protocols("--no-tunnels") == {"IPv4/UDP": 10}
+    assert protocols("--tunnels") == protocols() == {"IPv4/ICMP": 8, "ARP": 2}
+    assert protocols("icmp") == {"IPv4/ICMP": 8}
+    assert protocols("--outer", "udp") == {"IPv4/ICMP": 8, "ARP": 2}
 
 
 @pytest.mark.parametrize("top", [1, 3, 25])
@@ -532,3 +534,42 @@ def test_patterns_over_more_than_64_bits_are_reported() -> None:
     ended = start("analyze", CASES / "damage" / "F2-patterns-span.pcapng", "--only", "patterns", "--format", "json")
     patterns = json.loads(ended.stdout)["analyses"]["patterns"]
     assert bool(ended.code) == bool(patterns["caveats"])
+
+
+SOMEIP = (
+    *("--only", "requests", "--request", "udp dst port 30509; key=payload[8:12]; name=someip"),
+    *("--response", "udp src port 30509; key=payload[8:12]"),
+)
+
+
+@needs_cases
+@pytest.mark.parametrize("name", ["v1_mixed.pcap", "v1_vlan.pcap"])
+def test_rules_meet_requests_tagged_or_not(name: str) -> None:
+    rules = report(CASES / "files" / name, *SOMEIP)["analyses"]["requests"]["rules"]
+    found = next(rule for rule in rules if rule["name"] == "someip")
+    assert (found["requests"], found["answered"], found["unsolicited_responses"]) == (100, 100, 0)
+
+
+@needs_cases
+@pytest.mark.parametrize("options", [[], ["--tunnels"], ["-f", "udp port 26400"], ["-f", "not tcp"]])
+@pytest.mark.parametrize("name", ["p10_vxlan.pcap", "p10_erspan2.pcap"])
+def test_what_is_lost_in_a_tunnel_is_found(name: str, options: list[str]) -> None:
+    found = report(CASES / "files" / name, "--only", "sequence", "--protocol", "moldudp64", *options)
+    assert (found["analyses"]["sequence"]["lost"], len(found["analyses"]["sequence"]["streams"])) == (1, 1)
+    assert [one["option"] for one in found["source"]["decisions"]] == ([] if "--tunnels" in options else ["--tunnels"])
+
+
+@needs_cases
+def test_the_report_says_how_the_filter_was_read() -> None:
+    path = CASES / "files/p10_vxlan.pcap"
+    inner = report(path, "-f", "udp port 26400")
+    assert inner["filter"] == {
+        "expression": "udp port 26400",
+        "reading": "inner",
+        "why": "nothing in it names what carries packets",
+    }
+    assert inner["source"]["packets"] == 299
+    assert report(path, "-f", "udp port 4789")["filter"]["reading"] == "outer"
+    outer = report(path, "--outer", "-f", "udp port 26400")
+    assert (outer["filter"]["why"], outer["source"]["packets"]) == ("--outer asks for it", 0)
+    assert "filter" not in report(path)

@@ -244,14 +244,14 @@ def test_a_terminal_that_knows_ascii_only_gets_ascii(tmp_path: Path) -> None:
     "name", ["udp-rr/pcaps__dns.cap", "tcp/packets__http_espn.pcapng", "encap/tcpdump__various_gre.pcap"]
 )
 @pytest.mark.parametrize("expression", ["udp port 53", "tcp[13] & 2 != 0", "not ip", "greater 1000 and tcp"])
-def test_filter_words_choose_the_frames_that_tcpdump_chooses(name: str, expression: str) -> None:
+def test_filter_words_of_outer_frames_choose_those_that_tcpdump_chooses(name: str, expression: str) -> None:
     path = CAPTURES / name
     try:
         expected = read_with_tcpdump(path, expression).frames
     except Refused:
         assert invoke("dump", path, *expression.split()).code == 2
         return
-    ended = invoke("dump", path, *expression.split())
+    ended = invoke("dump", "--outer", path, *expression.split())
     assert ended.code == 0
     assert len(ended.lines) == len(expected)
     lengths = [line.split(" B ", 1)[0].rsplit(" ", 1)[1].rsplit("/", 1)[-1] for line in ended.lines]
@@ -261,6 +261,21 @@ def test_filter_words_choose_the_frames_that_tcpdump_chooses(name: str, expressi
 @needs_captures
 def test_tunnels_shows_the_innermost_headers() -> None:
     path = CAPTURES / "encap/suricata-verify__vxlan-decoder-02__vxlan.pcap"
-    assert "UDP 192.168.203.1:45149 > 192.168.202.1:4789" in invoke("dump", "-c", "1", path).stdout
-    inner = invoke("dump", "-c", "1", "--tunnels", path).stdout
-    assert "vxlan ICMP 192.168.203.3 > 192.168.203.5 echo request" in inner
+    outer = invoke("dump", "-c", "1", "--no-tunnels", path)
+    assert "UDP 192.168.203.1:45149 > 192.168.202.1:4789" in outer.stdout
+    assert not outer.stderr
+    for options in ([], ["--tunnels"]):
+        inner = invoke("dump", "-c", "1", *options, path)
+        assert "vxlan ICMP 192.168.203.3 > 192.168.203.5 echo request" in inner.stdout
+        said = "" if options else f"uspcap: {path}: 10 of 10 frames that were looked at are in VXLAN (as --tunnels)"
+        assert inner.stderr.strip() == said
+
+
+@needs_captures
+def test_a_filter_looks_at_the_innermost_packet_unless_the_outer_one_is_asked_for() -> None:
+    path = CAPTURES / "encap/suricata-verify__vxlan-decoder-02__vxlan.pcap"
+    assert len(invoke("dump", path, "icmp").lines) == 8
+    assert len(invoke("dump", "--outer", path, "udp").lines) == 10
+    assert not invoke("dump", "--outer", path, "icmp").lines
+    assert len(invoke("dump", path, "udp", "port", "4789").lines) == 10
+    assert not invoke("dump", "--no-tunnels", path, "icmp").lines

@@ -71,6 +71,7 @@ def dissect(files: Sequence[Path]) -> dict[Path, list[Row]]:
 
 # EtherTypes that are followed into a tunnel.
 ENTERED = (0x0800, 0x86DD, 0x6558, 0x8847, 0x8848)
+ERSPAN_TYPES = (0x88BE, 0x22EB)
 
 
 # Headers between the link's and the first IP header, and inside tunnels again.
@@ -134,8 +135,11 @@ class _Way:
             return True
         if name in TRANSPORTS and inside:
             self._transport(name)
-            return self._tunnels and following in ("vxlan", "geneve")
-        if name in ("gre", "geneve", "vxlan", "pwethheuristic", "pwethcw"):
+            return self._tunnels and following in ("vxlan", "geneve", "gtp")
+        if name == "gtp":
+            # Only a user's packet is entered.
+            return self._tunnels and following in ("ip", "ipv6")
+        if name in ("gre", "geneve", "vxlan", "erspan", "pwethheuristic", "pwethcw"):
             return self._tunnels and self._tunnel(name)
         if name in LINK_LAYERS and (self._tunnels or not inside):
             self._link(name, following, index)
@@ -168,7 +172,7 @@ class _Way:
         ethertype = self._number("gre.proto" if name == "gre" else "geneve.proto_type")
         if ethertype in ENTERED:
             self.columns["ethertype"] = ethertype
-        return ethertype in ENTERED
+        return ethertype in ENTERED or ethertype in ERSPAN_TYPES
 
     def _network(self, name: str, index: int) -> bool:
         source, destination = self._text(f"{name}.src"), self._text(f"{name}.dst")
@@ -177,7 +181,8 @@ class _Way:
         columns = self.columns
         columns |= NO_TRANSPORT
         columns |= {"source_address": source, "destination_address": destination}
-        if index == 0 or (self._protocols[0] in ("raw", "null") and not columns["ip_version"]):
+        first = self._protocols[0] in ("raw", "null") and not columns["ip_version"]
+        if index == 0 or self._protocols[index - 1] == "gtp" or first:
             columns["ethertype"] = 0x0800 if name == "ip" else 0x86DD
         if name == "ip":
             offset = self._number("ip.frag_offset")

@@ -15,7 +15,7 @@ cdef class HeaderColumns:
     cdef uint16_t *ethertype
     cdef uint16_t *vlan_id
     cdef uint8_t *vlan_depth
-    cdef uint16_t *layers
+    cdef uint32_t *layers
     cdef uint8_t *ip_version
     cdef uint8_t *protocol
     cdef uint8_t *source_address

@@ -38,7 +38,7 @@ HEADER_FIELDS = (
     ("ethertype", np.uint16),
     ("vlan_id", np.uint16),
     ("vlan_depth", np.uint8),
-    ("layers", np.uint16),
+    ("layers", np.uint32),
     ("ip_version", np.uint8),
     ("protocol", np.uint8),
     ("source_address", (np.uint8, 16)),
@@ -218,7 +218,7 @@ cdef class HeaderColumns:
         self.ethertype = <uint16_t *> address_of(self.arrays["ethertype"])
         self.vlan_id = <uint16_t *> address_of(self.arrays["vlan_id"])
         self.vlan_depth = <uint8_t *> address_of(self.arrays["vlan_depth"])
-        self.layers = <uint16_t *> address_of(self.arrays["layers"])
+        self.layers = <uint32_t *> address_of(self.arrays["layers"])
         self.ip_version = <uint8_t *> address_of(self.arrays["ip_version"])
         self.protocol = <uint8_t *> address_of(self.arrays["protocol"])
         self.source_address = <uint8_t *> address_of(self.arrays["source_address"])

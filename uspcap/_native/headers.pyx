@@ -10,7 +10,8 @@ D. A tunnel is entered by starting over at the inner header; once that is known 
    headers left behind is cleared.
 
 Sources: IEEE 802.3, 802.1Q, 802.1AD, 802.2; RFC 791, 8200, 768, 9293, 3828, 9260, 4340, 792, 4443, 2784, 2890,
-7348, 8926, 2516, 1661, 3032; link types from the tcpdump.org registry.
+7348, 8926, 2516, 1661, 3032; drafts nvo3-vxlan-gpe, foschiano-erspan; 3GPP TS 29.281; link types from the
+tcpdump.org registry.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -50,6 +51,8 @@ cdef enum:
     MORE_FRAGMENTS = 1 << 12
     CUT = 1 << 13
     MALFORMED = 1 << 14
+    GTP = 1 << 15
+    ERSPAN = 1 << 16
 
 cdef enum:
     UNTAGGED = 0xFFFF
@@ -75,7 +78,11 @@ cdef enum:
     UDP = 17
     UDP_LITE = 136
     VXLAN_PORT = 4789
+    VXLAN_GPE_PORT = 4790
     GENEVE_PORT = 6081
+    GTP_PORT = 2152
+    ERSPAN_TYPE = 0x88BE # EtherTypes in GRE, of types I and II, and of type III
+    ERSPAN_3_TYPE = 0x22EB
 
 
 cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
@@ -130,6 +137,10 @@ cdef uint64_t hash_row(HeaderColumns h, Py_ssize_t row, uint8_t timestamp_source
         h.protocol[row], h.ip_version[row], timestamp_source))
 
 
+cdef inline bint is_tunnel_port(uint32_t port) noexcept nogil:
+    return port == VXLAN_PORT or port == GENEVE_PORT or port == GTP_PORT or port == VXLAN_GPE_PORT
+
+
 cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, uint32_t captured, uint32_t wire,
                              uint8_t timestamp_source, bint tunnels) noexcept nogil:
     """Decode and hash Ethernet, IPv4 without options or fragments, UDP or TCP; False where it is anything else.
@@ -150,7 +161,7 @@ cdef inline bint plain_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, 
         length = be16(p + 38)
         if length < 8 or length > total - 20:
             return False
-        if tunnels and (destination_port == VXLAN_PORT or destination_port == GENEVE_PORT):
+        if tunnels and (is_tunnel_port(destination_port) or source_port == GTP_PORT):
             return False
         h.payload_offset[row] = 42
         h.payload_length[row] = length - 8
@@ -187,7 +198,7 @@ cdef void clear_rows(HeaderColumns h, Py_ssize_t count) noexcept nogil:
     """Set the columns that a plain frame leaves alone to their defaults."""
     memset(h.vlan_id, 0xFF, count * sizeof(uint16_t))
     memset(h.vlan_depth, 0, count)
-    memset(h.layers, 0, count * sizeof(uint16_t))
+    memset(h.layers, 0, count * sizeof(uint32_t))
     memset(h.icmp_type, 0, count)
     memset(h.icmp_code, 0, count)
     memset(h.fragment_offset, 0, count * sizeof(uint32_t))
@@ -598,8 +609,13 @@ cdef int enter_transport(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int6
     if tunnels and protocol == UDP and there >= 8:
         if h.destination_port[row] == VXLAN_PORT:
             return enter_vxlan(h, row, p, captured, position, end[0])
+        if h.destination_port[row] == VXLAN_GPE_PORT:
+            return enter_vxlan_gpe(h, row, p, captured, position, end[0], ethertype)
         if h.destination_port[row] == GENEVE_PORT:
             return enter_geneve(h, row, p, captured, position, end[0], ethertype)
+        # Those who answer from it send to any port.
+        if h.destination_port[row] == GTP_PORT or h.source_port[row] == GTP_PORT:
+            return enter_gtp(h, row, p, captured, position, end)
     return NOTHING
 
 
@@ -619,6 +635,81 @@ cdef int enter_vxlan(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t 
     h.layers[row] |= VXLAN
     position[0] += 8
     return ETHERNET
+
+
+cdef int enter_vxlan_gpe(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                         int64_t end, uint32_t *ethertype) noexcept nogil:
+    """Enter VXLAN whose header may name what it carries (draft-ietf-nvo3-vxlan-gpe)."""
+    cdef const uint8_t *header = p + position[0]
+    if lacks(h, row, position[0], 8, captured, end) or not header[0] & 0x08:
+        return NOTHING
+    h.layers[row] |= VXLAN
+    position[0] += 8
+    if not header[0] & 0x04 or header[3] == 3:
+        return ETHERNET
+    ethertype[0] = 0x0800 if header[3] == 1 else 0x86DD if header[3] == 2 else 0x8847 if header[3] == 5 else 0
+    return enter_by(ethertype[0])
+
+
+cdef int enter_gtp(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                   int64_t *end) noexcept nogil:
+    """Enter a GTP-U message that carries a user's packet (3GPP TS 29.281); any other is payload."""
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t there = (captured if captured < end[0] else end[0]) - position[0]
+    cdef int64_t at = 8, length
+    cdef uint8_t following = 0
+    if there < 8 or header[0] >> 4 != 3 or header[1] != 0xFF or 8 + be16(header + 2) > end[0] - position[0]:
+        return NOTHING
+    if header[0] & 0x07:
+        at = 12
+        if there < at:
+            return NOTHING
+        # Sequence number, N-PDU number and the first extension's type are there together; flags say which count.
+        following = header[11] if header[0] & 0x04 else 0
+    while following:
+        if there < at + 4:
+            return NOTHING
+        length = 4 * <int64_t> header[at]
+        if length == 0 or there < at + length:
+            return NOTHING
+        at += length
+        following = header[at - 1]
+    if there < at + 1 or (header[at] >> 4 != 4 and header[at] >> 4 != 6):
+        return NOTHING
+    bound(h, row, position[0] + 8 + be16(header + 2), end)
+    h.layers[row] |= GTP
+    position[0] += at
+    return BY_NIBBLE
+
+
+cdef int enter_erspan(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
+                      int64_t end, uint32_t ethertype, bint numbered) noexcept nogil:
+    """Enter the mirrored frame behind GRE: of type I at once, of types II and III behind a header.
+
+    What has no room for a frame is payload.
+    """
+    cdef const uint8_t *header = p + position[0]
+    cdef int64_t there = (captured if captured < end else end) - position[0]
+    cdef int64_t length = 12 if ethertype == ERSPAN_3_TYPE else 8 if numbered else 0
+    cdef int following = ETHERNET
+    if there < length + 14:
+        return NOTHING
+    if length:
+        if header[0] >> 4 != (2 if length == 12 else 1):
+            return NOTHING
+        if length == 12:
+            # Frame types: 0 is Ethernet, 2 is IP; bit O: there is a platform specific subheader.
+            if (header[10] >> 2) & 0x1F == 2:
+                following = BY_NIBBLE
+            elif (header[10] >> 2) & 0x1F:
+                return NOTHING
+            if header[11] & 0x01:
+                length = 20
+                if there < length + 14:
+                    return NOTHING
+    h.layers[row] |= ERSPAN
+    position[0] += length
+    return following
 
 
 cdef int enter_geneve(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t captured, int64_t *position,
@@ -649,6 +740,8 @@ cdef int enter_gre(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t ca
     h.layers[row] |= GRE
     ethertype[0] = be16(header + 2)
     position[0] += length
+    if ethertype[0] == ERSPAN_TYPE or ethertype[0] == ERSPAN_3_TYPE:
+        return enter_erspan(h, row, p, captured, position, end, ethertype[0], header[0] & 0x10)
     return enter_by(ethertype[0])
 
 
@@ -674,10 +767,10 @@ cdef void general_frame(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64
         elif following == PPP_PROTOCOL:
             following = follow_ppp(h, row, p, captured, &position, end, &ethertype)
         elif following == BY_NIBBLE:
-            if lacks(h, row, 0, 1, captured, end):
+            if lacks(h, row, position, 1, captured, end):
                 following = NOTHING
             else:
-                following = IPV4 if p[0] >> 4 == 4 else IPV6 if p[0] >> 4 == 6 else NOTHING
+                following = IPV4 if p[position] >> 4 == 4 else IPV6 if p[position] >> 4 == 6 else NOTHING
                 h.ethertype[row] = 0x0800 if following == IPV4 else 0x86DD if following == IPV6 else 0
         elif following == IPV4:
             following = enter_ipv4(h, row, p, captured, &position, &end)
@@ -714,7 +807,7 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
     frames : IN
     headers : OUT, of at least the batch's capacity
     tunnels : bool
-        Let the innermost headers win: through GRE, VXLAN, GENEVE, IP in IP, and MPLS with a control word.
+        Let the innermost headers win: through GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP, and MPLS with a control word.
     """
     cdef Py_ssize_t row, count = frames.count
     cdef HeaderColumns h = headers

@@ -15,7 +15,7 @@ cdef enum:
     CLASSES = 512 + 65536
     SIZES = 8
     FIELDS = 8
-    LAYER_BITS = 16
+    LAYER_BITS = 32
 
 PROTOCOL_CLASSES = CLASSES
 SIZE_CLASSES = SIZES
@@ -45,7 +45,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     by_protocol : IN OUT, shape (PROTOCOL_CLASSES, 2)
         Frames and bytes on the wire.
     by_size : IN OUT, shape (SIZE_CLASSES, 2)
-    by_layer : IN OUT, shape (16,)
+    by_layer : IN OUT, shape (32,)
         Frames with each bit of the `layers` column.
     by_interface : IN OUT, shape (more than any interface, 3)
         Frames, bytes on the wire, frames that were cut.

@@ -14,7 +14,8 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.declaration import Asked, Shared
 from uspcap.analysis.registry import declarations, default_names, options
 from uspcap.analysis.summary.analysis import Summary
-from uspcap.bpf.filters import FrameFilter
+from uspcap.bpf.filters import FrameFilter, filter_of_files
+from uspcap.bpf.readings import FilterReading, reading_of
 from uspcap.declared_options import Given, Option
 from uspcap.errors import UsageError
 from uspcap.formats.parts import continues
@@ -22,10 +23,12 @@ from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
+from uspcap.protocols.rules import RulePair
 from uspcap.stages.moments import TimeRange
 from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, plan
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
+from uspcap.stages.tunnels import choose_tunnels
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice
@@ -43,23 +46,35 @@ class Settings:
         Filter expression as of pcap-filter(7); empty keeps everything.
     maximum_flows : int
         Bound on the flows tracked one by one.
-    tunnels : bool
-        Let the innermost headers count.
+    tunnels : bool or None
+        Let the innermost headers count; None leaves it to the frames, as `choose_tunnels` decides.
     trailer : TrailerChoice or None
         Take the stamps that taps or switches put into the frames; None leaves the frames alone.
     arguments : mapping of str to mapping
         By analysis what its `Declaration.make` takes; those left out keep to their defaults.
     reading : Reading
         Which frames of the files are read.
+    outer : bool
+        Let the filter speak of the outer frame, as tcpdump does.
     """
 
     names: tuple[str, ...] = field(default_factory=partial(default_names, live=False))
     expression: str = ""
     maximum_flows: int = MAXIMUM_FLOWS
-    tunnels: bool = False
+    tunnels: bool | None = None
     trailer: TrailerChoice | None = None
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reading: Reading = EVERYTHING
+    outer: bool = False
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether the filter or a rule speaks of innermost packets."""
+        if self.expression.strip() and reading_of(self.expression, outer=self.outer).name == "inner":
+            return True
+        values = (value for arguments in self.arguments.values() for value in arguments.values())
+        rules = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
+        return any(isinstance(one, RulePair) for one in rules)
 
 
 def settings_for(
@@ -71,9 +86,10 @@ def settings_for(
     files: Sequence[str] = (),
     expression: str = "",
     maximum_flows: int = MAXIMUM_FLOWS,
-    tunnels: bool = False,
+    tunnels: bool | None = None,
     trailer: TrailerChoice | None = None,
     reading: Reading = EVERYTHING,
+    outer: bool = False,
 ) -> Settings:
     """Return settings with everything decided that is decided before a run, from options as they were given.
 
@@ -106,7 +122,7 @@ def settings_for(
         if not option.general and given.get(option.parameter, option.default) != option.default:
             _check_used(option, users, names, naming)
     arguments = {name: declared[name].arguments(given, asked) for name in names}
-    return Settings(names, expression, maximum_flows, tunnels, trailer, arguments, reading)
+    return Settings(names, expression, maximum_flows, tunnels, trailer, arguments, reading, outer)
 
 
 def _check_used(option: Option, users: Sequence[str], names: Sequence[str], naming: str) -> None:
@@ -138,7 +154,7 @@ class Suite:
 
     def update(self, batch: FrameBatch) -> None:
         """Give a batch to every analysis."""
-        batch.decode_tunnels = self._settings.tunnels
+        batch.decode_tunnels = bool(self._settings.tunnels)
         for analysis in self._all:
             analysis.update(batch)
 
@@ -175,6 +191,10 @@ class Outcome:
         The files as they were read.
     time_range : TimeRange or None
         Where one was asked for.
+    tunnels : bool
+        Whether the innermost headers counted.
+    filter_reading : FilterReading or None
+        What the filter spoke of, None where there was none.
     """
 
     suite: Suite
@@ -189,6 +209,8 @@ class Outcome:
     decisions: list[Decision] = field(default_factory=list)
     inputs: tuple[PlannedInput, ...] = ()
     time_range: TimeRange | None = None
+    tunnels: bool = False
+    filter_reading: FilterReading | None = None
 
 
 Progress = Callable[[int, int], None]
@@ -219,7 +241,12 @@ def analyze_files(
         settings = replace(settings, trailer=resolved_trailer(settings.trailer, first))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         planned = plan(paths, settings.reading, wake)
+        choice = choose_tunnels(planned.inputs, settings.tunnels, looks_inside=settings.looks_inside, wake=wake)
+        settings = replace(settings, tunnels=choice.tunnels)
         run = _Run(settings, progress)
+        run.outcome.tunnels = choice.tunnels
+        run.outcome.decisions += choice.decisions
+        run.outcome.notes += [*choice.notes, *(f"{one.file}: {one.why} (as {one.option})" for one in choice.decisions)]
         run.outcome.inputs, run.outcome.time_range = planned.inputs, planned.time_range
         waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
         try:
@@ -259,7 +286,7 @@ class _Part:
 
 def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Settings, progress: Progress) -> _Part:
     """Read to the reader's `stop_at` or its end."""
-    part = _Part(Suite(settings), FrameFilter(settings.expression), selection, 0)
+    part = _Part(Suite(settings), filter_of_files(settings.expression, outer=settings.outer), selection, 0)
     position = reader.position
     stage = trailer_stage(settings.trailer)
     for batch in reader.batches():
@@ -267,6 +294,7 @@ def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Setti
         selection.apply(batch)
         if stage is not None:
             stage.apply(batch)
+        batch.decode_tunnels = bool(settings.tunnels)
         part.filter.apply(batch)
         part.suite.update(batch)
         progress(reader.position - position, batch.frames_read)
@@ -315,6 +343,8 @@ class _Run:
             self.outcome.suite = part.suite
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
+        if part.filter.expression:
+            self.outcome.filter_reading = part.filter.reading
         self._selection.append(part.selection)
 
     def close(self) -> None:

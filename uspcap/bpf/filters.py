@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.classic_bpf import ClassicProgram, run
-from uspcap.bpf.classic import compile_filter
+from uspcap._native.classic_bpf import ClassicProgram, run, run_inside, run_on_plain
+from uspcap.bpf.classic import Program, compile_filter
+from uspcap.bpf.expressions import INDEXED_TRANSPORTS, terms_of
+from uspcap.bpf.readings import AS_TCPDUMP, FilterReading, reading_of
 from uspcap.errors import FilterError
 from uspcap.frames import FrameBatch, Interface
 
 
 class FrameFilter:
-    """Keeps the frames of each batch that an expression matches, as `tcpdump -r` would.
+    """Keeps the frames of each batch that an expression matches.
+
+    Under the outer reading an expression means what it means to `tcpdump -r`. Under the inner one it speaks of the
+    innermost packet that the batch's headers know (`FrameBatch.decode_tunnels`), tagged or not, over IPv4 and IPv6
+    alike, but for its terms about frames and lengths. Where nothing carries a frame's packet and it is of IPv4, the
+    two are one and the same program. A term that asks for bytes that were not captured rejects the frame, behind `not`
+    too, under both.
 
     The expression is compiled once for each link type that the batches' interfaces have. Where it
     compiles for none of the link types met so far, `apply` raises, as tcpdump stops with an error.
@@ -32,21 +41,33 @@ class FrameFilter:
     ----------
     expression : str
         As in pcap-filter(7); an empty one, or only white space, keeps everything and needs no libpcap.
+    reading : FilterReading
+        What it speaks of; as tcpdump reads it, unless asked otherwise (`filter_of_files`).
 
     Attributes
     ----------
     expression : str
+    reading : FilterReading
+        The outer one where libpcap does not take the expression for what it was taken for here.
     refused : dict of int to str
         Link type to why the expression does not compile for it; a report should show these.
     """
 
-    def __init__(self, expression: str = "") -> None:
+    def __init__(self, expression: str = "", reading: FilterReading = AS_TCPDUMP) -> None:
         self.expression = expression.strip()
+        self.reading = reading
         self.refused: dict[int, str] = {}
         self._programs: dict[tuple[int, bool], ClassicProgram] = {}
+        self._joined: dict[tuple[int, bool], tuple[ClassicProgram, ClassicProgram]] = {}
+        self._verified = False
         self._current: dict[int, ClassicProgram] = {}
         self._compiled_for: tuple[Sequence[Interface], bool] = ((), False)
         self._mask = np.zeros(0, np.uint8)
+        self._left = np.zeros(0, np.uint8)
+        # libpcap finds the bytes of `tcp[13]` behind IPv4 only.
+        self._same_over_ipv6 = reading.node is None or not any(
+            term.indexed() & INDEXED_TRANSPORTS for term in terms_of(reading.node) if term.comparison
+        )
 
     def apply(self, batch: FrameBatch) -> None:
         """Take the frames that do not match out of a batch; `frames_read` stays.
@@ -92,6 +113,7 @@ class FrameFilter:
         count = batch.count
         if self._mask.shape[0] < count:
             self._mask = np.zeros(batch.capacity, np.uint8)
+            self._left = np.zeros(batch.capacity, np.uint8)
         mask = self._mask[:count]
         if not self.expression:
             mask[:] = 1
@@ -100,7 +122,44 @@ class FrameFilter:
         if batch.interfaces is not interfaces or batch.big_endian_options != big_endian:
             self._compile(batch.interfaces, batch.big_endian_options)
         mask[:] = 0
-        return mask, sum(run(program, batch, mask, link_type) for link_type, program in self._current.items())
+        return mask, sum(self._run(program, batch, mask, link_type) for link_type, program in self._current.items())
+
+    def _run(self, program: ClassicProgram, batch: FrameBatch, mask: NDArray[np.uint8], link_type: int) -> int:
+        """Set `mask` where the frames of one link type match; return how many do."""
+        if self.reading.node is None:
+            return run(program, batch, mask, link_type)
+        left = self._left[: batch.count]
+        left[:] = 0
+        accepted, marked = run_on_plain(program, batch, mask, left, link_type, self._same_over_ipv6)
+        if not marked:
+            return accepted
+        joined = self._joined_for(link_type, batch.big_endian_options)
+        return accepted + run_inside(program, *joined, batch, batch.headers, mask, left, link_type)
+
+    def _joined_for(self, link_type: int, big_endian: bool) -> tuple[ClassicProgram, ClassicProgram]:
+        """Return the programs for innermost packets with IP and without, made on first use."""
+        joined = self._joined.get((link_type, big_endian))
+        if joined is None:
+            from uspcap.bpf.terms import ETHERNET, RAW, joined_program
+
+            assert self.reading.node is not None
+            order: Literal["little", "big"] = "big" if big_endian else "little"
+            joined = (
+                joined_program(self.reading.node, link_type, RAW, order),
+                joined_program(self.reading.node, link_type, ETHERNET, order),
+            )
+            self._joined[link_type, big_endian] = joined
+        return joined
+
+    def _verify(self, program: Program, big_endian: bool) -> None:
+        """Fall back to the outer reading where libpcap reads the expression otherwise than it was taken apart."""
+        if self._verified or self.reading.node is None:
+            return
+        from uspcap.bpf.terms import is_taken_apart_right
+
+        self._verified = True
+        if not is_taken_apart_right(self.reading.node, program, "big" if big_endian else "little"):
+            self.reading = FilterReading("outer", "it is read as tcpdump does, as its terms could not be told apart")
 
     def _compile(self, interfaces: Sequence[Interface], big_endian: bool) -> None:
         link_types = dict.fromkeys(interface.link_type for interface in interfaces)
@@ -117,6 +176,7 @@ class FrameFilter:
             except FilterError as error:
                 self.refused[link_type] = str(error)
             else:
+                self._verify(program, big_endian)
                 self._programs[link_type, big_endian] = ClassicProgram(program.instructions)
         if self.refused and not self._programs:
             raise FilterError(next(iter(self.refused.values())))
@@ -126,3 +186,16 @@ class FrameFilter:
             if link_type not in self.refused
         }
         self._compiled_for = (interfaces, big_endian)
+
+
+def filter_of_files(expression: str = "", *, outer: bool = False) -> FrameFilter:
+    """Return the filter for frames of files, and of rules: of the innermost packet, where the expression lets it be.
+
+    Parameters
+    ----------
+    expression : str
+        As in pcap-filter(7).
+    outer : bool
+        Read it as tcpdump does.
+    """
+    return FrameFilter(expression, reading_of(expression, outer=outer) if expression.strip() else AS_TCPDUMP)

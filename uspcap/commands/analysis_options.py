@@ -9,6 +9,7 @@ import click
 
 from uspcap.analysis import registry
 from uspcap.commands.declared_options import Decorator, click_option, give
+from uspcap.commands.inside_options import tunnels_option
 from uspcap.commands.options import CountType
 from uspcap.errors import UsageError
 from uspcap.protocols.flows import MAXIMUM_FLOWS
@@ -37,7 +38,7 @@ def analysis_options(naming: str, parameter: str, *, live: bool = True) -> Decor
             help=f"Analyses to run, of {', '.join(registry.names(live=live))}.",
         ),
         *map(click_option, registry.options()),
-        click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP."),
+        tunnels_option(),
         click.option(
             "--max-flows",
             type=CountType(1, MOST_FLOWS),

@@ -14,6 +14,7 @@ from uspcap.analysis.declaration import TOP
 from uspcap.analysis.registry import default_names
 from uspcap.analysis.suite import Outcome, Settings, analyze_files, settings_for
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
+from uspcap.commands.inside_options import outer_option
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     CountType,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 )
 @reading_options()
 @analysis_options("--only", "only", live=False)
+@outer_option()
 @click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
 @click.option("-j", "--jobs", type=CountType(1, 256), help="Threads; as many as there are cores by default.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -68,7 +70,8 @@ def command(
     output: str | None,
     tables: str | None,
     trailer: TrailerChoice | None,
-    tunnels: bool,
+    tunnels: bool | None,
+    outer: bool,
     max_flows: int,
     show_outliers: bool,
     jobs: int | None,
@@ -99,6 +102,7 @@ def command(
         tunnels=tunnels,
         trailer=trailer,
         reading=reading,
+        outer=outer,
     )
     check_names_for_files(settings.names)
     if show_outliers:
@@ -150,7 +154,8 @@ def _total_bytes(files: list[str]) -> int | None:
 def _write(
     stream: TextIO, form: str, outcome: Outcome, settings: Settings, show_outliers: bool, top: int | None
 ) -> None:
-    report = build_report(source_of(outcome, settings.expression), outcome.suite.analyses)
+    source = source_of(outcome, settings.expression)
+    report = build_report(source, outcome.suite.analyses, reading=outcome.filter_reading)
 
     failures: list[UspcapError] = []
 
@@ -162,7 +167,7 @@ def _write(
             from uspcap.report.outliers import append_outliers
 
             try:
-                append_outliers(made, report, outcome.inputs, tunnels=settings.tunnels)
+                append_outliers(made, report, outcome.inputs, tunnels=outcome.tunnels)
             except UspcapError as error:
                 # The report itself is there.
                 failures.append(error)

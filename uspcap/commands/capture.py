@@ -106,7 +106,7 @@ def command(
     timestamps: Timestamps | TrailerChoice,
     cpus: frozenset[int] | None,
     names: tuple[str, ...] | None,
-    tunnels: bool,
+    tunnels: bool | None,
     max_flows: int,
     user_name: str | None,
     no_comment: bool,
@@ -157,7 +157,7 @@ def command(
         files=paths,
         expression=expression,
         maximum_flows=max_flows,
-        tunnels=tunnels,
+        tunnels=bool(tunnels),
         trailer=_resolved(None if isinstance(timestamps, str) else timestamps, paths),
     )
     if files:

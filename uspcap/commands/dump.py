@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from uspcap.bpf.filters import FrameFilter
+from uspcap.bpf.filters import FrameFilter, filter_of_files
+from uspcap.commands.inside_options import inside_options
 from uspcap.commands.options import CountType, FrameSetType, end_with_problems, files_and_filter
 from uspcap.commands.reading_options import reading_options
 from uspcap.frames import FrameBatch, Problem
@@ -15,6 +16,7 @@ from uspcap.notices import say
 from uspcap.report.decode import decode_line, hex_lines
 from uspcap.report.format import encodable
 from uspcap.stages.reading import PlannedInput, Reading, plan
+from uspcap.stages.tunnels import choose_tunnels
 
 
 @click.command("dump")
@@ -23,7 +25,7 @@ from uspcap.stages.reading import PlannedInput, Reading, plan
 @click.option("--frame", "frames", type=FrameSetType(), help="Only these frames, by their number in the files: 3,7-9.")
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
-@click.option("--tunnels", is_flag=True, help="Decode the innermost headers: GRE, VXLAN, GENEVE, IP in IP.")
+@inside_options()
 @reading_options()
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
@@ -32,7 +34,8 @@ def command(
     frames: tuple[range, ...] | None,
     expression: str,
     show_bytes: bool,
-    tunnels: bool,
+    tunnels: bool | None,
+    outer: bool,
     no_names: bool,
     reading: Reading,
 ) -> None:
@@ -46,13 +49,19 @@ def command(
     and each damage is told in a line on standard error.
     """
     files, expression = files_and_filter(words, expression)
-    frame_filter = FrameFilter(expression)
+    frame_filter = filter_of_files(expression, outer=outer)
     problems: list[Problem] = []
     planned = plan(files, reading)
     for one in planned.inputs:
         for note in one.notes:
             say(note)
-    found = _wanted(planned.inputs, frame_filter, frames, tunnels, problems)
+    looks_inside = bool(frame_filter.expression) and frame_filter.reading.name == "inner"
+    choice = choose_tunnels(planned.inputs, tunnels, looks_inside=looks_inside)
+    for decision in choice.decisions:
+        say(f"{decision.file}: {decision.why} (as {decision.option})")
+    for note in choice.notes:
+        say(note)
+    found = _wanted(planned.inputs, frame_filter, frames, choice.tunnels, problems)
     for shown, (batch, row, number) in enumerate(found, 1):
         click.echo(encodable(decode_line(batch, row, number=number), sys.stdout.encoding))
         if show_bytes:
@@ -78,8 +87,8 @@ def _wanted(
         with one.open() as reader:
             read = 0
             for batch in reader.batches():
-                batch.decode_tunnels = tunnels
                 selection.apply(batch)
+                batch.decode_tunnels = tunnels
                 frame_filter.apply(batch)
                 for row, own_number in enumerate(batch.frame_number.tolist()):
                     number = before + own_number

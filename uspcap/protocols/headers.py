@@ -9,7 +9,7 @@ vlan_id : uint16
     VID of the outermost tag, `UNTAGGED` where there is none.
 vlan_depth : uint8
     Number of tags.
-layers : uint16
+layers : uint32
     A `Layer` bit set: all that was gone through, outer and inner.
 ip_version : uint8
     4, 6, or 0 where no IP header was decoded.
@@ -48,8 +48,9 @@ flow : int32
     Id in the flow table that filled it (`uspcap.protocols.flows`).
 
 Outer headers are decoded, unless tunnels are asked for: the innermost headers then win every column, those of an
-inner Ethernet frame without IP too. Tunnels are GRE (version 0), VXLAN, GENEVE, IP in IP (protocols 4, 41), each with
-IP or Ethernet inside, and Ethernet in MPLS behind a control word.
+inner Ethernet frame without IP too. Tunnels are GRE (version 0), ERSPAN of types I, II and III in it, VXLAN (port
+4789) and its generic protocol extension (4790), GENEVE (6081), GTP-U (2152), IP in IP (protocols 4, 41), each
+with IP or Ethernet inside, and Ethernet in MPLS behind a control word.
 
 A header is decoded as far as it is captured; what is derived from bytes that are not there keeps its default. An IPv4
 header whose total length is less than itself ends the decoding, as in every stack.
@@ -84,6 +85,8 @@ class Layer(IntFlag):
     """Headers reach beyond the captured bytes."""
     MALFORMED = 1 << 14
     """A length field contradicts itself or the frame, or the frame is too short for its headers."""
+    GTP = 1 << 15
+    ERSPAN = 1 << 16
 
 
 # IANA protocol numbers.

@@ -6,9 +6,9 @@ The language of rules, as options take it::
     ITEM = key=KEY | name=NAME
     KEY  = payload[FIRST:END] | tag:NUMBER
 
-FILTER is a filter as of pcap-filter(7). `payload[4:8]` are four bytes of the TCP or UDP payload, from the fifth on;
-`tag:11` is the value of the first field 11 in a FIX message (tag=value encoding). NAME is what the report calls the
-rule: letters, digits, `_` and `-`.
+FILTER is a filter as of pcap-filter(7), about the innermost packet where it names no encapsulation (docs/filters.md).
+`payload[4:8]` are four bytes of the TCP or UDP payload, from the fifth on; `tag:11` is the value of the first field 11
+in a FIX message (tag=value encoding). NAME is what the report calls the rule: letters, digits, `_` and `-`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.rules import KEY_KINDS, MATCHES, PROTOCOLS, find_by_rule, find_known
-from uspcap.bpf.filters import FrameFilter
+from uspcap.bpf.filters import FrameFilter, filter_of_files
 from uspcap.errors import FilterError, UsageError
 from uspcap.frames import FrameBatch
 
@@ -295,7 +295,7 @@ class RuleFinder(Finder):
     def __init__(self, pair: RulePair) -> None:
         super().__init__(pair.name)
         self._sides: Sequence[tuple[int, str, Key, FrameFilter, NDArray[np.uint8]]] = [
-            (kind, option, rule.key, FrameFilter(rule.expression), np.frombuffer(rule.key.tag or b"=", np.uint8))
+            (kind, option, rule.key, filter_of_files(rule.expression), np.frombuffer(rule.key.tag or b"=", np.uint8))
             for kind, option, rule in zip((REQUEST, RESPONSE), pair.options, (pair.request, pair.response), strict=True)
         ]
         self._match = MATCHES[pair.match]

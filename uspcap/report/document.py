@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from uspcap.analysis.base import Analysis
 from uspcap.analysis.suite import Outcome, Suite
+from uspcap.bpf.readings import AS_TCPDUMP, FilterReading
 from uspcap.formats.reader import NO_LIMIT
 from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.pipeline import accounts
@@ -29,7 +30,10 @@ ROWS_OF_ROW = 10
 
 
 def build_report(
-    source: Mapping[str, Any], analyses: Mapping[str, Analysis], longest_unread_ns: int | None = None
+    source: Mapping[str, Any],
+    analyses: Mapping[str, Analysis],
+    longest_unread_ns: int | None = None,
+    reading: FilterReading | None = None,
 ) -> dict[str, Any]:
     """Return the report of a run, ready for JSON.
 
@@ -42,6 +46,8 @@ def build_report(
         In the order in which they are to be shown.
     longest_unread_ns : int, optional
         The longest time for which a ring went unread.
+    reading : FilterReading, optional
+        What the filter spoke of; as tcpdump reads it where nothing else is said.
     """
     quiet: dict[str, Any] = {
         "truncated": False,
@@ -60,8 +66,17 @@ def build_report(
         "schema": SCHEMA,
         "version": __version__,
         "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
+        **filter_of(source.get("filter"), reading),
         "analyses": results,
     }
+
+
+def filter_of(expression: str | None, reading: FilterReading | None) -> dict[str, Any]:
+    """Return the report's `filter` under its name: the expression and which reading applied; nothing without one."""
+    if not expression:
+        return {}
+    applied = reading or AS_TCPDUMP
+    return {"filter": {"expression": expression, "reading": applied.name, "why": applied.why}}
 
 
 def _state_error_bounds(results: Mapping[str, Any], clocks: Sequence[Mapping[str, Any]]) -> None:

@@ -29,7 +29,7 @@ class Summary(Analysis):
         super().__init__()
         self._by_protocol = np.zeros((PROTOCOL_CLASSES, 2), np.uint64)
         self._by_size = np.zeros((SIZE_CLASSES, 2), np.uint64)
-        self._by_layer = np.zeros(16, np.uint64)
+        self._by_layer = np.zeros(32, np.uint64)
         self._by_interface = np.zeros((16, 3), np.uint64)
         self._by_source = np.zeros(8, np.uint64)
         self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0], np.int64)

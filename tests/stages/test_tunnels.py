@@ -1,0 +1,71 @@
+"""Whether tunnels are decoded: as asked, or as the frames of all inputs have it."""
+
+from pathlib import Path
+
+import pytest
+from support.capture_files import pcap_header, pcap_record
+from support.header_frames import ethernet, ipv4, udp, vxlan
+from support.shared_cases import CASES, needs_cases
+
+from uspcap.stages.reading import PlannedInput
+from uspcap.stages.tunnels import choose_tunnels
+
+PLAIN = ethernet(0x0800, ipv4(17, udp()))
+TUNNELLED = ethernet(0x0800, ipv4(17, vxlan(PLAIN)))
+
+
+def file_of(path: Path, frames: list[bytes]) -> PlannedInput:
+    path.write_bytes(pcap_header() + b"".join(pcap_record(at, 0, frame) for at, frame in enumerate(frames)))
+    return PlannedInput(str(path))
+
+
+@pytest.mark.parametrize(("tunnelled", "chosen"), [(0, False), (5, False), (6, True), (10, True)])
+def test_most_frames_of_an_input_decide(tmp_path: Path, tunnelled: int, chosen: bool) -> None:
+    one = file_of(tmp_path / "a.pcap", [TUNNELLED] * tunnelled + [PLAIN] * (10 - tunnelled))
+    choice = choose_tunnels([one], None, looks_inside=False)
+    assert choice.tunnels is chosen
+    said = f"{tunnelled} of 10 frames that were looked at are in VXLAN"
+    assert [(decision.option, decision.why) for decision in choice.decisions] == (
+        [("--tunnels", said)] if chosen else []
+    )
+    assert [said in note for note in choice.notes] == ([True] if tunnelled and not chosen else [])
+
+
+def test_one_input_decides_for_all(tmp_path: Path) -> None:
+    inputs = [file_of(tmp_path / "a.pcap", [PLAIN] * 100), file_of(tmp_path / "b.pcap", [TUNNELLED] * 3)]
+    choice = choose_tunnels(inputs, None, looks_inside=False)
+    assert choice.tunnels
+    assert [decision.file for decision in choice.decisions] == [inputs[1].path]
+
+
+def test_what_speaks_of_innermost_packets_decides(tmp_path: Path) -> None:
+    one = file_of(tmp_path / "a.pcap", [TUNNELLED] + [PLAIN] * 9)
+    choice = choose_tunnels([one], None, looks_inside=True)
+    assert choice.tunnels
+    assert choice.decisions[0].why.startswith("a filter or rule speaks of the innermost packet, and 1 of 10 frames")
+    assert not choose_tunnels([file_of(tmp_path / "b.pcap", [PLAIN])], None, looks_inside=True).decisions
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_asked_for_is_done(tmp_path: Path, asked: bool) -> None:
+    one = file_of(tmp_path / "a.pcap", [TUNNELLED if not asked else PLAIN] * 10)
+    choice = choose_tunnels([one], asked, looks_inside=not asked)
+    assert choice.tunnels is asked
+    assert not choice.decisions and not choice.notes
+
+
+@pytest.mark.parametrize("place", ["beginning", "middle", "end"])
+def test_every_place_of_a_long_file_is_looked_at(tmp_path: Path, place: str) -> None:
+    count = 60_000
+    at = {"beginning": 0, "middle": count // 2, "end": count - 3000}[place]
+    frames = [PLAIN] * count
+    frames[at : at + 3000] = [TUNNELLED] * 3000
+    choice = choose_tunnels([file_of(tmp_path / "a.pcap", frames)], None, looks_inside=True)
+    assert len(choice.decisions) == 1
+
+
+@needs_cases
+@pytest.mark.parametrize(("name", "kind"), [("p10_vxlan.pcap", "VXLAN"), ("p10_erspan2.pcap", "ERSPAN")])
+def test_mirrored_and_overlaid_feeds_are_found(name: str, kind: str) -> None:
+    choice = choose_tunnels([PlannedInput(str(CASES / "files" / name))], None, looks_inside=False)
+    assert choice.decisions[0].why == f"299 of 299 frames that were looked at are in {kind}"

@@ -1,0 +1,116 @@
+"""What a filter speaks of: the innermost packet of a frame, or the frame itself, as tcpdump has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from uspcap.bpf.expressions import ENCAPSULATIONS, LINK, Node, NotTakenApart, Term, take_apart, terms_of
+
+ENCAPSULATION_PORTS: Final = {
+    2152: "GTP-U",
+    4789: "VXLAN",
+    4790: "VXLAN-GPE",
+    6081: "GENEVE",
+}
+"""UDP ports behind which uspcap decodes a packet."""
+
+ENCAPSULATION_PROTOCOLS: Final = {4: "IP in IP", 41: "IPv6 in IP", 47: "GRE"}
+
+_PROTOCOL_WORDS: Final = {"gre": 47, "ipencap": 4, "ipip": 4, "ipv6": 41}
+
+_ENCAPSULATION_TYPES: Final = {0x8100, 0x88A8, 0x9100, 0x9200, 0x8847, 0x8848, 0x8863, 0x8864}
+
+
+@dataclass(frozen=True, slots=True)
+class FilterReading:
+    """Which reading applies to an expression.
+
+    Attributes
+    ----------
+    name : {'inner', 'outer'}
+    why : str
+        A clause for the report.
+    node : Node or None
+        The terms of the expression; None where it is left whole.
+    """
+
+    name: str
+    why: str
+    node: Node | None = None
+
+
+AS_TCPDUMP: Final = FilterReading("outer", "as tcpdump reads it")
+
+
+def reading_of(expression: str, *, outer: bool = False) -> FilterReading:
+    """Return which reading an expression asks for by its words.
+
+    Parameters
+    ----------
+    expression : str
+        As in pcap-filter(7).
+    outer : bool
+        The outer frame was asked for.
+    """
+    if outer:
+        return FilterReading("outer", "--outer asks for it")
+    try:
+        node = take_apart(expression)
+    except NotTakenApart:
+        return FilterReading("outer", "it has a term that is read only as tcpdump does")
+    named = next((said for term in terms_of(node) if (said := _encapsulation(term))), "")
+    if named:
+        return FilterReading("outer", f"{named} names what carries packets")
+    if all(is_outer(term) for term in terms_of(node)):
+        return FilterReading("outer", "it is about frames and lengths only")
+    return FilterReading("inner", "nothing in it names what carries packets", node)
+
+
+def is_outer(term: Term) -> bool:
+    """Tell whether a term is about the outer frame, whatever the rest of the expression is about."""
+    if term.comparison:
+        indexed = term.indexed()
+        return bool(indexed & LINK) or not indexed
+    first = term.words[0]
+    return first in LINK | {"broadcast", "multicast", "less", "greater", "gateway", "inbound", "outbound"}
+
+
+def _encapsulation(term: Term) -> str:
+    """Return the part of a term that names an encapsulation, '' where none does."""
+    if term.words[0] in ENCAPSULATIONS:
+        return term.words[0]
+    if term.comparison:
+        return _compared(term)
+    for kind, numbers in (("port", ENCAPSULATION_PORTS), ("portrange", ENCAPSULATION_PORTS)):
+        for value in term.values_of(kind):
+            if any(_number(end) in numbers for end in value.split("-")):
+                return f"{kind} {value}"
+    for value in term.values_of("proto"):
+        if term.words[0] in LINK:
+            if _number(value) in _ENCAPSULATION_TYPES:
+                return f"ether proto {value}"
+        elif _PROTOCOL_WORDS.get(value.lstrip("\\").lower(), _number(value)) in ENCAPSULATION_PROTOCOLS:
+            return f"proto {value}"
+    return ""
+
+
+def _compared(term: Term) -> str:
+    """Return a comparison of a port, protocol or EtherType with an encapsulation's, '' where it is none."""
+    numbers = {_number(word) for word in term.words if _number(word) >= 0}
+    squeezed = "".join(term.words)
+    if any(field in squeezed for field in ("udp[0:2]", "udp[2:2]")) and numbers & ENCAPSULATION_PORTS.keys():
+        return term.text
+    after = {_number(word) for word in term.words[term.words.index("]") + 1 :]} if "]" in term.words else set()
+    if any(field in squeezed for field in ("ip[9]", "ip6[6]")) and after & ENCAPSULATION_PROTOCOLS.keys():
+        return term.text
+    if "ether[12:2]" in squeezed and numbers & _ENCAPSULATION_TYPES:
+        return term.text
+    return ""
+
+
+def _number(word: str) -> int:
+    try:
+        return int(word, 0)
+    except ValueError:
+        return int(word) if word.isdecimal() else -1

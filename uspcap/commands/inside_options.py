@@ -1,0 +1,27 @@
+"""Options about what lies inside of frames, alike on every command that reads files."""
+
+from __future__ import annotations
+
+import click
+
+from uspcap.commands.declared_options import Decorator, give
+
+TUNNELS_HELP = (
+    "Let the innermost headers count, or never: GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP. By default where they "
+    "carry most frames."
+)
+
+
+def tunnels_option() -> Decorator:
+    """Return `--tunnels` and `--no-tunnels`."""
+    return click.option("--tunnels/--no-tunnels", "tunnels", default=None, help=TUNNELS_HELP)
+
+
+def inside_options() -> Decorator:
+    """Return both options."""
+    return give([tunnels_option(), outer_option()])
+
+
+def outer_option() -> Decorator:
+    """Return `--outer`."""
+    return click.option("--outer", is_flag=True, help="Let FILTER speak of outer frames, as tcpdump does.")

@@ -1,0 +1,149 @@
+"""Whether what tunnels carry is decoded: as asked, or as the frames of all inputs have it, before any is analyzed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from uspcap.formats import open_capture
+from uspcap.formats.reader import NO_LIMIT
+from uspcap.formats.waking import Wake
+from uspcap.frames import Decision, FrameBatch
+from uspcap.protocols.headers import Layer
+from uspcap.stages.reading import PlannedInput, is_read_once
+
+SAMPLE_BYTES: Final = 256 * 1024
+"""Looked at in the middle and at the end of a file, about."""
+
+SAMPLE_FRAMES: Final = 2000
+"""Most frames looked at in one place."""
+
+TUNNELS: Final = {
+    Layer.ERSPAN: "ERSPAN",
+    Layer.GTP: "GTP-U",
+    Layer.GENEVE: "GENEVE",
+    Layer.VXLAN: "VXLAN",
+    Layer.GRE: "GRE",
+    Layer.IP_IN_IP: "IP in IP",
+}
+"""What is decoded only where tunnels are; a frame in several is named after the first of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelChoice:
+    """Whether tunnels are decoded.
+
+    Attributes
+    ----------
+    tunnels : bool
+    decisions : tuple of Decision
+        Where uspcap decided that they are.
+    notes : tuple of str
+        Where they are met and not decoded; sentences without a full stop.
+    """
+
+    tunnels: bool
+    decisions: tuple[Decision, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Met:
+    """What was seen of one input."""
+
+    frames: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tunnelled(self) -> int:
+        return self.kinds.total()
+
+    def __str__(self) -> str:
+        kinds = " and ".join(kind for kind, _ in self.kinds.most_common())
+        return f"{self.tunnelled:,} of {self.frames:,} frames that were looked at are in {kinds}"
+
+
+def choose_tunnels(
+    inputs: Sequence[PlannedInput], asked: bool | None, *, looks_inside: bool, wake: Wake | None = None
+) -> TunnelChoice:
+    """Decide for all inputs alike whether tunnels are decoded.
+
+    They are where they carry most of the frames that are looked at in an input, and where a filter or rule speaks of
+    innermost packets. Frames are looked at at the beginning, in the middle and at the end of each input; of one that
+    cannot be sought in only at the beginning, and of one that can be read only once nowhere.
+
+    Parameters
+    ----------
+    inputs : sequence of PlannedInput
+    asked : bool or None
+        What `--tunnels` or `--no-tunnels` say.
+    looks_inside : bool
+        A filter or a rule speaks of the innermost packet.
+    wake : Wake, optional
+
+    Raises
+    ------
+    CaptureFileError, NotACaptureFile, MissingFeature
+        A file cannot be opened.
+    """
+    if asked is not None:
+        return TunnelChoice(asked)
+    met = [(one.path, found) for one in inputs if (found := _look(one, wake)).tunnelled]
+    most = [(path, found) for path, found in met if 2 * found.tunnelled > found.frames]
+    if most:
+        return TunnelChoice(True, tuple(Decision(path, "--tunnels", str(found)) for path, found in most))
+    if looks_inside:
+        why = "a filter or rule speaks of the innermost packet, and"
+        return TunnelChoice(True, tuple(Decision(path, "--tunnels", f"{why} {found}") for path, found in met))
+    more = "their outer headers count, --tunnels lets the innermost ones count"
+    return TunnelChoice(False, notes=tuple(f"{path}: {found}: {more}" for path, found in met))
+
+
+def _look(one: PlannedInput, wake: Wake | None) -> _Met:
+    met = _Met()
+    if is_read_once(one.path):
+        return met
+    selection = one.selection()
+    for batch in _samples(one, wake):
+        selection.apply(batch)
+        batch.decode_tunnels = True
+        layers = batch.headers.column("layers")
+        met.frames += batch.count
+        for layer, name in TUNNELS.items():
+            inside = (layers & np.uint32(layer)) != 0
+            met.kinds[name] += int(np.count_nonzero(inside))
+            layers = np.where(inside, np.uint32(0), layers)
+    met.kinds = +met.kinds
+    return met
+
+
+def _samples(one: PlannedInput, wake: Wake | None) -> Iterator[FrameBatch]:
+    """Yield batches from three places of an input."""
+    with one.open(wake) as reader:
+        seen = 0
+        for batch in reader.batches():
+            seen += batch.frames_read
+            yield batch
+            if seen >= SAMPLE_FRAMES:
+                break
+        if reader.ended or not reader.source.seekable_plain or reader.size is None:
+            return
+        read_to, begin = reader.position, one.stretch.begin if one.stretch is not None else 0
+        end = min(reader.size, NO_LIMIT if one.stretch is None else one.stretch.end)
+    for offset in (begin + (end - begin) // 2, end - SAMPLE_BYTES):
+        if offset < read_to:
+            continue
+        with open_capture(one.path, wake, unit=one.unit) as reader:
+            if not reader.jump_near(offset):
+                continue
+            reader.stop_at = offset + SAMPLE_BYTES
+            seen = 0
+            for batch in reader.batches():
+                seen += batch.frames_read
+                yield batch
+                if seen >= SAMPLE_FRAMES:
+                    break
