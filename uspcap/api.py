@@ -370,7 +370,7 @@ def _analyze(
     outcome = analyze_files(inputs, settings, jobs=jobs or os.cpu_count() or 1)
     analyses = outcome.suite.analyses
     tables = {name: analysis.tables() for name, analysis in analyses.items()}
-    report = build_report(source_of(outcome, settings.expression), analyses, reading=outcome.filter_reading)
+    report = build_report(source_of(outcome, settings.expression), analyses, reading=outcome.filtered.reading)
     return Report(report, tables)
 
 
@@ -435,6 +435,8 @@ def compare(
     window_ns: int | None = None,
     offset_ns: int | None = None,
     filter: str = "",
+    tunnels: bool | None = None,
+    outer: bool = False,
     timestamps: str | None = None,
     interfaces: Sequence[str] = (),
     start: str | None = None,
@@ -459,6 +461,10 @@ def compare(
         B's clock minus A's, where it is known roughly.
     filter : str
         As of pcap-filter(7), for both.
+    tunnels : bool, optional
+        As for `analyze`, of both.
+    outer : bool
+        As for `analyze`.
     timestamps : str, optional
         As for `analyze`, of both.
     interfaces : sequence of str
@@ -487,7 +493,7 @@ def compare(
         raise UsageError("a window of 0 matches nothing: take 1 ns or more")
     trailer = None if timestamps in (None, "file") else parse_choice(str(timestamps))
     reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
-    settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading)
+    settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading, tunnels, outer)
     sides = [
         expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(one) for one in side])
         for side in (a, b)

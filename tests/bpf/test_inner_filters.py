@@ -437,3 +437,54 @@ def test_many_hosts_reach_their_ends_over_long_jumps():
         for address in ("10.0.0.1", "10.1.49.1", "10.1.50.1")
     ]
     assert kept(expression, frames) == [True, True, False]
+
+
+def counts_of(expression, frames, *, outer=False):
+    chosen = filter_of_files(expression, outer=outer)
+    for frame in frames:
+        chosen.apply(batch_of([frame], tunnels=True))
+    return chosen.counts
+
+
+TAGGED_DNS = ethernet(0x8100, vlan(5, 0x0800, PACKETS[0]))
+IN_VXLAN = ethernet(0x0800, outer_ip(17, udp(vxlan(ethernet(0x0800, PACKETS[0])), 9, 4789), 4))
+
+
+@pytest.mark.parametrize(
+    ("expression", "outer", "frames", "hint"),
+    [
+        (
+            "udp port 9",
+            False,
+            [IN_VXLAN] * 3,
+            "matches no innermost packet, but the outer headers of 3 frames: --",
+        ),
+        ("not ip", False, [TAGGED_DNS], "matches no innermost packet, but the outer headers of 1 frame: --outer lets"),
+        ("udp port 53", True, [TAGGED_DNS] * 2, "matches no outer frame, but the innermost packet of 2 frames: leave"),
+        ("not tcp and udp port 53", True, [IN_VXLAN], "matches no outer frame, but the innermost packet of 1 frame"),
+        ("not port 4789", False, [IN_VXLAN], "because port 4789 names what carries packets; leave that out"),
+        ("not udp port 9", False, [TAGGED_DNS], ""),
+        ("udp port 53", False, [TAGGED_DNS, IN_VXLAN], ""),
+        ("udp port 54", False, [TAGGED_DNS, IN_VXLAN], ""),
+        ("udp port 9", False, [IN_VXLAN, ethernet(0x0800, ipv4(17, udp(b"", 9, 9)))], ""),
+        ("vlan 6", False, [TAGGED_DNS], ""),
+        ("greater 9000", False, [TAGGED_DNS], ""),
+        ("", False, [], ""),
+    ],
+)
+def test_what_matches_nothing_under_one_reading_gets_a_hint(expression, outer, frames, hint):
+    found = counts_of(expression, frames, outer=outer).hint
+    assert hint in found
+    assert bool(found) == bool(hint)
+
+
+@given(st.lists(st.sampled_from([TAGGED_DNS, IN_VXLAN, ethernet(0x0800, PACKETS[2])])), st.integers(0, 5), EXPRESSIONS)
+def test_counts_of_parts_add_up_to_the_same_hint(frames, cut, expression):
+    try:
+        whole, first = counts_of(expression, frames), counts_of(expression, frames[:cut])
+        first.append(counts_of(expression, frames[cut:]))
+    except FilterError:
+        return
+    assert first.matched == whole.matched
+    if frames[:cut] and frames[cut:]:
+        assert first.hint == whole.hint

@@ -573,3 +573,17 @@ def test_the_report_says_how_the_filter_was_read() -> None:
     outer = report(path, "--outer", "-f", "udp port 26400")
     assert (outer["filter"]["why"], outer["source"]["packets"]) == ("--outer asks for it", 0)
     assert "filter" not in report(path)
+
+
+@needs_cases
+def test_a_filter_that_matches_nothing_gets_one_hint() -> None:
+    path = CASES / "files/p10_vxlan.pcap"
+    found = report(path, "--outer", "-f", "udp port 26400")["source"]["notes"]
+    assert [note for note in found if "matches no" in note] == [
+        "the filter 'udp port 26400' matches no outer frame, but the innermost packet of 299 frames: leave out --outer "
+        "to let it speak of those"
+    ]
+    shown = invoke("dump", path, "not", "port", "4789")
+    assert not shown.stdout
+    assert "because port 4789 names what carries packets" in shown.stderr
+    assert "matches no" not in invoke("dump", path, "udp", "port", "26400").stderr

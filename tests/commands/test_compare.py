@@ -2,11 +2,16 @@
 
 import csv
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from support.capture_files import pcap_header, pcap_record
 from support.command_line import assert_one_clear_line, invoke
+from support.header_frames import ethernet, ipv4
+from support.header_frames import udp as datagram
 from support.two_captures import START_NS, Clock, Sent, tcp, udp, write_capture, write_pair
 
 from uspcap.report.comparison_schema import load_schema
@@ -142,3 +147,33 @@ def test_wrong_use_is_one_clear_line(tmp_path: Path) -> None:
     assert_one_clear_line(invoke("compare", a, b, "-f", "no such filter"), 2, "no such filter")
     assert_one_clear_line(invoke("compare", a, b, "--table", tmp_path), 2, "--table")
     assert_one_clear_line(invoke("compare", a, b, "--offset", "37"), 2, "length of time")
+
+
+def test_a_mirrored_capture_is_compared_with_a_plain_one(tmp_path: Path) -> None:
+    packets = [ethernet(0x0800, ipv4(17, datagram(number.to_bytes(8, "big"), 1, 26400))) for number in range(50)]
+    mirrored = [
+        ethernet(0x0800, ipv4(47, struct.pack("!HHIHHI", 0x1000, 0x88BE, 1, 0x1000, 5, 0) + packet, "10.9.9.9"))
+        for packet in packets
+    ]
+    paths = [tmp_path / "a.pcap", tmp_path / "b.pcap"]
+    for path, frames, late in zip(paths, (packets, mirrored), (0, 7), strict=True):
+        records = [pcap_record(1, 1000 * number + late, frame) for number, frame in enumerate(frames)]
+        path.write_bytes(pcap_header() + b"".join(records))
+
+    def compared(*options: str) -> dict[str, Any]:
+        ended = invoke("compare", *paths, "--format", "json", *options)
+        assert ended.code == 0
+        report: dict[str, Any] = json.loads(ended.stdout)
+        jsonschema.validate(report, load_schema())
+        return report
+
+    report = compared("-f", "udp port 26400")
+    assert (report["frames"]["matched"], report["delay"]["min_ns"], report["delay"]["max_ns"]) == (50, 7000, 7000)
+    assert report["filter_reading"]["reading"] == "inner"
+    assert not report["a"]["decisions"]
+    assert report["b"]["decisions"][0]["why"].endswith("50 of 50 frames that were looked at are in ERSPAN")
+    assert "erspan UDP" in report["worst"][0]["decoded"]
+    assert compared("--no-tunnels")["frames"]["matched"] == 0
+    outer = compared("--outer", "-f", "udp port 26400")
+    assert (outer["filter_reading"]["reading"], outer["frames"]["b"]) == ("outer", 0)
+    assert "leave out --outer" in outer["b"]["notes"][-1]

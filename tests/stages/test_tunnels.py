@@ -28,7 +28,7 @@ def test_most_frames_of_an_input_decide(tmp_path: Path, tunnelled: int, chosen: 
     assert [(decision.option, decision.why) for decision in choice.decisions] == (
         [("--tunnels", said)] if chosen else []
     )
-    assert [said in note for note in choice.notes] == ([True] if tunnelled and not chosen else [])
+    assert [said in note for _, note in choice.notes] == ([True] if tunnelled and not chosen else [])
 
 
 def test_one_input_decides_for_all(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from uspcap.analysis.base import Analysis
 from uspcap.analysis.declaration import Asked, Shared
 from uspcap.analysis.registry import declarations, default_names, options
 from uspcap.analysis.summary.analysis import Summary
-from uspcap.bpf.filters import FrameFilter, filter_of_files
-from uspcap.bpf.readings import FilterReading, reading_of
+from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
+from uspcap.bpf.readings import reading_of
 from uspcap.declared_options import Given, Option
 from uspcap.errors import UsageError
 from uspcap.formats.parts import continues
@@ -193,8 +193,8 @@ class Outcome:
         Where one was asked for.
     tunnels : bool
         Whether the innermost headers counted.
-    filter_reading : FilterReading or None
-        What the filter spoke of, None where there was none.
+    filtered : MatchCounts
+        What the filter spoke of, and what it matched.
     """
 
     suite: Suite
@@ -210,7 +210,7 @@ class Outcome:
     inputs: tuple[PlannedInput, ...] = ()
     time_range: TimeRange | None = None
     tunnels: bool = False
-    filter_reading: FilterReading | None = None
+    filtered: MatchCounts = field(default_factory=MatchCounts)
 
 
 Progress = Callable[[int, int], None]
@@ -246,7 +246,7 @@ def analyze_files(
         run = _Run(settings, progress)
         run.outcome.tunnels = choice.tunnels
         run.outcome.decisions += choice.decisions
-        run.outcome.notes += [*choice.notes, *(f"{one.file}: {one.why} (as {one.option})" for one in choice.decisions)]
+        run.outcome.notes += choice.sentences
         run.outcome.inputs, run.outcome.time_range = planned.inputs, planned.time_range
         waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
         try:
@@ -343,8 +343,7 @@ class _Run:
             self.outcome.suite = part.suite
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
-        if part.filter.expression:
-            self.outcome.filter_reading = part.filter.reading
+        self.outcome.filtered.append(part.filter.counts)
         self._selection.append(part.selection)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,41 @@ from numpy.typing import NDArray
 from uspcap._native.classic_bpf import ClassicProgram, run, run_inside, run_on_plain
 from uspcap.bpf.classic import Program, compile_filter
 from uspcap.bpf.expressions import INDEXED_TRANSPORTS, terms_of
-from uspcap.bpf.readings import AS_TCPDUMP, FilterReading, reading_of
+from uspcap.bpf.readings import AS_TCPDUMP, FilterReading, hint_of, other_reading, reading_of
 from uspcap.errors import FilterError
 from uspcap.frames import FrameBatch, Interface
+
+
+@dataclass(slots=True)
+class MatchCounts:
+    """How many frames a filter matched; those of parts add up.
+
+    Attributes
+    ----------
+    expression : str
+    reading : FilterReading
+    matched : int
+    otherwise : int
+        Frames that would have matched under the other reading, counted until one matched.
+    """
+
+    expression: str = ""
+    reading: FilterReading = AS_TCPDUMP
+    matched: int = 0
+    otherwise: int = 0
+
+    def append(self, later: MatchCounts) -> None:
+        """Take in those of the part that comes after."""
+        self.expression, self.reading = later.expression, later.reading
+        self.matched += later.matched
+        self.otherwise += later.otherwise
+
+    @property
+    def hint(self) -> str:
+        """What to try where nothing matched and something would have, a sentence without a full stop; else ''."""
+        if self.matched or not self.otherwise:
+            return ""
+        return hint_of(self.expression, self.reading, self.otherwise)
 
 
 class FrameFilter:
@@ -43,6 +76,8 @@ class FrameFilter:
         As in pcap-filter(7); an empty one, or only white space, keeps everything and needs no libpcap.
     reading : FilterReading
         What it speaks of; as tcpdump reads it, unless asked otherwise (`filter_of_files`).
+    otherwise : FilterReading, optional
+        The other reading, which is tried on frames for as long as none has matched.
 
     Attributes
     ----------
@@ -51,15 +86,21 @@ class FrameFilter:
         The outer one where libpcap does not take the expression for what it was taken for here.
     refused : dict of int to str
         Link type to why the expression does not compile for it; a report should show these.
+    counts : MatchCounts
+        How many frames matched, and how many would have under the other reading while none did.
     """
 
-    def __init__(self, expression: str = "", reading: FilterReading = AS_TCPDUMP) -> None:
+    def __init__(
+        self, expression: str = "", reading: FilterReading = AS_TCPDUMP, *, otherwise: FilterReading | None = None
+    ) -> None:
         self.expression = expression.strip()
         self.reading = reading
         self.refused: dict[int, str] = {}
         self._programs: dict[tuple[int, bool], ClassicProgram] = {}
         self._joined: dict[tuple[int, bool], tuple[ClassicProgram, ClassicProgram]] = {}
         self._verified = False
+        self.counts = MatchCounts(self.expression, reading)
+        self._otherwise = None if otherwise is None or not self.expression else FrameFilter(expression, otherwise)
         self._current: dict[int, ClassicProgram] = {}
         self._compiled_for: tuple[Sequence[Interface], bool] = ((), False)
         self._mask = np.zeros(0, np.uint8)
@@ -122,7 +163,24 @@ class FrameFilter:
         if batch.interfaces is not interfaces or batch.big_endian_options != big_endian:
             self._compile(batch.interfaces, batch.big_endian_options)
         mask[:] = 0
-        return mask, sum(self._run(program, batch, mask, link_type) for link_type, program in self._current.items())
+        matched = sum(self._run(program, batch, mask, link_type) for link_type, program in self._current.items())
+        self.counts.matched += matched
+        self.counts.reading = self.reading
+        if self._otherwise is not None and not self.counts.matched:
+            self._try_otherwise(batch)
+        return mask, matched
+
+    def _try_otherwise(self, batch: FrameBatch) -> None:
+        """Count the frames of a batch that would match under the other reading, in tunnels too."""
+        assert self._otherwise is not None
+        tunnels, batch.decode_tunnels = batch.decode_tunnels, True
+        try:
+            self.counts.otherwise += self._otherwise.matches(batch)[1]
+        except FilterError:
+            # Nothing would: as `vlan` about a packet without a link layer.
+            self._otherwise = None
+        finally:
+            batch.decode_tunnels = tunnels
 
     def _run(self, program: ClassicProgram, batch: FrameBatch, mask: NDArray[np.uint8], link_type: int) -> int:
         """Set `mask` where the frames of one link type match; return how many do."""
@@ -160,6 +218,7 @@ class FrameFilter:
         self._verified = True
         if not is_taken_apart_right(self.reading.node, program, "big" if big_endian else "little"):
             self.reading = FilterReading("outer", "it is read as tcpdump does, as its terms could not be told apart")
+            self._otherwise = None
 
     def _compile(self, interfaces: Sequence[Interface], big_endian: bool) -> None:
         link_types = dict.fromkeys(interface.link_type for interface in interfaces)
@@ -198,4 +257,7 @@ def filter_of_files(expression: str = "", *, outer: bool = False) -> FrameFilter
     outer : bool
         Read it as tcpdump does.
     """
-    return FrameFilter(expression, reading_of(expression, outer=outer) if expression.strip() else AS_TCPDUMP)
+    if not expression.strip():
+        return FrameFilter()
+    reading = reading_of(expression, outer=outer)
+    return FrameFilter(expression, reading, otherwise=other_reading(expression, reading))

@@ -40,6 +40,8 @@ class FilterReading:
     node: Node | None = None
 
 
+OUTER_ASKED: Final = "--outer asks for it"
+
 AS_TCPDUMP: Final = FilterReading("outer", "as tcpdump reads it")
 
 
@@ -54,7 +56,7 @@ def reading_of(expression: str, *, outer: bool = False) -> FilterReading:
         The outer frame was asked for.
     """
     if outer:
-        return FilterReading("outer", "--outer asks for it")
+        return FilterReading("outer", OUTER_ASKED)
     try:
         node = take_apart(expression)
     except NotTakenApart:
@@ -65,6 +67,38 @@ def reading_of(expression: str, *, outer: bool = False) -> FilterReading:
     if all(is_outer(term) for term in terms_of(node)):
         return FilterReading("outer", "it is about frames and lengths only")
     return FilterReading("inner", "nothing in it names what carries packets", node)
+
+
+def other_reading(expression: str, reading: FilterReading) -> FilterReading | None:
+    """Return the reading that does not apply, None where there is no other one."""
+    if reading.name == "inner":
+        return AS_TCPDUMP
+    try:
+        node = take_apart(expression)
+    except NotTakenApart:
+        return None
+    if all(is_outer(term) for term in terms_of(node)):
+        return None
+    return FilterReading("inner", "as the other reading", node)
+
+
+def hint_of(expression: str, reading: FilterReading, frames: int) -> str:
+    """Return what to say of a filter that matches nothing, where so many frames match under the other reading."""
+    many = "1 frame" if frames == 1 else f"{frames:,} frames"
+    if reading.name == "inner":
+        return (
+            f"the filter {expression!r} matches no innermost packet, but the outer headers of {many}: --outer lets it "
+            "speak of those"
+        )
+    if reading.why == OUTER_ASKED:
+        return (
+            f"the filter {expression!r} matches no outer frame, but the innermost packet of {many}: leave out --outer "
+            "to let it speak of those"
+        )
+    return (
+        f"the filter {expression!r} matches no outer frame, but the innermost packet of {many}: it speaks of outer "
+        f"frames because {reading.why}; leave that out to let it speak of innermost packets"
+    )
 
 
 def is_outer(term: Term) -> bool:

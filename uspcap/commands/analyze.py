@@ -155,7 +155,7 @@ def _write(
     stream: TextIO, form: str, outcome: Outcome, settings: Settings, show_outliers: bool, top: int | None
 ) -> None:
     source = source_of(outcome, settings.expression)
-    report = build_report(source, outcome.suite.analyses, reading=outcome.filter_reading)
+    report = build_report(source, outcome.suite.analyses, reading=outcome.filtered.reading)
 
     failures: list[UspcapError] = []
 

@@ -11,6 +11,7 @@ import click
 from uspcap.bpf.classic import join_words
 from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_options
 from uspcap.commands.compare_reports import compare_reports, is_report
+from uspcap.commands.inside_options import inside_options
 from uspcap.commands.options import (
     STAMPS_METAVAR,
     DurationType,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _CAPTURE_OPTIONS: Final = READING_OPTIONS | {
     *("key", "clock", "window", "offset", "table", "only_a", "only_b", "trailer", "files_a", "files_b"),
+    *("tunnels", "outer"),
 }
 """Parameters that mean something for two captures only."""
 
@@ -70,6 +72,7 @@ _CAPTURE_OPTIONS: Final = READING_OPTIONS | {
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
 @click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
 @click.option("--only-b", type=click.Path(dir_okay=False), help="The same for B.")
+@inside_options()
 @reading_options(interface=False)
 @live_options
 @format_option
@@ -154,6 +157,8 @@ def _compare_captures(
     only_a: str | None,
     only_b: str | None,
     trailer: TrailerChoice | None,
+    tunnels: bool | None,
+    outer: bool,
 ) -> None:
     from uspcap.comparison.captures import Settings, compare_captures
     from uspcap.report.comparison_tables import ComparisonTables
@@ -166,7 +171,7 @@ def _compare_captures(
     refuse_same_files(paths, [table, only_a, only_b])
     for side in (a, b):
         check_trailer(trailer, [side[0].path])
-    settings = Settings(key, clock, window, offset, expression, trailer, reading)
+    settings = Settings(key, clock, window, offset, expression, trailer, reading, tunnels, outer)
     # What the report needs takes as long to import as a million frames to match: meanwhile.
     threading.Thread(target=_load_report, args=(form,), daemon=True).start()
     with ComparisonTables(table, {"a": only_a, "b": only_b}) as tables:

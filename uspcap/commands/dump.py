@@ -57,10 +57,8 @@ def command(
             say(note)
     looks_inside = bool(frame_filter.expression) and frame_filter.reading.name == "inner"
     choice = choose_tunnels(planned.inputs, tunnels, looks_inside=looks_inside)
-    for decision in choice.decisions:
-        say(f"{decision.file}: {decision.why} (as {decision.option})")
-    for note in choice.notes:
-        say(note)
+    for sentence in choice.sentences:
+        say(sentence)
     found = _wanted(planned.inputs, frame_filter, frames, choice.tunnels, problems)
     for shown, (batch, row, number) in enumerate(found, 1):
         click.echo(encodable(decode_line(batch, row, number=number), sys.stdout.encoding))
@@ -69,6 +67,8 @@ def command(
                 click.echo(line)
         if shown == count:
             break
+    if frame_filter.counts.hint:
+        say(frame_filter.counts.hint)
     end_with_problems(problems, reported=False)
 
 

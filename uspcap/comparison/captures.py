@@ -24,12 +24,14 @@ from uspcap._native.matching import (
     Stream,
 )
 from uspcap._native.reordering import Reordering
+from uspcap.bpf.readings import reading_of
 from uspcap.comparison.keys import DigestReader, Side, common_limit
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
-from uspcap.stages.reading import EVERYTHING, Input, Reading, in_order_of_time, plan
+from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, in_order_of_time, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
+from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
 from uspcap.stats.clock_fit import ClockFit, LowerEnvelope
 from uspcap.stats.histogram import Histogram
 from uspcap.system_errors import reason
@@ -79,6 +81,10 @@ class Settings:
         Take stamps that taps or switches put into the frames, on both sides.
     reading : Reading
         Which frames of the files are compared; a range of time is of A's clock, and B's is `offset_ns` ahead.
+    tunnels : bool or None
+        Let the innermost headers count, on both sides; None leaves it to the frames.
+    outer : bool
+        Let the filter speak of outer frames, as tcpdump does.
     """
 
     key: str = "network"
@@ -88,6 +94,8 @@ class Settings:
     expression: str = ""
     trailer: TrailerChoice | None = None
     reading: Reading = EVERYTHING
+    tunnels: bool | None = None
+    outer: bool = False
 
 
 @dataclass(slots=True)
@@ -301,7 +309,8 @@ def compare_captures(
         offset_ns = settings.offset_ns or 0
         planned = plan([*sides[0], *sides[1]], settings.reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
         files = planned.inputs[: len(sides[0])], planned.inputs[len(sides[0]) :]
-        limit = common_limit(planned.inputs, settings.key)
+        choice = _tunnels(settings, planned.inputs, wake)
+        limit = common_limit(planned.inputs, settings.key, tunnels=choice.tunnels)
         ranges = [None if planned.time_range is None else planned.time_range.moved(by, by) for by in (0, offset_ns)]
         reader_a, reader_b = (
             opened.enter_context(
@@ -314,15 +323,25 @@ def compare_captures(
                         wake,
                         _trailers(settings, inputs[0].path),
                         time_range,
+                        tunnels=choice.tunnels,
+                        outer=settings.outer,
                     )
                 )
             )
             for inputs, time_range in zip(files, ranges, strict=True)
         )
+        for reader in (reader_a, reader_b):
+            reader.side.take_choice(choice)
         comparison = Comparison(settings, limit, reader_a.side, reader_b.side, range_a=ranges[0], range_b=ranges[1])
         with _Ahead(reader_a, wake) as ahead_a, _Ahead(reader_b, wake) as ahead_b:
             _Run(comparison, ahead_a, ahead_b, matched, missed).run()
     return comparison
+
+
+def _tunnels(settings: Settings, inputs: Sequence[PlannedInput], wake: Wake) -> TunnelChoice:
+    """Return whether tunnels are decoded, on both sides alike."""
+    inside = bool(settings.expression.strip()) and reading_of(settings.expression, outer=settings.outer).name == "inner"
+    return choose_tunnels(inputs, settings.tunnels, looks_inside=inside, wake=wake)
 
 
 def _trailers(settings: Settings, path: str) -> TrailerStage | None:

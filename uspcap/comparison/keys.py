@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from uspcap._native.digests import KEYS, digest
 from uspcap._native.histogram import BUCKETS, record_many
 from uspcap._native.matching import Stream
-from uspcap.bpf.filters import FrameFilter
+from uspcap.bpf.filters import MatchCounts, filter_of_files
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, FrameBatch, Interface, Problem, TimestampSource
@@ -34,6 +34,7 @@ from uspcap.stages.reading import PlannedInput, is_read_once
 
 if TYPE_CHECKING:
     from uspcap.stages.moments import TimeRange
+    from uspcap.stages.tunnels import TunnelChoice
     from uspcap.timestamps.trailers import TrailerStage
 
 CHUNK_FRAMES: Final = 16_384
@@ -74,6 +75,10 @@ class Side:
     notes : list of str
         What is to be said of the files beside.
     decisions : list of Decision
+    filtered : MatchCounts
+        What the filter spoke of, and what it matched.
+    tunnels : bool
+        Whether the innermost headers count.
     """
 
     path: str
@@ -94,6 +99,17 @@ class Side:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    filtered: MatchCounts = field(default_factory=MatchCounts)
+    tunnels: bool = False
+
+    def take_choice(self, choice: TunnelChoice) -> None:
+        """Note what was decided on tunnels for these files."""
+        self.tunnels = choice.tunnels
+        paths = {one.path for one in self.files}
+        found = [decision for decision in choice.decisions if decision.file in paths]
+        self.decisions += found
+        self.notes += [f"{one.file}: {one.why} (as {one.option})" for one in found]
+        self.notes += [note for path, note in choice.notes if path in paths]
 
 
 class DigestReader:
@@ -115,6 +131,10 @@ class DigestReader:
         Takes stamps that are in the frames.
     time_range : TimeRange, optional
         Of the frames that count for what is known of the side; others are read to be matched with those.
+    tunnels : bool
+        Let the innermost headers count.
+    outer : bool
+        Let the filter speak of outer frames.
 
     Attributes
     ----------
@@ -136,13 +156,17 @@ class DigestReader:
         wake: Wake | None = None,
         trailers: TrailerStage | None = None,
         time_range: TimeRange | None = None,
+        *,
+        tunnels: bool = False,
+        outer: bool = False,
     ) -> None:
         self._wake = wake
         self._reader: CaptureReader | None = files[0].open(wake)
         self._range = time_range
         self._key = KEYS.index(key)
         self._limit = limit
-        self._filter = FrameFilter(expression)
+        self._tunnels = tunnels
+        self._filter = filter_of_files(expression, outer=outer)
         self._trailers = trailers
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         self.side = Side("@".join((files[0].path, *files[0].interfaces)) + more, tuple(files))
@@ -160,6 +184,7 @@ class DigestReader:
         for batch, frames_before in self._batches():
             if self._trailers is not None:
                 self._trailers.apply(batch)
+            batch.decode_tunnels = self._tunnels
             self._filter.apply(batch)
             columns = self._digested(batch, frames_before)
             if len(columns[0]):
@@ -170,6 +195,8 @@ class DigestReader:
                 chunk, kept = [], 0
         if chunk:
             yield self._stream(chunk)
+        self.side.filtered = self._filter.counts
+        self.side.notes += [self._filter.counts.hint] if self._filter.counts.hint else []
 
     def _batches(self) -> Iterator[tuple[FrameBatch, int]]:
         """Yield the batches of all files, and how many frames the files before have."""
@@ -241,7 +268,7 @@ class DigestReader:
         record_many(side.inter_arrival, forward)
 
 
-def common_limit(files: Sequence[PlannedInput], key: str) -> int:
+def common_limit(files: Sequence[PlannedInput], key: str, *, tunnels: bool = False) -> int:
     """Return how many bytes of what the key looks at the frames of all these files have.
 
     Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. What can be read once
@@ -255,6 +282,7 @@ def common_limit(files: Sequence[PlannedInput], key: str) -> int:
         with one.open() as reader:
             for batch in reader.batches():
                 selection.apply(batch)
+                batch.decode_tunnels = tunnels
                 cut = batch.captured_length < batch.wire_length
                 if cut.any():
                     captured = batch.captured_length[cut].astype(np.int64)

@@ -50,6 +50,7 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "bytes_compared": None if comparison.limit == NO_LIMIT else comparison.limit,
         "window_ns": settings.window_ns,
         "filter": settings.expression,
+        **_filter_reading(comparison),
         "time_range": None
         if comparison.range_a is None
         else {"from_ns": comparison.range_a.from_ns, "to_ns": comparison.range_a.to_ns},
@@ -72,6 +73,14 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "warnings": _warnings(comparison),
         "problems": [asdict(problem) for side in (comparison.a, comparison.b) for problem in side.problems],
     }
+
+
+def _filter_reading(comparison: Comparison) -> dict[str, Any]:
+    """Return which reading of the filter applied, under its name; nothing where there was none."""
+    counts = comparison.a.filtered
+    if not comparison.settings.expression:
+        return {}
+    return {"filter_reading": {"reading": counts.reading.name, "why": counts.reading.why}}
 
 
 def _side(side: Side) -> dict[str, Any]:
@@ -175,7 +184,8 @@ def _reordering(comparison: Comparison) -> dict[str, Any]:
 def _worst(comparison: Comparison) -> list[dict[str, Any]]:
     files = comparison.b.files
     once = any(is_read_once(one.path) for one in files)
-    lines = {} if once else decoded_lines(files, {pair.b_frame for pair in comparison.worst})
+    wanted = {pair.b_frame for pair in comparison.worst}
+    lines = {} if once else decoded_lines(files, wanted, tunnels=comparison.b.tunnels)
     return [
         {
             "a_frame": pair.a_frame,

@@ -20,7 +20,9 @@ HEX_PREFIX_BYTES = 16
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 """Names of the flag bits from the lowest on (RFC 9293; AE: RFC 9768)."""
 
-_TUNNELS = (Layer.GRE, Layer.VXLAN, Layer.GENEVE, Layer.IP_IN_IP, Layer.MPLS, Layer.PPPOE)
+_TUNNELS = (
+    Layer.GRE, Layer.ERSPAN, Layer.VXLAN, Layer.GENEVE, Layer.GTP, Layer.IP_IN_IP, Layer.MPLS, Layer.PPPOE,
+)  # fmt: skip
 
 _ICMP_TYPES = {
     (4, 0): "echo reply", (4, 3): "unreachable", (4, 5): "redirect", (4, 8): "echo request", (4, 11): "time exceeded",

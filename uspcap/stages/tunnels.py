@@ -42,13 +42,19 @@ class TunnelChoice:
     tunnels : bool
     decisions : tuple of Decision
         Where uspcap decided that they are.
-    notes : tuple of str
-        Where they are met and not decoded; sentences without a full stop.
+    notes : tuple of tuple of str
+        Files in which they are met and not decoded, each with a sentence without a full stop.
     """
 
     tunnels: bool
     decisions: tuple[Decision, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """What is to be said of it, without a full stop."""
+        said = [f"{one.file}: {one.why} (as {one.option})" for one in self.decisions]
+        return said + [note for _, note in self.notes]
 
 
 @dataclass(slots=True)
@@ -100,7 +106,7 @@ def choose_tunnels(
         why = "a filter or rule speaks of the innermost packet, and"
         return TunnelChoice(True, tuple(Decision(path, "--tunnels", f"{why} {found}") for path, found in met))
     more = "their outer headers count, --tunnels lets the innermost ones count"
-    return TunnelChoice(False, notes=tuple(f"{path}: {found}: {more}" for path, found in met))
+    return TunnelChoice(False, notes=tuple((path, f"{path}: {found}: {more}") for path, found in met))
 
 
 def _look(one: PlannedInput, wake: Wake | None) -> _Met:
