@@ -587,3 +587,18 @@ def test_a_filter_that_matches_nothing_gets_one_hint() -> None:
     assert not shown.stdout
     assert "because port 4789 names what carries packets" in shown.stderr
     assert "matches no" not in invoke("dump", path, "udp", "port", "26400").stderr
+
+
+@needs_cases
+def test_a_rule_that_matches_nothing_gets_a_hint_and_flows_are_counted_once() -> None:
+    path = CASES / "files/p10_vxlan.pcap"
+    rules = ("--request", "not udp port 4789", "--response", "udp port 26401")
+    found = report(path, "--only", "requests,inter_arrival,gaps", *rules)
+    assert found["analyses"]["requests"]["caveats"] == [
+        "the rule of --request 'not udp port 4789' matches no outer frame, but the innermost packet of 299 frames: it "
+        "speaks of outer frames because port 4789 names what carries packets; leave that out to let it speak of "
+        "innermost packets"
+    ]
+    plain = report(path, "--tunnels", "--only", "inter_arrival,gaps")
+    assert found["analyses"]["inter_arrival"] == plain["analyses"]["inter_arrival"]
+    assert found["analyses"]["gaps"] == plain["analyses"]["gaps"]

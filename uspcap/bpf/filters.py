@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.classic_bpf import ClassicProgram, run, run_inside, run_on_plain
+from uspcap._native.columns import HeaderColumns
 from uspcap.bpf.classic import Program, compile_filter
 from uspcap.bpf.expressions import INDEXED_TRANSPORTS, terms_of
 from uspcap.bpf.readings import AS_TCPDUMP, FilterReading, hint_of, other_reading, reading_of
@@ -44,9 +45,13 @@ class MatchCounts:
     @property
     def hint(self) -> str:
         """What to try where nothing matched and something would have, a sentence without a full stop; else ''."""
+        return self.hint_for("the filter", "--outer lets it speak of those")
+
+    def hint_for(self, what: str, remedy: str) -> str:
+        """Return the same of what is no filter of a command; `remedy` is for what speaks of innermost packets."""
         if self.matched or not self.otherwise:
             return ""
-        return hint_of(self.expression, self.reading, self.otherwise)
+        return hint_of(f"{what} {self.expression!r}", self.reading, self.otherwise, remedy)
 
 
 class FrameFilter:
@@ -101,6 +106,11 @@ class FrameFilter:
         self._verified = False
         self.counts = MatchCounts(self.expression, reading)
         self._otherwise = None if otherwise is None or not self.expression else FrameFilter(expression, otherwise)
+        # Decode on one's own, and tunnels always: the batch's headers are those that the analyses share.
+        self._decodes: bool = False
+        if self._otherwise is not None:
+            self._otherwise._decodes = True
+        self._headers: HeaderColumns | None = None
         self._current: dict[int, ClassicProgram] = {}
         self._compiled_for: tuple[Sequence[Interface], bool] = ((), False)
         self._mask = np.zeros(0, np.uint8)
@@ -173,14 +183,11 @@ class FrameFilter:
     def _try_otherwise(self, batch: FrameBatch) -> None:
         """Count the frames of a batch that would match under the other reading, in tunnels too."""
         assert self._otherwise is not None
-        tunnels, batch.decode_tunnels = batch.decode_tunnels, True
         try:
             self.counts.otherwise += self._otherwise.matches(batch)[1]
         except FilterError:
             # Nothing would: as `vlan` about a packet without a link layer.
             self._otherwise = None
-        finally:
-            batch.decode_tunnels = tunnels
 
     def _run(self, program: ClassicProgram, batch: FrameBatch, mask: NDArray[np.uint8], link_type: int) -> int:
         """Set `mask` where the frames of one link type match; return how many do."""
@@ -192,7 +199,17 @@ class FrameFilter:
         if not marked:
             return accepted
         joined = self._joined_for(link_type, batch.big_endian_options)
-        return accepted + run_inside(program, *joined, batch, batch.headers, mask, left, link_type)
+        headers = self._decoded(batch) if self._decodes else batch.headers
+        return accepted + run_inside(program, *joined, batch, headers, mask, left, link_type)
+
+    def _decoded(self, batch: FrameBatch) -> HeaderColumns:
+        """Return header columns of innermost packets that are no one else's."""
+        from uspcap._native.headers import decode
+
+        if self._headers is None or self._headers.capacity < batch.capacity:
+            self._headers = HeaderColumns(batch.capacity)
+        decode(batch, self._headers, True)
+        return self._headers
 
     def _joined_for(self, link_type: int, big_endian: bool) -> tuple[ClassicProgram, ClassicProgram]:
         """Return the programs for innermost packets with IP and without, made on first use."""

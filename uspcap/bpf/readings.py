@@ -82,21 +82,18 @@ def other_reading(expression: str, reading: FilterReading) -> FilterReading | No
     return FilterReading("inner", "as the other reading", node)
 
 
-def hint_of(expression: str, reading: FilterReading, frames: int) -> str:
+def hint_of(what: str, reading: FilterReading, frames: int, remedy: str) -> str:
     """Return what to say of a filter that matches nothing, where so many frames match under the other reading."""
     many = "1 frame" if frames == 1 else f"{frames:,} frames"
     if reading.name == "inner":
-        return (
-            f"the filter {expression!r} matches no innermost packet, but the outer headers of {many}: --outer lets it "
-            "speak of those"
-        )
+        return f"{what} matches no innermost packet, but the outer headers of {many}: {remedy}"
     if reading.why == OUTER_ASKED:
         return (
-            f"the filter {expression!r} matches no outer frame, but the innermost packet of {many}: leave out --outer "
+            f"{what} matches no outer frame, but the innermost packet of {many}: leave out --outer "
             "to let it speak of those"
         )
     return (
-        f"the filter {expression!r} matches no outer frame, but the innermost packet of {many}: it speaks of outer "
+        f"{what} matches no outer frame, but the innermost packet of {many}: it speaks of outer "
         f"frames because {reading.why}; leave that out to let it speak of innermost packets"
     )
 

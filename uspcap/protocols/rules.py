@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.rules import KEY_KINDS, MATCHES, PROTOCOLS, find_by_rule, find_known
-from uspcap.bpf.filters import FrameFilter, filter_of_files
+from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
 from uspcap.errors import FilterError, UsageError
 from uspcap.frames import FrameBatch
 
@@ -236,12 +236,15 @@ class Finder(ABC):
     without_key, matched_both : int
         Frames that a filter let through but that lack the key, and frames that both filters let through, which count
         as requests.
+    counts : dict of str to MatchCounts
+        By option, what its filter matched.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.without_key = 0
         self.matched_both = 0
+        self.counts: dict[str, MatchCounts] = {}
         self._kinds = np.zeros(0, np.uint8)
         self._keys = np.zeros((0, 3), np.uint64)
 
@@ -257,10 +260,19 @@ class Finder(ABC):
         """Add what another finder counted."""
         self.without_key += later.without_key
         self.matched_both += later.matched_both
+        for option, counts in later.counts.items():
+            self.counts.setdefault(option, MatchCounts()).append(counts)
+
+    @property
+    def hints(self) -> list[str]:
+        """What is to be said of filters that match nothing and would under their other reading."""
+        remedy = "a rule speaks of outer frames where it names what carries packets (docs/filters.md)"
+        hints = (counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items())
+        return [hint for hint in hints if hint]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what was counted; filters stay where frames are."""
-        return CountedFinder, (self.name, self.without_key, self.matched_both)
+        return CountedFinder, (self.name, self.without_key, self.matched_both, self.counts)
 
     @abstractmethod
     def _find(self, batch: FrameBatch) -> None: ...
@@ -269,8 +281,11 @@ class Finder(ABC):
 class CountedFinder(Finder):
     """What a finder of another process has counted; it finds nothing more."""
 
-    def __init__(self, name: str, without_key: int, matched_both: int) -> None:
+    def __init__(
+        self, name: str, without_key: int, matched_both: int, counts: dict[str, MatchCounts] | None = None
+    ) -> None:
         super().__init__(name)
+        self.counts = {} if counts is None else counts
         self.without_key = without_key
         self.matched_both = matched_both
 
@@ -299,6 +314,7 @@ class RuleFinder(Finder):
             for kind, option, rule in zip((REQUEST, RESPONSE), pair.options, (pair.request, pair.response), strict=True)
         ]
         self._match = MATCHES[pair.match]
+        self.counts = {option: frame_filter.counts for _, option, _, frame_filter, _ in self._sides}
 
     def _find(self, batch: FrameBatch) -> None:
         self._kinds[: batch.count] = 0

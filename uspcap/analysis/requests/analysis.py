@@ -89,6 +89,9 @@ class Requests(Analysis):
         for mine, other in zip(self._tracks, later._tracks, strict=True):
             mine.merge(other, self.frames_read)
 
+    def caveats(self) -> list[str]:
+        return super().caveats() + [hint for track in self._tracks for hint in track.hints]
+
     def _outcomes(self) -> list[PairOutcome]:
         return [track.outcome() for track in self._tracks]
 

@@ -65,6 +65,11 @@ class PairTrack:
         self._finder.absorb(later._finder)
         self._settle()
 
+    @property
+    def hints(self) -> list[str]:
+        """What is to be said of the rules' filters."""
+        return self._finder.hints
+
     def _settle(self) -> None:
         if self._runs.over.count:
             self._ledger.take(self._runs.take_over(), self.rounds)

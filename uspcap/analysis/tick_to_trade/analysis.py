@@ -73,6 +73,9 @@ class TickToTrade(Analysis):
     def _merge(self, later: TickToTrade) -> None:
         self._track.merge(later._track, self.frames_read)
 
+    def caveats(self) -> list[str]:
+        return super().caveats() + self._track.hints
+
     def result(self) -> Result:
         outcome = self._track.outcome()
         counts = outcome.counts
