@@ -17,17 +17,23 @@ E. Counts by device and port are bounded by sampling on the hash of the key, as 
        VSS        seconds 4 | clock source 2 bits, ns 30 bits | port 0 to 2 | FCS 0 or 4
        expcap     seconds 4 | ps 5 | flags 1 | device 1 | port 1 | dropped 2, reserved 2, or FCS 4  (little endian)
        Arista     0xD28B 2 | subtype 2 | timescale 1 | format and hardware 1 | seconds 2 or 4 | ns 4  (after the MACs)
+       ERSPAN     version, VLAN 2 | session 2 | ticks 4 | SGT 2 | type, hardware, granularity 2 | subheader 0 or 8
+                  of type III, behind GRE; the subheaders of platforms 5 and 6 end with seconds, the ticks being ns then
+
+F. ERSPAN's header stays: decoding goes through it. Ticks of 100 us or 100 ns say nothing of when they were 0, and come
+   round. Anchors, one a session, say where 0 lies; of the times that ticks may mean, the nearest to the file's counts.
 
 Sources: Wireshark's packet-metamako.c, packet-exablaze.c, packet-vssmonitoring.c and packet-avsp.c; tcpdump's
-print-arista.c; exact-capture's expcap.h and expcap.md.
+print-arista.c; exact-capture's expcap.h and expcap.md; draft-foschiano-erspan-03 and Wireshark's packet-cisco-erspan.c.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.folding cimport fold
 from uspcap._native.histogram cimport COUNTS_LENGTH, index_of
 from uspcap._native.saturating cimport LATEST_NS, add_wide, difference
 from uspcap._native.timing cimport NO_STAMP
@@ -38,6 +44,7 @@ cpdef enum TrailerFormat:
     VSS = 2
     EXPCAP = 3
     ARISTA = 4
+    ERSPAN = 5
 
 cpdef enum TrailerStatus:
     """What came of looking for a stamp in a frame."""
@@ -87,6 +94,8 @@ cdef struct Stamp:
     uint32_t place          # of a header: where it begins
     uint32_t dropped
     uint8_t marks
+    uint64_t session        # of ERSPAN: whose ticks they are
+    int64_t tick_ns         # 0 where the stamp says its time itself
 
 
 cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
@@ -319,6 +328,73 @@ cdef int arista(const uint8_t *p, int64_t captured, int64_t file_ns, Stamp *out)
     return FOUND
 
 
+cdef int erspan(HeaderColumns headers, Py_ssize_t i, const uint8_t *p, int64_t captured, int64_t file_ns,
+                Stamp *out) noexcept nogil:
+    """Read the header of ERSPAN type III; where it has ticks, `ns` is what they come to, `tick_ns` one of them."""
+    cdef int64_t place = headers.transport_offset[i], seconds
+    cdef const uint8_t *header
+    cdef uint32_t ticks, granularity
+    cdef uint64_t halves[2]
+    cdef bint extended
+    if headers.protocol[i] != 47 or place < 0:
+        return ABSENT
+    if place + 4 > captured:
+        return CUT
+    header = p + place
+    if be16(header + 2) != 0x22EB or header[1] & 0x07 or header[0] & 0x40:
+        return ABSENT
+    place += 4 + 4 * ((header[0] >> 7) + ((header[0] >> 5) & 1) + ((header[0] >> 4) & 1))
+    if place + 12 > captured:
+        return CUT
+    header = p + place
+    if header[0] >> 4 != 2:
+        return IMPLAUSIBLE
+    ticks = be32(header + 4)
+    granularity = (header[11] >> 1) & 3
+    extended = header[11] & 1
+    out.key = ((be16(header + 2) & 0x3FF) << 8) | ((header[10] & 3) << 4) | (header[11] >> 4)
+    if granularity == 2:
+        if not extended:
+            return IMPLAUSIBLE
+        if place + 20 > captured:
+            return CUT
+        seconds = be32(header + 16)
+        if (header[12] >> 2 != 5 and header[12] >> 2 != 6) or ticks >= SECOND or not near(seconds, file_ns, 30):
+            return IMPLAUSIBLE
+        out.ns = seconds * SECOND + ticks
+        return FOUND
+    if granularity == 3:
+        return IMPLAUSIBLE
+    memcpy(halves, headers.source_address + 16 * i, 16)
+    out.session = fold(fold(halves[0] ^ <uint64_t> 0xA0761D6478BD642F, halves[1] ^ <uint64_t> 0xE7037ED1A0B428DB)
+                       ^ <uint64_t> 0x8EBC6AF09C88C6E3, <uint64_t> out.key ^ <uint64_t> 0x589965CC75374CC3) | 1
+    out.tick_ns = 100_000 if granularity == 0 else 100
+    out.ns = ticks * out.tick_ns
+    return FOUND
+
+
+cdef int anchor(Stamp *stamp, int64_t file_ns, const uint64_t[::1] sessions, const int64_t[::1] anchors) noexcept nogil:
+    """Turn ticks into the time nearest to the file's that they may mean."""
+    cdef int64_t period = stamp.tick_ns << 32, first, apart
+    cdef Py_ssize_t at
+    for at in range(sessions.shape[0]):
+        if sessions[at] == stamp.session:
+            break
+    else:
+        return IMPLAUSIBLE
+    # All three lie within 2^62 but for a few days, and so does what comes of them.
+    first = anchors[at] + stamp.ns
+    apart = difference(file_ns, first)
+    # Rounded to the nearest, by divisions that are the same in C and in Python.
+    apart += period >> 1
+    first += (apart // period if apart >= 0 else -((period - 1 - apart) // period)) * period
+    if not -LATEST_NS < first < LATEST_NS:
+        return IMPLAUSIBLE
+    stamp.ns = first
+    stamp.marks |= EXTENDED
+    return FOUND
+
+
 cdef class TrailerRows:
     """What was found in the frames of one batch, a row a frame.
 
@@ -347,6 +423,7 @@ cdef class TrailerRows:
     cdef uint32_t[::1] dropped
     cdef uint8_t[::1] status
     cdef uint8_t[::1] marks
+    cdef uint64_t[::1] session
 
     def __init__(self, Py_ssize_t capacity):
         self.capacity = capacity
@@ -355,6 +432,7 @@ cdef class TrailerRows:
             **{name: np.zeros(capacity, np.int64) for name in ("frame_number", "file_ns", "trailer_ns")},
             **{name: np.zeros(capacity, np.uint32) for name in ("key", "length", "place", "dropped")},
             **{name: np.zeros(capacity, np.uint8) for name in ("status", "marks")},
+            "session": np.zeros(capacity, np.uint64),
         }
         self.frame_number = self.arrays["frame_number"]
         self.file_ns = self.arrays["file_ns"]
@@ -365,12 +443,13 @@ cdef class TrailerRows:
         self.dropped = self.arrays["dropped"]
         self.status = self.arrays["status"]
         self.marks = self.arrays["marks"]
+        self.session = self.arrays["session"]
 
     def column(self, str name):
         """Return the first `count` rows of the column called `name`, a view."""
         return self.arrays[name][: self.count]
 
-    def look(self, FrameColumns frames, HeaderColumns headers, int kind):
+    def look(self, FrameColumns frames, HeaderColumns headers, int kind, sessions=None, anchors=None):
         """Look for a stamp of one format in each frame; change nothing.
 
         Parameters
@@ -378,7 +457,13 @@ cdef class TrailerRows:
         headers : HeaderColumns
             Outer headers of the same frames.
         kind : TrailerFormat
+        sessions, anchors : ndarray of uint64 and of int64, optional
+            ERSPAN's sessions, and where their ticks begin to count. Without them what is found are ticks, in ns, and
+            `session` says whose; it is 0 where the stamp says its time itself.
         """
+        cdef const uint64_t[::1] known = np.empty(0, np.uint64) if sessions is None else sessions
+        cdef const int64_t[::1] begins = np.empty(0, np.int64) if anchors is None else anchors
+        cdef bint anchored = sessions is not None
         cdef Py_ssize_t i
         cdef int64_t captured, wire, end
         cdef const uint8_t *p
@@ -386,8 +471,10 @@ cdef class TrailerRows:
         cdef int status
         if headers.count != frames.count or frames.count > self.capacity:
             raise ValueError("the headers are not those of this batch, or it has more rows than there is room for")
-        if not <int> METAMAKO <= kind <= <int> ARISTA:
+        if not <int> METAMAKO <= kind <= <int> ERSPAN:
             raise ValueError(f"there is no trailer format {kind}")
+        if known.shape[0] != begins.shape[0]:
+            raise ValueError("each session has one anchor")
         self.count = frames.count
         self.kind = kind
         with nogil:
@@ -400,7 +487,14 @@ cdef class TrailerRows:
                 if frames.offset[i] < 0 or frames.offset[i] + captured > frames.data_length:
                     captured = 0
                 p = frames.data + frames.offset[i]
-                if (frames.interface[i] >= frames.interface_count
+                if kind == ERSPAN:
+                    if frames.timestamp_source[i] >= NO_STAMP:
+                        status = NO_FILE_STAMP
+                    else:
+                        status = erspan(headers, i, p, captured, frames.timestamp_ns[i], &stamp)
+                    if status == FOUND and stamp.tick_ns and anchored:
+                        status = anchor(&stamp, frames.timestamp_ns[i], known, begins)
+                elif (frames.interface[i] >= frames.interface_count
                         or frames.link_types[frames.interface[i]] != ETHERNET_LINK):
                     status = OTHER_LINK
                 elif kind == EXPCAP and wire == 0:
@@ -432,6 +526,7 @@ cdef class TrailerRows:
                 self.place[i] = stamp.place
                 self.dropped[i] = stamp.dropped
                 self.marks[i] = stamp.marks
+                self.session[i] = stamp.session
 
     def strip(self, FrameColumns frames):
         """Take the stamps found out of the frames and make them the frames' own.
@@ -451,6 +546,8 @@ cdef class TrailerRows:
                 length = self.length[i]
                 frames.timestamp_ns[i] = self.trailer_ns[i]
                 frames.timestamp_source[i] = STAMPED_BY_TRAILER
+                if self.kind == ERSPAN:
+                    continue
                 if self.kind == ARISTA:
                     p = frames.data + frames.offset[i]
                     memmove(p + length, p, self.place[i])

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     "trailer",
     callback=stamps_of_files,
     metavar=STAMPS_METAVAR,
-    help="Stamps that a tap or switch put into the frames: metamako, exablaze, arista, vss, expcap, or told by itself.",
+    help="Stamps that a tap or switch put into frames: metamako, exablaze, arista, vss, expcap, erspan, or detected.",
 )
 @reading_options()
 @analysis_options("--only", "only", live=False)

@@ -341,7 +341,17 @@ def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerCh
     UsageError, CaptureFileError
         It is not named, and no beginning of a file says it.
     """
-    if choice is None or choice.format is not None:
+    if choice is None:
+        return choice
+    if choice.format is not None and choice.format.name == "ERSPAN":
+        if not files:
+            raise UsageError(
+                "where ERSPAN's timestamps begin to count is seen at the beginning of a file: capture with -w, then "
+                "analyze that with --timestamps trailer:erspan"
+            )
+        check_trailer(choice, files)
+        return resolved_trailer(choice, files[0])
+    if choice.format is not None:
         return choice
     if not files:
         raise UsageError(

@@ -207,7 +207,13 @@ def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
     UsageError
         A format is to be told from the beginning of a file that can be read only once.
     """
-    if choice is not None and choice.format is None and any(file == "-" or Path(file).is_fifo() for file in files[:1]):
+    once = any(file == "-" or Path(file).is_fifo() for file in files[:1])
+    if choice is not None and once and choice.format is not None and choice.format.name == "ERSPAN":
+        raise UsageError(
+            "where ERSPAN's timestamps begin to count is seen at the beginning of a file, which standard input and "
+            "pipes give only once: save it to a file first"
+        )
+    if choice is not None and once and choice.format is None:
         raise UsageError(
             "a format of trailers is told from the beginning of a file, which standard input and pipes give only once: "
             "name it, as in --timestamps trailer:metamako"

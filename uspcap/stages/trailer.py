@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uspcap.formats import open_capture
@@ -17,20 +18,23 @@ def trailer_stage(choice: TrailerChoice | None) -> TrailerStage | None:
         return None
     from uspcap.timestamps.trailers import TrailerStage
 
-    return TrailerStage(choice.format)
+    return TrailerStage(choice.format, choice.anchors)
 
 
 def resolved_trailer(choice: TrailerChoice, path: str) -> TrailerChoice:
-    """Return the choice with its format known, from the beginning of a file where it is not named.
+    """Return the choice with what the beginning of a file says: the format where none is named, and ERSPAN's anchors.
 
     Raises
     ------
     CaptureFileError, NotACaptureFile
         The file cannot be read, or its frames do not agree on a format.
     """
+    from uspcap.timestamps.trailers import NAMED, anchors_of, resolve
+
+    if choice.format == NAMED["erspan"]:
+        with closing(open_capture(path)) as reader:
+            return replace(choice, anchors=anchors_of(reader.batches()))
     if choice.format is not None:
         return choice
-    from uspcap.timestamps.trailers import resolve
-
     with closing(open_capture(path)) as reader:
         return resolve(choice, path, reader.batches())

@@ -15,9 +15,13 @@ import numpy as np
 from uspcap._native.trailers import TrailerFormat, TrailerRows, TrailerStatus
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.frames import FrameBatch
+from uspcap.saturating import difference_ns
 
-FORMATS: Final = {one.name.lower(): one for one in TrailerFormat}
-"""Formats by the names that options take."""
+FORMATS: Final = {one.name.lower(): one for one in TrailerFormat if one is not TrailerFormat.ERSPAN}
+"""Formats of stamps that are put into frames and taken out of them, by the names that options take."""
+
+NAMED: Final = {**FORMATS, "erspan": TrailerFormat.ERSPAN}
+"""All formats by the names that options take: ERSPAN's stamp stands in what carries the frame, and stays there."""
 
 DETECTABLE: Final = (TrailerFormat.METAMAKO, TrailerFormat.EXABLAZE, TrailerFormat.EXPCAP, TrailerFormat.ARISTA)
 """Formats that are found without being named; VSS is not, as too much else looks like it."""
@@ -33,6 +37,11 @@ NEARLY_ALL: Final = 0.95
 
 HARDLY_ANY: Final = 0.05
 """Share that another format may have at most, and steps backward within a port too."""
+
+ANCHOR_FRAMES: Final = 20_000
+"""Frames at the beginning of the first file in which ERSPAN's sessions are looked for."""
+
+MOST_SESSIONS: Final = 64
 
 _NOT_COUNTED = (
     TrailerStatus.CUT,
@@ -110,10 +119,13 @@ class TrailerChoice:
         None has it told from the first frames.
     detection : Detection or None
         What it was told from; None where it was named.
+    anchors : tuple of tuple of int
+        Of ERSPAN: sessions, and the time of the tick 0 of each.
     """
 
     format: TrailerFormat | None
     detection: Detection | None = None
+    anchors: tuple[tuple[int, int], ...] = ()
 
 
 def parse_choice(text: str, others: Sequence[str] = ("file",)) -> TrailerChoice:
@@ -130,12 +142,12 @@ def parse_choice(text: str, others: Sequence[str] = ("file",)) -> TrailerChoice:
         It says something else.
     """
     what, colon, name = text.partition(":")
-    if what != "trailer" or (colon and name not in FORMATS):
+    if what != "trailer" or (colon and name not in NAMED):
         raise UsageError(
             f"{text!r} is no source of stamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
-            f"{', '.join(FORMATS)}"
+            f"{', '.join(NAMED)}"
         )
-    return TrailerChoice(FORMATS[name] if colon else None)
+    return TrailerChoice(NAMED[name] if colon else None)
 
 
 def detect(batches: Iterable[FrameBatch]) -> Detection:
@@ -192,16 +204,41 @@ def resolve(choice: TrailerChoice, file: str, batches: Iterable[FrameBatch]) -> 
     return TrailerChoice(detection.format, detection)
 
 
+def anchors_of(batches: Iterable[FrameBatch]) -> tuple[tuple[int, int], ...]:
+    """Return ERSPAN's sessions in the first frames, with the time of tick 0 by which the first frame has the file's.
+
+    Of a session that begins later nothing is known, as of those beyond `MOST_SESSIONS`.
+    """
+    anchors: dict[int, int] = {}
+    for batch in batches:
+        rows = TrailerRows(max(batch.count, 1))
+        batch.decode_tunnels = False
+        rows.look(batch, batch.headers, TrailerFormat.ERSPAN)
+        ticking = (rows.column("status") == TrailerStatus.FOUND) & (rows.column("session") != 0)
+        sessions, first = np.unique(rows.column("session")[ticking], return_index=True)
+        begins = difference_ns(rows.column("file_ns")[ticking], rows.column("trailer_ns")[ticking])
+        for session, at in zip(sessions.tolist(), first.tolist(), strict=True):
+            if len(anchors) < MOST_SESSIONS:
+                anchors.setdefault(session, int(begins[at]))
+        if batch.frames_before + batch.frames_read >= ANCHOR_FRAMES:
+            break
+    return tuple(anchors.items())
+
+
 class TrailerStage:
     """Takes stamps out of the frames of one stream and makes them the frames' own.
 
     Parameters
     ----------
     kind : TrailerFormat
+    anchors : tuple of tuple of int
+        As of `TrailerChoice`.
     """
 
-    def __init__(self, kind: TrailerFormat) -> None:
+    def __init__(self, kind: TrailerFormat, anchors: tuple[tuple[int, int], ...] = ()) -> None:
         self._kind = kind
+        self._sessions = np.array([session for session, _ in anchors], np.uint64)
+        self._anchors = np.array([begin for _, begin in anchors], np.int64)
         self._rows = TrailerRows(1)
 
     def apply(self, batch: FrameBatch) -> None:
@@ -215,7 +252,7 @@ class TrailerStage:
         # What comes behind the innermost payload is for the outer headers to say.
         batch.decode_tunnels = False
         batch.refilled()
-        rows.look(batch, batch.headers, self._kind)
+        rows.look(batch, batch.headers, self._kind, self._sessions, self._anchors)
         rows.strip(batch)
         if self._kind == TrailerFormat.EXPCAP:
             batch.select(rows.column("status") != TrailerStatus.PADDING)

@@ -129,6 +129,12 @@ class Trailer(Analysis):
             warnings.append(
                 f"{self._marked(TrailerMark.DEGRADED)} stamps are degraded: the tap's clock was not synchronised"
             )
+        if self.choice is not None and self.choice.anchors and self._marked(TrailerMark.EXTENDED):
+            warnings.append(
+                f"{self._marked(TrailerMark.EXTENDED)} stamps count from a moment that they do not say: the first "
+                "frame of each ERSPAN session has the file's timestamp, and only what lies between the stamps of a "
+                "session is measured"
+            )
         if negative:
             most_ns = -int(self._extremes[2])
             why = "the two clocks differ by at least that"
