@@ -211,3 +211,15 @@ def test_other_blocks_between_packets_do_not_matter(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, udp])
     path.write_bytes(path.read_bytes() + block(0x0BAD, b"1234"))
     assert find_taps(str(path)).numbers == (1, 2)
+
+
+@needs_cases
+def test_fragments_are_put_together_at_each_tap_by_itself(tmp_path: Path) -> None:
+    frames = frames_of(CASES / "files" / "p9_frag_lost2.pcap")
+    both = sorted(
+        ((tap, (at + LATER_NS * tap, data)) for at, data in frames for tap in (0, 1)), key=lambda shown: shown[1][0]
+    )
+    path = written(tmp_path / "both.pcapng", both, ["in", "out"])
+    result = uspcap.analyze(path, "sequence", protocol="moldudp64")["sequence"]
+    assert result["lost"] == 60
+    assert sorted(stream["flow"][-3:] for stream in result["streams"]) == [" @0", " @1"]

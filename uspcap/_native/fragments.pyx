@@ -51,8 +51,9 @@ cdef struct Key:
     uint8_t source[16]
     uint8_t destination[16]
     uint32_t id
-    uint16_t ip_version
-    uint16_t timestamp_source
+    uint8_t ip_version
+    uint8_t timestamp_source
+    uint16_t tap
 
 cdef struct Fragment:
     Key key
@@ -137,6 +138,7 @@ cdef bint fragment_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row
     fragment.key.id = headers.ip_id[row]
     fragment.key.ip_version = headers.ip_version[row]
     fragment.key.timestamp_source = frames.timestamp_source[row]
+    fragment.key.tap = headers.tap[row]
     fragment.frame = frames.frame_number[row] + frame_shift
     fragment.at_ns = frames.timestamp_ns[row]
     fragment.offset = headers.fragment_offset[row]
@@ -201,6 +203,7 @@ cdef class Datagrams:
     cdef readonly object frames, headers, rows
     cdef object bytes
     cdef Py_ssize_t used
+    cdef int highest_tap
 
     def __cinit__(self, bint is_known=False):
         if sizeof(Key) != 40:
@@ -294,7 +297,7 @@ cdef class Datagrams:
         """Begin another batch of what is put together."""
         if self.frames is None:
             self.frames = FrameColumns(ROOM)
-            self.frames.set_link_types(np.array([228, 229], np.int32))
+            self.set_places(self.frames)
             self.headers = HeaderColumns(ROOM)
             self.bytes = np.empty(1 << 12, np.uint8)
             self.rows = np.zeros(ROOM, np.int64)
@@ -376,6 +379,12 @@ cdef class Datagrams:
             self.put_out(group, fragment, row)
         return 0
 
+    cdef int set_places(self, FrameColumns frames) except -1:
+        """Let a batch have two interfaces a tap, with raw IPv4 and raw IPv6."""
+        frames.set_link_types(np.tile(np.array([228, 229], np.int32), self.highest_tap + 1))
+        frames.set_taps(np.repeat(np.arange(self.highest_tap + 1, dtype=np.uint16), 2))
+        return 0
+
     cdef int put_out(self, Group *group, const Fragment *fragment, Py_ssize_t row) except -1:
         """Append the datagram of a group to the batch of those that are put together."""
         cdef FrameColumns frames = self.frames
@@ -388,7 +397,7 @@ cdef class Datagrams:
         cdef uint8_t *p
         if at == frames.capacity:
             frames = FrameColumns(2 * at)
-            frames.set_link_types(np.array([228, 229], np.int32))
+            self.set_places(frames)
             for name in ("timestamp_ns", "timestamp_source", "wire_length", "captured_length", "interface", "offset",
                          "frame_number"):
                 frames.storage(name)[:at] = self.frames.column(name)
@@ -396,6 +405,9 @@ cdef class Datagrams:
             self.headers = HeaderColumns(2 * at)
             self.rows = np.concatenate([self.rows, np.zeros(at, np.int64)])
             frames.count = at
+        if fragment.key.tap > self.highest_tap:
+            self.highest_tap = fragment.key.tap
+            self.set_places(frames)
         if needed > self.bytes.shape[0]:
             self.bytes = np.concatenate([self.bytes, np.empty(needed, np.uint8)])
         raw = self.bytes
@@ -426,10 +438,10 @@ cdef class Datagrams:
                 if group.pieces[found].captured < group.pieces[found].length:
                     break
         frames.timestamp_ns[at] = fragment.at_ns
-        frames.timestamp_source[at] = <uint8_t> fragment.key.timestamp_source
+        frames.timestamp_source[at] = fragment.key.timestamp_source
         frames.wire_length[at] = header + group.total
         frames.captured_length[at] = header + captured
-        frames.interface[at] = header == 40
+        frames.interface[at] = <uint16_t> (2 * fragment.key.tap + (header == 40))
         frames.offset[at] = self.used
         frames.frame_number[at] = fragment.frame
         self.rows[at] = row
