@@ -188,6 +188,7 @@ def open(
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
+    sort: str | int = "auto",
 ) -> Capture:
     """Return capture files as one stream; they are opened when they are read.
 
@@ -213,6 +214,9 @@ def open(
         What fractions of a second in pcap files are counted in.
     taps : {'auto', 'join', 'apart'}
         Whether the interfaces of a file are one stream, as `--interfaces` has it.
+    sort : str or int
+        How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
+        in ns; `off` leaves files and frames as they are.
 
     Raises
     ------
@@ -221,7 +225,7 @@ def open(
     """
     if not paths:
         raise UsageError("name a capture file to open")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
     return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels, reading, outer)
 
 
@@ -232,15 +236,17 @@ def _reading(
     timezone: str,
     timestamp_unit: TimestampUnit,
     taps: InterfaceTaps,
+    sort: str | int,
 ) -> Reading:
     """Return what of files is read.
 
     Raises
     ------
     UsageError
-        A text names no moment or time zone.
+        A text names no moment, time zone or window.
     """
     from uspcap.stages.moments import parse_moment, parse_zone
+    from uspcap.stages.order import parse_sorting
     from uspcap.stages.reading import Reading
 
     if timestamp_unit not in ("auto", "us", "ns"):
@@ -249,10 +255,11 @@ def _reading(
     try:
         zone = parse_zone(timezone)
         first, after = (None if text is None else parse_moment(text, zone) for text in (start, end))
+        sorting = parse_sorting(f"{sort}ns" if isinstance(sort, int) else sort)
     except ValueError as error:
         raise UsageError(str(error)) from None
     named = (interfaces,) if isinstance(interfaces, str) else tuple(interfaces)
-    return Reading(named, first, after, timestamp_unit, taps)
+    return Reading(named, first, after, timestamp_unit, taps, sorting)
 
 
 def analyze(
@@ -271,6 +278,7 @@ def analyze(
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
+    sort: str | int = "auto",
     **options: Any,
 ) -> Report:
     """Analyze capture files as `uspcap analyze` does.
@@ -305,6 +313,9 @@ def analyze(
         What fractions of a second in pcap files are counted in.
     taps : {'auto', 'join', 'apart'}
         Whether the interfaces of a file are one stream, as `--interfaces` has it.
+    sort : str or int
+        How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
+        in ns; `off` leaves files and frames as they are.
     options
         Those of the analyses, named as on the command line with `_` for `-`: `gap_threshold="1ms"`, `line_rate="10G"`,
         `protocol="moldudp64"`. Text is read as there; durations may be ints in ns, rates ints in bits a second.
@@ -317,7 +328,7 @@ def analyze(
     files = [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
     if not files:
         raise UsageError("name a capture file to analyze")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
     return _analyze(
         files,
         only,
@@ -444,6 +455,7 @@ def compare(
     timezone: str = "UTC",
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
+    sort: str | int = "auto",
 ) -> Report:
     """Compare two captures of the same traffic frame by frame, as `uspcap compare A B` does.
 
@@ -478,6 +490,9 @@ def compare(
         What fractions of a second in pcap files are counted in.
     taps : {'auto', 'join', 'apart'}
         Whether the interfaces of a file are one stream, as `--interfaces` has it.
+    sort : str or int
+        How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
+        in ns; `off` leaves files and frames as they are.
 
     Raises
     ------
@@ -492,7 +507,7 @@ def compare(
     if window_ns is not None and window_ns < 1:
         raise UsageError("a window of 0 matches nothing: take 1 ns or more")
     trailer = None if timestamps in (None, "file") else parse_choice(str(timestamps))
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
     settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading, tunnels, outer)
     sides = [
         expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(one) for one in side])

@@ -84,6 +84,7 @@ def test_what_a_source_does_not_say_is_said_to_be_nothing() -> None:
         "problems": [],
         "notes": [],
         "decisions": [],
+        "order": None,
         "time_range": None,
         "interface_drops": {},
         "filter": None,

@@ -321,5 +321,6 @@ def sources_in(FrameColumns frames):
     cdef uint64_t bits = 0
     with nogil:
         for i in range(frames.count):
-            bits |= (<uint64_t> 1) << (frames.timestamp_source[i] & 63)
+            if frames.timestamp_source[i] < 64:
+                bits |= (<uint64_t> 1) << frames.timestamp_source[i]
     return bits

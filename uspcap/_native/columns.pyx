@@ -192,7 +192,7 @@ cdef class FrameColumns:
                 if -LATEST < self.timestamp_ns[i] < LATEST:
                     continue
                 self.timestamp_ns[i] = LATEST if self.timestamp_ns[i] > 0 else -LATEST
-                clamped += self.timestamp_source[i] != NO_STAMP
+                clamped += self.timestamp_source[i] < NO_STAMP
         return clamped
 
     def check_bounds(self):

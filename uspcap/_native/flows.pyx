@@ -19,6 +19,7 @@ import numpy as np
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.sampling cimport tracked
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
+from uspcap._native.timing cimport UNTRUSTED
 
 KEY_DTYPE = np.dtype([
     ("source", np.uint8, 16),
@@ -145,7 +146,7 @@ cdef class FlowIndex:
                 key.protocol = headers.protocol[i]
                 key.ip_version = headers.ip_version[i]
                 key.ethertype = 0 if key.ip_version else headers.ethertype[i]
-                key.timestamp_source = frames.timestamp_source[i]
+                key.timestamp_source = frames.timestamp_source[i] & ~UNTRUSTED
                 key.tap = headers.tap[i]
                 flow = self.find(&key, hash)
                 if flow < 0:

@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.folding cimport fold
+from uspcap._native.timing cimport UNTRUSTED
 
 cdef extern from *:
     """
@@ -834,10 +835,10 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
             link = frames.link_types[frames.interface[row]] if frames.interface[row] < frames.interface_count else -1
             if inside:
                 p = frames.data + offset
-                if link == 1 and plain_frame(h, row, p, captured, wire, frames.timestamp_source[row], tunnels):
+                if link == 1 and plain_frame(h, row, p, captured, wire, frames.timestamp_source[row] & ~UNTRUSTED, tunnels):
                     continue
             clear_row(h, row)
             if inside:
                 general_frame(h, row, p, captured, wire, link, tunnels)
-            h.flow_hash[row] = hash_row(h, row, frames.timestamp_source[row])
+            h.flow_hash[row] = hash_row(h, row, frames.timestamp_source[row] & ~UNTRUSTED)
         enter_taps(frames, h, count)

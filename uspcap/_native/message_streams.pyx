@@ -23,6 +23,7 @@ from uspcap._native.reassembly cimport (
     stream_copy, stream_free, stream_position, stream_skip_hole, stream_start,
 )
 from uspcap._native.soupbin cimport soup_boundary, soup_packet
+from uspcap._native.timing cimport NO_STAMP
 
 cdef enum:
     TCP = 6
@@ -72,7 +73,7 @@ cdef class MessageStreams(ConnectionTables):
                 segment.acknowledgment = headers.tcp_acknowledgment[i]
                 segment.place.timestamp_ns = frames.timestamp_ns[i]
                 segment.place.frame = frames.frame_number[i] + frame_shift
-                segment.place.source = frames.timestamp_source[i]
+                segment.place.source = min(frames.timestamp_source[i], <uint8_t> NO_STAMP)
                 segment.direction = name_connection(&segment.name, headers, i)
                 self.take(&segment)
                 self.keep_bounds()

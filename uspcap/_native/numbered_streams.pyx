@@ -16,6 +16,7 @@ from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.numbered_runs cimport *
 from uspcap._native.sampling cimport tracked
 from uspcap._native.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
+from uspcap._native.timing cimport UNTRUSTED
 
 from uspcap._native.flows import KEY_DTYPE
 
@@ -127,7 +128,7 @@ cdef class NumberedStreams:
         name.flow.destination_port = headers.destination_port[row]
         name.flow.protocol = headers.protocol[row]
         name.flow.ip_version = headers.ip_version[row]
-        name.flow.timestamp_source = frames.timestamp_source[row]
+        name.flow.timestamp_source = frames.timestamp_source[row] & ~UNTRUSTED
         name.flow.tap = headers.tap[row]
         name.key[0], name.key[1] = key[0], key[1]
         return self.enter(&name, hash)

@@ -9,7 +9,7 @@ B. Size classes are those of RFC 2819 (etherStatsPkts64Octets ...) on the wire l
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
-from uspcap._native.timing cimport NO_STAMP
+from uspcap._native.timing cimport NO_STAMP, UNTRUSTED
 
 cdef enum:
     CLASSES = 512 + 65536
@@ -88,9 +88,9 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
             by_interface[kind, 1] += wire
             by_interface[kind, 2] += wire > frames.captured_length[i]
             # What is no source stamps nothing.
-            source = frames.timestamp_source[i] if frames.timestamp_source[i] < NO_STAMP else NO_STAMP
-            by_source[source] += 1
-            if source != NO_STAMP:
+            source = frames.timestamp_source[i] & ~UNTRUSTED
+            by_source[source if source < NO_STAMP else NO_STAMP] += 1
+            if frames.timestamp_source[i] < NO_STAMP:
                 stamp = frames.timestamp_ns[i]
                 if extremes[4] == 0:
                     extremes[5] = stamp

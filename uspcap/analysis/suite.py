@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from uspcap.analysis.base import Analysis
@@ -25,7 +26,8 @@ from uspcap.frames import Decision, FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
 from uspcap.protocols.rules import RulePair
 from uspcap.stages.moments import TimeRange
-from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, plan
+from uspcap.stages.order import Order, OrderCheck
+from uspcap.stages.reading import EVERYTHING, Input, Plan, PlannedInput, Reading, in_order_of_time, is_read_once, plan
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import choose_tunnels
@@ -195,6 +197,8 @@ class Outcome:
         Whether the innermost headers counted.
     filtered : MatchCounts
         What the filter spoke of, and what it matched.
+    order : Order
+        What was found of the order of frames.
     """
 
     suite: Suite
@@ -211,6 +215,19 @@ class Outcome:
     time_range: TimeRange | None = None
     tunnels: bool = False
     filtered: MatchCounts = field(default_factory=MatchCounts)
+    order: Order = field(default_factory=Order)
+
+    def take_facts(self, one: PlannedInput, name: str, facts: SourceFacts, selection: FrameSelection) -> None:
+        """Keep what is known of a file that was read."""
+        self.problems += facts.all_problems(name)
+        self.notes += one.notes + facts.notes(name)
+        self.decisions += [*one.taps.decisions, *facts.decisions]
+        self.problems += selection.problems(name, facts.interfaces)
+        self.notes += selection.notes(name)
+        self.truncated |= facts.truncated
+        self.finer_than_ns += facts.finer_than_ns
+        for interface, drops in facts.interface_drops.items():
+            self.interface_drops[f"{name}:{interface}"] = drops
 
 
 Progress = Callable[[int, int], None]
@@ -229,7 +246,7 @@ def analyze_files(
     Parameters
     ----------
     paths : sequence of str or Input
-        Capture files in the order of their time; `-` is standard input.
+        Capture files, in any order unless they can be read only once; `-` is standard input.
 
     Raises
     ------
@@ -240,38 +257,120 @@ def analyze_files(
         first = paths[0] if isinstance(paths[0], str) else paths[0].path
         settings = replace(settings, trailer=resolved_trailer(settings.trailer, first))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
-        planned = plan(paths, settings.reading, wake)
+        off = settings.reading.sorting == "off"
+        inputs = [Input(one) if isinstance(one, str) else one for one in paths]
+        once = any(is_read_once(one.path) for one in inputs)
+        if not off and not once:
+            inputs = in_order_of_time(inputs, settings.reading)
+        planned = plan(inputs, settings.reading, wake)
         choice = choose_tunnels(planned.inputs, settings.tunnels, looks_inside=settings.looks_inside, wake=wake)
         settings = replace(settings, tunnels=choice.tunnels)
-        run = _Run(settings, progress)
-        run.outcome.tunnels = choice.tunnels
-        run.outcome.decisions += choice.decisions
-        run.outcome.notes += choice.sentences
-        run.outcome.inputs, run.outcome.time_range = planned.inputs, planned.time_range
-        waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
-        try:
-            for one in planned.inputs:
-                for part, reader in enumerate(one.open_parts(jobs if len(paths) < jobs else 1, wake)):
-                    future = pool.submit(_read_part, reader, one.selection(), settings, progress)
-                    waiting.append((None if part else one, reader, future))
-                    if len(waiting) > jobs:
-                        run.join(*waiting[0])
-                        waiting.popleft()
-            while waiting:
-                run.join(*waiting[0])
-                waiting.popleft()
-            run.leave_file()
-        except BaseException:
-            # Whatever ended this, Ctrl-C too, is not kept waiting for what the other threads would read.
-            wake.set()
-            run.close()
-            raise
-        finally:
-            for _, reader, future in waiting:
-                future.cancel()
-                wait([future])
-                reader.close()
+        outcome = None
+        if off or not once:
+            shown = _Shown(progress)
+            outcome = _as_they_lie(planned, settings, jobs, wake, pool, shown)
+            if outcome is None:
+                shown.take_back()
+    if outcome is None:
+        with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="order") as pool:
+            outcome = _put_in_order(planned, settings, wake, pool, progress)
+    outcome.time_range = planned.time_range
+    outcome.tunnels = choice.tunnels
+    outcome.decisions[:0] = choice.decisions
+    outcome.notes[:0] = choice.sentences
+    return outcome
+
+
+def _as_they_lie(
+    planned: Plan, settings: Settings, jobs: int, wake: Wake, pool: ThreadPoolExecutor, progress: Progress
+) -> Outcome | None:
+    """Analyze files one after the other; None where their frames are not in order of time, and are to be."""
+    run = _Run(settings, progress)
+    run.outcome.inputs = planned.inputs
+    waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
+    try:
+        for one in planned.inputs:
+            for part, reader in enumerate(one.open_parts(jobs if len(planned.inputs) < jobs else 1, wake)):
+                future = pool.submit(_read_part, reader, one.selection(), settings, progress)
+                waiting.append((None if part else one, reader, future))
+                if len(waiting) > jobs:
+                    run.join(*waiting[0])
+                    waiting.popleft()
+        while waiting:
+            run.join(*waiting[0])
+            waiting.popleft()
+        run.leave_file()
+    except _OutOfOrder:
+        wake.set()
+        run.close()
+        return None
+    except BaseException:
+        # Whatever ended this, Ctrl-C too, is not kept waiting for what the other threads would read.
+        wake.set()
+        run.close()
+        raise
+    finally:
+        for _, reader, future in waiting:
+            future.cancel()
+            wait([future])
+            reader.close()
+    if run.check is not None and not run.check.is_tidy:
+        return None
+    run.outcome.order = Order(settings.reading.sorting, None if run.check is None else run.outcome.order.window_ns)
     return run.outcome
+
+
+class _Shown:
+    """Progress that can be taken back where files are read again; told from any thread."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = Lock()
+        self._bytes_read = self._frames = 0
+
+    def __call__(self, bytes_read: int, frames: int) -> None:
+        with self._lock:
+            self._bytes_read += bytes_read
+            self._frames += frames
+        self._progress(bytes_read, frames)
+
+    def take_back(self) -> None:
+        """Begin at nothing again."""
+        self._progress(-self._bytes_read, -self._frames)
+
+
+class _OutOfOrder(Exception):
+    """Frames are not in order of time."""
+
+
+def _put_in_order(
+    planned: Plan, settings: Settings, wake: Wake, pool: ThreadPoolExecutor, progress: Progress
+) -> Outcome:
+    """Analyze files whose frames are put in order first."""
+    from uspcap.stages.straightening import Straightener
+
+    outcome = Outcome(Suite(settings))
+    keep = filter_of_files(settings.expression, outer=settings.outer)
+    in_range = FrameSelection((), planned.time_range)
+    trailers = trailer_stage(settings.trailer)
+    straightener = Straightener(planned.inputs, settings.reading.sorting, wake, pool, progress)
+    for batch in straightener.batches():
+        outcome.frames_read += batch.frames_read
+        in_range.apply_range(batch)
+        if trailers is not None:
+            trailers.apply(batch)
+        batch.decode_tunnels = bool(settings.tunnels)
+        keep.apply(batch)
+        outcome.suite.update(batch)
+    for one in straightener.inputs:
+        outcome.files.append({"file": one.name, "format": one.format, "first_frame": one.frames_before + 1})
+        outcome.take_facts(one.planned, one.name, one.facts, one.selection)
+    outcome.inputs = tuple(one.planned for one in straightener.inputs)
+    outcome.notes += in_range.notes("all files")
+    outcome.refused = keep.refused
+    outcome.filtered.append(keep.counts)
+    outcome.order = straightener.order
+    return outcome
 
 
 @dataclass(slots=True)
@@ -281,17 +380,25 @@ class _Part:
     suite: Suite
     filter: FrameFilter
     selection: FrameSelection
-    frames_read: int
+    check: OrderCheck | None
+    frames_read: int = 0
 
 
 def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Settings, progress: Progress) -> _Part:
     """Read to the reader's `stop_at` or its end."""
-    part = _Part(Suite(settings), filter_of_files(settings.expression, outer=settings.outer), selection, 0)
+    check = None if settings.reading.sorting == "off" else OrderCheck()
+    keep = filter_of_files(settings.expression, outer=settings.outer)
+    part = _Part(Suite(settings), keep, selection, check)
     position = reader.position
     stage = trailer_stage(settings.trailer)
     for batch in reader.batches():
         part.frames_read += batch.frames_read
-        selection.apply(batch)
+        selection.apply_interfaces(batch)
+        if check is not None:
+            check.update(batch)
+            if check.falls:
+                raise _OutOfOrder
+        selection.apply_range(batch)
         if stage is not None:
             stage.apply(batch)
         batch.decode_tunnels = bool(settings.tunnels)
@@ -313,6 +420,7 @@ class _Run:
         self._facts = SourceFacts()
         self._input = PlannedInput("")
         self._selection = self._input.selection()
+        self.check: OrderCheck | None = None
 
     def join(self, begun: PlannedInput | None, reader: CaptureReader, future: Future[_Part]) -> None:
         """Append the part that `reader` and `future` have read, which begins a file where one is given."""
@@ -344,6 +452,13 @@ class _Run:
         self.outcome.frames_read += part.frames_read
         self.outcome.refused |= part.filter.refused
         self.outcome.filtered.append(part.filter.counts)
+        if part.check is not None:
+            if self.check is None:
+                self.check = part.check
+            else:
+                self.check.merge(part.check)
+            if self.check.falls:
+                raise _OutOfOrder
         self._selection.append(part.selection)
 
     def close(self) -> None:
@@ -364,12 +479,5 @@ class _Run:
             return
         self._leave_reader()
         facts, self._facts, self._reader = self._facts, SourceFacts(), None
-        outcome.problems += facts.all_problems(reader.name)
-        outcome.notes += self._input.notes + facts.notes(reader.name)
-        outcome.decisions += [*self._input.taps.decisions, *facts.decisions]
-        outcome.problems += self._selection.problems(reader.name, reader.facts.interfaces)
-        outcome.notes += self._selection.notes(reader.name)
-        outcome.truncated |= facts.truncated
-        outcome.finer_than_ns += facts.finer_than_ns
-        for interface, drops in facts.interface_drops.items():
-            outcome.interface_drops[f"{reader.name}:{interface}"] = drops
+        facts.interfaces = reader.facts.interfaces
+        outcome.take_facts(self._input, reader.name, facts, self._selection)

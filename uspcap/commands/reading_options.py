@@ -12,12 +12,15 @@ import click
 from uspcap.errors import UsageError
 from uspcap.report.format import show_times_in
 from uspcap.stages.moments import parse_moment, parse_zone
+from uspcap.stages.order import parse_sorting
 from uspcap.stages.reading import Reading
 from uspcap.stages.taps import InterfaceTaps
 
 _Command = Callable[..., Any]
 
-READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps"})
+READING_OPTIONS: Final = frozenset(
+    {"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps", "sort"}
+)
 """Parameters of these options."""
 
 
@@ -50,6 +53,14 @@ def reading_options(*, interface: bool = True) -> Callable[[_Command], _Command]
             default="auto",
             show_default=True,
             help="What fractions of a second in pcap files count; auto: what the file says, unless that cannot be.",
+        ),
+        click.option(
+            "--sort",
+            default="auto",
+            show_default=True,
+            metavar="WINDOW",
+            help="Put frames in order of time that lie out of it by up to WINDOW, as 250ms; auto is 100ms, off leaves "
+            "files and frames as they are.",
         ),
     ]
     if interface:
@@ -93,6 +104,7 @@ def _reading(
     time_to: str | None,
     zone: str | None,
     timestamp_unit: Any,
+    sort: str,
     of_interfaces: tuple[str, ...] = (),
     taps: InterfaceTaps = "auto",
 ) -> Reading:
@@ -103,7 +115,8 @@ def _reading(
         None if text is None else _parsed(flag, lambda text: parse_moment(text, shown_in), text)
         for flag, text in (("--from", time_from), ("--to", time_to))
     )
-    return Reading(of_interfaces, begin, end, timestamp_unit, taps)
+    sorting = _parsed("--sort", parse_sorting, sort)
+    return Reading(of_interfaces, begin, end, timestamp_unit, taps, sorting)
 
 
 def _parsed(flag: str, parse: Callable[[str], Any], text: str) -> Any:
@@ -121,4 +134,5 @@ def refuse_reading(reading: Reading, why: str) -> None:
     UsageError
     """
     if reading != Reading():
-        raise UsageError(f"--from, --to, --interface, --interfaces and --timestamp-unit are about capture files: {why}")
+        flags = "--from, --to, --interface, --interfaces, --sort and --timestamp-unit"
+        raise UsageError(f"{flags} are about capture files: {why}")

@@ -41,7 +41,7 @@ def build_report(
     ----------
     source : mapping
         What the run read: `files` and `Summary.facts`, and where there is something to say `truncated`,
-        `problems`, `notes`, `interface_drops` and `filter`.
+        `problems`, `notes`, `order`, `interface_drops` and `filter`.
     analyses : mapping of str to Analysis
         In the order in which they are to be shown.
     longest_unread_ns : int, optional
@@ -54,6 +54,7 @@ def build_report(
         "problems": [],
         "notes": [],
         "decisions": [],
+        "order": None,
         "time_range": None,
         "interface_drops": {},
         "filter": None,
@@ -108,6 +109,7 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
         "problems": [asdict(problem) for problem in outcome.problems],
         "notes": notes,
         "decisions": [asdict(decision) for decision in outcome.decisions],
+        "order": outcome.order.as_dict(),
         "time_range": _time_range(outcome),
         "interface_drops": outcome.interface_drops,
         "filter": expression or None,

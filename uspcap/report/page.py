@@ -7,6 +7,7 @@ from typing import Any, Final
 from uspcap.report.format import byte_count, count, duration, plural, safe_text, stamp
 from uspcap.report.headlines import rate, stamps, stamps_span_ns
 from uspcap.report.model import Page, Section
+from uspcap.report.order import order_sentences
 from uspcap.report.sections import sections
 
 FILES_NAMED: Final = 3
@@ -27,6 +28,11 @@ def report_page(report: dict[str, Any], top: int | None = None) -> Page:
     warnings = _warnings(report)
     page = Page("uspcap", _files(report["source"]["files"]), cut=True)
     _header(page.head, report)
+    said = list(order_sentences(report["source"].get("order")))
+    if said:
+        order = page.section("Order of frames in time", "warning")
+        for sentence in said:
+            order.paragraph(sentence)
     if warnings:
         page.section("Read this first", "warning").warnings(warnings)
     shown, unknown = sections(report, top)

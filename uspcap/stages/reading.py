@@ -20,6 +20,7 @@ from uspcap.formats.parts import open_parts
 from uspcap.formats.reader import CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
+from uspcap.stages.order import Sorting
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.taps import ONE_TAP, InterfaceTaps, Taps, find_taps
 
@@ -61,6 +62,8 @@ class Reading:
         Of fractions of a second in pcap files.
     taps : {'auto', 'join', 'apart'}
         Whether the interfaces of a file are one tap.
+    sorting : int, 'auto' or 'off'
+        How frames are put in order of time (`uspcap.stages.order`).
     """
 
     interfaces: tuple[str, ...] = ()
@@ -68,6 +71,7 @@ class Reading:
     end: Moment | None = None
     unit: TimestampUnit = "auto"
     taps: InterfaceTaps = "auto"
+    sorting: Sorting = "auto"
 
     @property
     def has_range(self) -> bool:

@@ -59,6 +59,11 @@ class FrameSelection:
             What the `interface` column points into, where that is not the batch's own: further ones are added at the
             end only.
         """
+        self.apply_interfaces(batch, interfaces)
+        self.apply_range(batch)
+
+    def apply_interfaces(self, batch: FrameBatch, interfaces: Sequence[Interface] | None = None) -> None:
+        """Take frames of other interfaces out, and say at which tap the others were seen; as `apply`."""
         known = batch.interfaces if interfaces is None else interfaces
         if self._taps is not None:
             batch.set_taps(self._taps(len(known)))
@@ -66,6 +71,9 @@ class FrameSelection:
             if len(known) != len(self._table):
                 self._learn(known)
             _keep(batch, self._table[batch.interface])
+
+    def apply_range(self, batch: FrameBatch) -> None:
+        """Take out frames that are not in the range of time; to come after they were put in order."""
         if self._range is not None and batch.count:
             _keep(batch, self._in_range(batch, self._range))
 
@@ -100,7 +108,7 @@ class FrameSelection:
 
     def _in_range(self, batch: FrameBatch, time_range: TimeRange) -> NDArray[np.bool_]:
         kept = time_range.holds(batch.timestamp_ns)
-        unstamped = batch.timestamp_source == TimestampSource.NONE
+        unstamped = batch.timestamp_source >= TimestampSource.NONE
         if unstamped.any():
             self.without_timestamp += int(np.count_nonzero(unstamped))
             kept &= ~unstamped

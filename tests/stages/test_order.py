@@ -1,0 +1,315 @@
+"""Untidy captures: whatever order files, sections and frames come in, the report is that of the tidy capture."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.capture_files import interface, option, packet, pcap_header, pcap_record, section
+from support.shared_cases import CASES, needs_cases
+
+import uspcap
+from uspcap.analysis import registry
+
+SECOND_NS = 10**9
+BEGIN_NS = 1_700_000_000 * SECOND_NS
+HOUR_NS = 3600 * SECOND_NS
+
+NAMES = tuple(name for name in registry.default_names(live=False))
+
+
+def frame_of(flow: int, number: int, up: bool = True) -> bytes:
+    """Ethernet, IPv4, UDP between two ports, with a number, so that no two frames are the same."""
+    addresses = (b"\xc0\0\2\1", b"\xc0\0\2\2") if up else (b"\xc0\0\2\2", b"\xc0\0\2\1")
+    ports = (5000 + flow, 6000) if up else (6000, 5000 + flow)
+    payload = struct.pack("!Q", number).ljust(18 + number % 40, b"x")
+    udp = struct.pack("!HHHH", *ports, 8 + len(payload), 0)
+    network = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), number & 0xFFFF, 0, 64, 17, 0, *addresses)
+    return bytes.fromhex("020000000002020000000001") + b"\x08\0" + network + udp + payload
+
+
+def course(count: int, step_ns: int = 1_000_000, seed: int = 1) -> list[tuple[int, bytes]]:
+    """Return frames of three flows, of which the times are all different and rise."""
+    made = random.Random(seed)
+    now = BEGIN_NS
+    frames = []
+    for number in range(count):
+        now += made.randint(1, 2 * step_ns)
+        frames.append((now, frame_of(number % 3, number, bool(number % 2))))
+    return frames
+
+
+def pcap(path, frames):
+    path.write_bytes(
+        pcap_header(magic=0xA1B23C4D)
+        + b"".join(pcap_record(ns // SECOND_NS, ns % SECOND_NS, data) for ns, data in frames)
+    )
+    return str(path)
+
+
+def pcapng(path, sections):
+    """Write sections, each a list of (time, frame, interface number)."""
+    nanoseconds = option(9, b"\x09")
+    content = b""
+    for frames in sections:
+        count = 1 + max((number for _, _, number in frames), default=0)
+        names = [option(2, f"if{number}".encode()) + nanoseconds for number in range(count)]
+        content += section() + b"".join(interface(options=one) for one in names)
+        content += b"".join(packet(ns, data, number) for ns, data, number in frames)
+    path.write_bytes(content)
+    return str(path)
+
+
+def without_frame_numbers(value):
+    """Return a result without what counts frames in the order of files."""
+    if isinstance(value, dict):
+        return {name: without_frame_numbers(each) for name, each in value.items() if not name.endswith("frame")}
+    return [without_frame_numbers(each) for each in value] if isinstance(value, list) else value
+
+
+def analyses(paths, **options):
+    report = uspcap.analyze(paths, **options)
+    return without_frame_numbers(report.document["analyses"])
+
+
+def order(paths, **options):
+    return uspcap.analyze(paths, only="summary", **options).document["source"]["order"]
+
+
+@pytest.fixture(scope="module")
+def tidy(tmp_path_factory):
+    frames = course(600)
+    return frames, analyses(pcap(tmp_path_factory.mktemp("tidy") / "tidy.pcap", frames))
+
+
+def test_a_tidy_capture_is_said_to_be_one(tmp_path):
+    found = order(pcap(tmp_path / "a.pcap", course(100)))
+    assert found == {
+        "window_ns": 100_000_000,
+        "merged_inputs": 0,
+        "sorted": 0,
+        "furthest_ns": 0,
+        "beyond_window": 0,
+        "outlier_count": 0,
+        "outliers": [],
+        "step_count": 0,
+        "steps": [],
+    }
+    assert "Order of frames" not in str(uspcap.analyze(str(tmp_path / "a.pcap"), only="summary"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["flow", "direction", "time", "random"]),
+    st.integers(2, 5),
+    st.randoms(use_true_random=False),
+    st.sampled_from([1, 2, 4]),
+)
+def test_a_capture_split_over_files_in_any_way_and_named_in_any_order_is_the_whole(
+    tmp_path, tidy, how, parts, made, jobs
+):
+    frames, whole = tidy
+    split = [[] for _ in range(parts)]
+    for number, frame in enumerate(frames):
+        part = {
+            "flow": number % 3,
+            "direction": number % 2,
+            "time": number * parts // len(frames),
+            "random": made.randrange(parts),
+        }[how]
+        split[part % parts].append(frame)
+    paths = [pcap(tmp_path / f"{number}.pcap", part) for number, part in enumerate(split)]
+    made.shuffle(paths)
+    assert analyses(paths, jobs=jobs) == whole
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 40_000_000), st.randoms(use_true_random=False), st.sampled_from([1, 3]))
+def test_frames_shuffled_within_the_window_are_put_in_order(tmp_path, tidy, lag_ns, made, jobs):
+    frames, whole = tidy
+    shuffled = sorted(frames, key=lambda frame: frame[0] + made.randint(0, lag_ns))
+    path = pcap(tmp_path / "a.pcap", shuffled)
+    assert analyses(path, jobs=jobs) == whole
+    found = order(path)
+    falls = sum(frame < max(shuffled[:at], default=frame) for at, frame in enumerate(shuffled))
+    assert (found["sorted"], found["beyond_window"], found["outlier_count"], found["step_count"]) == (falls, 0, 0, 0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 600), st.integers(0, 600), st.sampled_from([0, HOUR_NS, -HOUR_NS, 300_000_000]))
+def test_a_capture_cut_at_any_frame_is_the_whole_outliers_and_all(tmp_path, tidy, cut, wrong, off_ns):
+    frames = list(tidy[0])
+    if off_ns and 20 <= wrong < 560:
+        frames[wrong] = frames[wrong][0] + off_ns, frames[wrong][1]
+    whole = uspcap.analyze(pcap(tmp_path / "whole.pcap", frames)).document
+    parts = [pcap(tmp_path / "z.pcap", frames[:cut]), pcap(tmp_path / "a.pcap", frames[cut:])]
+    report = uspcap.analyze(parts[::-1]).document
+    assert without_frame_numbers(report["analyses"]) == without_frame_numbers(whole["analyses"])
+    places = {parts[0]: 0, parts[1]: cut}
+    found = [(one["timestamp_ns"], one["frame"] + places[one["file"]]) for one in report["source"]["order"]["outliers"]]
+    assert found == [(one["timestamp_ns"], one["frame"]) for one in whole["source"]["order"]["outliers"]]
+
+
+@pytest.mark.parametrize(
+    ("places", "off_ns"),
+    [
+        ([300], HOUR_NS),
+        ([300], -HOUR_NS),
+        ([300], 300_000_000),
+        ([300], -300_000_000),
+        ([300], -BEGIN_NS),
+        ([100, 200, 300], HOUR_NS),
+        ([100, 101, 102], -HOUR_NS),
+        (list(range(300, 316)), HOUR_NS),
+        ([100, 105, 107, 300], 10 * HOUR_NS),
+    ],
+)
+def test_outliers_are_named_and_move_no_span_gap_or_rate(tmp_path, tidy, places, off_ns):
+    frames, whole = tidy
+    wrong = [(ns + off_ns, data) if at in places else (ns, data) for at, (ns, data) in enumerate(frames)]
+    report = uspcap.analyze(pcap(tmp_path / "a.pcap", wrong))
+    found = report.document["source"]["order"]
+    assert [(one["frame"], one["kind"], one["trusted"]) for one in found["outliers"]] == [
+        (at + 1, "outlier", False) for at in places
+    ]
+    summary = report["summary"]
+    assert summary["packets"] == len(frames)
+    assert (summary["earliest_timestamp_ns"], summary["latest_timestamp_ns"]) == (frames[0][0], frames[-1][0])
+    assert report["inter_arrival"]["sources"]["FILE"]["max_ns"] < 40_000_000
+    assert summary["protocols"] == whole["summary"]["protocols"]
+    assert f"frame {places[0] + 1}" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("places", "off_ns", "kind", "trusted"),
+    [
+        ([0], -HOUR_NS, "undetermined", True),
+        ([0], HOUR_NS, "undetermined", False),
+        ([0], -BEGIN_NS, "outlier", False),
+        ([0, 1], -BEGIN_NS, "outlier", False),
+        ([599], HOUR_NS, "undetermined", True),
+        ([598, 599], HOUR_NS, "undetermined", True),
+        ([599], -HOUR_NS, "undetermined", False),
+        ([599], -BEGIN_NS, "outlier", False),
+    ],
+)
+def test_a_wrong_timestamp_at_either_end_is_undetermined_unless_no_clock_was_set(
+    tmp_path, tidy, places, off_ns, kind, trusted
+):
+    frames, _ = tidy
+    wrong = [(ns + off_ns, data) if at in places else (ns, data) for at, (ns, data) in enumerate(frames)]
+    report = uspcap.analyze(pcap(tmp_path / "a.pcap", wrong), only="summary")
+    listed = report.document["source"]["order"]["outliers"]
+    assert (listed[0]["frame"], listed[0]["kind"], listed[0]["trusted"]) == (places[0] + 1, kind, trusted)
+    assert sum(one["frames"] for one in listed) == len(places)
+    counted = [ns for at, (ns, _) in enumerate(wrong) if trusted or at not in places]
+    assert report["summary"]["duration_ns"] == max(counted) - min(counted)
+
+
+@pytest.mark.parametrize("step_ns", [200_000_000, SECOND_NS, HOUR_NS])
+def test_a_step_back_that_stays_is_told_with_both_sides_and_a_gap_is_none(tmp_path, tidy, step_ns):
+    frames, _ = tidy
+    back = [(ns - step_ns, data) if at >= 300 else (ns, data) for at, (ns, data) in enumerate(frames)]
+    found = order(pcap(tmp_path / "a.pcap", back))
+    assert found["steps"] == [
+        {
+            "file": str(tmp_path / "a.pcap"),
+            "frame": 301,
+            "timestamp_ns": back[300][0],
+            "before_file": str(tmp_path / "a.pcap"),
+            "before_frame": 300,
+            "before_ns": back[299][0],
+            "step_ns": back[300][0] - back[299][0],
+        }
+    ]
+    assert (found["outlier_count"], found["sorted"], found["beyond_window"]) == (0, 0, 0)
+    gap = [(ns + step_ns, data) if at >= 300 else (ns, data) for at, (ns, data) in enumerate(frames)]
+    found = order(pcap(tmp_path / "a.pcap", gap))
+    assert (found["outlier_count"], found["step_count"]) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["sections", "interfaces", "concatenated"])
+def test_what_overlaps_within_a_file_is_merged(tmp_path, tidy, how):
+    frames, whole = tidy
+    halves = frames[::2], frames[1::2]
+    if how == "concatenated":
+        content = [Path(pcap(tmp_path / f"{at}.pcap", half)).read_bytes() for at, half in enumerate(halves)]
+        path = tmp_path / "all.pcap"
+        path.write_bytes(b"".join(content))
+    else:
+        numbered = [
+            [(ns, data, number if how == "interfaces" else 0) for ns, data in half]
+            for number, half in enumerate(halves)
+        ]
+        path = tmp_path / "all.pcapng"
+        pcapng(path, numbered if how == "sections" else [numbered[0] + numbered[1]])
+    report = uspcap.analyze(str(path))
+    assert report.document["source"]["order"]["merged_inputs"] == 2
+    for name in set(NAMES) - {"summary"}:
+        assert without_frame_numbers(report[name]) == whole[name], name
+
+
+def test_a_longer_window_sorts_what_the_automatic_one_cannot_and_off_leaves_all_as_it_is(tmp_path, tidy):
+    frames, whole = tidy
+    late = [(ns + 250_000_000 if number % 3 == 0 else ns, ns, data) for number, (ns, data) in enumerate(frames)]
+    path = pcap(tmp_path / "a.pcap", [(ns, data) for _, ns, data in sorted(late)])
+    assert order(path)["beyond_window"] + order(path)["step_count"] + order(path)["outlier_count"] > 0
+    assert analyses(path, sort="1s") == whole
+    assert analyses(path, sort=SECOND_NS) == whole
+    off = order(path, sort="off")
+    assert off["window_ns"] is None
+    assert off["sorted"] == 0
+    assert analyses(path, sort="off")["inter_arrival"]["sources"]["FILE"]["backward_steps"] > 0
+
+
+def test_frames_are_numbered_by_file_in_order_of_time(tmp_path):
+    frames = course(30)
+    paths = [pcap(tmp_path / "b.pcap", frames[:10]), pcap(tmp_path / "a.pcap", frames[10:])]
+    source = uspcap.analyze(paths[::-1], only="summary").document["source"]
+    assert (source["files"], source["first_frames"]) == (paths, [1, 11])
+
+
+@needs_cases
+class TestCases:
+    """Captures on which uspcap was wrong."""
+
+    def report(self, *names, **options):
+        return uspcap.analyze([str(CASES / "files" / name) for name in names], **options)
+
+    def test_one_file_a_line(self):
+        pair = "A=233.252.0.1:26400,B=233.252.0.2:26401"
+        for names in (("s4b_a.pcap.gz", "s4b_b.pcap.gz"), ("s4b_b.pcap.gz", "s4b_a.pcap.gz")):
+            found = self.report(*names, protocol="moldudp64", pair=pair, only="arbitration")["arbitration"]
+            first_by = found["pairs"][0]["skew"]["FILE"]["first_by"]
+            assert found["lost"] == 0
+            assert (first_by["A"]["count"], first_by["A"]["mean_ns"], first_by["B"]["count"]) == (99_997, 1_000, 0)
+
+    @pytest.mark.parametrize(
+        "names", [("c1_up.pcap", "c1_down.pcap"), ("c1_down.pcap", "c1_up.pcap"), ("c1_overlap_dir.pcapng",)]
+    )
+    def test_one_file_or_section_a_direction(self, names):
+        report = self.report(*names, only="tcp")
+        tcp = report["tcp"]
+        assert "60.00 µs" in str(report)
+        assert tcp["connections"]["followed"] == 1
+        assert [side["retransmissions"] for side in tcp["counts"].values()] == [0] * len(tcp["counts"])
+
+    def test_a_ring_in_the_order_of_its_names(self):
+        report = self.report(*(f"s3_ring{number}.pcap.gz" for number in range(4)), only=("summary", "gaps"))
+        assert report["summary"]["duration_ns"] == 3_999_000_000
+        assert report["gaps"]["count"] == 0
+
+    def test_two_queues(self):
+        found = self.report("s5_mq.pcap.gz", only="inter_arrival")["inter_arrival"]["sources"]["FILE"]
+        assert found["max_ns"] == 6_955
+        assert 4_990 <= found["percentiles_ns"]["50"] <= 5_010
+
+    def test_one_frame_stamped_0(self):
+        report = self.report("y1_zero.pcap.gz", only=("summary", "patterns"))
+        assert report["summary"]["duration_ns"] == 2_998_999_945
+        assert [one["frame"] for one in report.document["source"]["order"]["outliers"]] == [1501]
+        assert "1.000 ms" in str(report)

@@ -1,0 +1,72 @@
+"""What is shown of the order of frames in time: what was put right, and what could not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from uspcap.report.format import count, duration, plural, safe_text, stamp
+
+SHOWN: Final = 10
+"""Outliers, and steps, that text names one by one; JSON has more."""
+
+
+def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is to be said of a `source.order`, sentences without a full stop; none where nothing was found."""
+    if order is None:
+        return
+    if order["merged_inputs"]:
+        yield f"{count(order['merged_inputs'])} inputs overlap in time and were merged by timestamp"
+    if order["sorted"]:
+        lay, were = ("lay", "was") if order["sorted"] == 1 else ("lay", "were")
+        yield (
+            f"{plural(order['sorted'], 'frame')} {lay} out of order by up to {duration(order['furthest_ns'])} and "
+            f"{were} put in order"
+        )
+    if order["beyond_window"]:
+        yield (
+            f"{plural(order['beyond_window'], 'frame')} came later than the sort window allows and "
+            f"{'is' if order['beyond_window'] == 1 else 'are'} out of order still: what rests on times between "
+            "neighbouring frames is wrong there; try a longer --sort"
+        )
+    yield from _outliers(order)
+    yield from _steps(order)
+
+
+def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
+    for outlier in order["outliers"][:SHOWN]:
+        where = f"{safe_text(outlier['file'])}, frame {count(outlier['frame'])}"
+        if outlier["frames"] > 1:
+            where += f" and {plural(outlier['frames'] - 1, 'frame')} after it"
+        off = ""
+        if outlier["off_by_ns"] is not None:
+            late = outlier["off_by_ns"] > 0
+            off = f", {duration(abs(outlier['off_by_ns']))} {'later' if late else 'earlier'} than"
+            off += " the frame after it" if _is_first(outlier) else " the frames before"
+        kind = (
+            "an outlier, which counts as a frame and in no time"
+            if outlier["kind"] == "outlier"
+            else "undetermined, as no frame beyond says whether time goes on there; it counts in spans and gaps"
+            if outlier["trusted"]
+            else "undetermined, a wrong timestamp or a step of the clock; it counts as a frame and in no time"
+        )
+        yield f"{where}: its timestamp is {stamp(outlier['timestamp_ns'])}{off}: {kind}"
+    left = order["outlier_count"] - len(order["outliers"][:SHOWN])
+    if left > 0:
+        yield f"and {plural(left, 'more timestamp', 'more timestamps')} like these"
+
+
+def _is_first(outlier: Mapping[str, Any]) -> bool:
+    return bool(outlier["trusted"]) and outlier["off_by_ns"] < 0
+
+
+def _steps(order: Mapping[str, Any]) -> Iterator[str]:
+    for step in order["steps"][:SHOWN]:
+        yield (
+            f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock stepped back by "
+            f"{duration(-step['step_ns'])} and stayed there, from {stamp(step['before_ns'])} in frame "
+            f"{count(step['before_frame'])} to {stamp(step['timestamp_ns'])}: times across it mean nothing"
+        )
+    left = order["step_count"] - len(order["steps"][:SHOWN])
+    if left > 0:
+        yield f"and {plural(left, 'more step')} back"

@@ -1,0 +1,265 @@
+"""Time in order, as a stage: how it is asked for, what is checked while all seems well, and what was found.
+
+Whether frames are in order is checked while they are analyzed, which costs next to nothing; only where they are not are
+they read again and put in order (`uspcap.stages.straightening`). That is decided of all that is read, never of a part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.ordering import LONGEST_RUN, MOST_LISTED, Chain, first_fall
+from uspcap.frames import EARLIEST_NS, FrameBatch, TimestampSource
+from uspcap.quantities import duration_ns
+from uspcap.saturating import difference_ns
+
+WINDOW_NS: Final = 100_000_000
+"""How far frames may lie out of order and be sorted, where nothing else is asked for."""
+
+WINDOW_FRAMES: Final = 1 << 16
+WINDOW_BYTES: Final = 128 << 20
+"""How many frames a frame may be out of place, and how many bytes, where nothing else is asked for."""
+
+GIVEN_FRAMES: Final = 1 << 20
+GIVEN_BYTES: Final = 1 << 30
+"""The same where a window is given."""
+
+CLOCK_SET_NS: Final = 3652 * 86_400 * 1_000_000_000
+"""1980: what is older was stamped by a clock that nobody had set."""
+
+_LONG_NS: Final = 1_000_000_000
+_FEWEST: Final = 8
+
+Sorting = Literal["auto", "off"] | int
+"""A window in ns, one chosen automatically, or the order of the files."""
+
+
+def parse_sorting(text: str) -> Sorting:
+    """Return what `--sort` asks for: `auto`, `off`, or a window such as `250ms`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else "off"
+    try:
+        window_ns = duration_ns(text)
+    except ValueError:
+        window_ns = 0
+    if not window_ns:
+        raise ValueError(f"{text!r} is none of auto, off and a length of time of 1ns or more, as 250ms")
+    return window_ns
+
+
+class Bounds(NamedTuple):
+    """What may be out of order, and is put right."""
+
+    window_ns: int
+    frames: int
+    size: int
+
+    def chain(self, *, keeps_frames: bool = True) -> Chain:
+        """Return an empty chain with these bounds."""
+        return Chain(window_ns=self.window_ns, most_frames=self.frames, most_bytes=self.size, keeps_frames=keeps_frames)
+
+
+def bounds(sorting: Sorting) -> Bounds:
+    """Return what is put right: what was asked for, or what is chosen automatically."""
+    if isinstance(sorting, int):
+        return Bounds(sorting, GIVEN_FRAMES, GIVEN_BYTES)
+    return Bounds(WINDOW_NS, WINDOW_FRAMES, WINDOW_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """A frame whose timestamp leaves the others' course.
+
+    Attributes
+    ----------
+    file : str
+    frame : int
+        Its number in the file.
+    timestamp_ns : int
+    expected_ns : int or None
+        Where time was; None where no frame says so.
+    kind : {'outlier', 'undetermined'}
+        Undetermined: no frames before, or after, say whether time goes on there.
+    trusted : bool
+        The timestamp counts all the same.
+    frames : int
+        In the run that begins with it, where that is told as one.
+    """
+
+    file: str
+    frame: int
+    timestamp_ns: int
+    expected_ns: int | None
+    kind: str
+    trusted: bool = False
+    frames: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {
+            "file": self.file,
+            "frame": self.frame,
+            "frames": self.frames,
+            "timestamp_ns": self.timestamp_ns,
+            "expected_ns": self.expected_ns,
+            "off_by_ns": None if self.expected_ns is None else self.timestamp_ns - self.expected_ns,
+            "kind": self.kind,
+            "trusted": self.trusted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A clock that went back, and stayed there: between two frames, each with its file, number in it and time."""
+
+    before_file: str
+    before_frame: int
+    before_ns: int
+    file: str
+    frame: int
+    timestamp_ns: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {
+            "file": self.file,
+            "frame": self.frame,
+            "timestamp_ns": self.timestamp_ns,
+            "before_file": self.before_file,
+            "before_frame": self.before_frame,
+            "before_ns": self.before_ns,
+            "step_ns": self.timestamp_ns - self.before_ns,
+        }
+
+
+@dataclass(slots=True)
+class Order:
+    """What was found of the order of frames.
+
+    Attributes
+    ----------
+    sorting : Sorting
+        As it was asked for.
+    window_ns : int or None
+        The window, None where nothing was put in order.
+    merged_inputs : int
+        Files, or sections or interfaces of files, that overlap others in time and were merged with them.
+    sorted : int
+        Frames that lay behind later ones, within the window.
+    furthest_ns : int
+        By how much at most.
+    beyond_window : int
+        Frames that lay further back, and are out of order still.
+    outliers : list of Outlier
+        The first `MOST_LISTED`.
+    outlier_count : int
+    steps : list of Step
+        The first `MOST_LISTED`.
+    step_count : int
+    """
+
+    sorting: Sorting = "auto"
+    window_ns: int | None = WINDOW_NS
+    merged_inputs: int = 0
+    sorted: int = 0
+    furthest_ns: int = 0
+    beyond_window: int = 0
+    outliers: list[Outlier] = field(default_factory=list)
+    outlier_count: int = 0
+    steps: list[Step] = field(default_factory=list)
+    step_count: int = 0
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether there is nothing to say."""
+        return not (self.merged_inputs or self.sorted or self.beyond_window or self.outlier_count or self.step_count)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a report's `source.order`."""
+        return {
+            "window_ns": self.window_ns,
+            "merged_inputs": self.merged_inputs,
+            "sorted": self.sorted,
+            "furthest_ns": self.furthest_ns,
+            "beyond_window": self.beyond_window,
+            "outlier_count": self.outlier_count,
+            "outliers": [one.as_dict() for one in self.outliers[:MOST_LISTED]],
+            "step_count": self.step_count,
+            "steps": [one.as_dict() for one in self.steps[:MOST_LISTED]],
+        }
+
+
+class OrderCheck:
+    """Whether the frames of a stream are in order of time; itself a monoid, as an analysis is.
+
+    Attributes
+    ----------
+    falls : bool
+        Some frame's timestamp lies before that of a frame before it.
+    """
+
+    def __init__(self) -> None:
+        self.falls = False
+        self._latest_ns = EARLIEST_NS - 1
+        self._stamped = 0
+        self._head: NDArray[np.int64] = np.empty(0, np.int64)
+        self._tail: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def update(self, batch: FrameBatch) -> None:
+        """Take the next batch, of which no filter has taken anything out."""
+        if self.falls or not batch.count:
+            return
+        latest_ns = first_fall(batch, self._latest_ns)
+        if latest_ns is None:
+            self.falls = True
+            return
+        times, sources = batch.timestamp_ns, batch.timestamp_source
+        self._latest_ns = latest_ns
+        if len(self._head) <= LONGEST_RUN:
+            stamped = times[sources < TimestampSource.NONE]
+            self._head = np.concatenate([self._head, stamped])[: LONGEST_RUN + 1]
+        few = slice(-4 * LONGEST_RUN, None)
+        last = times[few][sources[few] < TimestampSource.NONE]
+        if len(last) <= LONGEST_RUN:
+            last = np.concatenate([self._tail, times[sources < TimestampSource.NONE]])
+        self._tail = last[-LONGEST_RUN - 1 :].copy()
+        self._stamped += batch.count
+
+    def merge(self, later: OrderCheck) -> None:
+        """Append what came directly after."""
+        self.falls |= later.falls or bool(len(self._tail) and len(later._head) and later._head[0] < self._tail[-1])
+        self._head = np.concatenate([self._head, later._head])[: LONGEST_RUN + 1]
+        self._tail = np.concatenate([self._tail, later._tail])[-LONGEST_RUN - 1 :]
+        self._latest_ns = max(self._latest_ns, later._latest_ns)
+        self._stamped += later._stamped
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether all frames are in order, and no jump stands close to either end that is to be looked at closely."""
+        return not (
+            self.falls
+            or self._has_doubtful_jump(self._head)
+            or self._has_doubtful_jump(self._tail)
+            or self._begins_unset
+        )
+
+    @property
+    def _begins_unset(self) -> bool:
+        """Whether time begins before any clock is set, and ends after."""
+        return len(self._head) > 0 and int(self._head[0]) < CLOCK_SET_NS <= int(self._tail[-1])
+
+    def _has_doubtful_jump(self, outermost: NDArray[np.int64]) -> bool:
+        if len(outermost) < 2:
+            return False
+        longest = int(difference_ns(outermost[1:], outermost[:-1]).max())
+        others = int(self._tail[-1]) - int(self._head[0]) - longest
+        return longest > max(_LONG_NS, others // 2) and self._stamped >= _FEWEST

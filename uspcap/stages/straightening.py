@@ -1,0 +1,367 @@
+"""Putting the frames of inputs in order of time, once it is known that they are not.
+
+Every input is looked at first, by its times alone: from when to when it goes, and whether its sections and interfaces
+are in order each by itself where they are not together. What follows in time is one chain; chains that overlap are
+merged (`uspcap._native.ordering`). Inputs that can be read only once are one chain, in the order in which they were
+named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._native.ordering import ENDED, FULL, Chain, Merger
+from uspcap.formats.reader import BATCH_FRAMES
+from uspcap.formats.waking import Wake
+from uspcap.frames import FrameBatch, Interface, SourceFacts
+from uspcap.stages.order import Order, Outlier, Sorting, Step, bounds
+from uspcap.stages.reading import PlannedInput, is_read_once
+from uspcap.stages.selection import FrameSelection
+from uspcap.stages.taps import Taps
+
+MOST_PIECES: Final = 64
+"""Sections and interfaces of a file that are merged with each other; a file is read once for each."""
+
+DATA_BYTES: Final = 1 << 20
+
+Extent = tuple[int, int, int, int]
+"""Earliest and latest time, and both without a few frames beyond a gap: see `Chain.extent`."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is taken of an input as one: all of it, or the frames of one section and interface.
+
+    Attributes
+    ----------
+    input : Straight
+    headers : int or None
+        File headers before it, in a file that was concatenated of several.
+    interface : int or None
+        Its number in the file.
+    extent : Extent or None
+    """
+
+    input: Straight
+    headers: int | None = None
+    interface: int | None = None
+    extent: Extent | None = None
+    disorder: int = 0
+
+
+@dataclass(slots=True)
+class Straight:
+    """An input as it is read to be put in order.
+
+    Attributes
+    ----------
+    planned : PlannedInput
+    frames_before : int
+        In the inputs before it.
+    frames : int
+    format : str
+    name : str
+    facts : SourceFacts
+        Complete once it is read.
+    selection : FrameSelection
+        What was found of the interfaces that were named.
+    pieces : list of Piece
+    """
+
+    planned: PlannedInput
+    frames_before: int = 0
+    frames: int = 0
+    format: str = ""
+    name: str = ""
+    facts: SourceFacts = field(default_factory=SourceFacts)
+    selection: FrameSelection = field(default_factory=FrameSelection)
+    pieces: list[Piece] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.name = self.planned.path
+        self.selection = self.planned.selection()
+
+    @property
+    def begins(self) -> tuple[float, float]:
+        """What inputs are put in order by; those without a time come last."""
+        extents = [piece.extent for piece in self.pieces if piece.extent is not None]
+        if not extents:
+            return float("inf"), float("inf")
+        return min(extent[2] for extent in extents), max(extent[1] for extent in extents)
+
+
+class Straightener:
+    """Reads inputs in order of time.
+
+    Parameters
+    ----------
+    inputs : sequence of PlannedInput
+    sorting : Sorting
+    wake : Wake, optional
+    pool : Executor, optional
+        To look at inputs side by side.
+    progress : callable, optional
+        Told of bytes and frames read since it was last called.
+
+    Attributes
+    ----------
+    inputs : list of Straight
+        In order of their first times.
+    order : Order
+        What was found; complete once `batches` is exhausted.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[PlannedInput],
+        sorting: Sorting = "auto",
+        wake: Wake | None = None,
+        pool: Executor | None = None,
+        progress: Callable[[int, int], None] = lambda bytes_read, frames: None,
+    ) -> None:
+        self._progress = progress
+        self._bounds = bounds(sorting)
+        self._wake = wake
+        self._interfaces: list[Interface] = []
+        self._taps: list[int] = []
+        self._numbers: dict[tuple[Interface, int, int], int] = {}
+        self.order = Order(sorting, self._bounds.window_ns)
+        self.inputs = [Straight(one) for one in inputs]
+        if any(is_read_once(one.planned.path) for one in self.inputs):
+            self._chains = [[Piece(one) for one in self.inputs]]
+            self._known = False
+            return
+        self._known = True
+        list((pool.map if pool is not None else map)(self._look_at, self.inputs))
+        self.inputs.sort(key=lambda one: one.begins)
+        frames_before = 0
+        for one in self.inputs:
+            one.frames_before = frames_before
+            frames_before += one.frames
+            self._map(one.facts.interfaces, np.empty(0, np.uint16), one.planned.taps)
+        self._chains = _chained([piece for one in self.inputs for piece in one.pieces])
+        self.order.merged_inputs = _overlapping(self._chains)
+
+    def _look_at(self, one: Straight) -> None:
+        """Find out from when to when an input goes, and what of it is taken as one."""
+        whole = Piece(one)
+        self._scan(one, [whole])
+        one.pieces = [whole]
+        interfaces, headers = len(one.facts.interfaces), one.facts.headers.count
+        if not whole.disorder or not 1 < interfaces * (headers + 1) <= MOST_PIECES:
+            return
+        pieces = [Piece(one, header, number) for header in range(headers + 1) for number in range(interfaces)]
+        self._scan(one, pieces)
+        pieces = [piece for piece in pieces if piece.extent is not None]
+        if sum(piece.disorder for piece in pieces) < whole.disorder:
+            one.pieces = pieces
+
+    def _scan(self, one: Straight, pieces: Sequence[Piece]) -> None:
+        chains = [self._bounds.chain(keeps_frames=False) for _ in pieces]
+        selection = one.planned.selection()
+        numbers = np.zeros(1 << 16, np.uint16)
+        with one.planned.open(self._wake) as reader:
+            one.frames, one.format = 0, reader.format
+            for batch in reader.batches():
+                one.frames += batch.frames_read
+                selection.apply_interfaces(batch)
+                for piece, chain in zip(pieces, chains, strict=True):
+                    if piece.headers is None or piece.headers == reader.facts.headers.count:
+                        chain.push(batch, numbers, 0, only_interface=-1 if piece.interface is None else piece.interface)
+            one.facts = reader.facts
+        for piece, chain in zip(pieces, chains, strict=True):
+            chain.finish()
+            piece.extent = chain.extent
+            piece.disorder = chain.step_count + chain.beyond_window
+
+    def _map(self, interfaces: Sequence[Interface], known: NDArray[np.uint16], taps: Taps) -> NDArray[np.uint16]:
+        """Return the number of each of a file's interfaces among those of all; equal ones of two files are one."""
+        if len(interfaces) == len(known):
+            return known
+        met: Counter[Interface] = Counter()
+        numbers = np.empty(len(interfaces), np.uint16)
+        table = taps.table(len(interfaces)).tolist()
+        for own, interface in enumerate(interfaces):
+            tap = table[own] if own < len(table) else 0
+            key = interface, met[interface], tap
+            met[interface] += 1
+            if key not in self._numbers:
+                self._numbers[key] = len(self._interfaces)
+                self._interfaces.append(interface)
+                self._taps.append(tap)
+            numbers[own] = self._numbers[key]
+        return numbers
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Yield all frames in order; the same batch each time, filled anew.
+
+        `frame_number` counts through the inputs, in their order, whatever the order of the frames.
+
+        Raises
+        ------
+        CaptureFileError, NotACaptureFile, MissingFeature
+            A file cannot be read.
+        ReadingEnded
+            The `Wake` is set.
+        """
+        chains = [self._bounds.chain() for _ in self._chains]
+        feeds = [self._feed(pieces, chain) for pieces, chain in zip(self._chains, chains, strict=True)]
+        merger = Merger(chains)
+        batch = FrameBatch(BATCH_FRAMES)
+        batch.set_data(np.empty(DATA_BYTES, np.uint8))
+        self._frames_read = given = 0
+        try:
+            while True:
+                merger.begin(batch)
+                while (what := merger.fill(batch)) >= 0:
+                    if next(feeds[what], None) is None:
+                        chains[what].finish()
+                if what not in (ENDED, FULL):
+                    batch.set_data(np.empty(2 * merger.needed, np.uint8))
+                    continue
+                if batch.count or self._frames_read > given:
+                    batch.frames_before = given
+                    batch.frames_read = self._frames_read - given
+                    given = self._frames_read
+                    batch.big_endian_options = merger.big_endian
+                    if len(batch.interfaces) != len(self._interfaces):
+                        batch.set_interfaces(self._interfaces)
+                        batch.set_taps(np.array(self._taps, np.uint16))
+                    batch.refilled()
+                    yield batch
+                if what == ENDED:
+                    break
+        finally:
+            for feed in feeds:
+                feed.close()
+        self._report(chains)
+
+    def _feed(self, pieces: Sequence[Piece], chain: Chain) -> Generator[bool, None, None]:
+        """Push one batch after the other of a chain's pieces; yields after each."""
+        for piece in pieces:
+            one = piece.input
+            selection = one.planned.selection()
+            first_time = not self._known or piece is one.pieces[0]
+            numbers = np.empty(0, np.uint16)
+            if not self._known:
+                one.frames_before = self._frames_read
+            with one.planned.open(self._wake) as reader:
+                one.format = reader.format
+                position = reader.position
+                for batch in reader.batches():
+                    if first_time:
+                        self._frames_read += batch.frames_read
+                        self._progress(reader.position - position, batch.frames_read)
+                        position = reader.position
+                    if not self._known:
+                        one.frames += batch.frames_read
+                    selection.apply_interfaces(batch)
+                    if piece.headers is None or piece.headers == reader.facts.headers.count:
+                        numbers = self._map(batch.interfaces, numbers, one.planned.taps)
+                        chain.push(
+                            batch,
+                            numbers,
+                            one.frames_before,
+                            batch.big_endian_options,
+                            -1 if piece.interface is None else piece.interface,
+                        )
+                        yield True
+                if first_time:
+                    one.facts = reader.facts
+                    one.selection = selection
+
+    def _report(self, chains: Sequence[Chain]) -> None:
+        order = self.order
+        latest = [chain.extent[1] for chain in chains if chain.extent is not None]
+        earliest = [chain.extent[0] for chain in chains if chain.extent is not None]
+        for chain in chains:
+            order.sorted += chain.sorted
+            order.furthest_ns = max(order.furthest_ns, chain.furthest_ns)
+            order.beyond_window += chain.beyond_window
+            order.outlier_count += chain.outlier_count
+            order.step_count += chain.step_count
+            for number, ns, expected_ns, sure in chain.outliers:
+                file, frame = self.place_of(number)
+                kind = "outlier" if sure else "undetermined"
+                order.outliers.append(Outlier(file, frame, ns, expected_ns, kind))
+            for before, after, before_ns, after_ns in chain.steps:
+                order.steps.append(Step(*self.place_of(before), before_ns, *self.place_of(after), after_ns))
+            # Where another input has frames beyond the jump, time did go on.
+            start, end = chain.doubtful_start, chain.doubtful_end
+            if start is not None and start[1] > min(earliest):
+                start = None
+            if end is not None and (chain.extent is None or chain.extent[1] < max(latest)):
+                end = None
+            for doubtful in (start, end):
+                if doubtful is not None:
+                    number, ns, expected_ns, frames = doubtful
+                    order.outlier_count += 1
+                    order.outliers.append(
+                        Outlier(*self.place_of(number), ns, expected_ns, "undetermined", trusted=True, frames=frames)
+                    )
+        order.outliers.sort(key=lambda one: (self._place(one.file), one.frame))
+        order.steps.sort(key=lambda one: (self._place(one.file), one.frame))
+
+    def _place(self, file: str) -> int:
+        return next((at for at, one in enumerate(self.inputs) if one.name == file), 0)
+
+    def place_of(self, number: int) -> tuple[str, int]:
+        """Return the file of a running frame number, and the frame's number in it."""
+        starts = [one.frames_before for one in self.inputs]
+        at = max(int(np.searchsorted(starts, number, side="left")) - 1, 0)
+        return self.inputs[at].name, number - starts[at]
+
+
+def _chained(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Put pieces that follow each other in time behind each other, in as few chains as they overlap at most."""
+    chains: list[list[Piece]] = []
+    ends: list[Extent] = []
+    timed = sorted((piece for piece in pieces if piece.extent is not None), key=_begin_of)
+    for piece in timed:
+        assert piece.extent is not None
+        fitting = [at for at, end in enumerate(ends) if _follows(end, piece.extent)]
+        if fitting:
+            at = max(fitting, key=lambda at: (ends[at][1], -at))
+            chains[at].append(piece)
+            first, last = ends[at][:2]
+            ends[at] = (min(first, piece.extent[0]), max(last, piece.extent[1]), *piece.extent[2:])
+        else:
+            chains.append([piece])
+            ends.append(piece.extent)
+    untimed = [piece for piece in pieces if piece.extent is None]
+    if untimed:
+        if chains:
+            chains[-1] += untimed
+        else:
+            chains.append(untimed)
+    return chains
+
+
+def _begin_of(piece: Piece) -> tuple[int, int]:
+    assert piece.extent is not None
+    return piece.extent[2], piece.extent[1]
+
+
+def _follows(before: Extent, after: Extent) -> bool:
+    """Whether a piece goes on where another ends, a few frames at its beginning or the other's end aside."""
+    if after[0] >= before[1]:
+        return True
+    end = before[1] if after[0] <= before[1] <= after[1] else before[3]
+    begin = after[0] if before[0] <= after[0] <= before[1] else after[2]
+    return begin >= end
+
+
+def _overlapping(chains: Sequence[Sequence[Piece]]) -> int:
+    """Return how many pieces overlap in time with one of another chain."""
+    timed = [(at, piece.extent) for at, pieces in enumerate(chains) for piece in pieces if piece.extent is not None]
+    found = 0
+    for chain, extent in timed:
+        found += any(other != chain and its[0] <= extent[1] and extent[0] <= its[1] for other, its in timed)
+    return found
