@@ -23,6 +23,7 @@ __all__ = [
     "LATEST_NS",
     "NANOSECONDS",
     "PROBLEMS_LISTED",
+    "UNTRUSTED",
     "ClampedTimestamps",
     "Decision",
     "FractionCounts",
@@ -38,6 +39,10 @@ NANOSECONDS = 1_000_000_000
 
 PROBLEMS_LISTED = 100
 """Problems of a source kept one by one; those that come after are counted."""
+
+
+UNTRUSTED = 0x80
+"""Set in a frame's `timestamp_source` where its timestamp is not to be trusted: such a frame has no time anywhere."""
 
 
 class TimestampSource(IntEnum):
@@ -347,7 +352,7 @@ class FrameBatch(FrameColumns):
         Nanoseconds since the epoch, UTC, `EARLIEST_NS` … `LATEST_NS`: sources clamp what lies beyond, so that one at
         either end is taken for one that was clamped.
     timestamp_source : ndarray of uint8
-        A `TimestampSource`.
+        A `TimestampSource`; with the bit `UNTRUSTED` where frames were put in order and the timestamp is an outlier.
     wire_length, captured_length : ndarray of uint32
         Bytes on the wire as the source says (the FCS mostly not among them), and bytes kept.
     interface : ndarray of uint16

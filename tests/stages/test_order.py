@@ -273,6 +273,57 @@ def test_frames_are_numbered_by_file_in_order_of_time(tmp_path):
     assert (source["files"], source["first_frames"]) == (paths, [1, 11])
 
 
+class TestCompare:
+    """Sides that are untidy are compared as if they were tidy."""
+
+    @pytest.fixture
+    def sides(self, tidy):
+        frames, _ = tidy
+        return frames, [(ns + 10_000, data) for ns, data in frames]
+
+    def compared(self, tmp_path, a, b, **options):
+        paths = [
+            [pcap(tmp_path / f"{side}{number}.pcap", part) for number, part in enumerate(parts)]
+            for side, parts in (("a", a), ("b", b))
+        ]
+        return uspcap.compare(*paths, **options).document
+
+    def test_a_side_of_several_files_that_overlap_is_merged(self, tmp_path, sides):
+        a, b = sides
+        whole = self.compared(tmp_path, [a], [b])
+        split = self.compared(tmp_path, [a[1::2], a[::2]], [b[::3], b[1::3], b[2::3]])
+        assert whole["frames"] == split["frames"]
+        assert whole["frames"]["matched"] == len(a)
+        assert whole["delay"] == split["delay"]
+        assert split["reordering"] == whole["reordering"]
+        assert [split[side]["order"]["merged_inputs"] for side in "ab"] == [2, 3]
+        assert [whole[side]["order"]["merged_inputs"] for side in "ab"] == [0, 0]
+
+    @pytest.mark.parametrize("off_ns", [HOUR_NS, -HOUR_NS, 300_000_000, -BEGIN_NS])
+    @pytest.mark.parametrize("side", ["a", "b"])
+    def test_an_outlier_costs_one_match_and_is_named(self, tmp_path, sides, side, off_ns):
+        frames = {"a": list(sides[0]), "b": list(sides[1])}
+        frames[side][300] = frames[side][300][0] + off_ns, frames[side][300][1]
+        found = self.compared(tmp_path, [frames["a"]], [frames["b"]])
+        assert found["frames"]["matched"] == len(sides[0]) - 1
+        assert found["delay"]["max_ns"] == 10_000
+        outliers = found[side]["order"]["outliers"]
+        assert [(one["frame"], one["timestamp_ns"]) for one in outliers] == [(301, frames[side][300][0])]
+        assert found[side]["untrusted_timestamps"] == 1
+        assert found[side]["last_timestamp_ns"] == sides["ab".index(side)][-1][0]
+
+    def test_local_disorder_is_no_reordering(self, tmp_path, sides):
+        a, b = sides
+        made = random.Random(3)
+        shuffled = sorted(b, key=lambda frame: frame[0] + made.randint(0, 20_000_000))
+        found = self.compared(tmp_path, [a], [shuffled])
+        assert found["frames"]["matched"] == len(a)
+        assert found["reordering"]["reordered"] == 0
+        assert found["b"]["order"]["sorted"] > 0
+        left = self.compared(tmp_path, [a], [shuffled], sort="off")
+        assert left["reordering"]["reordered"] > 0
+
+
 @needs_cases
 class TestCases:
     """Captures on which uspcap was wrong."""
@@ -313,3 +364,10 @@ class TestCases:
         assert report["summary"]["duration_ns"] == 2_998_999_945
         assert [one["frame"] for one in report.document["source"]["order"]["outliers"]] == [1501]
         assert "1.000 ms" in str(report)
+
+    def test_compare_with_one_frame_an_hour_late(self):
+        files = CASES / "files"
+        found = uspcap.compare(str(files / "w1_a.pcap.gz"), str(files / "w1_b_late1h.pcap.gz")).document
+        assert found["frames"]["matched"] == 1_999
+        assert [one["frame"] for one in found["b"]["order"]["outliers"]] == [501]
+        assert found["a"]["order"]["outliers"] == []

@@ -6,6 +6,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -29,7 +30,9 @@ from uspcap.comparison.keys import DigestReader, Side, common_limit
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
+from uspcap.stages.order import bounds
 from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, in_order_of_time, plan
+from uspcap.stages.straightening import Straightener
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
 from uspcap.stats.clock_fit import ClockFit, LowerEnvelope
@@ -304,12 +307,20 @@ def compare_captures(
     UsageError
         The range of time is empty, or the clocks differ and nobody said how much.
     """
-    sides = [in_order_of_time([one] if isinstance(one, str) else one, settings.reading) for one in (a, b)]
+    sides = [[one] if isinstance(one, str) else one for one in (a, b)]
+    if settings.reading.sorting != "off":
+        sides = [in_order_of_time(one, settings.reading) for one in sides]
     with closing(Wake()) as wake, ExitStack() as opened:
         offset_ns = settings.offset_ns or 0
         planned = plan([*sides[0], *sides[1]], settings.reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
         files = planned.inputs[: len(sides[0])], planned.inputs[len(sides[0]) :]
         choice = _tunnels(settings, planned.inputs, wake)
+        straighteners = _straighteners(files, settings, wake)
+        read = [
+            given if one is None else tuple(each.planned for each in one.inputs)
+            for given, one in zip(files, straighteners, strict=True)
+        ]
+        straighteners = [one if one is not None and one.is_needed else None for one in straighteners]
         limit = common_limit(planned.inputs, settings.key, tunnels=choice.tunnels)
         ranges = [None if planned.time_range is None else planned.time_range.moved(by, by) for by in (0, offset_ns)]
         reader_a, reader_b = (
@@ -323,15 +334,18 @@ def compare_captures(
                         wake,
                         _trailers(settings, inputs[0].path),
                         time_range,
+                        straightener,
                         tunnels=choice.tunnels,
                         outer=settings.outer,
                     )
                 )
             )
-            for inputs, time_range in zip(files, ranges, strict=True)
+            for inputs, time_range, straightener in zip(read, ranges, straighteners, strict=True)
         )
-        for reader in (reader_a, reader_b):
-            reader.side.take_choice(choice)
+        window_ns = None if settings.reading.sorting == "off" else bounds(settings.reading.sorting).window_ns
+        for side in (reader_a.side, reader_b.side):
+            side.take_choice(choice)
+            side.order.window_ns = window_ns
         comparison = Comparison(settings, limit, reader_a.side, reader_b.side, range_a=ranges[0], range_b=ranges[1])
         with _Ahead(reader_a, wake) as ahead_a, _Ahead(reader_b, wake) as ahead_b:
             _Run(comparison, ahead_a, ahead_b, matched, missed).run()
@@ -342,6 +356,17 @@ def _tunnels(settings: Settings, inputs: Sequence[PlannedInput], wake: Wake) -> 
     """Return whether tunnels are decoded, on both sides alike."""
     inside = bool(settings.expression.strip()) and reading_of(settings.expression, outer=settings.outer).name == "inner"
     return choose_tunnels(inputs, settings.tunnels, looks_inside=inside, wake=wake)
+
+
+def _straighteners(
+    sides: Sequence[Sequence[PlannedInput]], settings: Settings, wake: Wake
+) -> list[Straightener | None]:
+    """Return what puts each side in order of time, None where its order is to be left alone."""
+    if settings.reading.sorting == "off":
+        return [None for _ in sides]
+    with ThreadPoolExecutor(thread_name_prefix="order") as pool:
+        looking = [pool.submit(Straightener, inputs, settings.reading.sorting, wake) for inputs in sides]
+        return [one.result() for one in looking]
 
 
 def _trailers(settings: Settings, path: str) -> TrailerStage | None:
@@ -518,7 +543,9 @@ class _Run:
 
     def _reorder(self, pairs: NDArray[np.void]) -> None:
         into = self._into
-        late = into.reordering.update(np.ascontiguousarray(pairs["partner_frame"]))
+        # Numbers are in the order in which A was sent, unless its frames were put in order of time.
+        by = "partner_frame" if not into.a.put_in_order else "partner_timestamp_ns"
+        late = into.reordering.update(np.ascontiguousarray(pairs[by]))
         if len(late):
             record_many(into.extents, np.ascontiguousarray(late["extent"]))
             into.longest_extent = max(into.longest_extent, int(late["extent"].max()))

@@ -29,12 +29,15 @@ from uspcap._native.matching import Stream
 from uspcap.bpf.filters import MatchCounts, filter_of_files
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
-from uspcap.frames import Decision, FrameBatch, Interface, Problem, TimestampSource
+from uspcap.frames import UNTRUSTED, Decision, FrameBatch, Interface, Problem, TimestampSource
+from uspcap.stages.order import Order
 from uspcap.stages.reading import PlannedInput, is_read_once
+from uspcap.stages.selection import FrameSelection
 
 if TYPE_CHECKING:
     from uspcap.stages.moments import TimeRange
     from uspcap.stages.tunnels import TunnelChoice
+    from uspcap.stages.straightening import Straightener
     from uspcap.timestamps.trailers import TrailerStage
 
 CHUNK_FRAMES: Final = 16_384
@@ -57,8 +60,8 @@ class Side:
     files : tuple of PlannedInput
     frames : int
         Frames that match the filter, have a stamp and a digest.
-    without_digest, without_stamp : int
-        Those that were left out because they have none.
+    without_digest, without_stamp, untrusted : int
+        Those that were left out because they have none, or a timestamp that is not to be trusted.
     first_ns, last_ns : int or None
         Stamps of the first and the last frame.
     longest_payload : int
@@ -79,6 +82,10 @@ class Side:
         What the filter spoke of, and what it matched.
     tunnels : bool
         Whether the innermost headers count.
+    order : Order
+        What was found of the order of frames.
+    put_in_order : bool
+        Frames come in order of time, and numbers are those in the files.
     """
 
     path: str
@@ -86,6 +93,7 @@ class Side:
     frames: int = 0
     without_digest: int = 0
     without_stamp: int = 0
+    untrusted: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
     longest_payload: int = 0
@@ -111,6 +119,9 @@ class Side:
         self.notes += [f"{one.file}: {one.why} (as {one.option})" for one in found]
         self.notes += [note for path, note in choice.notes if path in paths]
 
+    order: Order = field(default_factory=Order)
+    put_in_order: bool = False
+
 
 class DigestReader:
     """Reads one capture once and yields streams of digests.
@@ -135,6 +146,8 @@ class DigestReader:
         Let the innermost headers count.
     outer : bool
         Let the filter speak of outer frames.
+    straightener : Straightener, optional
+        Reads the files where their frames are to be put in order of time.
 
     Attributes
     ----------
@@ -156,12 +169,14 @@ class DigestReader:
         wake: Wake | None = None,
         trailers: TrailerStage | None = None,
         time_range: TimeRange | None = None,
+        straightener: Straightener | None = None,
         *,
         tunnels: bool = False,
         outer: bool = False,
     ) -> None:
         self._wake = wake
-        self._reader: CaptureReader | None = files[0].open(wake)
+        self._straightener = straightener
+        self._reader: CaptureReader | None = None if straightener is not None else files[0].open(wake)
         self._range = time_range
         self._key = KEYS.index(key)
         self._limit = limit
@@ -169,7 +184,9 @@ class DigestReader:
         self._filter = filter_of_files(expression, outer=outer)
         self._trailers = trailers
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        self.side = Side("@".join((files[0].path, *files[0].interfaces)) + more, tuple(files))
+        self.side = Side(
+            "@".join((files[0].path, *files[0].interfaces)) + more, tuple(files), put_in_order=straightener is not None
+        )
 
     def streams(self) -> Iterator[Stream]:
         """Yield all frames in their order, some ten thousand at a time, and close the file.
@@ -201,6 +218,9 @@ class DigestReader:
     def _batches(self) -> Iterator[tuple[FrameBatch, int]]:
         """Yield the batches of all files, and how many frames the files before have."""
         side = self.side
+        if self._straightener is not None:
+            yield from self._straightened(self._straightener)
+            return
         frames_before = 0
         for number, one in enumerate(side.files):
             reader = self._reader = self._reader if number == 0 and self._reader else one.open(self._wake)
@@ -218,6 +238,21 @@ class DigestReader:
             side.decisions += [*one.taps.decisions, *facts.decisions]
             side.interfaces += facts.interfaces
 
+    def _straightened(self, straightener: Straightener) -> Iterator[tuple[FrameBatch, int]]:
+        """Yield the batches of all files in order of time, numbered through all of them."""
+        side = self.side
+        in_range = FrameSelection((), side.files[0].time_range)
+        for batch in straightener.batches():
+            in_range.apply_range(batch)
+            yield batch, 0
+        for one in straightener.inputs:
+            side.problems += one.facts.all_problems(one.name) + one.selection.problems(one.name, one.facts.interfaces)
+            side.notes += one.planned.notes + one.facts.notes(one.name) + one.selection.notes(one.name)
+            side.decisions += [*one.planned.taps.decisions, *one.facts.decisions]
+            side.interfaces += one.facts.interfaces
+        side.notes += in_range.notes(side.path)
+        side.order = straightener.order
+
     def close(self) -> None:
         """Close the file; may be called again."""
         if self._reader is not None:
@@ -229,13 +264,15 @@ class DigestReader:
         digests = np.empty(batch.count, np.uint64)
         headers = batch.headers
         digest(batch, headers, self._key, self._limit, digests)
-        stamped = batch.timestamp_source != TimestampSource.NONE
+        sources = batch.timestamp_source & ~np.uint8(UNTRUSTED)
+        trusted = batch.timestamp_source == sources
+        stamped = (sources != TimestampSource.NONE) & trusted
         usable = stamped & (digests != 0)
         side.clamped += batch.clamped
-        side.without_stamp += batch.count - int(np.count_nonzero(stamped))
+        side.untrusted += batch.count - int(np.count_nonzero(trusted))
+        side.without_stamp += int(np.count_nonzero(trusted)) - int(np.count_nonzero(stamped))
         side.without_digest += int(np.count_nonzero(stamped)) - int(np.count_nonzero(usable))
         if batch.count:
-            sources = batch.timestamp_source
             met = {int(sources.min()), int(sources.max())}
             side.sources |= {TimestampSource(one) for one in (met if len(met) == 1 else np.unique(sources).tolist())}
             tcp = headers.column("protocol") == 6

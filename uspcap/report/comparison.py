@@ -14,6 +14,7 @@ from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decoded_lines
 from uspcap.report.format import clock, count, duration, plural, share, stamp
 from uspcap.report.model import Column, Page, Section
+from uspcap.report.order import order_sentences
 from uspcap.stages.reading import is_read_once
 from uspcap.stats.histogram import PERCENTILES, Histogram, enough_for, rank_of
 from uspcap.timestamps.tai import LOOKS_LIKE_TAI_NS
@@ -90,9 +91,11 @@ def _side(side: Side) -> dict[str, Any]:
         "interfaces": sorted({name for one in side.files for name in one.interfaces}),
         "notes": side.notes,
         "decisions": [asdict(one) for one in side.decisions],
+        "order": side.order.as_dict(),
         "frames": side.frames,
         "without_digest": side.without_digest,
         "without_stamp": side.without_stamp,
+        "untrusted_timestamps": side.untrusted,
         "first_timestamp_ns": side.first_ns,
         "last_timestamp_ns": side.last_ns,
         "timestamp_sources": sorted(source.name for source in side.sources),
@@ -230,6 +233,12 @@ def _warnings(comparison: Comparison) -> list[str]:
                 f"{plural(side.clamped, 'frame')} of {name} have timestamps beyond what uspcap counts in (1823 to "
                 "2116), of which the nearest end was taken: what they are matched with, and their delays, are wrong"
             )
+        if side.untrusted:
+            other = "B" if name == "A" else "A"
+            said.append(
+                f"{plural(side.untrusted, 'frame')} of {name} with a timestamp not to be trusted are not matched, so "
+                f"that as many of those only in {other} may be in {name}, too"
+            )
         if side.without_stamp:
             said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
         if len(side.sources) > 1:
@@ -284,6 +293,9 @@ def comparison_page(report: dict[str, Any]) -> Page:
     page = Page()
     page.head.statement(verdict(report), "strong")
     page.head.warnings(report["warnings"])
+    for name in ("a", "b"):
+        for sentence in order_sentences(report[name].get("order")):
+            page.head.paragraph(sentence, lead=f"{name.upper()}  ")
     _show_frames(page.section(), report)
     if report["frames"]["matched"]:
         _show_delay(page.section("Delay, B's stamp minus A's"), report)

@@ -21,7 +21,7 @@ from uspcap._native.ordering import ENDED, FULL, Chain, Merger
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, SourceFacts
-from uspcap.stages.order import Order, Outlier, Sorting, Step, bounds
+from uspcap.stages.order import Order, OrderCheck, Outlier, Sorting, Step, bounds
 from uspcap.stages.reading import PlannedInput, is_read_once
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.taps import Taps
@@ -73,6 +73,8 @@ class Straight:
     selection : FrameSelection
         What was found of the interfaces that were named.
     pieces : list of Piece
+    check : OrderCheck
+        What was seen when it was looked at.
     """
 
     planned: PlannedInput
@@ -83,6 +85,7 @@ class Straight:
     facts: SourceFacts = field(default_factory=SourceFacts)
     selection: FrameSelection = field(default_factory=FrameSelection)
     pieces: list[Piece] = field(default_factory=list)
+    check: OrderCheck = field(default_factory=OrderCheck)
 
     def __post_init__(self) -> None:
         self.name = self.planned.path
@@ -149,6 +152,18 @@ class Straightener:
         self._chains = _chained([piece for one in self.inputs for piece in one.pieces])
         self.order.merged_inputs = _overlapping(self._chains)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to put in order; where not, reading the inputs one after the other is as good."""
+        if not self._known:
+            return True
+        if len(self._chains) > 1 or any(len(one.pieces) > 1 for one in self.inputs):
+            return True
+        whole = OrderCheck()
+        for one in self.inputs:
+            whole.merge(one.check)
+        return not whole.is_tidy
+
     def _look_at(self, one: Straight) -> None:
         """Find out from when to when an input goes, and what of it is taken as one."""
         whole = Piece(one)
@@ -172,6 +187,8 @@ class Straightener:
             for batch in reader.batches():
                 one.frames += batch.frames_read
                 selection.apply_interfaces(batch)
+                if len(pieces) == 1:
+                    one.check.update(batch)
                 for piece, chain in zip(pieces, chains, strict=True):
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
                         chain.push(batch, numbers, 0, only_interface=-1 if piece.interface is None else piece.interface)
