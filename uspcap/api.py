@@ -105,7 +105,7 @@ def _everything() -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Capture files as one stream, in the order given; `open` makes one.
+    """Capture files as one stream; `open` makes one.
 
     Attributes
     ----------
@@ -129,7 +129,8 @@ class Capture:
     def batches(self) -> Iterator[FrameBatch]:
         """Yield the frames, a few thousand at a time.
 
-        Each batch owns its memory: all of them may be kept. Frames are numbered from 1 in each file.
+        Each batch owns its memory: all of them may be kept. Frames are numbered from 1 through all files, which come in
+        order of their first timestamps, or from 1 in each file where `sort` is `off`.
 
         Raises
         ------
@@ -143,15 +144,40 @@ class Capture:
         inputs = self._plan()
         looks_inside = bool(keep.expression) and keep.reading.name == "inner"
         tunnels = choose_tunnels(inputs, self.tunnels, looks_inside=looks_inside).tunnels
+        for batch in self._read(inputs):
+            batch.decode_tunnels = tunnels
+            keep.apply(batch)
+            if batch.count:
+                yield batch.copy()
+
+    def _read(self, inputs: Sequence[PlannedInput]) -> Iterator[FrameBatch]:
+        """Yield all frames that are wanted, before the filter."""
+        from uspcap.stages.selection import FrameSelection
+        from uspcap.stages.straightening import Straightener
+
+        in_order = self.reading.sorting != "off"
+        if in_order:
+            straightener = Straightener(inputs, self.reading.sorting)
+            if straightener.is_needed:
+                in_range = FrameSelection((), inputs[0].time_range)
+                for batch in straightener.batches():
+                    in_range.apply_range(batch)
+                    yield batch
+                return
+            inputs = [one.planned for one in straightener.inputs]
+        frames_before = 0
         for one in inputs:
             selection = one.selection()
+            read = 0
             with one.open() as reader:
                 for batch in reader.batches():
+                    read += batch.frames_read
                     selection.apply(batch)
-                    batch.decode_tunnels = tunnels
-                    keep.apply(batch)
-                    if batch.count:
-                        yield batch.copy()
+                    if in_order and frames_before:
+                        batch.storage("frame_number")[: batch.count] += frames_before
+                        batch.frames_before += frames_before
+                    yield batch
+            frames_before += read
 
     def problems(self) -> list[Problem]:
         """Read the files to their ends, and return what was wrong with them."""
@@ -195,7 +221,7 @@ def open(
     Parameters
     ----------
     paths : path
-        pcap or pcapng, plain or compressed, directories or globs, in the order of their time; `-` is standard input.
+        pcap or pcapng, plain or compressed, directories or globs, in any order; `-` is standard input.
     filter : str
         As of pcap-filter(7).
     tunnels : bool, optional

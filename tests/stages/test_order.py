@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.capture_files import interface, option, packet, pcap_header, pcap_record, section
+from support.command_line import assert_one_clear_line, invoke
 from support.shared_cases import CASES, needs_cases
 
 import uspcap
 from uspcap.analysis import registry
+from uspcap.frames import UNTRUSTED, TimestampSource
 
 SECOND_NS = 10**9
 BEGIN_NS = 1_700_000_000 * SECOND_NS
@@ -271,6 +276,109 @@ def test_frames_are_numbered_by_file_in_order_of_time(tmp_path):
     paths = [pcap(tmp_path / "b.pcap", frames[:10]), pcap(tmp_path / "a.pcap", frames[10:])]
     source = uspcap.analyze(paths[::-1], only="summary").document["source"]
     assert (source["files"], source["first_frames"]) == (paths, [1, 11])
+
+
+class TestOtherCommands:
+    """Whatever reads frames reads them in order."""
+
+    @pytest.fixture
+    def untidy(self, tmp_path, tidy):
+        """Two files that overlap, with one wrong timestamp, and the frames as they are to come."""
+        frames = list(tidy[0])
+        wrong = frames[301][0] + HOUR_NS, frames[301][1]
+        paths = [
+            pcap(tmp_path / "b.pcap", frames[::2]),
+            pcap(tmp_path / "a.pcap", [*frames[1:301:2], wrong, *frames[303::2]]),
+        ]
+        return paths[::-1], frames, wrong
+
+    def test_batches_come_in_order_and_an_outlier_lies_where_it_lay(self, untidy):
+        paths, frames, wrong = untidy
+        batches = list(uspcap.open(*paths).batches())
+        found = [
+            (int(batch.timestamp_ns[row]), batch.frame_bytes(row), int(batch.timestamp_source[row]))
+            for batch in batches
+            for row in range(len(batch))
+        ]
+        trusted = [(ns, data) for ns, data, source in found if source == TimestampSource.FILE]
+        assert trusted == frames[:301] + frames[302:]
+        place = next(at for at, one in enumerate(found) if one[2] == TimestampSource.FILE | UNTRUSTED)
+        assert found[place][:2] == wrong
+        # Behind the frame that it lies behind in its file.
+        assert found[place - 1][:2] == frames[299]
+        numbers = sorted(int(number) for batch in batches for number in batch.frame_number)
+        assert numbers == list(range(1, len(frames) + 1))
+
+    def test_dump_leaves_frames_as_they_lie_unless_it_is_asked_to_sort(self, untidy):
+        paths, frames, _ = untidy
+        lines = invoke("dump", *paths).lines
+        assert [int(line.split()[0]) for line in lines] == list(range(1, len(frames) + 1))
+        result = invoke("dump", "--sort", "auto", *paths)
+        assert result.code == 0
+        lines = result.lines
+        times = [line.split()[1] for line in lines if "(outlier)" not in line]
+        assert times == sorted(times)
+        assert len(times) == len(frames) - 1
+        assert "2 inputs that overlap in time merged, 1 frames with timestamps" in result.stderr
+
+    def test_a_replay_writes_frames_in_order(self, untidy, tmp_path):
+        paths, frames, wrong = untidy
+        out = tmp_path / "out.pcapng"
+        arguments = ["capture", *(word for path in paths for word in ("-r", path)), "--speed", "0", "-w", str(out)]
+        assert invoke(*arguments).code == 0
+        written = [ns for batch in uspcap.open(out, sort="off").batches() for ns in batch.timestamp_ns.tolist()]
+        assert [ns for ns in written if ns != wrong[0]] == [ns for ns, _ in frames[:301] + frames[302:]]
+        assert len(written) == len(frames)
+
+    @pytest.mark.parametrize("text", ["", "5", "0s", "-1ms", "sometimes"])
+    def test_a_window_that_is_none_is_refused_in_a_sentence(self, untidy, text):
+        assert_one_clear_line(invoke("analyze", "--sort", text, untidy[0][0]), 2, "--sort")
+
+    def test_a_pipe_is_put_in_order_as_it_comes(self, tmp_path, tidy):
+        frames, whole = tidy
+        made = random.Random(5)
+        content = Path(
+            pcap(tmp_path / "a.pcap", sorted(frames, key=lambda frame: frame[0] + made.randint(0, 30_000_000)))
+        ).read_bytes()
+        reading, writing = os.pipe()
+        feeding = threading.Thread(target=lambda: open_and_write(writing, content))
+        feeding.start()
+        try:
+            assert analyses(f"/dev/fd/{reading}") == whole
+        finally:
+            feeding.join()
+            os.close(reading)
+
+    @pytest.mark.parametrize("only", ["if1", "1"])
+    def test_an_interface_is_put_in_order_by_itself(self, tmp_path, tidy, only):
+        frames, whole = tidy
+        numbered = [[(ns, data, 1) for ns, data in frames[300:]], [(ns, data, 1) for ns, data in frames[:300]]]
+        numbered[0] += [(BEGIN_NS, frame_of(7, 9), 0)]
+        path = pcapng(tmp_path / "a.pcapng", numbered)
+        if only == "if1":
+            found = analyses(f"{path}@{only}")
+            for name in set(NAMES) - {"summary"}:
+                assert found[name] == whole[name], name
+
+    def test_a_range_of_time_holds_what_lies_in_it_however_files_are_named(self, tmp_path, tidy):
+        frames, _ = tidy
+        paths = [pcap(tmp_path / f"{at}.pcap", frames[at::2]) for at in range(2)]
+        begin, end = frames[100][0], frames[400][0]
+        texts = [
+            datetime.fromtimestamp(ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % SECOND_NS:09}"
+            for ns in (begin, end)
+        ]
+        found = uspcap.analyze(paths[::-1], only="summary", start=texts[0], end=texts[1])["summary"]
+        assert (found["packets"], found["first_timestamp_ns"], found["last_timestamp_ns"]) == (
+            300,
+            begin,
+            frames[399][0],
+        )
+
+
+def open_and_write(descriptor, content):
+    with os.fdopen(descriptor, "wb") as pipe:
+        pipe.write(content)
 
 
 class TestCompare:

@@ -16,6 +16,8 @@ from uspcap.notices import say
 from uspcap.report.decode import decode_line, hex_lines
 from uspcap.report.format import encodable
 from uspcap.stages.reading import PlannedInput, Reading, plan
+from uspcap.stages.selection import FrameSelection
+from uspcap.stages.straightening import Straightener
 from uspcap.stages.tunnels import choose_tunnels
 
 
@@ -26,7 +28,7 @@ from uspcap.stages.tunnels import choose_tunnels
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
 @inside_options()
-@reading_options()
+@reading_options(sort="off")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
@@ -80,6 +82,9 @@ def _wanted(
     problems: list[Problem],
 ) -> Iterator[tuple[FrameBatch, int, int]]:
     """Yield batch, row and number of each frame to be shown; add to `problems` what was wrong with a file."""
+    if inputs[0].sorting != "off":
+        yield from _in_order(inputs, frame_filter, frames, tunnels, problems)
+        return
     last = max(numbers[-1] for numbers in frames) if frames is not None else None
     before = 0
     for one in inputs:
@@ -102,3 +107,29 @@ def _wanted(
             for note in reader.facts.notes(reader.name):
                 say(note)
             before += read
+
+
+def _in_order(
+    inputs: Sequence[PlannedInput],
+    frame_filter: FrameFilter,
+    frames: tuple[range, ...] | None,
+    tunnels: bool,
+    problems: list[Problem],
+) -> Iterator[tuple[FrameBatch, int, int]]:
+    """Yield the same of files whose frames are put in order of time."""
+    straightener = Straightener(inputs, inputs[0].sorting)
+    in_range = FrameSelection((), inputs[0].time_range)
+    for batch in straightener.batches():
+        batch.decode_tunnels = tunnels
+        in_range.apply_range(batch)
+        frame_filter.apply(batch)
+        for row, number in enumerate(batch.frame_number.tolist()):
+            if frames is None or any(number in numbers for numbers in frames):
+                yield batch, row, number
+    for one in straightener.inputs:
+        problems += one.facts.all_problems(one.name)
+        problems += one.selection.problems(one.name, one.facts.interfaces)
+        for note in one.facts.notes(one.name):
+            say(note)
+    if not straightener.order.is_tidy:
+        say(str(straightener.order))

@@ -18,19 +18,19 @@ from uspcap.stages.taps import InterfaceTaps
 
 _Command = Callable[..., Any]
 
-READING_OPTIONS: Final = frozenset(
-    {"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps", "sort"}
-)
+READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps", "sort"})
 """Parameters of these options."""
 
 
-def reading_options(*, interface: bool = True) -> Callable[[_Command], _Command]:
+def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[_Command], _Command]:
     """Give a command the options, and what was asked for as its parameter `reading`.
 
     Parameters
     ----------
     interface : bool
         Interfaces of files are named by `--interface`, too; not where that names one to capture on.
+    sort : str
+        How frames are put in order of time where nothing else is asked for.
     """
     options = [
         click.option(
@@ -56,7 +56,7 @@ def reading_options(*, interface: bool = True) -> Callable[[_Command], _Command]
         ),
         click.option(
             "--sort",
-            default="auto",
+            default=sort,
             show_default=True,
             metavar="WINDOW",
             help="Put frames in order of time that lie out of it by up to WINDOW, as 250ms; auto is 100ms, off leaves "

@@ -36,8 +36,8 @@ from uspcap.stages.selection import FrameSelection
 
 if TYPE_CHECKING:
     from uspcap.stages.moments import TimeRange
-    from uspcap.stages.tunnels import TunnelChoice
     from uspcap.stages.straightening import Straightener
+    from uspcap.stages.tunnels import TunnelChoice
     from uspcap.timestamps.trailers import TrailerStage
 
 CHUNK_FRAMES: Final = 16_384

@@ -9,7 +9,7 @@ from typing import Any
 import dpkt
 
 from uspcap.formats.pcapng import options_of
-from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.frames import UNTRUSTED, FrameBatch, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, UNTAGGED, Layer, address_text
 from uspcap.protocols.link_types import link_type_name
 from uspcap.report.format import safe_text, stamp
@@ -136,11 +136,12 @@ _COLUMNS = (
 
 
 def _time(batch: FrameBatch, row: int) -> str:
-    source = TimestampSource(int(batch.timestamp_source[row]))
+    untrusted = int(batch.timestamp_source[row]) & UNTRUSTED
+    source = TimestampSource(int(batch.timestamp_source[row]) & ~UNTRUSTED)
     if source is TimestampSource.NONE:
         return "no stamp"
     named = "" if source is TimestampSource.FILE else f" {source.name}"
-    return f"{stamp(int(batch.timestamp_ns[row]))}{named}"
+    return f"{stamp(int(batch.timestamp_ns[row]))}{named}{' (outlier)' if untrusted else ''}"
 
 
 def _interface(batch: FrameBatch, row: int) -> str:

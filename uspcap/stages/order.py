@@ -183,6 +183,19 @@ class Order:
         """Whether there is nothing to say."""
         return not (self.merged_inputs or self.sorted or self.beyond_window or self.outlier_count or self.step_count)
 
+    def __str__(self) -> str:
+        """Return in a sentence how many of what was found."""
+        found = [
+            (self.merged_inputs, "inputs that overlap in time merged"),
+            (self.sorted, "frames sorted"),
+            (self.beyond_window, "frames out of order still"),
+            (self.outlier_count, "frames with timestamps that are not to be trusted"),
+            (self.step_count, "steps of the clock"),
+        ]
+        return (
+            f"order of time: {', '.join(f'{number:,} {what}' for number, what in found if number) or 'nothing found'}"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as a report's `source.order`."""
         return {

@@ -95,6 +95,8 @@ class PlannedInput:
     stretch : Stretch or None
         Where a range of time is asked for.
     taps : Taps
+    sorting : int, 'auto' or 'off'
+        How its frames, with those of other files, are put in order of time.
     """
 
     path: str
@@ -103,6 +105,7 @@ class PlannedInput:
     time_range: TimeRange | None = None
     stretch: Stretch | None = None
     taps: Taps = ONE_TAP
+    sorting: Sorting = "off"
 
     def open(self, wake: Wake | None = None) -> CaptureReader:
         """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
@@ -190,7 +193,7 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: W
             stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
     interfaces = one.interfaces + reading.interfaces
     taps = _taps(one.path, interfaces, reading, wake)
-    return PlannedInput(one.path, interfaces, reading.unit, time_range, stretch, taps)
+    return PlannedInput(one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting)
 
 
 def _taps(path: str, interfaces: Sequence[str], reading: Reading, wake: Wake | None) -> Taps:

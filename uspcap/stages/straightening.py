@@ -153,6 +153,11 @@ class Straightener:
         self.order.merged_inputs = _overlapping(self._chains)
 
     @property
+    def interfaces(self) -> list[Interface]:
+        """All interfaces met so far."""
+        return self._interfaces
+
+    @property
     def is_needed(self) -> bool:
         """Whether there is anything to put in order; where not, reading the inputs one after the other is as good."""
         if not self._known:
@@ -234,6 +239,7 @@ class Straightener:
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_data(np.empty(DATA_BYTES, np.uint8))
         self._frames_read = given = 0
+        self.order = Order(self.order.sorting, self.order.window_ns, self.order.merged_inputs)
         try:
             while True:
                 merger.begin(batch)

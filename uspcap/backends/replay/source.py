@@ -15,7 +15,9 @@ from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError
 from uspcap.formats.waking import ReadingEnded, Wake
 from uspcap.frames import LATEST_NS, NANOSECONDS, FrameBatch, Interface, TimestampSource
-from uspcap.stages.reading import PlannedInput
+from uspcap.stages.reading import PlannedInput, is_read_once
+from uspcap.stages.selection import FrameSelection
+from uspcap.stages.straightening import Straightener
 
 SHORTEST_WAIT_S = 0.001
 """Frames that are due within it come in one batch, as they would from a ring."""
@@ -27,7 +29,8 @@ class ReplaySource(LiveSource):
     Parameters
     ----------
     paths : sequence of str or PlannedInput
-        One after the other; `-` is standard input, which can be read once only.
+        One after the other, or in order of time where that is planned; `-` is standard input, which can be read once
+        only.
     expression : str
         Filter as of pcap-filter(7).
     speed : float
@@ -141,9 +144,12 @@ class ReplaySource(LiveSource):
     def _read(self) -> Iterator[FrameBatch]:
         """Yield all batches of all files and loops, numbered and stamped as one stream."""
         loop = moved_ns = period_ns = 0
+        straightener = self._straightener()
         while not self._stopped and (loop < self._loops or not self._loops):
             frames_before = self._frames_read
-            for number, one in enumerate(self._files):
+            if straightener is not None:
+                yield from self._read_in_order(straightener, moved_ns, tell=not loop)
+            for number, one in enumerate(self._files if straightener is None else ()):
                 selection = one.selection()
                 with one.open(self._wake) as reader:
                     frames_of_others = self._frames_read
@@ -165,6 +171,36 @@ class ReplaySource(LiveSource):
             moved_ns += period_ns
             loop += 1
 
+    def _straightener(self) -> Straightener | None:
+        """Return what reads the files in order of time, None where they are read one after the other.
+
+        What can be read only once is not held back for frames to come.
+        """
+        sorting = self._files[0].sorting
+        if sorting == "off" or any(is_read_once(path) for path in self._paths):
+            return None
+        straightener = Straightener(self._files, sorting, self._wake)
+        self._files = [one.planned for one in straightener.inputs]
+        self._paths = tuple(one.path for one in self._files)
+        return straightener if straightener.is_needed else None
+
+    def _read_in_order(self, straightener: Straightener, moved_ns: int, *, tell: bool) -> Iterator[FrameBatch]:
+        """Yield the batches of all files in order of time."""
+        frames_of_others = self._frames_read
+        in_range = FrameSelection((), self._files[0].time_range)
+        for batch in straightener.batches():
+            self._frames_read += batch.count
+            in_range.apply_range(batch)
+            self._adopt(batch, 0, straightener.interfaces, frames_of_others, moved_ns)
+            yield batch
+        if not tell:
+            return
+        for one in straightener.inputs:
+            name, facts = one.name, one.facts
+            self.problems += facts.all_problems(name) + one.selection.problems(name, facts.interfaces)
+            self._messages += one.planned.notes + facts.notes(name) + one.selection.notes(name)
+        self._messages += [*in_range.notes(", ".join(self._paths)), str(straightener.order)]
+
     def _adopt(
         self, batch: FrameBatch, file: int, interfaces: Sequence[Interface], frames_of_others: int, moved_ns: int
     ) -> None:
@@ -178,7 +214,7 @@ class ReplaySource(LiveSource):
         batch.storage("interface")[:count] += np.uint16(first)
         batch.storage("frame_number")[:count] += frames_of_others
         batch.frames_before += frames_of_others
-        stamped = batch.timestamp_source != TimestampSource.NONE
+        stamped = batch.timestamp_source < TimestampSource.NONE
         if stamped.any():
             if moved_ns:
                 self._move(batch, stamped, moved_ns)
@@ -201,7 +237,7 @@ class ReplaySource(LiveSource):
         if not self._speed:
             return left, 0.0
         stamps = batch.timestamp_ns[at:]
-        waiting = batch.timestamp_source[at:] != TimestampSource.NONE
+        waiting = batch.timestamp_source[at:] < TimestampSource.NONE
         now = self._clock()
         if self._began is None:
             if not waiting.any():
