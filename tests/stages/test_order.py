@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import struct
 import threading
 from datetime import UTC, datetime
@@ -349,16 +350,24 @@ class TestOtherCommands:
             feeding.join()
             os.close(reading)
 
-    @pytest.mark.parametrize("only", ["if1", "1"])
-    def test_an_interface_is_put_in_order_by_itself(self, tmp_path, tidy, only):
+    def test_more_files_that_overlap_than_may_be_open_are_merged(self, tmp_path, tidy):
+        frames, whole = tidy
+        paths = [pcap(tmp_path / f"{at}.pcap", frames[at::300]) for at in range(300)]
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+        try:
+            assert analyses(paths) == whole
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def test_an_interface_is_put_in_order_by_itself(self, tmp_path, tidy):
         frames, whole = tidy
         numbered = [[(ns, data, 1) for ns, data in frames[300:]], [(ns, data, 1) for ns, data in frames[:300]]]
         numbered[0] += [(BEGIN_NS, frame_of(7, 9), 0)]
         path = pcapng(tmp_path / "a.pcapng", numbered)
-        if only == "if1":
-            found = analyses(f"{path}@{only}")
-            for name in set(NAMES) - {"summary"}:
-                assert found[name] == whole[name], name
+        found = analyses(f"{path}@if1")
+        for name in set(NAMES) - {"summary"}:
+            assert found[name] == whole[name], name
 
     def test_a_range_of_time_holds_what_lies_in_it_however_files_are_named(self, tmp_path, tidy):
         frames, _ = tidy

@@ -656,6 +656,7 @@ cdef class Merger:
     Parameters
     ----------
     chains : list of Chain
+        Each is fed before the first `fill`, or when it is asked for.
 
     Attributes
     ----------
@@ -665,25 +666,36 @@ cdef class Merger:
 
     cdef list chains
     cdef PyObject **pointers
-    cdef Py_ssize_t count
+    cdef Held **heads           # of each chain in `heap`
+    cdef Py_ssize_t *heap       # chains whose head is known, the one that goes first at the top
+    cdef Py_ssize_t heap_count
+    cdef Py_ssize_t *waiting    # those whose head is to be found
+    cdef Py_ssize_t waiting_count
     cdef readonly Py_ssize_t needed
     cdef Py_ssize_t used
     cdef bint endian_of_batch
 
     def __cinit__(self, list chains not None):
-        cdef Py_ssize_t at
+        cdef Py_ssize_t at, count = len(chains)
         if not chains or not all(isinstance(chain, Chain) for chain in chains):
             raise ValueError("there is no chain to merge")
         self.chains = list(chains)
-        self.count = len(chains)
-        self.pointers = <PyObject **> malloc(self.count * sizeof(PyObject *))
-        if self.pointers == NULL:
+        self.pointers = <PyObject **> malloc(count * sizeof(PyObject *))
+        self.heads = <Held **> malloc(count * sizeof(Held *))
+        self.heap = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
+        self.waiting = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
+        if self.pointers == NULL or self.heads == NULL or self.heap == NULL or self.waiting == NULL:
             raise MemoryError
-        for at in range(self.count):
+        self.waiting_count = count
+        for at in range(count):
             self.pointers[at] = <PyObject *> self.chains[at]
+            self.waiting[at] = count - 1 - at
 
     def __dealloc__(self):
         free(self.pointers)
+        free(self.heads)
+        free(self.heap)
+        free(self.waiting)
 
     def begin(self, FrameColumns out):
         """Begin a batch."""
@@ -704,54 +716,94 @@ cdef class Merger:
             result = self.run(out)
         return result
 
-    cdef Py_ssize_t run(self, FrameColumns out) noexcept nogil:
-        cdef Py_ssize_t at, row
-        cdef Held *one
-        cdef Held *best
-        cdef PyObject *best_pointer
+    cdef bint before(self, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+        """Whether the head of one chain goes before that of another."""
+        cdef const Held *first = self.heads[a]
+        cdef const Held *second = self.heads[b]
+        if first.key_ns != second.key_ns:
+            return first.key_ns < second.key_ns
+        return equal_goes_before(first, (<Chain> self.pointers[a]).bytes_of(first), second,
+                                 (<Chain> self.pointers[b]).bytes_of(second))
+
+    cdef void sink(self) noexcept nogil:
+        """Let the chain at the top go where it belongs."""
+        cdef Py_ssize_t at = 0, below, chain = self.heap[0]
         while True:
-            if out.count == out.capacity:
-                return -3
-            best = NULL
-            best_pointer = NULL
-            for at in range(self.count):
-                one = (<Chain> self.pointers[at]).head()
-                if one == NULL:
-                    if not (<Chain> self.pointers[at]).finished:
-                        return at
-                    continue
-                if best == NULL or one.key_ns < best.key_ns or (one.key_ns == best.key_ns and equal_goes_before(
-                        one, (<Chain> self.pointers[at]).bytes_of(one), best, (<Chain> best_pointer).bytes_of(best))):
-                    best = one
-                    best_pointer = self.pointers[at]
-            if best == NULL:
+            below = 2 * at + 1
+            if below >= self.heap_count:
+                break
+            if below + 1 < self.heap_count and self.before(self.heap[below + 1], self.heap[below]):
+                below += 1
+            if not self.before(self.heap[below], chain):
+                break
+            self.heap[at] = self.heap[below]
+            at = below
+        self.heap[at] = chain
+
+    cdef void rise(self, Py_ssize_t chain) noexcept nogil:
+        """Take in a chain whose head is known."""
+        cdef Py_ssize_t at = self.heap_count, above
+        self.heap_count += 1
+        while at > 0:
+            above = (at - 1) // 2
+            if not self.before(chain, self.heap[above]):
+                break
+            self.heap[at] = self.heap[above]
+            at = above
+        self.heap[at] = chain
+
+    cdef Py_ssize_t run(self, FrameColumns out) noexcept nogil:
+        cdef Py_ssize_t chain
+        while True:
+            while self.waiting_count:
+                chain = self.waiting[self.waiting_count - 1]
+                self.heads[chain] = (<Chain> self.pointers[chain]).head()
+                if self.heads[chain] != NULL:
+                    self.rise(chain)
+                elif not (<Chain> self.pointers[chain]).finished:
+                    return chain
+                self.waiting_count -= 1
+            if self.heap_count == 0:
                 return -1
-            if best.occupied > out.data_length - self.used:
-                if out.count:
-                    return -3
-                self.needed = best.occupied
-                return -2
-            row = out.count
-            if row and best.big_endian != self.endian_of_batch:
-                return -3
-            self.endian_of_batch = best.big_endian
-            memcpy(out.data + self.used, (<Chain> best_pointer).bytes_of(best), best.occupied - 1)
-            out.timestamp_ns[row] = best.timestamp_ns
-            out.timestamp_source[row] = best.source
-            out.wire_length[row] = best.wire_length
-            out.captured_length[row] = best.captured_length
-            out.interface[row] = best.interface
-            out.offset[row] = self.used
-            out.frame_number[row] = best.frame_number
-            out.flags[row] = best.flags
-            out.queue[row] = best.queue
-            out.drop_count[row] = best.drop_count
-            out.options_offset[row] = self.used + best.captured_length
-            out.options_length[row] = best.options_length
-            out.read_ns[row] = 0
-            out.count = row + 1
-            self.used += best.occupied - 1
-            (<Chain> best_pointer).give_head(best)
+            chain = self.heap[0]
+            if not self.give(out, <Chain> self.pointers[chain], self.heads[chain]):
+                return -3 if out.count else -2
+            (<Chain> self.pointers[chain]).give_head(self.heads[chain])
+            self.heads[chain] = (<Chain> self.pointers[chain]).head()
+            if self.heads[chain] == NULL:
+                self.waiting[0] = chain
+                self.waiting_count = 1
+                self.heap_count -= 1
+                self.heap[0] = self.heap[self.heap_count]
+            if self.heap_count:
+                self.sink()
+
+    cdef bint give(self, FrameColumns out, Chain chain, const Held *one) noexcept nogil:
+        """Append a frame to a batch; False where it has no place in it."""
+        cdef Py_ssize_t row = out.count
+        if row == out.capacity or (row and one.big_endian != self.endian_of_batch):
+            return False
+        if one.occupied > out.data_length - self.used:
+            self.needed = one.occupied
+            return False
+        self.endian_of_batch = one.big_endian
+        memcpy(out.data + self.used, chain.bytes_of(one), one.occupied - 1)
+        out.timestamp_ns[row] = one.timestamp_ns
+        out.timestamp_source[row] = one.source
+        out.wire_length[row] = one.wire_length
+        out.captured_length[row] = one.captured_length
+        out.interface[row] = one.interface
+        out.offset[row] = self.used
+        out.frame_number[row] = one.frame_number
+        out.flags[row] = one.flags
+        out.queue[row] = one.queue
+        out.drop_count[row] = one.drop_count
+        out.options_offset[row] = self.used + one.captured_length
+        out.options_length[row] = one.options_length
+        out.read_ns[row] = 0
+        out.count = row + 1
+        self.used += one.occupied - 1
+        return True
 
     @property
     def big_endian(self):

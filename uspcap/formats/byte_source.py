@@ -89,6 +89,9 @@ class ByteSource(ABC):
         """
         raise CaptureFileError(f"cannot read {self.name} from byte {offset}: it can only be read from its start")
 
+    def park(self) -> None:  # noqa: B027, most have nothing to give back
+        """Give the file's descriptor back until the next read, where the file can be opened again."""
+
     def close(self) -> None:
         """Let go of the file; may be called again."""
         self._file.close()
@@ -140,6 +143,7 @@ class _RawFile:
         self.position = 0
         self._peeked = b""
         self._descriptor = -1
+        self._parked = False
         self.wake = Wake(wake)
         try:
             if path == "-":
@@ -151,6 +155,7 @@ class _RawFile:
         except (OSError, ValueError) as error:
             self.close()
             raise self._failed("open", error) from error
+        self._identity = status.st_dev, status.st_ino
         self.regular = stat.S_ISREG(status.st_mode)
         self.size = status.st_size if self.regular else None
         if stat.S_ISDIR(status.st_mode):
@@ -203,13 +208,35 @@ class _RawFile:
         self.position += taken
         return taken
 
+    def park(self) -> None:
+        """Give the descriptor of a regular file back until the next read."""
+        if self.regular and self.name != "-" and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._parked = True
+
+    def _open_again(self) -> None:
+        self._parked = False
+        try:
+            self._descriptor = os.open(self.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            status = os.fstat(self._descriptor)
+            os.lseek(self._descriptor, self.position + len(self._peeked), os.SEEK_SET)
+        except OSError as error:
+            raise self._failed("open", error) from error
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise CaptureFileError(f"{self.name} is another file now than when it was opened: start again")
+
     def seek(self, offset: int) -> None:
         """Go on at a byte offset."""
+        if self._parked:
+            self._open_again()
         self._peeked = b""
         self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
 
     def _read(self, call: Callable[[], _Read]) -> _Read:
         """Read once there is something, or raise ReadingEnded where nothing is to be read any more."""
+        if self._parked:
+            self._open_again()
         while True:
             try:
                 if self.regular:
@@ -243,6 +270,9 @@ class _PlainSource(ByteSource):
 
     def readinto(self, buffer: memoryview) -> int:
         return self._file.readinto(buffer) if len(buffer) else 0
+
+    def park(self) -> None:
+        self._file.park()
 
     def seek(self, offset: int) -> None:
         if not self.seekable_plain:

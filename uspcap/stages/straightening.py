@@ -29,6 +29,9 @@ from uspcap.stages.taps import Taps
 MOST_PIECES: Final = 64
 """Sections and interfaces of a file that are merged with each other; a file is read once for each."""
 
+MOST_OPEN: Final = 128
+"""Chains that keep their files open; of more, each file is opened again for each piece that is read of it."""
+
 DATA_BYTES: Final = 1 << 20
 
 Extent = tuple[int, int, int, int]
@@ -295,6 +298,8 @@ class Straightener:
                             batch.big_endian_options,
                             -1 if piece.interface is None else piece.interface,
                         )
+                        if len(self._chains) > MOST_OPEN:
+                            reader.source.park()
                         yield True
                 if first_time:
                     one.facts = reader.facts
