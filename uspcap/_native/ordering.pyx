@@ -12,7 +12,7 @@ A. A chain is one input, or several that follow each other in time. Of each fram
    where it lies in the years before a clock is set and most do not, it is an outlier.
 B. A timestamp that is not trusted keeps its value, and its source gets the bit UNTRUSTED: such a frame has no time
    anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
-C. Frames with a trusted timestamp lie in a heap until nothing that comes can go before them: what is to come within the
+C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go before them: what is to come within the
    window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes all the same; what
    comes too late then goes at once, and counts as beyond the window. Nothing is sorted across a step.
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
@@ -37,6 +37,8 @@ cdef enum:
     LOOKED_AT = 4096        # frames, without timestamps or not
     LISTED = 100
     FEWEST_OF_REST = 8
+    RUNS = 4
+    NOWHERE = -1
     DIRECTION = 3
 
 # 1980: what is older was stamped by a clock that nobody had set.
@@ -65,6 +67,7 @@ cdef struct Held:
     Py_ssize_t start
     Py_ssize_t occupied
     int64_t bytes_before
+    int64_t next            # place of the frame behind it in its run
     uint32_t wire_length
     uint32_t captured_length
     uint32_t options_length
@@ -154,6 +157,10 @@ cdef class Chain:
     cdef int64_t next_verdict       # place of the first frame without a verdict
     cdef int64_t end                # place of the next frame to come
     cdef int64_t stamped_waiting    # frames with a timestamp from `next_verdict` on
+    cdef int64_t ready              # frames with a verdict
+    cdef int64_t run_first[RUNS]    # places, NOWHERE where a run is empty
+    cdef int64_t run_last[RUNS]
+    cdef int head_run               # of the last `head`, NOWHERE for the heap
     cdef int64_t in_heap
     cdef Entry *heap
     cdef Py_ssize_t heap_room
@@ -177,6 +184,7 @@ cdef class Chain:
     cdef int64_t step_from_ns, step_to_ns, since_step
 
     def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True):
+        cdef int run
         if window_ns < 0 or most_frames < 1 or most_bytes < 1:
             raise ValueError("a window is not negative, and holds a frame at least")
         self.window_ns = clamped(window_ns)
@@ -198,6 +206,8 @@ cdef class Chain:
         self.earliest_ns = INT64_MAX
         self.latest_ns = INT64_MIN
         self.head_gap_ns = INT64_MIN
+        for run in range(RUNS):
+            self.run_first[run] = self.run_last[run] = NOWHERE
 
     def __dealloc__(self):
         free(self.held)
@@ -252,7 +262,7 @@ cdef class Chain:
     @property
     def held_frames(self):
         """Frames in here."""
-        return self.in_heap + self.end - self.next_verdict
+        return self.ready + self.end - self.next_verdict
 
     @property
     def extent(self):
@@ -561,10 +571,12 @@ cdef class Chain:
         return STEP
 
     cdef void enter(self, Held *one, int64_t place, int64_t key_ns) noexcept nogil:
-        """Put a frame that has its verdict into the heap."""
+        """Put a frame that has its verdict where it waits for its turn."""
         cdef Entry entry
         cdef Entry *larger
+        cdef Held *last
         cdef Py_ssize_t at = <Py_ssize_t> self.in_heap, above
+        cdef int run
         self.next_verdict += 1
         self.last_key_ns = key_ns
         if not self.keeps_frames:
@@ -572,6 +584,17 @@ cdef class Chain:
             return
         one.key_ns = key_ns
         one.epoch = self.epoch
+        one.next = NOWHERE
+        self.ready += 1
+        for run in range(RUNS):
+            if self.run_last[run] == NOWHERE:
+                self.run_first[run] = self.run_last[run] = place
+                return
+            last = &self.held[self.run_last[run] & (self.room - 1)]
+            if last.epoch < one.epoch or last.key_ns <= key_ns:
+                last.next = place
+                self.run_last[run] = place
+                return
         if at == self.heap_room:
             larger = <Entry *> realloc(self.heap, 2 * self.heap_room * sizeof(Entry))
             if larger == NULL:
@@ -590,6 +613,7 @@ cdef class Chain:
         self.in_heap += 1
 
     cdef void remove_head(self) noexcept nogil:
+        """Take the top out of the heap."""
         cdef Entry entry
         cdef Py_ssize_t at = 0, below
         self.in_heap -= 1
@@ -608,18 +632,39 @@ cdef class Chain:
 
     cdef Held *head(self) noexcept nogil:
         """Return the frame that goes next, NULL where that is not known yet."""
-        cdef Entry *top
-        if self.in_heap == 0:
+        cdef Entry top, entry
+        cdef Held *one
+        cdef int run
+        cdef bint found = False
+        if self.ready == 0:
             return NULL
-        top = &self.heap[0]
+        self.head_run = NOWHERE
+        if self.in_heap:
+            top = self.heap[0]
+            found = True
+        for run in range(RUNS):
+            if self.run_first[run] != NOWHERE:
+                one = &self.held[self.run_first[run] & (self.room - 1)]
+                entry = Entry(one.key_ns, one.epoch, self.run_first[run])
+                if not found or goes_before(&entry, &top):
+                    top = entry
+                    found = True
+                    self.head_run = run
         if (self.finished and self.next_verdict == self.end) or top.epoch < self.epoch or (
                 self.has_now and top.key_ns < self.now_ns - self.window_ns) or top.key_ns <= self.floor_ns:
             return &self.held[top.place & (self.room - 1)]
         return NULL
 
     cdef void give_head(self, Held *one) noexcept nogil:
+        """Remove what `head` has returned."""
         one.given = True
-        self.remove_head()
+        self.ready -= 1
+        if self.head_run == NOWHERE:
+            self.remove_head()
+        else:
+            self.run_first[self.head_run] = one.next
+            if one.next == NOWHERE:
+                self.run_last[self.head_run] = NOWHERE
         self.forget_given()
 
     cdef const uint8_t *bytes_of(self, const Held *one) noexcept nogil:
