@@ -24,6 +24,7 @@ import numpy as np
 
 from uspcap._native.columns cimport FrameColumns, HeaderColumns
 from uspcap._native.saturating cimport difference
+from uspcap._native.timing cimport NO_STAMP, UNTRUSTED
 
 from uspcap._native.headers import decode
 
@@ -47,6 +48,8 @@ cdef enum:
     VOID = 2
     HEAD = 3                    # it may have begun in the part before
 
+cdef int64_t NO_TIME = -0x7FFFFFFFFFFFFFFF - 1  # timestamps are clamped far from it
+
 cdef struct Key:
     uint8_t source[16]
     uint8_t destination[16]
@@ -63,6 +66,8 @@ cdef struct Fragment:
     uint32_t length
     uint32_t captured
     uint32_t more
+    uint32_t source             # with UNTRUSTED, where its timestamp is
+    uint32_t padding
     # Followed by the captured bytes where it is kept.
 
 cdef struct Piece:
@@ -137,7 +142,8 @@ cdef bint fragment_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row
     memcpy(fragment.key.destination, headers.destination_address + 16 * row, 16)
     fragment.key.id = headers.ip_id[row]
     fragment.key.ip_version = headers.ip_version[row]
-    fragment.key.timestamp_source = frames.timestamp_source[row]
+    fragment.source = frames.timestamp_source[row]
+    fragment.key.timestamp_source = frames.timestamp_source[row] & ~UNTRUSTED
     fragment.key.tap = headers.tap[row]
     fragment.frame = frames.frame_number[row] + frame_shift
     fragment.at_ns = frames.timestamp_ns[row]
@@ -268,6 +274,7 @@ cdef class Datagrams:
         group = &self.groups[self.count]
         memset(group, 0, sizeof(Group))
         group.key = key[0]
+        group.at_ns = NO_TIME
         self.slots[slot] = <int32_t> self.count
         self.count += 1
         return group
@@ -306,8 +313,16 @@ cdef class Datagrams:
         return 0
 
     cdef bint goes_on(self, const Group *group, const Fragment *fragment) noexcept nogil:
-        cdef int64_t apart = difference(fragment.at_ns, group.at_ns)
+        cdef int64_t apart = 0
+        if fragment.source < NO_STAMP and group.at_ns != NO_TIME:
+            apart = difference(fragment.at_ns, group.at_ns)
         return fragment.frame - group.frame <= NEAR_FRAMES and -NEAR_NS <= apart <= NEAR_NS
+
+    cdef void saw(self, Group *group, const Fragment *fragment) noexcept nogil:
+        """Note when a group was seen last; what has no time that can be trusted moves none."""
+        group.frame = fragment.frame
+        if fragment.source < NO_STAMP:
+            group.at_ns = fragment.at_ns
 
     cdef bint is_head(self, const Fragment *fragment, const Group *group) noexcept nogil:
         """Tell whether a fragment may be of a group that began in the part before."""
@@ -329,7 +344,7 @@ cdef class Datagrams:
             group = self.enter(&fragment.key, fragment.frame)
         elif not self.goes_on(group, fragment):
             self.end(group)
-        group.frame, group.at_ns = fragment.frame, fragment.at_ns
+        self.saw(group, fragment)
         if group.state == VOID:
             return 0
         is_void = is_impossible(fragment)
@@ -438,7 +453,7 @@ cdef class Datagrams:
                 if group.pieces[found].captured < group.pieces[found].length:
                     break
         frames.timestamp_ns[at] = fragment.at_ns
-        frames.timestamp_source[at] = fragment.key.timestamp_source
+        frames.timestamp_source[at] = <uint8_t> fragment.source
         frames.wire_length[at] = header + group.total
         frames.captured_length[at] = header + captured
         frames.interface[at] = <uint16_t> (2 * fragment.key.tap + (header == 40))
@@ -499,7 +514,7 @@ cdef class Datagrams:
         if group == NULL:
             group = self.enter(&fragment.key, fragment.frame)
         group.state = HEAD
-        group.frame, group.at_ns = fragment.frame, fragment.at_ns
+        self.saw(group, fragment)
         return 0
 
     def take_event(self, const uint8_t[::1] event not None, int64_t frame_shift):
