@@ -61,6 +61,32 @@ def datagram(random: Random, payload: bytes, *, source: int | None = None, desti
     return network(random, 17, layers.udp(payload, source, destination, length))
 
 
+def in_fragments(random: Random, frame: bytes) -> list[bytes]:
+    """Return an IPv4 frame in fragments, some perhaps missing, double, overlapping or out of order, or as it is."""
+    if frame[12:14] != b"\x08\0" or len(frame) < 50:
+        return [frame]
+    head, packet = frame[:14], frame[14:]
+    length = 4 * (packet[0] & 15)
+    if not 20 <= length <= len(packet):
+        return [frame]
+    payload, size = packet[length:], 8 * random.choice((1, 2, 3, random.randrange(1, 40)))
+    identification = random.randrange(3).to_bytes(2, "big")
+    pieces = []
+    for at in range(0, len(payload), size):
+        piece = payload[at : at + size + random.choice((0, 0, 0, 0, 8))]
+        more = 0x2000 if at + size < len(payload) else 0
+        header = bytearray(packet[:length])
+        header[2:8] = (length + len(piece)).to_bytes(2, "big") + identification + (at // 8 | more).to_bytes(2, "big")
+        pieces.append(head + bytes(header) + piece)
+    if random.random() < 0.3:
+        random.shuffle(pieces)
+    if random.random() < 0.3:
+        pieces.pop(random.randrange(len(pieces)))
+    if pieces and random.random() < 0.2:
+        pieces.append(random.choice(pieces))
+    return pieces
+
+
 def plain(random: Random, state: dict[str, Any]) -> bytes:
     """Return a frame of a few flows and sizes, ARP and what is no protocol among them."""
     size = random.choice((0, 1, 18, 22, 86, 458, 982, 1472, random.randrange(200)))

@@ -18,7 +18,7 @@ from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
 from uspcap.analysis.sequence.settings import SequenceSettings
 from uspcap.analysis.suite import Outcome, Settings, Suite
 from uspcap.errors import UspcapError
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import UNTRUSTED, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.feeds import find_protocol, parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
 from uspcap.protocols.rules import Key, Rule, RulePair
@@ -102,16 +102,20 @@ def stream(random: Random, name: str) -> Stream:
         make = packets.stamped(settings["trailer"])
     state: dict[str, Any] = {}
     frames = [make(random, state) for _ in range(count)]
+    if name == "sequence" and random.random() < 0.3:
+        frames = [piece for frame in frames for piece in packets.in_fragments(random, frame)]
+        count = len(frames)
     if random.random() < 0.1 and frames:
         frames += [random.choice(frames) for _ in range(count)]
     stamps = timestamps(random, len(frames))
+    untrusted = random.choice((0, 0, 0, 0.1, 0.9))
     sources = random.choice(((5,), (3, 0), (3, 0, 4, 6), (1,), (2,)))
     rows = [
         (
             at,
             frame,
             number(random, 16) if random.random() < 0.05 else 0,
-            random.choice(sources),
+            random.choice(sources) | (UNTRUSTED if random.random() < untrusted else 0),
             random.choice((0, at, number(random, 64, signed=True))) if name == "path_latency" else 0,
             number(random, 32) if random.random() < 0.2 else 0,
             number(random, 64) if random.random() < 0.05 else 0,
@@ -183,7 +187,11 @@ def batch_of(rows: list[tuple[Any, ...]], first_number: int, *, unclamped: bool 
     count = len(rows)
     if unclamped:
         batch.storage("timestamp_ns")[:count] = [_within(row[0], -(1 << 63), (1 << 63) - 1) for row in rows]
-    batch.storage("timestamp_source")[:count] = [_within(row[3], 0, len(TimestampSource) - 1) for row in rows]
+    batch.storage("timestamp_source")[:count] = [
+        _within(row[3] & ~UNTRUSTED if isinstance(row[3], int) else 0, 0, len(TimestampSource) - 1)
+        | (row[3] & UNTRUSTED if isinstance(row[3], int) else 0)
+        for row in rows
+    ]
     batch.storage("read_ns")[:count] = [_within(row[4], -(1 << 63), (1 << 63) - 1) for row in rows]
     batch.storage("queue")[:count] = [_within(row[5], 0, 0xFFFFFFFF) for row in rows]
     batch.storage("drop_count")[:count] = [row[6] % (1 << 64) for row in rows]

@@ -22,22 +22,32 @@ def generate(random: Random) -> Any:
     )
     content = hostile_capture(seed)
     part_bytes = random.choice((None, None, 1, 100, len(content) // 2))
-    return {"seed": seed, "content": content, "names": names, "parts": part_bytes, "validate": random.random() < 0.1}
+    beside = hostile_capture(random.getrandbits(32)) if random.random() < 0.3 else None
+    return {
+        "seed": seed,
+        "content": content,
+        "beside": beside,
+        "names": names,
+        "parts": part_bytes,
+        "validate": random.random() < 0.1,
+    }
 
 
-def analysed(path: str, value: Any, jobs: int) -> dict[str, Any]:
+def analysed(paths: list[str], value: Any, jobs: int) -> dict[str, Any]:
     names = [name for name in value["names"] if name in registry.names(live=False)]
-    outcome = analyze_files([path], hostile_settings(abs(value["seed"]), names), jobs=jobs)
+    outcome = analyze_files(paths, hostile_settings(abs(value["seed"]), names), jobs=jobs)
     return build_report(source_of(outcome), outcome.suite.analyses)
 
 
 def run(value: Any) -> None:
-    path = files.written(value["content"])
+    paths = [files.written(value["content"])]
+    if isinstance(value.get("beside"), bytes):
+        paths.append(files.written(value["beside"], "beside"))
     try:
-        report = analysed(path, value, 1)
+        report = analysed(paths, value, 1)
         if value["parts"] is not None:
             with patch("uspcap.formats.parts.SMALLEST_PART", max(1, abs(value["parts"]))):
-                in_parts = analysed(path, value, 3)
+                in_parts = analysed(paths, value, 3)
             told = streams.differences(report["analyses"], in_parts["analyses"])
             assert in_parts["analyses"] == report["analyses"], told
     except UspcapError as error:

@@ -33,6 +33,21 @@ def test_any_order_is_described_as_the_rfc_does(numbers: list[int], cut: int) ->
     assert (reordering.arrivals, reordering.reordered, reordering.clipped) == (39, len(found), 0)
 
 
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-3, 3), max_size=40), st.integers(0, 40))
+def test_times_of_any_sign_are_ordered_too_and_equal_ones_are_not_reordered(times: list[int], cut: int) -> None:
+    reordering = Reordering()
+    found = []
+    for part in (times[:cut], times[cut:]):
+        found += [tuple(map(int, row)) for row in reordering.update(np.array(part, np.int64)).tolist()]
+    expected = []
+    for at, time in enumerate(times):
+        later = [place for place in range(at) if times[place] > time]
+        if later:
+            before = next((back for back in range(at) if times[at - 1 - back] <= time), at)
+            expected.append((time, at - later[0], before))
+    assert found == expected
+
+
 def test_examples_of_the_rfc_hold() -> None:
     # RFC 4737, table 4: packet 4 comes late, behind 7 and 8.
     (row,) = Reordering().update(np.array([1, 2, 3, 7, 8, 4, 9, 10], np.int64)).tolist()

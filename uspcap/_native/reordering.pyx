@@ -44,6 +44,7 @@ cdef class Reordering:
         self.numbers = <int64_t *> malloc(HISTORY * sizeof(int64_t))
         self.rise_number = <int64_t *> malloc(HISTORY * sizeof(int64_t))
         self.rise_arrival = <int64_t *> malloc(HISTORY * sizeof(int64_t))
+        self.highest = -0x7FFFFFFFFFFFFFFF - 1
         if self.numbers == NULL or self.rise_number == NULL or self.rise_arrival == NULL:
             raise MemoryError
 
@@ -58,7 +59,7 @@ cdef class Reordering:
         Parameters
         ----------
         numbers : ndarray of int64
-            Of the packets, as they were sent; 1 and above, each once.
+            Of the packets, as they were sent; of those with equal ones none is reordered against another.
         """
         cdef Py_ssize_t count = numbers.shape[0]
         cdef Py_ssize_t row
