@@ -1,4 +1,7 @@
-"""Filters as text: libpcap compiles, our interpreter runs, and a slow one in Python says the same of each frame."""
+"""Filters as text: libpcap compiles, our interpreter runs, and a slow one in Python says the same of each frame.
+
+As filters of files they look at the innermost packet, whatever it is in.
+"""
 
 from random import Random
 from typing import Any
@@ -12,7 +15,7 @@ from uspcap._native.classic_bpf import ClassicProgram
 from uspcap._native.classic_bpf import run as run_program
 from uspcap.bpf.builder import Builder
 from uspcap.bpf.classic import compile_filter
-from uspcap.bpf.filters import FrameFilter
+from uspcap.bpf.filters import FrameFilter, filter_of_files
 from uspcap.bpf.translate import translate
 from uspcap.errors import UspcapError
 from uspcap.frames import FrameBatch, Interface
@@ -41,6 +44,11 @@ def run(value: Any) -> None:
     )
     expression = value["expression"][:2000]
     try:
+        chosen = filter_of_files(expression)
+        for tunnels in (True, False):
+            batch.decode_tunnels = tunnels
+            mask, matched = chosen.matches(batch)
+            assert matched == int(np.count_nonzero(mask))
         FrameFilter(expression).apply(batch)
         program = compile_filter(expression, link_type, netmask=0)
     except UspcapError as error:
