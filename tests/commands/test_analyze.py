@@ -602,3 +602,24 @@ def test_a_rule_that_matches_nothing_gets_a_hint_and_flows_are_counted_once() ->
     plain = report(path, "--tunnels", "--only", "inter_arrival,gaps")
     assert found["analyses"]["inter_arrival"] == plain["analyses"]["inter_arrival"]
     assert found["analyses"]["gaps"] == plain["analyses"]["gaps"]
+
+
+@needs_cases
+def test_rules_speak_of_outer_frames_where_that_is_asked_for() -> None:
+    path = CASES / "files/v1_vlan.pcap"
+    found = report(path, "--outer", *SOMEIP)["analyses"]["requests"]
+    assert next(rule for rule in found["rules"] if rule["name"] == "someip")["requests"] == 0
+    assert len(found["caveats"]) == 2
+    assert all("but the innermost packet of 100 frames: leave out --outer" in caveat for caveat in found["caveats"])
+
+
+@needs_cases
+def test_a_replay_decodes_tunnels_that_carry_most_frames() -> None:
+    path = CASES / "files/p10_vxlan.pcap"
+    command = ("capture", "-r", path, "--analyze", "sequence", "--protocol", "moldudp64", "--format", "json")
+    ended = invoke(*command)
+    assert json.loads(ended.stdout)["analyses"]["sequence"]["lost"] == 1
+    assert "299 of 299 frames that were looked at are in VXLAN (as --tunnels)" in ended.stderr
+    outer = invoke(*command, "--no-tunnels")
+    assert json.loads(outer.stdout)["analyses"]["sequence"]["lost"] == 0
+    assert "VXLAN" not in outer.stderr

@@ -57,7 +57,7 @@ class Settings:
     reading : Reading
         Which frames of the files are read.
     outer : bool
-        Let the filter speak of the outer frame, as tcpdump does.
+        Let the filter speak of the outer frame, as tcpdump does; rules say it themselves.
     """
 
     names: tuple[str, ...] = field(default_factory=partial(default_names, live=False))
@@ -75,8 +75,8 @@ class Settings:
         if self.expression.strip() and reading_of(self.expression, outer=self.outer).name == "inner":
             return True
         values = (value for arguments in self.arguments.values() for value in arguments.values())
-        rules = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
-        return any(isinstance(one, RulePair) for one in rules)
+        pairs = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
+        return any(one.looks_inside for one in pairs if isinstance(one, RulePair))
 
 
 def settings_for(
@@ -124,7 +124,16 @@ def settings_for(
         if not option.general and given.get(option.parameter, option.default) != option.default:
             _check_used(option, users, names, naming)
     arguments = {name: declared[name].arguments(given, asked) for name in names}
+    if outer:
+        arguments = {name: {key: _outer(value) for key, value in one.items()} for name, one in arguments.items()}
     return Settings(names, expression, maximum_flows, tunnels, trailer, arguments, reading, outer)
+
+
+def _outer(value: Any) -> Any:
+    """Let rules among an analysis' arguments speak of outer frames."""
+    if isinstance(value, RulePair):
+        return replace(value, outer=True)
+    return tuple(map(_outer, value)) if isinstance(value, tuple) else value
 
 
 def _check_used(option: Option, users: Sequence[str], names: Sequence[str], naming: str) -> None:

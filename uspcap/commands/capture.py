@@ -38,6 +38,7 @@ from uspcap.sinks.rotation import RotatingWriter
 from uspcap.sinks.rotation_places import check_directory
 from uspcap.stages.reading import expand_all, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
+from uspcap.stages.tunnels import choose_tunnels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,11 +158,16 @@ def command(
         files=paths,
         expression=expression,
         maximum_flows=max_flows,
-        tunnels=bool(tunnels),
+        tunnels=tunnels,
         trailer=_resolved(None if isinstance(timestamps, str) else timestamps, paths),
     )
     if files:
         check_names_for_files(asked.names)
+    if files and asked.names:
+        choice = choose_tunnels(inputs, tunnels, looks_inside=asked.looks_inside)
+        asked = replace(asked, tunnels=choice.tunnels)
+        for sentence in choice.sentences:
+            say(sentence)
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
     job = _Job(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from uspcap._native.rules import KEY_KINDS, MATCHES, PROTOCOLS, find_by_rule, find_known
 from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
+from uspcap.bpf.readings import reading_of
 from uspcap.errors import FilterError, UsageError
 from uspcap.frames import FrameBatch
 
@@ -93,6 +94,8 @@ class RulePair:
         Of `MATCHES`: what must agree beside the keys.
     options : tuple of str
         The options that the two came from, for messages.
+    outer : bool
+        Let both speak of outer frames, as tcpdump does.
     """
 
     name: str
@@ -100,6 +103,14 @@ class RulePair:
     response: Rule
     match: str
     options: tuple[str, str] = ("--request", "--response")
+    outer: bool = False
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether one of the two speaks of innermost packets."""
+        return any(
+            reading_of(rule.expression, outer=self.outer).name == "inner" for rule in (self.request, self.response)
+        )
 
 
 def parse_rule(text: str, option: str) -> Rule:
@@ -266,7 +277,7 @@ class Finder(ABC):
     @property
     def hints(self) -> list[str]:
         """What is to be said of filters that match nothing and would under their other reading."""
-        remedy = "a rule speaks of outer frames where it names what carries packets (docs/filters.md)"
+        remedy = "--outer lets rules speak of those"
         hints = (counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items())
         return [hint for hint in hints if hint]
 
@@ -310,7 +321,13 @@ class RuleFinder(Finder):
     def __init__(self, pair: RulePair) -> None:
         super().__init__(pair.name)
         self._sides: Sequence[tuple[int, str, Key, FrameFilter, NDArray[np.uint8]]] = [
-            (kind, option, rule.key, filter_of_files(rule.expression), np.frombuffer(rule.key.tag or b"=", np.uint8))
+            (
+                kind,
+                option,
+                rule.key,
+                filter_of_files(rule.expression, outer=pair.outer),
+                np.frombuffer(rule.key.tag or b"=", np.uint8),
+            )
             for kind, option, rule in zip((REQUEST, RESPONSE), pair.options, (pair.request, pair.response), strict=True)
         ]
         self._match = MATCHES[pair.match]
