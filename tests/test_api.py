@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.command_line import invoke
+from support.shared_cases import CASES, needs_cases
 from support.traffic import numbered_frame
 from support.veth_pairs import HERE, Pair
 
@@ -244,3 +245,23 @@ def test_a_live_report_needs_an_end_and_analyses_that_there_are() -> None:
         uspcap.capture("lo").analyze()
     with pytest.raises(UsageError, match="no analysis 'magic' of live captures"):
         uspcap.capture("lo", count=1).analyze("magic")
+
+
+@needs_cases
+def test_filters_speak_of_innermost_packets_and_tunnels_are_decoded_where_they_carry_most_frames() -> None:
+    path = CASES / "files/p10_vxlan.pcap"
+
+    def ports(**options: object) -> set[int]:
+        batches = uspcap.open(path, **options).batches()  # type: ignore[arg-type]
+        return {int(port) for batch in batches for port in batch.headers.column("destination_port")}
+
+    assert ports() == ports(filter="udp port 26400") == ports(filter="udp port 4789") == {26400}
+    assert ports(tunnels=False) == ports(tunnels=False, filter="udp port 4789") == {4789}
+    assert ports(filter="udp port 26400", outer=True) == ports(filter="udp port 26400", tunnels=False) == set()
+    report = uspcap.analyze(path, "sequence", filter="udp port 26400", protocol="moldudp64")
+    assert report["sequence"]["lost"] == 1
+    assert report.document["filter"]["reading"] == "inner"
+    assert uspcap.open(path, filter="udp port 26400", outer=True).analyze("summary").document["source"]["packets"] == 0
+    compared = uspcap.compare(path, path, filter="udp port 26400").document
+    assert (compared["frames"]["matched"], compared["filter_reading"]["reading"]) == (299, "inner")
+    assert uspcap.compare(path, path, filter="udp port 26400", outer=True).document["frames"]["matched"] == 0

@@ -158,6 +158,7 @@ def test_what_names_no_encapsulation_speaks_of_the_innermost_packet(expression):
         ("not (udp dst port 6081 or tcp)", "port 6081"),
         ("udp port 53 or 2152", "port 2152"),
         ("portrange 4790-4799", "portrange 4790-4799"),
+        ("port gtp-user", "port gtp-user"),
         ("ip proto 4", "proto 4"),
         ("ip6 proto 41 or tcp", "proto 41"),
         ("proto 47", "proto 47"),

@@ -1,12 +1,16 @@
 """Whether tunnels are decoded: as asked, or as the frames of all inputs have it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.capture_files import pcap_header, pcap_record
-from support.header_frames import ethernet, ipv4, udp, vxlan
+from support.header_frames import ethernet, ipv4, mpls, udp, vxlan
 from support.shared_cases import CASES, needs_cases
 
+from uspcap.analysis.suite import Settings, analyze_files
+from uspcap.formats import parts
+from uspcap.report.document import build_report, source_of
 from uspcap.stages.reading import PlannedInput
 from uspcap.stages.tunnels import choose_tunnels
 
@@ -62,6 +66,35 @@ def test_every_place_of_a_long_file_is_looked_at(tmp_path: Path, place: str) -> 
     frames[at : at + 3000] = [TUNNELLED] * 3000
     choice = choose_tunnels([file_of(tmp_path / "a.pcap", frames)], None, looks_inside=True)
     assert len(choice.decisions) == 1
+
+
+def test_a_frame_behind_labels_is_in_a_tunnel_and_a_packet_is_not(tmp_path: Path) -> None:
+    behind = file_of(tmp_path / "a.pcap", [ethernet(0x8847, mpls([16], bytes(4) + PLAIN))] * 3)
+    assert "are in MPLS pseudowires" in choose_tunnels([behind], None, looks_inside=False).decisions[0].why
+    labelled = file_of(tmp_path / "b.pcap", [ethernet(0x8847, mpls([16], ipv4(17, udp())))] * 3)
+    assert not choose_tunnels([labelled], None, looks_inside=False).tunnels
+
+
+def test_parts_of_a_file_decide_and_filter_as_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SMALLEST_PART", 16_384)
+    frames = [TUNNELLED if number % 3 else PLAIN for number in range(3000)]
+    path = file_of(tmp_path / "a.pcap", frames).path
+
+    def report(jobs: int, expression: str) -> dict[str, Any]:
+        settings = Settings(names=("summary", "inter_arrival", "requests"), expression=expression)
+        outcome = analyze_files([path], settings, jobs=jobs)
+        made = build_report(source_of(outcome, expression), outcome.suite.analyses, reading=outcome.filtered.reading)
+        assert outcome.tunnels
+        return made
+
+    for expression, packets in (("", 3000), ("udp port 4002", 3000), ("udp port 4789", 2000), ("not port 4789", 1000)):
+        whole = report(1, expression)
+        assert whole["source"]["packets"] == packets
+        assert whole["source"]["decisions"][0]["option"] == "--tunnels"
+        assert report(4, expression) == whole
+    hints = [report(jobs, "not udp port 4002")["source"]["notes"][0] for jobs in (1, 4)]
+    assert hints[0] == hints[1]
+    assert "but the outer headers of 2,000 frames" in hints[0]
 
 
 @needs_cases

@@ -17,6 +17,9 @@ ENCAPSULATION_PORTS: Final = {
 
 ENCAPSULATION_PROTOCOLS: Final = {4: "IP in IP", 41: "IPv6 in IP", 47: "GRE"}
 
+_PORT_WORDS: Final = {"gtp-user": 2152, "vxlan-gpe": 4790}
+"""As /etc/services has them; `vxlan` and `geneve` are words of the language itself."""
+
 _PROTOCOL_WORDS: Final = {"gre": 47, "ipencap": 4, "ipip": 4, "ipv6": 41}
 
 _ENCAPSULATION_TYPES: Final = {0x8100, 0x88A8, 0x9100, 0x9200, 0x8847, 0x8848, 0x8863, 0x8864}
@@ -115,7 +118,8 @@ def _encapsulation(term: Term) -> str:
         return _compared(term)
     for kind, numbers in (("port", ENCAPSULATION_PORTS), ("portrange", ENCAPSULATION_PORTS)):
         for value in term.values_of(kind):
-            if any(_number(end) in numbers for end in value.split("-")):
+            ends = [_PORT_WORDS[value]] if value in _PORT_WORDS else map(_number, value.split("-"))
+            if any(end in numbers for end in ends):
                 return f"{kind} {value}"
     for value in term.values_of("proto"):
         if term.words[0] in LINK:

@@ -33,6 +33,10 @@ TUNNELS: Final = {
 """What is decoded only where tunnels are; a frame in several is named after the first of these."""
 
 
+MPLS: Final = 0x8847
+MPLS_MULTICAST: Final = 0x8848
+
+
 @dataclass(frozen=True, slots=True)
 class TunnelChoice:
     """Whether tunnels are decoded.
@@ -119,6 +123,11 @@ def _look(one: PlannedInput, wake: Wake | None) -> _Met:
         batch.decode_tunnels = True
         layers = batch.headers.column("layers")
         met.frames += batch.count
+        # Labels alone are looked through anyway, and leave their EtherType; a frame behind them has its own.
+        ethertype = batch.headers.column("ethertype")
+        behind = ((layers & np.uint32(Layer.MPLS)) != 0) & (ethertype != MPLS) & (ethertype != MPLS_MULTICAST)
+        met.kinds["MPLS pseudowires"] += int(np.count_nonzero(behind))
+        layers = np.where(behind, np.uint32(0), layers)
         for layer, name in TUNNELS.items():
             inside = (layers & np.uint32(layer)) != 0
             met.kinds[name] += int(np.count_nonzero(inside))
