@@ -19,11 +19,13 @@ import pandas
 import pytest
 from support.capture_files import interface, option, packet, pcap_header, pcap_record, section
 from support.command_line import PROGRAM, assert_one_clear_line, invoke, pcap_of, start
+from support.header_frames import ethernet, ipv4, ipv6, mpls, tcp, udp, vlan, vxlan
 from support.shared_captures import CAPTURES, CASES, needs_captures, needs_cases
 from support.streams import START_NS, Frame, flow_text, seeded_stream
 from support.tcpdump_oracle import Refused, read_with_tcpdump
 
 from uspcap.analysis import registry
+from uspcap.formats import open_capture
 from uspcap.report.schema import load_schema
 
 FRAMES = seeded_stream(7, 3_000, flows=12)
@@ -623,3 +625,58 @@ def test_a_replay_decodes_tunnels_that_carry_most_frames() -> None:
     outer = invoke(*command, "--no-tunnels")
     assert json.loads(outer.stdout)["analyses"]["sequence"]["lost"] == 0
     assert "VXLAN" not in outer.stderr
+
+
+def test_what_a_replay_writes_goes_by_outer_frames_with_tags_aside(tmp_path: Path) -> None:
+    packet = ipv4(17, udp(bytes(8), 1, 53))
+    inside = ethernet(0x0800, packet)
+    frames = [
+        inside,
+        ethernet(0x8100, vlan(5, 0x0800, packet)),
+        ethernet(0x88A8, vlan(5, 0x8100, vlan(6, 0x86DD, ipv6(17, udp(bytes(8), 1, 53))))),
+        ethernet(0x8847, mpls([16], packet)),
+        ethernet(0x0800, ipv4(17, vxlan(inside))),
+        ethernet(0x8100, vlan(7, 0x0806, bytes(28))),
+        ethernet(0x0800, ipv4(6, tcp())),
+    ]
+    source, target = tmp_path / "a.pcap", tmp_path / "b.pcap"
+    source.write_bytes(pcap_header() + b"".join(pcap_record(at, 0, frame) for at, frame in enumerate(frames)))
+
+    def written(*words: str) -> list[int]:
+        ended = invoke("capture", "-r", source, "-w", target, "--speed", "0", *words)
+        assert ended.code == 0, ended
+        with open_capture(str(target)) as reader:
+            kept = [int(stamp) // 10**9 for batch in reader.batches() for stamp in batch.timestamp_ns]
+        target.unlink()
+        assert f"received 7 = {len(kept)} written" in ended.stderr
+        if len(kept) < 7:
+            assert f"{7 - len(kept)} not matching the filter" in ended.stderr
+        return kept
+
+    assert written() == [0, 1, 2, 3, 4, 5, 6]
+    assert written("udp", "port", "53") == [0, 1, 2]
+    assert written("--inner", "udp", "port", "53") == [0, 1, 2, 3, 4]
+    assert written("--outer", "udp", "port", "53") == [0]
+    assert written("not", "udp", "port", "53") == [3, 4, 5, 6]
+    assert written("--inner", "not", "udp", "port", "53") == [5, 6]
+    assert written("udp", "port", "4789") == [4]
+    assert written("arp") == [5]
+    assert written("vlan", "and", "udp") == [1]
+    assert written("ether[12:2] = 0x8100") == [1, 5]
+    assert written("udp[8] = 0") == [0, 1]
+    hinted = invoke("capture", "-r", source, "-w", target, "--speed", "0", "udp port 53 and greater 90")
+    assert not hinted.stdout
+    analyzed = invoke("capture", "-r", source, "--speed", "0", "--format", "json", "udp", "port", "53")
+    found = json.loads(analyzed.stdout)
+    assert (found["filter"]["reading"], found["source"]["packets"]) == ("inner", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("-i", "lo", "--inner"), "--inner is about files that are replayed with -r"),
+        (("-r", "a.pcap", "--inner", "--outer"), "--inner and --outer ask for two readings of the filter"),
+    ],
+)
+def test_readings_that_make_no_sense_are_refused(options: tuple[str, ...], sentence: str) -> None:
+    assert_one_clear_line(invoke("capture", *options), 2, sentence)

@@ -32,4 +32,5 @@ def run_inside(
     mask: NDArray[np.uint8],
     wanted: NDArray[np.uint8],
     link_type: int,
+    only_tags: bool = False,
 ) -> int: ...

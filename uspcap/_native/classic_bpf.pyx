@@ -777,26 +777,34 @@ cdef bint enter_packet(Views *views, HeaderColumns h, Py_ssize_t row) noexcept n
     return True
 
 
+cdef bint skip_tags(Views *views) noexcept nogil:
+    """Let the innermost view be an Ethernet frame less its tags; the addresses in it are then any."""
+    cdef uint64_t at = 12
+    cdef uint32_t kind
+    views.ip_version = 0
+    views.transport = -1
+    while at + 6 <= views.captured:
+        kind = half_at(views.frame + at)
+        if kind != 0x8100 and kind != 0x88A8 and kind != 0x9100 and kind != 0x9200:
+            break
+        at += 4
+    views.inner = views.frame + at - 12
+    views.inner_length = views.captured - (at - 12)
+    return True
+
+
 cdef bint enter_frame(Views *views, HeaderColumns h, Py_ssize_t row, int32_t link_type) noexcept nogil:
     """Let the innermost view be an Ethernet frame without tags; False where that is not to be had.
 
     The addresses in it are any: terms about them are about the outer frame.
     """
-    cdef uint64_t at = 12, payload
-    cdef uint32_t kind
+    cdef uint64_t payload
     cdef uint32_t carried = h.layers[row] & (IN_LABELS_OR_SESSION | IN_TUNNEL)
     cdef uint8_t *larger
     views.ip_version = 0
     views.transport = -1
     if link_type == 1 and not carried:
-        while at + 6 <= views.captured:
-            kind = half_at(views.frame + at)
-            if kind != 0x8100 and kind != 0x88A8 and kind != 0x9100 and kind != 0x9200:
-                break
-            at += 4
-        views.inner = views.frame + at - 12
-        views.inner_length = views.captured - (at - 12)
-        return True
+        return views.captured >= 12 and skip_tags(views)
     if not carried and not h.layers[row] & IN_TAGS or h.payload_offset[row] < 0:
         return False
     payload = <uint64_t> h.payload_offset[row]
@@ -821,7 +829,7 @@ cdef bint enter_frame(Views *views, HeaderColumns h, Py_ssize_t row, int32_t lin
 
 def run_inside(ClassicProgram outer not None, ClassicProgram on_packets not None, ClassicProgram on_frames not None,
                FrameColumns frames not None, HeaderColumns headers not None, uint8_t[::1] mask not None,
-               uint8_t[::1] wanted not None, int32_t link_type):
+               uint8_t[::1] wanted not None, int32_t link_type, bint only_tags=False):
     """Set `mask` for each frame whose innermost packet is accepted.
 
     Parameters
@@ -839,6 +847,8 @@ def run_inside(ClassicProgram outer not None, ClassicProgram on_packets not None
         Rows to look at: not 0. Those of other link types are left alone.
     link_type : int
         LINKTYPE_ value of the tcpdump.org registry.
+    only_tags : bool
+        Look past the tags of Ethernet frames, and into nothing else.
 
     Returns
     -------
@@ -863,7 +873,12 @@ def run_inside(ClassicProgram outer not None, ClassicProgram on_packets not None
             views.frame = frames.data + frames.offset[i]
             views.captured = frames.captured_length[i]
             views.in_room = 0
-            if enter_packet(&views, headers, i):
+            if only_tags:
+                if link_type == 1 and views.captured >= 12 and skip_tags(&views):
+                    prepared, uses_scratch = on_frames.prepared, on_frames.uses_scratch
+                else:
+                    prepared, uses_scratch = outer.prepared, outer.uses_scratch
+            elif enter_packet(&views, headers, i):
                 prepared, uses_scratch = on_packets.prepared, on_packets.uses_scratch
             elif enter_frame(&views, headers, i, link_type):
                 prepared, uses_scratch = on_frames.prepared, on_frames.uses_scratch

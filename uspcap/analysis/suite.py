@@ -16,7 +16,7 @@ from uspcap.analysis.declaration import Asked, Shared
 from uspcap.analysis.registry import declarations, default_names, options
 from uspcap.analysis.summary.analysis import Summary
 from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
-from uspcap.bpf.readings import reading_of
+from uspcap.bpf.readings import FilterReading, reading_of
 from uspcap.declared_options import Given, Option
 from uspcap.errors import UsageError
 from uspcap.formats.parts import continues
@@ -58,6 +58,8 @@ class Settings:
         Which frames of the files are read.
     outer : bool
         Let the filter speak of the outer frame, as tcpdump does; rules say it themselves.
+    filter_reading : FilterReading or None
+        Of captures, which reading applies, where that is not tcpdump's.
     """
 
     names: tuple[str, ...] = field(default_factory=partial(default_names, live=False))
@@ -68,11 +70,13 @@ class Settings:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reading: Reading = EVERYTHING
     outer: bool = False
+    filter_reading: FilterReading | None = None
 
     @property
     def looks_inside(self) -> bool:
         """Whether the filter or a rule speaks of innermost packets."""
-        if self.expression.strip() and reading_of(self.expression, outer=self.outer).name == "inner":
+        reading = self.filter_reading or reading_of(self.expression, outer=self.outer)
+        if self.expression.strip() and reading.name == "inner":
             return True
         values = (value for arguments in self.arguments.values() for value in arguments.values())
         pairs = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))

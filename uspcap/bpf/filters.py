@@ -116,8 +116,10 @@ class FrameFilter:
         self._mask = np.zeros(0, np.uint8)
         self._left = np.zeros(0, np.uint8)
         # libpcap finds the bytes of `tcp[13]` behind IPv4 only.
-        self._same_over_ipv6 = reading.node is None or not any(
-            term.indexed() & INDEXED_TRANSPORTS for term in terms_of(reading.node) if term.comparison
+        self._same_over_ipv6 = (
+            reading.node is None
+            or reading.tags_aside
+            or not any(term.indexed() & INDEXED_TRANSPORTS for term in terms_of(reading.node) if term.comparison)
         )
 
     def apply(self, batch: FrameBatch) -> None:
@@ -200,7 +202,7 @@ class FrameFilter:
             return accepted
         joined = self._joined_for(link_type, batch.big_endian_options)
         headers = self._decoded(batch) if self._decodes else batch.headers
-        return accepted + run_inside(program, *joined, batch, headers, mask, left, link_type)
+        return accepted + run_inside(program, *joined, batch, headers, mask, left, link_type, self.reading.tags_aside)
 
     def _decoded(self, batch: FrameBatch) -> HeaderColumns:
         """Return header columns of innermost packets that are no one else's."""
@@ -274,7 +276,11 @@ def filter_of_files(expression: str = "", *, outer: bool = False) -> FrameFilter
     outer : bool
         Read it as tcpdump does.
     """
+    return filter_as_read(expression, reading_of(expression, outer=outer))
+
+
+def filter_as_read(expression: str, reading: FilterReading) -> FrameFilter:
+    """Return the filter for a reading, which tries the other one for as long as nothing matches."""
     if not expression.strip():
         return FrameFilter()
-    reading = reading_of(expression, outer=outer)
     return FrameFilter(expression, reading, otherwise=other_reading(expression, reading))

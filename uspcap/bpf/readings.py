@@ -36,11 +36,14 @@ class FilterReading:
         A clause for the report.
     node : Node or None
         The terms of the expression; None where it is left whole.
+    tags_aside : bool
+        Of the outer reading: look past VLAN tags.
     """
 
     name: str
     why: str
     node: Node | None = None
+    tags_aside: bool = False
 
 
 OUTER_ASKED: Final = "--outer asks for it"
@@ -72,6 +75,15 @@ def reading_of(expression: str, *, outer: bool = False) -> FilterReading:
     return FilterReading("inner", "nothing in it names what carries packets", node)
 
 
+def reading_for_writing(expression: str) -> FilterReading:
+    """Return the reading for frames that are written to a file: that of outer frames, VLAN tags aside."""
+    reading = reading_of(expression)
+    if reading.name == "outer":
+        return reading
+    why = "with -w a filter speaks of outer frames, VLAN tags aside, unless --inner is given"
+    return FilterReading("outer", why, reading.node, tags_aside=True)
+
+
 def other_reading(expression: str, reading: FilterReading) -> FilterReading | None:
     """Return the reading that does not apply, None where there is no other one."""
     if reading.name == "inner":
@@ -90,6 +102,8 @@ def hint_of(what: str, reading: FilterReading, frames: int, remedy: str) -> str:
     many = "1 frame" if frames == 1 else f"{frames:,} frames"
     if reading.name == "inner":
         return f"{what} matches no innermost packet, but the outer headers of {many}: {remedy}"
+    if reading.tags_aside:
+        return f"{what} matches no outer frame, but the innermost packet of {many}: --inner lets it speak of those"
     if reading.why == OUTER_ASKED:
         return (
             f"{what} matches no outer frame, but the innermost packet of {many}: leave out --outer "

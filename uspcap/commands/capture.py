@@ -16,7 +16,10 @@ from uspcap.analysis.suite import settings_for
 from uspcap.backends.base import HAND_OVER_NS, LONG_HAND_OVER_NS
 from uspcap.backends.opening import open_source
 from uspcap.bpf.classic import join_words
+from uspcap.bpf.filters import filter_as_read
+from uspcap.bpf.readings import reading_for_writing, reading_of
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
+from uspcap.commands.inside_options import outer_option
 from uspcap.commands.options import CountType, CpuListType, DurationType, check_trailer, refuse_same_files
 from uspcap.commands.output import format_option, put_out
 from uspcap.commands.output_options import output_options
@@ -27,6 +30,7 @@ from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
 from uspcap.notices import say
 from uspcap.pipeline.accounts import stage_lines
+from uspcap.pipeline.filtered import FilteredSource
 from uspcap.pipeline.pinning import pin
 from uspcap.pipeline.privileges import find_user, relinquish
 from uspcap.pipeline.session import CaptureOutcome, CaptureSession
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from uspcap.analysis.suite import Settings, Suite
     from uspcap.backends.base import LiveSource
     from uspcap.backends.declaration import Request
+    from uspcap.bpf.readings import FilterReading
     from uspcap.formats.writer import CaptureWriter
     from uspcap.report.watching import Watch
     from uspcap.sinks.output import OutputRequest
@@ -78,6 +83,8 @@ if TYPE_CHECKING:
 @request_options
 @click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
 @analysis_options("--analyze", "names")
+@outer_option()
+@click.option("--inner", is_flag=True, help="With -r and -w: let FILTER speak of innermost packets.")
 @click.option(
     "-Z",
     "--relinquish-privileges",
@@ -109,6 +116,8 @@ def command(
     names: tuple[str, ...] | None,
     tunnels: bool | None,
     max_flows: int,
+    outer: bool,
+    inner: bool,
     user_name: str | None,
     no_comment: bool,
     form: str,
@@ -137,6 +146,12 @@ def command(
         raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
     if not files:
         refuse_reading(reading, "name some to replay with -r")
+    if inner and (outer or not files):
+        raise UsageError(
+            "--inner and --outer ask for two readings of the filter: keep one"
+            if outer
+            else "--inner is about files that are replayed with -r: filters of interfaces speak of outer frames"
+        )
     inputs = plan(expand_all(files), reading).inputs
     paths = tuple(planned.path for planned in inputs)
     user = None if user_name is None else find_user(user_name)
@@ -159,15 +174,19 @@ def command(
         expression=expression,
         maximum_flows=max_flows,
         tunnels=tunnels,
+        outer=outer,
         trailer=_resolved(None if isinstance(timestamps, str) else timestamps, paths),
     )
     if files:
         check_names_for_files(asked.names)
-    if files and asked.names:
+    if files:
+        filter_reading = _reading(expression, writing=output is not None, inner=inner, outer=outer)
+        asked = replace(asked, filter_reading=filter_reading)
         choice = choose_tunnels(inputs, tunnels, looks_inside=asked.looks_inside)
         asked = replace(asked, tunnels=choice.tunnels)
-        for sentence in choice.sentences:
-            say(sentence)
+        if asked.names or asked.looks_inside:
+            for sentence in choice.sentences:
+                say(sentence)
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
     job = _Job(
@@ -175,10 +194,12 @@ def command(
             capture_request,
             interfaces=interfaces,
             files=inputs,
-            expression=expression,
+            expression="" if files else expression,
             hand_over_ns=HAND_OVER_NS if awaited else LONG_HAND_OVER_NS,
         ),
+        expression=expression,
         settings=asked if asked.names or watched else None,
+        filtered=asked if files else None,
         output=output,
         comment=not no_comment,
         user=user,
@@ -203,7 +224,9 @@ class _Job:
     """A capture that is all set: from what, to where, how long, and how it is shown."""
 
     request: Request
+    expression: str
     settings: Settings | None
+    filtered: Settings | None
     output: OutputRequest | None
     comment: bool
     user: struct_passwd | None
@@ -223,7 +246,7 @@ class _Job:
         suite = _suite(settings)
         if settings is not None:
             _import_late_modules(self.form, self.watched, settings.names)
-        with Ending() as ending, open_source(self.request) as source:
+        with Ending() as ending, _filtered(open_source(self.request), self.filtered) as source:
             outcome, writer = self._capture(ending, source, suite)
         self._say_accounts(outcome, source)
         try:
@@ -245,7 +268,7 @@ class _Job:
         if output is not None:
             not_told = check_link_types(output, source)
             commented = output.format == "pcapng" and self.comment
-            section = section_texts(source, self.request.expression) if commented else SectionTexts()
+            section = section_texts(source, self.expression) if commented else SectionTexts()
             writer = open_output(output, source, section, patience)
         watch = self._watch(source)
         given_up = relinquish(self.user, source)
@@ -298,17 +321,34 @@ class _Job:
                 say(line)
         for clock in outcome.clocks:
             say(str(clock))
+        if isinstance(source, FilteredSource) and source.hint:
+            say(source.hint)
 
     def _report(self, outcome: CaptureOutcome, suite: Suite) -> None:
         from uspcap.report.document import build_report, source_of_capture
         from uspcap.report.model import Output
         from uspcap.report.page import report_page
 
-        source = source_of_capture(outcome, suite, self.request.expression)
-        report = build_report(source, suite.analyses, outcome.accounts.statistics.longest_unread_ns)
+        assert self.settings is not None
+        source = source_of_capture(outcome, suite, self.expression)
+        unread_ns = outcome.accounts.statistics.longest_unread_ns
+        report = build_report(source, suite.analyses, unread_ns, self.settings.filter_reading)
         one_of_several = self.interval_ns is not None
         shown = Output(report, lambda: report_page(report, self.top))
         put_out(shown, self.form, self.shown_on, one_of_several=one_of_several)
+
+
+def _reading(expression: str, *, writing: bool, inner: bool, outer: bool) -> FilterReading:
+    """Return what the filter of files that are replayed speaks of."""
+    return reading_for_writing(expression) if writing and not (inner or outer) else reading_of(expression, outer=outer)
+
+
+def _filtered(source: LiveSource, settings: Settings | None) -> LiveSource:
+    """Return the source with the filter of the settings behind it; itself where it has its own."""
+    if settings is None or settings.filter_reading is None or not settings.expression:
+        return source
+    chosen = filter_as_read(settings.expression, settings.filter_reading)
+    return FilteredSource(source, chosen, tunnels=bool(settings.tunnels))
 
 
 def _wait_for_commands(writer: RotatingWriter) -> None:

@@ -168,7 +168,9 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
     }
 
 
-def report_of_interval(interval: Interval, what: str, expression: str = "") -> dict[str, Any]:
+def report_of_interval(
+    interval: Interval, what: str, expression: str = "", reading: FilterReading | None = None
+) -> dict[str, Any]:
     """Return the report of one interval of a capture, whose bounds are its `interval`; its lists are bounded.
 
     Parameters
@@ -178,6 +180,8 @@ def report_of_interval(interval: Interval, what: str, expression: str = "") -> d
         Interface or files.
     expression : str
         The filter, empty where there was none.
+    reading : FilterReading, optional
+        What it spoke of, where that is not tcpdump's.
     """
     dropped = sum(interval.dropped.values())
     source = {
@@ -188,7 +192,7 @@ def report_of_interval(interval: Interval, what: str, expression: str = "") -> d
         "interface_drops": {what: dropped} if dropped else {},
         "filter": expression or None,
     }
-    report = build_report(source, interval.suite.analyses, interval.longest_unread_ns)
+    report = build_report(source, interval.suite.analyses, interval.longest_unread_ns, reading)
     left_out: dict[str, int] = {}
     report["analyses"] = _bounded(report["analyses"], "", left_out)
     return {

@@ -7,6 +7,7 @@ from typing import Self, TextIO, cast
 
 from uspcap.analysis.suite import Settings
 from uspcap.backends.base import LiveSource, SourceStatistics
+from uspcap.bpf.readings import FilterReading
 from uspcap.formats.byte_sink import Patience
 from uspcap.notices import say
 from uspcap.pipeline.intervals import SHORTEST_PACED_NS, Intervals
@@ -31,6 +32,8 @@ class WatchTeller(Teller):
     reports : IntervalReports, optional
     patience : Patience
         With the reader of the reports.
+    reading : FilterReading, optional
+        What the filter speaks of, where that is not tcpdump's.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class WatchTeller(Teller):
         view: LiveView | None,
         reports: IntervalReports | None,
         patience: Patience,
+        reading: FilterReading | None = None,
     ) -> None:
         self._what = what
+        self._reading = reading
         self._expression = expression
         self._view = view
         self._reports = reports
@@ -49,7 +54,7 @@ class WatchTeller(Teller):
         self.draws = view is not None
 
     def tell(self, interval: Interval) -> None:
-        report = report_of_interval(interval, self._what, self._expression)
+        report = report_of_interval(interval, self._what, self._expression, self._reading)
         if self._view is not None:
             self._view.tell(report, interval.dropped)
         if self._reports is not None:
@@ -57,7 +62,8 @@ class WatchTeller(Teller):
 
     def sum_up(self, whole: Interval) -> None:
         if self._view is not None:
-            self._view.sum_up(report_of_interval(whole, self._what, self._expression), whole.dropped)
+            report = report_of_interval(whole, self._what, self._expression, self._reading)
+            self._view.sum_up(report, whole.dropped)
 
     def draw(self, now_ns: int, statistics: SourceStatistics) -> None:
         if self._view is not None:
@@ -117,7 +123,7 @@ class Watch:
         reports = None
         if interval_ns is not None and not (screen is not None and is_terminal(stream)):
             reports = IntervalReports(cast("TextIO", PatientStream(stream, patience)) if apart else stream, form)
-        teller = WatchTeller(description.what, settings.expression, view, reports, patience)
+        teller = WatchTeller(description.what, settings.expression, view, reports, patience, settings.filter_reading)
         self._streams = [each for each in (stream, screen) if each is not None]
         self._keeper: Keeper
         if apart:
