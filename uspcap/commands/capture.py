@@ -25,7 +25,7 @@ from uspcap.commands.output import format_option, put_out
 from uspcap.commands.output_options import output_options
 from uspcap.commands.reading_options import reading_options, refuse_reading
 from uspcap.commands.request_options import request_options
-from uspcap.errors import UsageError
+from uspcap.errors import UsageError, UspcapError
 from uspcap.formats.byte_sink import Patience
 from uspcap.network.links import named_link
 from uspcap.notices import say
@@ -42,7 +42,7 @@ from uspcap.sinks.rotation import RotatingWriter
 from uspcap.sinks.rotation_places import check_directory
 from uspcap.stages.reading import expand_all, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
-from uspcap.stages.tunnels import choose_tunnels
+from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from uspcap.formats.writer import CaptureWriter
     from uspcap.report.watching import Watch
     from uspcap.sinks.output import OutputRequest
-    from uspcap.stages.reading import Reading
+    from uspcap.stages.reading import PlannedInput, Reading
     from uspcap.timestamps import Timestamps
     from uspcap.timestamps.trailers import TrailerChoice
 
@@ -182,7 +182,7 @@ def command(
     if files:
         filter_reading = _reading(expression, writing=output is not None, inner=inner, outer=outer)
         asked = replace(asked, filter_reading=filter_reading)
-        choice = choose_tunnels(inputs, tunnels, looks_inside=asked.looks_inside)
+        choice = _tunnels(inputs, asked)
         asked = replace(asked, tunnels=choice.tunnels)
         if asked.names or asked.looks_inside:
             for sentence in choice.sentences:
@@ -349,6 +349,14 @@ def _filtered(source: LiveSource, settings: Settings | None) -> LiveSource:
         return source
     chosen = filter_as_read(settings.expression, settings.filter_reading)
     return FilteredSource(source, chosen, tunnels=bool(settings.tunnels))
+
+
+def _tunnels(inputs: Sequence[PlannedInput], settings: Settings) -> TunnelChoice:
+    """Return whether tunnels in files are decoded; what is wrong with a file, its replay says."""
+    try:
+        return choose_tunnels(inputs, settings.tunnels, looks_inside=settings.looks_inside)
+    except UspcapError:
+        return TunnelChoice(bool(settings.tunnels))
 
 
 def _wait_for_commands(writer: RotatingWriter) -> None:
