@@ -371,7 +371,8 @@ class FrameBatch(FrameColumns):
         Their length in bytes.
     read_ns : ndarray of int64
         CLOCK_REALTIME of the visit to the ring in which the frame was read, taken after the frame was found to be
-        there; 0 where it came from no ring.
+        there; 0 where it came from no ring. Of a frame whose timestamp is not to be trusted, the time of the frame that
+        it lies behind.
 
     Other attributes
     ----------------

@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from uspcap._native.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
+from uspcap._native.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns, time_of
 from uspcap._native.feed_runs cimport FeedRule, payload_of
 from uspcap._native.histogram cimport COUNTS_LENGTH
 from uspcap._native.line_pair cimport *
@@ -305,7 +305,7 @@ cdef class Arbiter:
                     if pair == NULL:
                         continue
                     arrival.first, arrival.length = packet.first, packet.length
-                    arrival.at_ns, arrival.frame = frames.timestamp_ns[row], frames.frame_number[row] + frame_shift
+                    arrival.at_ns, arrival.frame = time_of(frames, row), frames.frame_number[row] + frame_shift
                     arrival.bytes = taken
                     arrival.line, arrival.kind = <uint8_t> line.line, <uint8_t> packet.kind
                     arrival.source = min(frames.timestamp_source[row], <uint8_t> NO_STAMP)

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from uspcap._native.timing cimport UNTRUSTED
+
 # Address columns hold 16 bytes a row, in network byte order.
 cdef enum:
     ADDRESS_BYTES = 16
@@ -69,3 +71,8 @@ cdef class FrameColumns:
     cdef uint32_t *options_length
     cdef int64_t *read_ns
     cdef int attach_data(self, object array) except -1
+
+
+cdef inline int64_t time_of(FrameColumns frames, Py_ssize_t row) noexcept nogil:
+    """Return a frame's time, or where its timestamp is not to be trusted, that of the frame it lies behind."""
+    return frames.read_ns[row] if frames.timestamp_source[row] & UNTRUSTED else frames.timestamp_ns[row]

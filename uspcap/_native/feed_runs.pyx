@@ -10,7 +10,7 @@ C. A stream is a flow and what the rule takes as its session and channel (number
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._native.numbered_runs cimport *
 from uspcap._native.numbered_streams cimport NumberedStreams
 from uspcap._native.unaligned cimport load64
@@ -285,7 +285,7 @@ cdef inline void take_row(FrameColumns frames, HeaderColumns headers, Py_ssize_t
         if packet.kind == EXCLUDED:
             streams.tables.streams[at].excluded += 1
         else:
-            take(&streams.tables, at, &packet, frames.timestamp_ns[row], frames.frame_number[row] + frame_shift)
+            take(&streams.tables, at, &packet, time_of(frames, row), frames.frame_number[row] + frame_shift)
 
 
 def track_runs(FrameColumns frames not None, HeaderColumns headers not None, int64_t frame_shift, FeedRule rule not None,

@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._native.connection_tables cimport *
 from uspcap._native.connections cimport name_connection
 from uspcap._native.fix_fields cimport fix_boundary, fix_message
@@ -71,7 +71,7 @@ cdef class MessageStreams(ConnectionTables):
                 segment.data = frames.data + frames.offset[i] + headers.payload_offset[i]
                 segment.sequence = headers.tcp_sequence[i]
                 segment.acknowledgment = headers.tcp_acknowledgment[i]
-                segment.place.timestamp_ns = frames.timestamp_ns[i]
+                segment.place.timestamp_ns = time_of(frames, i)
                 segment.place.frame = frames.frame_number[i] + frame_shift
                 segment.place.source = min(frames.timestamp_source[i], <uint8_t> NO_STAMP)
                 segment.direction = name_connection(&segment.name, headers, i)

@@ -845,7 +845,7 @@ cdef class Merger:
         out.drop_count[row] = one.drop_count
         out.options_offset[row] = self.used + one.captured_length
         out.options_length[row] = one.options_length
-        out.read_ns[row] = 0
+        out.read_ns[row] = one.key_ns if one.source & UNTRUSTED and one.key_ns != INT64_MIN else 0
         out.count = row + 1
         self.used += one.occupied - 1
         return True

@@ -286,7 +286,11 @@ def analyze_files(
                 shown.take_back()
     if outcome is None:
         with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="order") as pool:
-            outcome = _put_in_order(planned, settings, wake, pool, progress)
+            try:
+                outcome = _put_in_order(planned, settings, wake, pool, progress)
+            except BaseException:
+                wake.set()
+                raise
     outcome.time_range = planned.time_range
     outcome.tunnels = choice.tunnels
     outcome.decisions[:0] = choice.decisions

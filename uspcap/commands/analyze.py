@@ -82,7 +82,7 @@ def command(
     """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
 
     pcap and pcapng are read, plain or in gzip, bzip2, zstd, xz or lz4. A FILE may be a directory, a quoted glob, or
-    name one interface: day.pcapng@eth0. Several files are one stream, in the order given.
+    name one interface: day.pcapng@eth0. Several files are one stream, in order of time.
     What follows the files is a FILTER as tcpdump takes it: uspcap analyze day.pcap udp port 30001
 
     The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.

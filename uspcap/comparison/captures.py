@@ -365,8 +365,12 @@ def _straighteners(
     if settings.reading.sorting == "off":
         return [None for _ in sides]
     with ThreadPoolExecutor(thread_name_prefix="order") as pool:
-        looking = [pool.submit(Straightener, inputs, settings.reading.sorting, wake) for inputs in sides]
-        return [one.result() for one in looking]
+        try:
+            looking = [pool.submit(Straightener, inputs, settings.reading.sorting, wake) for inputs in sides]
+            return [one.result() for one in looking]
+        except BaseException:
+            wake.set()
+            raise
 
 
 def _trailers(settings: Settings, path: str) -> TrailerStage | None:

@@ -32,9 +32,9 @@ def _span_ns(report: Result) -> int | None:
 
 def stamps_span_ns(report: Result) -> int | None:
     """Return the time between the earliest and the latest stamp, None where there is none."""
-    source, summary = report["source"], report["analyses"].get("summary", {})
-    earliest = summary.get("earliest_timestamp_ns", source["first_timestamp_ns"])
-    latest = summary.get("latest_timestamp_ns", source["last_timestamp_ns"])
+    source = report["source"]
+    earliest = source.get("earliest_timestamp_ns", source["first_timestamp_ns"])
+    latest = source.get("latest_timestamp_ns", source["last_timestamp_ns"])
     return None if earliest is None or latest is None else int(abs(latest - earliest))
 
 

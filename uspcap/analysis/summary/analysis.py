@@ -107,6 +107,8 @@ class Summary(Analysis):
             "bytes_captured": self._bytes_captured,
             "first_timestamp_ns": self._ends[0],
             "last_timestamp_ns": self._ends[1],
+            "earliest_timestamp_ns": int(self._extremes[0]) if self._extremes[4] else None,
+            "latest_timestamp_ns": int(self._extremes[1]) if self._extremes[4] else None,
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
             "interfaces": self._interface_results(),
             "timestamp_sources": {
