@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from support.untidy import BEGIN_NS, HOUR_NS, SECOND_NS, course, frame_of, pcap,
 import uspcap
 from uspcap.analysis import registry
 from uspcap.frames import UNTRUSTED, TimestampSource
+from uspcap.report.comparison_schema import load_schema as comparison_schema
+from uspcap.report.schema import load_schema
 
 NAMES = tuple(name for name in registry.default_names(live=False))
 
@@ -49,6 +52,7 @@ def test_a_tidy_capture_is_said_to_be_one(tmp_path):
     found = order(pcap(tmp_path / "a.pcap", course(100)))
     assert found == {
         "window_ns": 100_000_000,
+        "stamped": 0,
         "merged_inputs": 0,
         "sorted": 0,
         "furthest_ns": 0,
@@ -167,6 +171,29 @@ def test_a_wrong_timestamp_at_either_end_is_undetermined_unless_no_clock_was_set
     assert sum(one["frames"] for one in listed) == len(places)
     counted = [ns for at, (ns, _) in enumerate(wrong) if trusted or at not in places]
     assert report["summary"]["duration_ns"] == max(counted) - min(counted)
+
+
+def test_what_is_decided_is_said_and_reports_keep_to_their_schemas(tmp_path, tidy):
+    frames, _ = tidy
+    wrong = [
+        (ns + HOUR_NS if at in (50, 300) else ns - HOUR_NS * (at > 400), data) for at, (ns, data) in enumerate(frames)
+    ]
+    path = pcap(tmp_path / "a.pcap", wrong)
+    report = uspcap.analyze(path).document
+    jsonschema.validate(report, load_schema())
+    (decision,) = report["source"]["decisions"]
+    assert (decision["file"], decision["option"]) == (path, "--sort 100ms")
+    assert "2 frames with timestamps that are not to be trusted, 1 steps" in decision["why"]
+    assert uspcap.analyze(path, sort="100ms").document["source"]["decisions"] == []
+    compared = uspcap.compare(path, path).document
+    jsonschema.validate(compared, comparison_schema())
+    assert compared["a"]["decisions"] == [decision]
+
+
+def test_where_hardly_any_timestamps_agree_that_is_said(tmp_path):
+    made = random.Random(1)
+    frames = [(BEGIN_NS + made.randrange(10**6) * SECOND_NS, frame_of(0, number)) for number in range(40)]
+    assert "no course of time can be made out" in str(uspcap.analyze(pcap(tmp_path / "a.pcap", frames), only="summary"))
 
 
 @pytest.mark.parametrize("step_ns", [200_000_000, SECOND_NS, HOUR_NS])

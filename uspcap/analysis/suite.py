@@ -387,6 +387,9 @@ def _put_in_order(
     outcome.refused = keep.refused
     outcome.filtered.append(keep.counts)
     outcome.order = straightener.order
+    decision = outcome.order.decision([one.name for one in straightener.inputs])
+    if decision is not None:
+        outcome.decisions.append(decision)
     return outcome
 
 

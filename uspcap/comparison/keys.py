@@ -252,6 +252,9 @@ class DigestReader:
             side.interfaces += one.facts.interfaces
         side.notes += in_range.notes(side.path)
         side.order = straightener.order
+        decision = side.order.decision([one.name for one in straightener.inputs])
+        if decision is not None:
+            side.decisions.append(decision)
 
     def close(self) -> None:
         """Close the file; may be called again."""

@@ -6,6 +6,7 @@ they read again and put in order (`uspcap.stages.straightening`). That is decide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.ordering import LONGEST_RUN, MOST_LISTED, Chain, first_fall
-from uspcap.frames import EARLIEST_NS, FrameBatch, TimestampSource
+from uspcap.frames import EARLIEST_NS, Decision, FrameBatch, TimestampSource
 from uspcap.quantities import duration_ns
 from uspcap.saturating import difference_ns
 
@@ -151,6 +152,8 @@ class Order:
         As it was asked for.
     window_ns : int or None
         The window, None where nothing was put in order.
+    stamped : int
+        Frames with a timestamp that were looked at one by one; 0 where all was in order.
     merged_inputs : int
         Files, or sections or interfaces of files, that overlap others in time and were merged with them.
     sorted : int
@@ -177,6 +180,7 @@ class Order:
     outlier_count: int = 0
     steps: list[Step] = field(default_factory=list)
     step_count: int = 0
+    stamped: int = 0
 
     @property
     def is_tidy(self) -> bool:
@@ -196,10 +200,18 @@ class Order:
             f"order of time: {', '.join(f'{number:,} {what}' for number, what in found if number) or 'nothing found'}"
         )
 
+    def decision(self, files: Sequence[str]) -> Decision | None:
+        """Return what was decided automatically, None where nothing was found or a window was asked for."""
+        if self.sorting != "auto" or self.is_tidy or self.window_ns is None:
+            return None
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return Decision(f"{files[0]}{more}", f"--sort {self.window_ns // 1_000_000}ms", str(self))
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as a report's `source.order`."""
         return {
             "window_ns": self.window_ns,
+            "stamped": self.stamped,
             "merged_inputs": self.merged_inputs,
             "sorted": self.sorted,
             "furthest_ns": self.furthest_ns,
