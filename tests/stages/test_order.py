@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.command_line import assert_one_clear_line, invoke
 from support.shared_cases import CASES, needs_cases
+from support.streams import cut_streams, feed
 from support.untidy import BEGIN_NS, HOUR_NS, SECOND_NS, course, frame_of, pcap, pcapng
 
 import uspcap
 from uspcap.analysis import registry
+from uspcap.analysis.declaration import Shared
 from uspcap.frames import UNTRUSTED, TimestampSource
+from uspcap.protocols.flows import FlowTable
 from uspcap.report.comparison_schema import load_schema as comparison_schema
 from uspcap.report.schema import load_schema
 
@@ -468,3 +472,31 @@ class TestCases:
         assert found["frames"]["matched"] == 1_999
         assert [one["frame"] for one in found["b"]["order"]["outliers"]] == [501]
         assert found["a"]["order"]["outliers"] == []
+
+
+@given(cut_streams(), st.randoms(use_true_random=False))
+def test_frames_without_a_trusted_timestamp_have_no_time_in_any_analysis_and_obey_its_law(cut, made):
+    frames, parts, batch_frames = cut
+
+    def marked(some):
+        return [
+            replace(frame, source=frame.source | UNTRUSTED)
+            if frame.source < TimestampSource.NONE and chosen[id(frame)]
+            else frame
+            for frame in some
+        ]
+
+    chosen = {id(frame): made.random() < 0.2 for frame in frames}
+    # Wherever such a timestamp lies, the result is the same.
+    moved = [
+        replace(frame, timestamp_ns=frame.timestamp_ns + HOUR_NS) if frame.source >= UNTRUSTED else frame
+        for frame in marked(frames)
+    ]
+    for name in (*NAMES, "tcp", "patterns"):
+        declared = registry.declarations()[name]
+        whole = feed(declared.make(Shared(FlowTable())), marked(frames), batch_frames)
+        joined = declared.make(Shared(FlowTable()))
+        for part in parts:
+            joined.merge(feed(declared.make(Shared(FlowTable())), marked(part), batch_frames))
+        assert joined.result() == whole.result(), name
+        assert feed(declared.make(Shared(FlowTable())), moved, batch_frames).result() == whole.result(), name

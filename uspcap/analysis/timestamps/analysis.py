@@ -9,7 +9,7 @@ import numpy as np
 
 from uspcap._native.timing import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.frames import NANOSECONDS, UNTRUSTED, FrameBatch, TimestampSource
 from uspcap.saturating import clipped_ns
 
 STEPS_LISTED = 100
@@ -32,17 +32,18 @@ class Timestamps(Analysis):
         self._tracks = np.zeros(SOURCES, STAMP_TRACK_DTYPE)
         self._steps = np.zeros(STEPS_LISTED, STEP_DTYPE)
         self._steps_used = 0
-        self._frames = 0
+        self._frames = self._untrusted = 0
         self._tracks_raw = self._tracks.view(np.uint8)
         self._steps_raw = self._steps.view(np.uint8)
 
     def _update(self, batch: FrameBatch) -> None:
         self._frames += batch.count
+        self._untrusted += int(np.count_nonzero(batch.timestamp_source >= UNTRUSTED))
         self._steps_used = track_stamps(batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used)
 
     @property
     def _unstamped(self) -> int:
-        return self._frames - int(self._tracks["frames"].sum())
+        return self._frames - self._untrusted - int(self._tracks["frames"].sum())
 
     def _merge(self, later: Timestamps) -> None:
         steps = list(self._steps[: self._steps_used].copy())
@@ -62,6 +63,7 @@ class Timestamps(Analysis):
         for row, step in enumerate(steps[:STEPS_LISTED]):
             self._steps[row] = step
         self._frames += later._frames
+        self._untrusted += later._untrusted
 
     def result(self) -> Result:
         sources = {}
@@ -78,9 +80,12 @@ class Timestamps(Analysis):
             )
         if self._unstamped:
             warnings.append(f"{self._unstamped} frames have no timestamp and count in no timing")
+        if self._untrusted:
+            warnings.append(f"{self._untrusted} timestamps are not to be trusted and count in no timing")
         return {
             "sources": sources,
             "frames_without_stamp": self._unstamped,
+            "untrusted": self._untrusted,
             "steps": [
                 {
                     "frame": int(step["frame"]),
