@@ -44,10 +44,9 @@ def write_samples(directory: Path) -> None:
 
 def write_reports() -> None:
     """Write beside each capture what `uspcap analyze sample_captures/<name> --format json` says of it."""
-    from uspcap.report.json_report import write_json
-
     from uspcap.analysis.suite import Settings, analyze_files
     from uspcap.report.document import build_report, source_of
+    from uspcap.report.renderers.json import write_json
 
     with chdir(HERE.parent):
         for name in SAMPLES:
