@@ -22,6 +22,7 @@ class Fragment:
     more: bool
     version: int = 4
     protocol: int = 17
+    line: int = 0
 
     def frame(self) -> bytes:
         """Return Ethernet and IP around it."""
@@ -29,7 +30,7 @@ class Fragment:
             flags = self.offset // 8 | (0x2000 if self.more else 0)
             header = struct.pack(
                 "!BBHHHBBH4s4s", 0x45, 0, 20 + len(self.data), self.identification & 0xFFFF, flags, 8, self.protocol, 0,
-                SOURCE4, GROUP4,
+                SOURCE4, GROUP4[:3] + bytes([GROUP4[3] + self.line]),
             )  # fmt: skip
             return bytes.fromhex("01005e7c00010200000000010800") + header + self.data
         header = struct.pack("!IHBB16s16s", 6 << 28, 8 + len(self.data), 44, 8, SOURCE6, GROUP6)
@@ -37,16 +38,16 @@ class Fragment:
         return bytes.fromhex("3333000000010200000000 0186dd".replace(" ", "")) + header + self.data
 
 
-def datagram_of(payload: bytes) -> bytes:
+def datagram_of(payload: bytes, line: int = 0) -> bytes:
     """Return a UDP datagram around a payload, as `support.feeds.frame_of` has it."""
-    return struct.pack("!HHHH", 30000, 30001, 8 + len(payload), 0) + payload
+    return struct.pack("!HHHH", 30000, 30001 + line, 8 + len(payload), 0) + payload
 
 
-def fragments_of(payload: bytes, identification: int, size: int, version: int = 4) -> list[Fragment]:
+def fragments_of(payload: bytes, identification: int, size: int, version: int = 4, line: int = 0) -> list[Fragment]:
     """Return the fragments of a datagram around a payload, `size` bytes each but for the last."""
-    datagram = datagram_of(payload)
+    datagram = datagram_of(payload, line)
     return [
-        Fragment(identification, at, datagram[at : at + size], at + size < len(datagram), version)
+        Fragment(identification, at, datagram[at : at + size], at + size < len(datagram), version, 17, line)
         for at in range(0, len(datagram), size)
     ]
 

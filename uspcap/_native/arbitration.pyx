@@ -33,6 +33,10 @@ cdef struct Line:
     int32_t pair
 
 
+cdef enum:
+    MORE_FRAGMENTS = 1 << 12    # of `layers`, as headers.pyx has it
+
+
 cdef inline uint64_t mixed(uint64_t state, uint64_t word) noexcept nogil:
     state = (state ^ word) * <uint64_t> 0xD6E8FEB86659FD93
     return state ^ state >> 32
@@ -267,7 +271,44 @@ cdef class Arbiter:
 
     # --- packets ------------------------------------------------------------------------------------------------
 
-    def track(self, FrameColumns frames, HeaderColumns headers, int64_t frame_shift, FeedRule rule not None):
+    cdef inline void take_row(self, FrameColumns frames, HeaderColumns headers, Py_ssize_t row, int64_t frame_shift,
+                              FeedRule rule) noexcept nogil:
+        """Take the packets of one datagram, if it is of a line."""
+        cdef Py_ssize_t captured, length, taken
+        cdef Py_ssize_t byte = 0
+        cdef const uint8_t *data
+        cdef const Line *line
+        cdef Pair *pair
+        cdef Packet packet
+        cdef Arrival arrival
+        if not payload_of(frames, headers, row, &data, &captured, &length):
+            return
+        line = self.line_of(headers, row)
+        if line == NULL:
+            return
+        while byte < length:
+            taken = rule.parse(data + byte, captured - byte, length - byte, &packet)
+            byte += taken
+            if packet.kind == FOREIGN:
+                self.foreign += 1
+                break
+            if packet.kind == EXCLUDED:
+                self.excluded += 1
+                continue
+            self.packets += packet.kind == DATA
+            pair = self.pair_of(line.pair, packet.key)
+            if pair == NULL:
+                continue
+            arrival.first, arrival.length = packet.first, packet.length
+            arrival.at_ns, arrival.frame = time_of(frames, row), frames.frame_number[row] + frame_shift
+            arrival.bytes = taken
+            arrival.line, arrival.kind = <uint8_t> line.line, <uint8_t> packet.kind
+            arrival.source = min(frames.timestamp_source[row], <uint8_t> NO_STAMP)
+            if not take_arrival(pair, &self.ring, &self.tables, &arrival):
+                self.tables.failed = True
+
+    def track(self, FrameColumns frames not None, HeaderColumns headers not None, int64_t frame_shift,
+              FeedRule rule not None):
         """Take the packets of the lines in a batch.
 
         Parameters
@@ -275,42 +316,31 @@ cdef class Arbiter:
         frame_shift : int
             Added to the batch's frame numbers.
         """
-        cdef Py_ssize_t row, byte, captured, length, taken
-        cdef const uint8_t *data
-        cdef const Line *line
-        cdef Pair *pair
-        cdef Packet packet
-        cdef Arrival arrival
+        cdef Py_ssize_t row
         if headers.count != frames.count:
             raise ValueError("the headers are not those of this batch")
         with nogil:
             for row in range(frames.count):
-                if not payload_of(frames, headers, row, &data, &captured, &length):
-                    continue
-                line = self.line_of(headers, row)
-                if line == NULL:
-                    continue
-                byte = 0
-                while byte < length:
-                    taken = rule.parse(data + byte, captured - byte, length - byte, &packet)
-                    byte += taken
-                    if packet.kind == FOREIGN:
-                        self.foreign += 1
-                        break
-                    if packet.kind == EXCLUDED:
-                        self.excluded += 1
-                        continue
-                    self.packets += packet.kind == DATA
-                    pair = self.pair_of(line.pair, packet.key)
-                    if pair == NULL:
-                        continue
-                    arrival.first, arrival.length = packet.first, packet.length
-                    arrival.at_ns, arrival.frame = time_of(frames, row), frames.frame_number[row] + frame_shift
-                    arrival.bytes = taken
-                    arrival.line, arrival.kind = <uint8_t> line.line, <uint8_t> packet.kind
-                    arrival.source = min(frames.timestamp_source[row], <uint8_t> NO_STAMP)
-                    if not take_arrival(pair, &self.ring, &self.tables, &arrival):
-                        self.tables.failed = True
+                self.take_row(frames, headers, row, frame_shift, rule)
+        self.keep_bounds()
+
+    def track_with_datagrams(self, FrameColumns frames not None, HeaderColumns headers not None, int64_t frame_shift,
+                             FeedRule rule not None, Py_ssize_t first, Py_ssize_t last, FrameColumns datagrams not None,
+                             HeaderColumns datagram_headers not None, const int64_t[::1] completed_by):
+        """Take some rows of a batch that has IP fragments, as `uspcap._native.feed_runs.track_with_datagrams` does."""
+        cdef Py_ssize_t row
+        cdef Py_ssize_t following = 0
+        if headers.count != frames.count or not 0 <= first <= last <= frames.count:
+            raise ValueError("the headers are not those of this batch")
+        if datagrams.count and (datagram_headers.count != datagrams.count or completed_by.shape[0] < datagrams.count):
+            raise ValueError("the headers are not those of the datagrams")
+        with nogil:
+            for row in range(first, last):
+                if following < datagrams.count and completed_by[following] == row:
+                    self.take_row(datagrams, datagram_headers, following, 0, rule)
+                    following += 1
+                elif not (headers.fragment_offset[row] or headers.layers[row] & MORE_FRAGMENTS):
+                    self.take_row(frames, headers, row, frame_shift, rule)
         self.keep_bounds()
 
     def absorb(self, Arbiter later not None, int64_t frame_shift):
@@ -358,11 +388,9 @@ cdef class Arbiter:
         self.excluded += later.excluded
         self.keep_bounds()
 
-    def whole(self):
-        """Return how things stand if nothing came before: another `Arbiter`; this one stays as it is."""
-        known = Arbiter(*self.arguments, is_known=True)
-        known.absorb(self, 0)
-        return known
+    def empty(self, bint is_known=False):
+        """Return an arbiter of the same lines and bounds that has seen nothing."""
+        return Arbiter(*self.arguments, is_known=is_known)
 
     # --- results, of which nothing came before ------------------------------------------------------------------
 

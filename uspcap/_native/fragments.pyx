@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._native.saturating cimport difference
 from uspcap._native.timing cimport NO_STAMP, UNTRUSTED
 
@@ -146,7 +146,7 @@ cdef bint fragment_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row
     fragment.key.timestamp_source = frames.timestamp_source[row] & ~UNTRUSTED
     fragment.key.tap = headers.tap[row]
     fragment.frame = frames.frame_number[row] + frame_shift
-    fragment.at_ns = frames.timestamp_ns[row]
+    fragment.at_ns = time_of(frames, row)
     fragment.offset = headers.fragment_offset[row]
     fragment.length = <uint32_t> (end - start)
     fragment.captured = 0 if captured <= start else <uint32_t> (min(captured, end) - start)
@@ -452,7 +452,7 @@ cdef class Datagrams:
                 captured += group.pieces[found].captured
                 if group.pieces[found].captured < group.pieces[found].length:
                     break
-        frames.timestamp_ns[at] = fragment.at_ns
+        frames.timestamp_ns[at] = frames.read_ns[at] = fragment.at_ns
         frames.timestamp_source[at] = <uint8_t> fragment.source
         frames.wire_length[at] = header + group.total
         frames.captured_length[at] = header + captured
@@ -499,6 +499,18 @@ cdef class Datagrams:
             row += 1
         self.decode_all()
         return row
+
+    def has_heads(self, int64_t frame):
+        """Tell whether a fragment in a frame, or after it, may be of a head."""
+        cdef Py_ssize_t at
+        if self.is_known:
+            return False
+        if frame <= NEAR_FRAMES:
+            return True
+        for at in range(self.count):
+            if self.groups[at].state == HEAD and frame - self.groups[at].frame <= NEAR_FRAMES:
+                return True
+        return False
 
     def event(self, FrameColumns frames not None, HeaderColumns headers not None, int64_t frame_shift, Py_ssize_t row):
         """Return a fragment of a head as bytes, and note it."""

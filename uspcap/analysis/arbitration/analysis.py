@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap._native.arbitration import LINE_DTYPE, Arbiter
+from uspcap.analysis.arbitration.datagrams import LineDatagrams
 from uspcap.analysis.arbitration.skews import Skews
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
+from uspcap.analysis.sequence.datagrams import fragment_caveats
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol
@@ -93,25 +95,25 @@ class Arbitration(Analysis):
         if protocol.rule is None:
             raise UsageError(f"arbitration compares lines of UDP, and {protocol.name} is carried by TCP: name a feed")
         self._protocol = protocol
-        self._rule = protocol.rule
         self._pairs = tuple(pairs)
         self._ring_length = min(ring_length, protocol.modulus // 4) if protocol.modulus else ring_length
-        self._arbiter = Arbiter(
+        arbiter = Arbiter(
             _lines(self._pairs), protocol.modulus, self._ring_length, maximum_runs, runs_a_stream, maximum_pairs
         )
+        self._datagrams = LineDatagrams(arbiter, protocol.rule)
         self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
         self._drops.note(batch, self._shift(batch))
-        self._arbiter.track(batch, batch.headers, self._shift(batch), self._rule)
+        self._datagrams.update(batch, self._shift(batch))
 
     def _merge(self, later: Arbitration) -> None:
-        self._arbiter.absorb(later._arbiter, self.frames_read)
+        self._datagrams.absorb(later._datagrams, self.frames_read)
         self._drops.append(later._drops, self.frames_read)
 
     def _worked_out(self, whole: Arbiter | None = None) -> Iterator[_Worked]:
         """Work out every pair and key, in the order in which pairs were given, keys rising."""
-        whole = whole or self._arbiter.whole()
+        whole = whole or self._datagrams.whole().arbiter
         tables = NumberedTables.of(*whole.arrays(), whole.most_runs)
         named = [whole.pair(at) for at in range(whole.count)]
         keys = [self._protocol.key_text(key) for _, key in named]
@@ -129,12 +131,12 @@ class Arbitration(Analysis):
             )
 
     def result(self) -> Result:
-        whole = self._arbiter.whole()
+        whole = self._datagrams.whole().arbiter
         worked_out = list(self._worked_out(whole))
         pairs = [_told(one) | {"gaps": one.arbitrated.gap_rows()} for one in worked_out]
         followed = sum(int(line["packets"]) for one in worked_out for line in one.streams)
         beyond = sum(line.not_followed for one in worked_out for line in one.lines)
-        not_followed = self._arbiter.packets - followed + beyond
+        not_followed = whole.packets - followed + beyond
         met = {one.pair.name for one in worked_out}
         return {
             "protocol": self._protocol.name,
@@ -148,14 +150,18 @@ class Arbitration(Analysis):
             "lost": sum(one["arbitrated"]["lost"] for one in pairs),
             "undetermined": sum(one["arbitrated"]["undetermined"] for one in pairs),
             "recovered": sum(one["arbitrated"]["late"] for one in pairs),
-            "excluded": self._arbiter.excluded,
-            "foreign": self._arbiter.foreign,
+            "excluded": whole.excluded,
+            "foreign": whole.foreign,
             "not_followed": not_followed,
             "complete": not not_followed and not any(one.arbitrated.not_followed for one in worked_out),
             "sampled_one_in": 1 << whole.level,
             "capture_drops": self._drops.total,
+            "fragments": self._datagrams.whole().counts(),
             "pairs": pairs,
         }
+
+    def caveats(self) -> list[str]:
+        return super().caveats() + fragment_caveats(self._datagrams.whole().counts())
 
     def histograms(self) -> dict[str, Histogram]:
         """Return by pair, key and stamp source how much either line was first, and how long gaps of both were open."""

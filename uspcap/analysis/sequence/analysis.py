@@ -18,7 +18,7 @@ from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
-from uspcap.analysis.sequence.datagrams import DatagramStreams
+from uspcap.analysis.sequence.datagrams import DatagramStreams, fragment_caveats
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of
@@ -166,24 +166,8 @@ class Sequence(Analysis):
         return None if self._datagrams is None else self._datagrams.whole().counts()
 
     def caveats(self) -> list[str]:
-        found, fragments = super().caveats(), self._fragments()
-        if fragments is None:
-            return found
-        incomplete, discarded = fragments["incomplete"], fragments["discarded"]
-        if incomplete or discarded:
-            whole = incomplete + discarded + fragments["put_together"]
-            lack = "lacks" if incomplete == 1 else "lack"
-            void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
-            found.append(
-                f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried "
-                "counts as missing; a filter on ports leaves out all fragments but the first"
-            )
-        if fragments["cut"]:
-            found.append(
-                f"{fragments['cut']:,} IP fragments at the beginnings of parts of the capture were more than is kept: "
-                "what they carried may count as missing"
-            )
-        return found
+        fragments = self._fragments()
+        return super().caveats() + ([] if fragments is None else fragment_caveats(fragments))
 
     def _refusal(self, one: NumberedStream) -> str | None:
         """Return why a stream is not of the protocol, None where it is; TCP's are known by more than numbers."""

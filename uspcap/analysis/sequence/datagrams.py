@@ -110,11 +110,35 @@ class DatagramStreams:
 
     def counts(self) -> dict[str, int]:
         """Return what became of datagrams in fragments, for the report."""
-        datagrams = self.datagrams
-        return {
-            "put_together": datagrams.complete,
-            "incomplete": datagrams.incomplete,
-            "discarded": datagrams.discarded,
-            "copies": datagrams.copies,
-            "cut": self.cut,
-        }
+        return fragment_counts(self.datagrams, self.cut)
+
+
+def fragment_counts(datagrams: Datagrams, cut: int) -> dict[str, int]:
+    """Return what became of datagrams in fragments, as reports have it."""
+    return {
+        "put_together": datagrams.complete,
+        "incomplete": datagrams.incomplete,
+        "discarded": datagrams.discarded,
+        "copies": datagrams.copies,
+        "cut": cut,
+    }
+
+
+def fragment_caveats(counts: dict[str, int]) -> list[str]:
+    """Return what results must be read with because of datagrams that could not be put together."""
+    found = []
+    incomplete, discarded = counts["incomplete"], counts["discarded"]
+    if incomplete or discarded:
+        whole = incomplete + discarded + counts["put_together"]
+        lack = "lacks" if incomplete == 1 else "lack"
+        void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
+        found.append(
+            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried counts as "
+            "missing; a filter on ports leaves out all fragments but the first"
+        )
+    if counts["cut"]:
+        found.append(
+            f"{counts['cut']:,} IP fragments at the beginnings of parts of the capture were more than is kept: what "
+            "they carried may count as missing"
+        )
+    return found
