@@ -11,7 +11,7 @@ from support.feeds import frame_of
 from support.fragments import Fragment, fragments_of
 from support.lines import two_lines
 
-from uspcap.analysis.arbitration import datagrams as kept
+from uspcap.analysis import ip_fragments
 from uspcap.analysis.arbitration.analysis import Arbitration
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import find_protocol
@@ -96,6 +96,6 @@ def test_datagram_that_lacks_a_fragment_on_both_lines_is_lost() -> None:
 
 
 def test_what_is_kept_at_a_cut_is_bounded_and_what_that_costs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_KEPT", 5)
+    monkeypatch.setattr(ip_fragments, "MOST_KEPT", 5)
     apart, _, times_ns = lines_in_fragments(3, 60, 0.0)
     assert arbitrated(apart, times_ns, []).result()["fragments"]["cut"] > 0

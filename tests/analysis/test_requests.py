@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.fragments import fragments_of
 from support.request_frames import udp
 from support.shared_captures import CAPTURES, needs_captures
 
@@ -253,3 +256,19 @@ def test_stamps_of_two_clocks_make_no_time() -> None:
 
 def test_the_option_takes_as_many_replies_as_are_kept() -> None:
     assert MOST_REPLIES == REPLIES_KEPT
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (3, 5)])
+def test_datagrams_in_fragments_that_lack_some_are_said(cuts: tuple[int, ...]) -> None:
+    query = struct.pack("!HH", 7, 0x0100) + bytes(60)
+    frames = [piece.frame() for at in range(3) for piece in fragments_of(query, at, 32)][:-1]
+    frames.append(udp(40_000, 53, query))
+    parts = []
+    for first, last in pairwise([0, *cuts, len(frames)]):
+        parts.append(Requests())
+        parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+    for part in parts[1:]:
+        parts[0].merge(part)
+    counts = parts[0].result()["fragments"]
+    assert counts == {"put_together": 2, "incomplete": 1, "discarded": 0, "copies": 0, "cut": 0}
+    assert any("1 of 3 UDP datagrams in IP fragments cannot be put together" in one for one in parts[0].caveats())

@@ -18,7 +18,7 @@ from support.shared_cases import CASES, needs_cases
 from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
 from uspcap._native.fragments import Datagrams, has_fragments
-from uspcap.analysis.sequence import datagrams as kept
+from uspcap.analysis import ip_fragments
 from uspcap.analysis.sequence.analysis import Sequence
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
@@ -172,7 +172,7 @@ def test_fragments_of_other_protocols_are_none_of_udp(protocol: int) -> None:
 
 
 def test_what_is_kept_at_a_cut_is_bounded_and_what_that_costs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_KEPT", 5)
+    monkeypatch.setattr(ip_fragments, "MOST_KEPT", 5)
     pieces = fragments_of(Packet(1, 30, 0).mold(), 7, 16)
     sequence = sequence_of(list(pieces), [START_NS] * len(pieces), [])
     assert sequence.result()["fragments"]["cut"] == len(pieces) - 5

@@ -13,9 +13,9 @@ from uspcap._native.arbitration import LINE_DTYPE, Arbiter
 from uspcap.analysis.arbitration.datagrams import LineDatagrams
 from uspcap.analysis.arbitration.skews import Skews
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
-from uspcap.analysis.sequence.datagrams import fragment_caveats
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol

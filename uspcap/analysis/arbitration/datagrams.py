@@ -12,13 +12,10 @@ from uspcap._native.arbitration import Arbiter
 from uspcap._native.columns import FrameColumns, HeaderColumns
 from uspcap._native.feed_runs import FeedRule
 from uspcap._native.fragments import Datagrams, has_fragments
-from uspcap.analysis.sequence.datagrams import fragment_counts
+from uspcap.analysis import ip_fragments
+from uspcap.analysis.ip_fragments import fragment_counts
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import Layer
-
-MOST_KEPT: Final = 8192
-MOST_KEPT_BYTES: Final = 1 << 24
-"""Fragments and packets, and bytes of them, that a part of a capture keeps; fragments behind them are left out."""
 
 _UDP: Final = 17
 _LINK: Final = {4: Interface(link_type=228), 6: Interface(link_type=229)}
@@ -116,7 +113,7 @@ class LineDatagrams:
 
     def _keep(self, kept: _Kept) -> None:
         """Keep a fragment of a head, or a packet behind one; give a packet to what takes it, if there is such."""
-        is_over = len(self._kept) >= MOST_KEPT or self._kept_bytes + len(kept.data) > MOST_KEPT_BYTES
+        is_over = ip_fragments.is_over(len(self._kept), self._kept_bytes + len(kept.data))
         if is_over and kept.is_fragment:
             self.cut += 1
             return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.ip_fragments import FragmentedDatagrams
 from uspcap.analysis.matching_options import TIMEOUT_NS
 from uspcap.analysis.requests.pairs import (
     MAXIMUM_FRAMES,
@@ -63,6 +64,7 @@ class Requests(Analysis):
         self._timeout_ns = timeout_ns
         self._shown = shown
         self._told = dict(KNOWN)
+        self._fragments = FragmentedDatagrams()
         self._tracks = [
             PairTrack(
                 KnownFinder(name), timeout_ns=timeout_ns, policy="retransmitted", maximum=maximum, rows_kept=rows_kept
@@ -82,10 +84,12 @@ class Requests(Analysis):
             )
 
     def _update(self, batch: FrameBatch) -> None:
+        self._fragments.update(batch, self._shift(batch))
         for track in self._tracks:
             track.update(batch, self._shift(batch))
 
     def _merge(self, later: Requests) -> None:
+        self._fragments.absorb(later._fragments, self.frames_read)
         for mine, other in zip(self._tracks, later._tracks, strict=True):
             mine.merge(other, self.frames_read)
 
@@ -99,10 +103,22 @@ class Requests(Analysis):
         return {
             "definition": DEFINITION,
             "timeout_ns": self._timeout_ns,
+            "fragments": self._fragments.counts(),
             "rules": [
                 self._rule(track, outcome) for track, outcome in zip(self._tracks, self._outcomes(), strict=True)
             ],
         }
+
+    def caveats(self) -> list[str]:
+        found, counts = super().caveats(), self._fragments.counts()
+        left = counts["incomplete"] + counts["discarded"]
+        if left and any(sum(outcome.seen) for outcome in self._outcomes()):
+            whole = left + counts["put_together"]
+            found.append(
+                f"{left:,} of {whole:,} UDP datagrams in IP fragments cannot be put together: requests and responses "
+                "are read from first fragments, so that some of them count although their rest never came"
+            )
+        return found
 
     def _rule(self, track: PairTrack, outcome: PairOutcome) -> dict[str, Any]:
         counts = outcome.counts

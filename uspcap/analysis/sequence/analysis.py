@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
-from uspcap.analysis.sequence.datagrams import DatagramStreams, fragment_caveats
+from uspcap.analysis.sequence.datagrams import DatagramStreams
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of

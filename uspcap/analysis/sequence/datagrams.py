@@ -7,16 +7,14 @@ taken in the order in which it came (`uspcap._native.fragments` says which fragm
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from uspcap._native.feed_runs import FeedRule, track_runs, track_with_datagrams
 from uspcap._native.fragments import Datagrams, has_fragments
 from uspcap._native.numbered_streams import NumberedStreams
+from uspcap.analysis import ip_fragments
+from uspcap.analysis.ip_fragments import fragment_counts
 from uspcap.frames import FrameBatch
-
-MOST_KEPT: Final = 8192
-MOST_KEPT_BYTES: Final = 1 << 24
-"""Fragments, and bytes of them, that a part of a capture keeps; those behind them are left out and counted."""
 
 
 class DatagramStreams:
@@ -74,7 +72,7 @@ class DatagramStreams:
 
     def _keep(self, event: bytes) -> None:
         """Keep a fragment of a head."""
-        if len(self._kept) >= MOST_KEPT or self._kept_bytes + len(event) > MOST_KEPT_BYTES:
+        if ip_fragments.is_over(len(self._kept), self._kept_bytes + len(event)):
             self.cut += 1
             return
         self._kept_bytes += len(event)
@@ -111,34 +109,3 @@ class DatagramStreams:
     def counts(self) -> dict[str, int]:
         """Return what became of datagrams in fragments, for the report."""
         return fragment_counts(self.datagrams, self.cut)
-
-
-def fragment_counts(datagrams: Datagrams, cut: int) -> dict[str, int]:
-    """Return what became of datagrams in fragments, as reports have it."""
-    return {
-        "put_together": datagrams.complete,
-        "incomplete": datagrams.incomplete,
-        "discarded": datagrams.discarded,
-        "copies": datagrams.copies,
-        "cut": cut,
-    }
-
-
-def fragment_caveats(counts: dict[str, int]) -> list[str]:
-    """Return what results must be read with because of datagrams that could not be put together."""
-    found = []
-    incomplete, discarded = counts["incomplete"], counts["discarded"]
-    if incomplete or discarded:
-        whole = incomplete + discarded + counts["put_together"]
-        lack = "lacks" if incomplete == 1 else "lack"
-        void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
-        found.append(
-            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried counts as "
-            "missing; a filter on ports leaves out all fragments but the first"
-        )
-    if counts["cut"]:
-        found.append(
-            f"{counts['cut']:,} IP fragments at the beginnings of parts of the capture were more than is kept: what "
-            "they carried may count as missing"
-        )
-    return found
