@@ -185,6 +185,13 @@ def test_random_numbers_are_refused_whatever_their_size(protocol: str) -> None:
         assert (len(result["refused"]), result["lost"]) == (1, 0), seed
 
 
+def test_numbers_of_another_protocol_that_mostly_repeat_are_refused_where_nearly_all_is_missing() -> None:
+    jump = 1 << 40
+    result = of_numbers([1, 2, *range(jump, jump + 20), *(jump + at % 20 for at in range(100))])
+    assert (len(result["refused"]), result["lost"]) == (1, 0)
+    assert result["refused"][0]["evidence"].endswith(f"{jump - 3:,} numbers are missing, and 122 came")
+
+
 @pytest.mark.parametrize("copies", [2, 3, 4])
 def test_feed_that_comes_on_several_paths_is_not_refused(copies: int) -> None:
     result = of_numbers([number for number in range(1, 200) for _ in range(copies)])

@@ -27,7 +27,7 @@ JUMPS: Final = 0.2
 """Part of a stream's packets that jump to where nothing follows, with which it is refused."""
 
 ASTRAY: Final = 0.8
-"""As much for packets that bring nothing new or jump so, of which at least `SOME_JUMPS` of all packets jump."""
+"""As much for packets that bring nothing new or jump so: where `SOME_JUMPS` of all jump, or nearly all is missing."""
 
 SOME_JUMPS: Final = 0.05
 
@@ -117,14 +117,16 @@ class StreamAccount:
         if gaps.repeated >= NEARLY_ALL * packets:
             return f"{gaps.repeated:,} of {packets:,} packets bring no number that had not come before"
         jumps = gaps.implausible + len(gaps.unconfirmed)
-        astray = gaps.repeated + jumps >= ASTRAY * packets and jumps >= SOME_JUMPS * packets
-        if astray or jumps >= JUMPS * packets:
+        missing = self._missing(undetermined=False)
+        is_nearly_lost = missing * (1 - NEARLY_ALL) >= self.messages * NEARLY_ALL
+        astray = gaps.repeated + jumps >= ASTRAY * packets
+        if jumps >= JUMPS * packets or (astray and (is_nearly_lost or jumps >= SOME_JUMPS * packets)):
+            lost = f"; {missing:,} numbers are missing, and {self.messages:,} came" if is_nearly_lost else ""
             return (
                 f"of {packets:,} packets {jumps:,} have numbers that jump to where nothing follows, and "
-                f"{gaps.repeated:,} bring no number that had not come before"
+                f"{gaps.repeated:,} bring no number that had not come before{lost}"
             )
-        missing = self._missing(undetermined=False)
-        if missing * (1 - NEARLY_ALL) >= self.messages * NEARLY_ALL and len(gaps.gaps) >= GAPS_EVERYWHERE * packets:
+        if is_nearly_lost and len(gaps.gaps) >= GAPS_EVERYWHERE * packets:
             return f"{missing:,} numbers are missing, in {len(gaps.gaps):,} gaps, and {self.messages:,} came"
         return None
 
