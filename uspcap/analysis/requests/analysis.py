@@ -93,9 +93,6 @@ class Requests(Analysis):
         for mine, other in zip(self._tracks, later._tracks, strict=True):
             mine.merge(other, self.frames_read)
 
-    def caveats(self) -> list[str]:
-        return super().caveats() + [hint for track in self._tracks for hint in track.hints]
-
     def _outcomes(self) -> list[PairOutcome]:
         return [track.outcome() for track in self._tracks]
 
@@ -111,6 +108,7 @@ class Requests(Analysis):
 
     def caveats(self) -> list[str]:
         found, counts = super().caveats(), self._fragments.counts()
+        found += [hint for track in self._tracks for hint in track.hints]
         left = counts["incomplete"] + counts["discarded"]
         if left and any(sum(outcome.seen) for outcome in self._outcomes()):
             whole = left + counts["put_together"]
