@@ -16,12 +16,6 @@ from uspcap._native.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
 from uspcap._native.folding cimport fold
 from uspcap._native.unaligned cimport load64
 
-cdef enum:
-    NETWORK = 0
-    PAYLOAD = 1
-    WHOLE = 2
-    FIELDS = 3
-
 KEYS = ("network", "payload", "whole", "fields")
 """What a digest is made of; see `uspcap.comparison.keys`."""
 

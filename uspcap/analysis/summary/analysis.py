@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from uspcap._native.mirror_copies import Copies
 from uspcap._native.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
 from uspcap.protocols.link_types import link_type_name
+from uspcap.report.format import duration
 
 SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
 """Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
+
+COPIES_NAMED: Final = 20
+COPIES_SHARE: Final = 0.05
+"""Copies of packets, and the part of those compared that they are, from which on they are named."""
 
 _NEVER = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
 
@@ -35,11 +41,13 @@ class Summary(Analysis):
         self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0], np.int64)
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
+        self._copies = Copies()
 
     def _update(self, batch: FrameBatch) -> None:
         self._know(batch.interfaces)
         if not batch.count:
             return
+        self._copies.update(batch, batch.headers, self._shift(batch))
         self._bytes_captured += tally_frames(
             batch,
             batch.headers,
@@ -61,6 +69,7 @@ class Summary(Analysis):
             self._by_interface = grown
 
     def _merge(self, later: Summary) -> None:
+        self._copies.absorb(later._copies, self.frames_read)
         self._merge_interfaces(later)
         self._by_protocol += later._by_protocol
         self._by_size += later._by_size
@@ -173,6 +182,24 @@ class Summary(Analysis):
         rows = self._by_protocol[kinds]
         order = np.lexsort((kinds, -rows[:, 1].astype(np.int64)))
         return [(int(kinds[at]), rows[at]) for at in order]
+
+    def caveats(self) -> list[str]:
+        found, copies = super().caveats(), self._copies
+        if copies.copies < COPIES_NAMED or copies.copies < COPIES_SHARE * copies.compared:
+            return found
+        changed = [
+            f"{100 * many / copies.copies:.3g} % of these with another {what}"
+            for many, what in ((copies.ttl_changed, "TTL"), (copies.vlan_changed, "VLAN"))
+            if many
+        ]
+        how = f", {' and '.join(changed)}" if changed else ""
+        found.append(
+            f"{100 * copies.copies / copies.compared:.3g} % of the packets that were compared ({copies.copies:,} of "
+            f"{copies.compared:,}, a sample) are copies of one that came on the same interface shortly before, 90 % of "
+            f"them within {duration(copies.within_ns(0.9))}{how}: a mirror port that sees packets twice, or a loop; "
+            "packets, rates, duplicates and retransmissions count each copy"
+        )
+        return found
 
     def tables(self) -> dict[str, Table]:
         result = self.result()

@@ -1,0 +1,117 @@
+"""Packets that a mirror port gives twice: counted as a slow account counts them, wherever the capture is cut."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from uspcap._native.mirror_copies import WITHIN_FRAMES, WITHIN_NS, Copies
+from uspcap.analysis.summary.analysis import Summary
+from uspcap.frames import FrameBatch
+
+START_NS = 1_700_000_000_000_000_000
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A UDP packet; `vlan` is None for none."""
+
+    identification: int
+    payload: bytes
+    ttl: int = 64
+    vlan: int | None = None
+
+    def frame(self) -> bytes:
+        udp = struct.pack("!HHHH", 4000, 5000, 8 + len(self.payload), 0) + self.payload
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), self.identification, 0, self.ttl, 17, 0)
+        header += b"\xc0\0\2\1\xc0\0\2\2"
+        tag = b"" if self.vlan is None else struct.pack("!HH", 0x8100, self.vlan)
+        return bytes(12) + tag + b"\x08\0" + header + udp
+
+
+def is_looked_at(packet: Packet) -> bool:
+    return packet.identification > 0 and packet.identification * 40503 & 0xF000 == 0
+
+
+def slow(packets: list[Packet], times_ns: list[int]) -> tuple[int, int, int, int]:
+    """Return how many are compared, are copies, and have another TTL and VLAN then."""
+    last: dict[tuple[int, bytes], int] = {}
+    compared = copies = ttl = vlan = 0
+    for at, packet in enumerate(packets):
+        if not is_looked_at(packet):
+            continue
+        compared += 1
+        before = last.get((packet.identification, packet.payload))
+        if before is not None and at - before <= WITHIN_FRAMES and abs(times_ns[at] - times_ns[before]) <= WITHIN_NS:
+            copies += 1
+            ttl += packet.ttl != packets[before].ttl
+            vlan += packet.vlan != packets[before].vlan
+        last[packet.identification, packet.payload] = at
+    return compared, copies, ttl, vlan
+
+
+def counted(packets: list[Packet], times_ns: list[int], cuts: list[int], batch_frames: int = 500) -> Copies:
+    frames = [packet.frame() for packet in packets]
+    parts = []
+    for first, last in pairwise([0, *sorted(cuts), len(frames)]):
+        part = Copies()
+        for at in range(first, last, batch_frames):
+            end = min(at + batch_frames, last)
+            batch = FrameBatch.from_frames(frames[at:end], times_ns[at:end], first_frame_number=at - first + 1)
+            part.update(batch, batch.headers, 0)
+        parts.append((pickle.loads(pickle.dumps(part)), last - first))
+    while len(parts) > 1:
+        at = len(parts) // 2 - 1
+        (one, many), (other, more) = parts[at], parts.pop(at + 1)
+        one.absorb(other, many)
+        parts[at] = one, many + more
+    return parts[0][0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_copies_are_as_a_slow_account_has_them_whatever_the_cuts(seed: int) -> None:
+    drawn = random.Random(seed)
+    looked_at = [one for one in range(1, 1 << 16) if one * 40503 & 0xF000 == 0]
+    packets: list[Packet] = []
+    for _ in range(6_000):
+        if packets and drawn.random() < 0.3:
+            one = packets[-drawn.choice([1, 1, 2, 3, 10, 1_000, 1_024, 1_025, 2_000]) % len(packets)]
+            ttl, vlan = drawn.choice([(one.ttl, one.vlan), (one.ttl - 1, one.vlan), (one.ttl, drawn.choice([None, 7]))])
+            packets.append(Packet(one.identification, one.payload, max(1, ttl), vlan))
+        else:
+            identification = drawn.choice([0, drawn.randrange(1 << 16), *drawn.sample(looked_at, 8)])
+            packets.append(Packet(identification, drawn.randbytes(drawn.choice([0, 8, 100]))))
+    at_ns, times_ns = START_NS, []
+    for _ in packets:
+        at_ns += drawn.choice([1_000] * 100 + [-50, WITHIN_NS, 40_000_000])
+        times_ns.append(at_ns)
+    expected = slow(packets, times_ns)
+    for _ in range(6):
+        cuts = [drawn.randrange(len(packets) + 1) for _ in range(drawn.randrange(4))]
+        copies = counted(packets, times_ns, cuts, drawn.choice([1, 100, 4_096]))
+        assert (copies.compared, copies.copies, copies.ttl_changed, copies.vlan_changed) == expected, cuts
+        assert copies.within_ns(0.9) == counted(packets, times_ns, []).within_ns(0.9)
+
+
+def summary_of(packets: list[Packet]) -> Summary:
+    summary = Summary()
+    times_ns = [START_NS + 2_000 * at for at in range(len(packets))]
+    summary.update(FrameBatch.from_frames([packet.frame() for packet in packets], times_ns))
+    return summary
+
+
+def test_summary_names_copies_of_a_mirror_port() -> None:
+    packets = [Packet(1 + at // 2, bytes([at // 2 % 251]) * 40, 64 - at % 2) for at in range(2_000)]
+    (caveat,) = summary_of(packets).caveats()
+    assert "50 % of the packets that were compared" in caveat
+    assert "90 % of them within 2.048 µs, 100 % of these with another TTL: a mirror port" in caveat
+
+
+def test_summary_names_no_copies_where_packets_only_look_alike() -> None:
+    assert summary_of([Packet(0, b"heartbeat") for _ in range(2_000)]).caveats() == []
+    assert summary_of([Packet(1 + at, b"heartbeat") for at in range(2_000)]).caveats() == []
