@@ -270,13 +270,15 @@ cdef class Chain:
 
         None where there is no trusted time.
         """
+        cdef bint few_first = self.head_gap_ns != INT64_MIN and 2 * self.head_frames < self.trusted
+        cdef bint few_last = self.gap_frame and self.since_gap <= RUN and 2 * self.since_gap < self.trusted
         if not self.trusted:
             return None
         return (
             self.earliest_ns,
             self.latest_ns,
-            self.earliest_ns if self.head_gap_ns == INT64_MIN else self.head_gap_ns,
-            self.gap_from_ns if self.gap_frame and self.since_gap <= RUN else self.latest_ns,
+            self.head_gap_ns if few_first else self.earliest_ns,
+            self.gap_from_ns if few_last else self.latest_ns,
         )
 
     @property
