@@ -724,7 +724,7 @@ def tally(TrailerRows rows not None, FrameColumns frames not None, uint64_t[::1]
         raise ValueError("an array has another shape than its loop expects")
     with nogil:
         for i in range(frames.count):
-            while row < rows.count and rows.frame_number[row] < frames.frame_number[i]:
+            while row < rows.count and rows.frame_number[row] != frames.frame_number[i]:
                 row += 1
             if row == rows.count:
                 break

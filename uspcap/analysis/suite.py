@@ -11,7 +11,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from uspcap.analysis.base import Analysis
+from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.declaration import Asked, Shared
 from uspcap.analysis.registry import declarations, default_names, options
 from uspcap.analysis.summary.analysis import Summary
@@ -25,6 +25,7 @@ from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
 from uspcap.protocols.rules import RulePair
+from uspcap.stages.frame_numbers import FrameNumbers
 from uspcap.stages.moments import TimeRange
 from uspcap.stages.order import Order, OrderCheck
 from uspcap.stages.reading import EVERYTHING, Input, Plan, PlannedInput, Reading, in_order_of_time, is_read_once, plan
@@ -33,6 +34,7 @@ from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import choose_tunnels
 
 if TYPE_CHECKING:
+    from uspcap.stats.histogram import Histogram
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -337,6 +339,42 @@ def _as_they_lie(
     return run.outcome
 
 
+class Renumbered(Analysis):
+    """An analysis that has counted frames by their place in the order, and says their numbers in the files.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What it says is final.
+    numbers : FrameNumbers
+    """
+
+    def __init__(self, analysis: Analysis, numbers: FrameNumbers) -> None:
+        super().__init__()
+        self._analysis = analysis
+        self._numbers = numbers
+
+    def _update(self, batch: FrameBatch) -> None:
+        raise AssertionError("all frames were read")
+
+    def _merge(self, later: Renumbered) -> None:
+        raise AssertionError("all frames were read")
+
+    def result(self) -> Result:
+        result: Result = self._numbers.in_result(self._analysis.result())
+        return result
+
+    def caveats(self) -> list[str]:
+        return self._analysis.caveats()
+
+    def histograms(self) -> dict[str, Histogram]:
+        return self._analysis.histograms()
+
+    def tables(self) -> dict[str, Table]:
+        tables: dict[str, Table] = self._numbers.in_result(self._analysis.tables())
+        return tables
+
+
 class _Shown:
     """Progress that can be taken back where files are read again; told from any thread."""
 
@@ -371,7 +409,8 @@ def _put_in_order(
     in_range = FrameSelection((), planned.time_range)
     trailers = trailer_stage(settings.trailer)
     straightener = Straightener(planned.inputs, settings.reading.sorting, wake, pool, progress)
-    for batch in straightener.batches():
+    numbers = FrameNumbers()
+    for batch in straightener.batches(numbers):
         outcome.frames_read += batch.frames_read
         in_range.apply_range(batch)
         if trailers is not None:
@@ -382,6 +421,8 @@ def _put_in_order(
     for one in straightener.inputs:
         outcome.files.append({"file": one.name, "format": one.format, "first_frame": one.frames_before + 1})
         outcome.take_facts(one.planned, one.name, one.facts, one.selection)
+    analyses = outcome.suite.analyses
+    outcome.suite.analyses = {name: Renumbered(analysis, numbers) for name, analysis in analyses.items()}
     outcome.inputs = tuple(one.planned for one in straightener.inputs)
     outcome.notes += in_range.notes("all files")
     outcome.refused = keep.refused
@@ -417,7 +458,8 @@ def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Setti
         if check is not None:
             check.update(batch)
             if check.falls:
-                raise _OutOfOrder
+                # Whether that counts is known once the part's start is proved.
+                return part
         selection.apply_range(batch)
         if stage is not None:
             stage.apply(batch)

@@ -21,6 +21,7 @@ from uspcap._native.ordering import ENDED, FULL, Chain, Merger
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, SourceFacts
+from uspcap.stages.frame_numbers import FrameNumbers
 from uspcap.stages.order import Order, OrderCheck, Outlier, Sorting, Step, bounds
 from uspcap.stages.reading import PlannedInput, is_read_once
 from uspcap.stages.selection import FrameSelection
@@ -50,12 +51,15 @@ class Piece:
     interface : int or None
         Its number in the file.
     extent : Extent or None
+    frames, disorder : int
+        Frames, and of those how many lie where they cannot be put in order.
     """
 
     input: Straight
     headers: int | None = None
     interface: int | None = None
     extent: Extent | None = None
+    frames: int = 0
     disorder: int = 0
 
 
@@ -182,7 +186,7 @@ class Straightener:
             return
         pieces = [Piece(one, header, number) for header in range(headers + 1) for number in range(interfaces)]
         self._scan(one, pieces)
-        pieces = [piece for piece in pieces if piece.extent is not None]
+        pieces = [piece for piece in pieces if piece.frames]
         if sum(piece.disorder for piece in pieces) < whole.disorder:
             one.pieces = pieces
 
@@ -203,7 +207,7 @@ class Straightener:
             one.facts = reader.facts
         for piece, chain in zip(pieces, chains, strict=True):
             chain.finish()
-            piece.extent = chain.extent
+            piece.extent, piece.frames = chain.extent, chain.frames
             piece.disorder = chain.step_count + chain.beyond_window
 
     def _map(self, interfaces: Sequence[Interface], known: NDArray[np.uint16], taps: Taps) -> NDArray[np.uint16]:
@@ -224,10 +228,14 @@ class Straightener:
             numbers[own] = self._numbers[key]
         return numbers
 
-    def batches(self) -> Iterator[FrameBatch]:
+    def batches(self, numbers: FrameNumbers | None = None) -> Iterator[FrameBatch]:
         """Yield all frames in order; the same batch each time, filled anew.
 
-        `frame_number` counts through the inputs, in their order, whatever the order of the frames.
+        Parameters
+        ----------
+        numbers : FrameNumbers, optional
+            Where numbers in the files are kept: `frame_number` is a frame's place in the order then. Without it,
+            `frame_number` counts through the inputs, in their order, whatever the order of the frames.
 
         Raises
         ------
@@ -241,7 +249,7 @@ class Straightener:
         merger = Merger(chains)
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_data(np.empty(DATA_BYTES, np.uint8))
-        self._frames_read = given = 0
+        self._frames_read = self._left_out = given = 0
         self.order = Order(self.order.sorting, self.order.window_ns, self.order.merged_inputs)
         try:
             while True:
@@ -252,10 +260,13 @@ class Straightener:
                 if what not in (ENDED, FULL):
                     batch.set_data(np.empty(2 * merger.needed, np.uint8))
                     continue
-                if batch.count or self._frames_read > given:
+                if batch.count or self._left_out:
                     batch.frames_before = given
-                    batch.frames_read = self._frames_read - given
-                    given = self._frames_read
+                    batch.frames_read = batch.count + self._left_out
+                    given += batch.frames_read
+                    self._left_out = 0
+                    if numbers is not None:
+                        numbers.take(batch)
                     batch.big_endian_options = merger.big_endian
                     if len(batch.interfaces) != len(self._interfaces):
                         batch.set_interfaces(self._interfaces)
@@ -289,6 +300,8 @@ class Straightener:
                     if not self._known:
                         one.frames += batch.frames_read
                     selection.apply_interfaces(batch)
+                    if first_time:
+                        self._left_out += batch.frames_read - batch.count
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
                         numbers = self._map(batch.interfaces, numbers, one.planned.taps)
                         chain.push(

@@ -191,6 +191,7 @@ class ReplaySource(LiveSource):
         for batch in straightener.batches():
             self._frames_read += batch.count
             in_range.apply_range(batch)
+            batch.storage("frame_number")[: batch.count] = np.arange(1, batch.count + 1) + batch.frames_before
             self._adopt(batch, 0, straightener.interfaces, frames_of_others, moved_ns)
             yield batch
         if not tell:
