@@ -444,6 +444,39 @@ class TestCompare:
         assert left["reordering"]["reordered"] > 0
 
 
+class TestNumbersOfFrames:
+    """Analyses see frames in order, and reports name them as the files have them."""
+
+    def test_a_frame_is_named_by_its_number_in_its_file_whichever_comes_first(self, tmp_path):
+        frames = [(BEGIN_NS + 1_000_000 * at + 500_000_000 * (at >= 41), frame_of(0, at)) for at in range(100)]
+        paths = [pcap(tmp_path / "even.pcap", frames[::2]), pcap(tmp_path / "odd.pcap", frames[1::2])]
+        report = uspcap.analyze(paths, only=("gaps", "inter_arrival"), gap_threshold="100ms")
+        (gap,) = report["gaps"]["longest"]
+        assert report.document["source"]["first_frames"] == [1, 51]
+        # Frames 40 and 41 of the whole: the 21st of the even ones, the 21st of the odd ones.
+        assert (gap["before_frame"], gap["after_frame"]) == (21, 50 + 21)
+        assert report["inter_arrival"]["sources"]["FILE"]["max_frame"] == 50 + 21
+        table = report.tables["gaps"]["gaps"]
+        assert (table["before_frame"], table["after_frame"]) == ([21], [71])
+
+    @pytest.mark.parametrize("first", ["requests", "responses"])
+    def test_responses_in_a_file_that_begins_before_that_of_the_requests_are_responses(self, tmp_path, first):
+        requests = [(BEGIN_NS + 10_000_000 * at, frame_of(0, at, up=True)) for at in range(50)]
+        responses = [(ns + 1_000_000, frame_of(0, at, up=False)) for at, (ns, _) in enumerate(requests)]
+        early = BEGIN_NS - 1_000_000, frame_of(9, 1000)
+        (requests if first == "requests" else responses).insert(0, early)
+        paths = [pcap(tmp_path / "a.pcap", requests), pcap(tmp_path / "b.pcap", responses)]
+        key = "key=payload[0:8]"
+        found = uspcap.analyze(
+            paths,
+            only="requests",
+            request=f"udp dst port 6000 and src port 5000; {key}",
+            response=f"udp src port 6000; {key}",
+        )["requests"]
+        (counts,) = (rule for rule in found["rules"] if rule["name"] == "rule1")
+        assert (counts["answered"], counts["unanswered"]) == (50, 0)
+
+
 @needs_cases
 class TestCases:
     """Captures on which uspcap was wrong."""
