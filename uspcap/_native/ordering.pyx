@@ -93,10 +93,22 @@ def first_fall(FrameColumns frames, int64_t last_ns):
     last_ns : int
         The time before the batch.
     """
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, count = frames.count
+    cdef const int64_t *times = frames.timestamp_ns
+    cdef const uint8_t *sources = frames.timestamp_source
     cdef bint falls = False
+    cdef int odd = 0
+    if count == 0:
+        return last_ns
     with nogil:
-        for row in range(frames.count):
+        # Without a branch a frame, while there is nothing to see.
+        odd = (times[0] < last_ns) | (sources[0] >= NO_STAMP)
+        for row in range(1, count):
+            odd |= (times[row] < times[row - 1]) | (sources[row] >= NO_STAMP)
+        if not odd:
+            last_ns = times[count - 1]
+            count = 0
+        for row in range(count):
             if frames.timestamp_source[row] < NO_STAMP:
                 if frames.timestamp_ns[row] < last_ns:
                     falls = True

@@ -32,6 +32,8 @@ GIVEN_BYTES: Final = 1 << 30
 CLOCK_SET_NS: Final = 3652 * 86_400 * 1_000_000_000
 """1980: what is older was stamped by a clock that nobody had set."""
 
+NO_TIMESTAMP: Final = int(TimestampSource.NONE)
+
 _LONG_NS: Final = 1_000_000_000
 _FEWEST: Final = 8
 
@@ -247,17 +249,21 @@ class OrderCheck:
         if latest_ns is None:
             self.falls = True
             return
-        times, sources = batch.timestamp_ns, batch.timestamp_source
         self._latest_ns = latest_ns
         if len(self._head) <= LONGEST_RUN:
-            stamped = times[sources < TimestampSource.NONE]
-            self._head = np.concatenate([self._head, stamped])[: LONGEST_RUN + 1]
-        few = slice(-4 * LONGEST_RUN, None)
-        last = times[few][sources[few] < TimestampSource.NONE]
-        if len(last) <= LONGEST_RUN:
-            last = np.concatenate([self._tail, times[sources < TimestampSource.NONE]])
-        self._tail = last[-LONGEST_RUN - 1 :].copy()
+            self._head = np.concatenate([self._head, self._times(batch)])[: LONGEST_RUN + 1]
+        tail = self._times(batch, 4 * LONGEST_RUN)
+        if len(tail) <= LONGEST_RUN:
+            tail = np.concatenate([self._tail, self._times(batch)])
+        self._tail = tail[-LONGEST_RUN - 1 :]
         self._stamped += batch.count
+
+    @staticmethod
+    def _times(batch: FrameBatch, last: int = 1 << 62) -> NDArray[np.int64]:
+        """Return the timestamps that there are of a batch's last rows, copied."""
+        rows = slice(max(batch.count - last, 0), batch.count)
+        times: NDArray[np.int64] = batch.storage("timestamp_ns")[rows]
+        return times[batch.storage("timestamp_source")[rows] < NO_TIMESTAMP]
 
     def merge(self, later: OrderCheck) -> None:
         """Append what came directly after."""
