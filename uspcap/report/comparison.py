@@ -236,8 +236,8 @@ def _warnings(comparison: Comparison) -> list[str]:
         if side.untrusted:
             other = "B" if name == "A" else "A"
             said.append(
-                f"{plural(side.untrusted, 'frame')} of {name} with a timestamp not to be trusted are not matched, so "
-                f"that as many of those only in {other} may be in {name}, too"
+                f"{plural(side.untrusted, 'frame')} of {name} left unmatched, as a timestamp that is not to be trusted "
+                f"says nothing: as many of those only in {other} may be in {name}, too"
             )
         if side.without_stamp:
             said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
