@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -14,7 +15,7 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from support.command_line import assert_one_clear_line, invoke
+from support.command_line import assert_one_clear_line, invoke, start
 from support.shared_cases import CASES, needs_cases
 from support.streams import cut_streams, feed
 from support.untidy import BEGIN_NS, HOUR_NS, SECOND_NS, course, frame_of, pcap, pcapng
@@ -352,6 +353,14 @@ class TestOtherCommands:
         finally:
             feeding.join()
             os.close(reading)
+
+    def test_a_tidy_pipe_gives_the_report_of_the_tidy_file(self, tmp_path, tidy):
+        path = pcap(tmp_path / "a.pcap", tidy[0])
+        of_pipe = json.loads(start("analyze", "-", "--format", "json", stdin=Path(path).read_bytes()).stdout)
+        of_file = json.loads(invoke("analyze", path, "--format", "json").stdout)
+        assert of_pipe["source"].pop("files") == ["-"]
+        of_file["source"].pop("files")
+        assert of_pipe == of_file
 
     def test_more_files_that_overlap_than_may_be_open_are_merged(self, tmp_path, tidy):
         frames, whole = tidy

@@ -348,6 +348,8 @@ class Straightener:
                     order.outliers.append(
                         Outlier(*self.place_of(number), ns, expected_ns, "undetermined", trusted=True, frames=frames)
                     )
+        if order.is_tidy:
+            order.stamped = 0
         order.outliers.sort(key=lambda one: (self._place(one.file), one.frame))
         order.steps.sort(key=lambda one: (self._place(one.file), one.frame))
 
