@@ -23,6 +23,7 @@ from uspcap.analysis.requests.analysis import Requests
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import named_pairs
+from uspcap.stages.reading import Reading
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
 START_NS = 1_700_000_000_000_000_000
@@ -30,7 +31,7 @@ HOUR_NS = 3600 * 10**9
 
 
 def analyzed(path: Path, jobs: int = 2, **arguments: Any) -> Requests:
-    settings = Settings(names=("requests",), arguments={"requests": arguments})
+    settings = Settings(names=("requests",), arguments={"requests": arguments}, reading=Reading(sorting="off"))
     outcome = analyze_files([str(path)], settings, jobs=jobs)
     analysis = outcome.suite.analyses["requests"]
     assert isinstance(analysis, Requests)

@@ -214,6 +214,7 @@ TOLD = {
     "go-iex__DEEP10_rec1-12236.pcap": "iex-tp",
     "go-iex__TOPS16_rec1-7162.pcap": "iex-tp",
     "nDPI__rtp.pcapng": "rtp",
+    "arkime__gtp-iphone.pcap": "rtp",  # in GTP-U
     "nDPI__stun_google_meet.pcapng": "rtp",
     "nDPI__FAX-Call-t38-CA-TDM-SIP-FB-1.pcap": "rtp",
     "nDPI__stun_classic.pcap": "rtp",

@@ -21,6 +21,7 @@ from support.tcp_segments import FIN, SYN
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.analysis.tcp.analysis import Tcp
 from uspcap.errors import UspcapError
+from uspcap.stages.reading import Reading
 
 pytestmark = [
     pytest.mark.oracle,
@@ -114,7 +115,9 @@ def _name(path: Path) -> str:
 def analyzed(path: Path) -> Tcp | None:
     """What the analysis says of a file, None where that is no capture."""
     try:
-        outcome = analyze_files([str(path)], Settings(names=("tcp",)), jobs=1)
+        outcome = analyze_files(
+            [str(path)], Settings(names=("tcp",), tunnels=False, reading=Reading(sorting="off")), jobs=1
+        )
     except UspcapError:
         return None
     analysis = outcome.suite.analyses["tcp"]

@@ -26,7 +26,7 @@ NOTHING = {
     "source_address": "00:00:00:00:00:00", "destination_address": "00:00:00:00:00:00", "source_port": 0,
     "destination_port": 0, "icmp_type": 0, "icmp_code": 0, "ttl": 0, "ip_id": 0, "fragment_offset": 0,
     "network_offset": -1, "transport_offset": -1, "payload_offset": -1, "payload_length": 0, "tcp_sequence": 0,
-    "tcp_acknowledgment": 0, "tcp_flags": 0, "tcp_window": 0,
+    "tcp_acknowledgment": 0, "tcp_flags": 0, "tcp_window": 0, "tap": 0,
 }  # fmt: skip
 
 PAYLOAD = b"payload!"

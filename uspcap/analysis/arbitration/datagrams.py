@@ -14,7 +14,7 @@ from uspcap._native.feed_runs import FeedRule
 from uspcap._native.fragments import Datagrams, has_fragments
 from uspcap.analysis import ip_fragments
 from uspcap.analysis.ip_fragments import fragment_counts
-from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.frames import FrameBatch, Interface
 from uspcap.protocols.headers import Layer
 
 _UDP: Final = 17
@@ -28,6 +28,7 @@ class _Kept(NamedTuple):
     is_fragment: bool
     wire_length: int = 0
     at_ns: int = 0
+    read_ns: int = 0
     timestamp_source: int = 0
     frame: int = 0
     ip_version: int = 4
@@ -123,8 +124,10 @@ class LineDatagrams:
         if arbiter is not None and not kept.is_fragment:
             batch = FrameBatch.from_frames(
                 [kept.data], [kept.at_ns], wire_lengths=[kept.wire_length], interfaces=(_LINK[kept.ip_version],),
-                timestamp_source=TimestampSource(kept.timestamp_source), first_frame_number=kept.frame,
+                first_frame_number=kept.frame,
             )  # fmt: skip
+            batch.storage("timestamp_source")[0] = kept.timestamp_source
+            batch.storage("read_ns")[0] = kept.read_ns
             arbiter.track(batch, batch.headers, 0, self._rule)
             return
         self._kept_bytes += len(kept.data)
@@ -185,6 +188,7 @@ def _packet(frames: FrameColumns, headers: HeaderColumns, row: int, frame_shift:
         is_fragment=False,
         wire_length=end - start,
         at_ns=int(frames.column("timestamp_ns")[row]),
+        read_ns=int(frames.column("read_ns")[row]),
         timestamp_source=int(frames.column("timestamp_source")[row]),
         frame=int(frames.column("frame_number")[row]) + frame_shift,
         ip_version=int(headers.column("ip_version")[row]),

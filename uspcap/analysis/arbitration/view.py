@@ -31,7 +31,7 @@ def section(result: Result, context: Context) -> Section:
     pairs = result["pairs"]
     if not pairs:
         return view
-    lost = f"{count(result['lost'])} {result['numbers']} lost on both lines, of {plural(len(pairs), 'pair')}"
+    lost = f"{_lost(result)} on both lines, of {plural(len(pairs), 'pair')}"
     view.line(lost, "strong")
     order = sorted(range(len(pairs)), key=lambda at: (-pairs[at]["arbitrated"]["lost"], at))
     shown = [pairs[at] for at in order[: context.rows(ROWS_SHOWN)]]
@@ -63,6 +63,10 @@ def _lines(view: Section, pairs: list[Result]) -> None:
         Column("undetermined", [count(one["undetermined"]) for one in arbitrated], rank=4),
     ]
     view.table(columns)
+
+
+def _lost(result: Result) -> str:
+    return f"{plural(result['lost'], result['numbers'].removesuffix('s'))} lost"
 
 
 def _line_name(pair: Result, label: str, line: Result | None) -> str:
@@ -124,7 +128,7 @@ def _doubts(view: Section, result: Result, pairs: list[Result]) -> None:
 
 def headlines(result: Result) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    yield Headline("lines", (("", f"{count(result['lost'])} {result['numbers']} lost on both"),))
+    yield Headline("lines", (("", f"{_lost(result)} on both"),))
     for pair in result["pairs"]:
         shares = [
             (f"{label} first", share(line["brought_first"], pair["compared"])) for label, line in pair["lines"].items()

@@ -83,12 +83,12 @@ def section(result: Result, context: Context) -> Section:
 
 
 def _sentence(result: Result) -> str:
-    unit = result["numbers"]
+    unit = result["numbers"].removesuffix("s")
     lost, late = result["lost"], result["late"]
     streams = plural(len(result["streams"]), "stream")
     packets = plural(result["packets"], "packet")
     unknown = f", {count(result['undetermined'])} undetermined" if result["undetermined"] else ""
-    return f"{count(lost)} {unit} lost, {count(late)} late{unknown}, of {packets} in {streams}"
+    return f"{plural(lost, unit)} lost, {count(late)} late{unknown}, of {packets} in {streams}"
 
 
 def _missing(stream: Result) -> tuple[int, int]:
@@ -169,7 +169,10 @@ def show_gaps(
 
 def headlines(result: Result) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    told = [("", f"{count(result['lost'])} {result['numbers']} lost"), ("late", count(result["late"]))]
+    told = [
+        ("", f"{plural(result['lost'], result['numbers'].removesuffix('s'))} lost"),
+        ("late", count(result["late"])),
+    ]
     if result["undetermined"]:
         told.append(("undetermined", count(result["undetermined"])))
     yield Headline("numbers", tuple(told))
