@@ -67,7 +67,7 @@ def test_a_tidy_capture_is_said_to_be_one(tmp_path):
     found = order(pcap(tmp_path / "a.pcap", course(100)))
     assert found == {
         "window_ns": 100_000_000,
-        "stamped": 0,
+        "timestamped": 0,
         "merged_inputs": 0,
         "sorted": 0,
         "furthest_ns": 0,

@@ -30,11 +30,11 @@ def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
             "neighbouring frames is wrong there; try a longer --sort"
         )
     yield from _outliers(order)
-    if order["outlier_count"] * 4 > order["stamped"]:
+    if order["outlier_count"] * 4 > order["timestamped"]:
         yield (
-            f"{count(order['outlier_count'])} of {count(order['stamped'])} timestamps do not fit the others: no course "
-            "of time can be made out, and spans, rates and intervals are of the few that agree; --sort off takes all "
-            "as they are"
+            f"{count(order['outlier_count'])} of {count(order['timestamped'])} timestamps do not fit the others: no "
+            "course of time can be made out, and spans, rates and intervals are of the few that agree; --sort off "
+            "takes all as they are"
         )
     yield from _steps(order)
 

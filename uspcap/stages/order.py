@@ -154,7 +154,7 @@ class Order:
         As it was asked for.
     window_ns : int or None
         The window, None where nothing was put in order.
-    stamped : int
+    timestamped : int
         Frames with a timestamp that were looked at one by one; 0 where all was in order.
     merged_inputs : int
         Files, or sections or interfaces of files, that overlap others in time and were merged with them.
@@ -182,7 +182,7 @@ class Order:
     outlier_count: int = 0
     steps: list[Step] = field(default_factory=list)
     step_count: int = 0
-    stamped: int = 0
+    timestamped: int = 0
 
     @property
     def is_tidy(self) -> bool:
@@ -213,7 +213,7 @@ class Order:
         """Return it as a report's `source.order`."""
         return {
             "window_ns": self.window_ns,
-            "stamped": self.stamped,
+            "timestamped": self.timestamped,
             "merged_inputs": self.merged_inputs,
             "sorted": self.sorted,
             "furthest_ns": self.furthest_ns,
@@ -237,7 +237,7 @@ class OrderCheck:
     def __init__(self) -> None:
         self.falls = False
         self._latest_ns = EARLIEST_NS - 1
-        self._stamped = 0
+        self._timestamped = 0
         self._head: NDArray[np.int64] = np.empty(0, np.int64)
         self._tail: NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -256,7 +256,7 @@ class OrderCheck:
         if len(tail) <= LONGEST_RUN:
             tail = np.concatenate([self._tail, self._times(batch)])
         self._tail = tail[-LONGEST_RUN - 1 :]
-        self._stamped += batch.count
+        self._timestamped += batch.count
 
     @staticmethod
     def _times(batch: FrameBatch, last: int = 1 << 62) -> NDArray[np.int64]:
@@ -271,7 +271,7 @@ class OrderCheck:
         self._head = np.concatenate([self._head, later._head])[: LONGEST_RUN + 1]
         self._tail = np.concatenate([self._tail, later._tail])[-LONGEST_RUN - 1 :]
         self._latest_ns = max(self._latest_ns, later._latest_ns)
-        self._stamped += later._stamped
+        self._timestamped += later._timestamped
 
     @property
     def is_tidy(self) -> bool:
@@ -293,4 +293,4 @@ class OrderCheck:
             return False
         longest = int(difference_ns(outermost[1:], outermost[:-1]).max())
         others = int(self._tail[-1]) - int(self._head[0]) - longest
-        return longest > max(_LONG_NS, others // 2) and self._stamped >= _FEWEST
+        return longest > max(_LONG_NS, others // 2) and self._timestamped >= _FEWEST

@@ -323,7 +323,7 @@ class Straightener:
         latest = [chain.extent[1] for chain in chains if chain.extent is not None]
         earliest = [chain.extent[0] for chain in chains if chain.extent is not None]
         for chain in chains:
-            order.stamped += chain.stamped
+            order.timestamped += chain.stamped
             order.sorted += chain.sorted
             order.furthest_ns = max(order.furthest_ns, chain.furthest_ns)
             order.beyond_window += chain.beyond_window
@@ -349,7 +349,7 @@ class Straightener:
                         Outlier(*self.place_of(number), ns, expected_ns, "undetermined", trusted=True, frames=frames)
                     )
         if order.is_tidy:
-            order.stamped = 0
+            order.timestamped = 0
         order.outliers.sort(key=lambda one: (self._place(one.file), one.frame))
         order.steps.sort(key=lambda one: (self._place(one.file), one.frame))
 
