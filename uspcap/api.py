@@ -215,6 +215,7 @@ def open(
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
     sort: str | int = "auto",
+    dedup: str | int | None = None,
 ) -> Capture:
     """Return capture files as one stream; they are opened when they are read.
 
@@ -243,6 +244,8 @@ def open(
     sort : str or int
         How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
         in ns; `off` leaves files and frames as they are.
+    dedup : str or int, optional
+        Leave out packets that were captured before within a window, as `100ms` or in ns.
 
     Raises
     ------
@@ -251,7 +254,7 @@ def open(
     """
     if not paths:
         raise UsageError("name a capture file to open")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort, dedup)
     return Capture(tuple(os.fspath(path) for path in paths), filter, tunnels, reading, outer)
 
 
@@ -263,6 +266,7 @@ def _reading(
     timestamp_unit: TimestampUnit,
     taps: InterfaceTaps,
     sort: str | int,
+    dedup: str | int | None,
 ) -> Reading:
     """Return what of files is read.
 
@@ -271,6 +275,7 @@ def _reading(
     UsageError
         A text names no moment, time zone or window.
     """
+    from uspcap.quantities import duration_ns
     from uspcap.stages.moments import parse_moment, parse_zone
     from uspcap.stages.order import parse_sorting
     from uspcap.stages.reading import Reading
@@ -282,10 +287,13 @@ def _reading(
         zone = parse_zone(timezone)
         first, after = (None if text is None else parse_moment(text, zone) for text in (start, end))
         sorting = parse_sorting(f"{sort}ns" if isinstance(sort, int) else sort)
+        window_ns = duration_ns(dedup) if isinstance(dedup, str) else dedup
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if window_ns is not None and (window_ns < 1 or sorting == "off"):
+        raise UsageError("dedup is a window of 1 ns or more, and needs frames in order of time: leave sort='off' out")
     named = (interfaces,) if isinstance(interfaces, str) else tuple(interfaces)
-    return Reading(named, first, after, timestamp_unit, taps, sorting)
+    return Reading(named, first, after, timestamp_unit, taps, sorting, window_ns)
 
 
 def analyze(
@@ -305,6 +313,7 @@ def analyze(
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
     sort: str | int = "auto",
+    dedup: str | int | None = None,
     **options: Any,
 ) -> Report:
     """Analyze capture files as `uspcap analyze` does.
@@ -342,6 +351,8 @@ def analyze(
     sort : str or int
         How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
         in ns; `off` leaves files and frames as they are.
+    dedup : str or int, optional
+        Leave out packets that were captured before within a window, as `100ms` or in ns.
     options
         Those of the analyses, named as on the command line with `_` for `-`: `gap_threshold="1ms"`, `line_rate="10G"`,
         `protocol="moldudp64"`. Text is read as there; durations may be ints in ns, rates ints in bits a second.
@@ -354,7 +365,7 @@ def analyze(
     files = [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
     if not files:
         raise UsageError("name a capture file to analyze")
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort, dedup)
     return _analyze(
         files,
         only,
@@ -482,6 +493,7 @@ def compare(
     timestamp_unit: TimestampUnit = "auto",
     taps: InterfaceTaps = "auto",
     sort: str | int = "auto",
+    dedup: str | int | None = None,
 ) -> Report:
     """Compare two captures of the same traffic frame by frame, as `uspcap compare A B` does.
 
@@ -519,6 +531,8 @@ def compare(
     sort : str or int
         How frames that lie out of order are put in order of time: within `auto` (100 ms), or a window, as `250ms` or
         in ns; `off` leaves files and frames as they are.
+    dedup : str or int, optional
+        Leave out packets that were captured before within a window, as `100ms` or in ns.
 
     Raises
     ------
@@ -533,7 +547,7 @@ def compare(
     if window_ns is not None and window_ns < 1:
         raise UsageError("a window of 0 matches nothing: take 1 ns or more")
     trailer = None if timestamps in (None, "file") else parse_choice(str(timestamps))
-    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort)
+    reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort, dedup)
     settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading, tunnels, outer)
     sides = [
         expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(one) for one in side])

@@ -68,6 +68,7 @@ def test_a_tidy_capture_is_said_to_be_one(tmp_path):
     assert found == {
         "window_ns": 100_000_000,
         "timestamped": 0,
+        "copies_removed": 0,
         "merged_inputs": 0,
         "sorted": 0,
         "furthest_ns": 0,

@@ -281,7 +281,7 @@ def analyze_files(
         choice = choose_tunnels(planned.inputs, settings.tunnels, looks_inside=settings.looks_inside, wake=wake)
         settings = replace(settings, tunnels=choice.tunnels)
         outcome = None
-        if off or not once:
+        if settings.reading.dedup_ns is None and (off or not once):
             shown = _Shown(progress)
             outcome = _as_they_lie(planned, settings, jobs, wake, pool, shown)
             if outcome is None:

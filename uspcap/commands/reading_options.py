@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from uspcap.commands.options import DurationType
 from uspcap.errors import UsageError
 from uspcap.report.format import show_times_in
 from uspcap.stages.moments import parse_moment, parse_zone
@@ -16,9 +17,13 @@ from uspcap.stages.order import parse_sorting
 from uspcap.stages.reading import Reading
 from uspcap.stages.taps import InterfaceTaps
 
+DEDUP_WINDOW: Final = "100ms"
+
 _Command = Callable[..., Any]
 
-READING_OPTIONS: Final = frozenset({"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps", "sort"})
+READING_OPTIONS: Final = frozenset(
+    {"time_from", "time_to", "zone", "timestamp_unit", "of_interfaces", "taps", "sort", "dedup"}
+)
 """Parameters of these options."""
 
 
@@ -62,6 +67,15 @@ def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[
             help="Put frames in order of time that lie out of it by up to WINDOW, as 250ms; auto is 100ms, off leaves "
             "files and frames as they are.",
         ),
+        click.option(
+            "--dedup",
+            type=DurationType(),
+            is_flag=False,
+            flag_value=DEDUP_WINDOW,
+            metavar="[WINDOW]",
+            help=f"Leave out packets that were captured before within WINDOW ({DEDUP_WINDOW}), as a mirror port of "
+            "both directions gives them.",
+        ),
     ]
     if interface:
         options.append(
@@ -90,6 +104,8 @@ def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[
         @wraps(command)
         def with_reading(*arguments: Any, **given: Any) -> Any:
             own = {name: given.pop(name) for name in READING_OPTIONS & given.keys()}
+            if own["dedup"] is not None and own["sort"] == sort == "off":
+                own["sort"] = "auto"
             return command(*arguments, reading=_reading(**own), **given)
 
         for option in reversed(options):
@@ -105,6 +121,7 @@ def _reading(
     zone: str | None,
     timestamp_unit: Any,
     sort: str,
+    dedup: int | None,
     of_interfaces: tuple[str, ...] = (),
     taps: InterfaceTaps = "auto",
 ) -> Reading:
@@ -116,7 +133,11 @@ def _reading(
         for flag, text in (("--from", time_from), ("--to", time_to))
     )
     sorting = _parsed("--sort", parse_sorting, sort)
-    return Reading(of_interfaces, begin, end, timestamp_unit, taps, sorting)
+    if dedup is not None and dedup < 1:
+        raise UsageError("--dedup: a window of 0 holds no copy")
+    if dedup is not None and sorting == "off":
+        raise UsageError("--dedup needs frames in order of time: leave --sort off out")
+    return Reading(of_interfaces, begin, end, timestamp_unit, taps, sorting, dedup)
 
 
 def _parsed(flag: str, parse: Callable[[str], Any], text: str) -> Any:
@@ -134,5 +155,5 @@ def refuse_reading(reading: Reading, why: str) -> None:
     UsageError
     """
     if reading != Reading():
-        flags = "--from, --to, --interface, --interfaces, --sort and --timestamp-unit"
+        flags = "--from, --to, --interface, --interfaces, --sort, --dedup and --timestamp-unit"
         raise UsageError(f"{flags} are about capture files: {why}")

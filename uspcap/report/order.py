@@ -29,6 +29,8 @@ def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
             f"{'is' if order['beyond_window'] == 1 else 'are'} out of order still: what rests on times between "
             "neighbouring frames is wrong there; try a longer --sort"
         )
+    if order["copies_removed"]:
+        yield f"{plural(order['copies_removed'], 'frame')} left out, as copies of packets that were captured before"
     yield from _outliers(order)
     if order["outlier_count"] * 4 > order["timestamped"]:
         yield (

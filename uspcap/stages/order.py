@@ -170,6 +170,8 @@ class Order:
     steps : list of Step
         The first `MOST_LISTED`.
     step_count : int
+    copies_removed : int
+        Frames that were left out as copies of others.
     """
 
     sorting: Sorting = "auto"
@@ -183,24 +185,27 @@ class Order:
     steps: list[Step] = field(default_factory=list)
     step_count: int = 0
     timestamped: int = 0
+    copies_removed: int = 0
 
     @property
     def is_tidy(self) -> bool:
         """Whether there is nothing to say."""
-        return not (self.merged_inputs or self.sorted or self.beyond_window or self.outlier_count or self.step_count)
+        return not any(number for number, _ in self._found())
 
-    def __str__(self) -> str:
-        """Return in a sentence how many of what was found."""
-        found = [
+    def _found(self) -> list[tuple[int, str]]:
+        return [
             (self.merged_inputs, "inputs that overlap in time merged"),
             (self.sorted, "frames sorted"),
             (self.beyond_window, "frames out of order still"),
             (self.outlier_count, "frames with timestamps that are not to be trusted"),
             (self.step_count, "steps of the clock"),
+            (self.copies_removed, "copies of packets removed"),
         ]
-        return (
-            f"order of time: {', '.join(f'{number:,} {what}' for number, what in found if number) or 'nothing found'}"
-        )
+
+    def __str__(self) -> str:
+        """Return in a sentence how many of what was found."""
+        found = ", ".join(f"{number:,} {what}" for number, what in self._found() if number)
+        return f"order of time: {found or 'nothing found'}"
 
     def decision(self, files: Sequence[str]) -> Decision | None:
         """Return what was decided automatically, None where nothing was found or a window was asked for."""
@@ -222,6 +227,7 @@ class Order:
             "outliers": [one.as_dict() for one in self.outliers[:MOST_LISTED]],
             "step_count": self.step_count,
             "steps": [one.as_dict() for one in self.steps[:MOST_LISTED]],
+            "copies_removed": self.copies_removed,
         }
 
 

@@ -64,6 +64,8 @@ class Reading:
         Whether the interfaces of a file are one tap.
     sorting : int, 'auto' or 'off'
         How frames are put in order of time (`uspcap.stages.order`).
+    dedup_ns : int or None
+        Packets whose like came so long before at most are left out.
     """
 
     interfaces: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ class Reading:
     unit: TimestampUnit = "auto"
     taps: InterfaceTaps = "auto"
     sorting: Sorting = "auto"
+    dedup_ns: int | None = None
 
     @property
     def has_range(self) -> bool:
@@ -97,6 +100,8 @@ class PlannedInput:
     taps : Taps
     sorting : int, 'auto' or 'off'
         How its frames, with those of other files, are put in order of time.
+    dedup_ns : int or None
+        Which copies of packets are left out, of all files alike.
     """
 
     path: str
@@ -106,6 +111,7 @@ class PlannedInput:
     stretch: Stretch | None = None
     taps: Taps = ONE_TAP
     sorting: Sorting = "off"
+    dedup_ns: int | None = None
 
     def open(self, wake: Wake | None = None) -> CaptureReader:
         """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
@@ -193,7 +199,9 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: W
             stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
     interfaces = one.interfaces + reading.interfaces
     taps = _taps(one.path, interfaces, reading, wake)
-    return PlannedInput(one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting)
+    return PlannedInput(
+        one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting, reading.dedup_ns
+    )
 
 
 def _taps(path: str, interfaces: Sequence[str], reading: Reading, wake: Wake | None) -> Taps:

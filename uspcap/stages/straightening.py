@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap._native.deduplication import Deduplicator
 from uspcap._native.ordering import ENDED, FULL, Chain, Merger
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
@@ -138,6 +139,7 @@ class Straightener:
     ) -> None:
         self._progress = progress
         self._bounds = bounds(sorting)
+        self._dedup_ns = inputs[0].dedup_ns if inputs else None
         self._wake = wake
         self._interfaces: list[Interface] = []
         self._taps: list[int] = []
@@ -166,8 +168,8 @@ class Straightener:
 
     @property
     def is_needed(self) -> bool:
-        """Whether there is anything to put in order; where not, reading the inputs one after the other is as good."""
-        if not self._known:
+        """Whether there is anything to put in order or leave out; where not, reading inputs in turn is as good."""
+        if not self._known or self._dedup_ns is not None:
             return True
         if len(self._chains) > 1 or any(len(one.pieces) > 1 for one in self.inputs):
             return True
@@ -249,6 +251,7 @@ class Straightener:
         merger = Merger(chains)
         batch = FrameBatch(BATCH_FRAMES)
         batch.set_data(np.empty(DATA_BYTES, np.uint8))
+        copies = None if self._dedup_ns is None else Deduplicator(self._dedup_ns)
         self._frames_read = self._left_out = given = 0
         self.order = Order(self.order.sorting, self.order.window_ns, self.order.merged_inputs)
         try:
@@ -272,6 +275,8 @@ class Straightener:
                         batch.set_interfaces(self._interfaces)
                         batch.set_taps(np.array(self._taps, np.uint16))
                     batch.refilled()
+                    if copies is not None:
+                        _leave_out_copies(batch, copies)
                     yield batch
                 if what == ENDED:
                     break
@@ -279,6 +284,7 @@ class Straightener:
             for feed in feeds:
                 feed.close()
         self._report(chains)
+        self.order.copies_removed = 0 if copies is None else copies.copies
 
     def _feed(self, pieces: Sequence[Piece], chain: Chain) -> Generator[bool, None, None]:
         """Push one batch after the other of a chain's pieces; yields after each."""
@@ -361,6 +367,17 @@ class Straightener:
         starts = [one.frames_before for one in self.inputs]
         at = max(int(np.searchsorted(starts, number, side="left")) - 1, 0)
         return self.inputs[at].name, number - starts[at]
+
+
+def _leave_out_copies(batch: FrameBatch, copies: Deduplicator) -> None:
+    """Take copies of packets out of a batch; what carries packets makes no difference."""
+    batch.decode_tunnels = True
+    kept = np.empty(batch.count, np.uint8)
+    if copies.mark(batch, batch.headers, kept):
+        batch.select(kept)
+    # Whoever reads the batch decides how its headers are decoded.
+    batch.decode_tunnels = False
+    batch.refilled()
 
 
 def _chained(pieces: Sequence[Piece]) -> list[list[Piece]]:

@@ -177,7 +177,10 @@ class ReplaySource(LiveSource):
         What can be read only once is not held back for frames to come.
         """
         sorting = self._files[0].sorting
-        if sorting == "off" or any(is_read_once(path) for path in self._paths):
+        once = next((path for path in self._paths if is_read_once(path)), None)
+        if once is not None and self._files[0].dedup_ns is not None:
+            raise UsageError(f"a replay leaves out copies (--dedup) of files only: save {once} to one first")
+        if sorting == "off" or once is not None:
             return None
         straightener = Straightener(self._files, sorting, self._wake)
         self._files = [one.planned for one in straightener.inputs]
