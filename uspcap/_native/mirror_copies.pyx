@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from uspcap._native.columns cimport FrameColumns, HeaderColumns
+from uspcap._native.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._native.digests cimport NETWORK, digest_of
 from uspcap._native.folding cimport fold
 from uspcap._native.saturating cimport difference
@@ -199,7 +199,7 @@ cdef class Copies:
                     digest_of(frames, headers, NETWORK, LIMIT, row) ^ <uint64_t> 0xA0761D6478BD642F,
                     <uint64_t> 0xE7037ED1A0B428DB ^ (<uint64_t> frames.interface[row] << 8 | frames.timestamp_source[row]))
                 one.frame = frames.frame_number[row] + frame_shift
-                one.at_ns = frames.timestamp_ns[row]
+                one.at_ns = time_of(frames, row)
                 one.vlan = headers.vlan_id[row]
                 one.ttl = headers.ttl[row]
                 self.counts.compared += 1
