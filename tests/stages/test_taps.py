@@ -19,7 +19,7 @@ from support.shared_cases import CASES, needs_cases
 
 import uspcap
 from uspcap.formats import open_capture
-from uspcap.stages.taps import ONE_TAP, find_taps
+from uspcap.stages.taps import ONE_TAP, Taps, find_taps
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
 LATER_NS = 7_000
@@ -57,6 +57,12 @@ STREAMS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 """Analyses that know flows: a sample that each finds something in, its options, and what there is twice at two taps."""
 
 Frame = tuple[int, bytes]
+
+
+def taps_of(path: Path, *interfaces: str) -> Taps:
+    """Return the taps of one file."""
+    (taps,) = find_taps([(str(path), interfaces)])
+    return taps
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -100,7 +106,7 @@ def test_directions_on_interfaces_of_their_own_are_one_stream(name: str, tmp_pat
     frames = frames_of(SAMPLES / STREAMS[name][0])
     whole = written(tmp_path / "whole.pcapng", [(0, frame) for frame in frames], ["eth0"])
     by_way = written(tmp_path / "ways.pcapng", [(way_of(frame[1]), frame) for frame in frames], ["rx", "tx"])
-    assert find_taps(str(by_way)) == ONE_TAP
+    assert taps_of(by_way) == ONE_TAP
     assert analysed(by_way, name) == analysed(whole, name)
 
 
@@ -110,7 +116,7 @@ def test_the_same_packets_on_two_interfaces_are_two_of_each_stream(name: str, tm
     both = [(tap, (at + LATER_NS * tap, data)) for at, data in frames for tap in (0, 1)]
     both.sort(key=lambda one: one[1][0])
     path = written(tmp_path / "both.pcapng", both, ["in", "out"])
-    taps = find_taps(str(path))
+    taps = taps_of(path)
     assert taps.numbers == (1, 2)
     assert [decision.option for decision in taps.decisions] == ["--interfaces apart"]
     assert "interfaces 0 (in) and 1 (out) show the same packets" in taps.decisions[0].why
@@ -158,26 +164,26 @@ def captured(tmp_path: Path, shows: Sequence[Callable[[int], bytes | None]], pac
 
 def test_two_ports_with_two_directions_each_are_two_taps(tmp_path: Path) -> None:
     up, down = (lambda number: udp(number, source=1)), (lambda number: udp(number, source=2))
-    assert find_taps(str(captured(tmp_path, [up, down, up, down]))).numbers == (1, 1, 3, 3)
+    assert taps_of(captured(tmp_path, [up, down, up, down])).numbers == (1, 1, 3, 3)
 
 
 def test_of_interfaces_that_are_read_only_those_are_looked_at(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, udp, lambda number: udp(number, source=3)])
-    assert find_taps(str(path)).numbers == (1, 2, 1)
-    assert find_taps(str(path), ("eth1", "eth2")) == ONE_TAP
-    assert find_taps(str(path), ("0", "eth1")).numbers == (1, 2, 0)
+    assert taps_of(path).numbers == (1, 2, 1)
+    assert taps_of(path, "eth1", "eth2") == ONE_TAP
+    assert taps_of(path, "0", "eth1").numbers == (1, 2, 0)
 
 
 def test_a_few_packets_in_common_are_no_second_tap(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, lambda number: udp(number if number < 20 else number + 1000)])
-    assert find_taps(str(path)) == ONE_TAP
+    assert taps_of(path) == ONE_TAP
     path = captured(tmp_path, [udp, udp], packets=2)
-    assert find_taps(str(path)) == ONE_TAP
+    assert taps_of(path) == ONE_TAP
 
 
 def test_a_tap_that_lost_some_shows_the_same_packets_all_the_same(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, lambda number: udp(number) if number % 3 else None])
-    assert find_taps(str(path)).numbers == (1, 2)
+    assert taps_of(path).numbers == (1, 2)
 
 
 def test_a_file_that_can_be_read_once_only_is_one_tap_unless_it_is_said_otherwise(tmp_path: Path) -> None:
@@ -195,11 +201,11 @@ def test_taps_never_hold_two_interfaces_with_packets_in_common(shown: list[froze
     same = set()
     for one, other in combinations(range(len(shown)), 2):
         common = len(shown[one] & shown[other])
-        if common >= 3 and 2 * common >= min(len(shown[one]), len(shown[other])):
+        if common >= 3 and 4 * common >= 3 * min(len(shown[one]), len(shown[other])):
             same.add((one, other))
     with tempfile.TemporaryDirectory() as directory:
         shows = [lambda number, one=one: udp(number) if number in one else None for one in shown]
-        numbers = find_taps(str(captured(Path(directory), shows, 30))).numbers
+        numbers = taps_of(captured(Path(directory), shows, 30)).numbers
     assert bool(numbers) == bool(same)
     for one, other in same:
         assert numbers[one] != numbers[other]
@@ -210,7 +216,7 @@ def test_taps_never_hold_two_interfaces_with_packets_in_common(shown: list[froze
 def test_other_blocks_between_packets_do_not_matter(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, udp])
     path.write_bytes(path.read_bytes() + block(0x0BAD, b"1234"))
-    assert find_taps(str(path)).numbers == (1, 2)
+    assert taps_of(path).numbers == (1, 2)
 
 
 @needs_cases
@@ -223,3 +229,34 @@ def test_fragments_are_put_together_at_each_tap_by_itself(tmp_path: Path) -> Non
     result = uspcap.analyze(path, "sequence", protocol="moldudp64")["sequence"]
     assert result["lost"] == 60
     assert sorted(stream["flow"][-3:] for stream in result["streams"]) == [" @0", " @1"]
+
+
+def test_two_files_of_two_taps_are_kept_apart_and_files_of_a_ring_are_not(tmp_path: Path) -> None:
+    frames = frames_of(SAMPLES / "order-session.pcap")
+    tapped = [
+        written(tmp_path / f"{name}.pcapng", [(0, (at + later, data)) for at, data in frames], ["eth0"])
+        for name, later in (("in", 0), ("out", LATER_NS))
+    ]
+    once, apart = uspcap.analyze(tapped[0], "tcp")["tcp"], uspcap.analyze(tapped, "tcp")
+    for place in STREAMS["tcp"][2]:
+        assert at(apart["tcp"], place) == 2 * at(once, place), place
+    assert {connection["responder"][-3:] for connection in apart["tcp"]["listed"]} == {" @0", " @1"}
+    text = " ".join(str(apart).split())
+    assert f"interface 0 (eth0) of {tapped[0]} and interface 0 (eth0) of {tapped[1]} show the same packets" in text
+    assert f"have 0 for interface 0 (eth0) of {tapped[0]}, 1 for interface 0 (eth0) of {tapped[1]} behind an @" in text
+    half = len(frames) // 2
+    ring = [
+        written(tmp_path / f"ring{part}.pcapng", [(0, frame) for frame in part_of], ["eth0"])
+        for part, part_of in enumerate((frames[:half], frames[half:]))
+    ]
+    by_way = [
+        written(tmp_path / f"way{way}.pcapng", [(0, frame) for frame in frames if way_of(frame[1]) == way], ["eth0"])
+        for way in (0, 1)
+    ]
+    for split in (ring, by_way):
+        assert uspcap.analyze(split, "tcp")["tcp"]["counts"] == once["counts"]
+
+
+def test_a_file_that_is_named_twice_is_no_second_tap(tmp_path: Path) -> None:
+    path = captured(tmp_path, [udp])
+    assert find_taps([(str(path), ()), (str(path), ())]) == [ONE_TAP, ONE_TAP]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -312,7 +312,9 @@ def compare_captures(
         sides = [in_order_of_time(one, settings.reading) for one in sides]
     with closing(Wake()) as wake, ExitStack() as opened:
         offset_ns = settings.offset_ns or 0
-        planned = plan([*sides[0], *sides[1]], settings.reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
+        # Both sides show the same packets, which is why they are compared.
+        reading = replace(settings.reading, taps="join")
+        planned = plan([*sides[0], *sides[1]], reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
         files = planned.inputs[: len(sides[0])], planned.inputs[len(sides[0]) :]
         choice = _tunnels(settings, planned.inputs, wake)
         straighteners = _straighteners(files, settings, wake)

@@ -185,10 +185,12 @@ def plan(paths: Sequence[str | Input], reading: Reading, wake: Wake | None = Non
     inputs = [Input(one) if isinstance(one, str) else one for one in paths]
     time_range = _time_range(inputs, reading, wake) if reading.has_range else None
     read = None if time_range is None else time_range.moved(-margin_ns, margin_ns)
-    return Plan(tuple(_planned(one, reading, read, wake) for one in inputs), time_range)
+    taps = _taps(inputs, reading, wake)
+    planned = [_planned(one, reading, read, of_it, wake) for one, of_it in zip(inputs, taps, strict=True)]
+    return Plan(tuple(planned), time_range)
 
 
-def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: Wake | None) -> PlannedInput:
+def _planned(one: Input, reading: Reading, time_range: TimeRange | None, taps: Taps, wake: Wake | None) -> PlannedInput:
     stretch = None
     if time_range is not None:
         from uspcap.formats.stretch import Stretch, find_stretch
@@ -198,18 +200,18 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, wake: W
         else:
             stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
     interfaces = one.interfaces + reading.interfaces
-    taps = _taps(one.path, interfaces, reading, wake)
     return PlannedInput(
         one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting, reading.dedup_ns
     )
 
 
-def _taps(path: str, interfaces: Sequence[str], reading: Reading, wake: Wake | None) -> Taps:
+def _taps(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> list[Taps]:
+    """Return the taps of each input."""
     if reading.taps == "apart":
-        return Taps(each=True)
-    if reading.taps == "join" or is_read_once(path):
-        return ONE_TAP
-    return find_taps(path, interfaces, unit=reading.unit, wake=wake)
+        return [Taps(each=True) for _ in inputs]
+    if reading.taps == "join" or not inputs or any(is_read_once(one.path) for one in inputs):
+        return [ONE_TAP for _ in inputs]
+    return find_taps([(one.path, one.interfaces + reading.interfaces) for one in inputs], unit=reading.unit, wake=wake)
 
 
 def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> TimeRange:

@@ -1,14 +1,14 @@
-"""Interfaces of one file that show the same packets: two taps, whose flows are kept apart.
+"""Interfaces, of one file or several, that show the same packets: taps whose flows are kept apart.
 
-A capture of two ports of a switch, or of both sides of a firewall, has each packet twice, once an interface. Taken for
-one stream, each would be its own retransmission. Interfaces that carry opposite directions or different flows belong to
-one tap. Samples decide before the file is read, so that it is the same for every part of it.
+A capture of two ports of a switch, or of both sides of a firewall, has each packet twice, once an interface or a file.
+Taken for one stream, each would be its own retransmission. Interfaces that carry opposite directions or different flows
+belong to one tap. Samples decide before anything is read, so that it is the same for every part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal
 
@@ -18,21 +18,22 @@ from numpy.typing import NDArray
 from uspcap._native.digests import KEYS, digest
 from uspcap.formats import open_capture
 from uspcap.formats.parts import open_parts
-from uspcap.formats.reader import CaptureReader, TimestampUnit
+from uspcap.formats.reader import TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, Interface
 from uspcap.stages.selection import wanted_interfaces
 
 InterfaceTaps = Literal["auto", "join", "apart"]
-"""Whether interfaces of a file are one tap; auto: unless they show the same packets."""
+"""Whether interfaces are one tap; auto: unless they show the same packets."""
 
 SAMPLES: Final = 3
 """A file is looked at where it begins, and after one and two thirds."""
 SAMPLE_FRAMES: Final = 8192
+"""So many frames at each place; of several files, all together have so many at least."""
 FEWEST_SAME: Final = 3
 """So many packets that two interfaces have in common are no chance."""
 MOST_INTERFACES: Final = 64
-"""Of a file with more, they are taken for one tap: each pair would have to be compared."""
+"""Where there are more, they are taken for one tap: each pair would have to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,20 @@ class Taps:
     Attributes
     ----------
     numbers : tuple of int
-        By interface: 1 more than the number of the first interface of its tap, 0 where all are one; of further ones 0.
+        By interface: 1 more than the number of the first interface of its tap, counted through the interfaces of all
+        files; 0 where all are one. Further ones have 0.
     each : bool
         Every interface is a tap of its own, however many there are.
     decisions : tuple of Decision
-        What was found.
+        What was found, with the first of the files that it is about.
+    names : str
+        What numbers behind an @ mean.
     """
 
     numbers: tuple[int, ...] = ()
     each: bool = False
     decisions: tuple[Decision, ...] = ()
+    names: str = "the interface"
 
     def table(self, interfaces: int) -> NDArray[np.uint16]:
         """Return the tap of each of so many interfaces, as `FrameBatch.set_taps` takes it."""
@@ -62,8 +67,8 @@ class Taps:
     def notes(self) -> list[str]:
         """Return what is to be said of the file, sentences without a full stop."""
         return [
-            f"{decision.file}: {decision.why}: their flows are kept apart, and have the interface behind an @; "
-            "--interfaces join takes them for one stream"
+            f"{decision.why}: their flows are kept apart, and have {self.names} behind an @; --interfaces join takes "
+            "them for one stream"
             for decision in self.decisions
         ]
 
@@ -71,86 +76,133 @@ class Taps:
 ONE_TAP: Final = Taps()
 
 
-@dataclass(slots=True)
-class _Sample:
-    """Digests of packets by interface, from one place of a file."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An interface, and digests of packets that it shows."""
 
-    digests: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
-    interfaces: tuple[Interface, ...] = ()
+    file: int
+    number: int
+    name: str
+    is_read: bool
+    digests: NDArray[np.uint64]
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.name or 'unnamed'})"
 
 
-def find_taps(path: str, wanted: Sequence[str] = (), *, unit: TimestampUnit = "auto", wake: Wake | None = None) -> Taps:
-    """Find out which interfaces of a file show the same packets.
+def find_taps(
+    files: Sequence[tuple[str, Sequence[str]]], *, unit: TimestampUnit = "auto", wake: Wake | None = None
+) -> list[Taps]:
+    """Find out which interfaces of files show the same packets.
 
     Parameters
     ----------
-    path : str
-        A file that can be read more than once.
-    wanted : sequence of str
-        Names or numbers of the interfaces that are read; none stands for all.
+    files : sequence of (str, sequence of str)
+        Files that can be read more than once, and names or numbers of the interfaces that are read of each; none stands
+        for all.
+
+    Returns
+    -------
+    list of Taps
+        One a file.
 
     Raises
     ------
     CaptureFileError, NotACaptureFile, MissingFeature
-        The file cannot be opened.
+        A file cannot be opened.
     """
-    with open_capture(path, wake, unit=unit) as reader:
-        if reader.format != "pcapng":
-            return ONE_TAP
-    readers = open_parts(path, SAMPLES, wake, unit=unit)
-    try:
-        samples = [_sampled(reader) for reader in readers]
-    finally:
-        for reader in readers:
-            reader.close()
-    interfaces = max((sample.interfaces for sample in samples), key=len)
-    if not 1 < len(interfaces) <= MOST_INTERFACES:
-        return ONE_TAP
-    read = np.flatnonzero(wanted_interfaces(wanted, interfaces)).tolist() if wanted else range(len(interfaces))
-    same = {pair: shares for pair in combinations(read, 2) if (shares := _shared(samples, *pair)) is not None}
+    joined = [ONE_TAP for _ in files]
+    if len(files) > MOST_INTERFACES or not _may_differ(files, unit, wake):
+        return joined
+    shown: list[_Shown] = []
+    firsts = []
+    for at, (path, wanted) in enumerate(files):
+        firsts.append(len(shown))
+        shown += _shown(at, path, wanted, max(SAMPLE_FRAMES // len(files), 256), unit, wake)
+    if len(shown) > MOST_INTERFACES:
+        return joined
+    same = {}
+    for one, other in combinations(range(len(shown)), 2):
+        if _is_named_twice(files, shown[one], shown[other]):
+            continue
+        if (found := _shared(shown[one], shown[other])) is not None:
+            same[one, other] = found
     if not same:
-        return ONE_TAP
-    numbers = [0] * len(interfaces)
-    for number in read:
-        # Interfaces without frames in common share a tap: the directions of one port.
+        return joined
+    numbers = [0] * len(shown)
+    for number in (number for number, one in enumerate(shown) if one.is_read):
+        # Interfaces without packets in common share a tap: the directions of one port.
         others = {0, *(numbers[other] for other in range(number) if (other, number) in same)}
         numbers[number] = next(tap for tap in (*numbers[:number], number + 1) if tap not in others)
     (first, second), (common, seen) = next(iter(same.items()))
-    named = " and ".join(f"{number} ({interfaces[number].name or 'unnamed'})" for number in (first, second))
+    if len(files) == 1:
+        called = f"interfaces {shown[first]} and {shown[second]}"
+    else:
+        called = " and ".join(_called(files, shown[number]) for number in (first, second))
     more = f", as {len(same) - 1} more pairs do" if len(same) > 1 else ""
-    why = f"interfaces {named} show the same packets, {common} of {seen} that were looked at{more}"
-    return Taps(tuple(numbers), decisions=(Decision(path, "--interfaces apart", why),))
+    why = f"{called} show the same packets, {common} of {seen} that were looked at{more}"
+    names = (
+        "the interface"
+        if len(files) == 1
+        else ", ".join(
+            f"{number} for {_called(files, shown[number])}" for number in sorted({tap - 1 for tap in numbers if tap})
+        )
+    )
+    decision = Decision(files[shown[first].file][0], "--interfaces apart", why)
+    ends = [*firsts[1:], len(shown)]
+    return [
+        Taps(tuple(numbers[begin:end]), decisions=(decision,) if at == shown[first].file else (), names=names)
+        for at, (begin, end) in enumerate(zip(firsts, ends, strict=True))
+    ]
 
 
-def _sampled(reader: CaptureReader) -> _Sample:
-    """Read some frames, and digest each packet that has an IP header."""
-    sample = _Sample()
+def _may_differ(files: Sequence[tuple[str, Sequence[str]]], unit: TimestampUnit, wake: Wake | None) -> bool:
+    """Whether there can be several taps: a file of one interface shows packets once."""
+    if len(files) > 1:
+        return True
+    with open_capture(files[0][0], wake, unit=unit) as reader:
+        return reader.format == "pcapng"
+
+
+def _is_named_twice(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown) -> bool:
+    """Whether a file was named more than once."""
+    return files[one.file][0] == files[other.file][0] and one.number == other.number
+
+
+def _called(files: Sequence[tuple[str, Sequence[str]]], one: _Shown) -> str:
+    return f"interface {one} of {files[one.file][0]}"
+
+
+def _shown(
+    file: int, path: str, wanted: Sequence[str], frames: int, unit: TimestampUnit, wake: Wake | None
+) -> list[_Shown]:
+    """Return the interfaces of a file, with digests of packets from its samples."""
     parts: dict[int, list[NDArray[np.uint64]]] = {}
-    frames = 0
-    for batch in reader.batches():
-        sample.interfaces = tuple(batch.interfaces)
-        frames += batch.count
-        if len(sample.interfaces) == 1:
-            if frames >= SAMPLE_FRAMES:
-                break
-            continue
-        digests = np.empty(batch.count, np.uint64)
-        digest(batch, batch.headers, KEYS.index("network"), batch.data.size, digests)
-        digests[batch.headers.column("ip_version") == 0] = 0
-        for number in np.unique(batch.interface).tolist():
-            parts.setdefault(number, []).append(digests[(batch.interface == number) & (digests != 0)])
-        if frames >= SAMPLE_FRAMES:
-            break
-    sample.digests = {number: np.unique(np.concatenate(found)) for number, found in parts.items()}
-    return sample
-
-
-def _shared(samples: Sequence[_Sample], one: int, other: int) -> tuple[int, int] | None:
-    """Return how many packets two interfaces have in common, of how many at most; None where these are too few."""
-    common = seen = 0
+    interfaces: Sequence[Interface] = ()
+    for reader in open_parts(path, SAMPLES, wake, unit=unit):
+        with reader:
+            seen = 0
+            for batch in reader.batches():
+                interfaces = max(interfaces, batch.interfaces, key=len)
+                digests = np.empty(batch.count, np.uint64)
+                digest(batch, batch.headers, KEYS.index("network"), batch.data.size, digests)
+                digests[batch.headers.column("ip_version") == 0] = 0
+                for number in np.unique(batch.interface).tolist():
+                    parts.setdefault(number, []).append(digests[(batch.interface == number) & (digests != 0)])
+                seen += batch.count
+                if seen >= frames:
+                    break
+    read = wanted_interfaces(wanted, interfaces) if wanted else np.ones(len(interfaces), np.bool_)
+    found = {number: np.unique(np.concatenate(parts[number])) for number in parts if read[number]}
     nothing = np.zeros(0, np.uint64)
-    for sample in samples:
-        mine, theirs = sample.digests.get(one, nothing), sample.digests.get(other, nothing)
-        common += len(np.intersect1d(mine, theirs, assume_unique=True))
-        seen += min(len(mine), len(theirs))
-    return (common, seen) if common >= FEWEST_SAME and 2 * common >= seen else None
+    return [
+        _Shown(file, number, interface.name, bool(read[number]), found.get(number, nothing))
+        for number, interface in enumerate(interfaces)
+    ]
+
+
+def _shared(one: _Shown, other: _Shown) -> tuple[int, int] | None:
+    """Return how many packets two interfaces have in common, of how many at most; None where these are too few."""
+    common = len(np.intersect1d(one.digests, other.digests, assume_unique=True))
+    seen = min(len(one.digests), len(other.digests))
+    return (common, seen) if common >= FEWEST_SAME and 4 * common >= 3 * seen else None
