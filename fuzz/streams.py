@@ -162,6 +162,8 @@ def settings_of(name: str, given: Mapping[str, Any]) -> Settings:
         quorum = given.get("quorum") if rule.match == "key" and rule.request.key.kind != "none" else None
         if isinstance(quorum, int):
             quorum = max(1, quorum)  # the option takes no less
+        elif quorum != "majority":
+            quorum = None  # nor another text
         arguments |= {"pairs": (rule,), "quorum": quorum, "timeout_ns": timeout_ns}
     elif name == "tick_to_trade":
         arguments |= {"pair": rule, "timeout_ns": timeout_ns}
