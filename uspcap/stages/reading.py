@@ -211,7 +211,12 @@ def _taps(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> list[
         return [Taps(each=True) for _ in inputs]
     if reading.taps == "join" or not inputs or any(is_read_once(one.path) for one in inputs):
         return [ONE_TAP for _ in inputs]
-    return find_taps([(one.path, one.interfaces + reading.interfaces) for one in inputs], unit=reading.unit, wake=wake)
+    files = [(one.path, one.interfaces + reading.interfaces) for one in inputs]
+    try:
+        return find_taps(files, unit=reading.unit, wake=wake)
+    except UspcapError:
+        # What is wrong with a file, whoever reads it says, once options are known to make sense.
+        return [ONE_TAP for _ in inputs]
 
 
 def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> TimeRange:
