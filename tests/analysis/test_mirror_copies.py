@@ -7,9 +7,12 @@ import random
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from support.capture_files import pcap_header, pcap_record
 
+import uspcap
 from uspcap._native.mirror_copies import WITHIN_FRAMES, WITHIN_NS, Copies
 from uspcap.analysis.summary.analysis import Summary
 from uspcap.frames import FrameBatch
@@ -105,13 +108,29 @@ def summary_of(packets: list[Packet]) -> Summary:
     return summary
 
 
-def test_summary_names_copies_of_a_mirror_port() -> None:
+def test_what_is_said_of_the_source_names_copies_of_a_mirror_port() -> None:
     packets = [Packet(1 + at // 2, bytes([at // 2 % 251]) * 40, 64 - at % 2) for at in range(2_000)]
-    (caveat,) = summary_of(packets).caveats()
-    assert "50 % of the packets that were compared" in caveat
-    assert "90 % of them within 2.048 µs, 100 % of these with another TTL: a mirror port" in caveat
+    found = summary_of(packets).facts["mirror_copies"]
+    assert 2 * found["copies"] == found["compared"]
+    assert found["ttl_changed"] == found["copies"]
+    assert (found["vlan_changed"], found["most_within_ns"]) == (0, 2048)
 
 
-def test_summary_names_no_copies_where_packets_only_look_alike() -> None:
-    assert summary_of([Packet(0, b"heartbeat") for _ in range(2_000)]).caveats() == []
-    assert summary_of([Packet(1 + at, b"heartbeat") for at in range(2_000)]).caveats() == []
+@pytest.mark.parametrize("only", ["tcp", "summary"])
+def test_every_report_says_first_that_packets_were_captured_twice(tmp_path: Path, only: str) -> None:
+    records = []
+    for at in range(2_000):
+        frame = Packet(1 + at // 2, bytes([at // 2 % 251]) * 40, 64 - at % 2).frame()
+        records.append(pcap_record(1_700_000_000, 2_000 * at, frame))
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap_header(magic=0xA1B23C4D) + b"".join(records))
+    text = " ".join(str(uspcap.analyze(path, only)).split())
+    assert "[1] 50 % of the packets that were compared" in text
+    assert "90 % of them within 2.048 µs, 100 % of these with another TTL: a mirror port" in text
+    assert "count each copy; --dedup leaves copies out" in text
+    assert "copies of one" not in " ".join(str(uspcap.analyze(path, only, dedup="1ms")).split())
+
+
+def test_no_copies_are_named_where_packets_only_look_alike() -> None:
+    assert summary_of([Packet(0, b"heartbeat") for _ in range(2_000)]).facts["mirror_copies"] is None
+    assert summary_of([Packet(1 + at, b"heartbeat") for at in range(2_000)]).facts["mirror_copies"] is None

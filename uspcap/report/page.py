@@ -87,6 +87,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     warnings = [warning for result in report["analyses"].values() for warning in result.get("warnings", [])]
     # Most analyses say the same.
     warnings += dict.fromkeys(caveat for result in report["analyses"].values() for caveat in result.get("caveats", ()))
+    if source.get("mirror_copies"):
+        warnings.append(_mirror_copies(source["mirror_copies"], is_live="accounts" in source))
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
     if drops:
         where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())
@@ -94,6 +96,24 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if source["truncated"]:
         warnings.append("the input ends in the middle of a record: what came after is not in this report")
     return warnings
+
+
+def _mirror_copies(found: dict[str, Any], *, is_live: bool) -> str:
+    """Return what to say of packets that were captured twice."""
+    copies, compared = found["copies"], found["compared"]
+    changed = [
+        f"{100 * found[f'{name}_changed'] / copies:.3g} % of these with another {what}"
+        for name, what in (("ttl", "TTL"), ("vlan", "VLAN"))
+        if found[f"{name}_changed"]
+    ]
+    how = f", {' and '.join(changed)}" if changed else ""
+    remedy = "" if is_live else "; --dedup leaves copies out"
+    return (
+        f"{100 * copies / compared:.3g} % of the packets that were compared ({count(copies)} of {count(compared)}, a "
+        f"sample) are copies of one that came on the same interface shortly before, 90 % of them within "
+        f"{duration(found['most_within_ns'])}{how}: a mirror port that sees packets twice, or a loop; packets, rates, "
+        f"duplicates and retransmissions count each copy{remedy}"
+    )
 
 
 def _closing(page: Page, source: dict[str, Any]) -> None:

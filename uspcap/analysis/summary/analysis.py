@@ -14,7 +14,6 @@ from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
 from uspcap.protocols.link_types import link_type_name
-from uspcap.report.format import duration
 
 SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
 """Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
@@ -123,6 +122,20 @@ class Summary(Analysis):
             "timestamp_sources": {
                 TimestampSource(source).name: int(count) for source, count in enumerate(self._by_source) if count
             },
+            "mirror_copies": self._mirror_copies(),
+        }
+
+    def _mirror_copies(self) -> dict[str, Any] | None:
+        """Return what is to be said of packets that were captured twice, None where they are few."""
+        copies = self._copies
+        if copies.copies < COPIES_NAMED or copies.copies < COPIES_SHARE * copies.compared:
+            return None
+        return {
+            "compared": copies.compared,
+            "copies": copies.copies,
+            "most_within_ns": copies.within_ns(0.9),
+            "ttl_changed": copies.ttl_changed,
+            "vlan_changed": copies.vlan_changed,
         }
 
     def _interface_results(self) -> list[dict[str, Any]]:
@@ -182,24 +195,6 @@ class Summary(Analysis):
         rows = self._by_protocol[kinds]
         order = np.lexsort((kinds, -rows[:, 1].astype(np.int64)))
         return [(int(kinds[at]), rows[at]) for at in order]
-
-    def caveats(self) -> list[str]:
-        found, copies = super().caveats(), self._copies
-        if copies.copies < COPIES_NAMED or copies.copies < COPIES_SHARE * copies.compared:
-            return found
-        changed = [
-            f"{100 * many / copies.copies:.3g} % of these with another {what}"
-            for many, what in ((copies.ttl_changed, "TTL"), (copies.vlan_changed, "VLAN"))
-            if many
-        ]
-        how = f", {' and '.join(changed)}" if changed else ""
-        found.append(
-            f"{100 * copies.copies / copies.compared:.3g} % of the packets that were compared ({copies.copies:,} of "
-            f"{copies.compared:,}, a sample) are copies of one that came on the same interface shortly before, 90 % of "
-            f"them within {duration(copies.within_ns(0.9))}{how}: a mirror port that sees packets twice, or a loop; "
-            "packets, rates, duplicates and retransmissions count each copy"
-        )
-        return found
 
     def tables(self) -> dict[str, Table]:
         result = self.result()
