@@ -260,3 +260,17 @@ def test_two_files_of_two_taps_are_kept_apart_and_files_of_a_ring_are_not(tmp_pa
 def test_a_file_that_is_named_twice_is_no_second_tap(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp])
     assert find_taps([(str(path), ()), (str(path), ())]) == [ONE_TAP, ONE_TAP]
+
+
+def test_packets_that_look_alike_or_were_sent_again_are_no_second_tap(tmp_path: Path) -> None:
+    second = 1_000_000_000
+    alike = [(number * 1_000_000, udp(number % 5)) for number in range(100)]
+    again = [(at + 10 * second, data) for at, data in alike]
+    once = [(number * 1_000_000, udp(number)) for number in range(100)]
+    replayed = [(at + 10 * second, data) for at, data in once]
+    for name, (first, later) in (("alike", (alike, again)), ("replayed", (once, replayed))):
+        paths = [
+            written(tmp_path / f"{name}{part}.pcapng", [(0, frame) for frame in frames], ["eth0"])
+            for part, frames in enumerate((first, later))
+        ]
+        assert find_taps([(str(path), ()) for path in paths]) == [ONE_TAP, ONE_TAP], name

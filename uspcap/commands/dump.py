@@ -28,7 +28,7 @@ from uspcap.stages.tunnels import choose_tunnels
 @click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
 @click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
 @inside_options()
-@reading_options(sort="off")
+@reading_options(taps=False, sort="off")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],

@@ -27,13 +27,15 @@ READING_OPTIONS: Final = frozenset(
 """Parameters of these options."""
 
 
-def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[_Command], _Command]:
+def reading_options(*, interface: bool = True, taps: bool = True, sort: str = "auto") -> Callable[[_Command], _Command]:
     """Give a command the options, and what was asked for as its parameter `reading`.
 
     Parameters
     ----------
     interface : bool
         Interfaces of files are named by `--interface`, too; not where that names one to capture on.
+    taps : bool
+        Flows matter, so that it makes a difference whether interfaces are one stream.
     sort : str
         How frames are put in order of time where nothing else is asked for.
     """
@@ -77,7 +79,7 @@ def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[
             "both directions gives them.",
         ),
     ]
-    if interface:
+    if interface and taps:
         options.append(
             click.option(
                 "--interfaces",
@@ -89,6 +91,7 @@ def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[
                 "packets (auto).",
             )
         )
+    if interface:
         options.append(
             click.option(
                 "--interface",
@@ -104,6 +107,8 @@ def reading_options(*, interface: bool = True, sort: str = "auto") -> Callable[[
         @wraps(command)
         def with_reading(*arguments: Any, **given: Any) -> Any:
             own = {name: given.pop(name) for name in READING_OPTIONS & given.keys()}
+            if not taps:
+                own["taps"] = "join"
             if own["dedup"] is not None and own["sort"] == sort == "off":
                 own["sort"] = "auto"
             return command(*arguments, reading=_reading(**own), **given)

@@ -21,6 +21,7 @@ from uspcap.formats.parts import open_parts
 from uspcap.formats.reader import TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, Interface
+from uspcap.saturating import difference_ns
 from uspcap.stages.selection import wanted_interfaces
 
 InterfaceTaps = Literal["auto", "join", "apart"]
@@ -32,6 +33,8 @@ SAMPLE_FRAMES: Final = 8192
 """So many frames at each place; of several files, all together have so many at least."""
 FEWEST_SAME: Final = 3
 """So many packets that two interfaces have in common are no chance."""
+NEAR_NS: Final = 1_000_000_000
+"""Two taps see a packet within so long; what looks alike further apart was sent again."""
 MOST_INTERFACES: Final = 64
 """Where there are more, they are taken for one tap: each pair would have to be compared."""
 
@@ -78,13 +81,14 @@ ONE_TAP: Final = Taps()
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """An interface, and digests of packets that it shows."""
+    """An interface, and digests and times of the packets of which it shows one each."""
 
     file: int
     number: int
     name: str
     is_read: bool
     digests: NDArray[np.uint64]
+    times_ns: NDArray[np.int64]
 
     def __str__(self) -> str:
         return f"{self.number} ({self.name or 'unnamed'})"
@@ -177,7 +181,7 @@ def _shown(
     file: int, path: str, wanted: Sequence[str], frames: int, unit: TimestampUnit, wake: Wake | None
 ) -> list[_Shown]:
     """Return the interfaces of a file, with digests of packets from its samples."""
-    parts: dict[int, list[NDArray[np.uint64]]] = {}
+    parts: dict[int, list[tuple[NDArray[np.uint64], NDArray[np.int64]]]] = {}
     interfaces: Sequence[Interface] = ()
     for reader in open_parts(path, SAMPLES, wake, unit=unit):
         with reader:
@@ -188,21 +192,34 @@ def _shown(
                 digest(batch, batch.headers, KEYS.index("network"), batch.data.size, digests)
                 digests[batch.headers.column("ip_version") == 0] = 0
                 for number in np.unique(batch.interface).tolist():
-                    parts.setdefault(number, []).append(digests[(batch.interface == number) & (digests != 0)])
+                    rows = (batch.interface == number) & (digests != 0)
+                    parts.setdefault(number, []).append((digests[rows], batch.timestamp_ns[rows]))
                 seen += batch.count
                 if seen >= frames:
                     break
     read = wanted_interfaces(wanted, interfaces) if wanted else np.ones(len(interfaces), np.bool_)
-    found = {number: np.unique(np.concatenate(parts[number])) for number in parts if read[number]}
-    nothing = np.zeros(0, np.uint64)
+    nothing = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
     return [
-        _Shown(file, number, interface.name, bool(read[number]), found.get(number, nothing))
-        for number, interface in enumerate(interfaces)
+        _Shown(
+            file, number, interface.name, bool(is_read), *_met_once(parts.get(number, nothing) if is_read else nothing)
+        )
+        for number, (interface, is_read) in enumerate(zip(interfaces, read.tolist(), strict=True))
     ]
+
+
+def _met_once(
+    parts: Sequence[tuple[NDArray[np.uint64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the digests that came once, rising, with their times; packets that look like others tell nothing."""
+    digests, times_ns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    met, first, times = np.unique(digests, return_index=True, return_counts=True)
+    return met[times == 1], times_ns[first[times == 1]]
 
 
 def _shared(one: _Shown, other: _Shown) -> tuple[int, int] | None:
     """Return how many packets two interfaces have in common, of how many at most; None where these are too few."""
-    common = len(np.intersect1d(one.digests, other.digests, assume_unique=True))
+    _, mine, theirs = np.intersect1d(one.digests, other.digests, assume_unique=True, return_indices=True)
+    apart_ns = np.abs(difference_ns(one.times_ns[mine], other.times_ns[theirs]))
+    common = int(np.count_nonzero(apart_ns <= NEAR_NS))
     seen = min(len(one.digests), len(other.digests))
     return (common, seen) if common >= FEWEST_SAME and 4 * common >= 3 * seen else None
