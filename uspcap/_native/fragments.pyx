@@ -48,7 +48,7 @@ cdef enum:
     VOID = 2
     HEAD = 3                    # it may have begun in the part before
 
-cdef int64_t NO_TIME = -0x7FFFFFFFFFFFFFFF - 1  # timestamps are clamped far from it
+cdef int64_t NO_TIME = -0x7FFFFFFFFFFFFFFF  # timestamps are clamped far from it
 
 cdef struct Key:
     uint8_t source[16]

@@ -653,6 +653,7 @@ cdef class Chain:
         if self.ready == 0:
             return NULL
         self.head_run = NOWHERE
+        top = Entry(0, 0, 0)
         if self.in_heap:
             top = self.heap[0]
             found = True
@@ -664,6 +665,8 @@ cdef class Chain:
                     top = entry
                     found = True
                     self.head_run = run
+        if not found:
+            return NULL
         if (self.finished and self.next_verdict == self.end) or top.epoch < self.epoch or (
                 self.has_now and top.key_ns < self.now_ns - self.window_ns) or top.key_ns <= self.floor_ns:
             return &self.held[top.place & (self.room - 1)]

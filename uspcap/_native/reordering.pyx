@@ -8,7 +8,7 @@ C. It is n-reordered where the n packets directly before it all have higher numb
 D. HISTORY arrivals are remembered. An extent or n beyond is taken as that, and counted as clipped.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MIN, int64_t
 from libc.stdlib cimport free, malloc
 
 import numpy as np
@@ -44,7 +44,7 @@ cdef class Reordering:
         self.numbers = <int64_t *> malloc(HISTORY * sizeof(int64_t))
         self.rise_number = <int64_t *> malloc(HISTORY * sizeof(int64_t))
         self.rise_arrival = <int64_t *> malloc(HISTORY * sizeof(int64_t))
-        self.highest = -0x7FFFFFFFFFFFFFFF - 1
+        self.highest = INT64_MIN
         if self.numbers == NULL or self.rise_number == NULL or self.rise_arrival == NULL:
             raise MemoryError
 
