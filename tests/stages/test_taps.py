@@ -164,7 +164,9 @@ def captured(tmp_path: Path, shows: Sequence[Callable[[int], bytes | None]], pac
 
 def test_two_ports_with_two_directions_each_are_two_taps(tmp_path: Path) -> None:
     up, down = (lambda number: udp(number, source=1)), (lambda number: udp(number, source=2))
-    assert taps_of(captured(tmp_path, [up, down, up, down])).numbers == (1, 1, 3, 3)
+    taps = taps_of(captured(tmp_path, [up, down, up, down]))
+    assert taps.numbers == (1, 1, 3, 3)
+    assert "which of them are directions of one tap is taken from their order" in taps.notes()[0]
 
 
 def test_of_interfaces_that_are_read_only_those_are_looked_at(tmp_path: Path) -> None:
@@ -273,4 +275,9 @@ def test_packets_that_look_alike_or_were_sent_again_are_no_second_tap(tmp_path: 
             written(tmp_path / f"{name}{part}.pcapng", [(0, frame) for frame in frames], ["eth0"])
             for part, frames in enumerate((first, later))
         ]
-        assert find_taps([(str(path), ()) for path in paths]) == [ONE_TAP, ONE_TAP], name
+        taps = find_taps([(str(path), ()) for path in paths])
+        assert [one.numbers for one in taps] == [(), ()], name
+        notes = [note for one in taps for note in one.notes()]
+        assert len(notes) == (name == "replayed"), name
+        if notes:
+            assert "more than a second apart, 100 of 100 that were looked at: traffic that was played again" in notes[0]

@@ -8,7 +8,7 @@ belong to one tap. Samples decide before anything is read, so that it is the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal
 
@@ -35,6 +35,8 @@ FEWEST_SAME: Final = 3
 """So many packets that two interfaces have in common are no chance."""
 NEAR_NS: Final = 1_000_000_000
 """Two taps see a packet within so long; what looks alike further apart was sent again."""
+MOST_REMARKS: Final = 3
+"""Pairs of interfaces that are said to look alike."""
 MOST_INTERFACES: Final = 64
 """Where there are more, they are taken for one tap: each pair would have to be compared."""
 
@@ -54,12 +56,15 @@ class Taps:
         What was found, with the first of the files that it is about.
     names : str
         What numbers behind an @ mean.
+    remarks : tuple of str
+        What cannot be known, sentences without a full stop.
     """
 
     numbers: tuple[int, ...] = ()
     each: bool = False
     decisions: tuple[Decision, ...] = ()
     names: str = "the interface"
+    remarks: tuple[str, ...] = ()
 
     def table(self, interfaces: int) -> NDArray[np.uint16]:
         """Return the tap of each of so many interfaces, as `FrameBatch.set_taps` takes it."""
@@ -73,7 +78,7 @@ class Taps:
             f"{decision.why}: their flows are kept apart, and have {self.names} behind an @; --interfaces join takes "
             "them for one stream"
             for decision in self.decisions
-        ]
+        ] + list(self.remarks)
 
 
 ONE_TAP: Final = Taps()
@@ -126,13 +131,17 @@ def find_taps(
     if len(shown) > MOST_INTERFACES:
         return joined
     same = {}
+    remarks = []
     for one, other in combinations(range(len(shown)), 2):
         if _is_named_twice(files, shown[one], shown[other]):
             continue
-        if (found := _shared(shown[one], shown[other])) is not None:
-            same[one, other] = found
+        near, far, seen = _shared(shown[one], shown[other])
+        if near >= FEWEST_SAME and 4 * near >= 3 * seen:
+            same[one, other] = near, seen
+        elif far >= FEWEST_SAME and 4 * far >= 3 * seen:
+            remarks.append(_look_alike(files, shown[one], shown[other], far, seen))
     if not same:
-        return joined
+        return [replace(ONE_TAP, remarks=tuple(remarks[:MOST_REMARKS])), *joined[1:]] if remarks else joined
     numbers = [0] * len(shown)
     for number in (number for number, one in enumerate(shown) if one.is_read):
         # Interfaces without packets in common share a tap: the directions of one port.
@@ -143,7 +152,13 @@ def find_taps(
         called = f"interfaces {shown[first]} and {shown[second]}"
     else:
         called = " and ".join(_called(files, shown[number]) for number in (first, second))
-    more = f", as {len(same) - 1} more pairs do" if len(same) > 1 else ""
+    # Up and down of one port have nothing in common that would say so.
+    more = (
+        f", as {len(same) - 1} more pairs do; which of them are directions of one tap is taken from their order, and a "
+        "wrong one mixes their times: name the interfaces of one tap (FILE@NAME) to be sure"
+        if len(same) > 1
+        else ""
+    )
     why = f"{called} show the same packets, {common} of {seen} that were looked at{more}"
     names = (
         "the interface"
@@ -166,6 +181,15 @@ def _may_differ(files: Sequence[tuple[str, Sequence[str]]], unit: TimestampUnit,
         return True
     with open_capture(files[0][0], wake, unit=unit) as reader:
         return reader.format == "pcapng"
+
+
+def _look_alike(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown, common: int, seen: int) -> str:
+    return (
+        f"{_called(files, one)} and {_called(files, other)} show the same packets more than a second apart, {common} "
+        f"of {seen} that were looked at: traffic that was played again, or two taps whose clocks differ; they are "
+        "taken for one stream, so that what came again counts as a repetition: --interfaces apart keeps interfaces "
+        "of a file apart, compare matches two files"
+    )
 
 
 def _is_named_twice(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown) -> bool:
@@ -216,10 +240,9 @@ def _met_once(
     return met[times == 1], times_ns[first[times == 1]]
 
 
-def _shared(one: _Shown, other: _Shown) -> tuple[int, int] | None:
-    """Return how many packets two interfaces have in common, of how many at most; None where these are too few."""
+def _shared(one: _Shown, other: _Shown) -> tuple[int, int, int]:
+    """Return how many packets two interfaces have in common, near in time and not, and of how many at most."""
     _, mine, theirs = np.intersect1d(one.digests, other.digests, assume_unique=True, return_indices=True)
     apart_ns = np.abs(difference_ns(one.times_ns[mine], other.times_ns[theirs]))
-    common = int(np.count_nonzero(apart_ns <= NEAR_NS))
-    seen = min(len(one.digests), len(other.digests))
-    return (common, seen) if common >= FEWEST_SAME and 4 * common >= 3 * seen else None
+    near = int(np.count_nonzero(apart_ns <= NEAR_NS))
+    return near, len(apart_ns) - near, min(len(one.digests), len(other.digests))
