@@ -28,20 +28,22 @@ from itertools import groupby
 from accounts import LINES, ROOT, circumstances, write
 
 BUILD = ROOT / "build" / "lines"
-NATIVE = ROOT / "uspcap" / "_native"
+PACKAGE = ROOT / "uspcap"
 WANTED = 0.9
 TESTS = tuple(
     f"tests/{directory}"
     for directory in (
+        "_core",
         "analysis",
         "backends",
         "bpf",
-        "compare",
+        "comparison",
         "formats",
-        "native",
         "probe",
         "protocols",
         "report",
+        "stages",
+        "stats",
         "timestamps",
     )
 )
@@ -65,19 +67,22 @@ NO_STATEMENT = ("cdef readonly", "cdef public", "cdef class", "class ", "@")
 """Begins of lines whose C is Cython's own."""
 
 REASONS: dict[tuple[str, str], str] = {
-    ("classic_bpf.pyx", "verdict"): "programs are checked before they run",
-    ("gathering.pyx", "run"): "an offset of CLOCK_TAI that changes, a signal at that moment",
-    ("matching.pyx", "earlier"): "both sides of what came to be a cluster are there",
-    ("message_streams.pyx", "settle"): "takes more frames than a test has",
-    ("path_readers.pyx", "run"): "counters of cycles, which a virtual machine need not have",
-    ("path_readers.pyx", "record_other"): "a delay that only a test of the null hypothesis asks for",
-    ("probe.pyx", "is_new"): "takes more frames than a test has",
-    ("probe.pyx", "unanswered"): "takes more frames than a test has",
-    ("probe.pyx", "loop"): "a socket whose buffer is full at that moment",
-    ("probe.pyx", "send"): "a socket whose buffer is full at that moment",
-    ("tcp_state.pyx", "wait_for"): "takes more frames than a test has",
-    ("tpacket.pyx", "unfinished"): "a socket that has just been closed, in processes of their own",
-    ("tpacket.pyx", "drain_unfinished"): "a socket that has just been closed, in processes of their own",
+    ("bpf/classic_bpf.pyx", "verdict"): "programs are checked before they run",
+    ("backends/gathering.pyx", "run"): "an offset of CLOCK_TAI that changes, a signal at that moment",
+    ("comparison/matching.pyx", "earlier"): "both sides of what came to be a cluster are there",
+    ("messages/message_streams.pyx", "settle"): "takes more frames than a test has",
+    ("comparison/live/path_readers.pyx", "run"): "counters of cycles, which a virtual machine need not have",
+    ("comparison/live/path_readers.pyx", "record_other"): "a delay that only a test of the null hypothesis asks for",
+    ("probe/probe_sockets.pyx", "is_new"): "takes more frames than a test has",
+    ("probe/probe_sockets.pyx", "unanswered"): "takes more frames than a test has",
+    ("probe/probe_sockets.pyx", "loop"): "a socket whose buffer is full at that moment",
+    ("probe/probe_sockets.pyx", "send"): "a socket whose buffer is full at that moment",
+    ("analysis/tcp/tcp_state.pyx", "wait_for"): "takes more frames than a test has",
+    ("backends/packet_mmap/tpacket.pyx", "unfinished"): "a socket just closed, in processes of their own",
+    (
+        "backends/packet_mmap/tpacket.pyx",
+        "drain_unfinished",
+    ): "a socket that has just been closed, in processes of their own",
 }
 """By module and function, of what no kind says."""
 
@@ -102,7 +107,10 @@ def run_everything(count: int, jobs: str) -> None:
 def lines_reached() -> dict[str, dict[int, int]]:
     """Return how often each line was reached, by source."""
     reached: dict[str, dict[int, int]] = defaultdict(dict)
-    texts = {path.name: path.read_text(encoding="utf-8").splitlines() for path in NATIVE.glob("*.p[yx]*")}
+    texts = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8").splitlines()
+        for path in PACKAGE.rglob("*.p[yx][xd]")
+    }
     for path in sorted(BUILD.rglob("*.gcno")):
         told = subprocess.run(
             ["gcov", "--json-format", "--stdout", str(path)], cwd=BUILD, check=True, capture_output=True, text=True
@@ -126,7 +134,7 @@ def origins_of(text: str) -> list[tuple[str, int]]:
     for line in text.splitlines():
         marker = re.match(r'\s*/\* "([^"]+)":([0-9]+)$', line)
         if marker:
-            origin = marker[1].rpartition("/")[2], int(marker[2])
+            origin = marker[1].removeprefix("uspcap/"), int(marker[2])
         elif "/* function exit code */" in line or line.startswith(("/* #### Code section", "/* Python wrapper")):
             origin = nowhere
         origins.append(origin)
@@ -145,7 +153,7 @@ def missed(name: str, numbers: list[int], known: list[int]) -> list[str]:
     known : list of int
         All that hold code, rising.
     """
-    text = (NATIVE / name).read_text(encoding="utf-8").splitlines()
+    text = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     place = {number: at for at, number in enumerate(known)}
     stretches = [
         [number for _, number in group]

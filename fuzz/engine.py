@@ -59,12 +59,14 @@ class Feedback:
     """How often code was reached that had not been before; always 0 where the build does not tell."""
 
     def __init__(self) -> None:
-        import uspcap._native
+        import uspcap
 
         self._counts = []
-        for path in sorted(Path(next(iter(uspcap._native.__path__))).glob("*.so")):
+        root = Path(next(iter(uspcap.__path__)))
+        for path in sorted(root.rglob("*.so")):
+            package = ".".join(path.relative_to(root.parent).parent.parts)
             with contextlib.suppress(ValueError, ImportError):
-                importlib.import_module(f"uspcap._native.{path.name.partition('.')[0]}")
+                importlib.import_module(f"{package}.{path.name.partition('.')[0]}")
                 self._counts.append(ctypes.c_uint64.in_dll(ctypes.CDLL(str(path)), "uspcap_discoveries"))
 
     def total(self) -> int:

@@ -6,7 +6,7 @@
 A patch takes a mend out again. Its first lines say which targets look for it and what the finding is to hold:
 
     target: analysis:bursts
-    finding: bursts.pyx
+    finding: analysis/bursts/loop.pyx
 
 Each is applied in a clone of its own, built with sanitizers as `fuzz/build.sh` does, and its target runs until it finds
 something that holds the word, for ten minutes at most.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.columns import CLAMPED_LISTED, EARLIEST_NS, FRAME_FIELDS, LATEST_NS, FrameColumns, HeaderColumns
+from uspcap._core.columns import CLAMPED_LISTED, EARLIEST_NS, FRAME_FIELDS, LATEST_NS, FrameColumns, HeaderColumns
 
 __all__ = [
     "CLAMPED_LISTED",
@@ -423,7 +423,7 @@ class FrameBatch(FrameColumns):
     def headers(self) -> HeaderColumns:
         """The decoded header columns, made on first use after each refill."""
         if not self._headers_current or (self._headers is not None and self._headers.tunnels != self.decode_tunnels):
-            from uspcap._native.headers import decode
+            from uspcap._core.headers import decode
 
             if self._headers is None:
                 self._headers = HeaderColumns(self.capacity)

@@ -11,10 +11,10 @@ from support.classic_bpf_reference import interpret
 from support.filter_expressions import ARITHMETIC, SINGLE
 from values import number
 
-from uspcap._native.classic_bpf import ClassicProgram
-from uspcap._native.classic_bpf import run as run_program
 from uspcap.bpf.builder import Builder
 from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.classic_bpf import ClassicProgram
+from uspcap.bpf.classic_bpf import run as run_program
 from uspcap.bpf.filters import FrameFilter, filter_of_files
 from uspcap.bpf.translate import translate
 from uspcap.errors import UspcapError

@@ -5,8 +5,8 @@ from typing import Any
 
 import packets
 
-from uspcap._native.columns import HeaderColumns
-from uspcap._native.headers import decode
+from uspcap._core.columns import HeaderColumns
+from uspcap._core.headers import decode
 from uspcap.frames import FrameBatch, Interface
 
 _HEADERS = HeaderColumns(64)

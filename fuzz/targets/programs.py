@@ -7,9 +7,9 @@ import numpy as np
 from support.classic_bpf_reference import interpret
 from values import number
 
-from uspcap._native.classic_bpf import ClassicProgram
-from uspcap._native.classic_bpf import run as run_program
 from uspcap.bpf.classic import OPCODES, as_array, validate
+from uspcap.bpf.classic_bpf import ClassicProgram
+from uspcap.bpf.classic_bpf import run as run_program
 from uspcap.errors import UspcapError
 from uspcap.frames import FrameBatch
 

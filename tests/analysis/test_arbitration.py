@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from support.feeds import START_NS, Packet, batch_of, frame_of
 from support.lines import SlowPair, assert_pair_as_slow, told_by_lines, two_lines
 
-from uspcap._native.line_pair import LONGEST_LOG
 from uspcap.analysis.arbitration.analysis import Arbitration
+from uspcap.analysis.arbitration.line_pair import LONGEST_LOG
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, parse_sequence

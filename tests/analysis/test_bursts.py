@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.streams import START_NS, Frame, feed, seeded_stream, streams
 
-from uspcap._native.bursts import WIDEST_NS, SlidingWindows
 from uspcap.analysis.bursts.analysis import DEFINITION, WIDTHS_NS, Bursts
+from uspcap.analysis.bursts.loop import WIDEST_NS, SlidingWindows
 from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, TimestampSource
 
 SLOTS = 1000

@@ -13,8 +13,8 @@ import pytest
 from support.capture_files import pcap_header, pcap_record
 
 import uspcap
-from uspcap._native.mirror_copies import WITHIN_FRAMES, WITHIN_NS, Copies
 from uspcap.analysis.summary.analysis import Summary
+from uspcap.analysis.summary.mirror_copies import WITHIN_FRAMES, WITHIN_NS, Copies
 from uspcap.frames import FrameBatch
 
 START_NS = 1_700_000_000_000_000_000

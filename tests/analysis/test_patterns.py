@@ -18,8 +18,15 @@ from support.command_line import invoke
 from support.hard_to_cut import pcap_file
 from support.streams import START_NS, Frame, feed, seeded_stream
 
-from uspcap._native.patterns import GAP_BUCKETS, PHASE_BINS, PHASE_PERIODS_NS, SLOTS_IN_SCALE, Arrivals, gap_bounds
 from uspcap.analysis.patterns.analysis import Patterns
+from uspcap.analysis.patterns.loop import (
+    GAP_BUCKETS,
+    PHASE_BINS,
+    PHASE_PERIODS_NS,
+    SLOTS_IN_SCALE,
+    Arrivals,
+    gap_bounds,
+)
 from uspcap.analysis.patterns.significance import (
     SIGNIFICANCE,
     find_lines,

@@ -22,8 +22,8 @@ from support.request_reference import (
     settled,
 )
 
-from uspcap._native.request_ledger import MEASURE_NAMES
 from uspcap.analysis.requests.pairs import PairOutcome, PairTrack
+from uspcap.analysis.requests.request_ledger import MEASURE_NAMES
 from uspcap.frames import TimestampSource
 from uspcap.stats.histogram import Histogram
 

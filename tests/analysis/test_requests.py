@@ -17,9 +17,9 @@ from support.fragments import fragments_of
 from support.request_frames import udp
 from support.shared_captures import CAPTURES, needs_captures
 
-from uspcap._native.request_runs import REPLIES_KEPT
 from uspcap.analysis.matching_options import MOST_REPLIES
 from uspcap.analysis.requests.analysis import Requests
+from uspcap.analysis.requests.request_runs import REPLIES_KEPT
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import named_pairs

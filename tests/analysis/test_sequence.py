@@ -17,8 +17,8 @@ from support.feeds import START_NS, Packet, batch_of, feeds, frame_of
 from support.shared_captures import CAPTURES, needs_captures
 from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
-from uspcap._native.numbered_runs import KEPT_ENDS
 from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.numbered_runs import KEPT_ENDS
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, parse_sequence

@@ -17,11 +17,11 @@ from support.shared_captures import CAPTURES, needs_captures
 from support.shared_cases import CASES, needs_cases
 from support.slow_numbers import SlowNumbers, Told, assert_as_slow
 
-from uspcap._native.fragments import Datagrams, has_fragments
 from uspcap.analysis import ip_fragments
 from uspcap.analysis.sequence.analysis import Sequence
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
+from uspcap.messages.fragments import Datagrams, has_fragments
 from uspcap.protocols.feeds import find_protocol
 
 MOLD = find_protocol("moldudp64")

@@ -17,13 +17,13 @@ from support.command_line import NANOSECOND_MAGIC, assert_one_clear_line, invoke
 from support.shared_captures import CAPTURES, needs_captures
 from support.trailer_frames import FILE_NS, metamako, plain, stamped, with_arista
 
-from uspcap._native.trailers import MAXIMUM_PORTS, TrailerFormat
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.analysis.trailer.analysis import Trailer
 from uspcap.formats import parts
 from uspcap.frames import FrameBatch
 from uspcap.report.document import build_report, source_of
 from uspcap.report.schema import load_schema
+from uspcap.timestamps.trailer_decoding import MAXIMUM_PORTS, TrailerFormat
 from uspcap.timestamps.trailers import FORMATS, TrailerChoice, TrailerStage
 
 Made = tuple[bytes, int]

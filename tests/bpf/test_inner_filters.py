@@ -27,9 +27,9 @@ from support.header_frames import (
 )
 from support.shared_captures import CAPTURES, manifest, needs_captures
 
-from uspcap._native.classic_bpf import ClassicProgram, run, run_inside
 from uspcap.bpf import libpcap
 from uspcap.bpf.classic import compile_filter
+from uspcap.bpf.classic_bpf import ClassicProgram, run, run_inside
 from uspcap.bpf.expressions import NotTakenApart, take_apart
 from uspcap.bpf.filters import FrameFilter, filter_of_files
 from uspcap.bpf.terms import ETHERNET, RAW, joined_program

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.two_captures import START_NS, Clock, Sent, tcp, udp, write_capture, write_pair
 
-from uspcap._native.matching import KIND_MATCHED
 from uspcap.comparison.captures import Comparison, Settings, compare_captures
+from uspcap.comparison.matching import KIND_MATCHED
 from uspcap.errors import CaptureFileError, NotACaptureFile
 
 MS = 1_000_000

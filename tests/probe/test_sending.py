@@ -11,9 +11,9 @@ import pytest
 from support.probes import ANSWER, decode, reflecting
 from support.veth_pairs import wait_until
 
-from uspcap._native.probe import WAKEUPS
 from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import Endpoint, parse_endpoint
+from uspcap.probe.probe_sockets import WAKEUPS
 from uspcap.probe.reflecting import Reflection, ReflectOutcome, ReflectSettings
 from uspcap.probe.schedules import at_rate
 from uspcap.probe.sending import ProbeRun, SendOutcome, SendSettings, utc_ahead_ns

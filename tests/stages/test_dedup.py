@@ -14,9 +14,9 @@ from support.capture_files import pcap_header, pcap_record
 from support.command_line import assert_one_clear_line, invoke
 
 import uspcap
-from uspcap._native.deduplication import REMEMBERED, Deduplicator
 from uspcap.errors import UsageError
 from uspcap.frames import FrameBatch
+from uspcap.stages.deduplication import REMEMBERED, Deduplicator
 
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells
 from uspcap.analysis.inter_arrival.analysis import bucket_of
+from uspcap.stats.buckets import BUCKETS, FLOW_SHIFT, Cells
 from uspcap.stats.histogram import (
     PERCENTILES,
     Histogram,

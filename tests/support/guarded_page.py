@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 
-from uspcap._native.columns import HeaderColumns
-from uspcap._native.headers import decode
+from uspcap._core.columns import HeaderColumns
+from uspcap._core.headers import decode
 from uspcap.frames import FrameBatch, Interface
 
 PROT_NONE = 0

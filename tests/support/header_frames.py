@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import numpy as np
 
-from uspcap._native.columns import HEADER_FIELDS
+from uspcap._core.columns import HEADER_FIELDS
 from uspcap.frames import FrameBatch, Interface
 
 ETHERNET_LINK = 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from uspcap._native.path_readers import COLUMNS
 from uspcap.bpf.attach import AttachMode, Refusal
 from uspcap.comparison.live.experiment import LiveOutcome
 from uspcap.comparison.live.hook import HookCounts
 from uspcap.comparison.live.measurement import Cost, PathRun, measure
+from uspcap.comparison.live.path_readers import COLUMNS
 from uspcap.comparison.live.settings import LiveSettings, Path, Placement, paths_of
 from uspcap.comparison.schedule import Trim
 from uspcap.comparison.statistics import Run, compare_paths

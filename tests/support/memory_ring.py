@@ -8,10 +8,10 @@ from support.nic_kernel import SECOND
 from support.tpacket_ring import FakeRing, RingFrame
 from support.traffic import numbered_frame
 
-from uspcap._native.gathering import HANDED_OVER, QUIET
-from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import Description
+from uspcap.backends.gathering import HANDED_OVER, QUIET
 from uspcap.backends.network_interface import NetworkInterface
+from uspcap.backends.packet_mmap.tpacket import PacketRing
 from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.frames import FrameBatch
 from uspcap.timestamps.stamping import Stamping

@@ -1,6 +1,7 @@
 """Requests and responses matched the slow and obvious way, and streams of them made by hypothesis.
 
-The rules are those at the top of `uspcap/_native/request_runs.pyx`, looked up frame by frame over the whole stream.
+The rules are those at the top of `uspcap/analysis/requests/request_runs.pyx`, looked up frame by frame over the whole
+stream.
 """
 
 from __future__ import annotations

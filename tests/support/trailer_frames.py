@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 from support.guarded_page import GuardedBytes
 
-from uspcap._native.trailers import TrailerRows
 from uspcap.frames import FrameBatch, Interface, TimestampSource
+from uspcap.timestamps.trailer_decoding import TrailerRows
 from uspcap.timestamps.trailers import FORMATS
 
 SECOND = 1_700_000_000

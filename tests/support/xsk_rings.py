@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uspcap._native.xsk import Ring
+from uspcap.backends.af_xdp.xsk import Ring
 from uspcap.bpf.xdp_program import HARDWARE_STAMPED, HEAD_MAGIC, METADATA_LENGTH, METADATA_MAGIC, METADATA_VERSION
 
 PRODUCER, CONSUMER, FLAGS, ENTRIES = 0, 64, 128, 192

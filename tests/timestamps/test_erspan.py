@@ -11,8 +11,8 @@ from support.capture_files import pcap_header, pcap_record
 from support.command_line import assert_one_clear_line, invoke
 from support.header_frames import batch_of, ethernet, ipv4, udp, vlan
 
-from uspcap._native.trailers import TrailerFormat, TrailerStatus
 from uspcap.frames import LATEST_NS, FrameBatch, TimestampSource
+from uspcap.timestamps.trailer_decoding import TrailerFormat, TrailerStatus
 from uspcap.timestamps.trailers import TrailerStage, anchors_of
 
 START_NS = 1_700_000_000_000_000_000

@@ -8,10 +8,10 @@ import pytest
 from support.shared_captures import CAPTURES, manifest, needs_captures
 from support.trailer_frames import FILE_NS, metamako, plain, stamped, vss
 
-from uspcap._native.trailers import TrailerFormat
 from uspcap.errors import CaptureFileError
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch
+from uspcap.timestamps.trailer_decoding import TrailerFormat
 from uspcap.timestamps.trailers import DETECTABLE, FRAMES_LOOKED_AT, TrailerChoice, detect, resolve
 
 STEP_NS = 10_000

@@ -1,11 +1,11 @@
-"""UDP datagrams in IP fragments, as analyses count and report them (`uspcap._native.fragments` puts them together)."""
+"""UDP datagrams in IP fragments, as analyses count and report them (`uspcap.messages.fragments` puts them together)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from uspcap._native.fragments import Datagrams, has_fragments
 from uspcap.frames import FrameBatch
+from uspcap.messages.fragments import Datagrams, has_fragments
 
 MOST_KEPT: Final = 8192
 MOST_KEPT_BYTES: Final = 1 << 24

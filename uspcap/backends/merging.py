@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from uspcap._native.merge import RingMerger
 from uspcap.backends.base import BATCH_BYTES, BATCH_FRAMES, Description, LiveSource, SourceStatistics
+from uspcap.backends.ring_merger import RingMerger
 from uspcap.backends.rings import RingSource
 from uspcap.errors import CaptureError
 from uspcap.frames import EARLIEST_NS, NANOSECONDS, FrameBatch, Interface

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from uspcap._native.gathering import QUIET, TROUBLED, FrameRing, Gatherer
 from uspcap.backends.base import (
     BATCH_BYTES,
     BATCH_FRAMES,
@@ -24,6 +23,7 @@ from uspcap.backends.base import (
     StampedInterfaces,
 )
 from uspcap.backends.chunks import longest_frame_bytes
+from uspcap.backends.gathering import QUIET, TROUBLED, FrameRing, Gatherer
 from uspcap.backends.network_interface import NetworkInterface, losses_since, operating_system, risen
 from uspcap.backends.nic_counters import losses, received
 from uspcap.errors import CaptureError

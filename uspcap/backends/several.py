@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.merge import RingMerger
 from uspcap.backends.base import BATCH_BYTES, BATCH_FRAMES, Description, LiveSource, SourceStatistics
 from uspcap.backends.merging import EVERYTHING, HELD_BYTES, HELD_FRAMES
+from uspcap.backends.ring_merger import RingMerger
 from uspcap.backends.rings import RingSource
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface

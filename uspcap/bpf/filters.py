@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.classic_bpf import ClassicProgram, run, run_inside, run_on_plain
-from uspcap._native.columns import HeaderColumns
+from uspcap._core.columns import HeaderColumns
 from uspcap.bpf.classic import Program, compile_filter
+from uspcap.bpf.classic_bpf import ClassicProgram, run, run_inside, run_on_plain
 from uspcap.bpf.expressions import INDEXED_TRANSPORTS, terms_of
 from uspcap.bpf.readings import AS_TCPDUMP, FilterReading, hint_of, other_reading, reading_of
 from uspcap.errors import FilterError
@@ -206,7 +206,7 @@ class FrameFilter:
 
     def _decoded(self, batch: FrameBatch) -> HeaderColumns:
         """Return header columns of innermost packets that are no one else's."""
-        from uspcap._native.headers import decode
+        from uspcap._core.headers import decode
 
         if self._headers is None or self._headers.capacity < batch.capacity:
             self._headers = HeaderColumns(batch.capacity)

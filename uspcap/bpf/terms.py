@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from uspcap._native.classic_bpf import VIEW, VIEWS, ClassicProgram
 from uspcap.bpf.classic import BPF_JA, BPF_JMP, BPF_RET, Program, compile_filter
+from uspcap.bpf.classic_bpf import VIEW, VIEWS, ClassicProgram
 from uspcap.bpf.expressions import INDEXED_TRANSPORTS, Junction, Negation, Node, Term, put_together
 from uspcap.bpf.readings import is_outer
 from uspcap.errors import FilterError

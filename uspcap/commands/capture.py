@@ -380,7 +380,7 @@ def _import_late_modules(form: str, watched: bool, names: Sequence[str]) -> None
     """Import what analyses and reports need, before rings fill; after `-Z` it may be out of reach, too."""
     # numpy.ma is imported by numpy itself, when an array is first asked for its distinct values.
     watching = ("uspcap.report.watching",) if watched else ()
-    for name in ("numpy.ma", "uspcap._native.headers", "uspcap.report.document", "uspcap.report.page", *watching):
+    for name in ("numpy.ma", "uspcap._core.headers", "uspcap.report.document", "uspcap.report.page", *watching):
         import_module(name)
     renderer(form)
     for name in names:

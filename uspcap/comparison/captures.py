@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import BUCKETS, record_many
-from uspcap._native.matching import (
+from uspcap.bpf.readings import reading_of
+from uspcap.comparison.keys import DigestReader, Side, common_limit
+from uspcap.comparison.matching import (
     EVENT_DTYPE,
     KIND_AMBIGUOUS,
     KIND_DUPLICATE,
@@ -24,9 +25,7 @@ from uspcap._native.matching import (
     Matcher,
     Stream,
 )
-from uspcap._native.reordering import Reordering
-from uspcap.bpf.readings import reading_of
-from uspcap.comparison.keys import DigestReader, Side, common_limit
+from uspcap.comparison.reordering import Reordering
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
@@ -35,6 +34,7 @@ from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, in_o
 from uspcap.stages.straightening import Straightener
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
+from uspcap.stats.buckets import BUCKETS, record_many
 from uspcap.stats.clock_fit import ClockFit, LowerEnvelope
 from uspcap.stats.histogram import Histogram
 from uspcap.system_errors import reason
@@ -70,7 +70,7 @@ class Settings:
     Attributes
     ----------
     key : str
-        One of `uspcap._native.digests.KEYS`.
+        One of `uspcap.protocols.digests.KEYS`.
     clock : {'auto', 'same', 'offset'}
         Whether both captures were stamped by one clock. 'auto' takes that for so where frames that both begin with
         differ by no more than the window.

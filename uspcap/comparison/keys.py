@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.digests import KEYS, digest
-from uspcap._native.histogram import BUCKETS, record_many
-from uspcap._native.matching import Stream
 from uspcap.bpf.filters import MatchCounts, filter_of_files
+from uspcap.comparison.matching import Stream
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
 from uspcap.frames import UNTRUSTED, Decision, FrameBatch, Interface, Problem, TimestampSource
+from uspcap.protocols.digests import KEYS, digest
 from uspcap.stages.order import Order
 from uspcap.stages.reading import PlannedInput, is_read_once
 from uspcap.stages.selection import FrameSelection
+from uspcap.stats.buckets import BUCKETS, record_many
 
 if TYPE_CHECKING:
     from uspcap.stages.moments import TimeRange
@@ -133,7 +133,7 @@ class DigestReader:
     key : str
         One of `KEYS`.
     limit : int
-        Bytes that count, as of `uspcap._native.digests`.
+        Bytes that count, as of `uspcap.protocols.digests`.
     expression : str
         Filter as of pcap-filter(7).
     wake : Wake, optional

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.reader import PcapWalker, Stop
 from uspcap.errors import CaptureFileError
 from uspcap.formats.reader import (
     BATCH_FRAMES,
@@ -24,6 +23,7 @@ from uspcap.formats.reader import (
     CaptureReader,
     FormatReader,
 )
+from uspcap.formats.walkers import PcapWalker, Stop
 from uspcap.frames import NANOSECONDS, Decision, FrameBatch, Interface, Problem, TimestampSource
 
 MICROSECOND_MAGIC = 0xA1B2C3D4

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.reader import PcapngWalker, Stop
 from uspcap.formats.pcapng_blocks import (
     BYTE_ORDER_MAGIC,
     INTERFACE_DESCRIPTION_BLOCK,
@@ -29,6 +28,7 @@ from uspcap.formats.reader import (
     CaptureReader,
     FormatReader,
 )
+from uspcap.formats.walkers import PcapngWalker, Stop
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 
 LONGEST_BLOCK = 16 * 1024 * 1024

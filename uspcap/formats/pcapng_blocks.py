@@ -1,7 +1,7 @@
 """The blocks of a pcapng file that are written once: section, interface, statistics.
 
 All little-endian, with timestamps in nanoseconds (if_tsresol 9). Packets are written by
-`uspcap._native.writer`.
+`uspcap.formats.record_formatter`.
 
 References
 ----------

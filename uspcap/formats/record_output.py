@@ -9,9 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from uspcap._native.writer import RecordFormatter
 from uspcap.errors import CaptureFileError
 from uspcap.formats.byte_sink import ByteSink, FileSink
+from uspcap.formats.record_formatter import RecordFormatter
 from uspcap.system_errors import reason, remedy
 
 Whole = Callable[[memoryview], tuple[int, int]]

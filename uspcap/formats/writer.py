@@ -17,10 +17,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.writer import RecordFormatter
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats import pcapng_blocks
 from uspcap.formats.pcapng_blocks import InterfaceStatistics
+from uspcap.formats.record_formatter import RecordFormatter
 from uspcap.formats.record_output import FileOutput, RecordOutput
 from uspcap.frames import FrameBatch, Interface
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from uspcap._native.probe import ProbeReflector
 from uspcap.errors import CaptureError
 from uspcap.network.watch import InterfaceWatch
 from uspcap.probe.endpoints import Endpoint, open_socket
+from uspcap.probe.probe_sockets import ProbeReflector
 from uspcap.probe.watching import watch_for
 
 _FOREVER = (1 << 63) - 1
@@ -28,7 +28,7 @@ class ReflectSettings:
     interface : str or None
         Answer what came there only.
     wakeup : str
-        How probes are waited for, of `uspcap._native.probe.WAKEUPS`.
+        How probes are waited for, of `uspcap.probe.probe_sockets.WAKEUPS`.
     frames, duration_ns : int or None
         Where to end.
     through : str

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from uspcap._native.send_times import SendTimes
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats import open_capture
 from uspcap.frames import NANOSECONDS, TimestampSource
+from uspcap.probe.send_times import SendTimes
 
 Kind = Literal["constant", "poisson"]
 

@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.probe import HEADER_BYTES, ProbeReceiver, ProbeSender
 from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
 from uspcap.network.watch import InterfaceWatch
 from uspcap.probe.endpoints import Endpoint, open_socket
+from uspcap.probe.probe_sockets import HEADER_BYTES, ProbeReceiver, ProbeSender
 from uspcap.probe.schedules import Schedule
 from uspcap.probe.watching import watch_for
 from uspcap.stats.histogram import Histogram
@@ -56,7 +56,7 @@ class SendSettings:
     answers : bool
         Read answers; without them only lateness is measured.
     wakeup : str
-        How answers are waited for, of `uspcap._native.probe.WAKEUPS`.
+        How answers are waited for, of `uspcap.probe.probe_sockets.WAKEUPS`.
     patience_ns : int
         An answer so long after its frame was due is late; so long the run waits after the last frame.
     spin_ns : int

@@ -1,7 +1,7 @@
 """Numbered protocols as data: where session, sequence number and count lie, and what packets without messages say.
 
 `feeds.toml` has what is shipped, and says what each name means; users give files of the same form, or one rule on the
-command line. `uspcap._native.feed_runs.FeedRule` is what the compiled loop takes. Numbers that TCP carries lie at no
+command line. `uspcap.protocols.feed_rule.FeedRule` is what the compiled loop takes. Numbers that TCP carries lie at no
 fixed place: such a protocol has no rule, and `framing` names the code that reads it.
 """
 
@@ -14,9 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-from uspcap._native.feed_runs import FeedRule
-from uspcap._native.segment_runs import FAR_BYTES, MODULUS
 from uspcap.errors import UsageError
+from uspcap.protocols.feed_rule import FeedRule
 from uspcap.protocols.toml_tables import (
     LONGEST_NAME,
     ArrayOf,
@@ -32,6 +31,11 @@ from uspcap.protocols.toml_tables import (
 )
 
 MOST_KEY_BYTES: Final = 16
+
+FAR_BYTES: Final = 1 << 30
+"""The largest window of TCP (RFC 7323, 2.3): a segment farther away than this is of another connection."""
+
+_TCP_MODULUS: Final = 1 << 32
 
 Framing = Literal["udp", "tcp", "fix", "soupbintcp"]
 
@@ -154,14 +158,14 @@ class FeedProtocol:
     def modulus(self) -> int:
         """After so many numbers they begin again; 0 where they do not."""
         if self.rule is None:
-            return MODULUS if self.framing == "tcp" else 0
+            return _TCP_MODULUS if self.framing == "tcp" else 0
         return 1 << self.rule.number_bits if self.rule.wraps else 0
 
     @property
     def highest(self) -> int:
         """The highest number that there can be."""
         if self.rule is None:
-            return (MODULUS if self.framing == "tcp" else 1 << 64) - 1
+            return (_TCP_MODULUS if self.framing == "tcp" else 1 << 64) - 1
         return (1 << self.rule.number_bits) - 1
 
     @property

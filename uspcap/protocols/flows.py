@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.flows import FlowIndex
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.flow_index import FlowIndex
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES
 
 MAXIMUM_FLOWS = 1 << 17

@@ -15,8 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.order_tables import ANSWER_KINDS, REQUEST_KINDS
-from uspcap._native.orders import RULE_DTYPE
+REQUEST_KINDS = ("enter", "replace", "cancel", "modify")
+ANSWER_KINDS = ("accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified")
+
+RULE_DTYPE = np.dtype(
+    [
+        ("kind", np.uint8),
+        ("space", np.uint8),
+        ("id_offset", np.uint8),
+        ("id_length", np.uint8),
+        ("length", np.uint16),
+        ("exact", np.uint16),
+    ]
+)
+"""One kind of OUCH message, as analysis/orders/order_machine.pyx takes it."""
 
 _OTHER = 255
 _BY_ORDER, _BY_CANCEL, _BY_MODIFY = 0, 1, 2

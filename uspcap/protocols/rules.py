@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.rules import KEY_KINDS, MATCHES, PROTOCOLS, find_by_rule, find_known
 from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
 from uspcap.bpf.readings import reading_of
 from uspcap.errors import FilterError, UsageError
 from uspcap.frames import FrameBatch
+from uspcap.protocols.rule_search import KEY_KINDS, MATCHES, PROTOCOLS, find_by_rule, find_known
 
 REQUEST, RESPONSE = 1, 2
 
@@ -260,7 +260,7 @@ class Finder(ABC):
         self._keys = np.zeros((0, 3), np.uint64)
 
     def find(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """Return kinds and keys as `uspcap._native.rules` fills them; of use until the next call."""
+        """Return kinds and keys as `uspcap.protocols.rule_search` fills them; of use until the next call."""
         if self._kinds.shape[0] < batch.count:
             self._kinds = np.zeros(batch.capacity, np.uint8)
             self._keys = np.zeros((batch.capacity, 3), np.uint64)

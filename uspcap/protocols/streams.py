@@ -1,6 +1,6 @@
 """TCP streams put together again: one direction of a connection, each byte with the frame that first carried it.
 
-The compiled modules use `_native/reassembly.pxd` directly. `TcpStream` is the same for what runs seldom, and for tests.
+Compiled modules use `messages/reassembly.pxd` directly. `TcpStream` is the same for what runs seldom, and for tests.
 
 What a reader of a stream does: `add` each segment in the order of capture; read whole messages from `peek`, ask
 `places` which frames brought a message, and `consume` it. Where `add` returns False the window is full: something is
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from uspcap._native.reassembly import ELSEWHERE, FULL, WINDOW, Reassembler
 from uspcap.frames import TimestampSource
+from uspcap.messages.reassembly import ELSEWHERE, FULL, WINDOW, Reassembler
 
 WINDOW_BYTES: Final = WINDOW
 """Bytes held at most, from the first that was not consumed to the last that came."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from uspcap._native.reordering import REMEMBERED
 from uspcap.comparison.captures import DEGREES, Comparison, Delays
 from uspcap.comparison.keys import NO_LIMIT, Side
+from uspcap.comparison.reordering import REMEMBERED
 from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.frames import NANOSECONDS, Problem
 from uspcap.report.comparison_schema import SCHEMA

@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.matching import KIND_AMBIGUOUS, KIND_DUPLICATE, KIND_ONLY
+from uspcap.comparison.matching import KIND_AMBIGUOUS, KIND_DUPLICATE, KIND_ONLY
 from uspcap.report.csv_writer import CsvWriter
 from uspcap.report.report_file import cannot_write, report_file
 

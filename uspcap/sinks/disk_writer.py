@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.writer import RecordFormatter
+from uspcap.formats.record_formatter import RecordFormatter
 from uspcap.formats.record_output import FileOutput, RecordOutput, Whole
 
 BLOCK_BYTES = 1 << 20

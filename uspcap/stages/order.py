@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.ordering import LONGEST_RUN, MOST_LISTED, Chain, first_fall
 from uspcap.frames import EARLIEST_NS, Decision, FrameBatch, TimestampSource
 from uspcap.quantities import duration_ns
 from uspcap.saturating import difference_ns
+from uspcap.stages.ordering import LONGEST_RUN, MOST_LISTED, Chain, first_fall
 
 WINDOW_NS: Final = 100_000_000
 """How far frames may lie out of order and be sorted, where nothing else is asked for."""

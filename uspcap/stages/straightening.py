@@ -2,7 +2,7 @@
 
 Every input is looked at first, by its times alone: from when to when it goes, and whether its sections and interfaces
 are in order each by itself where they are not together. What follows in time is one chain; chains that overlap are
-merged (`uspcap._native.ordering`). Inputs that can be read only once are one chain, in the order in which they were
+merged (`uspcap.stages.ordering`). Inputs that can be read only once are one chain, in the order in which they were
 named.
 """
 
@@ -17,13 +17,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.deduplication import Deduplicator
-from uspcap._native.ordering import ENDED, FULL, Chain, Merger
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, SourceFacts
+from uspcap.stages.deduplication import Deduplicator
 from uspcap.stages.frame_numbers import FrameNumbers
 from uspcap.stages.order import Order, OrderCheck, Outlier, Sorting, Step, bounds
+from uspcap.stages.ordering import ENDED, FULL, Chain, Merger
 from uspcap.stages.reading import PlannedInput, is_read_once
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.taps import Taps

@@ -15,12 +15,12 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.digests import KEYS, digest
 from uspcap.formats import open_capture
 from uspcap.formats.parts import open_parts
 from uspcap.formats.reader import TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.frames import Decision, Interface
+from uspcap.protocols.digests import KEYS, digest
 from uspcap.saturating import difference_ns
 from uspcap.stages.selection import wanted_interfaces
 

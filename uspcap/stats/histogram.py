@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import BUCKETS, CellsByFlow, bucket_bounds, record_many
+from uspcap.stats.buckets import BUCKETS, CellsByFlow, bucket_bounds, record_many
 
 PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999")
 """Reported percentiles, as the keys of `percentiles_ns`."""

@@ -1,7 +1,7 @@
 """Stamps that a tap or a switch put into frames: which formats there are, telling them apart, and making them count.
 
 A trailer is looked for between the end of what a frame's headers claim and the end of the frame, and its time must be
-within 7 or 30 days of the file's: see `uspcap._native.trailers` for the layouts and their sources.
+within 7 or 30 days of the file's: see `uspcap.timestamps.trailer_decoding` for the layouts and their sources.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from uspcap._native.trailers import TrailerFormat, TrailerRows, TrailerStatus
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.frames import FrameBatch
 from uspcap.saturating import difference_ns
+from uspcap.timestamps.trailer_decoding import TrailerFormat, TrailerRows, TrailerStatus
 
 FORMATS: Final = {one.name.lower(): one for one in TrailerFormat if one is not TrailerFormat.ERSPAN}
 """Formats of stamps that are put into frames and taken out of them, by the names that options take."""

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uspcap._native.path_readers import COLUMNS
 from uspcap.comparison.live.measurement import SEGMENTS, Cost, Measured, find_again, measure, merged
+from uspcap.comparison.live.path_readers import COLUMNS
 from uspcap.comparison.live.stamp_ring import STAMP_DTYPE
 from uspcap.comparison.schedule import Trim
 from uspcap.stats.histogram import Histogram

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.arbitration import LINE_DTYPE, Arbiter
+from uspcap.analysis.arbitration.arbiter import LINE_DTYPE, Arbiter
 from uspcap.analysis.arbitration.datagrams import LineDatagrams
 from uspcap.analysis.arbitration.skews import Skews
 from uspcap.analysis.base import Analysis, Result, Table

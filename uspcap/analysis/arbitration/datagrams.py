@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from uspcap._native.arbitration import Arbiter
-from uspcap._native.columns import FrameColumns, HeaderColumns
-from uspcap._native.feed_runs import FeedRule
-from uspcap._native.fragments import Datagrams, has_fragments
+from uspcap._core.columns import FrameColumns, HeaderColumns
 from uspcap.analysis import ip_fragments
+from uspcap.analysis.arbitration.arbiter import Arbiter
 from uspcap.analysis.ip_fragments import fragment_counts
 from uspcap.frames import FrameBatch, Interface
+from uspcap.messages.fragments import Datagrams, has_fragments
+from uspcap.protocols.feed_rule import FeedRule
 from uspcap.protocols.headers import Layer
 
 _UDP: Final = 17

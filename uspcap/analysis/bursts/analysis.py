@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from uspcap._native.bursts import SlidingWindows, sources_in
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.bursts.loop import SlidingWindows, sources_in
 from uspcap.analysis.overhead.analysis import FCS_BYTES, GAP_BYTES, PREAMBLE_BYTES
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 

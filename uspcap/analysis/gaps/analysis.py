@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.silences import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest, track_gaps
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.gaps.loop import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest, track_gaps
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
 from uspcap.saturating import added_ns, clipped_ns, difference_ns, summed_ns

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
-from uspcap._native.silences import SILENCE_DTYPE
-from uspcap._native.timing import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.gaps.loop import SILENCE_DTYPE
+from uspcap.analysis.inter_arrival.loop import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
+from uspcap.stats.buckets import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
 from uspcap.stats.histogram import PERCENTILES, Histogram, bounds, percentile_of_each
 
 LARGEST_KEPT = 100

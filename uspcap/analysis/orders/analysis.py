@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.order_tables import ANSWER_KINDS, COUNTS, REQUEST_KINDS
-from uspcap._native.orders import OrderMachine
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_tables import COUNTS
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
-from uspcap.protocols.order_entry import ouch_rules
+from uspcap.protocols.order_entry import ANSWER_KINDS, REQUEST_KINDS, ouch_rules
 from uspcap.saturating import difference_ns
 from uspcap.stats.histogram import Histogram
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.tally import LAYER_FIELDS, PROTOCOL_CLASSES, SIZE_CLASSES, tally_layers
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.summary.analysis import SIZE_NAMES, protocol_class_name
+from uspcap.analysis.tally import LAYER_FIELDS, PROTOCOL_CLASSES, SIZE_CLASSES, tally_layers
 from uspcap.frames import FrameBatch
 
 FIELDS = (

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import Cells, CellsByFlow
-from uspcap._native.path import GROUPS, LEFT_OUT, PATH_TRACK_DTYPE, RING_GROUPS, track_paths
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.path_latency.loop import GROUPS, LEFT_OUT, PATH_TRACK_DTYPE, RING_GROUPS, track_paths
 from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.stats.buckets import Cells, CellsByFlow
 from uspcap.stats.histogram import Histogram
 
 DEFINITION = (

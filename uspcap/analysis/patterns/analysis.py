@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.bursts import sources_in
-from uspcap._native.patterns import (
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.bursts.loop import sources_in
+from uspcap.analysis.patterns.loop import (
     BEAT_TRACK_DTYPE,
     PHASE_BINS,
     PHASE_PERIODS_NS,
@@ -20,7 +21,6 @@ from uspcap._native.patterns import (
     join_beats,
     track_beats,
 )
-from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.patterns.significance import (
     FEWEST_CYCLES,
     GRID,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
-from uspcap._native.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
 from uspcap.analysis.base import Table
+from uspcap.analysis.requests.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
+from uspcap.analysis.requests.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import Finder
 from uspcap.stats.histogram import Histogram

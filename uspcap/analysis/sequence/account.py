@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.numbered_runs import KIND_DATA, KIND_HEARTBEAT
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.analysis.sequence.gaps import PacketEnds, SequenceGap, StreamGaps
+from uspcap.analysis.sequence.numbered_runs import KIND_DATA, KIND_HEARTBEAT
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.saturating import clipped_ns
 
@@ -37,7 +37,7 @@ GAPS_EVERYWHERE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class NumberedTables:
-    """What is kept of numbered streams: copies of the tables of `uspcap._native.numbered_runs`.
+    """What is kept of numbered streams: copies of the tables of `uspcap.analysis.sequence.numbered_runs`.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """Gaps in the sequence numbers of feeds: what was lost, late, double, and when a stream began anew.
 
-Packets become runs as they come (`uspcap._native.numbered_runs`); what is missing is worked out of the runs when a
-result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their runs one
-after the other.
+Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs
+when a result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their
+runs one after the other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis.base import Analysis, Result, Table
 from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.analysis.sequence.datagrams import DatagramStreams
+from uspcap.analysis.sequence.numbered_streams import NumberedStreams
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of

@@ -2,19 +2,20 @@
 
 What fragments at the head of a part belong to, only the part before knows, and with it which packet of a stream comes
 when the last of them does. Such fragments are kept, and the streams between two of them are kept apart: merged, all is
-taken in the order in which it came (`uspcap._native.fragments` says which fragments these are).
+taken in the order in which it came (`uspcap.messages.fragments` says which fragments these are).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from uspcap._native.feed_runs import FeedRule, track_runs, track_with_datagrams
-from uspcap._native.fragments import Datagrams, has_fragments
-from uspcap._native.numbered_streams import NumberedStreams
 from uspcap.analysis import ip_fragments
 from uspcap.analysis.ip_fragments import fragment_counts
+from uspcap.analysis.sequence.feed_runs import track_runs, track_with_datagrams
+from uspcap.analysis.sequence.numbered_streams import NumberedStreams
 from uspcap.frames import FrameBatch
+from uspcap.messages.fragments import Datagrams, has_fragments
+from uspcap.protocols.feed_rule import FeedRule
 
 
 class DatagramStreams:

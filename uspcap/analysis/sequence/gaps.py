@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.numbered_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET
+from uspcap.analysis.sequence.numbered_runs import KIND_DATA, KIND_END, KIND_FILL, KIND_HOLE, KIND_RESET
 from uspcap.saturating import clipped_ns
 
 FIRST_NUMBER: Final = 1

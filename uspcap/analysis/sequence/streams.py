@@ -14,14 +14,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.segment_runs import FAR_BYTES, track_segments
-from uspcap._native.stream_runs import NumberMachine
 from uspcap.analysis.base import Result
 from uspcap.analysis.sequence.account import NumberedTables
 from uspcap.analysis.sequence.analysis import MAXIMUM_RUNS, MAXIMUM_STREAMS, RUNS_A_STREAM, NumberedStream, Sequence
 from uspcap.analysis.sequence.gaps import StreamGaps
+from uspcap.analysis.sequence.segment_runs import track_segments
+from uspcap.analysis.sequence.stream_runs import NumberMachine
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.protocols.feeds import FeedProtocol
+from uspcap.protocols.feeds import FAR_BYTES, FeedProtocol
 from uspcap.protocols.flows import Flow, at_tap, flow_of
 from uspcap.protocols.headers import address_text
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from uspcap._native.mirror_copies import Copies
-from uspcap._native.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.summary.mirror_copies import Copies
+from uspcap.analysis.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
 from uspcap.protocols.link_types import link_type_name

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.histogram import Cells
-from uspcap._native.tcp_state import COUNTS
-from uspcap._native.tcp_tracks import MEASURE_COUNT, TcpTracks
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.tcp.tcp_state import COUNTS
+from uspcap.analysis.tcp.tcp_tracks import MEASURE_COUNT, TcpTracks
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
+from uspcap.stats.buckets import Cells
 from uspcap.stats.histogram import Histogram, percentile_of_each
 
 MAXIMUM_CONNECTIONS = 1 << 16

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from uspcap._native.timing import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.timestamps.loop import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
 from uspcap.frames import NANOSECONDS, UNTRUSTED, FrameBatch, TimestampSource
 from uspcap.saturating import clipped_ns
 

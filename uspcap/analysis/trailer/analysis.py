@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from uspcap._native.histogram import BUCKETS
-from uspcap._native.trailers import (
+from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.frames import NANOSECONDS, FrameBatch
+from uspcap.stats.buckets import BUCKETS
+from uspcap.stats.histogram import Histogram
+from uspcap.timestamps.trailer_decoding import (
     MARK_COUNT,
     STATUS_COUNT,
     PortCounts,
@@ -17,9 +20,6 @@ from uspcap._native.trailers import (
     TrailerStatus,
     tally,
 )
-from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.frames import NANOSECONDS, FrameBatch
-from uspcap.stats.histogram import Histogram
 from uspcap.timestamps.trailers import TrailerChoice
 
 DEFINITION = (

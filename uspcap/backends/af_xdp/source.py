@@ -16,7 +16,6 @@ from operator import add
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
-from uspcap._native.gathering import FillNotices
 from uspcap.backends.af_xdp.busy_poll import DeferredInterrupts
 from uspcap.backends.af_xdp.xsk_socket import XdpStatistics, XskSocket
 from uspcap.backends.base import (
@@ -36,6 +35,7 @@ from uspcap.backends.driver_facts import (
     driver_of,
     why_native_is_vain,
 )
+from uspcap.backends.gathering import FillNotices
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.promiscuous import promiscuous_socket
 from uspcap.backends.rings import RingCounts, RingSource

@@ -22,8 +22,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.xsk import ReceiveQueue, Ring, TransmitQueue
 from uspcap.backends.af_xdp.busy_poll import napi_id, poll_busily
+from uspcap.backends.af_xdp.xsk import ReceiveQueue, Ring, TransmitQueue
 from uspcap.backends.chunks import CHUNK_SIZES, chunk_bytes_for, longest_mtu
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.refusals import (

@@ -24,7 +24,6 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.tpacket import PacketRing
 from uspcap.backends.base import (
     DEFAULT_SNAPLEN,
     HAND_OVER_NS,
@@ -32,6 +31,7 @@ from uspcap.backends.base import (
 )
 from uspcap.backends.declaration import Direction
 from uspcap.backends.network_interface import NetworkInterface
+from uspcap.backends.packet_mmap.tpacket import PacketRing
 from uspcap.backends.promiscuous import add_membership
 from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket, cannot_set_up_packet_socket
 from uspcap.backends.rings import RingCounts, RingSource

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.columns import FRAME_FIELDS
+from uspcap._core.columns import FRAME_FIELDS
 from uspcap.backends.base import BATCH_FRAMES, Description, LiveSource, SourceStatistics
 from uspcap.bpf.filters import FrameFilter
 from uspcap.errors import UsageError

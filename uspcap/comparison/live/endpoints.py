@@ -23,7 +23,6 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.path_readers import PathReader, RingReader, SocketReader, XskReader
 from uspcap.backends.af_xdp.xsk_socket import XdpStatistics, XskSocket
 from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.carrier_wait import CarrierWait
@@ -32,6 +31,7 @@ from uspcap.backends.refusals import cannot_have_packet_ring, cannot_open_socket
 from uspcap.bpf.classic import BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, as_array, compile_filter
 from uspcap.bpf.path_program import PATH_AT, PAYLOAD_AT
 from uspcap.capabilities import af_xdp_needs
+from uspcap.comparison.live.path_readers import PathReader, RingReader, SocketReader, XskReader
 from uspcap.comparison.live.settings import LiveSettings, Path
 from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import Endpoint, open_socket

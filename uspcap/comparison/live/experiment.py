@@ -18,7 +18,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.path_readers import COLUMNS, PathReader, clock_cost_ns
 from uspcap.backends.carrier_wait import CarrierWait
 from uspcap.backends.driver_facts import FRAMES_OF_OTHERS, driver_of, why_native_is_vain
 from uspcap.backends.network_interface import NetworkInterface
@@ -26,6 +25,7 @@ from uspcap.bpf.attach import AttachMode, Refusal
 from uspcap.comparison.live.endpoints import KernelEnd, PacketMmapEnd, PathEnd, XskEnd
 from uspcap.comparison.live.hook import HookCounts, PathHook
 from uspcap.comparison.live.measurement import Cost, PathRun, find_again, malformed_of, measure, measure_round_trips
+from uspcap.comparison.live.path_readers import COLUMNS, PathReader, clock_cost_ns
 from uspcap.comparison.live.settings import Kind, LiveSettings, Path, Placement, paths_of, place
 from uspcap.comparison.live.traffic import Sending
 from uspcap.comparison.schedule import schedule

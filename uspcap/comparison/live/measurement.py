@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.path_readers import COLUMNS, PathReader
+from uspcap.comparison.live.path_readers import COLUMNS, PathReader
 from uspcap.comparison.live.settings import Path
 from uspcap.comparison.schedule import Kept, Trim, trim
 from uspcap.saturating import difference_ns

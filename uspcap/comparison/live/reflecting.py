@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from uspcap._native.path_readers import COLUMNS
 from uspcap.backends.carrier_wait import CarrierWait
 from uspcap.backends.driver_facts import FRAMES_OF_OTHERS, driver_of
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.bpf.attach import AttachMode
 from uspcap.comparison.live.endpoints import XskEnd
 from uspcap.comparison.live.hook import PathHook
+from uspcap.comparison.live.path_readers import COLUMNS
 from uspcap.comparison.live.settings import LiveSettings, Path
 from uspcap.errors import MissingFeature, UsageError
 from uspcap.network.interface_use import refuse_if_in_use

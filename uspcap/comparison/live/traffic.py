@@ -15,12 +15,12 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap._native.path_readers import AnswerReader
-from uspcap._native.probe import ProbeSender
 from uspcap.capabilities import af_xdp_needs, explain_missing
+from uspcap.comparison.live.path_readers import AnswerReader
 from uspcap.comparison.live.settings import ProbeTraffic
 from uspcap.errors import CaptureError
 from uspcap.probe.endpoints import open_socket
+from uspcap.probe.probe_sockets import ProbeSender
 from uspcap.probe.schedules import at_rate
 from uspcap.probe.sending import HEAD_START_NS, utc_ahead_ns
 from uspcap.stats.histogram import Histogram

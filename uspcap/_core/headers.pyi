@@ -1,0 +1,3 @@
+from uspcap._core.columns import FrameColumns, HeaderColumns
+
+def decode(frames: FrameColumns, headers: HeaderColumns, tunnels: bool) -> None: ...

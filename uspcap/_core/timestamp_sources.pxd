@@ -1,0 +1,8 @@
+"""Timestamp sources that give no timestamp, in the column `timestamp_source` of batches."""
+
+cdef enum:
+    # Sources from here on stamp nothing.
+    NO_STAMP = 6
+    SOURCE_COUNT = 7
+    # Set where a timestamp is not to be trusted: such a source stamps nothing either.
+    UNTRUSTED = 0x80

@@ -1,1 +1,0 @@
-"""Compiled code: what runs once a frame."""

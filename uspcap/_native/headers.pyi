@@ -1,3 +1,0 @@
-from uspcap._native.columns import FrameColumns, HeaderColumns
-
-def decode(frames: FrameColumns, headers: HeaderColumns, tunnels: bool) -> None: ...

@@ -1,9 +1,0 @@
-from typing import Self
-
-from uspcap._native.columns import FrameColumns, HeaderColumns
-from uspcap._native.connection_tables import ConnectionTables
-
-class MessageStreams(ConnectionTables):
-    def update(self, frames: FrameColumns, headers: HeaderColumns, frame_shift: int) -> None: ...
-    def absorb(self, later: Self, frame_shift: int) -> None: ...
-    def finish(self) -> None: ...

@@ -1,0 +1,208 @@
+"""Silences: gaps within a flow, counted by octave or over a threshold, the longest kept one by one.
+
+State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror the dtypes
+beside them field by field, all of eight bytes. What analysis/inter_arrival/loop.pyx says of sources and of differences
+holds here too. Sums of gaps saturate.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+import numpy as np
+
+from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.saturating cimport difference, saturating_add
+from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap.stats.buckets cimport leading_zeros
+
+cdef enum:
+    OCTAVES = 40
+
+GAP_OCTAVES = OCTAVES
+
+SILENCE_DTYPE = np.dtype([
+    ("flow", np.int64), ("gap_ns", np.int64), ("start_ns", np.int64),
+    ("before_frame", np.int64), ("after_frame", np.int64),
+])
+
+cdef struct GapTrack:
+    uint64_t frames
+    int64_t first_ns
+    int64_t first_frame
+    int64_t last_ns
+    int64_t last_frame
+    int64_t floor_ns
+    uint64_t over
+    int64_t over_ns
+    int64_t octaves[40][2]      # how many, and their sum in ns
+
+GAP_TRACK_DTYPE = np.dtype([
+    ("frames", np.uint64),
+    ("first_ns", np.int64),
+    ("first_frame", np.int64),
+    ("last_ns", np.int64),
+    ("last_frame", np.int64),
+    ("floor_ns", np.int64),
+    ("over", np.uint64),
+    ("over_ns", np.int64),
+    ("octaves", np.int64, (OCTAVES, 2)),
+])
+
+
+cdef inline int octave_of(int64_t gap) noexcept nogil:
+    """Return 0 for gaps below 32 ns, k for those in 2^(k+4) .. 2^(k+5)-1, the last for all beyond."""
+    cdef int octave = 63 - leading_zeros(<unsigned long long> gap | 16) - 4
+    return octave if octave < OCTAVES else OCTAVES - 1
+
+
+def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
+               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] silences,
+               Py_ssize_t silences_used):
+    """Update the silences of each flow with the rows of a batch from `first_row` on.
+
+    Parameters
+    ----------
+    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
+        One a flow, more than the highest id in the batch; gaps at or below `floor_ns` are not kept.
+    threshold_ns : int
+        Gaps longer than it are counted in `over` and kept; -1 where the threshold is known only at the end.
+    silences : IN OUT, SILENCE_DTYPE as bytes
+
+    Returns
+    -------
+    tuple of int
+        The first row not taken (because `silences` is full; else the count of rows), and how many rows of
+        `silences` are used now.
+    """
+    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0]
+    cdef GapTrack *track
+    cdef Silence *kept = <Silence *> &silences[0]
+    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
+    cdef Py_ssize_t room = silences.shape[0] // <Py_ssize_t> sizeof(Silence), used = silences_used
+    cdef Py_ssize_t i = first_row
+    cdef int64_t stamp, gap, frame
+    cdef int32_t flow
+    cdef int octave
+    if headers.count != frames.count:
+        raise ValueError("the headers are not those of this batch")
+    with nogil:
+        while i < frames.count and used < room:
+            flow = headers.flow[i]
+            if frames.timestamp_source[i] >= NO_STAMP or flow < 0 or flow >= flows:
+                i += 1
+                continue
+            track = &of_flow[flow]
+            stamp = frames.timestamp_ns[i]
+            frame = frames.frame_number[i] + frame_shift
+            if track.frames == 0:
+                track.first_ns = stamp
+                track.first_frame = frame
+            else:
+                gap = difference(stamp, track.last_ns)
+                if gap >= 0:
+                    if threshold_ns < 0:
+                        octave = octave_of(gap)
+                        track.octaves[octave][0] += 1
+                        track.octaves[octave][1] = saturating_add(track.octaves[octave][1], gap)
+                    elif gap > threshold_ns:
+                        track.over += 1
+                        track.over_ns = saturating_add(track.over_ns, gap)
+                    if gap > track.floor_ns:
+                        kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
+                        used += 1
+            track.last_ns = stamp
+            track.last_frame = frame
+            track.frames += 1
+            i += 1
+    return i, used
+
+
+cdef inline bint longer(Silence *a, Silence *b) noexcept nogil:
+    """Whether one silence goes before another: by length, the earlier first among equals."""
+    return a.gap_ns > b.gap_ns or (a.gap_ns == b.gap_ns and a.after_frame < b.after_frame)
+
+
+cdef void select_longest(Silence *all_silences, int32_t *rows, Py_ssize_t count, Py_ssize_t most) noexcept nogil:
+    """Bring the `most` longest of `count` rows to the front, the shortest of these last (Hoare's quickselect)."""
+    cdef Py_ssize_t low = 0, high = count - 1, i, k
+    cdef int32_t pivot, row
+    while low < high:
+        k = low + (high - low) // 2
+        pivot = rows[k]
+        i = low
+        k = high
+        while i <= k:
+            while longer(&all_silences[rows[i]], &all_silences[pivot]):
+                i += 1
+            while longer(&all_silences[pivot], &all_silences[rows[k]]):
+                k -= 1
+            if i <= k:
+                row = rows[i]
+                rows[i] = rows[k]
+                rows[k] = row
+                i += 1
+                k -= 1
+        if most - 1 <= k:
+            high = k
+        elif most - 1 >= i:
+            low = i
+        else:
+            return
+
+
+def keep_longest(const uint8_t[::1] silences, uint8_t[::1] flow_tracks, Py_ssize_t most):
+    """Return the `most` longest silences of each flow; raise the floor of flows that have so many.
+
+    Parameters
+    ----------
+    silences : SILENCE_DTYPE as bytes
+        Each flow in them has a track.
+    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
+    most : int
+        1 or more; among equals the earlier is kept.
+
+    Returns
+    -------
+    ndarray of SILENCE_DTYPE
+        Grouped by flow; within one in no order.
+    """
+    cdef Silence *given = <Silence *> &silences[0] if silences.shape[0] else NULL
+    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0] if flow_tracks.shape[0] else NULL
+    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
+    cdef Py_ssize_t count = silences.shape[0] // <Py_ssize_t> sizeof(Silence)
+    cdef Py_ssize_t flow, i, first, size, written = 0
+    cdef int64_t shortest
+    cdef int32_t[::1] ends = np.zeros(flows + 1, np.int32)
+    cdef int32_t[::1] rows = np.empty(count + 1, np.int32)
+    if most < 1:
+        raise ValueError("at least one silence a flow is kept")
+    for i in range(count):
+        if not 0 <= given[i].flow < flows:
+            raise ValueError("a silence is of a flow without a track")
+        ends[given[i].flow + 1] += 1
+    for flow in range(flows):
+        written += ends[flow + 1] if ends[flow + 1] < most else most
+        ends[flow + 1] += ends[flow]
+    kept = np.empty(written, SILENCE_DTYPE)
+    cdef uint8_t[::1] kept_raw = kept.view(np.uint8)
+    cdef Silence *out = <Silence *> &kept_raw[0] if written else NULL
+    with nogil:
+        for i in range(count):
+            flow = given[i].flow
+            rows[ends[flow]] = i
+            ends[flow] += 1
+        first = written = 0
+        for flow in range(flows):
+            size = ends[flow] - first
+            if size > most:
+                select_longest(given, &rows[first], size, most)
+                size = most
+            shortest = -1
+            for i in range(first, first + size):
+                out[written] = given[rows[i]]
+                if shortest < 0 or out[written].gap_ns < shortest:
+                    shortest = out[written].gap_ns
+                written += 1
+            if size == most and shortest > of_flow[flow].floor_ns:
+                of_flow[flow].floor_ns = shortest
+            first = ends[flow]
+    return kept

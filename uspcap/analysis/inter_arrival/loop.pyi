@@ -1,0 +1,27 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._core.columns import FrameColumns, HeaderColumns
+from uspcap.stats.buckets import Cells
+
+SOURCES: int
+JITTER_EDGE: int
+ARRIVAL_TRACK_DTYPE: np.dtype[Any]
+
+def track_arrivals(
+    frames: FrameColumns,
+    headers: HeaderColumns,
+    frame_shift: int,
+    tracks: NDArray[np.uint8],
+    counts: NDArray[np.uint64],
+    flow_tracks: NDArray[np.uint8],
+    cells: Cells,
+    largest: NDArray[np.uint8],
+    largest_used: int,
+    scratch: NDArray[np.uint64],
+) -> int: ...
+def join_arrivals(
+    tracks: NDArray[np.uint8], ids: NDArray[np.int32], later_tracks: NDArray[np.uint8]
+) -> NDArray[np.int64]: ...

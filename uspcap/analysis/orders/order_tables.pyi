@@ -1,0 +1,14 @@
+from typing import Any
+
+import numpy as np
+
+from uspcap.messages.message_streams import MessageStreams
+
+COUNTS: tuple[str, ...]
+POINT_DTYPE: np.dtype[Any]
+REQUEST_DTYPE: np.dtype[Any]
+CONNECTION_DTYPE: np.dtype[Any]
+
+class OrderTables(MessageStreams):
+    @property
+    def request_count(self) -> int: ...

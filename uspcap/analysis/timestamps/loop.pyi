@@ -1,0 +1,19 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uspcap._core.columns import FrameColumns
+
+SOURCES: int
+RUN_LENGTH_CLASSES: int
+STAMP_TRACK_DTYPE: np.dtype[Any]
+STEP_DTYPE: np.dtype[Any]
+
+def track_stamps(
+    frames: FrameColumns,
+    frame_shift: int,
+    tracks: NDArray[np.uint8],
+    steps: NDArray[np.uint8],
+    steps_used: int,
+) -> int: ...

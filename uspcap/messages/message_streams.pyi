@@ -1,0 +1,9 @@
+from typing import Self
+
+from uspcap._core.columns import FrameColumns, HeaderColumns
+from uspcap.messages.connection_tables import ConnectionTables
+
+class MessageStreams(ConnectionTables):
+    def update(self, frames: FrameColumns, headers: HeaderColumns, frame_shift: int) -> None: ...
+    def absorb(self, later: Self, frame_shift: int) -> None: ...
+    def finish(self) -> None: ...

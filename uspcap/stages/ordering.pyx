@@ -1,0 +1,873 @@
+"""Putting frames in order of time: which timestamps are to be trusted, a sort within a window, a merge of chains.
+
+A. A chain is one input, or several that follow each other in time. Of each frame with a timestamp it is decided whether
+   time goes on with it, by how far it lies from `now`, the latest time so far. Within the window of `now`, on either
+   side, it does. Else the AHEAD frames after it say what it is:
+     far behind: an outlier where one of the next RUN frames jumps back to where time had been, as do most of those that
+     are looked at; undetermined where the chain ends within RUN frames; else the clock stepped back, and time goes on
+     from there;
+     far ahead: an outlier where one of the next RUN frames, and most of those that are looked at, lie between `now`
+     and it; else a gap.
+   Of the first frame of a chain, those after it say alone: where most of them lie far behind it, it is undetermined;
+   where it lies in the years before a clock is set and most do not, it is an outlier.
+B. A timestamp that is not trusted keeps its value, and its source gets the bit UNTRUSTED: such a frame has no time
+   anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
+C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go before them: what is to come within the
+   window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes all the same; what
+   comes too late then goes at once, and counts as beyond the window. Nothing is sorted across a step.
+D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
+   without it, it was no step: the frames between came late, and count as beyond the window.
+E. Frames lie in a circle, in the order in which they came, their bytes in another. A frame's bytes lie in one piece.
+F. Among chains, the frame with the earliest time goes first; of equal times, by interface, direction, digest of the
+   bytes, so that it does not matter which chain was named first.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+
+from uspcap._core.columns cimport FrameColumns
+from uspcap._core.saturating cimport clamped, difference, saturating_add
+from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+
+cdef enum:
+    RUN = 16
+    AHEAD = 2 * RUN
+    LOOKED_AT = 4096        # frames, without timestamps or not
+    LISTED = 100
+    FEWEST_OF_REST = 8
+    RUNS = 4
+    NOWHERE = -1
+    DIRECTION = 3
+
+# 1980: what is older was stamped by a clock that nobody had set.
+cdef int64_t CLOCK_SET_NS = <int64_t> 3652 * 86400 * 1_000_000_000
+cdef int64_t LONG_NS = 1_000_000_000
+
+LONGEST_RUN = RUN
+"""Frames in a row whose timestamps may be wrong and that are outliers still."""
+
+MOST_LISTED = LISTED
+"""Outliers, and steps, of a chain that are kept one by one."""
+
+cdef enum Verdict:
+    TRUSTED, OUTLIER, UNDETERMINED, STEP, GAP
+
+NEEDS_ROOM = -2
+FULL = -3
+ENDED = -1
+
+cdef struct Held:
+    int64_t key_ns          # where it goes among others
+    int64_t timestamp_ns
+    int64_t frame_number
+    int64_t epoch           # steps before it
+    uint64_t drop_count
+    Py_ssize_t start
+    Py_ssize_t occupied
+    int64_t bytes_before
+    int64_t next            # place of the frame behind it in its run
+    uint32_t wire_length
+    uint32_t captured_length
+    uint32_t options_length
+    uint32_t flags
+    uint32_t queue
+    uint16_t interface
+    uint8_t source
+    uint8_t big_endian
+    uint8_t given
+
+cdef struct Entry:
+    int64_t key_ns
+    int64_t epoch
+    int64_t place
+
+
+def first_fall(FrameColumns frames, int64_t last_ns):
+    """Return the latest time after a batch whose times never fall, None where they do.
+
+    Parameters
+    ----------
+    frames : FrameColumns
+    last_ns : int
+        The time before the batch.
+    """
+    cdef Py_ssize_t row, count = frames.count
+    cdef const int64_t *times = frames.timestamp_ns
+    cdef const uint8_t *sources = frames.timestamp_source
+    cdef bint falls = False
+    cdef int odd = 0
+    if count == 0:
+        return last_ns
+    with nogil:
+        # Without a branch a frame, while there is nothing to see.
+        odd = (times[0] < last_ns) | (sources[0] >= NO_STAMP)
+        for row in range(1, count):
+            odd |= (times[row] < times[row - 1]) | (sources[row] >= NO_STAMP)
+        if not odd:
+            last_ns = times[count - 1]
+            count = 0
+        for row in range(count):
+            if frames.timestamp_source[row] < NO_STAMP:
+                if frames.timestamp_ns[row] < last_ns:
+                    falls = True
+                    break
+                last_ns = frames.timestamp_ns[row]
+    return None if falls else last_ns
+
+
+cdef inline bint goes_before(const Entry *a, const Entry *b) noexcept nogil:
+    if a.epoch != b.epoch:
+        return a.epoch < b.epoch
+    if a.key_ns != b.key_ns:
+        return a.key_ns < b.key_ns
+    return a.place < b.place
+
+
+cdef class Chain:
+    """One input, or several that follow each other: its frames go in as they come, and out in order.
+
+    Parameters
+    ----------
+    window_ns : int
+        How far a frame may lie behind others, or ahead of them.
+    most_frames, most_bytes : int
+        Held at a time.
+    keeps_frames : bool
+        False only looks at times, and gives nothing.
+
+    Attributes
+    ----------
+    frames, stamped, sorted, beyond_window, outlier_count, step_count : int
+    outliers : list of tuple
+        Frame number, timestamp, where time was, frames in the run that were listed so far, whether that is sure, whether
+        the timestamp counts.
+    steps : list of tuple
+        Frame numbers before and after, times before and after.
+    """
+
+    cdef readonly int64_t frames
+    cdef readonly int64_t stamped
+    cdef readonly int64_t sorted
+    cdef readonly int64_t furthest_ns
+    cdef readonly int64_t beyond_window
+    cdef readonly int64_t outlier_count
+    cdef readonly int64_t step_count
+    cdef readonly list outliers
+    cdef readonly list steps
+    cdef readonly bint finished
+    cdef int64_t window_ns
+    cdef int64_t most_frames
+    cdef int64_t most_bytes
+    cdef bint keeps_frames
+    cdef bint failed
+
+    cdef Held *held
+    cdef Py_ssize_t room            # of `held`, a power of two
+    cdef int64_t first              # place of the oldest frame held
+    cdef int64_t next_verdict       # place of the first frame without a verdict
+    cdef int64_t end                # place of the next frame to come
+    cdef int64_t stamped_waiting    # frames with a timestamp from `next_verdict` on
+    cdef int64_t ready              # frames with a verdict
+    cdef int64_t run_first[RUNS]    # places, NOWHERE where a run is empty
+    cdef int64_t run_last[RUNS]
+    cdef int head_run               # of the last `head`, NOWHERE for the heap
+    cdef int64_t in_heap
+    cdef Entry *heap
+    cdef Py_ssize_t heap_room
+    cdef uint8_t *arena
+    cdef Py_ssize_t arena_room
+    cdef Py_ssize_t arena_end
+
+    cdef bint has_now
+    cdef int64_t now_ns, now_frame
+    cdef int64_t last_key_ns
+    cdef int64_t epoch
+    # Nothing goes before `floor_ns` any more: the latest time of frames that as many came after as are held.
+    cdef int64_t floor_ns, floor_place, bytes_taken
+    # Extremes of trusted times; the last gap, and what came before and after it.
+    cdef int64_t earliest_ns, latest_ns
+    cdef int64_t trusted
+    cdef int64_t gap_from_ns, gap_to_ns, gap_frame, since_gap
+    cdef int64_t head_gap_ns, head_gap_from_ns, head_frames, first_frame
+    # The last step, and what came since.
+    cdef bint has_step
+    cdef int64_t step_from_ns, step_to_ns, since_step
+
+    def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True):
+        cdef int run
+        if window_ns < 0 or most_frames < 1 or most_bytes < 1:
+            raise ValueError("a window is not negative, and holds a frame at least")
+        self.window_ns = clamped(window_ns)
+        self.most_frames = most_frames
+        self.most_bytes = most_bytes
+        self.keeps_frames = keeps_frames
+        self.outliers = []
+        self.steps = []
+        self.room = 4096
+        self.held = <Held *> malloc(self.room * sizeof(Held))
+        self.heap_room = 4096
+        self.heap = <Entry *> malloc(self.heap_room * sizeof(Entry))
+        self.arena_room = 1 << 20 if keeps_frames else 64
+        self.arena = <uint8_t *> malloc(self.arena_room)
+        if self.held == NULL or self.heap == NULL or self.arena == NULL:
+            raise MemoryError
+        self.last_key_ns = INT64_MIN
+        self.floor_ns = INT64_MIN
+        self.earliest_ns = INT64_MAX
+        self.latest_ns = INT64_MIN
+        self.head_gap_ns = INT64_MIN
+        for run in range(RUNS):
+            self.run_first[run] = self.run_last[run] = NOWHERE
+
+    def __dealloc__(self):
+        free(self.held)
+        free(self.heap)
+        free(self.arena)
+
+    def push(self, FrameColumns batch, const uint16_t[::1] interfaces, int64_t number_shift, bint big_endian=False,
+             int only_interface=-1):
+        """Take in a batch.
+
+        Parameters
+        ----------
+        batch : FrameColumns
+        interfaces : ndarray of uint16
+            Number that each interface of the batch gets.
+        number_shift : int
+            Added to frame numbers.
+        big_endian : bool
+            Byte order of the frames' options.
+        only_interface : int
+            Number in the batch of the interface whose frames are taken; -1 for all.
+        """
+        cdef Py_ssize_t row
+        cdef int bad = 0
+        if self.finished:
+            raise ValueError("the chain has ended")
+        with nogil:
+            for row in range(batch.count):
+                if only_interface >= 0 and batch.interface[row] != only_interface:
+                    continue
+                if batch.interface[row] >= interfaces.shape[0] or batch.offset[row] < 0 or (
+                        batch.offset[row] > batch.data_length - <int64_t> batch.captured_length[row]):
+                    bad = 1
+                    break
+                self.take(batch, row, interfaces[batch.interface[row]], number_shift, big_endian)
+                if self.failed:
+                    break
+            if not self.failed:
+                self.decide()
+        if bad:
+            raise ValueError("a row of the batch points outside it")
+        if self.failed:
+            raise MemoryError
+
+    def finish(self):
+        """Know that nothing more comes."""
+        if not self.finished:
+            self.finished = True
+            with nogil:
+                self.decide()
+
+    @property
+    def held_frames(self):
+        """Frames in here."""
+        return self.ready + self.end - self.next_verdict
+
+    @property
+    def extent(self):
+        """Earliest and latest trusted time, and both without what lies beyond a gap from a few frames at either end.
+
+        None where there is no trusted time.
+        """
+        cdef bint few_first = self.head_gap_ns != INT64_MIN and 2 * self.head_frames < self.trusted
+        cdef bint few_last = self.gap_frame and self.since_gap <= RUN and 2 * self.since_gap < self.trusted
+        if not self.trusted:
+            return None
+        return (
+            self.earliest_ns,
+            self.latest_ns,
+            self.head_gap_ns if few_first else self.earliest_ns,
+            self.gap_from_ns if few_last else self.latest_ns,
+        )
+
+    @property
+    def doubtful_start(self):
+        """The first frames, where a jump longer than all that follows comes after a few: as `doubtful_end`."""
+        cdef int64_t jump = difference(self.head_gap_ns, self.head_gap_from_ns), after = self.trusted - self.head_frames
+        if (self.head_gap_ns == INT64_MIN or after < FEWEST_OF_REST or after < 4 * self.head_frames or jump <= LONG_NS
+                or self.step_count or jump <= difference(self.latest_ns, self.head_gap_ns)):
+            return None
+        return self.first_frame, self.head_gap_from_ns, self.head_gap_ns, self.head_frames
+
+    @property
+    def doubtful_end(self):
+        """The last frames' jump forward where it is longer than all before: frame, timestamp, time before, frames."""
+        cdef int64_t jump = difference(self.gap_to_ns, self.gap_from_ns), before = self.trusted - self.since_gap
+        if (not self.gap_frame or self.since_gap > RUN or before < FEWEST_OF_REST or before < 4 * self.since_gap
+                or jump <= LONG_NS or self.step_count or jump <= difference(self.gap_from_ns, self.earliest_ns)):
+            return None
+        return self.gap_frame, self.gap_to_ns, self.gap_from_ns, self.since_gap
+
+    cdef void take(self, FrameColumns batch, Py_ssize_t row, uint16_t interface, int64_t number_shift,
+                   bint big_endian) noexcept nogil:
+        cdef Held *one
+        cdef uint32_t captured = batch.captured_length[row] if self.keeps_frames else 0
+        cdef uint32_t options = batch.options_length[row] if self.keeps_frames else 0
+        cdef Py_ssize_t start
+        if options and (batch.options_offset[row] < 0
+                        or batch.options_offset[row] > batch.data_length - <int64_t> options):
+            options = 0
+        self.forget_given()
+        if self.end - self.first == self.room and not self.grow():
+            self.failed = True
+            return
+        start = self.place_bytes(<Py_ssize_t> captured + options + 1)
+        if start < 0:
+            self.failed = True
+            return
+        one = &self.held[self.end & (self.room - 1)]
+        one.timestamp_ns = clamped(batch.timestamp_ns[row])
+        one.frame_number = batch.frame_number[row] + number_shift
+        one.drop_count = batch.drop_count[row]
+        one.start = start
+        one.occupied = <Py_ssize_t> captured + options + 1
+        one.wire_length = batch.wire_length[row]
+        one.captured_length = captured
+        one.options_length = options
+        one.flags = batch.flags[row]
+        one.queue = batch.queue[row]
+        one.interface = interface
+        one.source = batch.timestamp_source[row]
+        one.big_endian = big_endian
+        one.given = False
+        memcpy(self.arena + start, batch.data + batch.offset[row], captured)
+        if options:
+            memcpy(self.arena + start + captured, batch.data + batch.options_offset[row], options)
+        self.arena_end = start + one.occupied
+        one.bytes_before = self.bytes_taken
+        self.bytes_taken += one.occupied
+        self.end += 1
+        self.frames += 1
+        if one.source < NO_STAMP:
+            self.stamped += 1
+            self.stamped_waiting += 1
+
+    cdef void forget_given(self) noexcept nogil:
+        while self.first < self.next_verdict and self.held[self.first & (self.room - 1)].given:
+            self.first += 1
+
+    cdef bint grow(self) noexcept nogil:
+        cdef Held *larger = <Held *> malloc(2 * self.room * sizeof(Held))
+        cdef int64_t place
+        if larger == NULL:
+            return False
+        for place in range(self.first, self.end):
+            larger[place & (2 * self.room - 1)] = self.held[place & (self.room - 1)]
+        free(self.held)
+        self.held = larger
+        self.room *= 2
+        return True
+
+    cdef Py_ssize_t place_bytes(self, Py_ssize_t length) noexcept nogil:
+        """Return where so many bytes, at least one, can go; -1 where there is no memory."""
+        cdef Py_ssize_t begin
+        cdef Py_ssize_t moved, wanted
+        cdef int64_t place
+        cdef uint8_t *larger
+        cdef Held *one
+        if self.first == self.end:
+            begin = self.arena_end = 0
+            if length <= self.arena_room:
+                return 0
+        else:
+            begin = self.held[self.first & (self.room - 1)].start
+            if self.arena_end > begin:
+                if length <= self.arena_room - self.arena_end:
+                    return self.arena_end
+                if length <= begin:
+                    return 0
+            elif length <= begin - self.arena_end:
+                return self.arena_end
+        wanted = 2 * self.arena_room
+        while wanted < self.arena_room + length:
+            wanted *= 2
+        larger = <uint8_t *> malloc(wanted)
+        if larger == NULL:
+            return -1
+        moved = 0
+        for place in range(self.first, self.end):
+            one = &self.held[place & (self.room - 1)]
+            memcpy(larger + moved, self.arena + one.start, one.occupied)
+            one.start = moved
+            moved += one.occupied
+        free(self.arena)
+        self.arena = larger
+        self.arena_room = wanted
+        self.arena_end = moved
+        return moved
+
+    cdef void decide(self) noexcept nogil:
+        """Give all frames a verdict of which it can be given now."""
+        cdef Held *one
+        cdef int64_t place, distance_ns
+        cdef Verdict verdict
+        while self.next_verdict < self.end and not self.failed:
+            place = self.next_verdict
+            one = &self.held[place & (self.room - 1)]
+            if one.source >= NO_STAMP:
+                self.enter(one, place, self.last_key_ns)
+                continue
+            distance_ns = difference(one.timestamp_ns, self.now_ns)
+            if self.has_now and -self.window_ns <= distance_ns <= self.window_ns:
+                verdict = TRUSTED
+            elif not self.finished and self.stamped_waiting <= AHEAD and self.end - place < LOOKED_AT:
+                return
+            elif not self.has_now:
+                verdict = self.first_verdict(place, one.timestamp_ns)
+            elif distance_ns > 0:
+                verdict = self.ahead_verdict(place, one.timestamp_ns)
+            else:
+                verdict = self.behind_verdict(place, one.timestamp_ns)
+            if verdict == OUTLIER or verdict == UNDETERMINED:
+                self.note_outlier(one, verdict == OUTLIER)
+                one.source |= UNTRUSTED
+                self.stamped_waiting -= 1
+                self.enter(one, place, self.last_key_ns)
+                continue
+            self.stamped_waiting -= 1
+            self.go_on(one, verdict, distance_ns)
+            self.raise_floor(place)
+            if one.timestamp_ns < self.floor_ns:
+                self.beyond_window += 1
+                self.enter(one, place, self.floor_ns)
+            else:
+                self.enter(one, place, one.timestamp_ns)
+
+    cdef void raise_floor(self, int64_t place) noexcept nogil:
+        """Give up on what would go before frames that too many, or too many bytes, came after."""
+        cdef Held *one
+        cdef int64_t bytes_before = self.held[place & (self.room - 1)].bytes_before
+        self.floor_place = max(self.floor_place, self.first)
+        while self.floor_place < place:
+            one = &self.held[self.floor_place & (self.room - 1)]
+            if place - self.floor_place < self.most_frames and bytes_before - one.bytes_before < self.most_bytes:
+                break
+            # What was given lies before all that is to come anyhow.
+            if not one.given and one.epoch == self.epoch and one.key_ns > self.floor_ns:
+                self.floor_ns = one.key_ns
+            self.floor_place += 1
+
+    cdef void go_on(self, Held *one, Verdict verdict, int64_t distance_ns) noexcept nogil:
+        """Let time go on with a trusted frame."""
+        cdef int64_t back_ns, passed_ns
+        self.trusted += 1
+        if self.trusted == 1:
+            self.first_frame = one.frame_number
+        self.since_gap += 1
+        self.since_step += 1
+        if verdict == STEP:
+            self.step_from_ns = self.now_ns
+            self.step_to_ns = one.timestamp_ns
+            self.has_step = True
+            self.since_step = 1
+            self.step_count += 1
+            if self.step_count <= LISTED:
+                self.note_step(one)
+            self.epoch += 1
+            self.floor_ns = INT64_MIN
+            self.now_ns = one.timestamp_ns
+            self.now_frame = one.frame_number
+        elif not self.has_now or distance_ns >= 0:
+            if verdict == GAP and self.has_now:
+                if self.has_step:
+                    back_ns = difference(one.timestamp_ns, self.step_from_ns)
+                    passed_ns = difference(self.now_ns, self.step_to_ns)
+                    if (-self.window_ns <= back_ns <= saturating_add(self.window_ns, saturating_add(passed_ns, passed_ns))
+                            and passed_ns <= difference(self.step_from_ns, self.step_to_ns)):
+                        self.beyond_window += self.since_step - 1
+                        self.step_count -= 1
+                        self.has_step = False
+                        self.forget_step()
+                if self.trusted - 1 <= RUN and self.head_gap_ns == INT64_MIN:
+                    self.head_gap_ns = one.timestamp_ns
+                    self.head_gap_from_ns = self.now_ns
+                    self.head_frames = self.trusted - 1
+                self.gap_from_ns = self.now_ns
+                self.gap_to_ns = one.timestamp_ns
+                self.gap_frame = one.frame_number
+                self.since_gap = 1
+            self.has_now = True
+            self.now_ns = one.timestamp_ns
+            self.now_frame = one.frame_number
+        else:
+            self.sorted += 1
+            if -distance_ns > self.furthest_ns:
+                self.furthest_ns = -distance_ns
+        if one.timestamp_ns < self.earliest_ns:
+            self.earliest_ns = one.timestamp_ns
+        if one.timestamp_ns > self.latest_ns:
+            self.latest_ns = one.timestamp_ns
+
+    cdef void note_outlier(self, Held *one, bint sure) noexcept nogil:
+        self.outlier_count += 1
+        if self.outlier_count <= LISTED:
+            with gil:
+                self.outliers.append(
+                    (one.frame_number, one.timestamp_ns, self.now_ns if self.has_now else None, sure)
+                )
+
+    cdef void note_step(self, Held *one) noexcept nogil:
+        with gil:
+            self.steps.append((self.now_frame, one.frame_number, self.now_ns, one.timestamp_ns))
+
+    cdef void forget_step(self) noexcept nogil:
+        if self.step_count < LISTED:
+            with gil:
+                self.steps.pop()
+
+    cdef Verdict first_verdict(self, int64_t place, int64_t ns) noexcept nogil:
+        cdef int64_t behind = 0, others = 0, set_since = 0, seen = 0, other_ns
+        cdef int64_t at = place + 1
+        while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
+            if self.held[at & (self.room - 1)].source < NO_STAMP:
+                seen += 1
+                other_ns = self.held[at & (self.room - 1)].timestamp_ns
+                set_since += other_ns >= CLOCK_SET_NS
+                if difference(other_ns, ns) < -self.window_ns:
+                    behind += 1
+                else:
+                    others += 1
+            at += 1
+        if ns < CLOCK_SET_NS and 2 * set_since > seen:
+            return OUTLIER
+        return UNDETERMINED if behind > others else GAP
+
+    cdef Verdict ahead_verdict(self, int64_t place, int64_t ns) noexcept nogil:
+        cdef int64_t back = 0, off = 0, seen = 0, returned = 0, other_ns
+        cdef int64_t at = place + 1
+        while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
+            if self.held[at & (self.room - 1)].source < NO_STAMP:
+                seen += 1
+                other_ns = self.held[at & (self.room - 1)].timestamp_ns
+                if difference(other_ns, ns) >= -self.window_ns:
+                    off += 1
+                elif difference(other_ns, self.now_ns) >= -self.window_ns:
+                    back += 1
+                    if not returned:
+                        returned = seen
+            at += 1
+        return OUTLIER if 0 < returned <= RUN and back > off else GAP
+
+    cdef Verdict behind_verdict(self, int64_t place, int64_t ns) noexcept nogil:
+        cdef int64_t back = 0, off = 0, seen = 0, returned = 0, other_ns, before_ns = ns
+        cdef bint jumped = False
+        cdef int64_t at = place + 1
+        while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
+            if self.held[at & (self.room - 1)].source < NO_STAMP:
+                seen += 1
+                other_ns = self.held[at & (self.room - 1)].timestamp_ns
+                if difference(other_ns, self.now_ns) >= -self.window_ns:
+                    back += 1
+                    if not returned:
+                        returned = seen
+                        jumped = difference(other_ns, before_ns) > self.window_ns
+                else:
+                    off += 1
+                before_ns = other_ns
+            at += 1
+        if 0 < returned <= RUN and jumped and (seen < AHEAD or back > off):
+            return OUTLIER
+        if not returned and seen < RUN:
+            return OUTLIER if ns < CLOCK_SET_NS <= self.now_ns else UNDETERMINED
+        return STEP
+
+    cdef void enter(self, Held *one, int64_t place, int64_t key_ns) noexcept nogil:
+        """Put a frame that has its verdict where it waits for its turn."""
+        cdef Entry entry
+        cdef Entry *larger
+        cdef Held *last
+        cdef Py_ssize_t at = <Py_ssize_t> self.in_heap, above
+        cdef int run
+        self.next_verdict += 1
+        self.last_key_ns = key_ns
+        if not self.keeps_frames:
+            one.given = True
+            return
+        one.key_ns = key_ns
+        one.epoch = self.epoch
+        one.next = NOWHERE
+        self.ready += 1
+        for run in range(RUNS):
+            if self.run_last[run] == NOWHERE:
+                self.run_first[run] = self.run_last[run] = place
+                return
+            last = &self.held[self.run_last[run] & (self.room - 1)]
+            if last.epoch < one.epoch or last.key_ns <= key_ns:
+                last.next = place
+                self.run_last[run] = place
+                return
+        if at == self.heap_room:
+            larger = <Entry *> realloc(self.heap, 2 * self.heap_room * sizeof(Entry))
+            if larger == NULL:
+                self.failed = True
+                return
+            self.heap = larger
+            self.heap_room *= 2
+        entry = Entry(key_ns, self.epoch, place)
+        while at > 0:
+            above = (at - 1) // 2
+            if not goes_before(&entry, &self.heap[above]):
+                break
+            self.heap[at] = self.heap[above]
+            at = above
+        self.heap[at] = entry
+        self.in_heap += 1
+
+    cdef void remove_head(self) noexcept nogil:
+        """Take the top out of the heap."""
+        cdef Entry entry
+        cdef Py_ssize_t at = 0, below
+        self.in_heap -= 1
+        entry = self.heap[self.in_heap]
+        while True:
+            below = 2 * at + 1
+            if below >= self.in_heap:
+                break
+            if below + 1 < self.in_heap and goes_before(&self.heap[below + 1], &self.heap[below]):
+                below += 1
+            if not goes_before(&self.heap[below], &entry):
+                break
+            self.heap[at] = self.heap[below]
+            at = below
+        self.heap[at] = entry
+
+    cdef Held *head(self) noexcept nogil:
+        """Return the frame that goes next, NULL where that is not known yet."""
+        cdef Entry top, entry
+        cdef Held *one
+        cdef int run
+        cdef bint found = False
+        if self.ready == 0:
+            return NULL
+        self.head_run = NOWHERE
+        top = Entry(0, 0, 0)
+        if self.in_heap:
+            top = self.heap[0]
+            found = True
+        for run in range(RUNS):
+            if self.run_first[run] != NOWHERE:
+                one = &self.held[self.run_first[run] & (self.room - 1)]
+                entry = Entry(one.key_ns, one.epoch, self.run_first[run])
+                if not found or goes_before(&entry, &top):
+                    top = entry
+                    found = True
+                    self.head_run = run
+        if not found:
+            return NULL
+        if (self.finished and self.next_verdict == self.end) or top.epoch < self.epoch or (
+                self.has_now and top.key_ns < self.now_ns - self.window_ns) or top.key_ns <= self.floor_ns:
+            return &self.held[top.place & (self.room - 1)]
+        return NULL
+
+    cdef void give_head(self, Held *one) noexcept nogil:
+        """Remove what `head` has returned."""
+        one.given = True
+        self.ready -= 1
+        if self.head_run == NOWHERE:
+            self.remove_head()
+        else:
+            self.run_first[self.head_run] = one.next
+            if one.next == NOWHERE:
+                self.run_last[self.head_run] = NOWHERE
+        self.forget_given()
+
+    cdef const uint8_t *bytes_of(self, const Held *one) noexcept nogil:
+        return self.arena + one.start
+
+
+cdef uint64_t digest_of(const uint8_t *data, uint32_t length) noexcept nogil:
+    """FNV-1a."""
+    cdef uint64_t hash = <uint64_t> 0xCBF29CE484222325
+    cdef uint32_t i
+    for i in range(length):
+        hash = (hash ^ data[i]) * <uint64_t> 0x100000001B3
+    return hash
+
+
+cdef bint equal_goes_before(const Held *a, const uint8_t *a_bytes, const Held *b,
+                            const uint8_t *b_bytes) noexcept nogil:
+    """Whether the first of two frames of one time goes first."""
+    cdef uint64_t a_digest, b_digest
+    if a.interface != b.interface:
+        return a.interface < b.interface
+    if a.flags & DIRECTION != b.flags & DIRECTION:
+        return a.flags & DIRECTION < b.flags & DIRECTION
+    a_digest = digest_of(a_bytes, a.captured_length)
+    b_digest = digest_of(b_bytes, b.captured_length)
+    if a_digest != b_digest:
+        return a_digest < b_digest
+    return a.wire_length < b.wire_length
+
+
+cdef class Merger:
+    """Gives the frames of several chains in order.
+
+    Parameters
+    ----------
+    chains : list of Chain
+        Each is fed before the first `fill`, or when it is asked for.
+
+    Attributes
+    ----------
+    needed : int
+        Bytes that the next frame needs, where a batch is too small for it.
+    """
+
+    cdef list chains
+    cdef PyObject **pointers
+    cdef Held **heads           # of each chain in `heap`
+    cdef Py_ssize_t *heap       # chains whose head is known, the one that goes first at the top
+    cdef Py_ssize_t heap_count
+    cdef Py_ssize_t *waiting    # those whose head is to be found
+    cdef Py_ssize_t waiting_count
+    cdef readonly Py_ssize_t needed
+    cdef Py_ssize_t used
+    cdef bint endian_of_batch
+
+    def __cinit__(self, list chains not None):
+        cdef Py_ssize_t at, count = len(chains)
+        if not chains or not all(isinstance(chain, Chain) for chain in chains):
+            raise ValueError("there is no chain to merge")
+        self.chains = list(chains)
+        self.pointers = <PyObject **> malloc(count * sizeof(PyObject *))
+        self.heads = <Held **> malloc(count * sizeof(Held *))
+        self.heap = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
+        self.waiting = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
+        if self.pointers == NULL or self.heads == NULL or self.heap == NULL or self.waiting == NULL:
+            raise MemoryError
+        self.waiting_count = count
+        for at in range(count):
+            self.pointers[at] = <PyObject *> self.chains[at]
+            self.waiting[at] = count - 1 - at
+
+    def __dealloc__(self):
+        free(self.pointers)
+        free(self.heads)
+        free(self.heap)
+        free(self.waiting)
+
+    def begin(self, FrameColumns out):
+        """Begin a batch."""
+        out.count = 0
+        self.used = 0
+
+    def fill(self, FrameColumns out):
+        """Append frames to a batch.
+
+        Returns
+        -------
+        int
+            Number of a chain that must be fed, or finished, before it goes on; FULL; NEEDS_ROOM where the batch's
+            bytes do not hold even one frame; ENDED once all chains are finished and empty.
+        """
+        cdef Py_ssize_t result
+        with nogil:
+            result = self.run(out)
+        return result
+
+    cdef bint before(self, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+        """Whether the head of one chain goes before that of another."""
+        cdef const Held *first = self.heads[a]
+        cdef const Held *second = self.heads[b]
+        if first.key_ns != second.key_ns:
+            return first.key_ns < second.key_ns
+        return equal_goes_before(first, (<Chain> self.pointers[a]).bytes_of(first), second,
+                                 (<Chain> self.pointers[b]).bytes_of(second))
+
+    cdef void sink(self) noexcept nogil:
+        """Let the chain at the top go where it belongs."""
+        cdef Py_ssize_t at = 0, below, chain = self.heap[0]
+        while True:
+            below = 2 * at + 1
+            if below >= self.heap_count:
+                break
+            if below + 1 < self.heap_count and self.before(self.heap[below + 1], self.heap[below]):
+                below += 1
+            if not self.before(self.heap[below], chain):
+                break
+            self.heap[at] = self.heap[below]
+            at = below
+        self.heap[at] = chain
+
+    cdef void rise(self, Py_ssize_t chain) noexcept nogil:
+        """Take in a chain whose head is known."""
+        cdef Py_ssize_t at = self.heap_count, above
+        self.heap_count += 1
+        while at > 0:
+            above = (at - 1) // 2
+            if not self.before(chain, self.heap[above]):
+                break
+            self.heap[at] = self.heap[above]
+            at = above
+        self.heap[at] = chain
+
+    cdef Py_ssize_t run(self, FrameColumns out) noexcept nogil:
+        cdef Py_ssize_t chain
+        while True:
+            while self.waiting_count:
+                chain = self.waiting[self.waiting_count - 1]
+                self.heads[chain] = (<Chain> self.pointers[chain]).head()
+                if self.heads[chain] != NULL:
+                    self.rise(chain)
+                elif not (<Chain> self.pointers[chain]).finished:
+                    return chain
+                self.waiting_count -= 1
+            if self.heap_count == 0:
+                return -1
+            chain = self.heap[0]
+            if not self.give(out, <Chain> self.pointers[chain], self.heads[chain]):
+                return -3 if out.count else -2
+            (<Chain> self.pointers[chain]).give_head(self.heads[chain])
+            self.heads[chain] = (<Chain> self.pointers[chain]).head()
+            if self.heads[chain] == NULL:
+                self.waiting[0] = chain
+                self.waiting_count = 1
+                self.heap_count -= 1
+                self.heap[0] = self.heap[self.heap_count]
+            if self.heap_count:
+                self.sink()
+
+    cdef bint give(self, FrameColumns out, Chain chain, const Held *one) noexcept nogil:
+        """Append a frame to a batch; False where it has no place in it."""
+        cdef Py_ssize_t row = out.count
+        if row == out.capacity or (row and one.big_endian != self.endian_of_batch):
+            return False
+        if one.occupied > out.data_length - self.used:
+            self.needed = one.occupied
+            return False
+        self.endian_of_batch = one.big_endian
+        memcpy(out.data + self.used, chain.bytes_of(one), one.occupied - 1)
+        out.timestamp_ns[row] = one.timestamp_ns
+        out.timestamp_source[row] = one.source
+        out.wire_length[row] = one.wire_length
+        out.captured_length[row] = one.captured_length
+        out.interface[row] = one.interface
+        out.offset[row] = self.used
+        out.frame_number[row] = one.frame_number
+        out.flags[row] = one.flags
+        out.queue[row] = one.queue
+        out.drop_count[row] = one.drop_count
+        out.options_offset[row] = self.used + one.captured_length
+        out.options_length[row] = one.options_length
+        out.read_ns[row] = one.key_ns if one.source & UNTRUSTED and one.key_ns != INT64_MIN else 0
+        out.count = row + 1
+        self.used += one.occupied - 1
+        return True
+
+    @property
+    def big_endian(self):
+        """Whether the options of the batch's frames are big-endian."""
+        return self.endian_of_batch
