@@ -69,6 +69,12 @@ def test_extremes_and_mean_are_exact_and_the_deviation_is_close(name, values):
     assert abs(result["stddev_ns"] - statistics.pstdev(map(float, plain))) <= max(plain) / 2000 + 1
 
 
+@given(value=st.integers(0, LARGEST), times=st.integers(1, 1000))
+def test_equal_values_deviate_by_nothing(value, times):
+    result = Histogram.from_values(np.full(times, value)).result()
+    assert (result["mean_ns"], result["stddev_ns"]) == (value, 0)
+
+
 @given(values=st.lists(st.integers(0, LARGEST), min_size=1, max_size=50))
 def test_any_few_values(values):
     histogram = Histogram.from_values(values)

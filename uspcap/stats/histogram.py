@@ -160,8 +160,8 @@ class Histogram:
         """Return the report's form of a histogram (`count`, `min_ns` … `percentiles_ns`).
 
         A percentile with fewer than `ENOUGH_BEYOND` values beyond it is None, and named in
-        `insufficient`. The mean is exact where the sum is; the standard deviation is taken from the middles
-        of the buckets, as HdrHistogram does.
+        `insufficient`. The mean is exact where the sum is; the standard deviation is that of the middles of the
+        buckets around their own mean, as HdrHistogram has it, so that equal values deviate by nothing.
         """
         used, counts = self._used
         if not len(used):
@@ -176,7 +176,9 @@ class Histogram:
         if total_ns is None:
             total_ns = sum(int(m) * int(c) for m, c in zip(middles, counts, strict=True))
         mean = Fraction(total_ns, total)
-        deviations = (middles.astype(np.float64) - float(mean)) ** 2
+        # From the first bucket on, whose middle may lie far from 0: their differences are exact.
+        offsets = (middles - middles[0]).astype(np.float64)
+        deviations = (offsets - np.average(offsets, weights=counts)) ** 2
         given = {p: self.value_at(p) if enough_for(p, total) else None for p in percentiles}
         return {
             "count": total,
