@@ -123,6 +123,22 @@ def test_periods_come_back(name: str) -> None:
         assert row["p_value"] <= SIGNIFICANCE
 
 
+@pytest.mark.parametrize(
+    ("period_ns", "count"), [(1_000_000, 200), (1_000_000, 300), (1_000_000, 3000), (125_000, 1000), (33_333_333, 200)]
+)
+def test_frames_with_exactly_equal_gaps_have_that_period_and_no_other(period_ns: int, count: int) -> None:
+    rows = patterns_of(np.arange(count) * period_ns)["periods"]
+    assert len(rows) == 1, rows
+    assert abs(rows[0]["period_ns"] - period_ns) <= rows[0]["uncertainty_ns"]
+
+
+def test_a_beat_missing_from_an_exact_train_now_and_again_is_its_period() -> None:
+    offsets = np.arange(3000) * 1_000_000
+    rows = patterns_of(offsets[np.arange(3000) % 14 > 0])["periods"]
+    assert len(rows) == 1, rows
+    assert abs(rows[0]["period_ns"] - 14_000_000) <= rows[0]["uncertainty_ns"]
+
+
 def test_a_slow_wave_of_the_rate_is_a_period() -> None:
     random = np.random.default_rng(4)
     at = random.uniform(0, 8e9, 40_000)

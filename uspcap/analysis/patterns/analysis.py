@@ -45,6 +45,10 @@ FEWEST_PERIODS: Final = 8
 FEWEST_GAPS: Final = 5
 """Gaps of a flow that may be a heartbeat."""
 
+MOST_REGULAR: Final = 0.5
+"""Variance over mean of the frames a period up to which frames come with that period, even where it is a clock's tick:
+at random as many as that, or none, come in each."""
+
 REGULAR_SHARE: Final = 0.8
 """Share of a flow's gaps that must lie close together."""
 
@@ -154,7 +158,9 @@ class Patterns(Analysis):
             for line in find_lines(counts, threshold):
                 period_ns = width * len(counts) / line.cycles
                 one = _Period(period_ns, period_ns / line.cycles * max(1 / GRID, 0.5 / line.harmonics))
-                if any(known.explains(one) for known in found) or _of_the_clock(one, arrivals.divisor_ns):
+                if any(known.explains(one) for known in found):
+                    continue
+                if line.dispersion > MOST_REGULAR and _of_the_clock(one, arrivals.divisor_ns):
                     continue
                 found.append(one)
                 rows.append(

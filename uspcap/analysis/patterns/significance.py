@@ -34,6 +34,10 @@ FEWEST_COHERENT: Final = 0.1
 SIGNIFICANCE: Final = 1e-6
 """Chance of a period where there is none, at most, all trials together."""
 
+LOWEST_NOISE: Final = 0.1
+"""What noise is taken for at least, in parts of that of random arrivals: what is exactly regular has none, and what
+slots and taper make of it would stand out of nothing."""
+
 _MOST_AT_ONE_SCALE: Final = 12
 _HALF_WIDTHS: Final = (16, 256)
 _LOWEST_TRIAL: Final = 2
@@ -54,12 +58,15 @@ class Line:
     coherence : float
         |sum of c exp(-2 pi i f t)| / sum of c at the strongest harmonic below the fold: 1 where every frame comes at
         the same phase.
+    dispersion : float
+        Variance over mean of the counts in each period: 1 where frames come at random, 0 where as many come in each.
     """
 
     cycles: float
     log_chance: float
     harmonics: int
     coherence: float
+    dispersion: float
 
 
 def trials(slots: int) -> int:
@@ -71,8 +78,9 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
     """Return the periods in counts by slot that are stronger than noise, in the order of their strength.
 
     The counts are tapered (Hann); each ordinate of their periodogram is divided by what its neighbourhood suggests (the
-    median of those around it, over ln 2), so that noise of any colour is flat. The ratio to the mean of n exponentials
-    has the tail (1 + x/n)^-n; -ln of that tail is exponential again, and the sum over H harmonics is a gamma variable.
+    median of those around it, over ln 2, at least `LOWEST_NOISE`), so that noise of any colour is flat. The ratio to
+    the mean of n exponentials has the tail (1 + x/n)^-n; -ln of that tail is exponential again, and the sum over H
+    harmonics is a gamma variable.
 
     Parameters
     ----------
@@ -88,7 +96,7 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
     taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(slots) / slots)
     tapered = np.fft.rfft((whole - whole.mean()) * taper)
     power = tapered.real**2 + tapered.imag**2
-    scores = _whitened(power)
+    scores = _whitened(power, LOWEST_NOISE * float(whole @ taper**2))
     shares = np.abs(np.fft.rfft(whole)) / whole.sum()
     grid = np.arange(_LOWEST_TRIAL * GRID, last * GRID + 1)
     lines: list[Line] = []
@@ -96,7 +104,8 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
         chances, harmonics = _log_chances(scores, grid)
         if chances.min() > log_threshold:
             break
-        at = _fundamental(scores, grid, int(np.argmin(chances)), int(harmonics[int(np.argmin(chances))]), log_threshold)
+        best = int(np.argmin(chances))
+        at = _fundamental(scores, shares[: last + 1], grid, best, int(harmonics[best]), log_threshold)
         cycles = grid[at] / GRID
         coherence = 0.0
         below = np.arange(1, max(min(int(harmonics[at]), int(last / cycles)), 1) + 1) * cycles
@@ -106,17 +115,25 @@ def find_lines(counts: NDArray[np.uint64], log_threshold: float) -> list[Line]:
             cycles += step
         chance = max(float(chances[at]), _least_chance(whole, float(cycles), int(harmonics[at])))
         if cycles >= FEWEST_CYCLES and coherence >= FEWEST_COHERENT and chance <= log_threshold:
-            lines.append(Line(float(cycles), chance, int(harmonics[at]), coherence))
+            dispersion = _dispersion(whole, float(cycles))
+            lines.append(Line(float(cycles), chance, int(harmonics[at]), coherence, dispersion))
         _mask(scores, cycles)
     return lines
 
 
 def _fundamental(
-    scores: NDArray[np.float64], grid: NDArray[np.int64], best: int, harmonics: int, log_threshold: float
+    scores: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    grid: NDArray[np.int64],
+    best: int,
+    harmonics: int,
+    log_threshold: float,
 ) -> int:
     """Return the trial frequency that the best one is a multiple of: the lowest whose own harmonics are there.
 
-    The multiples of a pulse train's frequency may be as strong as itself.
+    The multiples of a pulse train's frequency may be as strong as itself. Harmonics that slots hardly resolve fold back
+    to multiples of lower frequencies, too: some harmonic below the fold that is no multiple of the best one must
+    have a share of the frames (`shares`).
     """
     for part in range(min(HARMONICS[-1], int(grid[best]) // int(grid[0])), 1, -1):
         nearest = round(int(grid[best]) / part)
@@ -127,6 +144,8 @@ def _fundamental(
             own = [number for number in range(1, part * harmonics) if number % part][: HARMONICS[-1]]
             places = (trial * np.array(own) + GRID // 2) // GRID
             places = places[places < len(scores)]
+            if shares[places[places < len(shares)]].max(initial=0) < 0.6 * FEWEST_COHERENT:
+                continue
             total = np.array([scores[places].sum()])
             # Most of them must be there: a few that another period has are not enough.
             if (scores[places] > 5).mean() > 0.5 and log_gamma_tail(max(len(places), 1), total)[0] <= log_threshold:
@@ -134,8 +153,11 @@ def _fundamental(
     return best
 
 
-def _whitened(power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return -ln of the chance of each ordinate, given those around it: exponential with mean 1 for noise."""
+def _whitened(power: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Return -ln of the chance of each ordinate, given those around it: exponential with mean 1 for noise.
+
+    The level of noise is `least` at least, which is above 0.
+    """
     size = len(power)
     narrow, wide = _HALF_WIDTHS
     halves = np.clip(np.arange(size) // 2, narrow, wide)
@@ -151,7 +173,7 @@ def _whitened(power: NDArray[np.float64]) -> NDArray[np.float64]:
         level[rows] = np.repeat(np.median(windows[::every], axis=1), every)[: len(rows)] / math.log(2)
         # A median of n is worth a mean of n ln(2)^2, and neighbours of a tapered series are not independent.
         degrees[rows] = (2 * half + 1) / 4
-    ratio = np.divide(power, level, out=np.zeros(size), where=level > 0)
+    ratio = power / np.maximum(level, least)
     scores: NDArray[np.float64] = degrees * np.log1p(ratio / degrees)
     scores[0] = 0
     return scores
@@ -222,6 +244,17 @@ def _least_chance(counts: NDArray[np.float64], cycles: float, harmonics: int) ->
     bursts = np.bincount((used * (cycles * harmonics / len(counts))).astype(np.int64), weights=counts[used])
     number = float(bursts.sum() ** 2 / (bursts**2).sum())
     return -(number - 1) * math.log(max(harmonics, math.e))
+
+
+def _dispersion(counts: NDArray[np.float64], cycles: float) -> float:
+    """Return the variance over the mean of the counts in each period, of windows in whose middle they peak."""
+    used = np.flatnonzero(counts)
+    turns = used * (cycles / len(counts))
+    angles = 2 * np.pi * (turns % 1)
+    peak = math.atan2(float(np.sin(angles) @ counts[used]), float(np.cos(angles) @ counts[used])) / (2 * math.pi)
+    windows = np.floor(turns - peak + 0.5).astype(np.int64)
+    frames = np.bincount(windows - windows[0], weights=counts[used])
+    return float(frames.var() / frames.mean())
 
 
 def _mask(scores: NDArray[np.float64], cycles: float) -> None:
