@@ -272,4 +272,4 @@ def test_datagrams_in_fragments_that_lack_some_are_said(cuts: tuple[int, ...]) -
         parts[0].merge(part)
     counts = parts[0].result()["fragments"]
     assert counts == {"put_together": 2, "incomplete": 1, "discarded": 0, "copies": 0, "cut": 0}
-    assert any("1 of 3 UDP datagrams in IP fragments cannot be put together" in one for one in parts[0].caveats())
+    assert any("1 of 3 UDP datagrams in IP fragments lacks some" in one for one in parts[0].caveats())

@@ -7,7 +7,7 @@ stream.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -173,6 +173,10 @@ class EventFinder(Finder):
         super().__init__("events")
         self._events = {event.number: event for event in events}
         self.shift = 0
+
+    @property
+    def again(self) -> Callable[[], EventFinder]:
+        return lambda: EventFinder(tuple(self._events.values()))
 
     def _find(self, batch: FrameBatch) -> None:
         for row, number in enumerate(batch.frame_number.tolist()):

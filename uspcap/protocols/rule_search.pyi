@@ -20,6 +20,7 @@ def find_by_rule(
     end: int,
     tag: NDArray[np.uint8],
     match: int,
+    passes_fragments: bool,
     kinds: NDArray[np.uint8],
     keys: NDArray[np.uint64],
 ) -> tuple[int, int]: ...

@@ -21,6 +21,7 @@ cdef enum:
     RESPONSE = 2
 
 cdef enum:
+    MORE_FRAGMENTS = 1 << 12    # of `layers`, as headers.pyx has it
     ICMP = 1
     UDP = 17
     ICMP6 = 58
@@ -127,6 +128,11 @@ cdef inline Py_ssize_t available(FrameColumns frames, HeaderColumns h, Py_ssize_
     return end - start if end >= start else -1
 
 
+cdef inline bint is_datagram_fragment(HeaderColumns h, Py_ssize_t row) noexcept nogil:
+    """Tell whether a row is a part of a UDP datagram, which is asked for once it is put together."""
+    return h.protocol[row] == UDP and (h.fragment_offset[row] > 0 or h.layers[row] & MORE_FRAGMENTS)
+
+
 cdef int known_kind(int protocol, FrameColumns frames, HeaderColumns h, Py_ssize_t row, const uint8_t **found,
                     int *length) noexcept nogil:
     """Tell whether a frame is a request or a response of a known protocol, and where the bytes are that identify it."""
@@ -174,7 +180,7 @@ cdef int known_kind(int protocol, FrameColumns frames, HeaderColumns h, Py_ssize
 
 def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers not None, uint8_t[::1] kinds,
                uint64_t[:, ::1] keys):
-    """Find the requests and responses of a known protocol.
+    """Find the requests and responses of a known protocol, but for those in fragments of UDP datagrams.
 
     Parameters
     ----------
@@ -197,6 +203,9 @@ def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers
     check_room(frames, headers, kinds, keys)
     with nogil:
         for row in range(frames.count):
+            if is_datagram_fragment(headers, row):
+                kinds[row] = NOTHING
+                continue
             kind = known_kind(protocol, frames, headers, row, &found, &length)
             kinds[row] = kind
             if kind == NOTHING:
@@ -229,7 +238,7 @@ cdef Py_ssize_t find_tag(const uint8_t *data, Py_ssize_t size, const uint8_t *ta
 
 def find_by_rule(FrameColumns frames not None, HeaderColumns headers not None, int kind, const uint8_t[::1] mask,
                  int key_kind, Py_ssize_t first, Py_ssize_t end, const uint8_t[::1] tag, int match,
-                 uint8_t[::1] kinds, uint64_t[:, ::1] keys):
+                 bint passes_fragments, uint8_t[::1] kinds, uint64_t[:, ::1] keys):
     """Mark the frames that a rule's filter let through, with their keys.
 
     Parameters
@@ -246,6 +255,8 @@ def find_by_rule(FrameColumns frames not None, HeaderColumns headers not None, i
         A FIX tag and `=`.
     match : int
         Of `MATCHES`.
+    passes_fragments : bool
+        Leave fragments of UDP datagrams alone.
     kinds, keys : IN OUT
         As in `find_known`; rows that `kinds` has already are left alone.
 
@@ -266,7 +277,7 @@ def find_by_rule(FrameColumns frames not None, HeaderColumns headers not None, i
         raise ValueError("a slice begins before it ends")
     with nogil:
         for row in range(frames.count):
-            if not mask[row]:
+            if not mask[row] or (passes_fragments and is_datagram_fragment(headers, row)):
                 continue
             if kinds[row]:
                 taken += 1

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.filters import FrameFilter, MatchCounts, filter_of_files
 from uspcap.bpf.readings import reading_of
 from uspcap.errors import FilterError, UsageError
@@ -31,6 +33,9 @@ from uspcap.protocols.rule_search import KEY_KINDS, MATCHES, PROTOCOLS, find_by_
 REQUEST, RESPONSE = 1, 2
 
 LONGEST_PAYLOAD = 1 << 16
+
+RAW_IPV4 = 228
+"""Link type of IPv4 packets as they are."""
 
 KNOWN = {
     "dns": "DNS over UDP: port 53 and the ID of the header; multicast DNS (port 5353) is another thing",
@@ -241,6 +246,8 @@ def named_pairs(requests: Sequence[str], responses: Sequence[str], match: str) -
 class Finder(ABC):
     """Tells which frames of a batch are requests and responses, and under what key.
 
+    Of UDP datagrams in IP fragments no frame is one or the other: they are asked for once they are put together.
+
     Attributes
     ----------
     name : str
@@ -261,18 +268,28 @@ class Finder(ABC):
 
     def find(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         """Return kinds and keys as `uspcap.protocols.rule_search` fills them; of use until the next call."""
-        if self._kinds.shape[0] < batch.count:
-            self._kinds = np.zeros(batch.capacity, np.uint8)
-            self._keys = np.zeros((batch.capacity, 3), np.uint64)
+        self._make_room(batch)
         self._find(batch)
         return self._kinds, self._keys
 
+    def find_datagrams(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """Return the same of datagrams that were put together, which have no link layer."""
+        return self.find(batch)
+
+    def _make_room(self, batch: FrameBatch) -> None:
+        if self._kinds.shape[0] < batch.count:
+            self._kinds = np.zeros(batch.capacity, np.uint8)
+            self._keys = np.zeros((batch.capacity, 3), np.uint64)
+
     def absorb(self, later: Finder) -> None:
         """Add what another finder counted."""
-        self.without_key += later.without_key
-        self.matched_both += later.matched_both
-        for option, counts in later.counts.items():
-            self.counts.setdefault(option, MatchCounts()).append(counts)
+        self._absorb_counts(later.without_key, later.matched_both, later.counts)
+
+    def _absorb_counts(self, without_key: int, matched_both: int, counts: Mapping[str, MatchCounts]) -> None:
+        self.without_key += without_key
+        self.matched_both += matched_both
+        for option, counted in counts.items():
+            self.counts.setdefault(option, MatchCounts()).append(counted)
 
     @property
     def hints(self) -> list[str]:
@@ -282,26 +299,25 @@ class Finder(ABC):
         return [hint for hint in hints if hint]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what was counted; filters stay where frames are."""
-        return CountedFinder, (self.name, self.without_key, self.matched_both, self.counts)
+        """Pickle what was counted, and what the finder looks for."""
+        return _restored, (self.again, self.without_key, self.matched_both, self.counts)
+
+    @property
+    @abstractmethod
+    def again(self) -> Callable[[], Finder]:
+        """Makes another one, which has found nothing yet."""
 
     @abstractmethod
     def _find(self, batch: FrameBatch) -> None: ...
 
 
-class CountedFinder(Finder):
-    """What a finder of another process has counted; it finds nothing more."""
-
-    def __init__(
-        self, name: str, without_key: int, matched_both: int, counts: dict[str, MatchCounts] | None = None
-    ) -> None:
-        super().__init__(name)
-        self.counts = {} if counts is None else counts
-        self.without_key = without_key
-        self.matched_both = matched_both
-
-    def _find(self, batch: FrameBatch) -> None:
-        raise NotImplementedError("frames are looked at where the rules are")
+def _restored(
+    make: Callable[[], Finder], without_key: int, matched_both: int, counts: Mapping[str, MatchCounts]
+) -> Finder:
+    """Return what was pickled."""
+    finder = make()
+    finder._absorb_counts(without_key, matched_both, counts)
+    return finder
 
 
 class KnownFinder(Finder):
@@ -311,15 +327,23 @@ class KnownFinder(Finder):
         super().__init__(name)
         self._protocol = PROTOCOLS[name]
 
+    @property
+    def again(self) -> Callable[[], KnownFinder]:
+        return partial(KnownFinder, self.name)
+
     def _find(self, batch: FrameBatch) -> None:
         find_known(self._protocol, batch, batch.headers, self._kinds, self._keys)
 
 
 class RuleFinder(Finder):
-    """Requests and responses of a pair of rules."""
+    """Requests and responses of a pair of rules.
+
+    A rule that speaks of a link layer, which a datagram that is put together has not, is asked about first fragments.
+    """
 
     def __init__(self, pair: RulePair) -> None:
         super().__init__(pair.name)
+        self._pair = pair
         self._sides: Sequence[tuple[int, str, Key, FrameFilter, NDArray[np.uint8]]] = [
             (
                 kind,
@@ -333,9 +357,23 @@ class RuleFinder(Finder):
         self._match = MATCHES[pair.match]
         self.counts = {option: frame_filter.counts for _, option, _, frame_filter, _ in self._sides}
 
+    @property
+    def again(self) -> Callable[[], RuleFinder]:
+        return partial(RuleFinder, self._pair)
+
     def _find(self, batch: FrameBatch) -> None:
+        self._find_for(batch, self._sides)
+
+    def find_datagrams(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        self._make_room(batch)
+        self._find_for(batch, [side for side in self._sides if _is_of_packets(side[3].expression)])
+        return self._kinds, self._keys
+
+    def _find_for(
+        self, batch: FrameBatch, sides: Sequence[tuple[int, str, Key, FrameFilter, NDArray[np.uint8]]]
+    ) -> None:
         self._kinds[: batch.count] = 0
-        for kind, option, key, frame_filter, tag in self._sides:
+        for kind, option, key, frame_filter, tag in sides:
             try:
                 mask, matched = frame_filter.matches(batch)
             except FilterError as error:
@@ -343,7 +381,17 @@ class RuleFinder(Finder):
             if matched:
                 without_key, both = find_by_rule(
                     batch, batch.headers, kind, mask, KEY_KINDS[key.kind], key.first, key.end, tag, self._match,
-                    self._kinds, self._keys,
+                    _is_of_packets(frame_filter.expression), self._kinds, self._keys,
                 )  # fmt: skip
                 self.without_key += without_key
                 self.matched_both += both
+
+
+@cache
+def _is_of_packets(expression: str) -> bool:
+    """Whether a filter makes sense for packets without a link layer."""
+    try:
+        compile_filter(expression, RAW_IPV4, netmask=0, file_byte_order="little")
+    except FilterError:
+        return False
+    return True

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.analysis.arbitration.arbiter import LINE_DTYPE, Arbiter
-from uspcap.analysis.arbitration.datagrams import LineDatagrams
+from uspcap.analysis.arbitration.datagrams import LineStretch
 from uspcap.analysis.arbitration.skews import Skews
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.ip_fragments import fragment_caveats
+from uspcap.analysis.ip_fragments import FragmentedStream, fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.errors import UsageError
@@ -100,7 +100,7 @@ class Arbitration(Analysis):
         arbiter = Arbiter(
             _lines(self._pairs), protocol.modulus, self._ring_length, maximum_runs, runs_a_stream, maximum_pairs
         )
-        self._datagrams = LineDatagrams(arbiter, protocol.rule)
+        self._datagrams = FragmentedStream(LineStretch(arbiter, protocol.rule))
         self._drops = CaptureDrops()
 
     def _update(self, batch: FrameBatch) -> None:
@@ -111,9 +111,15 @@ class Arbitration(Analysis):
         self._datagrams.absorb(later._datagrams, self.frames_read)
         self._drops.append(later._drops, self.frames_read)
 
+    def _arbiter(self) -> Arbiter:
+        """Return how the lines stand if nothing came before."""
+        arbiter = self._datagrams.whole().last.state
+        assert arbiter is not None
+        return arbiter
+
     def _worked_out(self, whole: Arbiter | None = None) -> Iterator[_Worked]:
         """Work out every pair and key, in the order in which pairs were given, keys rising."""
-        whole = whole or self._datagrams.whole().arbiter
+        whole = whole or self._arbiter()
         tables = NumberedTables.of(*whole.arrays(), whole.most_runs)
         named = [whole.pair(at) for at in range(whole.count)]
         keys = [self._protocol.key_text(key) for _, key in named]
@@ -131,7 +137,7 @@ class Arbitration(Analysis):
             )
 
     def result(self) -> Result:
-        whole = self._datagrams.whole().arbiter
+        whole = self._arbiter()
         worked_out = list(self._worked_out(whole))
         pairs = [_told(one) | {"gaps": one.arbitrated.gap_rows()} for one in worked_out]
         followed = sum(int(line["packets"]) for one in worked_out for line in one.streams)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.ip_fragments import FragmentedDatagrams
+from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.matching_options import TIMEOUT_NS
+from uspcap.analysis.requests.datagrams import FragmentedPairs
 from uspcap.analysis.requests.pairs import (
     MAXIMUM_FRAMES,
     MAXIMUM_FRAMES_IN_ROUNDS,
@@ -64,8 +65,7 @@ class Requests(Analysis):
         self._timeout_ns = timeout_ns
         self._shown = shown
         self._told = dict(KNOWN)
-        self._fragments = FragmentedDatagrams()
-        self._tracks = [
+        tracks = [
             PairTrack(
                 KnownFinder(name), timeout_ns=timeout_ns, policy="retransmitted", maximum=maximum, rows_kept=rows_kept
             )
@@ -73,7 +73,7 @@ class Requests(Analysis):
         ]
         for pair in pairs:
             self._told[pair.name] = f"{pair.request.text} -> {pair.response.text}, matched by {pair.match}"
-            self._tracks.append(
+            tracks.append(
                 PairTrack(
                     RuleFinder(pair),
                     timeout_ns=timeout_ns,
@@ -83,40 +83,30 @@ class Requests(Analysis):
                 )
             )
 
+        self._pairs = FragmentedPairs(tracks)
+
     def _update(self, batch: FrameBatch) -> None:
-        self._fragments.update(batch, self._shift(batch))
-        for track in self._tracks:
-            track.update(batch, self._shift(batch))
+        self._pairs.update(batch, self._shift(batch))
 
     def _merge(self, later: Requests) -> None:
-        self._fragments.absorb(later._fragments, self.frames_read)
-        for mine, other in zip(self._tracks, later._tracks, strict=True):
-            mine.merge(other, self.frames_read)
+        self._pairs.absorb(later._pairs, self.frames_read)
 
     def _outcomes(self) -> list[PairOutcome]:
-        return [track.outcome() for track in self._tracks]
+        return [track.outcome() for track in self._pairs.tracks]
 
     def result(self) -> Result:
         return {
             "definition": DEFINITION,
             "timeout_ns": self._timeout_ns,
-            "fragments": self._fragments.counts(),
+            "fragments": self._pairs.whole().counts(),
             "rules": [
-                self._rule(track, outcome) for track, outcome in zip(self._tracks, self._outcomes(), strict=True)
+                self._rule(track, outcome) for track, outcome in zip(self._pairs.tracks, self._outcomes(), strict=True)
             ],
         }
 
     def caveats(self) -> list[str]:
-        found, counts = super().caveats(), self._fragments.counts()
-        found += [hint for track in self._tracks for hint in track.hints]
-        left = counts["incomplete"] + counts["discarded"]
-        if left and any(sum(outcome.seen) for outcome in self._outcomes()):
-            whole = left + counts["put_together"]
-            found.append(
-                f"{left:,} of {whole:,} UDP datagrams in IP fragments cannot be put together: requests and responses "
-                "are read from first fragments, so that some of them count although their rest never came"
-            )
-        return found
+        found = super().caveats() + [hint for track in self._pairs.tracks for hint in track.hints]
+        return found + fragment_caveats(self._pairs.whole().counts())
 
     def _rule(self, track: PairTrack, outcome: PairOutcome) -> dict[str, Any]:
         counts = outcome.counts
@@ -170,7 +160,7 @@ class Requests(Analysis):
         """Return histograms by rule, stamp source and measure, joined by dots."""
         return {
             f"{outcome.name}.{TimestampSource(source).name}.{measure}": outcome.histogram(measure, source)[0]
-            for track, outcome in zip(self._tracks, self._outcomes(), strict=True)
+            for track, outcome in zip(self._pairs.tracks, self._outcomes(), strict=True)
             for source in outcome.sources()
             for measure in self._measures(track, outcome)
         }
@@ -187,7 +177,7 @@ class Requests(Analysis):
         outcomes = self._outcomes()
         measures = dict.fromkeys(
             measure
-            for track, outcome in zip(self._tracks, outcomes, strict=True)
+            for track, outcome in zip(self._pairs.tracks, outcomes, strict=True)
             for measure in self._measures(track, outcome)
         )
         return tables_of(outcomes, list(measures))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap._core.columns import FrameColumns
 from uspcap.analysis.base import Table
 from uspcap.analysis.requests.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
 from uspcap.analysis.requests.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
@@ -47,28 +49,40 @@ class PairTrack:
     ) -> None:
         self.name = finder.name
         self.rounds = policy == "rounds"
+        self.finder = finder
+        self._again = partial(PairTrack, timeout_ns=timeout_ns, policy=policy, maximum=maximum, rows_kept=rows_kept)
         self._rows_kept = rows_kept
-        self._finder = finder
         self._runs = RequestRuns(timeout_ns, POLICIES[policy], maximum)
         self._ledger = RequestLedger(rows_kept)
 
+    def again(self, finder: Finder) -> PairTrack:
+        """Return another one without a frame."""
+        return self._again(finder)
+
     def update(self, batch: FrameBatch, frame_shift: int) -> None:
         """Take a batch, whose frame numbers go up by `frame_shift`."""
-        kinds, keys = self._finder.find(batch)
-        self._runs.update(batch, frame_shift, kinds, keys)
+        self.take(batch, frame_shift, *self.finder.find(batch))
+
+    def take(self, frames: FrameColumns, frame_shift: int, kinds: NDArray[np.uint8], keys: NDArray[np.uint64]) -> None:
+        """Take frames of which is known what they are, as `finder` says it."""
+        self._runs.update(frames, frame_shift, kinds, keys)
         self._settle()
 
     def merge(self, later: PairTrack, frames_read: int) -> None:
         """Append what came directly after `frames_read` frames; `later` is used up."""
+        self.append(later, frames_read)
+        self.finder.absorb(later.finder)
+
+    def append(self, later: PairTrack, frames_read: int) -> None:
+        """Do the same but for what finders have counted."""
         self._runs.merge(later._runs)
         self._ledger.absorb(later._ledger, frames_read)
-        self._finder.absorb(later._finder)
         self._settle()
 
     @property
     def hints(self) -> list[str]:
         """What is to be said of the rules' filters."""
-        return self._finder.hints
+        return self.finder.hints
 
     def _settle(self) -> None:
         if self._runs.over.count:
@@ -79,7 +93,7 @@ class PairTrack:
         ledger = RequestLedger(self._rows_kept)
         ledger.absorb(self._ledger, 0)
         ledger.take(self._runs.open_runs(), self.rounds)
-        return PairOutcome(self.name, ledger, self._runs, self._finder)
+        return PairOutcome(self.name, ledger, self._runs, self.finder)
 
 
 class PairOutcome:

@@ -1,8 +1,8 @@
 """Gaps in the sequence numbers of feeds: what was lost, late, double, and when a stream began anew.
 
-Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs
-when a result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their
-runs one after the other.
+Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs when a
+result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their runs one
+after the other.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.ip_fragments import fragment_caveats
+from uspcap.analysis.ip_fragments import FragmentedStream, fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
-from uspcap.analysis.sequence.datagrams import DatagramStreams
+from uspcap.analysis.sequence.datagrams import FeedStretch
 from uspcap.analysis.sequence.numbered_streams import NumberedStreams
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
@@ -88,7 +88,7 @@ class Sequence(Analysis):
         self.protocol = protocol
         self._chosen_by = chosen_by
         streams = NumberedStreams(protocol.modulus, maximum_runs, runs_a_stream, maximum_streams)
-        self._datagrams = DatagramStreams(streams, protocol.rule) if protocol.rule is not None else None
+        self._datagrams = None if protocol.rule is None else FragmentedStream(FeedStretch(streams, protocol.rule))
         self._tcp_streams = streams
         self._drops = CaptureDrops()
 
@@ -99,7 +99,7 @@ class Sequence(Analysis):
     @property
     def _streams(self) -> NumberedStreams:
         """The streams as they stand if nothing came before."""
-        return self._tcp_streams if self._datagrams is None else self._datagrams.whole().streams
+        return self._tcp_streams if self._datagrams is None else self._datagrams.whole().last.streams
 
     def _track(self, batch: FrameBatch) -> None:
         assert self._datagrams is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.matching_options import TIMEOUT_NS
+from uspcap.analysis.requests.datagrams import FragmentedPairs
 from uspcap.analysis.requests.pairs import MAXIMUM_FRAMES, ROWS_KEPT, PairTrack, tables_of
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import RuleFinder, RulePair
@@ -59,22 +61,28 @@ class TickToTrade(Analysis):
         self._shown = shown
         self._by_id = pair.request.key.kind != "none"
         self._measures = ("from_first", "from_last") if self._by_id else ("from_first",)
-        self._track = PairTrack(
+        track = PairTrack(
             RuleFinder(pair),
             timeout_ns=timeout_ns,
             policy="retransmitted" if self._by_id else "each",
             maximum=maximum if self._by_id else UNBOUNDED,
             rows_kept=rows_kept,
         )
+        self._pairs = FragmentedPairs([track])
+
+    @property
+    def _track(self) -> PairTrack:
+        """The rule as it stands if nothing came before."""
+        return self._pairs.tracks[0]
 
     def _update(self, batch: FrameBatch) -> None:
-        self._track.update(batch, self._shift(batch))
+        self._pairs.update(batch, self._shift(batch))
 
     def _merge(self, later: TickToTrade) -> None:
-        self._track.merge(later._track, self.frames_read)
+        self._pairs.absorb(later._pairs, self.frames_read)
 
     def caveats(self) -> list[str]:
-        return super().caveats() + self._track.hints
+        return super().caveats() + self._track.hints + fragment_caveats(self._pairs.whole().counts())
 
     def result(self) -> Result:
         outcome = self._track.outcome()
@@ -82,6 +90,7 @@ class TickToTrade(Analysis):
         return {
             "definition": f"{BY_ID if self._by_id else BY_NEAREST}; {STAMPED}",
             "timeout_ns": self._timeout_ns,
+            "fragments": self._pairs.whole().counts(),
             "trigger": self._pair.request.text,
             "response": self._pair.response.text,
             "matched_by": "id" if self._by_id else "nearest trigger",
