@@ -143,7 +143,7 @@ class Capture:
         keep = filter_of_files(self.expression, outer=self.outer)
         inputs = self._plan()
         looks_inside = bool(keep.expression) and keep.reading.name == "inner"
-        tunnels = choose_tunnels(inputs, self.tunnels, looks_inside=looks_inside).tunnels
+        tunnels = choose_tunnels(inputs, asked=self.tunnels, looks_inside=looks_inside).tunnels
         for batch in self._read(inputs):
             batch.decode_tunnels = tunnels
             keep.apply(batch)

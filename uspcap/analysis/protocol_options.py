@@ -120,8 +120,8 @@ def _settings_of(protocol: str | None, numbers: str | None, asked: Asked, *, unv
         return SequenceSettings(find_protocol(str(protocol), unverified=unverified))
     from uspcap.analysis.sequence.detection import detect
 
-    if not asked.files or asked.files[0] == "-":
+    if not asked.files or "-" in asked.files:
         raise UsageError(
             "a protocol is told from the beginning of a file, which standard input and interfaces do not keep: name it"
         )
-    return detect(asked.files[0], asked.expression, unverified=unverified)
+    return detect(asked.files, asked.expression, unverified=unverified)

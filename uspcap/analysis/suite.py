@@ -269,8 +269,8 @@ def analyze_files(
         A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
     if settings.trailer is not None:
-        first = paths[0] if isinstance(paths[0], str) else paths[0].path
-        settings = replace(settings, trailer=resolved_trailer(settings.trailer, first))
+        files = [one if isinstance(one, str) else one.path for one in paths]
+        settings = replace(settings, trailer=resolved_trailer(settings.trailer, files))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         off = settings.reading.sorting == "off"
         inputs = [Input(one) if isinstance(one, str) else one for one in paths]
@@ -278,7 +278,7 @@ def analyze_files(
         if not off and not once:
             inputs = in_order_of_time(inputs, settings.reading)
         planned = plan(inputs, settings.reading, wake)
-        choice = choose_tunnels(planned.inputs, settings.tunnels, looks_inside=settings.looks_inside, wake=wake)
+        choice = choose_tunnels(planned.inputs, asked=settings.tunnels, looks_inside=settings.looks_inside, wake=wake)
         settings = replace(settings, tunnels=choice.tunnels)
         outcome = None
         if settings.reading.dedup_ns is None and (off or not once):

@@ -354,7 +354,7 @@ def _filtered(source: LiveSource, settings: Settings | None) -> LiveSource:
 def _tunnels(inputs: Sequence[PlannedInput], settings: Settings) -> TunnelChoice:
     """Return whether tunnels in files are decoded; what is wrong with a file, its replay says."""
     try:
-        return choose_tunnels(inputs, settings.tunnels, looks_inside=settings.looks_inside)
+        return choose_tunnels(inputs, asked=settings.tunnels, looks_inside=settings.looks_inside)
     except UspcapError:
         return TunnelChoice(bool(settings.tunnels))
 
@@ -404,7 +404,7 @@ def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerCh
                 "analyze that with --timestamps trailer:erspan"
             )
         check_trailer(choice, files)
-        return resolved_trailer(choice, files[0])
+        return resolved_trailer(choice, files)
     if choice.format is not None:
         return choice
     if not files:
@@ -412,7 +412,7 @@ def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerCh
             "what a format of trailers is told from is a file: name it, as in --timestamps trailer:metamako"
         )
     check_trailer(choice, files)
-    return resolved_trailer(choice, files[0])
+    return resolved_trailer(choice, files)
 
 
 def _suite(settings: Settings | None) -> Suite | None:

@@ -58,7 +58,7 @@ def command(
         for note in one.notes:
             say(note)
     looks_inside = bool(frame_filter.expression) and frame_filter.reading.name == "inner"
-    choice = choose_tunnels(planned.inputs, tunnels, looks_inside=looks_inside)
+    choice = choose_tunnels(planned.inputs, asked=tunnels, looks_inside=looks_inside)
     for sentence in choice.sentences:
         say(sentence)
     found = _wanted(planned.inputs, frame_filter, frames, choice.tunnels, problems)

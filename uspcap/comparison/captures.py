@@ -316,7 +316,7 @@ def compare_captures(
         reading = replace(settings.reading, taps="join")
         planned = plan([*sides[0], *sides[1]], reading, wake, margin_ns=settings.window_ns + abs(offset_ns))
         files = planned.inputs[: len(sides[0])], planned.inputs[len(sides[0]) :]
-        choice = _tunnels(settings, planned.inputs, wake)
+        choice = _tunnels(settings, files, wake)
         straighteners = _straighteners(files, settings, wake)
         read = [
             given if one is None else tuple(each.planned for each in one.inputs)
@@ -334,7 +334,7 @@ def compare_captures(
                         limit,
                         settings.expression,
                         wake,
-                        _trailers(settings, inputs[0].path),
+                        _trailers(settings, [one.path for one in inputs]),
                         time_range,
                         straightener,
                         tunnels=choice.tunnels,
@@ -354,10 +354,10 @@ def compare_captures(
     return comparison
 
 
-def _tunnels(settings: Settings, inputs: Sequence[PlannedInput], wake: Wake) -> TunnelChoice:
+def _tunnels(settings: Settings, sides: Sequence[Sequence[PlannedInput]], wake: Wake) -> TunnelChoice:
     """Return whether tunnels are decoded, on both sides alike."""
     inside = bool(settings.expression.strip()) and reading_of(settings.expression, outer=settings.outer).name == "inner"
-    return choose_tunnels(inputs, settings.tunnels, looks_inside=inside, wake=wake)
+    return choose_tunnels(*sides, asked=settings.tunnels, looks_inside=inside, wake=wake)
 
 
 def _straighteners(
@@ -375,9 +375,9 @@ def _straighteners(
             raise
 
 
-def _trailers(settings: Settings, path: str) -> TrailerStage | None:
+def _trailers(settings: Settings, paths: Sequence[str]) -> TrailerStage | None:
     """Return what takes stamps out of a capture's frames, its format told from the capture where it is not named."""
-    return None if settings.trailer is None else trailer_stage(resolved_trailer(settings.trailer, path))
+    return None if settings.trailer is None else trailer_stage(resolved_trailer(settings.trailer, paths))
 
 
 class _Ahead:

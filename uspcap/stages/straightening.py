@@ -158,7 +158,7 @@ class Straightener:
             one.frames_before = frames_before
             frames_before += one.frames
             self._map(one.facts.interfaces, np.empty(0, np.uint16), one.planned.taps)
-        self._chains = _chained([piece for one in self.inputs for piece in one.pieces])
+        self._chains = _chained([piece for one in self.inputs for piece in one.pieces], self._bounds.window_ns)
         self.order.merged_inputs = _overlapping(self._chains)
 
     @property
@@ -380,22 +380,20 @@ def _leave_out_copies(batch: FrameBatch, copies: Deduplicator) -> None:
     batch.refilled()
 
 
-def _chained(pieces: Sequence[Piece]) -> list[list[Piece]]:
+def _chained(pieces: Sequence[Piece], window_ns: int) -> list[list[Piece]]:
     """Put pieces that follow each other in time behind each other, in as few chains as they overlap at most."""
     chains: list[list[Piece]] = []
-    ends: list[Extent] = []
-    timed = sorted((piece for piece in pieces if piece.extent is not None), key=_begin_of)
-    for piece in timed:
-        assert piece.extent is not None
-        fitting = [at for at, end in enumerate(ends) if _follows(end, piece.extent)]
+    ends: list[int] = []
+    timed = sorted(_when(pieces, window_ns), key=lambda one: (one[1], one[2]))
+    for piece, begin, end in timed:
+        fitting = [at for at, before in enumerate(ends) if before <= begin]
         if fitting:
-            at = max(fitting, key=lambda at: (ends[at][1], -at))
+            at = max(fitting, key=lambda at: (ends[at], -at))
             chains[at].append(piece)
-            first, last = ends[at][:2]
-            ends[at] = (min(first, piece.extent[0]), max(last, piece.extent[1]), *piece.extent[2:])
+            ends[at] = end
         else:
             chains.append([piece])
-            ends.append(piece.extent)
+            ends.append(end)
     untimed = [piece for piece in pieces if piece.extent is None]
     if untimed:
         if chains:
@@ -405,18 +403,28 @@ def _chained(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return chains
 
 
-def _begin_of(piece: Piece) -> tuple[int, int]:
-    assert piece.extent is not None
-    return piece.extent[2], piece.extent[1]
+def _when(pieces: Sequence[Piece], window_ns: int) -> list[tuple[Piece, int, int]]:
+    """Return from when to when pieces go.
 
+    A few frames beyond a gap at either end count where another piece has frames at that time; where none has, they are
+    taken for what goes wrong where a capture was cut.
+    """
+    timed = [(piece, piece.extent) for piece in pieces if piece.extent is not None]
+    earliest = np.array([extent[0] for _, extent in timed], np.int64)
+    latest = np.array([extent[1] for _, extent in timed], np.int64)
 
-def _follows(before: Extent, after: Extent) -> bool:
-    """Whether a piece goes on where another ends, a few frames at its beginning or the other's end aside."""
-    if after[0] >= before[1]:
-        return True
-    end = before[1] if after[0] <= before[1] <= after[1] else before[3]
-    begin = after[0] if before[0] <= after[0] <= before[1] else after[2]
-    return begin >= end
+    def is_shared(at: int, ns: int) -> bool:
+        near = (earliest - window_ns <= ns) & (ns <= latest + window_ns)
+        return int(np.count_nonzero(near)) > int(near[at])
+
+    return [
+        (
+            piece,
+            first if first == core_first or is_shared(at, first) else core_first,
+            last if last == core_last or is_shared(at, last) else core_last,
+        )
+        for at, (piece, (first, last, core_first, core_last)) in enumerate(timed)
+    ]
 
 
 def _overlapping(chains: Sequence[Sequence[Piece]]) -> int:

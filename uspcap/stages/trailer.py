@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from uspcap.formats import open_capture
+from uspcap.stages.beginning import beginning
 
 if TYPE_CHECKING:
     from uspcap.timestamps.trailers import TrailerChoice, TrailerStage
@@ -21,20 +22,20 @@ def trailer_stage(choice: TrailerChoice | None) -> TrailerStage | None:
     return TrailerStage(choice.format, choice.anchors)
 
 
-def resolved_trailer(choice: TrailerChoice, path: str) -> TrailerChoice:
-    """Return the choice with what the beginning of a file says: the format where none is named, and ERSPAN's anchors.
+def resolved_trailer(choice: TrailerChoice, paths: Sequence[str]) -> TrailerChoice:
+    """Return the choice with what the beginning of files says: the format where none is named, and ERSPAN's anchors.
 
     Raises
     ------
     CaptureFileError, NotACaptureFile
-        The file cannot be read, or its frames do not agree on a format.
+        A file cannot be read, or frames do not agree on a format.
     """
-    from uspcap.timestamps.trailers import NAMED, anchors_of, resolve
+    from uspcap.timestamps.trailers import ANCHOR_FRAMES, FRAMES_LOOKED_AT, NAMED, anchors_of, resolve
 
     if choice.format == NAMED["erspan"]:
-        with closing(open_capture(path)) as reader:
-            return replace(choice, anchors=anchors_of(reader.batches()))
+        with closing(beginning(paths, ANCHOR_FRAMES)) as batches:
+            return replace(choice, anchors=anchors_of(batches))
     if choice.format is not None:
         return choice
-    with closing(open_capture(path)) as reader:
-        return resolve(choice, path, reader.batches())
+    with closing(beginning(paths, FRAMES_LOOKED_AT)) as batches:
+        return resolve(choice, " and ".join(paths[:2]), batches)

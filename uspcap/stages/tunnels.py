@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -67,6 +68,15 @@ class _Met:
 
     frames: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
+    bytes_read: int = 0
+    bytes_in_all: int = 0
+
+    @property
+    def majority(self) -> Fraction:
+        """By how many frames, of all that there are, those in tunnels are more than the others."""
+        looked_at = Fraction(2 * self.tunnelled - self.frames)
+        is_part = 0 < self.bytes_read < self.bytes_in_all
+        return looked_at * self.bytes_in_all / self.bytes_read if is_part else looked_at
 
     @property
     def tunnelled(self) -> int:
@@ -78,17 +88,18 @@ class _Met:
 
 
 def choose_tunnels(
-    inputs: Sequence[PlannedInput], asked: bool | None, *, looks_inside: bool, wake: Wake | None = None
+    *captures: Sequence[PlannedInput], asked: bool | None, looks_inside: bool, wake: Wake | None = None
 ) -> TunnelChoice:
-    """Decide for all inputs alike whether tunnels are decoded.
+    """Decide for captures, each of one input or several, alike whether tunnels are decoded.
 
-    They are where they carry most of the frames that are looked at in an input, and where a filter or rule speaks of
-    innermost packets. Frames are looked at at the beginning, in the middle and at the end of each input; of one that
-    cannot be sought in only at the beginning, and of one that can be read only once nowhere.
+    They are where they carry most of the frames of a capture, however these are split over files, and where a filter
+    or rule speaks of innermost packets. Frames are looked at at the beginning, in the middle and at the end of each
+    input, and stand for those that are not; of one that cannot be sought in only at the beginning, and of one that can
+    be read only once nowhere.
 
     Parameters
     ----------
-    inputs : sequence of PlannedInput
+    captures : sequence of PlannedInput
     asked : bool or None
         What `--tunnels` or `--no-tunnels` say.
     looks_inside : bool
@@ -102,10 +113,19 @@ def choose_tunnels(
     """
     if asked is not None:
         return TunnelChoice(asked)
-    met = [(one.path, found) for one in inputs if (found := _look(one, wake)).tunnelled]
-    most = [(path, found) for path, found in met if 2 * found.tunnelled > found.frames]
+    looked_at = [[(one.path, _look(one, wake)) for one in inputs] for inputs in captures]
+    met = [(path, found) for capture in looked_at for path, found in capture if found.tunnelled]
+    most = [capture for capture in looked_at if sum(found.majority for _, found in capture) > 0]
     if most:
-        return TunnelChoice(True, tuple(Decision(path, "--tunnels", str(found)) for path, found in most))
+        return TunnelChoice(
+            True,
+            tuple(
+                Decision(path, "--tunnels", str(found))
+                for capture in most
+                for path, found in capture
+                if found.tunnelled
+            ),
+        )
     if looks_inside:
         why = "a filter or rule speaks of the innermost packet, and"
         return TunnelChoice(True, tuple(Decision(path, "--tunnels", f"{why} {found}") for path, found in met))
@@ -118,7 +138,7 @@ def _look(one: PlannedInput, wake: Wake | None) -> _Met:
     if is_read_once(one.path):
         return met
     selection = one.selection()
-    for batch in _samples(one, wake):
+    for batch in _samples(one, met, wake):
         selection.apply(batch)
         batch.decode_tunnels = True
         layers = batch.headers.column("layers")
@@ -136,8 +156,8 @@ def _look(one: PlannedInput, wake: Wake | None) -> _Met:
     return met
 
 
-def _samples(one: PlannedInput, wake: Wake | None) -> Iterator[FrameBatch]:
-    """Yield batches from three places of an input."""
+def _samples(one: PlannedInput, met: _Met, wake: Wake | None) -> Iterator[FrameBatch]:
+    """Yield batches from three places of an input, and note how much of it they are."""
     with one.open(wake) as reader:
         seen = 0
         for batch in reader.batches():
@@ -149,6 +169,7 @@ def _samples(one: PlannedInput, wake: Wake | None) -> Iterator[FrameBatch]:
             return
         read_to, begin = reader.position, one.stretch.begin if one.stretch is not None else 0
         end = min(reader.size, NO_LIMIT if one.stretch is None else one.stretch.end)
+        met.bytes_read, met.bytes_in_all = read_to - begin, end - begin
     for offset in (begin + (end - begin) // 2, end - SAMPLE_BYTES):
         if offset < read_to:
             continue
@@ -156,9 +177,10 @@ def _samples(one: PlannedInput, wake: Wake | None) -> Iterator[FrameBatch]:
             if not reader.jump_near(offset):
                 continue
             reader.stop_at = offset + SAMPLE_BYTES
-            seen = 0
+            seen, start = 0, reader.position
             for batch in reader.batches():
                 seen += batch.frames_read
                 yield batch
                 if seen >= SAMPLE_FRAMES:
                     break
+            met.bytes_read += reader.position - start

@@ -1,8 +1,8 @@
 """Gaps in the sequence numbers of feeds: what was lost, late, double, and when a stream began anew.
 
-Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs when a
-result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their runs one
-after the other.
+Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs
+when a result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their
+runs one after the other.
 """
 
 from __future__ import annotations

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from uspcap.analysis.sequence.analysis import Sequence
+from uspcap.analysis.sequence.analysis import Sequence as SequenceAnalysis
 from uspcap.analysis.sequence.gaps import MOST_DROPPED
 from uspcap.analysis.sequence.settings import SequenceSettings
 from uspcap.analysis.sequence.streams import sequence_of
 from uspcap.bpf.filters import filter_of_files
 from uspcap.errors import UsageError
-from uspcap.formats import open_capture
 from uspcap.protocols.feeds import FeedProtocol, find_protocol, protocols
+from uspcap.stages.beginning import beginning
 
 UDP, TCP = 17, 6
 
 LOOKED_AT: Final = 20_000
-"""Frames of the first file."""
+"""Frames of the beginning."""
 
 FEWEST_PACKETS: Final = 10
 """Of a stream, before what its numbers do says anything."""
@@ -89,8 +90,8 @@ class Candidate:
         return said + (f", {self.on_ports:,} of them on its ports" if self.on_ports else "")
 
 
-def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidate]:
-    """Try every protocol on the beginning of a file.
+def candidates(paths: Sequence[str], expression: str, *, unverified: bool) -> list[Candidate]:
+    """Try every protocol on the beginning of files, whichever of them has it.
 
     Feeds over UDP come first, those that lose more than they see last, and before the others the one whose numbers are
     most plausible, of those alike the one whose ports are used, and then the one that asks most of a packet; then what
@@ -110,8 +111,8 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
     keep = filter_of_files(expression)
     packets = {"udp": 0, "tcp": 0}
     on_ports = np.zeros(len(tried), np.int64)
-    with closing(open_capture(path)) as reader:
-        for batch in reader.batches():
+    with closing(beginning(paths, LOOKED_AT)) as batches:
+        for batch in batches:
             # As it is for the run where tunnels carry most frames: here it is about half of the packets, too.
             batch.decode_tunnels = True
             keep.apply(batch)
@@ -127,8 +128,6 @@ def candidates(path: str, expression: str, *, unverified: bool) -> list[Candidat
                     on_ports[at] += int((is_udp & is_on).sum())
             for analysis in analyses:
                 analysis.update(batch)
-            if batch.frames_before + batch.frames_read >= LOOKED_AT:
-                break
     found = [_candidate(one, packets[one.protocol.over], int(on)) for one, on in zip(analyses, on_ports, strict=True)]
     return sorted(found, key=_order)
 
@@ -137,7 +136,7 @@ def _order(one: Candidate) -> tuple[bool, bool, float, int, int]:
     return one.protocol.over != "udp", not one.is_plausible, -one.score, -one.on_ports, -one.protocol.conditions
 
 
-def _candidate(analysis: Sequence, packets: int, on_ports: int) -> Candidate:
+def _candidate(analysis: SequenceAnalysis, packets: int, on_ports: int) -> Candidate:
     """Count the packets of streams whose numbers do what numbers do, and what these leave out."""
     explained = numbers = missing = 0
     score = 0.0
@@ -156,22 +155,23 @@ def _candidate(analysis: Sequence, packets: int, on_ports: int) -> Candidate:
     return Candidate(analysis.protocol, explained, packets, on_ports, score, numbers, missing)
 
 
-def detect(path: str, expression: str, *, unverified: bool) -> SequenceSettings:
-    """Return the protocol that explains most of a file's beginning, and how sure that is.
+def detect(paths: Sequence[str], expression: str, *, unverified: bool) -> SequenceSettings:
+    """Return the protocol that explains most of the beginning of files, and how sure that is.
 
     Raises
     ------
     UsageError
         None explains enough of it.
     """
-    found = candidates(path, expression, unverified=unverified)
+    found = candidates(paths, expression, unverified=unverified)
     best = next((one for one in found if one.is_enough), None)
     if best is None:
         nearest = found[0]
         said = f" (the best is {nearest.protocol.name} with {100 * nearest.share:.3g} %)" if nearest.explained else ""
         raise UsageError(
-            f"{path}: no known protocol explains half of its first {nearest.packets:,} UDP packets{said}, and no FIX "
-            "or SoupBinTCP is in its TCP: name one with --protocol, or say where numbers lie with --sequence"
+            f"{' and '.join(paths[:2])}: no known protocol explains half of the first {nearest.packets:,} UDP "
+            f"packets{said}, and no FIX or SoupBinTCP is in the TCP: name one with --protocol, or say where numbers "
+            "lie with --sequence"
         )
     alike = [
         one.protocol.name
