@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.capture_files import block, interface, option, packet, section
 from support.command_line import PROGRAM, invoke
 from support.shared_cases import CASES, needs_cases
+from support.untidy import pcap
 
 import uspcap
 from uspcap.formats import open_capture
@@ -162,11 +163,70 @@ def captured(tmp_path: Path, shows: Sequence[Callable[[int], bytes | None]], pac
     return written(tmp_path / "made.pcapng", frames, [f"eth{number}" for number in range(len(shows))])
 
 
-def test_two_ports_with_two_directions_each_are_two_taps(tmp_path: Path) -> None:
-    up, down = (lambda number: udp(number, source=1)), (lambda number: udp(number, source=2))
-    taps = taps_of(captured(tmp_path, [up, down, up, down]))
+def directions(tmp_path: Path, later_ns: Sequence[int]) -> Taps:
+    """Return the taps of interfaces that show up, down, up, down, … so much later each, and now and then otherwise."""
+    frames = [
+        (number, (packet_number * 1_000_000 + later + packet_number % 7, udp(packet_number, source=1 + number % 2)))
+        for packet_number in range(50)
+        for number, later in enumerate(later_ns)
+    ]
+    frames.sort(key=lambda frame: frame[1][0])
+    return taps_of(written(tmp_path / "ways.pcapng", frames, [f"eth{number}" for number in range(len(later_ns))]))
+
+
+@pytest.mark.parametrize(
+    ("later_ns", "numbers"),
+    [
+        # Two taps, of which the first is nearer to whoever sends up: as they come in order, and not.
+        ((0, 500_000, 7_000, 493_000), (1, 1, 3, 3)),
+        ((0, 493_000, 7_000, 500_000), (1, 2, 2, 1)),
+        ((7_000, 493_000, 0, 500_000), (1, 1, 3, 3)),
+        # Three, and one way longer than the other.
+        ((0, 500_000, 7_000, 493_000, 20_000, 470_000), (1, 1, 3, 3, 5, 5)),
+        ((0, 470_000, 20_000, 493_000, 7_000, 500_000), (1, 2, 2, 4, 4, 1)),
+    ],
+)
+def test_two_directions_of_several_taps_are_paired_by_their_times(
+    tmp_path: Path, later_ns: tuple[int, ...], numbers: tuple[int, ...]
+) -> None:
+    taps = directions(tmp_path, later_ns)
+    assert taps.numbers == numbers
+    assert "which of them are directions of one tap is told by their times" in taps.notes()[0]
+
+
+@pytest.mark.parametrize(
+    "later_ns",
+    [
+        # At one time, and one way so much longer than the other that another clock would say as much.
+        (0, 500_000, 0, 500_000),
+        (0, 500_000, 7_000, 499_500),
+    ],
+)
+def test_where_times_do_not_say_which_their_order_does_and_that_is_said(
+    tmp_path: Path, later_ns: tuple[int, ...]
+) -> None:
+    taps = directions(tmp_path, later_ns)
     assert taps.numbers == (1, 1, 3, 3)
     assert "which of them are directions of one tap is taken from their order" in taps.notes()[0]
+
+
+def test_every_file_is_a_tap_where_that_is_asked_for(tmp_path: Path) -> None:
+    frames = frames_of(SAMPLES / "order-session.pcap")
+    files = [pcap(tmp_path / f"{name}.pcap", frames) for name in ("a", "b", "c")]
+    once = uspcap.analyze(files[0], "tcp")["tcp"]
+    apart = uspcap.analyze(files, "tcp", taps="apart")
+    for place in STREAMS["tcp"][2]:
+        assert at(apart["tcp"], place) == 3 * at(once, place), place
+    assert {connection["responder"][-3:] for connection in apart["tcp"]["listed"]} == {" @0", " @1", " @2"}
+    assert any("is a tap: those of" in note for note in apart.document["source"]["notes"])
+    several = [
+        written(tmp_path / f"{name}.pcapng", [(number % 2, frame) for number, frame in enumerate(frames)], ["x", "y"])
+        for name in ("a", "b")
+    ]
+    names = {
+        row["responder"].rpartition("@")[2] for row in uspcap.analyze(several, "tcp", taps="apart")["tcp"]["listed"]
+    }
+    assert names == {"0", "1", "257", "258"}
 
 
 def test_of_interfaces_that_are_read_only_those_are_looked_at(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from uspcap.formats.waking import Wake
 from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
 from uspcap.stages.order import Sorting
 from uspcap.stages.selection import FrameSelection
-from uspcap.stages.taps import ONE_TAP, InterfaceTaps, Taps, find_taps
+from uspcap.stages.taps import ONE_TAP, InterfaceTaps, Taps, each_apart, find_taps
 
 if TYPE_CHECKING:
     from uspcap.formats.stretch import Stretch
@@ -208,7 +208,7 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, taps: T
 def _taps(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> list[Taps]:
     """Return the taps of each input."""
     if reading.taps == "apart":
-        return [Taps(each=True) for _ in inputs]
+        return each_apart([one.path for one in inputs], _has_one_interface)
     if reading.taps == "join" or not inputs or any(is_read_once(one.path) for one in inputs):
         return [ONE_TAP for _ in inputs]
     files = [(one.path, one.interfaces + reading.interfaces) for one in inputs]
@@ -217,6 +217,18 @@ def _taps(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> list[
     except UspcapError:
         # What is wrong with a file, whoever reads it says, once options are known to make sense.
         return [ONE_TAP for _ in inputs]
+
+
+def _has_one_interface(path: str) -> bool:
+    """Whether a file can have one interface only, of what can be known of it before it is read."""
+    if is_read_once(path):
+        return False
+    try:
+        with open_capture(path) as reader:
+            return reader.format != "pcapng"
+    except UspcapError:
+        # What is wrong with a file, whoever reads it says.
+        return True
 
 
 def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> TimeRange:

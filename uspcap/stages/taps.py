@@ -7,9 +7,9 @@ belong to one tap. Samples decide before anything is read, so that it is the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -41,6 +41,12 @@ MOST_INTERFACES: Final = 64
 """Where there are more, they are taken for one tap: each pair would have to be compared."""
 
 
+MOST_NUMBERS: Final = 65535
+"""Numbers of taps that there are."""
+FEW_FILES: Final = 255
+"""So many files have room for as many interfaces each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taps:
     """The taps of a file's interfaces.
@@ -52,6 +58,10 @@ class Taps:
         files; 0 where all are one. Further ones have 0.
     each : bool
         Every interface is a tap of its own, however many there are.
+    first : int
+        The number of the first of these, counted through those of all files.
+    room : int
+        How many numbers there are for them; further interfaces share the last.
     decisions : tuple of Decision
         What was found, with the first of the files that it is about.
     names : str
@@ -62,6 +72,8 @@ class Taps:
 
     numbers: tuple[int, ...] = ()
     each: bool = False
+    first: int = 0
+    room: int = MOST_NUMBERS
     decisions: tuple[Decision, ...] = ()
     names: str = "the interface"
     remarks: tuple[str, ...] = ()
@@ -69,7 +81,7 @@ class Taps:
     def table(self, interfaces: int) -> NDArray[np.uint16]:
         """Return the tap of each of so many interfaces, as `FrameBatch.set_taps` takes it."""
         if self.each:
-            return np.arange(1, interfaces + 1, dtype=np.uint16)
+            return (self.first + 1 + np.minimum(np.arange(interfaces), self.room - 1)).astype(np.uint16)
         return np.array(self.numbers, np.uint16)
 
     def notes(self) -> list[str]:
@@ -82,6 +94,26 @@ class Taps:
 
 
 ONE_TAP: Final = Taps()
+
+
+def each_apart(paths: Sequence[str], has_one: Callable[[str], bool]) -> list[Taps]:
+    """Return taps of files of which each interface is one.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    has_one : callable
+        Tells whether a file can have one interface only.
+    """
+    if len(paths) == 1:
+        return [Taps(each=True)]
+    room = 1 if all(map(has_one, paths)) else max(MOST_NUMBERS // max(len(paths), FEW_FILES), 1)
+    taps = []
+    for at, path in enumerate(paths):
+        first = min(at * room, MOST_NUMBERS - room)
+        remark = f"each interface of each file is a tap: those of {path} have their number and {first} behind an @"
+        taps.append(Taps(each=True, first=first, room=room, remarks=(remark,) if at < MOST_REMARKS else ()))
+    return taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +174,25 @@ def find_taps(
             remarks.append(_look_alike(files, shown[one], shown[other], far, seen))
     if not same:
         return [replace(ONE_TAP, remarks=tuple(remarks[:MOST_REMARKS])), *joined[1:]] if remarks else joined
-    numbers = [0] * len(shown)
-    for number in (number for number, one in enumerate(shown) if one.is_read):
-        # Interfaces without packets in common share a tap: the directions of one port.
-        others = {0, *(numbers[other] for other in range(number) if (other, number) in same)}
-        numbers[number] = next(tap for tap in (*numbers[:number], number + 1) if tap not in others)
+    by_time = _paired_by_time(shown, same)
+    numbers = by_time or _paired_by_order(shown, same)
     (first, second), (common, seen) = next(iter(same.items()))
     if len(files) == 1:
         called = f"interfaces {shown[first]} and {shown[second]}"
     else:
         called = " and ".join(_called(files, shown[number]) for number in (first, second))
-    # Up and down of one port have nothing in common that would say so.
-    more = (
-        f", as {len(same) - 1} more pairs do; which of them are directions of one tap is taken from their order, and a "
-        "wrong one mixes their times: name the interfaces of one tap (FILE@NAME) to be sure"
-        if len(same) > 1
-        else ""
-    )
+    more = ""
+    if by_time:
+        more = (
+            f", as {len(same) - 1} more pairs do; which of them are directions of one tap is told by their times: by "
+            "one clock, of two taps the one that sees first what goes up sees last what comes down"
+        )
+    elif len(same) > 1:
+        # Up and down of one port have nothing in common that would say so.
+        more = (
+            f", as {len(same) - 1} more pairs do; which of them are directions of one tap is taken from their order, "
+            "and a wrong one mixes their times: name the interfaces of one tap (FILE@NAME) to be sure"
+        )
     why = f"{called} show the same packets, {common} of {seen} that were looked at{more}"
     names = (
         "the interface"
@@ -173,6 +207,72 @@ def find_taps(
         Taps(tuple(numbers[begin:end]), decisions=(decision,) if at == shown[first].file else (), names=names)
         for at, (begin, end) in enumerate(zip(firsts, ends, strict=True))
     ]
+
+
+def _paired_by_order(shown: Sequence[_Shown], same: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """Return the tap of each interface: those without packets in common share one, the directions of one port."""
+    numbers = [0] * len(shown)
+    for number in (number for number, one in enumerate(shown) if one.is_read):
+        others = {0, *(numbers[other] for other in range(number) if (other, number) in same)}
+        numbers[number] = next(tap for tap in (*numbers[:number], number + 1) if tap not in others)
+    return numbers
+
+
+def _paired_by_time(shown: Sequence[_Shown], same: Mapping[tuple[int, int], tuple[int, int]]) -> list[int] | None:
+    """Return the same where the times of packets say it: of one file, and of two directions that all taps show.
+
+    What goes up passes the taps in one order, and what comes down in the other. None where times do not say which.
+    """
+    read = [number for number, one in enumerate(shown) if one.is_read]
+    if len({shown[number].file for number in read}) > 1:
+        # Two files may be of two clocks.
+        return None
+    directions: list[list[int]] = []
+    for number in read:
+        fitting = [one for one in directions if (one[0], number) in same]
+        if len(fitting) > 1:
+            return None
+        if fitting:
+            fitting[0].append(number)
+        else:
+            directions.append([number])
+    if len(directions) != 2 or len(directions[0]) != len(directions[1]) or len(directions[0]) < 2:
+        return None
+    in_order = [_in_order_of_passing(shown, one) for one in directions]
+    if in_order[0] is None or in_order[1] is None:
+        return None
+    up, down = in_order[0], in_order[1][::-1]
+    numbers = [0] * len(shown)
+    for (one, at_ns), (other, other_ns) in zip(up, down, strict=True):
+        # By one clock: were the two of different taps, it would take as long either way.
+        if abs(at_ns - up[0][1] + other_ns - down[0][1]) * 4 > abs(at_ns - up[0][1] - other_ns + down[0][1]) * 3:
+            return None
+        numbers[one] = numbers[other] = min(one, other) + 1
+    return numbers
+
+
+def _in_order_of_passing(shown: Sequence[_Shown], direction: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Return interfaces in the order in which packets pass them, each with how much later than the first named.
+
+    None where nearly all packets do not agree on it.
+    """
+    later = []
+    for number in direction:
+        apart_ns = _apart_ns(shown[direction[0]], shown[number])
+        later.append((number, int(np.median(apart_ns)) if len(apart_ns) else 0))
+    later.sort(key=lambda one: one[1])
+    for (before, _), (after, _) in pairwise(later):
+        apart_ns = _apart_ns(shown[before], shown[after])
+        if not len(apart_ns) or 10 * np.count_nonzero(apart_ns > 0) < 9 * len(apart_ns):
+            return None
+    return later
+
+
+def _apart_ns(one: _Shown, other: _Shown) -> NDArray[np.int64]:
+    """Return how much later another interface shows each packet that both show near in time."""
+    _, mine, theirs = np.intersect1d(one.digests, other.digests, assume_unique=True, return_indices=True)
+    apart_ns: NDArray[np.int64] = difference_ns(other.times_ns[theirs], one.times_ns[mine])
+    return apart_ns[np.abs(apart_ns) <= NEAR_NS]
 
 
 def _may_differ(files: Sequence[tuple[str, Sequence[str]]], unit: TimestampUnit, wake: Wake | None) -> bool:
