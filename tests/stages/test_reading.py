@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.capture_files import block, interface, option, packet, pcap_header, pcap_record, section
 
+import uspcap
 from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats import open_capture, stretch
 from uspcap.frames import TimestampSource
@@ -350,6 +351,28 @@ def test_a_directory_or_glob_without_a_capture_is_refused(word):
     Path("empty").mkdir()
     with pytest.raises(CaptureFileError, match=r"no (capture )?file"):
         expand(word)
+
+
+def test_a_file_named_again_by_any_path_is_read_once():
+    Path("a.pcap").write_bytes(pcap_header() + pcap_record(1_700_000_000, 0, bytes(60)))
+    Path("b.pcap").write_bytes(pcap_header() + pcap_record(1_700_000_001, 0, bytes(60)))
+    Path("link.pcap").symlink_to("a.pcap")
+    Path("hard.pcap").hardlink_to("a.pcap")
+    words = ["a.pcap", "b.pcap", "./a.pcap", "link.pcap", "hard.pcap", "?.pcap", "a.pcap@0"]
+    inputs = expand_all(words)
+    assert [(one.path, one.interfaces, one.repeats) for one in inputs] == [("a.pcap", (), 5), ("b.pcap", (), 1)]
+    assert [one.notes for one in plan(inputs, Reading()).inputs] == [
+        ["a.pcap was named 6 times and is read once"],
+        ["b.pcap was named 2 times and is read once"],
+    ]
+    assert uspcap.analyze(words, "summary")["summary"]["packets"] == 2
+
+
+def test_interfaces_of_a_file_named_one_by_one_are_read_each_once():
+    Path("a.pcap").write_bytes(pcap_header())
+    inputs = expand_all(["a.pcap@0", "a.pcap@1", "a.pcap@0"])
+    assert [(one.interfaces, one.repeats) for one in inputs] == [(("0",), 1), (("1",), 0)]
+    assert [one.interfaces for one in expand_all(["a.pcap@0", "a.pcap"])] == [()]
 
 
 def test_a_name_that_is_not_there_is_left_to_be_opened():

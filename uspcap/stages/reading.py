@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import re
+import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,10 +41,13 @@ class Input:
         `-` is standard input.
     interfaces : tuple of str
         Those of its interfaces that were named with it; none stands for all.
+    repeats : int
+        How often it was named again.
     """
 
     path: str
     interfaces: tuple[str, ...] = ()
+    repeats: int = 0
 
     def __str__(self) -> str:
         return "@".join((self.path, *self.interfaces))
@@ -102,6 +106,8 @@ class PlannedInput:
         How its frames, with those of other files, are put in order of time.
     dedup_ns : int or None
         Which copies of packets are left out, of all files alike.
+    repeats : int
+        How often it was named again.
     """
 
     path: str
@@ -112,6 +118,7 @@ class PlannedInput:
     taps: Taps = ONE_TAP
     sorting: Sorting = "off"
     dedup_ns: int | None = None
+    repeats: int = 0
 
     def open(self, wake: Wake | None = None) -> CaptureReader:
         """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
@@ -131,7 +138,8 @@ class PlannedInput:
     @property
     def notes(self) -> list[str]:
         """What is to be said of how the file is read, sentences without a full stop."""
-        return [*self._range_notes(), *self.taps.notes()]
+        again = [f"{self.path} was named {self.repeats + 1} times and is read once"] if self.repeats else []
+        return [*again, *self._range_notes(), *self.taps.notes()]
 
     def _range_notes(self) -> list[str]:
         stretch = self.stretch
@@ -201,7 +209,7 @@ def _planned(one: Input, reading: Reading, time_range: TimeRange | None, taps: T
             stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
     interfaces = one.interfaces + reading.interfaces
     return PlannedInput(
-        one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting, reading.dedup_ns
+        one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting, reading.dedup_ns, one.repeats
     )
 
 
@@ -302,8 +310,32 @@ def expand(word: str) -> list[Input]:
 
 
 def expand_all(words: Iterable[str]) -> list[Input]:
-    """Return the capture files that words name, in their order."""
-    return [one for word in words for one in expand(word)]
+    """Return the capture files that words name, in their order, each once.
+
+    A file that is named again, by whatever path, or of which all is read anyhow, would have every packet twice.
+    """
+    named = [(one, _identity(one.path)) for word in words for one in expand(word)]
+    whole = {file for one, file in named if file is not None and not one.interfaces}
+    places: dict[tuple[object, tuple[str, ...]], int] = {}
+    inputs: list[Input] = []
+    for one, file in named:
+        key = file, () if file in whole else one.interfaces
+        if file is None or key not in places:
+            places[key] = len(inputs)
+            inputs.append(one if file not in whole else replace(one, interfaces=()))
+        else:
+            at = places[key]
+            inputs[at] = replace(inputs[at], repeats=inputs[at].repeats + 1)
+    return inputs
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what two paths to one regular file share, None of anything else."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def split_interface(word: str) -> tuple[str, tuple[str, ...]]:
