@@ -69,6 +69,7 @@ def test_a_tidy_capture_is_said_to_be_one(tmp_path):
         "window_ns": 100_000_000,
         "timestamped": 0,
         "copies_removed": 0,
+        "forward_steps": [],
         "merged_inputs": 0,
         "sorted": 0,
         "furthest_ns": 0,

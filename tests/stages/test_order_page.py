@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import invoke
-from support.untidy import HOUR_NS, frame_of, pcap
+from support.untidy import HOUR_NS, frame_of, pcap, pcapng
 
 PAGE = Path(__file__).parents[2] / "docs" / "order.md"
 
@@ -58,7 +58,21 @@ def step(tmp_path):
     pcap(tmp_path / "step.pcap", [(ns - 1_009_000_000 * (at >= 150), data) for at, (ns, data) in enumerate(frames)])
 
 
-MADE = {"ring-0.pcap": ring, "down.pcap": directions, "queues.pcap": queues, "late.pcap": late, "step.pcap": step}
+def two_clocks(tmp_path):
+    frames = [
+        (ns + 5_000_000_000 * (at % 2 and at >= 300), data) for at, (ns, data) in enumerate(course(600, 1_000_000))
+    ]
+    pcapng(tmp_path / "two-clocks.pcapng", [[(ns, data, at % 2) for at, (ns, data) in enumerate(frames)]])
+
+
+MADE = {
+    "ring-0.pcap": ring,
+    "down.pcap": directions,
+    "queues.pcap": queues,
+    "late.pcap": late,
+    "step.pcap": step,
+    "two-clocks.pcapng": two_clocks,
+}
 
 
 def examples():

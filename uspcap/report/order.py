@@ -39,6 +39,7 @@ def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
             "takes all as they are"
         )
     yield from _steps(order)
+    yield from _forward_steps(order)
 
 
 def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
@@ -66,6 +67,19 @@ def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
 
 def _is_first(outlier: Mapping[str, Any]) -> bool:
     return bool(outlier["trusted"]) and outlier["off_by_ns"] < 0
+
+
+def _forward_steps(order: Mapping[str, Any]) -> Iterator[str]:
+    steps = order["forward_steps"]
+    for step in steps[:SHOWN]:
+        yield (
+            f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock of {safe_text(step['interface'])} may "
+            f"have stepped forward by {duration(step['step_ns'])}, from {stamp(step['before_ns'])} in frame "
+            f"{count(step['before_frame'])} to {stamp(step['timestamp_ns'])}: {safe_text(step['evidence'])}; times "
+            "between its frames and those of others mean nothing behind it"
+        )
+    if len(steps) > SHOWN:
+        yield f"and {plural(len(steps) - SHOWN, 'more such step')}"
 
 
 def _steps(order: Mapping[str, Any]) -> Iterator[str]:

@@ -144,6 +144,26 @@ class Step:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PossibleStep(Step):
+    """A clock that seems to have gone forward, and stayed there.
+
+    Attributes
+    ----------
+    interface : str
+        Whose clock.
+    evidence : str
+        What says so beside the jump, which by itself is a gap.
+    """
+
+    interface: str
+    evidence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {**super(PossibleStep, self).as_dict(), "interface": self.interface, "evidence": self.evidence}
+
+
 @dataclass(slots=True)
 class Order:
     """What was found of the order of frames.
@@ -172,6 +192,8 @@ class Order:
     step_count : int
     copies_removed : int
         Frames that were left out as copies of others.
+    forward_steps : list of PossibleStep
+        The first `MOST_LISTED` of each input.
     """
 
     sorting: Sorting = "auto"
@@ -186,6 +208,7 @@ class Order:
     step_count: int = 0
     timestamped: int = 0
     copies_removed: int = 0
+    forward_steps: list[PossibleStep] = field(default_factory=list)
 
     @property
     def is_tidy(self) -> bool:
@@ -200,6 +223,7 @@ class Order:
             (self.outlier_count, "frames with timestamps that are not to be trusted"),
             (self.step_count, "steps of the clock"),
             (self.copies_removed, "copies of packets removed"),
+            (len(self.forward_steps), "possible steps of the clock forward"),
         ]
 
     def __str__(self) -> str:
@@ -228,6 +252,7 @@ class Order:
             "step_count": self.step_count,
             "steps": [one.as_dict() for one in self.steps[:MOST_LISTED]],
             "copies_removed": self.copies_removed,
+            "forward_steps": [one.as_dict() for one in self.forward_steps[:MOST_LISTED]],
         }
 
 

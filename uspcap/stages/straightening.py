@@ -21,8 +21,9 @@ from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface, SourceFacts
 from uspcap.stages.deduplication import Deduplicator
+from uspcap.stages.forward_steps import ForwardSteps
 from uspcap.stages.frame_numbers import FrameNumbers
-from uspcap.stages.order import Order, OrderCheck, Outlier, Sorting, Step, bounds
+from uspcap.stages.order import Order, OrderCheck, Outlier, PossibleStep, Sorting, Step, bounds
 from uspcap.stages.ordering import ENDED, FULL, Chain, Merger
 from uspcap.stages.reading import PlannedInput, is_read_once
 from uspcap.stages.selection import FrameSelection
@@ -53,7 +54,7 @@ class Piece:
         Its number in the file.
     extent : Extent or None
     frames, disorder : int
-        Frames, and of those how many lie where they cannot be put in order.
+        Frames, and of those how many lie where they cannot be put in order, or have no timestamp to be trusted.
     """
 
     input: Straight
@@ -83,6 +84,8 @@ class Straight:
     pieces : list of Piece
     check : OrderCheck
         What was seen when it was looked at.
+    forward_steps : ForwardSteps or None
+        Where interfaces of a file that is not in order were looked at side by side.
     """
 
     planned: PlannedInput
@@ -94,6 +97,7 @@ class Straight:
     selection: FrameSelection = field(default_factory=FrameSelection)
     pieces: list[Piece] = field(default_factory=list)
     check: OrderCheck = field(default_factory=OrderCheck)
+    forward_steps: ForwardSteps | None = None
 
     def __post_init__(self) -> None:
         self.name = self.planned.path
@@ -187,12 +191,13 @@ class Straightener:
         if not whole.disorder or not 1 < interfaces * (headers + 1) <= MOST_PIECES:
             return
         pieces = [Piece(one, header, number) for header in range(headers + 1) for number in range(interfaces)]
-        self._scan(one, pieces)
+        one.forward_steps = ForwardSteps(self._bounds.window_ns)
+        self._scan(one, pieces, one.forward_steps)
         pieces = [piece for piece in pieces if piece.frames]
         if sum(piece.disorder for piece in pieces) < whole.disorder:
             one.pieces = pieces
 
-    def _scan(self, one: Straight, pieces: Sequence[Piece]) -> None:
+    def _scan(self, one: Straight, pieces: Sequence[Piece], forward_steps: ForwardSteps | None = None) -> None:
         chains = [self._bounds.chain(keeps_frames=False) for _ in pieces]
         selection = one.planned.selection()
         numbers = np.zeros(1 << 16, np.uint16)
@@ -203,14 +208,18 @@ class Straightener:
                 selection.apply_interfaces(batch)
                 if len(pieces) == 1:
                     one.check.update(batch)
+                if forward_steps is not None:
+                    forward_steps.update(batch)
                 for piece, chain in zip(pieces, chains, strict=True):
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
                         chain.push(batch, numbers, 0, only_interface=-1 if piece.interface is None else piece.interface)
             one.facts = reader.facts
+        if forward_steps is not None:
+            forward_steps.finish()
         for piece, chain in zip(pieces, chains, strict=True):
             chain.finish()
             piece.extent, piece.frames = chain.extent, chain.frames
-            piece.disorder = chain.step_count + chain.beyond_window
+            piece.disorder = chain.step_count + chain.beyond_window + chain.outlier_count
 
     def _map(self, interfaces: Sequence[Interface], known: NDArray[np.uint16], taps: Taps) -> NDArray[np.uint16]:
         """Return the number of each of a file's interfaces among those of all; equal ones of two files are one."""
@@ -354,6 +363,8 @@ class Straightener:
                     order.outliers.append(
                         Outlier(*self.place_of(number), ns, expected_ns, "undetermined", trusted=True, frames=frames)
                     )
+        for one in self.inputs:
+            order.forward_steps += _named(one)
         if order.is_tidy:
             order.timestamped = 0
         order.outliers.sort(key=lambda one: (self._place(one.file), one.frame))
@@ -367,6 +378,20 @@ class Straightener:
         starts = [one.frames_before for one in self.inputs]
         at = max(int(np.searchsorted(starts, number, side="left")) - 1, 0)
         return self.inputs[at].name, number - starts[at]
+
+
+def _named(one: Straight) -> list[PossibleStep]:
+    """Return the steps forward of an input's interfaces, with their names."""
+    steps = [] if one.forward_steps is None else one.forward_steps.found
+    names = [interface.name or f"interface {number}" for number, interface in enumerate(one.facts.interfaces)]
+    return [
+        PossibleStep(
+            one.name, step.before_frame, step.before_ns, one.name, step.frame, step.timestamp_ns,
+            names[step.interface],
+            f"{step.others} frames of {names[step.other]}, written among those behind it, go on where time had been",
+        )
+        for step in steps
+    ]  # fmt: skip
 
 
 def _leave_out_copies(batch: FrameBatch, copies: Deduplicator) -> None:
