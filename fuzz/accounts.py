@@ -31,7 +31,8 @@ LINES, CAPTURES = ACCOUNTS / "coverage.json", ACCOUNTS / "captures.json"
 RUNS = "runs.json"
 """Beside the accounts of targets: what is said of whole runs, each with the targets that it was the last to run."""
 TRIED = ROOT / "fuzz" / "tried.json"
-"""What the last run of each target came to: to fuzz all of them takes hours, and each run is of some."""
+"""What the last run of each target with each seed came to: to fuzz all of them takes hours, and each run is of some.
+Other seeds make other inputs, which add up."""
 SUMS = ("inputs", "mutated", "kept", "cpu_seconds")
 
 
@@ -58,8 +59,12 @@ def write(path: Path, account: Any) -> None:
 
 
 def _with_run(runs: list[dict[str, Any]], run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return runs with one more; earlier ones lose the targets that it has run again."""
-    kept = [{**one, "targets": [name for name in one["targets"] if name not in run["targets"]]} for one in runs]
+    """Return runs with one more; earlier ones with its seed lose the targets that it has run again."""
+    again = set(run["targets"])
+    kept = [
+        {**one, "targets": [name for name in one["targets"] if one["seed"] != run["seed"] or name not in again]}
+        for one in runs
+    ]
     return [*(one for one in kept if one["targets"]), run]
 
 
@@ -78,11 +83,14 @@ def _keep_tried() -> dict[str, Any]:
     """Write what was tried beside what is kept of earlier runs, and return all of it."""
     kept = json.loads(TRIED.read_text(encoding="utf-8"))
     for run in json.loads((FUZZ / RUNS).read_text(encoding="utf-8")):
-        accounts = {name: json.loads((FUZZ / f"{name}.json").read_text(encoding="utf-8")) for name in run["targets"]}
-        kept["targets"] |= {
-            name: {**{key: round(account[key]) for key in SUMS}, "findings": len(account["findings"])}
-            for name, account in accounts.items()
-        }
+        paths = [FUZZ / f"{name}.json" for name in run["targets"]]
+        accounts = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+        for account in accounts:
+            if account["seed"] == run["seed"]:
+                kept["targets"].setdefault(account["target"], {})[str(run["seed"])] = {
+                    **{key: round(account[key]) for key in SUMS},
+                    "findings": len(account["findings"]),
+                }
         kept["runs"] = _with_run(kept["runs"], run)
     kept["targets"] = dict(sorted(kept["targets"].items()))
     TRIED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -92,12 +100,15 @@ def _keep_tried() -> dict[str, Any]:
 def tried() -> str:
     """Return the table of what fuzzing tried and found."""
     kept = _keep_tried()
-    accounts = kept["targets"]
+    accounts = {
+        name: {key: sum(account[key] for account in seeds.values()) for key in (*SUMS, "findings")}
+        for name, seeds in kept["targets"].items()
+    }
     row = "| {} | {inputs:,} | {mutated:,} | {kept:,} | {cpu_seconds:,} | {findings} |"
     whole = {name: sum(account[name] for account in accounts.values()) for name in (*SUMS, "findings")}
     return "\n".join(
         (
-            *(f"{_about(run)} {run['seconds'] / 60:.0f} minutes." for run in kept["runs"]),
+            *(_about(run) for run in kept["runs"]),
             f"Open findings: {whole['findings']}.",
             "",
             "| target | inputs | of them mutated | reached something new | CPU s | open findings |",

@@ -280,8 +280,8 @@ def main() -> int:
         work(given.work, given.seed, current=current, account=account, **limits)
         return 0
     targets = given.targets or target_names()
-    about = circumstances(given.command)
-    began = time.monotonic()
+    # At once: what is tried until somebody ends the run counts as well.
+    add_run(directory, {**circumstances(given.command), "targets": targets, "seed": given.seed})
     if given.seconds is not None:
         limits["seconds"] = given.seconds * given.jobs / len(targets)
     with ThreadPoolExecutor(given.jobs) as pool:
@@ -289,7 +289,6 @@ def main() -> int:
             target: pool.submit(supervise, target, given.seed, directory=directory, **limits) for target in targets
         }
         accounts = [_told(directory, running[target].result()) for target in targets]
-    add_run(directory, {**about, "targets": targets, "seed": given.seed, "seconds": time.monotonic() - began})
     print(f"all: {sum(account.inputs for account in accounts)} inputs of {len(accounts)} targets")
     return int(any(account.findings for account in accounts))
 
