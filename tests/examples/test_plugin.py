@@ -98,7 +98,8 @@ def test_intervals_of_a_capture_say_it_in_a_few_words(installed: dict[str, str])
     assert "VLANs    1\n" in done.stdout
 
 
-def test_the_law_is_tested_for_it(installed: dict[str, str]) -> None:
+@pytest.mark.parametrize("law", ["analysis/test_law.py", "stages/test_any_order.py"])
+def test_the_law_is_tested_for_it(installed: dict[str, str], law: str) -> None:
     words = [
         sys.executable,
         "-m",
@@ -106,7 +107,7 @@ def test_the_law_is_tested_for_it(installed: dict[str, str]) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
-        "tests/analysis/test_law.py",
+        f"tests/{law}",
         "-m",
         "",
         "-k",

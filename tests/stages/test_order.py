@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.command_line import assert_one_clear_line, invoke, start
 from support.shared_cases import CASES, needs_cases
 from support.streams import cut_streams, feed
-from support.untidy import BEGIN_NS, HOUR_NS, SECOND_NS, course, frame_of, pcap, pcapng
+from support.untidy import BEGIN_NS, HOUR_NS, SECOND_NS, course, frame_of, pcap, pcapng, without_frame_numbers
 
 import uspcap
 from uspcap.analysis import registry
@@ -29,13 +29,6 @@ from uspcap.report.comparison_schema import load_schema as comparison_schema
 from uspcap.report.schema import load_schema
 
 NAMES = tuple(name for name in registry.default_names(live=False))
-
-
-def without_frame_numbers(value):
-    """Return a result without what counts frames in the order of files."""
-    if isinstance(value, dict):
-        return {name: without_frame_numbers(each) for name, each in value.items() if not name.endswith("frame")}
-    return [without_frame_numbers(each) for each in value] if isinstance(value, list) else value
 
 
 def analyses(paths, **options):
@@ -105,6 +98,18 @@ def test_a_capture_split_over_files_in_any_way_and_named_in_any_order_is_the_who
     paths = [pcap(tmp_path / f"{number}.pcap", part) for number, part in enumerate(split)]
     made.shuffle(paths)
     assert analyses(paths, jobs=jobs) == whole
+
+
+def test_a_few_frames_beyond_a_gap_count_where_another_file_has_frames_at_that_time(tmp_path):
+    milliseconds = {"a.pcap": [3, *range(220, 232), 384], "b.pcap": [2, 4, *range(319, 331), 383]}
+    files = {
+        name: [(BEGIN_NS + 1_000_000 * at, frame_of(flow, at)) for at in times]
+        for flow, (name, times) in enumerate(milliseconds.items())
+    }
+    whole = analyses(pcap(tmp_path / "whole.pcap", sorted(frame for frames in files.values() for frame in frames)))
+    paths = [pcap(tmp_path / name, frames) for name, frames in files.items()]
+    assert analyses(paths) == whole
+    assert (order(paths)["merged_inputs"], order(paths)["outlier_count"]) == (2, 0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 from support.capture_files import interface, option, packet, pcap_header, pcap_record, section
 
@@ -54,3 +55,10 @@ def pcapng(path: Path, sections) -> str:
         content += b"".join(packet(ns, data, number) for ns, data, number in frames)
     path.write_bytes(content)
     return str(path)
+
+
+def without_frame_numbers(value: Any) -> Any:
+    """Return a result without what counts frames in the order of files."""
+    if isinstance(value, dict):
+        return {name: without_frame_numbers(each) for name, each in value.items() if not name.endswith("frame")}
+    return [without_frame_numbers(each) for each in value] if isinstance(value, list) else value
