@@ -205,7 +205,7 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
     [("go-iex__DEEP10_rec1-12236", "iex-tp"), ("go-iex__TOPS16_rec1-7162", "iex-tp")],
 )
 def test_protocol_of_long_captures_is_told_by_itself(name: str, protocol: str) -> None:
-    best, second, *_ = candidates(str(MARKET_DATA / f"{name}.pcap"), "", unverified=True)
+    best, second, *_ = candidates([str(MARKET_DATA / f"{name}.pcap")], "", unverified=True)
     assert (best.protocol.name, best.share, second.explained) == (protocol, 1.0, 0)
 
 
@@ -228,7 +228,7 @@ def test_no_protocol_is_told_of_captures_that_hold_none() -> None:
     told = {}
     for path in (path for path in CAPTURES.glob("*/*") if path.is_file()):
         try:
-            told[path.name] = detect(str(path), "", unverified=False).protocol.name
+            told[path.name] = detect([str(path)], "", unverified=False).protocol.name
         except UspcapError:
             continue
     assert told == TOLD

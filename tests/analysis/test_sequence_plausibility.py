@@ -215,8 +215,8 @@ def b3(number: int) -> bytes:
 
 def test_auto_prefers_the_protocol_that_loses_nothing_to_one_that_explains_as_much(tmp_path: Path) -> None:
     path = capture_of(tmp_path, [b3((1 << 24) + at) for at in range(3_000)])
-    found = {one.protocol.name: one for one in candidates(path, "", unverified=True)}
-    assert detect(path, "", unverified=True).protocol.name == "b3"
+    found = {one.protocol.name: one for one in candidates([path], "", unverified=True)}
+    assert detect([path], "", unverified=True).protocol.name == "b3"
     assert found["b3"].missing == 0
     assert found["b3"].score > found["ice-impact"].score
 
@@ -225,7 +225,7 @@ def test_auto_chooses_nothing_that_loses_more_than_it_sees(tmp_path: Path) -> No
     numbers = [number + (1 << 50) * (number // 50) for number in range(1, 1_001)]
     payloads = [struct.pack("!10sQH", b"SESSION001", number, 1) + b"\0\1x" for number in numbers]
     path = capture_of(tmp_path, payloads)
-    best = candidates(path, "", unverified=False)[0]
+    best = candidates([path], "", unverified=False)[0]
     assert not best.is_enough
     with pytest.raises(UsageError, match="no known protocol"):
-        detect(path, "", unverified=False)
+        detect([path], "", unverified=False)

@@ -68,6 +68,7 @@ class SlowDatagrams:
     incomplete: int = 0
     discarded: int = 0
     copies: int = 0
+    left_out: int = 0
     _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
 
     def take(self, fragment: Fragment, frame: int, at_ns: int) -> bytes | None:
@@ -79,6 +80,7 @@ class SlowDatagrams:
             group = self._groups[key] = _Group(frame, at_ns)
         group.frame, group.at_ns = frame, at_ns
         if group.state == "void":
+            self.left_out += 1
             return None
         if fragment in group.pieces:
             self.copies += 1
@@ -87,6 +89,7 @@ class SlowDatagrams:
             group.state, group.pieces = "open", []
         if self._is_void(group.pieces, fragment):
             self.discarded += 1
+            self.left_out += len(group.pieces) + 1
             group.state, group.pieces = "void", []
             return None
         group.pieces.append(fragment)
@@ -114,6 +117,7 @@ class SlowDatagrams:
 
     def _close(self, group: _Group | None) -> None:
         self.incomplete += group is not None and group.state == "open"
+        self.left_out += len(group.pieces) if group is not None and group.state == "open" else 0
 
     def counts(self) -> dict[str, int]:
         """Return what there is at the end."""
@@ -123,6 +127,8 @@ class SlowDatagrams:
             "incomplete": self.incomplete + left,
             "discarded": self.discarded,
             "copies": self.copies,
+            "frames_left_out": self.left_out
+            + sum(len(group.pieces) for group in self._groups.values() if group.state == "open"),
             "cut": 0,
         }
 

@@ -310,6 +310,7 @@ class FragmentedStream(Generic[S]):
             "incomplete": self.datagrams.incomplete,
             "discarded": self.datagrams.discarded,
             "copies": self.datagrams.copies,
+            "frames_left_out": self.datagrams.left_out,
             "cut": self.cut,
         }
 
@@ -323,8 +324,9 @@ def fragment_caveats(counts: dict[str, int]) -> list[str]:
         lack = "lacks" if incomplete == 1 else "lack"
         void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
         found.append(
-            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried counts as "
-            "missing; a filter on ports leaves out all fragments but the first"
+            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried, in "
+            f"{counts['frames_left_out']:,} frames, counts as missing; a filter on ports leaves out all fragments but "
+            "the first"
         )
     if counts["cut"]:
         found.append(

@@ -11,6 +11,7 @@ class Datagrams:
     discarded: int
     copies: int
     closed: int
+    unused: int
     frames: FrameColumns
     headers: HeaderColumns
     rows: NDArray[np.int64]
@@ -22,5 +23,7 @@ class Datagrams:
     def absorb(self, later: Datagrams, frame_shift: int) -> None: ...
     @property
     def incomplete(self) -> int: ...
+    @property
+    def left_out(self) -> int: ...
 
 def has_fragments(frames: FrameColumns, headers: HeaderColumns) -> bool: ...

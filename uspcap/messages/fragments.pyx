@@ -198,6 +198,8 @@ cdef class Datagrams:
     complete, discarded, copies, closed : int
         Datagrams that were put together, and that were void; copies of fragments; datagrams that were left incomplete, but
         for those that are open still.
+    unused : int
+        Fragments of datagrams that were void, and of those that were left incomplete and are not open, copies aside.
     """
 
     cdef Group *groups
@@ -205,7 +207,7 @@ cdef class Datagrams:
     cdef int32_t *slots
     cdef uint64_t mask
     cdef bint is_known
-    cdef readonly int64_t complete, discarded, copies, closed
+    cdef readonly int64_t complete, discarded, copies, closed, unused
     cdef readonly object frames, headers, rows
     cdef object bytes
     cdef Py_ssize_t used
@@ -282,6 +284,7 @@ cdef class Datagrams:
     cdef void end(self, Group *group) noexcept nogil:
         """Count a group that has ended, and empty it."""
         self.closed += group.state == OPEN and group.count > 0
+        self.unused += group.count if group.state == OPEN else 0
         empty_group(group)
         group.state = OPEN
 
@@ -346,6 +349,7 @@ cdef class Datagrams:
             self.end(group)
         self.saw(group, fragment)
         if group.state == VOID:
+            self.unused += 1
             return 0
         is_void = is_impossible(fragment)
         is_void |= group.total > 0 and (end > group.total or (not fragment.more and end != group.total))
@@ -368,6 +372,7 @@ cdef class Datagrams:
             is_void = is_impossible(fragment)
         if is_void:
             self.discarded += 1
+            self.unused += group.count + 1
             empty_group(group)
             group.state = VOID
             return 0
@@ -582,6 +587,16 @@ cdef class Datagrams:
         self.discarded += later.discarded
         self.copies += later.copies
         self.closed += later.closed
+        self.unused += later.unused
+
+    @property
+    def left_out(self):
+        """Fragments of datagrams that were void, or that are incomplete at the end."""
+        cdef Py_ssize_t at
+        cdef int64_t found = self.unused
+        for at in range(self.count):
+            found += self.groups[at].count if self.groups[at].state == OPEN else 0
+        return found
 
     @property
     def incomplete(self):
@@ -608,7 +623,8 @@ cdef class Datagrams:
             ]
             key = (<const char *> &group.key)[: sizeof(Key)]
             groups.append((key, group.frame, group.at_ns, group.state, group.total, group.came, pieces))
-        return _datagrams, (self.is_known, (self.complete, self.discarded, self.copies, self.closed), groups)
+        counts = self.complete, self.discarded, self.copies, self.closed, self.unused
+        return _datagrams, (self.is_known, counts, groups)
 
     def restore(self, tuple counts, list groups):
         """Take over what was pickled, into an object that is new."""
@@ -616,7 +632,7 @@ cdef class Datagrams:
         cdef Group *group
         cdef Piece *piece
         cdef const uint8_t[::1] raw
-        self.complete, self.discarded, self.copies, self.closed = counts
+        self.complete, self.discarded, self.copies, self.closed, self.unused = counts
         for named, frame, at_ns, state, total, came, pieces in groups:
             if len(named) != sizeof(Key):
                 raise ValueError("this is not the state of such an object")
