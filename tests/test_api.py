@@ -55,7 +55,8 @@ def test_a_report_is_that_of_the_command_line(path: Path) -> None:
     assert report.document == json.loads(ended.stdout)
     assert report.to_json() + "\n" == ended.stdout
     assert bool(report.problems) == bool(ended.code)
-    assert report["gaps"] == report.document["analyses"]["gaps"]
+    assert report["gaps"].as_dict() == report.document["analyses"]["gaps"]
+    assert report["gaps"].count == report["gaps"]["count"]
 
 
 @pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)

@@ -3,7 +3,7 @@
     import uspcap
 
     report = uspcap.analyze("day.pcap", only=("gaps", "bursts"), line_rate="10G")
-    report["gaps"]["count"]
+    report["gaps"].count
     report.to_pandas("gaps", "gaps")
 
 Everything raises `uspcap.errors.UspcapError`, whose text is one sentence that says what, where and what to do next.
@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from uspcap.errors import UsageError
@@ -22,7 +23,7 @@ from uspcap.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from uspcap.analysis.base import Table
+    from uspcap.analysis.base import Result, Table
     from uspcap.analysis.suite import Settings, Suite
     from uspcap.backends.declaration import Direction, Request
     from uspcap.comparison.captures import ClockMode
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from uspcap.formats.reader import TimestampUnit
     from uspcap.frames import FrameBatch, Problem
     from uspcap.pipeline.session import CaptureOutcome
+    from uspcap.records import Record
     from uspcap.stages.reading import PlannedInput, Reading
     from uspcap.stages.taps import InterfaceTaps
     from uspcap.timestamps import Timestamps
@@ -39,30 +41,38 @@ Path = str | os.PathLike[str]
 __all__ = ["Capture", "LiveCapture", "Report", "analyze", "capture", "compare", "open"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """What an analysis or a comparison found.
 
     Attributes
     ----------
-    document : dict
-        All of it, as `--format json` prints it: durations in ns, sizes in bytes.
+    found : Record or mapping
+        What `document` is made of; of an analysis a `RunReport` of `uspcap.report.document`.
     tables : mapping of str to mapping
         By analysis, then by name: columns of one length, for what is listed in full.
     """
 
-    document: dict[str, Any]
+    found: Record | Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Table]] = field(default_factory=dict, repr=False)
 
-    def __getitem__(self, analysis: str) -> dict[str, Any]:
-        """Return the result of an analysis.
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """All of it, as `--format json` prints it: durations in ns, sizes in bytes."""
+        from uspcap.records import as_json
+
+        document: dict[str, Any] = as_json(self.found)
+        return document
+
+    def __getitem__(self, analysis: str) -> Result:
+        """Return the result of an analysis, a frozen dataclass; `as_dict` makes of it what JSON has.
 
         Raises
         ------
         KeyError
             It did not run.
         """
-        found: dict[str, Any] = self.document["analyses"][analysis]
+        found: Result = self.found["analyses"][analysis]
         return found
 
     @property
@@ -90,11 +100,12 @@ class Report:
     def __str__(self) -> str:
         """Return the report as text, 100 columns wide."""
         from uspcap.report.comparison import comparison_page
+        from uspcap.report.document import RunReport
         from uspcap.report.page import report_page
         from uspcap.report.renderers.text import as_text
 
-        page = report_page if "analyses" in self.document else comparison_page
-        return as_text(page(self.document), 100)
+        found = self.found
+        return as_text(report_page(found) if isinstance(found, RunReport) else comparison_page(self.document), 100)
 
 
 def _everything() -> Reading:

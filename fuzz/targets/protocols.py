@@ -84,4 +84,4 @@ def run(value: Any) -> None:
 
     analysis = sequence_of(protocol, maximum_streams=4)
     analysis.update(streams.batch_of([(START_NS, frame, 0, 5, 0, 0, 0) for frame in value.get("frames", ())], 1))
-    streams.check_numbers(analysis.result(), "sequence")
+    streams.check_numbers(analysis.result().as_dict(), "sequence")

@@ -72,7 +72,7 @@ def run(value: Any) -> None:
 
         analysis = sequence_of(protocol, maximum_streams=8)
         analysis.update(batch)
-        streams.check_numbers(analysis.result(), "sequence")
+        streams.check_numbers(analysis.result().as_dict(), "sequence")
     for match in ("flow", "client", "key"):
         pair = _refused(
             lambda match=match: pair_rules(

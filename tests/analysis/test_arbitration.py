@@ -73,7 +73,7 @@ def test_what_two_lines_brought_comes_back_whatever_the_cuts(
     seed: int, sends: int, loss: float, cuts: list[int]
 ) -> None:
     packets = two_lines(seed, sends, loss=loss)
-    result = arbitrated(packets, [min(cut, len(packets)) for cut in cuts]).result()
+    result = arbitrated(packets, [min(cut, len(packets)) for cut in cuts]).result().as_dict()
     assert_as_slow(packets, result)
 
 
@@ -83,7 +83,7 @@ def test_lines_of_packets_that_count_themselves_come_back_whatever_the_cuts(
     seed: int, sends: int, cuts: list[int]
 ) -> None:
     packets = two_lines(seed, sends, loss=0.05, plain=True)
-    result = arbitrated(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result()
+    result = arbitrated(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result().as_dict()
     assert_as_slow(packets, result)
 
 
@@ -100,22 +100,22 @@ def test_lines_that_begin_anew_do_so_each_for_itself_whatever_the_cuts(
 ) -> None:
     packets = two_lines(seed, sends, loss=0.02, anew=anew)
     whole = arbitrated(packets, [])
-    assert_as_slow(packets, whole.result())
+    assert_as_slow(packets, whole.result().as_dict())
     edges = [0, *sorted(min(cut, len(packets)) for cut in cuts), len(packets)]
     parts = [part_of(packets, first, last, MOLD, ring_length=RING) for first, last in pairwise(edges)]
     while len(parts) > 1:
         at = len(parts) - 2 if backward else 0
         parts[at].merge(parts.pop(at + 1))
-    assert (parts[0].result(), parts[0].tables()) == (whole.result(), whole.tables())
-    assert parts[0].result() == parts[0].result()
+    assert (parts[0].result().as_dict(), parts[0].tables()) == (whole.result().as_dict(), whole.tables())
+    assert parts[0].result().as_dict() == parts[0].result().as_dict()
 
 
 def test_dead_line_is_kept_as_long_as_it_may_matter_and_no_cut_does() -> None:
     packets = [replace(one, line=0) for one in two_lines(5, 5_000, loss=0.0)]
     packets += two_lines(6, 10, loss=0.0)
-    whole = arbitrated(packets, []).result()
+    whole = arbitrated(packets, []).result().as_dict()
     assert_as_slow(packets, whole)
-    assert arbitrated(packets, [700, LONGEST_LOG + 10, 9_000]).result() == whole
+    assert arbitrated(packets, [700, LONGEST_LOG + 10, 9_000]).result().as_dict() == whole
 
 
 def test_line_that_lacks_the_beginning_of_a_session_catches_up_with_the_other() -> None:
@@ -124,7 +124,7 @@ def test_line_that_lacks_the_beginning_of_a_session_catches_up_with_the_other() 
     # Of B neither the last numbers of the one session nor the first of the other came.
     packets = [one for one in packets if not (one.line and (one.sequence < 5 or one.sequence > 5_095))]
     for cuts in ([], [60], [195], [205], [197, 203, 300]):
-        result = arbitrated(packets, cuts).result()
+        result = arbitrated(packets, cuts).result().as_dict()
         assert_as_slow(packets, result)
         (pair,) = result["pairs"]
         assert (pair["compared"], pair["arbitrated"]["lost"], pair["arbitrated"]["resets"]) == (96 + 395, 0, 1)
@@ -146,7 +146,7 @@ def test_numbers_that_wrap_go_on_on_both_lines() -> None:
             parts[-1].update(FrameBatch.from_frames(frames[first:last], stamps[first:last]))
         for part in parts[1:]:
             parts[0].merge(part)
-        result = parts[0].result()
+        result = parts[0].result().as_dict()
         (pair,) = result["pairs"]
         assert [line["lost"] for line in pair["lines"].values()] == [2, 1]
         assert (pair["arbitrated"]["lost"], pair["compared"], result["complete"]) == (1, 2_998, True)
@@ -161,7 +161,7 @@ def test_stamps_of_two_sources_are_never_compared() -> None:
     ]
     analysis = Arbitration(MOLD, PAIRS)
     analysis.update(batch)
-    (pair,) = analysis.result()["pairs"]
+    (pair,) = analysis.result().as_dict()["pairs"]
     assert (pair["compared"], pair["other_clock"]) == (10, 10)
     assert list(pair["skew"]) == ["HARDWARE", "KERNEL"]
     assert pair["skew"]["KERNEL"]["first_by"]["A"]["count"] == 0
@@ -173,7 +173,7 @@ def test_percentiles_have_the_sign_of_first_less_second() -> None:
         first = 0 if at < 300 else 1
         packets.append(Packet(at + 1, 1, START_NS + 10_000 * at, line=first))
         packets.append(Packet(at + 1, 1, START_NS + 10_000 * at + 100 + at, line=1 - first))
-    (pair,) = arbitrated(packets, []).result()["pairs"]
+    (pair,) = arbitrated(packets, []).result().as_dict()["pairs"]
     skews = sorted([-100 - at for at in range(300)] + [100 + at for at in range(300, 1_000)])
     told = pair["skew"]["FILE"]["percentiles_ns"]
     assert told == {one: skews[10 * int(one) - 1] for one in ("1", "10", "50", "90", "99")}
@@ -188,14 +188,14 @@ def test_count_that_no_ring_holds_is_not_compared_and_costs_nothing() -> None:
         for line in (0, 1)
     ]
     analysis.update(FrameBatch.from_frames(frames, [START_NS + at for at in range(len(frames))]))
-    (pair,) = analysis.result()["pairs"]
+    (pair,) = analysis.result().as_dict()["pairs"]
     assert (pair["compared"], pair["too_many"]) == (4, 2)
 
 
 def test_one_number_from_far_above_costs_nothing_but_itself() -> None:
     packets = [Packet(at // 2 + 1, 1, START_NS + at, line=at % 2) for at in range(6_000)]
     packets.insert(100, Packet(10**12, 1, START_NS + 99))
-    result = arbitrated(packets, []).result()
+    result = arbitrated(packets, []).result().as_dict()
     assert_as_slow(packets, result)
     (pair,) = result["pairs"]
     assert (pair["too_late"], pair["compared"]) == (0, 3_000)
@@ -205,7 +205,7 @@ def test_line_that_is_farther_behind_than_the_ring_is_long_is_too_late() -> None
     ahead = [Packet(at + 1, 1, START_NS + at, line=0) for at in range(500)]
     behind = [Packet(at + 1, 1, START_NS + at + 2 * RING, line=1) for at in range(500)]
     packets = sorted(ahead + behind, key=lambda one: one.at_ns)
-    result = arbitrated(packets, [333]).result()
+    result = arbitrated(packets, [333]).result().as_dict()
     assert_as_slow(packets, result)
     (pair,) = result["pairs"]
     # The last ring of what is ahead lies alone, and so does what comes to its places after what is too late for them.
@@ -214,12 +214,12 @@ def test_line_that_is_farther_behind_than_the_ring_is_long_is_too_late() -> None
 
 def test_what_there_is_no_room_for_is_said() -> None:
     packets = [Packet(2 * at, 1, START_NS + at, line=at % 2) for at in range(1, 400)]
-    result = arbitrated(packets, [], runs_a_stream=100).result()
+    result = arbitrated(packets, [], runs_a_stream=100).result().as_dict()
     assert (result["complete"], result["not_followed"]) == (False, 199 - 100 + 200 - 100)
-    assert result == arbitrated(packets, [20, 150], runs_a_stream=100).result()
+    assert result == arbitrated(packets, [20, 150], runs_a_stream=100).result().as_dict()
     sessions = [Packet(1, 1, START_NS + at, b"%010d" % at) for at in range(20)]
-    result = arbitrated(sessions, [10], maximum_pairs=4).result()
-    assert result == arbitrated(sessions, [], maximum_pairs=4).result()
+    result = arbitrated(sessions, [10], maximum_pairs=4).result().as_dict()
+    assert result == arbitrated(sessions, [], maximum_pairs=4).result().as_dict()
     assert 0 < len(result["pairs"]) <= 4
     assert (result["not_followed"], result["complete"]) == (20 - len(result["pairs"]), False)
 
@@ -230,7 +230,7 @@ def test_sample_holds_what_was_put_into_it() -> None:
     with open_capture(str(SAMPLE)) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    (pair,) = analysis.result()["pairs"]
+    (pair,) = analysis.result().as_dict()["pairs"]
     lost = {
         name: {number for one in line["lost"] for number in range(one["first_sequence"], one["last_sequence"] + 1)}
         for name, line in truth["lines"].items()
@@ -249,5 +249,5 @@ def test_packets_of_other_destinations_are_none_of_the_lines(count: int) -> None
     batch = FrameBatch.from_frames([frame_of(Packet(1, count, 0).mold(), line=5)] * 3, np.arange(3) + START_NS)
     analysis = Arbitration(MOLD, PAIRS)
     analysis.update(batch)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert (result["pairs"], result["foreign"], result["without_packets"]) == ([], 0, [PAIRS[0].name])

@@ -70,14 +70,14 @@ def lines_in_fragments(seed: int, sends: int, pauses: float) -> tuple[list[bytes
 def test_lines_in_fragments_are_as_if_datagrams_came_whole_wherever_they_are_cut(seed: int) -> None:
     drawn = random.Random(seed)
     apart, whole, times_ns = lines_in_fragments(seed, 120, drawn.choice([0.0, 0.01]))
-    expected = arbitrated(whole, times_ns, []).result()
+    expected = arbitrated(whole, times_ns, []).result().as_dict()
     in_fragments = arbitrated(apart, times_ns, [])
-    result = in_fragments.result()
+    result = in_fragments.result().as_dict()
     assert result["fragments"]["put_together"] > 20
     assert result | {"fragments": None} == expected | {"fragments": None}
     for _ in range(6):
         cuts = [drawn.randrange(len(apart) + 1) for _ in range(drawn.randrange(1, 5))]
-        assert arbitrated(apart, times_ns, cuts, drawn.choice([7, 64, 500])).result() == result, cuts
+        assert arbitrated(apart, times_ns, cuts, drawn.choice([7, 64, 500])).result().as_dict() == result, cuts
 
 
 def test_datagram_that_lacks_a_fragment_on_both_lines_is_lost() -> None:
@@ -90,7 +90,7 @@ def test_datagram_that_lacks_a_fragment_on_both_lines_is_lost() -> None:
         frames += [piece.frame() for piece in fragments_of(cut, line, 16, 4, line)[:-1]]
     frames += [frame_of(after, 0), frame_of(after, 1)]
     analysis = arbitrated(frames, list(range(1_700_000_000_000_000_000, 1_700_000_000_000_000_000 + len(frames))), [4])
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert (result["lost"], result["fragments"]["incomplete"]) == (5, 2)
     assert any("UDP datagrams in IP fragments" in caveat for caveat in analysis.caveats())
 
@@ -98,4 +98,4 @@ def test_datagram_that_lacks_a_fragment_on_both_lines_is_lost() -> None:
 def test_what_is_kept_at_a_cut_is_bounded_and_what_that_costs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ip_fragments, "MOST_KEPT", 5)
     apart, _, times_ns = lines_in_fragments(3, 60, 0.0)
-    assert arbitrated(apart, times_ns, []).result()["fragments"]["cut"] > 0
+    assert arbitrated(apart, times_ns, []).result().as_dict()["fragments"]["cut"] > 0

@@ -67,7 +67,7 @@ def by_source(frames):
 
 
 def check(analysis, frames, widths_ns):
-    rows = {(row["source"], row["window_ns"]): row for row in analysis.result()["windows"]}
+    rows = {(row["source"], row["window_ns"]): row for row in analysis.result().as_dict()["windows"]}
     sources = by_source(frames)
     assert rows.keys() == {(source.name, width) for source in sources for width in widths_ns}
     for source, numbered in sources.items():
@@ -154,7 +154,7 @@ def check_between(frames, width_ns, slot_ns):
     The narrower one touches 1000 slots at most, wherever it lies.
     """
     analysis = feed(Bursts(widths_ns=(width_ns,)), frames, 4096)
-    for row in analysis.result()["windows"]:
+    for row in analysis.result().as_dict()["windows"]:
         numbered = by_source(frames)[TimestampSource[row["source"]]]
         wide_bytes, wide_frames = free_peaks(numbered, width_ns, slot_ns)
         narrow_bytes, narrow_frames = free_peaks(numbered, width_ns - slot_ns + 1, slot_ns)
@@ -167,14 +167,14 @@ def check_between(frames, width_ns, slot_ns):
 def test_a_window_may_miss_what_a_free_one_of_its_width_holds():
     # Two frames a nanosecond less than the width apart, but 1001 slots of 10 ns touched.
     frames = [Frame(START_NS + 5, 60, 1), Frame(START_NS + 5 + 9_999, 60, 1)]
-    (row,) = feed(Bursts(widths_ns=(10_000,)), frames, 4096).result()["windows"]
+    (row,) = feed(Bursts(widths_ns=(10_000,)), frames, 4096).result().as_dict()["windows"]
     assert row["peak_frames"] == 1
     assert free_peaks(list(enumerate(frames, 1)), 10_000, 10) == (120, 2)
 
 
 def test_a_step_back_within_a_slot_starts_nothing_anew():
     frames = [Frame(START_NS + at, 60, 1) for at in (9, 3, 12, 1)]
-    rows = feed(Bursts(widths_ns=(1_000, 10_000)), frames, 4096).result()["windows"]
+    rows = feed(Bursts(widths_ns=(1_000, 10_000)), frames, 4096).result().as_dict()["windows"]
     assert [(row["restarts"], row["peak_frames"]) for row in rows] == [(2, 2), (1, 3)]
     assert "earlier slot" in DEFINITION
 
@@ -182,12 +182,12 @@ def test_a_step_back_within_a_slot_starts_nothing_anew():
 @pytest.mark.parametrize("frames_at_once", [1, 12])
 def test_the_line_rate_counts_preamble_check_sequence_and_gap(frames_at_once):
     frames = [Frame(START_NS + at, 600, 1) for at in range(frames_at_once)]
-    result = feed(Bursts(line_rate_bps=10**10, widths_ns=(10_000,)), frames, 4096).result()
+    result = feed(Bursts(line_rate_bps=10**10, widths_ns=(10_000,)), frames, 4096).result().as_dict()
     assert result["line_rate_bps"] == 10**10
     (row,) = result["windows"]
     bits = (600 + 24) * 8 * frames_at_once
     assert row["line_rate_share"] == pytest.approx(bits / (10**10 * 10_000 / 10**9), abs=1e-6)
-    (row,) = feed(Bursts(widths_ns=(10_000,)), frames, 4096).result()["windows"]
+    (row,) = feed(Bursts(widths_ns=(10_000,)), frames, 4096).result().as_dict()["windows"]
     assert row["line_rate_share"] is None
 
 
@@ -201,7 +201,7 @@ def test_the_table_holds_the_rows_of_the_result():
     analysis = feed(Bursts(), seeded_stream(37, 1000), 4096)
     table = analysis.tables()["windows"]
     assert [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)] == (
-        analysis.result()["windows"]
+        analysis.result().as_dict()["windows"]
     )
 
 

@@ -69,7 +69,7 @@ def listed(analysis):
 
 def check(analysis, frames, threshold_ns, *, all_listed=True):
     rows, by_flow = expected(frames, threshold_ns)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     with_threshold = [flow for flow in by_flow.values() if flow is not None]
     assert result["count"] == sum(count for _, count, _ in with_threshold) == len(rows)
     assert result["total_ns"] == sum(total for *_, total in with_threshold)
@@ -112,7 +112,7 @@ def test_automatic_thresholds_follow_their_rule(seed):
     frames = sorted(frames + quiet, key=lambda frame: frame.timestamp_ns)
     analysis = feed(Gaps(), frames, 4096)
     check(analysis, frames, None)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     _, by_flow = expected(frames, None)
     assert result["flows_without_threshold"] == sum(flow is None for flow in by_flow.values()) > 0
     assert result["count"] > 20
@@ -154,15 +154,15 @@ def test_equal_silences_are_kept_in_the_order_of_their_frames():
     analysis = feed(Gaps(threshold_ns=10, maximum_silences=8), frames, 3)
     kept = listed(analysis)
     assert [row[5] for row in kept] == list(range(2, 2 + len(kept)))
-    assert analysis.result()["count"] == 49
-    assert analysis.result()["total_ns"] == 49_000
+    assert analysis.result().as_dict()["count"] == 49
+    assert analysis.result().as_dict()["total_ns"] == 49_000
 
 
 def test_a_sample_of_flows_has_exact_silences():
     frames = seeded_stream(16, 30_000, flows=200)
     table = FlowTable(16)
     analysis = feed(Gaps(table, threshold_ns=20_000), frames, 4096)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert result["sampled_one_in"] == 1 << table.level > 1
     tracked = set(analysis.tables()["flows"]["flow"])
     assert 0 < len(tracked) == result["flows_tracked"] <= 16
@@ -185,8 +185,8 @@ def test_stamps_at_the_ends_of_the_range_are_cut_like_others(threshold_ns, cut):
     merged = feed(Gaps(threshold_ns=threshold_ns), frames[:cut], 4096)
     merged.merge(feed(Gaps(threshold_ns=threshold_ns), frames[cut:], 4096))
     whole = feed(Gaps(threshold_ns=threshold_ns), frames, 4096)
-    assert (merged.result(), merged.tables()) == (whole.result(), whole.tables())
-    assert merged.result()["count"] == (1 if threshold_ns else 0)
+    assert (merged.result().as_dict(), merged.tables()) == (whole.result().as_dict(), whole.tables())
+    assert merged.result().as_dict()["count"] == (1 if threshold_ns else 0)
 
 
 @pytest.mark.parametrize("threshold_ns", [None, 5])
@@ -197,6 +197,6 @@ def test_more_gaps_than_64_bits_hold_are_added_up_to_the_most_that_they_hold(thr
     merged = feed(Gaps(threshold_ns=threshold_ns), frames[:cut], 4096)
     merged.merge(feed(Gaps(threshold_ns=threshold_ns), frames[cut:], 4096))
     whole = feed(Gaps(threshold_ns=threshold_ns), frames, 4096)
-    assert (merged.result(), merged.tables()) == (whole.result(), whole.tables())
+    assert (merged.result().as_dict(), merged.tables()) == (whole.result().as_dict(), whole.tables())
     if threshold_ns:
-        assert merged.result()["total_ns"] == merged.tables()["flows"]["total_ns"][0] == 2**63 - 1
+        assert merged.result().as_dict()["total_ns"] == merged.tables()["flows"]["total_ns"][0] == 2**63 - 1

@@ -99,7 +99,7 @@ def in_parts(
 
 
 def outcome(analysis: Analysis) -> tuple[Any, Any, int]:
-    return analysis.result(), analysis.tables(), analysis.frames_read
+    return analysis.result().as_dict(), analysis.tables(), analysis.frames_read
 
 
 def numbers_in(told: Any, name: str = "") -> list[tuple[str, int]]:
@@ -126,7 +126,7 @@ def test_what_follows_the_highest_number_is_no_number_of_its_field(size: int) ->
     repeated = Sent(0, 1_700_000_000_000_000_000, (Said((1 << 8 * size) - 1, 0, 0, None),))
     frames = [(repeated.at_ns, repeated.frame(OWN[name]))]
     for make in (FeedSequence, lambda protocol: Arbitration(protocol, PAIRS)):
-        assert_in_range(in_parts(lambda: make(protocol_named(name)), frames, []).result(), 8 * size)  # noqa: B023
+        assert_in_range(in_parts(lambda: make(protocol_named(name)), frames, []).result().as_dict(), 8 * size)  # noqa: B023
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -137,7 +137,7 @@ def test_every_stream_is_as_a_slow_account_has_it_whatever_the_cuts(name: str, d
     sent, cuts, batch_frames = data.draw(cut_datagrams(table))
     frames = [(one.at_ns, one.frame(table)) for one in sent]
     analysis = in_parts(lambda: FeedSequence(protocol), frames, cuts, batch_frames, from_right=data.draw(st.booleans()))
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert_in_range(result, 8 * table["sequence"][1])
     slow = SlowFeed.of(table, sent)
     assert result["foreign"] == slow.foreign
@@ -218,7 +218,7 @@ def test_every_pair_is_as_a_slow_account_has_it_whatever_the_cuts(
     frames = [(one.at_ns, one.frame(table)) for one in sent]
     make = lambda: Arbitration(protocol, PAIRS, ring_length=ring_length)  # noqa: E731
     analysis = in_parts(make, frames, cuts, batch_frames, from_right=data.draw(st.booleans()))
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert_in_range(result, 8 * table["sequence"][1])
     slow = SlowFeed.of(table, sent)
     assert (result["foreign"], result["excluded"]) == (slow.foreign, sum(slow.excluded.values()))
@@ -295,7 +295,7 @@ def test_bytes_of_hostile_tcp_are_as_a_slow_account_has_them(
     segments = hostile_segments(data.draw(choices()), data.draw(st.integers(0, 40)))
     make = lambda: SegmentSequence(find_protocol("tcp"))  # noqa: E731
     analysis = merged_segments(make, segments, cuts, batch_frames, from_right=from_right)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert_in_range(result, 32)
     assert outcome(analysis) == outcome(feed(make(), segments))
     ends = {(one.connection, one.from_venue) for one in segments}
@@ -339,7 +339,7 @@ def test_numbers_of_hostile_fix_are_as_a_slow_account_has_them(
     session = data.draw(carried(said))
     make = lambda: MessageSequence(find_protocol("fix"))  # noqa: E731
     analysis = merged_segments(make, session.segments, cuts, batch_frames, from_right=from_right)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert_in_range(result, 60)
     assert outcome(analysis) == outcome(feed(make(), session.segments))
     streams = {(stream["flow"], stream["key"]): stream for stream in result["streams"]}
@@ -358,7 +358,7 @@ def test_numbers_of_hostile_soupbintcp_are_as_a_slow_account_has_them(
     session = data.draw(carried(said))
     make = lambda: MessageSequence(find_protocol("soupbintcp"))  # noqa: E731
     analysis = merged_segments(make, session.segments, cuts, batch_frames, from_right=from_right)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert_in_range(result, 64)
     assert outcome(analysis) == outcome(feed(make(), session.segments))
     streams = {stream["key"]: stream for stream in result["streams"] if stream["flow"] == direction_of(True)}

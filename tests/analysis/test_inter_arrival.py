@@ -125,8 +125,8 @@ def check_flows(result, frames, shown):
 @given(frames=streams())
 def test_short_streams_equal_the_plain_loops(frames):
     analysis = feed(InterArrival(shown=100), frames, 7)
-    check(analysis.result(), frames, 100)
-    check_flows(analysis.result(), frames, 100)
+    check(analysis.result().as_dict(), frames, 100)
+    check_flows(analysis.result().as_dict(), frames, 100)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_short_streams_equal_the_plain_loops(frames):
 def test_long_streams_equal_the_plain_loops(seed, sources):
     frames = seeded_stream(seed, 50_000, sources=sources)
     analysis = feed(InterArrival(shown=5), frames, 4096)
-    check(analysis.result(), frames, 5)
-    check_flows(analysis.result(), frames, 5)
+    check(analysis.result().as_dict(), frames, 5)
+    check_flows(analysis.result().as_dict(), frames, 5)
 
 
 def test_the_table_holds_every_flow_and_the_largest_gaps():
@@ -180,7 +180,7 @@ def test_a_bound_leaves_a_sample_by_hash_whose_figures_are_exact(maximum_flows, 
         hashes[str(flow)] = value
     table = FlowTable(maximum_flows)
     analysis = feed(InterArrival(table, maximum_lines=maximum_lines, shown=1000), frames, 4096)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     level = table.level
     assert level > 0
     tracks = by_key(frames, lambda frame: flow_text(frame.flow))
@@ -219,7 +219,7 @@ def test_a_flow_without_a_gap_has_neither_a_shortest_nor_a_longest_one_in_the_ta
 def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():
     frames = [Frame(0, 60, 1, TimestampSource.NONE)] * 3 + [Frame(5, 60, 2), Frame(9, 60, 2)]
     analysis = feed(InterArrival(), frames, 4096)
-    assert [row["flow"] for row in analysis.result()["flows"]["by_count"]] == [flow_text(2)]
+    assert [row["flow"] for row in analysis.result().as_dict()["flows"]["by_count"]] == [flow_text(2)]
     assert analysis.tables()["flows"]["flow"] == [flow_text(2)]
 
 
@@ -229,11 +229,11 @@ def test_stamps_at_the_ends_of_the_range_are_cut_like_others(batch_frames, cut):
     frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, -(2**63), 0)]
     merged = feed(InterArrival(), frames[:cut], batch_frames)
     merged.merge(feed(InterArrival(), frames[cut:], batch_frames))
-    result = merged.result()
+    result = merged.result().as_dict()
     for row in (result["sources"]["FILE"], result["flows"]["by_count"][0]):
         assert (row["count"], row["backward_steps"], row["max_ns"]) == (2, 1, 2 * LATEST_NS)
         assert row["mean_ns"] == round(Fraction(3 * LATEST_NS, 2))
-    assert result == feed(InterArrival(), frames, 4096).result()
+    assert result == feed(InterArrival(), frames, 4096).result().as_dict()
 
 
 def jitter_of(gaps: list[int]) -> Fraction:
@@ -254,7 +254,7 @@ def jitter_cut(gaps: list[int], cuts: list[int]) -> int:
     merged = InterArrival()
     for start, end in pairwise(edges):
         merged.merge(feed(InterArrival(), frames[start:end], 4096))
-    result = merged.result()
+    result = merged.result().as_dict()
     told = {row["jitter_ns"] for row in (result["sources"]["FILE"], result["flows"]["by_count"][0])}
     assert told == {merged.tables()["flows"]["jitter_ns"][0]}
     return told.pop()

@@ -148,8 +148,8 @@ def test_it_holds_where_times_are_at_the_ends_and_frames_of_any_kind(
     # Where two parts did not come to the same, which is said, tcp is not exact.
     assume(not (isinstance(merged, Tcp) and merged.result()["unsettled_connections"]))
     assert outcome(merged) == outcome(whole)
-    assert [found for found in counters(whole.result()) if found[1] < 0] == []
-    json.dumps(whole.result(), allow_nan=False)
+    assert [found for found in counters(whole.result().as_dict()) if found[1] < 0] == []
+    json.dumps(whole.result().as_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", HOSTILE_MAKERS)

@@ -53,7 +53,7 @@ def expected_row(request: Request, segments: list[Segment]) -> dict[str, Any]:
 
 
 def outcome(analysis: Orders) -> tuple[Any, Any, int]:
-    return analysis.result(), analysis.tables(), analysis.frames_read
+    return analysis.result().as_dict(), analysis.tables(), analysis.frames_read
 
 
 @settings(deadline=None, max_examples=150)
@@ -63,7 +63,7 @@ def test_every_request_has_the_times_that_plain_python_finds(session: Session) -
     analysis = feed(Orders(session.protocol), session.segments)
     told = ("connection", "source", "repeats")
     assert [{key: row[key] for key in row if key not in told} for row in rows_of(analysis)] == expected
-    counted = analysis.result()
+    counted = analysis.result().as_dict()
     assert counted["streams"]["holes"] == 0
     assert counted["followed"] == len(expected)
 
@@ -96,14 +96,14 @@ def test_a_bound_on_the_log_changes_nothing_of_a_whole_capture(protocol: str) ->
     segments = long_session(protocol, 300)[2:]
     roomy, tight = feed(Orders(protocol), segments), feed(Orders(protocol, maximum_log_bytes=2_000), segments)
     assert outcome(tight) == outcome(roomy)
-    assert roomy.result()["sources"]["FILE"]["enter_to_accepted"]["count"] == 300
+    assert roomy.result().as_dict()["sources"]["FILE"]["enter_to_accepted"]["count"] == 300
 
 
 def test_a_connection_that_the_bound_on_the_log_cut_is_counted() -> None:
     segments = long_session("ouch-4.2", 100)
     first = feed(Orders("ouch-4.2"), segments[:102])
     first.merge(feed(Orders("ouch-4.2", maximum_log_bytes=2_000), segments[102:]))
-    assert first.result()["bounds"] == {"cut_connections": 1, "dropped_bytes": 0}
+    assert first.result().as_dict()["bounds"] == {"cut_connections": 1, "dropped_bytes": 0}
 
 
 def long_session(protocol: str, orders: int) -> list[Segment]:
@@ -124,7 +124,7 @@ def long_session(protocol: str, orders: int) -> list[Segment]:
 
 
 def accepted(analysis: Orders, source: str = "FILE") -> dict[str, Any]:
-    measure: dict[str, Any] = analysis.result()["sources"][source]["enter_to_accepted"]
+    measure: dict[str, Any] = analysis.result().as_dict()["sources"][source]["enter_to_accepted"]
     return measure
 
 
@@ -139,7 +139,7 @@ def test_known_latencies_are_exact(protocol: str) -> None:
 def test_fix_is_found_by_itself_and_ouch_is_proposed_not_guessed() -> None:
     assert accepted(feed(Orders(), long_session("fix", 20)))["count"] == 20
     for protocol, fits in (("ouch-4.2", "fit_4_2"), ("ouch-5.0", "fit_5_0")):
-        result = feed(Orders(), long_session(protocol, 20)).result()
+        result = feed(Orders(), long_session(protocol, 20)).result().as_dict()
         assert result["sources"] == {}
         assert result["followed"] == 0
         assert result["ouch_versions"] == {"application_messages": 40, "fit_4_2": 0, "fit_5_0": 0, fits: 40}
@@ -149,8 +149,8 @@ def test_a_retransmitted_order_counts_once_and_from_its_first_sighting() -> None
     segments = long_session("ouch-4.2", 1)
     again = Segment(START_NS + 1_000_500, 0, False, 100, segments[2].payload)
     analysis = feed(Orders("ouch-4.2"), [*segments[:3], again, segments[3]])
-    assert analysis.result()["requests"]["enter"] == 1
-    assert analysis.result()["streams"]["repeated_bytes"] == len(again.payload)
+    assert analysis.result().as_dict()["requests"]["enter"] == 1
+    assert analysis.result().as_dict()["streams"]["repeated_bytes"] == len(again.payload)
     assert accepted(analysis)["max_ns"] == 1001
 
 
@@ -177,7 +177,7 @@ def test_reading_goes_on_behind_a_hole(protocol: str) -> None:
     segments = long_session(protocol, 30)
     del segments[22]  # order 11
     analysis = feed(Orders(protocol), segments)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert result["requests"]["enter"] == 29
     assert accepted(analysis)["count"] == 29
     assert result["answers_without_request"] == 1
@@ -190,7 +190,7 @@ def test_a_connection_joined_in_the_middle_of_a_message_is_read_from_the_next(pr
     segments = long_session(protocol, 30)[4:]
     torn = segments[0]
     segments[0] = Segment(torn.timestamp_ns, 0, False, torn.sequence + 9, torn.payload[9:])
-    result = feed(Orders(protocol), segments).result()
+    result = feed(Orders(protocol), segments).result().as_dict()
     assert result["requests"]["enter"] == 28
     assert result["streams"]["unread_bytes"] == len(torn.payload) - 9
 
@@ -205,7 +205,7 @@ def test_times_between_stamps_of_two_sources_are_left_out() -> None:
             strict=True,
         )
     ]
-    result = feed(Orders("fix"), mixed).result()
+    result = feed(Orders("fix"), mixed).result().as_dict()
     assert {source: times["enter_to_accepted"]["count"] for source, times in result["sources"].items()} == {
         "HARDWARE": 1,
         "KERNEL": 1,
@@ -219,7 +219,7 @@ def test_venue_stamps_are_subtracted_from_each_other_only() -> None:
         Segment(START_NS, 0, False, 1, payloads[0]),
         Segment(START_NS + 100, 0, True, 1, payloads[1]),
     ]
-    result = feed(Orders("ouch-4.2"), segments).result()
+    result = feed(Orders("ouch-4.2"), segments).result().as_dict()
     assert result["venue"]["accepted_to_executed"]["max_ns"] == 4_500
     assert result["sources"]["FILE"]["accepted_to_executed"]["max_ns"] == 0
     assert result["sources"]["FILE"]["enter_to_executed"]["max_ns"] == 100
@@ -227,7 +227,7 @@ def test_venue_stamps_are_subtracted_from_each_other_only() -> None:
 
 def test_requests_without_an_answer_are_counted_and_listed() -> None:
     segments = [one for one in long_session("ouch-4.2", 40) if not one.from_venue]
-    result = feed(Orders("ouch-4.2", shown=3), segments).result()
+    result = feed(Orders("ouch-4.2", shown=3), segments).result().as_dict()
     assert result["unanswered"] == {"enter": 40, "replace": 0, "cancel": 0, "modify": 0}
     assert [row["id"] for row in result["unanswered_listed"]] == ["T1", "T2", "T3"]
     assert result["unanswered_listed"][0] == {
@@ -257,7 +257,7 @@ def test_possible_duplicates_and_status_reports_are_no_answers() -> None:
     ]  # fmt: skip
     analysis = feed(Orders(), segments)
     assert accepted(analysis)["max_ns"] == 20
-    assert analysis.result()["possible_duplicates"] == 1
+    assert analysis.result().as_dict()["possible_duplicates"] == 1
 
 
 @pytest.mark.parametrize("protocol", [None, *PROTOCOLS])
@@ -276,6 +276,6 @@ def test_other_traffic_is_no_order_entry() -> None:
     payload = b"POST /orders HTTP/1.1\r\nHost: example.com\r\n\r\n" + bytes(range(256)) * 5
     segments = [Segment(START_NS + at, 0, False, 1 + at * len(payload), payload) for at in range(300)]
     for protocol in (None, *PROTOCOLS):
-        result = feed(Orders(protocol), segments).result()
+        result = feed(Orders(protocol), segments).result().as_dict()
         assert result["followed"] == 0
         assert result["connections_with_orders"] == 0

@@ -43,7 +43,7 @@ def check_sums(result):
 
 
 def check(analysis, frames):
-    result = analysis.result()
+    result = analysis.result().as_dict()
     check_sums(result)
     expected = defaultdict(lambda: dict.fromkeys(FIELDS, 0))
     for frame in frames:
@@ -81,7 +81,7 @@ def test_trailers_and_cut_frames(payloads):
             expected[field] += size
     analysis = Overhead()
     analysis.update(FrameBatch.from_frames(wires, [START_NS] * len(wires), wire_lengths=lengths))
-    result = analysis.result()
+    result = analysis.result().as_dict()
     check_sums(result)
     assert {field: result["total"][field] for field in FIELDS} == expected
 
@@ -90,13 +90,13 @@ def test_trailers_and_cut_frames(payloads):
 def test_whatever_bytes_come_the_layers_add_up(frames):
     analysis = Overhead(framing=True)
     analysis.update(FrameBatch.from_frames(frames, [START_NS] * len(frames)))
-    check_sums(analysis.result())
-    assert analysis.result()["total"]["bytes_on_wire"] == sum(map(len, frames))
+    check_sums(analysis.result().as_dict())
+    assert analysis.result().as_dict()["total"]["bytes_on_wire"] == sum(map(len, frames))
 
 
 def test_the_tables_hold_the_rows_of_the_result():
     analysis = feed(Overhead(), seeded_stream(61, 1000), 4096)
-    tables, result = analysis.tables(), analysis.result()
+    tables, result = analysis.tables(), analysis.result().as_dict()
     for name in ("protocols", "sizes"):
         rows = [dict(zip(tables[name], row, strict=True)) for row in zip(*tables[name].values(), strict=True)]
         assert rows == result[name]
@@ -111,7 +111,7 @@ def test_payloads_of_real_captures_are_those_of_tshark(name):
     with open_capture(str(CAPTURES / name)) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     check_sums(result)
     rows = fields_of(
         CAPTURES / name, "frame.len", "ip.proto", "udp.length", "tcp.len", "ip.hdr_len", "tcp.hdr_len", "ip.len"

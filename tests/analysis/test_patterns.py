@@ -62,7 +62,7 @@ def patterns_of(offsets_ns: NDArray[Any], *, begin_ns: int = WHOLE_SECOND_NS) ->
     stamps = begin_ns + np.sort(offsets_ns).astype(np.int64)
     for start in range(0, len(stamps), 50_000):
         analysis.update(stamps_batch(stamps[start : start + 50_000]))
-    return analysis.result()
+    return analysis.result().as_dict()
 
 
 def noise(kind: str, seed: int) -> NDArray[Any]:
@@ -260,7 +260,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     results = []
     for jobs in (1, 2, 5):
         analysis = analyze_files([str(path)], Settings(names=("patterns",)), jobs=jobs).suite.analyses["patterns"]
-        results.append((analysis.result(), analysis.tables()))
+        results.append((analysis.result().as_dict(), analysis.tables()))
     assert results[0] == results[1] == results[2]
     assert results[0][0]["heartbeats"]
 
@@ -278,7 +278,7 @@ def test_flows_that_beat_are_found_with_beats_lost_and_others_are_not() -> None:
     random = np.random.default_rng(9)
     frames = beats(30_000_000, 100, 1, lost=(7, 50)) + beats(1_000_000_000, 12, 2)
     frames += [Frame(WHOLE_SECOND_NS + int(at), 60, 3) for at in np.cumsum(random.exponential(1e7, 400))]
-    result = feed(Patterns(), sorted(frames, key=lambda frame: frame.timestamp_ns), 4096).result()
+    result = feed(Patterns(), sorted(frames, key=lambda frame: frame.timestamp_ns), 4096).result().as_dict()
     found = {row["flow"]: row for row in result["heartbeats"]}
     assert list(found) == ["UDP 10.0.0.1:1001 > 10.0.0.2:9", "UDP 10.0.0.1:1002 > 10.0.0.2:9"]
     first, second = found.values()
@@ -291,7 +291,7 @@ def test_heartbeats_among_longer_frames_are_found_by_their_length() -> None:
     random = np.random.default_rng(10)
     data = [Frame(WHOLE_SECOND_NS + int(at), 200, 1) for at in np.cumsum(random.exponential(1e7, 300))]
     frames = sorted(beats(100_000_000, 28, 1) + data, key=lambda frame: frame.timestamp_ns)
-    (row,) = feed(Patterns(), frames, 7).result()["heartbeats"]
+    (row,) = feed(Patterns(), frames, 7).result().as_dict()["heartbeats"]
     assert row["frame_bytes"] == 60
     assert row["frames"] == 28
     assert abs(row["period_ns"] - 10**8) < 10**6
@@ -307,7 +307,9 @@ def test_a_flow_at_random_is_hardly_ever_a_heartbeat() -> None:
             for flow in range(1, 41)
             for at in np.cumsum(random.exponential(1e7, int(random.integers(5, 40))))
         ]
-        found += len(feed(Patterns(), sorted(frames, key=lambda one: one.timestamp_ns), 4096).result()["heartbeats"])
+        found += len(
+            feed(Patterns(), sorted(frames, key=lambda one: one.timestamp_ns), 4096).result().as_dict()["heartbeats"]
+        )
     assert found == 0
 
 

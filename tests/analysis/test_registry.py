@@ -71,7 +71,7 @@ def test_an_analysis_that_cannot_be_loaded_is_said_and_left_out(registered, caps
 
 def test_analyses_without_a_place_come_last_by_name(registered) -> None:
     def declared(name: str) -> Declaration:
-        return Declaration(name=name, summary="", make=lambda shared: None, view="")  # type: ignore[arg-type, return-value]
+        return Declaration(name=name, summary="", make=lambda shared: None, result="", view="")  # type: ignore[arg-type, return-value]
 
     registered(declared("b"), declared("a"), GAPS)
     assert registry.names() == ("gaps", "a", "b")

@@ -39,7 +39,7 @@ def analyzed(path: Path, jobs: int = 2, **arguments: Any) -> Requests:
 
 
 def by_rule(analysis: Requests) -> dict[str, Any]:
-    return {rule["name"]: rule for rule in analysis.result()["rules"]}
+    return {rule["name"]: rule for rule in analysis.result().as_dict()["rules"]}
 
 
 def rows(table: Any) -> list[dict[str, Any]]:
@@ -270,7 +270,7 @@ def test_datagrams_in_fragments_that_lack_some_are_said(cuts: tuple[int, ...]) -
         parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
     for part in parts[1:]:
         parts[0].merge(part)
-    counts = parts[0].result()["fragments"]
+    counts = parts[0].result().fragments.as_dict()
     assert counts == {
         "put_together": 2,
         "incomplete": 1,

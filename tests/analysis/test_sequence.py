@@ -73,7 +73,7 @@ def assert_feed_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
 def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]
 ) -> None:
-    result = followed(packets, [min(cut, len(packets)) for cut in cuts]).result()
+    result = followed(packets, [min(cut, len(packets)) for cut in cuts]).result().as_dict()
     assert_feed_as_slow(packets, result)
 
 
@@ -82,7 +82,7 @@ def test_what_happened_to_a_feed_of_messages_comes_back_whatever_the_cuts(
 def test_what_happened_to_a_feed_of_packets_comes_back_whatever_the_cuts(
     packets: list[Packet], cuts: list[int]
 ) -> None:
-    result = followed(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result()
+    result = followed(packets, [min(cut, len(packets)) for cut in cuts], PLAIN).result().as_dict()
     assert_feed_as_slow(packets, result)
 
 
@@ -91,9 +91,9 @@ def test_what_happened_to_a_feed_of_packets_comes_back_whatever_the_cuts(
 def test_result_and_tables_do_not_depend_on_cuts(packets: list[Packet], one: int, other: int) -> None:
     cuts = [min(one, len(packets)), min(other, len(packets))]
     whole, merged = followed(packets, []), followed(packets, cuts)
-    assert merged.result() == whole.result()
+    assert merged.result().as_dict() == whole.result().as_dict()
     assert merged.tables() == whole.tables()
-    assert merged.result() == whole.result()
+    assert merged.result().as_dict() == whole.result().as_dict()
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
@@ -110,14 +110,14 @@ def test_long_stream_is_kept_as_few_runs_and_comes_back_all_the_same(disturbed: 
             packets.append(Packet(max(1, number - int(random.integers(0, 30))), 2, START_NS + 1_000 * at + 500))
         number += count
     whole = followed(packets, [])
-    assert_feed_as_slow(packets, whole.result())
+    assert_feed_as_slow(packets, whole.result().as_dict())
     assert len(whole._streams.arrays()[2]) < (2 if not disturbed else 1_000)
-    assert followed(packets, [1_234, 4_000]).result() == whole.result()
+    assert followed(packets, [1_234, 4_000]).result().as_dict() == whole.result().as_dict()
 
 
 def test_late_packet_fills_its_gap_and_says_how_late() -> None:
     packets = [Packet(number, 2, START_NS + 1_000 * at) for at, number in enumerate((1, 3, 7, 9, 11, 5))]
-    (stream,) = followed(packets, []).result()["streams"]
+    (stream,) = followed(packets, []).result().as_dict()["streams"]
     (gap,) = stream["gaps"]
     assert (gap["first"], gap["last"], gap["filled"], gap["filled_after_ns"]) == (5, 6, 2, 3_000)
     assert (stream["lost"], stream["late"], stream["largest_extent"]) == (0, 2, 3)
@@ -125,7 +125,7 @@ def test_late_packet_fills_its_gap_and_says_how_late() -> None:
 
 def test_late_packet_whose_stamp_is_earlier_than_the_gap_is_not_late_by_less_than_nothing() -> None:
     packets = [Packet(1, 1, START_NS), Packet(3, 1, START_NS + 5_000), Packet(2, 1, START_NS + 4_000)]
-    result = followed(packets, []).result()
+    result = followed(packets, []).result().as_dict()
     (gap,) = result["streams"][0]["gaps"]
     assert (gap["filled"], gap["filled_after_ns"], result["lateness"]["max_ns"]) == (1, 0, 0)
 
@@ -138,8 +138,8 @@ def test_gap_begins_at_the_heartbeat_before_it_however_long_the_stream(cuts: lis
         packets.append(Packet(number + 1, 0, START_NS + 10 * number + 5))
     packets.append(Packet(2 * KEPT_ENDS + 3, 1, START_NS + 1_000_000))
     whole = followed(packets, cuts)
-    assert_feed_as_slow(packets, whole.result())
-    assert whole.result() == followed(packets, []).result()
+    assert_feed_as_slow(packets, whole.result().as_dict())
+    assert whole.result().as_dict() == followed(packets, []).result().as_dict()
 
 
 def test_end_of_session_announces_the_next_number_and_carries_nothing() -> None:
@@ -150,7 +150,7 @@ def test_end_of_session_announces_the_next_number_and_carries_nothing() -> None:
     )
     analysis = Sequence(MOLD)
     analysis.update(batch)
-    (stream,) = analysis.result()["streams"]
+    (stream,) = analysis.result().as_dict()["streams"]
     assert (stream["lost"], stream["messages"], stream["ended"]) == (2, 3, True)
 
 
@@ -160,13 +160,13 @@ def test_request_for_retransmission_is_not_of_the_live_stream() -> None:
     analysis.update(
         FrameBatch.from_frames([frame_of(Packet(1, 1, 0).mold()), frame_of(request)], [START_NS, START_NS + 1])
     )
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert (result["lost"], result["excluded"]) == (0, 1)
 
 
 def test_sessions_of_one_flow_are_streams_of_their_own() -> None:
     packets = [Packet(1 + at // 2, 1, START_NS + at, b"MONDAY    " if at % 2 else b"TUESDAY   ") for at in range(8)]
-    result = followed(packets, [3]).result()
+    result = followed(packets, [3]).result().as_dict()
     assert [stream["key"] for stream in result["streams"]] == ["MONDAY", "TUESDAY"]
     assert result["lost"] == 0
 
@@ -179,7 +179,7 @@ def test_many_streams_are_followed_each(cuts: list[int]) -> None:
         for at in range(150)
         if (turn, at) != (1, 149)
     ]
-    result = followed(packets, cuts).result()
+    result = followed(packets, cuts).result().as_dict()
     lost = {f"SESSION{at:03}": int(at == 149) for at in range(150)}
     assert {stream["key"]: stream["lost"] for stream in result["streams"]} == lost
 
@@ -189,7 +189,7 @@ def test_numbers_that_wrap_go_on() -> None:
     numbers = [(65_000 + at) % 65_536 for at in range(2_000) if at not in (536, 1_000)]
     frames = [frame_of(struct.pack("!H", number) + b"x") for number in numbers]
     for cuts in ([], [500], [537, 540, 1_500]):
-        result = followed_frames(rule, frames, cuts).result()
+        result = followed_frames(rule, frames, cuts).result().as_dict()
         assert (result["lost"], result["duplicate"], result["resets"]) == (2, 0, 0)
         assert [gap["count"] for gap in result["streams"][0]["gaps"]] == [1, 1]
 
@@ -211,7 +211,7 @@ def test_packets_of_one_datagram_are_numbered_each(packets: list[Packet], togeth
         if parts:
             frames.append(frame_of(b"".join(parts)))
             of_frame += [replace(packet, at_ns=len(frames)) for packet in several]
-    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts]).result()
+    result = followed_frames(mach, frames, [min(cut, len(frames)) for cut in cuts]).result().as_dict()
     if of_frame:
         (stream,) = result["streams"] + result["refused"]
         times = [START_NS + packet.at_ns - 1 for packet in of_frame]
@@ -232,13 +232,13 @@ def test_datagram_whose_packets_overrun_it_is_taken_as_far_as_they_go() -> None:
     ]
     analysis = Sequence(find_protocol("miax-mach"))
     analysis.update(FrameBatch.from_frames(frames, [START_NS + at for at in range(4)]))
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert (result["foreign"], result["excluded"], result["packets"], result["lost"]) == (2, 1, 2, 1)
 
 
 def test_what_there_is_no_room_for_is_said() -> None:
     packets = [Packet(number, 1, START_NS + number) for number in range(1, 400, 2)]
-    result = followed(packets, [], maximum_runs=50).result()
+    result = followed(packets, [], maximum_runs=50).result().as_dict()
     assert not result["complete"]
     assert result["not_followed"] == 200 - 50
 
@@ -249,7 +249,7 @@ def test_sample_holds_what_was_put_into_it() -> None:
     with open_capture(str(SAMPLE)) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    by_port = {stream["flow"].rsplit(":", 1)[1]: stream for stream in analysis.result()["streams"]}
+    by_port = {stream["flow"].rsplit(":", 1)[1]: stream for stream in analysis.result().as_dict()["streams"]}
     for name, line in truth["lines"].items():
         stream = by_port[str(line["port"])]
         lost = [gap for gap in stream["gaps"] if not gap["filled"]]
@@ -290,7 +290,7 @@ def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
         for batch in reader.batches():
             analysis.update(batch)
             udp += int(((batch.headers.column("protocol") == 17) & (batch.headers.column("payload_length") > 0)).sum())
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert udp > 0
     assert result["foreign"] == 0
     assert result["packets"] + result["excluded"] + sum(one["heartbeats"] for one in result["streams"]) == udp
@@ -312,5 +312,5 @@ def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
                 if count:
                     frame, at_ns = batch.frames_before + row + 1, int(batch.column("timestamp_ns")[row])
                     told.append(Told("data", number, number + count, frame, at_ns))
-    (stream,) = analysis.result()["streams"]
+    (stream,) = analysis.result().as_dict()["streams"]
     assert_as_slow(stream, SlowNumbers.of(told), but=("heartbeats", "excluded"))

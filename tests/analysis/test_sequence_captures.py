@@ -179,7 +179,7 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
     with open_capture(str(path)) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     told: dict[tuple[object, bytes], list[Told]] = {}
     excluded = 0
     for frame, destination, payload in payloads(path):
@@ -241,5 +241,5 @@ def test_layouts_of_eobi_take_their_own_packets_only() -> None:
         with open_capture(str(path)) as reader:
             for batch in reader.batches():
                 analysis.update(batch)
-        result = analysis.result()
+        result = analysis.result().as_dict()
         assert (result["foreign"], result["streams"]) == (1, [])

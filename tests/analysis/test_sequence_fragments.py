@@ -48,7 +48,7 @@ def sequence_of(sent: list[Sent], times_ns: list[int], cuts: list[int], batch_fr
 
 
 def assert_as_slow_account(sent: list[Sent], times_ns: list[int], sequence: Sequence) -> None:
-    result = sequence.result()
+    result = sequence.result().as_dict()
     slow = SlowDatagrams()
     told: dict[bytes, list[Told]] = {}
     for frame, (one, at_ns) in enumerate(zip(sent, times_ns, strict=True), 1):
@@ -110,7 +110,7 @@ def test_feed_in_fragments_is_as_a_slow_account_has_it_whatever_the_cuts(seed: i
     for _ in range(6):
         cuts = [drawn.randrange(len(sent) + 1) for _ in range(drawn.randrange(1, 5))]
         parts = sequence_of(sent, times_ns, cuts, drawn.choice([1, 7, 64]))
-        assert parts.result() == whole.result(), cuts
+        assert parts.result().as_dict() == whole.result().as_dict(), cuts
         assert parts.tables() == whole.tables()
 
 
@@ -122,18 +122,18 @@ def test_fragments_far_apart_are_of_two_datagrams_whatever_the_cuts(seed: int) -
     assert_as_slow_account(sent, times_ns, whole)
     for _ in range(6):
         cuts = [drawn.randrange(len(sent) + 1) for _ in range(drawn.randrange(1, 5))]
-        assert sequence_of(sent, times_ns, cuts, 500).result() == whole.result(), cuts
+        assert sequence_of(sent, times_ns, cuts, 500).result().as_dict() == whole.result().as_dict(), cuts
 
 
 def test_every_cut_of_a_datagram_gives_the_same() -> None:
     pieces = fragments_of(Packet(3, 20, 0).mold(), 7, 16)
     sent: list[Sent] = [frame_of(Packet(1, 2, 0).mold()), *pieces, frame_of(Packet(23, 2, 0).mold())]
     times_ns = [START_NS + at for at in range(len(sent))]
-    whole = sequence_of(sent, times_ns, []).result()
+    whole = sequence_of(sent, times_ns, []).result().as_dict()
     assert (whole["lost"], whole["late"], whole["fragments"]["put_together"]) == (0, 0, 1)
     for cut in range(len(sent) + 1):
         for other in range(cut, len(sent) + 1):
-            assert sequence_of(sent, times_ns, [cut, other]).result() == whole
+            assert sequence_of(sent, times_ns, [cut, other]).result().as_dict() == whole
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -144,7 +144,7 @@ def test_messages_of_a_datagram_that_lacks_a_fragment_are_missing(version: int) 
         sent += [piece for which, piece in enumerate(pieces) if (at, which) != (5, 1)]
     times_ns = [START_NS + 1_000 * at for at in range(len(sent))]
     sequence = sequence_of(sent, times_ns, [11])
-    result = sequence.result()
+    result = sequence.result().as_dict()
     (stream,) = result["streams"]
     assert [(gap["first"], gap["last"]) for gap in stream["gaps"]] == [(151, 180)]
     assert (result["lost"], result["packets"]) == (30, 9)
@@ -164,7 +164,7 @@ def test_datagram_comes_when_its_last_fragment_does() -> None:
     pieces = fragments_of(Packet(1, 4, 0).mold(), 7, 16)
     sent: list[Sent] = [*pieces[:-1], frame_of(Packet(5, 1, 0).mold()), pieces[-1]]
     times_ns = [START_NS + 1_000 * at for at in range(len(sent))]
-    (stream,) = sequence_of(sent, times_ns, []).result()["streams"]
+    (stream,) = sequence_of(sent, times_ns, []).result().as_dict()["streams"]
     assert (stream["joined_at"], stream["before_joined"]) == (5, 4)
 
 
@@ -174,7 +174,7 @@ def test_fragments_of_other_protocols_are_none_of_udp(protocol: int) -> None:
         Fragment(piece.identification, piece.offset, piece.data, piece.more, 4, protocol)
         for piece in fragments_of(bytes(100), 1, 16)
     ]
-    result = sequence_of(list(pieces), [START_NS] * len(pieces), []).result()
+    result = sequence_of(list(pieces), [START_NS] * len(pieces), []).result().as_dict()
     assert sum(result["fragments"].values()) == 0
 
 
@@ -182,7 +182,7 @@ def test_what_is_kept_at_a_cut_is_bounded_and_what_that_costs_is_said(monkeypatc
     monkeypatch.setattr(ip_fragments, "MOST_KEPT", 5)
     pieces = fragments_of(Packet(1, 30, 0).mold(), 7, 16)
     sequence = sequence_of(list(pieces), [START_NS] * len(pieces), [])
-    assert sequence.result()["fragments"]["cut"] == len(pieces) - 5
+    assert sequence.result().as_dict()["fragments"]["cut"] == len(pieces) - 5
     assert any("at the beginnings of parts" in caveat for caveat in sequence.caveats())
 
 
@@ -192,7 +192,7 @@ def test_case_of_a_datagram_without_its_second_fragment_lacks_thirty_messages() 
     with open_capture(str(CASES / "files" / "p9_frag_lost2.pcap")) as reader:
         for batch in reader.batches():
             sequence.update(batch)
-    result = sequence.result()
+    result = sequence.result().as_dict()
     assert (result["lost"], result["packets"]) == (30, 299)
     assert result["fragments"]["incomplete"] == 1
 

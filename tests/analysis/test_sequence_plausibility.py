@@ -33,7 +33,7 @@ def of_numbers(numbers: list[int], cuts: tuple[int, ...] = ()) -> dict[str, Any]
         parts[-1].update(batch_of(packets[first:last]))
     for part in parts[1:]:
         parts[0].merge(part)
-    result = parts[0].result()
+    result = parts[0].result().as_dict()
     assert not cuts or result == of_numbers(numbers)
     return result
 
@@ -43,7 +43,7 @@ def of_frames(protocol_name: str, payloads: list[bytes]) -> dict[str, Any]:
     analysis.update(
         FrameBatch.from_frames([frame_of(one) for one in payloads], [START_NS + at for at in payloads_at(payloads)])
     )
-    return analysis.result()
+    return analysis.result().as_dict()
 
 
 def payloads_at(payloads: list[bytes]) -> range:
@@ -110,7 +110,7 @@ def test_announcement_that_is_repeated_proves_loss_however_much() -> None:
     for feed, lost in ((once, 0), ([*once, Packet(50_000, 0, START_NS + 200)], 49_949)):
         analysis = Sequence(MOLD)
         analysis.update(batch_of(feed))
-        assert analysis.result()["lost"] == lost
+        assert analysis.result().as_dict()["lost"] == lost
 
 
 @pytest.mark.parametrize("cuts", [(), (1,), (2,), (5,)])
@@ -152,7 +152,7 @@ def test_case_of_rtcp_on_the_ports_of_rtp_has_two_streams() -> None:
     with open_capture(str(CASES / "files" / "r1_rtp.pcap")) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert [(stream["key"], stream["lost"]) for stream in result["streams"]] == [("11111111", 3), ("22222222", 3)]
 
 
@@ -181,7 +181,7 @@ def test_random_numbers_are_refused_whatever_their_size(protocol: str) -> None:
         analysis = Sequence(parse_sequence(protocol))
         frames = [frame_of(drawn.randbytes(12)) for _ in range(400)]
         analysis.update(FrameBatch.from_frames(frames, [START_NS + at for at in range(400)]))
-        result = analysis.result()
+        result = analysis.result().as_dict()
         assert (len(result["refused"]), result["lost"]) == (1, 0), seed
 
 

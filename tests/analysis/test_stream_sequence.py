@@ -44,11 +44,11 @@ def followed(
 
 
 def streams_of(analysis: Sequence) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(stream["flow"], stream["key"]): stream for stream in analysis.result()["streams"]}
+    return {(stream["flow"], stream["key"]): stream for stream in analysis.result().as_dict()["streams"]}
 
 
 def outcome(analysis: Sequence) -> tuple[Any, Any, int]:
-    return analysis.result(), analysis.tables(), analysis.frames_read
+    return analysis.result().as_dict(), analysis.tables(), analysis.frames_read
 
 
 CUTS = st.lists(st.integers(0, 60), max_size=4)
@@ -159,7 +159,7 @@ def spoken(messages: list[bytes], *, lost: tuple[int, ...] = (), side: bool = Tr
 
 
 def only_stream(analysis: Sequence) -> dict[str, Any]:
-    (stream,) = analysis.result()["streams"]
+    (stream,) = analysis.result().as_dict()["streams"]
     return stream  # type: ignore[no-any-return]
 
 
@@ -262,7 +262,7 @@ def test_logon_numbered_one_begins_anew_and_the_first_of_all_is_no_reset() -> No
 def test_message_without_a_number_is_foreign_and_ids_that_are_missing_are_empty() -> None:
     bare = b"8=FIX.4.4\x019=5\x0135=0\x0110=163\x01"
     anonymous = fix_of("D", 1, sender=None, target=None)
-    result = followed(lambda: MessageSequence(FIX), spoken([fix_of("D", 1), bare, anonymous])).result()
+    result = followed(lambda: MessageSequence(FIX), spoken([fix_of("D", 1), bare, anonymous])).result().as_dict()
     assert result["foreign"] == 1
     assert [stream["key"] for stream in result["streams"]] == ["", "A > B"]
 
@@ -296,7 +296,7 @@ def test_sequenced_packets_before_any_login_have_no_number() -> None:
 )
 def test_login_whose_number_is_none_numbers_nothing(number: bytes) -> None:
     messages = [soup(b"A", b"   SESSION" + number), soup(b"S", b"1"), soup(b"H"), soup(b"H")]
-    result = followed(lambda: MessageSequence(SOUP), spoken(messages)).result()
+    result = followed(lambda: MessageSequence(SOUP), spoken(messages)).result().as_dict()
     assert result["foreign"] == 1
     assert [(stream["excluded"], stream["heartbeats"]) for stream in result["streams"]] == [(1, 2)]
 
@@ -391,23 +391,23 @@ def test_a_bound_on_the_log_changes_nothing_of_a_whole_capture_and_what_it_cut_i
         roomy = followed(lambda: MessageSequence(protocol), segments)
         tight = followed(lambda: MessageSequence(protocol, maximum_log_bytes=1_000), segments)
         assert outcome(tight) == outcome(roomy)
-        assert tight.result()["complete"]
+        assert tight.result().as_dict()["complete"]
     segments = spoken(messages)
     cut = followed(lambda: MessageSequence(protocol, maximum_log_bytes=1_000), segments, [100])
-    assert cut.result()["cut_connections"] == 1
-    assert not cut.result()["complete"]
+    assert cut.result().as_dict()["cut_connections"] == 1
+    assert not cut.result().as_dict()["complete"]
 
 
 def test_messages_beyond_the_bounds_are_counted() -> None:
     messages = [fix_of("D", number) for number in range(1, 798, 2)]
-    result = followed(lambda: MessageSequence(FIX, runs_a_stream=100), spoken(messages)).result()
+    result = followed(lambda: MessageSequence(FIX, runs_a_stream=100), spoken(messages)).result().as_dict()
     assert (result["not_followed"], result["packets"], result["complete"]) == (299, 399, False)
     several = [fix_of("D", number, sender=f"S{number}") for number in range(1, 9)]
-    result = followed(lambda: MessageSequence(FIX, maximum_streams=3), spoken(several)).result()
+    result = followed(lambda: MessageSequence(FIX, maximum_streams=3), spoken(several)).result().as_dict()
     assert len(result["streams"]) <= 3
     assert (result["sampled_one_in"] > 1, result["complete"]) == (True, False)
     segments = bytes_sent(*((100 + 20 * number, 10, ACK) for number in range(300)))
-    result = followed(lambda: SegmentSequence(TCP, runs_a_stream=100), segments).result()
+    result = followed(lambda: SegmentSequence(TCP, runs_a_stream=100), segments).result().as_dict()
     assert (result["not_followed"], result["complete"]) == (200, False)
 
 

@@ -26,7 +26,7 @@ def sequence_in(path: Path, protocol: str) -> dict[str, Any]:
     with open_capture(str(path)) as reader:
         for batch in reader.batches():
             analysis.update(batch)
-    return analysis.result()
+    return analysis.result().as_dict()
 
 
 def tshark(path: Path, *words: str) -> list[str]:

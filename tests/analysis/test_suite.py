@@ -33,7 +33,7 @@ def small_parts(monkeypatch):
 def everything(paths, jobs, **settings):
     """Return all that a run has found: the report, every table, and the files."""
     outcome = analyze_files([str(path) for path in paths], Settings(**settings), jobs=jobs)
-    report = build_report(source_of(outcome), outcome.suite.analyses)
+    report = build_report(source_of(outcome), outcome.suite.analyses).as_dict()
     tables = {name: analysis.tables() for name, analysis in outcome.suite.analyses.items()}
     return json.loads(json.dumps(report)), tables, outcome.files, outcome.frames_read
 
@@ -173,7 +173,7 @@ def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed)
         except UspcapError as error:
             found.append(str(error))
             continue
-        report = build_report(source_of(outcome), outcome.suite.analyses)
+        report = build_report(source_of(outcome), outcome.suite.analyses).as_dict()
         found.append(json.dumps(report, indent=1, allow_nan=False))
         jsonschema.validate(report, load_schema())
         as_text(report_page(report), 80 + seed)

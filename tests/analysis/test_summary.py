@@ -44,7 +44,7 @@ def table(rows, first):
 
 
 def check(summary, frames):
-    result = summary.result()
+    result = summary.result().as_dict()
     lengths = [frame.length for frame in frames]
     stamps = [frame.timestamp_ns for frame in frames if frame.source != TimestampSource.NONE]
     duration = max(stamps) - min(stamps) if stamps else None
@@ -95,7 +95,7 @@ def test_every_wire_length_has_its_class_and_cut_frames_are_counted(lengths):
     frames = [bytes(min(length, 96)) for length in lengths]
     summary = Summary()
     summary.update(FrameBatch.from_frames(frames, [START_NS] * len(frames), wire_lengths=lengths))
-    result = summary.result()
+    result = summary.result().as_dict()
     assert table(result["sizes"], "bytes") == by_class((length, size_class(length)) for length in lengths)
     assert result["bytes_captured"] == sum(map(len, frames))
     assert result["cut_packets"] == sum(length > 96 for length in lengths)
@@ -130,7 +130,7 @@ def test_interfaces_of_parts_are_matched_one_by_one(together_first):
     else:
         for part in parts[1:]:
             parts[0].merge(part)
-    found = [(row["name"], row["packets"]) for row in parts[0].result()["interfaces"]]
+    found = [(row["name"], row["packets"]) for row in parts[0].result().as_dict()["interfaces"]]
     assert found == [("eth0", 1 + 6 + 7), ("eth1", 2 + 4 + 8), ("eth1", 3 + 5)]
 
 
@@ -157,7 +157,7 @@ def nanoseconds(text):
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_real_captures_have_the_figures_of_capinfos(name):
     (facts,) = (one for one in manifest() if one["file"] == name)
-    result = summary_of(name).result()
+    result = summary_of(name).result().as_dict()
     for ours, theirs in (
         ("packets", "packets"),
         ("bytes_on_wire", "bytes_on_wire"),
@@ -180,7 +180,7 @@ def test_real_captures_have_the_figures_of_capinfos(name):
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_real_captures_have_the_protocols_and_sizes_that_tshark_sees(name):
     rows = fields_of(CAPTURES / name, "frame.len", "ip.proto", "ipv6.nxt", "eth.type")
-    result = summary_of(name).result()
+    result = summary_of(name).result().as_dict()
     sizes = [int(row[0]) for row in rows]
     assert table(result["sizes"], "bytes") == by_class((length, size_class(length)) for length in sizes)
     protocols = {"IPv4/UDP": 0, "IPv4/TCP": 0, "IPv4/ICMP": 0, "IPv6/UDP": 0, "IPv6/TCP": 0, "ARP": 0}

@@ -22,7 +22,7 @@ BY_REFERENCE = {
 
 def outcome(analysis: Tcp) -> tuple[Any, Any, Any]:
     histograms = {name: one.table() for name, one in analysis.histograms().items()}
-    return analysis.result(), analysis.tables(), histograms
+    return analysis.result().as_dict(), analysis.tables(), histograms
 
 
 def samples_of(result: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -75,7 +75,7 @@ def test_merging_is_associative(cut: tuple[list[Segment], list[list[Segment]], i
     left[0].merge(left[2])
     right[1].merge(right[2])
     right[0].merge(right[1])
-    if not left[0].result()["unsettled_connections"] + right[0].result()["unsettled_connections"]:
+    if not left[0].result().as_dict()["unsettled_connections"] + right[0].result().as_dict()["unsettled_connections"]:
         assert outcome(left[0]) == outcome(right[0])
 
 
@@ -109,7 +109,7 @@ def test_a_short_log_changes_nothing_or_says_so(
     merged = feed(Tcp(**bounds), parts[0], batch_frames)
     for part in parts[1:]:
         merged.merge(feed(Tcp(**bounds), part, batch_frames))
-    if not merged.result()["unsettled_connections"]:
+    if not merged.result().as_dict()["unsettled_connections"]:
         assert outcome(merged) == outcome(whole)
 
 
@@ -132,7 +132,7 @@ def test_a_connection_in_the_sample_is_measured_as_without_one() -> None:
         segment for number in range(64) for segment in download(30, connection=number, begin_ns=START_NS + number)
     ]
     sampled, all_of_them = (feed(Tcp(maximum_connections=most), segments) for most in (10, 100))
-    result = sampled.result()
+    result = sampled.result().as_dict()
     assert 1 < result["connections"]["sampled_one_in"] <= 64
     assert 0 < result["connections"]["followed"] <= 10
     assert result["segments"] == len(segments) > result["segments_followed"]
@@ -189,7 +189,7 @@ def test_parts_come_to_the_same_state_long_before_their_logs_end(acks: bool) -> 
     merged = feed(Tcp(), segments[:4_000])
     merged.merge(feed(Tcp(), segments[4_000:9_000]))
     merged.merge(feed(Tcp(), segments[9_000:]))
-    assert merged.result()["unsettled_connections"] == 0
+    assert merged.result().as_dict()["unsettled_connections"] == 0
     assert outcome(merged) == outcome(whole)
 
 
@@ -197,7 +197,7 @@ def test_a_window_of_segments_is_enough_where_all_are_acknowledged() -> None:
     segments = download(2_000, window=4)
     merged = feed(Tcp(logged_a_connection=30), segments[:1_000])
     merged.merge(feed(Tcp(logged_a_connection=30), segments[1_000:]))
-    assert merged.result()["unsettled_connections"] == 0
+    assert merged.result().as_dict()["unsettled_connections"] == 0
     assert outcome(merged) == outcome(feed(Tcp(), segments))
 
 
@@ -205,14 +205,14 @@ def test_a_log_that_is_too_short_is_told() -> None:
     segments = download(2_000, window=200)
     merged = feed(Tcp(logged_a_connection=10), segments[:1_000])
     merged.merge(feed(Tcp(logged_a_connection=10), segments[1_000:]))
-    assert merged.result()["unsettled_connections"] == 1
+    assert merged.result().as_dict()["unsettled_connections"] == 1
 
 
 def test_a_connection_that_begins_anew_needs_no_more_log() -> None:
     segments = download(100) + download(100, begin_ns=START_NS + 10**9)
     merged = feed(Tcp(maximum_logged=0), segments[: len(segments) // 2])
     merged.merge(feed(Tcp(maximum_logged=0), segments[len(segments) // 2 :]))
-    assert merged.result()["unsettled_connections"] == 0
+    assert merged.result().as_dict()["unsettled_connections"] == 0
     assert outcome(merged) == outcome(feed(Tcp(), segments))
 
 
@@ -233,7 +233,7 @@ HANDSHAKE = [
 
 
 def times_ns(segments: list[Segment], kind: str, side: str) -> dict[str, Any]:
-    found: dict[str, Any] = feed(Tcp(), segments).result()["sources"]["FILE"][kind][side]
+    found: dict[str, Any] = feed(Tcp(), segments).result().as_dict()["sources"]["FILE"][kind][side]
     return found
 
 
@@ -279,7 +279,7 @@ def test_retransmitted_data_give_no_time_by_number_but_by_timestamps() -> None:
         at(9_000, length=10, stamps=(8, 1)),
         at(9_600, from_responder=True, sequence=5_000, acknowledgment=1_010, stamps=(3, 8)),
     ]
-    result = feed(Tcp(), segments).result()
+    result = feed(Tcp(), segments).result().as_dict()
     assert result["counts"]["from_initiator"]["retransmissions"] == 1
     assert result["counts"]["from_initiator"]["ambiguous"] == 1
     assert times_ns(segments, "data_ack", "responder_side")["count"] == 0
@@ -303,7 +303,7 @@ def test_data_behind_a_loss_give_no_time_when_the_loss_is_mended() -> None:
 
 def test_what_was_overtaken_is_no_retransmission() -> None:
     segments = [*HANDSHAKE, at(1_000, sequence=1_010, length=10), at(1_001, length=10), at(1_002, length=10)]
-    counts = feed(Tcp(), segments).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), segments).result().as_dict()["counts"]["from_initiator"]
     assert (counts["gaps"], counts["out_of_order"], counts["retransmissions"]) == (1, 1, 1)
     assert counts["retransmitted_bytes"] == 10
 
@@ -314,15 +314,15 @@ def test_bytes_that_were_acknowledged_and_never_captured_are_counted() -> None:
         at(1_000, sequence=1_400, length=100),
         at(1_100, from_responder=True, sequence=5_000, acknowledgment=2_000),
     ]
-    assert feed(Tcp(), segments).result()["counts"]["from_initiator"]["uncaptured_bytes"] == 900
+    assert feed(Tcp(), segments).result().as_dict()["counts"]["from_initiator"]["uncaptured_bytes"] == 900
 
 
 def test_a_repeated_acknowledgment_is_a_duplicate_only_while_data_are_outstanding() -> None:
     again = at(2_000, from_responder=True, sequence=5_000, acknowledgment=1_000)
-    idle = feed(Tcp(), [*HANDSHAKE, again, again, again]).result()["counts"]["total"]
+    idle = feed(Tcp(), [*HANDSHAKE, again, again, again]).result().as_dict()["counts"]["total"]
     assert idle["duplicate_acks"] == 0
     asking = [*HANDSHAKE, at(1_000, length=10), *[again] * 3, at(2_500, length=10)]
-    counts = feed(Tcp(), asking).result()["counts"]
+    counts = feed(Tcp(), asking).result().as_dict()["counts"]
     # The window of the SYN-ACK is the same.
     assert counts["from_responder"]["duplicate_acks"] == 3
     assert counts["from_initiator"]["fast_retransmissions"] == 1
@@ -335,7 +335,7 @@ def test_keep_alives_zero_windows_and_resets_are_counted_apart() -> None:
         at(10**9 + 5, from_responder=True, sequence=5_000, acknowledgment=1_000, window=0),
         at(10**9 + 9, flags=RST | ACK),
     ]
-    counts = feed(Tcp(), segments).result()["counts"]
+    counts = feed(Tcp(), segments).result().as_dict()["counts"]
     assert (counts["from_initiator"]["keep_alives"], counts["from_initiator"]["resets"]) == (1, 1)
     assert counts["from_responder"]["zero_windows"] == 1
     assert counts["total"]["retransmissions"] == counts["total"]["duplicate_acks"] == 0
@@ -343,28 +343,28 @@ def test_keep_alives_zero_windows_and_resets_are_counted_apart() -> None:
 
 def test_a_fin_that_comes_again_is_a_retransmission_without_bytes() -> None:
     segments = [*HANDSHAKE, at(1_000, flags=FIN | ACK), at(2_000, flags=FIN | ACK)]
-    counts = feed(Tcp(), segments).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), segments).result().as_dict()["counts"]["from_initiator"]
     assert (counts["retransmissions"], counts["retransmitted_bytes"]) == (1, 0)
 
 
 def test_what_is_from_before_a_join_is_not_told_apart() -> None:
     segments = [at(0, sequence=2_000, length=10), at(1, length=10)]
-    counts = feed(Tcp(), segments).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), segments).result().as_dict()["counts"]["from_initiator"]
     assert (counts["before_join"], counts["retransmissions"], counts["out_of_order"]) == (1, 0, 0)
 
 
 def test_roles_without_a_syn_are_guessed_by_ports_and_said_to_be() -> None:
     answer = at(5, from_responder=True, sequence=5_000, acknowledgment=1_010)
-    row = feed(Tcp(), [at(0, length=10), answer]).result()["listed"][0]
+    row = feed(Tcp(), [at(0, length=10), answer]).result().as_dict()["listed"][0]
     assert row["roles_by_ports"]
     assert (row["initiator"], row["responder"]) == ("192.0.2.9:40000", "192.0.2.1:443")
-    known = feed(Tcp(), HANDSHAKE).result()["listed"][0]
+    known = feed(Tcp(), HANDSHAKE).result().as_dict()["listed"][0]
     assert not known["roles_by_ports"]
 
 
 def test_roles_follow_the_syn_whatever_the_ports() -> None:
     turned = [replace(one, from_responder=not one.from_responder) for one in HANDSHAKE]
-    row = feed(Tcp(), turned).result()["listed"][0]
+    row = feed(Tcp(), turned).result().as_dict()["listed"][0]
     assert (row["initiator"], row["responder"]) == ("192.0.2.1:443", "192.0.2.9:40000")
     assert times_ns(turned, "handshake", "responder_side")["max_ns"] == 700
 
@@ -372,7 +372,7 @@ def test_roles_follow_the_syn_whatever_the_ports() -> None:
 @pytest.mark.parametrize("form", ["ipv6", "vlan"])
 def test_ipv6_and_tags_are_measured_alike(form: str) -> None:
     segments = [replace(one, form=form) for one in download(50)]
-    expected, found = (feed(Tcp(), one).result() for one in (download(50), segments))
+    expected, found = (feed(Tcp(), one).result().as_dict() for one in (download(50), segments))
     assert found["counts"] == expected["counts"]
     assert found["sources"] == expected["sources"]
     assert found["listed"][0]["initiator"] == ("[2001:db8::9]:40000" if form == "ipv6" else "192.0.2.9:40000")
@@ -380,7 +380,7 @@ def test_ipv6_and_tags_are_measured_alike(form: str) -> None:
 
 def test_stamps_of_two_sources_are_not_subtracted() -> None:
     segments = [replace(HANDSHAKE[0], source=TimestampSource.KERNEL), *HANDSHAKE[1:]]
-    result = feed(Tcp(), segments).result()
+    result = feed(Tcp(), segments).result().as_dict()
     assert result["counts"]["total"]["different_sources"] == 2
     assert result["sources"]["FILE"]["handshake"]["initiator_side"]["count"] == 1
 
@@ -395,7 +395,7 @@ def test_of_many_segments_in_flight_some_are_kept_and_the_rest_is_counted() -> N
         for number in range(1_000)
     ]
     found = times_ns([*HANDSHAKE, *flight, *answers], "data_ack", "responder_side")
-    counts = feed(Tcp(), [*HANDSHAKE, *flight, *answers]).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), [*HANDSHAKE, *flight, *answers]).result().as_dict()["counts"]["from_initiator"]
     assert (found["min_ns"], found["max_ns"]) == (5_000, 5_000)
     # The last 128 of them, and about one in sixteen of those before.
     assert 128 + 30 < found["count"] < 128 + 64 + 1
@@ -405,7 +405,7 @@ def test_of_many_segments_in_flight_some_are_kept_and_the_rest_is_counted() -> N
 def test_more_holes_than_are_kept_give_up_the_first() -> None:
     holed = [at(number, sequence=1_010 + 20 * number, length=10) for number in range(20)]
     fills = [at(100 + number, sequence=1_000 + 20 * number, length=10) for number in range(20)]
-    counts = feed(Tcp(), [*HANDSHAKE, *holed, *fills]).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), [*HANDSHAKE, *holed, *fills]).result().as_dict()["counts"]["from_initiator"]
     assert (counts["gaps"], counts["crowded_holes"], counts["uncaptured_bytes"]) == (20, 4, 40)
     assert (counts["retransmissions"], counts["out_of_order"]) == (4, 16)
 
@@ -413,7 +413,7 @@ def test_more_holes_than_are_kept_give_up_the_first() -> None:
 def test_a_hole_is_given_up_after_many_segments() -> None:
     late = at(5_000, sequence=1_000, length=10)
     flight = [at(1 + number, sequence=1_010 + 10 * number, length=10) for number in range(1_030)]
-    counts = feed(Tcp(), [*HANDSHAKE, *flight, late]).result()["counts"]["from_initiator"]
+    counts = feed(Tcp(), [*HANDSHAKE, *flight, late]).result().as_dict()["counts"]["from_initiator"]
     assert (counts["uncaptured_bytes"], counts["retransmissions"], counts["out_of_order"]) == (10, 1, 0)
 
 
@@ -422,7 +422,7 @@ def test_headers_that_are_cut_are_left_out_and_counted() -> None:
     batch = FrameBatch.from_frames([wire, wire[:50]], [START_NS, START_NS], wire_lengths=[len(wire)] * 2)
     analysis = Tcp()
     analysis.update(batch)
-    result = analysis.result()
+    result = analysis.result().as_dict()
     assert (result["segments"], result["undecoded"], result["segments_followed"]) == (2, 1, 1)
 
 
@@ -433,4 +433,4 @@ def test_options_that_contradict_themselves_are_no_timestamps(options: bytes) ->
     wire[46] = (20 + len(options)) // 4 << 4
     analysis = Tcp()
     analysis.update(FrameBatch.from_frames([bytes(wire)], [START_NS]))
-    assert analysis.result()["segments_followed"] == 1
+    assert analysis.result().as_dict()["segments_followed"] == 1

@@ -97,7 +97,9 @@ def captures() -> list[tuple[str, list[Row], Tcp, Found]]:
     with_tcp = {
         path: analysis
         for path, analysis in analyses.items()
-        if analysis is not None and analysis.result()["segments"] and not analysis.result()["undecoded"]
+        if analysis is not None
+        and analysis.result().as_dict()["segments"]
+        and not analysis.result().as_dict()["undecoded"]
     }
     with ThreadPoolExecutor(max_workers=2) as pool:
         read = zip(with_tcp.items(), pool.map(tcp_rows, with_tcp), strict=True)
@@ -140,7 +142,7 @@ def test_enough_captures_are_compared() -> None:
 
 def test_counts_and_times_are_those_of_the_reference() -> None:
     for name, rows, analysis, found in captures():
-        assert analysis.result()["segments"] == len(rows), name
+        assert analysis.result().as_dict()["segments"] == len(rows), name
         assert_as_reference(analysis, found)
 
 

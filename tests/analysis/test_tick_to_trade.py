@@ -32,7 +32,7 @@ def result(frames: list[tuple[int, bytes]], *, by_id: bool, **options: Any) -> t
     )
     analysis = TickToTrade(pair, **options)
     analysis.update(FrameBatch.from_frames([frame for _, frame in frames], [at for at, _ in frames]))
-    return analysis.result(), analysis
+    return analysis.result().as_dict(), analysis
 
 
 def test_the_nearest_trigger_before_a_response_is_taken_for_its_cause() -> None:

@@ -103,7 +103,7 @@ def expected_kinds(found):
 
 
 def check(analysis, frames):
-    result = analysis.result()
+    result = analysis.result().as_dict()
     sources = numbered_by_source(frames)
     names = [TimestampSource(source).name for source in sources]
     assert list(result["sources"]) == names
@@ -161,7 +161,7 @@ def test_few_fine_stamps_among_coarse_ones_are_outliers():
         frames = [Frame(int(stamp), 60, 1) for stamp in stamps]
         analysis = feed(Timestamps(), frames, 4096)
         check(analysis, frames)
-        assert analysis.result()["sources"]["FILE"]["observed_resolution_ns"] == resolution
+        assert analysis.result().as_dict()["sources"]["FILE"]["observed_resolution_ns"] == resolution
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -179,21 +179,21 @@ def test_steps_of_35_to_38_seconds_either_way_are_taken_for_tai(direction, step_
     frames = [Frame(START_NS, 60, 1), Frame(START_NS + direction * step_ns, 60, 1)]
     analysis = feed(Timestamps(), frames, 4096)
     check(analysis, frames)
-    assert analysis.result()["sources"]["FILE"]["tai_like_jumps"] == jumps
+    assert analysis.result().as_dict()["sources"]["FILE"]["tai_like_jumps"] == jumps
 
 
 def test_only_the_first_steps_are_listed_and_all_are_counted():
     frames = [Frame(START_NS + 10 * (at % 2) - at, 60, 1) for at in range(3 * STEPS_LISTED)]
     analysis = feed(Timestamps(), frames, 64)
     check(analysis, frames)
-    assert analysis.result()["sources"]["FILE"]["backward_steps"] > STEPS_LISTED
+    assert analysis.result().as_dict()["sources"]["FILE"]["backward_steps"] > STEPS_LISTED
     assert len(analysis.tables()["steps"]["frame"]) == STEPS_LISTED
 
 
 def test_the_tables_hold_the_steps_and_the_runs():
     frames = seeded_stream(45, 20_000, sources=(TimestampSource.FILE, TimestampSource.XDP), backward_share=0.002)
     analysis = feed(Timestamps(), frames, 4096)
-    tables, result = analysis.tables(), analysis.result()
+    tables, result = analysis.tables(), analysis.result().as_dict()
     assert [dict(zip(tables["steps"], row, strict=True)) for row in zip(*tables["steps"].values(), strict=True)] == (
         result["steps"]
     )
@@ -207,8 +207,8 @@ def test_the_tables_hold_the_steps_and_the_runs():
 def test_stamps_at_the_ends_of_the_range_are_cut_like_others():
     frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, 1 - 2**63, 0)]
     whole = feed(Timestamps(), frames, 4096)
-    assert whole.result()["sources"]["FILE"]["backward_largest_ns"] == 2 * LATEST_NS
+    assert whole.result().as_dict()["sources"]["FILE"]["backward_largest_ns"] == 2 * LATEST_NS
     for cut in range(len(frames) + 1):
         merged = feed(Timestamps(), frames[:cut], 4096)
         merged.merge(feed(Timestamps(), frames[cut:], 4096))
-        assert merged.result() == whole.result()
+        assert merged.result().as_dict() == whole.result().as_dict()

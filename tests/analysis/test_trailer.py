@@ -68,7 +68,7 @@ def feed(frames: Sequence[Made], analysis: Trailer, size: int = 4096) -> Trailer
 
 
 def outcome(analysis: Trailer) -> Any:
-    return analysis.result(), analysis.tables(), analysis.frames_read
+    return analysis.result().as_dict(), analysis.tables(), analysis.frames_read
 
 
 @pytest.mark.parametrize("most", [3, MAXIMUM_PORTS])
@@ -100,7 +100,7 @@ def test_counts_are_those_of_the_frames() -> None:
         (plain() + metamako(FILE_NS + 30, device=1, port=3), FILE_NS),
         (plain(), FILE_NS),
     ]
-    result = feed(frames, Trailer(METAMAKO)).result()
+    result = feed(frames, Trailer(METAMAKO)).result().as_dict()
     assert result["frames"] | {"found": 3, "implausible": 0, "absent": 1} == result["frames"]
     difference = result["difference"]
     assert (difference["count"], difference["min_ns"], difference["max_ns"], difference["mean_ns"]) == (
@@ -122,10 +122,10 @@ def test_more_ports_than_the_bound_are_sampled_and_those_followed_are_exact() ->
     frames = [
         (plain() + metamako(FILE_NS, device=at % 700, port=at % 7), FILE_NS) for at in range(4_000)
     ]  # 700 devices of one port each
-    result = feed(frames, Trailer(METAMAKO, maximum_ports=100)).result()
+    result = feed(frames, Trailer(METAMAKO, maximum_ports=100)).result().as_dict()
     assert result["ports_sampled_one_in"] in (8, 16)
     assert 20 < len(result["ports"]) <= 100
-    everything = feed(frames, Trailer(METAMAKO)).result()
+    everything = feed(frames, Trailer(METAMAKO)).result().as_dict()
     assert everything["ports_sampled_one_in"] == 1
     assert len(everything["ports"]) == 700
     assert all(row in everything["ports"] for row in result["ports"])
@@ -133,10 +133,10 @@ def test_more_ports_than_the_bound_are_sampled_and_those_followed_are_exact() ->
 
 def test_a_clock_that_is_37_s_ahead_is_told() -> None:
     frames = [(plain() + metamako(FILE_NS - 37 * 10**9 + at), FILE_NS) for at in range(20)]
-    warnings = feed(frames, Trailer(METAMAKO)).result()["warnings"]
+    warnings = feed(frames, Trailer(METAMAKO)).result().as_dict()["warnings"]
     assert any("not on UTC" in warning for warning in warnings)
     ahead = [(plain() + metamako(FILE_NS + 37 * 10**9 + at), FILE_NS) for at in range(20)]
-    assert any("not on UTC" in warning for warning in feed(ahead, Trailer(METAMAKO)).result()["warnings"])
+    assert any("not on UTC" in warning for warning in feed(ahead, Trailer(METAMAKO)).result().as_dict()["warnings"])
 
 
 def capture(path: Path, kind: str, count: int, *, every: int = 1) -> Path:
@@ -157,7 +157,7 @@ def capture(path: Path, kind: str, count: int, *, every: int = 1) -> Path:
 def report_of(paths: Sequence[Path], jobs: int, choice: TrailerChoice, **options: Any) -> dict[str, Any]:
     names = ("summary", "timestamps", "inter_arrival", "gaps", "bursts", "overhead", "trailer")
     outcome = analyze_files([str(path) for path in paths], Settings(names=names, trailer=choice, **options), jobs=jobs)
-    return build_report(source_of(outcome), outcome.suite.analyses)
+    return build_report(source_of(outcome), outcome.suite.analyses).as_dict()
 
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))

@@ -47,7 +47,7 @@ def test_report_and_file_say_which_clock_stamped_and_how_well_it_is_known(tmp_pa
     path = tmp_path / "out.pcapng"
     suite = Suite(Settings())
     outcome, truth = capture(path, suite)
-    report = build_report(source_of_capture(outcome, suite), suite.analyses)
+    report = build_report(source_of_capture(outcome, suite), suite.analyses).as_dict()
     jsonschema.validate(json.loads(json.dumps(report)), load_schema())
     (clock,) = report["source"]["clocks"]
     assert clock["clock"] == "/dev/ptp3 (fake clock)"

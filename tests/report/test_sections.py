@@ -10,6 +10,7 @@ from support.reports import report_on
 
 from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings
+from uspcap.report.document import read_report
 from uspcap.report.model import Line
 from uspcap.report.sections import sections
 
@@ -39,8 +40,8 @@ def test_some_lists_leave_something_out() -> None:
 
 
 def test_what_there_is_no_view_of_is_named() -> None:
-    report = report_on(SAMPLES[0], Settings(("summary",)))
-    report["analyses"]["elsewhere"] = {}
-    shown, unknown = sections(report)
+    document = report_on(SAMPLES[0], Settings(("summary",))).as_dict()
+    document["analyses"]["elsewhere"] = {}
+    shown, unknown = sections(read_report(document))
     assert [one.title for one in shown] == ["Summary"]
     assert unknown == ["elsewhere"]

@@ -92,7 +92,9 @@ def test_parts_of_a_file_decide_and_filter_as_the_whole(tmp_path: Path, monkeypa
     def report(jobs: int, expression: str) -> dict[str, Any]:
         settings = Settings(names=("summary", "inter_arrival", "requests"), expression=expression)
         outcome = analyze_files([path], settings, jobs=jobs)
-        made = build_report(source_of(outcome, expression), outcome.suite.analyses, reading=outcome.filtered.reading)
+        made = build_report(
+            source_of(outcome, expression), outcome.suite.analyses, reading=outcome.filtered.reading
+        ).as_dict()
         assert outcome.tunnels
         return made
 

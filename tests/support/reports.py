@@ -12,7 +12,7 @@ from rich.console import Console
 from support.streams import Frame, batch_of
 
 from uspcap.analysis.suite import Outcome, Settings, Suite, analyze_files
-from uspcap.report.document import build_report, source_of
+from uspcap.report.document import RunReport, build_report, source_of
 from uspcap.report.model import Page
 from uspcap.report.page import report_page
 from uspcap.report.renderers.text import show
@@ -32,20 +32,20 @@ def suite_of(frames: Sequence[Frame], settings: Settings | None = None) -> Suite
     return suite
 
 
-def report_of(frames: Sequence[Frame], settings: Settings | None = None, **source: Any) -> dict[str, Any]:
+def report_of(frames: Sequence[Frame], settings: Settings | None = None, **source: Any) -> RunReport:
     """The report on some frames; further arguments go into its `source`."""
     suite = suite_of(frames, settings)
     facts = source_of(Outcome(suite, len(frames), files=[{"file": "made.pcap", "first_frame": 1}]))
     return build_report(facts | source, suite.analyses)
 
 
-def report_on(path: Path, settings: Settings | None = None, *, jobs: int = 1) -> dict[str, Any]:
+def report_on(path: Path, settings: Settings | None = None, *, jobs: int = 1) -> RunReport:
     """The report on a capture file."""
     outcome = analyze_files([str(path)], settings or Settings(), jobs=jobs)
     return build_report(source_of(outcome), outcome.suite.analyses)
 
 
-def shown(report: dict[str, Any], width: int = 80, encoding: str = "utf-8", *, colour: bool = False) -> str:
+def shown(report: RunReport, width: int = 80, encoding: str = "utf-8", *, colour: bool = False) -> str:
     """What a terminal of this width and encoding gets to see of a report on analyses."""
     return shown_page(report_page(report), width, encoding, colour=colour)
 

@@ -396,7 +396,7 @@ def reference(segments: Sequence[Segment]) -> Found:
 
 def assert_as_reference(analysis: Tcp, found: Found) -> None:
     """Compare all counts, and all times by stamp source, kind and side."""
-    result = analysis.result()
+    result = analysis.result().as_dict()
     for role, expected in found.counts.items():
         measured = {name: number for name, number in result["counts"][role].items() if number}
         assert measured == {name: number for name, number in expected.items() if number}, role

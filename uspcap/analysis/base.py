@@ -10,19 +10,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.frames import FrameBatch
+from uspcap.records import Record
 from uspcap.stats.histogram import Histogram
-
-Result = dict[str, Any]
-"""JSON-ready: dict, list, str, int, float, bool and None only."""
 
 Table = Mapping[str, Sequence[Any]]
 """Column name to values, all of one length; times in ns are int and named `…_ns`."""
+
+
+class Result(Record):
+    """What an analysis found; `docs/analyses.md` says what its fields may be."""
+
+    caveats: Annotated[
+        tuple[str, ...],
+        "What the figures must be read with because of the input; empty where there is nothing to say.",
+    ] = ()
+
+    def __init_subclass__(cls, **further: Any) -> None:
+        super().__init_subclass__(**further)
+        fields = dict(cls.__dataclass_fields__)
+        fields["caveats"] = fields.pop("caveats")
+        cls.__dataclass_fields__ = fields
+
+    def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:
+        """Return it with what only the whole run knows; as it is where that is nothing.
+
+        Parameters
+        ----------
+        source : mapping
+            As `report.document.build_report` is given it.
+        longest_unread_ns : int or None
+            The longest time for which a ring went unread.
+        """
+        return self
 
 
 RAW = "_raw"

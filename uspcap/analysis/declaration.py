@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from uspcap.analysis.base import Analysis
     from uspcap.protocols.flows import FlowTable
-    from uspcap.report.model import Context, Headline, Result, Section
+    from uspcap.report.model import Context, Headline, Section
     from uspcap.timestamps.trailers import TrailerChoice
 
 
@@ -113,12 +113,12 @@ class Shared:
 
 
 class View(Protocol):
-    """A module that turns a result, as the JSON report holds it, into what reports show."""
+    """A module that turns a result into what reports show; `result` is of the type that the analysis returns."""
 
-    def section(self, result: Result, context: Context) -> Section:
+    def section(self, result: Any, context: Context) -> Section:
         """Return all that a report shows."""
 
-    def headlines(self, result: Result) -> Iterable[Headline]:
+    def headlines(self, result: Any) -> Iterable[Headline]:
         """Return what the intervals of a capture and its live view say in a few words; perhaps nothing."""
 
 
@@ -134,6 +134,8 @@ class Declaration:
         One line without a full stop.
     make : callable
         Given `Shared` and its options by keyword, returns the analysis; see `on_use`.
+    result : str
+        `module:class` of its `Result`, in its package; it is imported on use.
     view : str
         The module of its view, in its package; it is imported on use.
     place : int
@@ -150,6 +152,7 @@ class Declaration:
     name: str
     summary: str
     make: Callable[..., Analysis]
+    result: str
     view: str
     place: int = LAST
     runs: Runs = Runs.NAMED
@@ -159,7 +162,7 @@ class Declaration:
 
     @property
     def package(self) -> str:
-        """The package that it is declared in, where its schema lies."""
+        """The package that it is declared in."""
         return self.view.rpartition(".")[0]
 
     def arguments(self, given: Given, asked: Asked) -> dict[str, Any]:

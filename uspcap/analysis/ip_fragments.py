@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from uspcap._core.columns import FrameColumns, HeaderColumns
 from uspcap.frames import FrameBatch, Interface
 from uspcap.messages.fragments import Datagrams, has_fragments
+from uspcap.records import Count, Record
 
 MOST_KEPT: Final = 8192
 MOST_KEPT_BYTES: Final = 1 << 24
@@ -24,6 +25,19 @@ MOST_KEPT_BYTES: Final = 1 << 24
 
 RAW_LINK: Final = {4: Interface(link_type=228), 6: Interface(link_type=229)}
 """Interfaces of packets without a link layer, by the version of IP."""
+
+
+class IpFragments(Record):
+    """What became of UDP datagrams in IP fragments."""
+
+    put_together: Annotated[Count, "Datagrams all of whose fragments came."]
+    incomplete: Annotated[Count, "Datagrams that lack fragments."]
+    discarded: Annotated[Count, "Datagrams whose fragments overlap or contradict each other (RFC 5722)."]
+    copies: Annotated[Count, "Fragments that came before, byte by byte."]
+    frames_left_out: Annotated[
+        Count, "Frames with fragments of datagrams that are incomplete, copies aside, or discarded."
+    ]
+    cut: Annotated[Count, "Fragments at the beginnings of parts of the capture that were more than is kept."]
 
 
 @dataclass(slots=True)
@@ -303,34 +317,34 @@ class FragmentedStream(Generic[S]):
             self._whole.absorb(self, 0)
         return self._whole
 
-    def counts(self) -> dict[str, int]:
-        """Return what became of datagrams in fragments, of a state that keeps nothing, as reports have it."""
-        return {
-            "put_together": self.datagrams.complete,
-            "incomplete": self.datagrams.incomplete,
-            "discarded": self.datagrams.discarded,
-            "copies": self.datagrams.copies,
-            "frames_left_out": self.datagrams.left_out,
-            "cut": self.cut,
-        }
+    def counts(self) -> IpFragments:
+        """Return what became of datagrams in fragments, of a state that keeps nothing."""
+        return IpFragments(
+            put_together=self.datagrams.complete,
+            incomplete=self.datagrams.incomplete,
+            discarded=self.datagrams.discarded,
+            copies=self.datagrams.copies,
+            frames_left_out=self.datagrams.left_out,
+            cut=self.cut,
+        )
 
 
-def fragment_caveats(counts: dict[str, int]) -> list[str]:
+def fragment_caveats(counts: IpFragments) -> list[str]:
     """Return what results must be read with because of datagrams that could not be put together."""
     found = []
-    incomplete, discarded = counts["incomplete"], counts["discarded"]
+    incomplete, discarded = counts.incomplete, counts.discarded
     if incomplete or discarded:
-        whole = incomplete + discarded + counts["put_together"]
+        whole = incomplete + discarded + counts.put_together
         lack = "lacks" if incomplete == 1 else "lack"
         void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
         found.append(
             f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried, in "
-            f"{counts['frames_left_out']:,} frames, counts as missing; a filter on ports leaves out all fragments but "
+            f"{counts.frames_left_out:,} frames, counts as missing; a filter on ports leaves out all fragments but "
             "the first"
         )
-    if counts["cut"]:
+    if counts.cut:
         found.append(
-            f"{counts['cut']:,} IP fragments at the beginnings of parts of the capture were more than is kept: what "
+            f"{counts.cut:,} IP fragments at the beginnings of parts of the capture were more than is kept: what "
             "they carried may count as missing"
         )
     return found

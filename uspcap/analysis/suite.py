@@ -361,8 +361,7 @@ class Renumbered(Analysis):
         raise AssertionError("all frames were read")
 
     def result(self) -> Result:
-        result: Result = self._numbers.in_result(self._analysis.result())
-        return result
+        return self._analysis.result().with_frames(self._numbers.of)
 
     def caveats(self) -> list[str]:
         return self._analysis.caveats()
@@ -371,8 +370,7 @@ class Renumbered(Analysis):
         return self._analysis.histograms()
 
     def tables(self) -> dict[str, Table]:
-        tables: dict[str, Table] = self._numbers.in_result(self._analysis.tables())
-        return tables
+        return self._numbers.in_tables(self._analysis.tables())
 
 
 class _Shown:

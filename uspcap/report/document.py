@@ -1,17 +1,20 @@
-"""The report: one plain dict, which everything that shows or stores a run is made of."""
+"""The report on a run: a record, which everything that shows or stores the run is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from uspcap.analysis.base import Analysis
+from uspcap.analysis.base import Analysis, Result
+from uspcap.analysis.registry import declarations
 from uspcap.analysis.suite import Outcome, Suite
 from uspcap.bpf.readings import AS_TCPDUMP, FilterReading
+from uspcap.entry_points import EntryPoint
 from uspcap.formats.reader import NO_LIMIT
 from uspcap.frames import EARLIEST_NS, LATEST_NS
 from uspcap.pipeline import accounts
+from uspcap.records import WHERE_GIVEN, Count, Instant, Record, Span
 from uspcap.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from uspcap.pipeline.keeping import Interval
     from uspcap.pipeline.session import CaptureOutcome
 
-SCHEMA = "uspcap.report/1"
+SCHEMA: Final = "uspcap.report/1"
 """Name of the schema; a field that it publishes stays."""
 
 ROWS_OF_INTERVAL = 100
@@ -29,13 +32,37 @@ ROWS_OF_ROW = 10
 """The same of a list in such a row."""
 
 
+class IntervalBounds(Record):
+    """Where the report is of one interval of a capture: UTC when the capture began, and monotonic time since."""
+
+    start_ns: Instant
+    end_ns: Instant
+    longest_unread_ns: Annotated[
+        Span | None, "The longest time for which a ring went unread in the interval; null where there is no ring."
+    ]
+    left_out: Annotated[
+        Mapping[str, Count], "Rows that lists of the analyses lack because they are bounded, by the place of the list."
+    ]
+
+
+class RunReport(Record):
+    """Times are whole nanoseconds and named ..._ns; sizes are bytes. A field that is published stays."""
+
+    schema: str = SCHEMA
+    version: str = __version__
+    source: Mapping[str, Any]
+    filter: Annotated[Mapping[str, Any] | None, WHERE_GIVEN] = None
+    analyses: Mapping[str, Result]
+    interval: Annotated[IntervalBounds | None, WHERE_GIVEN] = None
+
+
 def build_report(
     source: Mapping[str, Any],
     analyses: Mapping[str, Analysis],
     longest_unread_ns: int | None = None,
     reading: FilterReading | None = None,
-) -> dict[str, Any]:
-    """Return the report of a run, ready for JSON.
+) -> RunReport:
+    """Return the report of a run.
 
     Parameters
     ----------
@@ -59,32 +86,38 @@ def build_report(
         "interface_drops": {},
         "filter": None,
     }
-    results = {name: {**analysis.result(), "caveats": analysis.caveats()} for name, analysis in analyses.items()}
-    _state_error_bounds(results, source.get("clocks", ()))
-    if "path_latency" in results:
-        results["path_latency"]["longest_unread_ns"] = longest_unread_ns
-    return {
-        "schema": SCHEMA,
-        "version": __version__,
-        "source": {**source, **{key: source.get(key, value) for key, value in quiet.items()}},
-        **filter_of(source.get("filter"), reading),
-        "analyses": results,
+    return RunReport(
+        source={**source, **{key: source.get(key, value) for key, value in quiet.items()}},
+        filter=filter_of(source.get("filter"), reading),
+        analyses={
+            name: replace(analysis.result(), caveats=tuple(analysis.caveats())).with_run(source, longest_unread_ns)
+            for name, analysis in analyses.items()
+        },
+    )
+
+
+def read_report(document: Mapping[str, Any]) -> RunReport:
+    """Return the report that a document was made of; analyses that there are not here stay as they are.
+
+    Raises
+    ------
+    TypeError
+        Something is missing.
+    """
+    declared = declarations()
+    read = {
+        name: EntryPoint("", declared[name].result).load().from_dict(result) if name in declared else result
+        for name, result in document["analyses"].items()
     }
+    return replace(RunReport.from_dict({**document, "analyses": {}}), analyses=read)
 
 
-def filter_of(expression: str | None, reading: FilterReading | None) -> dict[str, Any]:
-    """Return the report's `filter` under its name: the expression and which reading applied; nothing without one."""
+def filter_of(expression: str | None, reading: FilterReading | None) -> dict[str, Any] | None:
+    """Return the report's `filter`: the expression and which reading applied; None without one."""
     if not expression:
-        return {}
+        return None
     applied = reading or AS_TCPDUMP
-    return {"filter": {"expression": expression, "reading": applied.name, "why": applied.why}}
-
-
-def _state_error_bounds(results: Mapping[str, Any], clocks: Sequence[Mapping[str, Any]]) -> None:
-    """Put the error bound of the NIC's stamps beside the path latencies that they are part of."""
-    by_nic = results.get("path_latency", {}).get("sources", {}).get("HARDWARE")
-    if by_nic is not None and clocks:
-        by_nic["error_bound_ns"] = max(clock["error_bound_ns"] for clock in clocks)
+    return {"expression": expression, "reading": applied.name, "why": applied.why}
 
 
 def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
@@ -170,7 +203,7 @@ def source_of_capture(outcome: CaptureOutcome, suite: Suite, expression: str = "
 
 def report_of_interval(
     interval: Interval, what: str, expression: str = "", reading: FilterReading | None = None
-) -> dict[str, Any]:
+) -> RunReport:
     """Return the report of one interval of a capture, whose bounds are its `interval`; its lists are bounded.
 
     Parameters
@@ -194,36 +227,36 @@ def report_of_interval(
     }
     report = build_report(source, interval.suite.analyses, interval.longest_unread_ns, reading)
     left_out: dict[str, int] = {}
-    report["analyses"] = _bounded(report["analyses"], "", left_out)
-    return {
-        **report,
-        "interval": {
-            "start_ns": interval.start_ns,
-            "end_ns": interval.end_ns,
-            "longest_unread_ns": interval.longest_unread_ns,
-            "left_out": left_out,
-        },
-    }
+    bounds = IntervalBounds(
+        start_ns=interval.start_ns,
+        end_ns=interval.end_ns,
+        longest_unread_ns=interval.longest_unread_ns,
+        left_out=left_out,
+    )
+    return replace(report, analyses=_bounded(report.analyses, "", left_out), interval=bounds)
 
 
 def _bounded(value: Any, place: str, left_out: dict[str, int], most: int = ROWS_OF_INTERVAL) -> Any:
     """Return a result whose lists have `most` rows at most; how many rows each place lost is added up."""
-    if isinstance(value, dict):
+    if isinstance(value, Record):
+        fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+        return replace(value, **_bounded(fields, place, left_out, most))  # type: ignore[type-var]
+    if isinstance(value, Mapping):
         return {
             name: _bounded(each, f"{place}.{name}" if place else name, left_out, most) for name, each in value.items()
         }
-    if not isinstance(value, list) or not all(isinstance(row, dict | list) for row in value):
+    if not isinstance(value, tuple) or not all(isinstance(row, Record | Mapping) for row in value):
         # Numbers in a list are one thing, as counts by number of replies are.
         return value
     if len(value) > most:
         left_out[place] = left_out.get(place, 0) + len(value) - most
         value = _weightiest(value, most)
-    return [_bounded(each, place, left_out, ROWS_OF_ROW) for each in value]
+    return tuple(_bounded(each, place, left_out, ROWS_OF_ROW) for each in value)
 
 
-def _weightiest(rows: list[Any], most: int) -> list[Any]:
+def _weightiest(rows: Sequence[Any], most: int) -> Sequence[Any]:
     """Return `most` rows, in their order: those that lost most where they say so, else the first."""
-    lost = [row.get("lost", 0) if isinstance(row, dict) else 0 for row in rows]
+    lost = [getattr(row, "lost", 0) for row in rows]
     if not any(lost):
         return rows[:most]
     chosen = sorted(range(len(rows)), key=lambda at: -lost[at])[:most]

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from uspcap.analysis.registry import view_of
 from uspcap.frames import NANOSECONDS
 from uspcap.report.format import MISSING, bit_rate, count, packet_rate
-from uspcap.report.model import Headline, Result
+from uspcap.report.model import Headline
+
+if TYPE_CHECKING:
+    from uspcap.report.document import RunReport
 
 
-def headlines(report: Result) -> list[Headline]:
+def headlines(report: RunReport) -> list[Headline]:
     """Return the headlines of a report, in its own order: first those of its source, then those of its analyses."""
-    source = report["source"]
+    source = report.source
     found = [
         Headline("packets", (("", count(source["packets"])),)),
         rate(source, _span_ns(report)),
         stamps(source),
     ]
-    for name, result in report["analyses"].items():
+    for name, result in report.analyses.items():
         view = view_of(name)
         if view is not None:
             found += view.headlines(result)
     return found
 
 
-def _span_ns(report: Result) -> int | None:
+def _span_ns(report: RunReport) -> int | None:
     """Return how long it took: an interval's length, or the time between the first and the last stamp."""
-    if "interval" in report:
-        return int(report["interval"]["end_ns"] - report["interval"]["start_ns"])
+    if report.interval is not None:
+        return report.interval.end_ns - report.interval.start_ns
     return stamps_span_ns(report)
 
 
-def stamps_span_ns(report: Result) -> int | None:
+def stamps_span_ns(report: RunReport) -> int | None:
     """Return the time between the earliest and the latest stamp, None where there is none."""
-    source = report["source"]
+    source = report.source
     earliest = source.get("earliest_timestamp_ns", source["first_timestamp_ns"])
     latest = source.get("latest_timestamp_ns", source["last_timestamp_ns"])
     return None if earliest is None or latest is None else int(abs(latest - earliest))
 
 
-def rate(source: Result, span_ns: int | None, *, stamped_only: bool = False) -> Headline:
+def rate(source: Mapping[str, Any], span_ns: int | None, *, stamped_only: bool = False) -> Headline:
     """Return packets and bits a second over so long."""
     if not span_ns:
         return Headline("rate", (("", MISSING),))
@@ -48,6 +54,6 @@ def rate(source: Result, span_ns: int | None, *, stamped_only: bool = False) -> 
     return Headline("rate", tuple(("", one) for one in rates))
 
 
-def stamps(source: Result) -> Headline:
+def stamps(source: Mapping[str, Any]) -> Headline:
     """Return how many frames each stamp source has."""
     return Headline("stamps", tuple((name, count(frames)) for name, frames in source["timestamp_sources"].items()))

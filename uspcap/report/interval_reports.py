@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from uspcap.errors import CaptureError
 from uspcap.formats.byte_sink import FileSink, Patience
@@ -13,23 +13,27 @@ from uspcap.report.model import Output, Page
 from uspcap.report.renderers.registry import renderer
 from uspcap.system_errors import reason
 
+if TYPE_CHECKING:
+    from uspcap.report.document import RunReport
+
 
 def dropped_told(dropped: dict[str, int]) -> str:
     """Return losses by cause; 0 where there is none."""
     return ", ".join(f"{cause} {count(frames)}" for cause, frames in dropped.items()) or "0"
 
 
-def interval_page(report: dict[str, Any], dropped: dict[str, int]) -> Page:
+def interval_page(report: RunReport, dropped: dict[str, int]) -> Page:
     """Return what is shown of an interval: when, what was lost, and the headlines.
 
     Parameters
     ----------
-    report : dict
+    report : RunReport
         As `report_of_interval` returns it.
     dropped : dict of str to int
         Frames lost in the interval, by cause.
     """
-    start_ns, end_ns = report["interval"]["start_ns"], report["interval"]["end_ns"]
+    assert report.interval is not None
+    start_ns, end_ns = report.interval.start_ns, report.interval.end_ns
     told = headlines(report)
     rows = [
         (told[0].name, str(told[0])),
@@ -100,12 +104,12 @@ class IntervalReports:
         self._stream = stream
         self._renderer = renderer(form)
 
-    def tell(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
+    def tell(self, report: RunReport, dropped: dict[str, int]) -> None:
         """Report on an interval.
 
         Parameters
         ----------
-        report : dict
+        report : RunReport
             As `report_of_interval` returns it.
         dropped : dict of str to int
             Frames lost in the interval, by cause.

@@ -16,6 +16,7 @@ from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.format import count, duration, exact_duration, plural, share, stamp
 from uspcap.report.model import Column, Page, Section
+from uspcap.report.units import Unit
 from uspcap.stats.histogram import Histogram
 from uspcap.version import __version__
 
@@ -407,9 +408,9 @@ def _needed(percentile: str) -> str:
 def _latencies(section: Section, paths: dict[str, Any]) -> None:
     columns = [
         Column("path", list(paths), left=True),
-        Column("frames", [count(path["frames"]) for path in paths.values()]),
-        Column("lost", [count(path["dropped"]) for path in paths.values()]),
-        Column("counted", [count(path["latency"]["count"]) for path in paths.values()], rank=4),
+        Column("frames", [path["frames"] for path in paths.values()], unit=Unit.COUNT),
+        Column("lost", [path["dropped"] for path in paths.values()], unit=Unit.COUNT),
+        Column("counted", [path["latency"]["count"] for path in paths.values()], rank=4, unit=Unit.COUNT),
     ]
     section.table(columns + _percentile_columns([path["latency"] for path in paths.values()]))
 
@@ -473,7 +474,7 @@ def _distribution(section: Section, paths: dict[str, Any]) -> None:
     columns = [Column("latency", names, left=True)]
     for name, row in zip(paths, rows, strict=True):
         total = float(row.sum())
-        columns.append(Column(name, [share(float(row[at]), total) for at in span]))
+        columns.append(Column(name, [(float(row[at]), total) for at in span], unit=Unit.SHARE))
         columns.append(Column("", [_bar(float(row[at]) / total) if total else "" for at in span], left=True, rank=1))
     section.table(columns)
 
@@ -489,7 +490,7 @@ def _segments(section: Section, paths: dict[str, Any]) -> None:
             Column("path", [name for name, _, _ in rows], left=True),
             Column("segment", [segment.replace("_", " ") for _, segment, _ in rows], left=True),
             *_percentile_columns([values for _, _, values in rows]),
-            Column("below 0", [count(values["negative"]) for _, _, values in rows], rank=2),
+            Column("below 0", [values["negative"] for _, _, values in rows], rank=2, unit=Unit.COUNT),
         ]
     )
 

@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from uspcap.report.format import clock, plural, safe_text, stamp
+from uspcap.records import Record, as_json
+from uspcap.report.format import clock, plural, safe_text
+from uspcap.report.units import Unit
 from uspcap.stats.histogram import ENOUGH_BEYOND, Histogram
 
 Result = dict[str, Any]
 """Of an analysis, as the JSON report holds it."""
+
+Values = Record | Mapping[str, Any]
+"""Figures by the names that they have in JSON."""
 
 Tone = Literal["", "strong", "subject", "warning", "caution", "problem", "alarm", "note", "bar"]
 """How text is meant: as it is, what matters most, what something is about, a warning, one that nobody may miss, a
@@ -27,13 +32,13 @@ BAR_CELLS = 24
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table, as text.
+    """One column of a table.
 
     Attributes
     ----------
     title : str
-    cells : sequence of str
-        One a row; a newline folds the cell.
+    values : sequence of object
+        One a row, in `unit`; text is shown as it is, and a newline in it folds the cell.
     left : bool
         Names stand left, numbers right.
     short : sequence of str, optional
@@ -41,14 +46,23 @@ class Column:
     rank : int
         Columns of the highest rank go first where the width still does not suffice; 0 stays.
     tone : str
+    unit : Unit
+        What the values are.
+    cells : sequence of str
+        The values as people read them.
     """
 
     title: str
-    cells: Sequence[str]
+    values: Sequence[Any]
     left: bool = False
     short: Sequence[str] | None = None
     rank: int = 0
     tone: Tone = ""
+    unit: Unit = Unit.TEXT
+    cells: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", [self.unit.text(value) for value in self.values])
 
 
 def names(title: str, texts: Sequence[str]) -> Column:
@@ -275,7 +289,7 @@ class Section:
         if hidden > 0:
             self.line(f"and {plural(hidden, what)} more", "note")
 
-    def footnote(self, histograms: Sequence[Result]) -> None:
+    def footnote(self, histograms: Sequence[Values]) -> None:
         """Explain `n<…` where it occurs."""
         if any(histogram["insufficient"] and histogram["count"] for histogram in histograms):
             self.paragraph(
@@ -321,14 +335,20 @@ class Output:
 
     Attributes
     ----------
-    document : mapping
-        All of it, as JSON has it.
+    found : Record or mapping
+        All of it.
     page : callable
         Returns what is shown of it; called by renderers that show something.
     """
 
-    document: Mapping[str, Any]
+    found: Record | Mapping[str, Any]
     page: Callable[[], Page]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        document: dict[str, Any] = as_json(self.found)
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +376,7 @@ class Context:
     def instants(self, title: str, stamps: Sequence[int], rank: int) -> Column:
         """Return a column of instants, of the time of day where the width asks for it and the day is known."""
         short = [clock(value) for value in stamps] if self.one_day else None
-        return Column(title, [stamp(value) for value in stamps], left=True, short=short, rank=rank)
+        return Column(title, stamps, left=True, short=short, rank=rank, unit=Unit.INSTANT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from uspcap.report.format import byte_count, count, duration, plural, safe_text, stamp
 from uspcap.report.headlines import rate, stamps, stamps_span_ns
@@ -10,25 +11,27 @@ from uspcap.report.model import Page, Section
 from uspcap.report.order import order_sentences
 from uspcap.report.sections import sections
 
+if TYPE_CHECKING:
+    from uspcap.report.document import RunReport
+
 FILES_NAMED: Final = 3
 
 _NAME_CELLS: Final = 8
 
 
-def report_page(report: dict[str, Any], top: int | None = None) -> Page:
+def report_page(report: RunReport, top: int | None = None) -> Page:
     """Return what is shown of a report.
 
     Parameters
     ----------
-    report : dict
-        As `build_report` returns it, or as read back from JSON.
+    report : RunReport
     top : int, optional
         Rows of each list; without it as many as suit the list.
     """
     warnings = _warnings(report)
-    page = Page("uspcap", _files(report["source"]["files"]), cut=True)
+    page = Page("uspcap", _files(report.source["files"]), cut=True)
     _header(page.head, report)
-    said = list(order_sentences(report["source"].get("order")))
+    said = list(order_sentences(report.source.get("order")))
     if said:
         order = page.section("Order of frames in time", "warning")
         for sentence in said:
@@ -43,12 +46,12 @@ def report_page(report: dict[str, Any], top: int | None = None) -> Page:
     page.sections += shown
     if unknown:
         page.section().paragraph(f"Not shown here, but in the JSON report: {', '.join(unknown)}.", "note")
-    _closing(page, report["source"])
+    _closing(page, report.source)
     return page
 
 
-def _header(head: Section, report: dict[str, Any]) -> None:
-    source = report["source"]
+def _header(head: Section, report: RunReport) -> None:
+    source = report.source
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
     span = stamps_span_ns(report)
@@ -81,12 +84,13 @@ def _files(files: list[str]) -> str:
     return ", ".join(named) + (f" and {more:,} more" if more else "")
 
 
-def _warnings(report: dict[str, Any]) -> list[str]:
+def _warnings(report: RunReport) -> list[str]:
     """Return what every number below must be read with."""
-    source = report["source"]
-    warnings = [warning for result in report["analyses"].values() for warning in result.get("warnings", [])]
+    source = report.source
+    results = report.analyses.values()
+    warnings = [warning for result in results for warning in getattr(result, "warnings", ())]
     # Most analyses say the same.
-    warnings += dict.fromkeys(caveat for result in report["analyses"].values() for caveat in result.get("caveats", ()))
+    warnings += dict.fromkeys(caveat for result in results for caveat in getattr(result, "caveats", ()))
     if source.get("mirror_copies"):
         warnings.append(_mirror_copies(source["mirror_copies"], is_live="accounts" in source))
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
@@ -116,7 +120,7 @@ def _mirror_copies(found: dict[str, Any], *, is_live: bool) -> str:
     )
 
 
-def _closing(page: Page, source: dict[str, Any]) -> None:
+def _closing(page: Page, source: Mapping[str, Any]) -> None:
     if source["notes"]:
         notes = page.section("Notes")
         for note in source["notes"]:

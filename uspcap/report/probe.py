@@ -9,6 +9,7 @@ from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.report.format import byte_count, count, duration, share, stamp
 from uspcap.report.model import Column, Page
 from uspcap.report.published import published_schema
+from uspcap.report.units import Unit
 from uspcap.stats.histogram import PERCENTILES
 from uspcap.version import __version__
 
@@ -184,7 +185,7 @@ def _times(page: Page, report: dict[str, Any]) -> None:
     shown = {title: report[name] for name, title in TIMES.items() if name in report and report[name]["count"]}
     columns = [
         Column("", list(shown), left=True),
-        Column("frames", [count(one["count"]) for one in shown.values()]),
+        Column("frames", [one["count"] for one in shown.values()], unit=Unit.COUNT),
         Column("min", [duration(one["min_ns"], 3) for one in shown.values()], rank=2),
     ]
     for percentile in _SHOWN_PERCENTILES:

@@ -1,24 +1,23 @@
-"""The JSON Schema of reports, put together from what each analysis says of its result.
+"""The JSON Schema of reports, made of the records that they consist of.
 
-An analysis has a file `schema.json` in its package: definitions by name, of which the one named like the analysis is
-that of its result. They may refer to each other and to those of `report_base.schema.json`. The whole, of our own
-analyses, is published in `uspcap.report.1.schema.json`, which `python -m uspcap.report.schema` writes; a test holds
-the two equal.
+Each analysis names its `Result` in its declaration; that is the definition named like the analysis, and whatever other
+records there are in its package are named after it: `gaps_gap`. The whole, of our own analyses, is published in
+`uspcap.report.1.schema.json`, which `python -m uspcap.report.schema` writes; a test holds the two equal.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib.resources import files
 from typing import Any
 
 from uspcap.analysis.registry import declarations
+from uspcap.entry_points import EntryPoint
 from uspcap.report.published import published_schema
+from uspcap.report.record_schema import Definitions
 
 BASE_FILE = "report_base.schema.json"
 PUBLISHED_FILE = "uspcap.report.1.schema.json"
-FRAGMENT_FILE = "schema.json"
 
 
 def load_schema() -> dict[str, Any]:
@@ -27,19 +26,13 @@ def load_schema() -> dict[str, Any]:
     Raises
     ------
     ValueError
-        An analysis defines what is defined already, or its file is no JSON.
+        Two records have the same name, or a field is of a type that JSON does not have.
     """
     schema = published_schema(BASE_FILE)
-    for name, declared in declarations().items():
-        file = files(declared.package).joinpath(FRAGMENT_FILE)
-        if not file.is_file():
-            continue
-        definitions = json.loads(file.read_text(encoding="utf-8"))
-        taken = definitions.keys() & schema["$defs"].keys()
-        if taken:
-            raise ValueError(f"the schema of the analysis {name} defines {sorted(taken)[0]}, which is defined already")
-        schema["$defs"] |= definitions
-        schema["properties"]["analyses"]["properties"][name] = {"$ref": f"#/$defs/{name}"}
+    declared = declarations()
+    definitions = Definitions(schema["$defs"], {one.package: name for name, one in declared.items()})
+    for name, one in declared.items():
+        schema["properties"]["analyses"]["properties"][name] = definitions.add(EntryPoint("", one.result).load(), name)
     return schema
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from uspcap.analysis.registry import declarations, view_of
+from uspcap.analysis.timestamps.result import TimestampsResult
 from uspcap.analysis.timestamps.view import resolutions
 from uspcap.report.format import stamp
-from uspcap.report.model import Context, Result, Section
+from uspcap.report.model import Context, Section
+
+if TYPE_CHECKING:
+    from uspcap.report.document import RunReport
 
 
-def sections(report: Result, top: int | None = None) -> tuple[list[Section], list[str]]:
+def sections(report: RunReport, top: int | None = None) -> tuple[list[Section], list[str]]:
     """Return what a report shows of its analyses, and the names of those that have no view here.
 
     Parameters
     ----------
-    report : dict
-        As `build_report` returns it, or as read back from JSON.
+    report : RunReport
     top : int, optional
         Rows of each list; without it as many as suit the list.
     """
-    source, analyses = report["source"], report["analyses"]
-    context = Context(_one_day(source), resolutions(analyses.get("timestamps", {})), top)
+    source, analyses = report.source, report.analyses
+    quality = analyses.get("timestamps")
+    resolved = resolutions(quality) if isinstance(quality, TimestampsResult) else {}
+    context = Context(_one_day(source), resolved, top)
     # Without packets the header has said everything.
     known = [name for name in declarations() if name in analyses] if source["packets"] else []
     views = [(name, view_of(name)) for name in known]
@@ -27,6 +35,6 @@ def sections(report: Result, top: int | None = None) -> tuple[list[Section], lis
     return shown, [name for name in analyses if name not in declarations()]
 
 
-def _one_day(source: Result) -> bool:
+def _one_day(source: Mapping[str, Any]) -> bool:
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
     return first is not None and stamp(first)[:10] == stamp(last)[:10]

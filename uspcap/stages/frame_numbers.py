@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -43,14 +43,17 @@ class FrameNumbers:
         kept = self._spill.read(8)
         return int.from_bytes(kept, "little") or place
 
-    def in_result(self, value: Any, name: str = "") -> Any:
-        """Return a result, or a table, with places turned into numbers wherever a name ends in `frame`."""
-        if isinstance(value, Mapping):
-            return {key: self.in_result(each, str(key)) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.in_result(each, name) for each in value]
-        is_frame = name.endswith("frame") and isinstance(value, int) and not isinstance(value, bool)
-        return self.of(value) if is_frame else value
+    def in_tables(self, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Mapping[str, Sequence[Any]]]:
+        """Return tables with places turned into numbers in columns whose names end in `frame`."""
+        return {
+            name: {
+                column: [value if value is None else self.of(value) for value in values]
+                if column.endswith("frame")
+                else values
+                for column, values in columns.items()
+            }
+            for name, columns in tables.items()
+        }
 
     def __del__(self) -> None:
         # Results may be asked for as long as there is somebody who can ask.

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache, cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uspcap.records import Count, Quantity, Record, Span
 from uspcap.stats.buckets import BUCKETS, CellsByFlow, bucket_bounds, record_many
 
 PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999")
@@ -45,6 +46,26 @@ def rank_of(percentile: str, count: int) -> int:
 def _ratio(percentile: str) -> tuple[int, int]:
     """Return a percentile as a fraction: comparisons ask for the rank of one some ten thousand times."""
     return Fraction(percentile).as_integer_ratio()
+
+
+Percentile = Annotated[
+    str, Quantity("percentile", "A decimal number, up to 100.", pattern=r"^(100|[0-9]{1,2}(\.[0-9]+)?)$")
+]
+
+
+class HistogramSummary(Record):
+    """An HDR histogram of durations, three significant figures."""
+
+    count: Count
+    min_ns: Span | None
+    max_ns: Span | None
+    mean_ns: Span | None
+    stddev_ns: Span | None
+    percentiles_ns: Annotated[
+        Mapping[Percentile, Span | None],
+        "Percentile, as a decimal number, to its value; null where too few values lie beyond it.",
+    ]
+    insufficient: Annotated[tuple[Percentile, ...], "The percentiles that are null."]
 
 
 class Histogram:
@@ -156,8 +177,8 @@ class Histogram:
     def _cumulative(self) -> NDArray[np.int64]:
         return np.cumsum(self._used[1])
 
-    def result(self, percentiles: Iterable[str] = PERCENTILES) -> dict[str, Any]:
-        """Return the report's form of a histogram (`count`, `min_ns` … `percentiles_ns`).
+    def summary(self, percentiles: Iterable[str] = PERCENTILES) -> HistogramSummary:
+        """Return what reports say of it.
 
         A percentile with fewer than `ENOUGH_BEYOND` values beyond it is None, and named in
         `insufficient`. The mean is exact where the sum is; the standard deviation is that of the middles of the
@@ -165,10 +186,10 @@ class Histogram:
         """
         used, counts = self._used
         if not len(used):
-            return {
-                "count": 0, "min_ns": None, "max_ns": None, "mean_ns": None, "stddev_ns": None,
-                "percentiles_ns": dict.fromkeys(percentiles), "insufficient": list(percentiles),
-            }  # fmt: skip
+            return HistogramSummary(
+                count=0, min_ns=None, max_ns=None, mean_ns=None, stddev_ns=None,
+                percentiles_ns=dict.fromkeys(percentiles), insufficient=tuple(percentiles),
+            )  # fmt: skip
         lowest, highest = bounds()
         total = int(counts.sum())
         middles = lowest[used] + (highest[used] - lowest[used]) // 2
@@ -180,15 +201,19 @@ class Histogram:
         offsets = (middles - middles[0]).astype(np.float64)
         deviations = (offsets - np.average(offsets, weights=counts)) ** 2
         given = {p: self.value_at(p) if enough_for(p, total) else None for p in percentiles}
-        return {
-            "count": total,
-            "min_ns": int(lowest[used[0]]) if self.lowest_ns is None else self.lowest_ns,
-            "max_ns": int(highest[used[-1]]) if self.highest_ns is None else self.highest_ns,
-            "mean_ns": round(mean),
-            "stddev_ns": round(float(np.sqrt(np.average(deviations, weights=counts)))),
-            "percentiles_ns": given,
-            "insufficient": [p for p, value in given.items() if value is None],
-        }
+        return HistogramSummary(
+            count=total,
+            min_ns=int(lowest[used[0]]) if self.lowest_ns is None else self.lowest_ns,
+            max_ns=int(highest[used[-1]]) if self.highest_ns is None else self.highest_ns,
+            mean_ns=round(mean),
+            stddev_ns=round(float(np.sqrt(np.average(deviations, weights=counts)))),
+            percentiles_ns=given,
+            insufficient=tuple(p for p, value in given.items() if value is None),
+        )
+
+    def result(self, percentiles: Iterable[str] = PERCENTILES) -> dict[str, Any]:
+        """Return `summary` as JSON has it."""
+        return self.summary(percentiles).as_dict()
 
     def table(self) -> dict[str, list[int]]:
         """Return the buckets that are not empty, as columns."""

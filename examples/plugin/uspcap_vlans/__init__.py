@@ -18,5 +18,6 @@ ANALYSIS = Declaration(
         ),
     ),
     make=on_use("uspcap_vlans.analysis:Vlans"),
+    result="uspcap_vlans.result:VlansResult",
     view="uspcap_vlans.view",
 )

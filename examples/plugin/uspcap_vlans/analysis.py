@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.frames import FrameBatch
 from uspcap.protocols.headers import UNTAGGED
+from uspcap.records import table
+from uspcap_vlans.result import VlansResult, VlanTraffic
 
 VLANS = 4096
 """VIDs have 12 bits (IEEE 802.1Q, 9.6)."""
@@ -38,20 +40,17 @@ class Vlans(Analysis):
     def _merge(self, later: Vlans) -> None:
         self._counts += later._counts
 
-    def _rows(self) -> list[dict[str, int | None]]:
+    def result(self) -> VlansResult:
         met = np.flatnonzero(self._counts[:, 0] >= self._fewest_frames)
-        return [
-            {
-                "vlan": None if at == VLANS else at,
-                "packets": int(self._counts[at, 0]),
-                "bytes_on_wire": int(self._counts[at, 1]),
-            }
+        vlans = tuple(
+            VlanTraffic(
+                vlan=None if at == VLANS else at,
+                packets=int(self._counts[at, 0]),
+                bytes_on_wire=int(self._counts[at, 1]),
+            )
             for at in sorted(met.tolist(), key=lambda at: (-int(self._counts[at, 0]), at))
-        ]
-
-    def result(self) -> Result:
-        return {"vlans": self._rows(), "left_out": int((self._counts[:, 0] > 0).sum()) - len(self._rows())}
+        )
+        return VlansResult(vlans=vlans, left_out=int((self._counts[:, 0] > 0).sum()) - len(vlans))
 
     def tables(self) -> dict[str, Table]:
-        rows = self._rows()
-        return {"vlans": {name: [row[name] for row in rows] for name in ("vlan", "packets", "bytes_on_wire")}}
+        return {"vlans": table(VlanTraffic, self.result().vlans)}

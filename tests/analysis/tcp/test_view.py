@@ -16,6 +16,7 @@ from support.command_line import invoke
 from support.tcp_segments import ACK, START_NS, SYN, Segment, captures, feed
 
 from uspcap.analysis.tcp.analysis import Tcp
+from uspcap.analysis.tcp.result import TcpResult
 from uspcap.analysis.tcp.view import section
 from uspcap.frames import TimestampSource
 from uspcap.report.model import Context
@@ -36,7 +37,7 @@ def shown(segments: Sequence[Segment], width: int = 200, **bounds: Any) -> str:
     return rendered(feed(Tcp(**bounds), segments).result(), width)
 
 
-def rendered(result: dict[str, Any], width: int = 200) -> str:
+def rendered(result: TcpResult, width: int = 200) -> str:
     stream = io.StringIO()
     show_section(Console(file=stream, width=width), section(result, Context(one_day=True)))
     return stream.getvalue()
@@ -75,7 +76,7 @@ def test_a_sample_is_called_one() -> None:
 
 
 def test_connections_that_are_not_known_exactly_are_told() -> None:
-    result = feed(Tcp(), HANDSHAKE).result() | {"unsettled_connections": 2}
+    result = replace(feed(Tcp(), HANDSHAKE).result(), unsettled_connections=2)
     assert "2 connections not known exactly where parts of the capture were joined" in rendered(result)
 
 
@@ -84,7 +85,7 @@ def test_connections_that_are_not_known_exactly_are_told() -> None:
 def test_results_keep_to_the_schema_and_can_be_shown(segments: list[Segment]) -> None:
     result = feed(Tcp(), segments).result()
     schema = {"$ref": "#/$defs/tcp", "$defs": SCHEMA["$defs"]}
-    assert not list(jsonschema.Draft202012Validator(schema).iter_errors(result))
+    assert not list(jsonschema.Draft202012Validator(schema).iter_errors(result.as_dict()))
     assert "TCP" in rendered(result, 80)
 
 

@@ -45,5 +45,6 @@ ANALYSIS = Declaration(
     prepare=_prepare,
     brought_by=_brought_by,
     make=_make,
+    result="uspcap.analysis.arbitration.result:ArbitrationResult",
     view="uspcap.analysis.arbitration.view",
 )

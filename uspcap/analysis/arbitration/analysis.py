@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from uspcap.analysis.arbitration.arbiter import LINE_DTYPE, Arbiter
 from uspcap.analysis.arbitration.datagrams import LineStretch
+from uspcap.analysis.arbitration.result import ArbitratedPair, ArbitrationResult, FirstCopies, LineNumbers, LineSkew
 from uspcap.analysis.arbitration.skews import Skews
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.ip_fragments import FragmentedStream, fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
@@ -136,35 +137,35 @@ class Arbitration(Analysis):
                 arbitrated,
             )
 
-    def result(self) -> Result:
+    def result(self) -> ArbitrationResult:
         whole = self._arbiter()
         worked_out = list(self._worked_out(whole))
-        pairs = [_told(one) | {"gaps": one.arbitrated.gap_rows()} for one in worked_out]
+        pairs = tuple(map(_told, worked_out))
         followed = sum(int(line["packets"]) for one in worked_out for line in one.streams)
         beyond = sum(line.not_followed for one in worked_out for line in one.lines)
         not_followed = whole.packets - followed + beyond
         met = {one.pair.name for one in worked_out}
-        return {
-            "protocol": self._protocol.name,
-            "numbers": self._protocol.numbers,
-            "definition": DEFINITION,
-            "compared_within": self._ring_length,
-            "given_pairs": [
+        return ArbitrationResult(
+            protocol=self._protocol.name,
+            numbers=self._protocol.numbers,
+            definition=DEFINITION,
+            compared_within=self._ring_length,
+            given_pairs=tuple(
                 {"name": pair.name, **{line.label: str(line) for line in pair.lines}} for pair in self._pairs
-            ],
-            "without_packets": [pair.name for pair in self._pairs if pair.name not in met],
-            "lost": sum(one["arbitrated"]["lost"] for one in pairs),
-            "undetermined": sum(one["arbitrated"]["undetermined"] for one in pairs),
-            "recovered": sum(one["arbitrated"]["late"] for one in pairs),
-            "excluded": whole.excluded,
-            "foreign": whole.foreign,
-            "not_followed": not_followed,
-            "complete": not not_followed and not any(one.arbitrated.not_followed for one in worked_out),
-            "sampled_one_in": 1 << whole.level,
-            "capture_drops": self._drops.total,
-            "fragments": self._datagrams.whole().counts(),
-            "pairs": pairs,
-        }
+            ),
+            without_packets=tuple(pair.name for pair in self._pairs if pair.name not in met),
+            lost=sum(one.arbitrated.lost for one in pairs),
+            undetermined=sum(one.arbitrated.undetermined for one in pairs),
+            recovered=sum(one.arbitrated.late for one in pairs),
+            excluded=whole.excluded,
+            foreign=whole.foreign,
+            not_followed=not_followed,
+            complete=not not_followed and not any(one.arbitrated.not_followed for one in worked_out),
+            sampled_one_in=1 << whole.level,
+            capture_drops=self._drops.total,
+            fragments=self._datagrams.whole().counts(),
+            pairs=pairs,
+        )
 
     def caveats(self) -> list[str]:
         return super().caveats() + fragment_caveats(self._datagrams.whole().counts())
@@ -183,12 +184,14 @@ class Arbitration(Analysis):
     def tables(self) -> dict[str, Table]:
         worked_out = list(self._worked_out())
         lines = [
-            {"pair": told["pair"], "key": told["key"], "line": label, **line}
+            {"pair": told.pair, "key": told.key, "line": label, **line.as_dict()}
             for told in map(_told, worked_out)
-            for label, line in told["lines"].items()
+            for label, line in told.lines.items()
         ]
         gaps = [
-            {"pair": one.pair.name, "key": one.key} | row for one in worked_out for row in one.arbitrated.gap_rows(None)
+            {"pair": one.pair.name, "key": one.key, **row.as_dict()}
+            for one in worked_out
+            for row in one.arbitrated.gap_rows(None)
         ]
         skews = [
             {"pair": one.pair.name, "key": one.key, "source": source.name, "first": label, **bucket}
@@ -228,32 +231,37 @@ def _histogram(skews: tuple[NDArray[np.uint64], int, int, int] | None) -> Histog
     return Histogram(counts, sum_ns=sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
 
 
-def _told(one: _Worked) -> dict[str, Any]:
-    """Return what the report says of a pair under one key, apart from the gaps."""
+def _told(one: _Worked) -> ArbitratedPair:
+    """Return what the report says of a pair under one key."""
     counted = one.counted
     ties = sum(skews.ties for skews in one.skews.values())
-    return {
-        "pair": one.pair.name,
-        "key": one.key,
-        "compared": sum(counted["first"]) + ties,
-        "ties": ties,
-        **{name: counted[name] for name in ("other_clock", "too_late", "too_many")},
-        "lines": {
-            line.label: {
-                "destination": str(line),
-                "packets": int(one.streams[at]["packets"]),
-                "messages": one.lines[at].messages,
-                "heartbeats": int(one.streams[at]["heartbeats"]),
-                **one.lines[at].counts(),
-                "brought_first": counted["first"][at],
-                "brought_alone": counted["alone"][at],
-            }
+    return ArbitratedPair(
+        pair=one.pair.name,
+        key=one.key,
+        compared=sum(counted["first"]) + ties,
+        ties=ties,
+        other_clock=counted["other_clock"],
+        too_late=counted["too_late"],
+        too_many=counted["too_many"],
+        lines={
+            line.label: one.lines[at]
+            .numbers()
+            .extended(
+                LineNumbers,
+                destination=str(line),
+                packets=int(one.streams[at]["packets"]),
+                messages=one.lines[at].messages,
+                heartbeats=int(one.streams[at]["heartbeats"]),
+                brought_first=counted["first"][at],
+                brought_alone=counted["alone"][at],
+            )
             for at, line in enumerate(one.pair.lines)
         },
-        "arbitrated": {"messages": one.arbitrated.messages, **one.arbitrated.counts()},
-        "skew": {source.name: _skew(one.labels, skews) for source, skews in one.skews.items()},
-        "recovery": _recovery(one).result(),
-    }
+        arbitrated=one.arbitrated.numbers().extended(FirstCopies, messages=one.arbitrated.messages),
+        skew={source.name: _skew(one.labels, skews) for source, skews in one.skews.items()},
+        recovery=_recovery(one).summary(),
+        gaps=one.arbitrated.gap_rows(),
+    )
 
 
 def _recovery(one: _Worked) -> Histogram:
@@ -261,12 +269,12 @@ def _recovery(one: _Worked) -> Histogram:
     return Histogram.from_values(one.arbitrated.gaps.lateness_ns)
 
 
-def _skew(labels: tuple[str, str], skews: Skews) -> dict[str, Any]:
-    return {
-        "first_by": {label: skew.result() for label, skew in zip(labels, skews.both, strict=True)},
-        "ties": skews.ties,
-        "percentiles_ns": {str(one): skews.value_at(one) for one in SKEW_PERCENTILES},
-    }
+def _skew(labels: tuple[str, str], skews: Skews) -> LineSkew:
+    return LineSkew(
+        first_by={label: skew.summary() for label, skew in zip(labels, skews.both, strict=True)},
+        ties=skews.ties,
+        percentiles_ns={str(one): skews.value_at(one) for one in SKEW_PERCENTILES},
+    )
 
 
 def _buckets(histogram: Histogram) -> Iterator[dict[str, int]]:

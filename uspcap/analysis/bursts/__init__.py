@@ -19,5 +19,6 @@ ANALYSIS = Declaration(
         ),
     ),
     make=on_use("uspcap.analysis.bursts.analysis:Bursts"),
+    result="uspcap.analysis.bursts.result:BurstsResult",
     view="uspcap.analysis.bursts.view",
 )

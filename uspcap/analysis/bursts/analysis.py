@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.bursts.loop import SlidingWindows, sources_in
+from uspcap.analysis.bursts.result import BurstsResult, BusiestWindow
 from uspcap.analysis.overhead.analysis import FCS_BYTES, GAP_BYTES, PREAMBLE_BYTES
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
+from uspcap.records import table
 
 WIDTHS_NS = tuple(10**power for power in range(3, 10))
 """1 us to 1 s."""
@@ -53,16 +53,16 @@ class Bursts(Analysis):
         for source, windows in later._windows.items():
             self._of(source).join(windows, self.frames_read)
 
-    def _rows(self) -> list[dict[str, Any]]:
-        return [
+    def _rows(self) -> tuple[BusiestWindow, ...]:
+        return tuple(
             self._row(source, width, peaks)
             for source in sorted(self._windows)
             for width, peaks in zip(self._widths_ns, self._windows[source].peaks(), strict=True)
-        ]
+        )
 
     def _row(
         self, source: int, width: int, peaks: tuple[tuple[int, int, int, int], tuple[int, int, int, int], int]
-    ) -> dict[str, Any]:
+    ) -> BusiestWindow:
         by_bytes, by_frames, restarts = peaks
         windows = self._windows[source]
         duration_ns = windows.highest_ns - windows.lowest_ns
@@ -70,32 +70,28 @@ class Bursts(Analysis):
         mean_bps = windows.bytes * 8 * NANOSECONDS / duration_ns if duration_ns else 0.0
         framing = PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES
         rate = self._line_rate_bps
-        return {
-            "source": TimestampSource(source).name,
-            "window_ns": width,
-            "peak_bytes": by_bytes[0],
-            "peak_bytes_frames": by_bytes[1],
-            "peak_bytes_start_ns": by_bytes[2],
-            "peak_bytes_first_frame": by_bytes[3],
-            "peak_bits_per_second": round(peak_bps, 3),
-            "peak_to_mean": round(peak_bps / mean_bps, 3) if mean_bps and duration_ns >= width else None,
-            "line_rate_share": (
+        return BusiestWindow(
+            source=TimestampSource(source).name,
+            window_ns=width,
+            peak_bytes=by_bytes[0],
+            peak_bytes_frames=by_bytes[1],
+            peak_bytes_start_ns=by_bytes[2],
+            peak_bytes_first_frame=by_bytes[3],
+            peak_bits_per_second=round(peak_bps, 3),
+            peak_to_mean=round(peak_bps / mean_bps, 3) if mean_bps and duration_ns >= width else None,
+            line_rate_share=(
                 round((by_bytes[0] + framing * by_bytes[1]) * 8 * NANOSECONDS / width / rate, 6) if rate else None
             ),
-            "peak_frames": by_frames[1],
-            "peak_frames_bytes": by_frames[0],
-            "peak_frames_start_ns": by_frames[2],
-            "peak_frames_first_frame": by_frames[3],
-            "restarts": restarts,
-        }
+            peak_frames=by_frames[1],
+            peak_frames_bytes=by_frames[0],
+            peak_frames_start_ns=by_frames[2],
+            peak_frames_first_frame=by_frames[3],
+            restarts=restarts,
+        )
 
-    def result(self) -> Result:
-        return {
-            "definition": DEFINITION,
-            "line_rate_bps": self._line_rate_bps,
-            "windows": self._rows(),
-        }
+    def result(self) -> BurstsResult:
+        return BurstsResult(definition=DEFINITION, line_rate_bps=self._line_rate_bps, windows=self._rows())
 
     def tables(self) -> dict[str, Table]:
         rows = self._rows()
-        return {"windows": {name: [row[name] for row in rows] for name in rows[0]} if rows else {}}
+        return {"windows": table(BusiestWindow, rows) if rows else {}}

@@ -20,5 +20,6 @@ ANALYSIS = Declaration(
         TOP,
     ),
     make=on_use("uspcap.analysis.gaps.analysis:Gaps", "flows"),
+    result="uspcap.analysis.gaps.result:GapsResult",
     view="uspcap.analysis.gaps.view",
 )

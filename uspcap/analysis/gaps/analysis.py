@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.gaps.loop import GAP_OCTAVES, GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest, track_gaps
+from uspcap.analysis.gaps.result import Gap, GapsResult
 from uspcap.frames import FrameBatch
 from uspcap.protocols.flows import FlowRows, FlowTable
 from uspcap.saturating import added_ns, clipped_ns, difference_ns, summed_ns
@@ -215,33 +216,33 @@ class Gaps(Analysis):
         kept = kept[(kept["gap_ns"] > limits) & (limits >= 0)]
         return kept[np.lexsort((kept["after_frame"], -kept["gap_ns"]))], thresholds, counts, totals
 
-    def result(self) -> Result:
+    def result(self) -> GapsResult:
         silences, thresholds, counts, totals = self._found()
         shown = silences[: self._shown]
-        return {
-            "threshold": "given" if self._threshold_ns is not None else "automatic",
-            "threshold_ns": self._threshold_ns,
-            "rule": "gaps longer than the threshold" if self._threshold_ns is not None else AUTOMATIC_RULE,
-            "count": int(counts.sum()),
-            "total_ns": clipped_ns(sum(totals.tolist())),
-            "listed": len(silences),
-            "flows_with_gaps": int((counts > 0).sum()),
-            "flows_without_threshold": int((thresholds < 0).sum()),
-            "flows_tracked": len(self.flows),
-            "sampled_one_in": 1 << self.flows.level,
-            "longest": [
-                {
-                    "flow": str(flow),
-                    "gap_ns": int(silence["gap_ns"]),
-                    "start_ns": int(silence["start_ns"]),
-                    "end_ns": int(silence["start_ns"]) + int(silence["gap_ns"]),
-                    "before_frame": int(silence["before_frame"]),
-                    "after_frame": int(silence["after_frame"]),
-                    "threshold_ns": int(thresholds[silence["flow"]]),
-                }
+        return GapsResult(
+            threshold="given" if self._threshold_ns is not None else "automatic",
+            threshold_ns=self._threshold_ns,
+            rule="gaps longer than the threshold" if self._threshold_ns is not None else AUTOMATIC_RULE,
+            count=int(counts.sum()),
+            total_ns=clipped_ns(sum(totals.tolist())),
+            listed=len(silences),
+            flows_with_gaps=int((counts > 0).sum()),
+            flows_without_threshold=int((thresholds < 0).sum()),
+            flows_tracked=len(self.flows),
+            sampled_one_in=1 << self.flows.level,
+            longest=tuple(
+                Gap(
+                    flow=str(flow),
+                    gap_ns=int(silence["gap_ns"]),
+                    start_ns=int(silence["start_ns"]),
+                    end_ns=int(silence["start_ns"]) + int(silence["gap_ns"]),
+                    before_frame=int(silence["before_frame"]),
+                    after_frame=int(silence["after_frame"]),
+                    threshold_ns=int(thresholds[silence["flow"]]),
+                )
                 for silence, flow in zip(shown, self.flows.flows(shown["flow"]), strict=True)
-            ],
-        }
+            ),
+        )
 
     def tables(self) -> dict[str, Table]:
         silences, thresholds, counts, totals = self._found()

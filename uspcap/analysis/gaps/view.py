@@ -4,52 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from uspcap.analysis.gaps.result import GapsResult
 from uspcap.report.cells import frames_around
 from uspcap.report.format import (
     count,
     duration,
     plural,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section, names
+from uspcap.report.model import Column, Context, Headline, Section, names
+from uspcap.report.units import Unit
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: GapsResult, context: Context) -> Section:
     """Silences within flows: rule, counts and the longest."""
     view = Section("Gaps within flows", timed=True)
-    threshold = result["threshold_ns"]
-    rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result["rule"]
+    threshold = result.threshold_ns
+    rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result.rule
     view.paragraph(f"threshold: {rule}", tone="note")
-    without = result["flows_without_threshold"]
-    together = f", {duration(result['total_ns'])} together" if result["count"] else ""
+    without = result.flows_without_threshold
+    together = f", {duration(result.total_ns)} together" if result.count else ""
     view.paragraph(
         gaps_told(result) + together + (f"; {count(without)} had too few packets for a threshold" if without else ""),
     )
-    if result["sampled_one_in"] > 1:
-        view.paragraph(f"only one flow in {result['sampled_one_in']:,} was tracked", tone="warning")
-    shown = result["longest"]
+    if result.sampled_one_in > 1:
+        view.paragraph(f"only one flow in {result.sampled_one_in:,} was tracked", tone="warning")
+    shown = result.longest
     view.table(
         [
-            Column("gap", [duration(gap["gap_ns"]) for gap in shown], tone="strong"),
-            names("flow", [gap["flow"] for gap in shown]),
-            context.instants("from", [gap["start_ns"] for gap in shown], 1),
+            Column("gap", [gap.gap_ns for gap in shown], tone="strong", unit=Unit.DURATION),
+            names("flow", [gap.flow for gap in shown]),
+            context.instants("from", [gap.start_ns for gap in shown], 1),
             frames_around(shown, rank=2),
-            Column("threshold", [duration(gap["threshold_ns"]) for gap in shown], rank=4),
-            context.instants("to", [gap["end_ns"] for gap in shown], 5),
+            Column("threshold", [gap.threshold_ns for gap in shown], rank=4, unit=Unit.DURATION),
+            context.instants("to", [gap.end_ns for gap in shown], 5),
         ],
     )
-    view.more(result["count"] - len(shown), "gap")
+    view.more(result.count - len(shown), "gap")
     return view
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: GapsResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    longest = tuple(("longest", duration(gap["gap_ns"])) for gap in result["longest"][:1])
+    longest = tuple(("longest", duration(gap.gap_ns)) for gap in result.longest[:1])
     yield Headline("gaps", (("", gaps_told(result)), *longest))
 
 
-def gaps_told(result: Result) -> str:
+def gaps_told(result: GapsResult) -> str:
     """Return how many gaps there are, in how many flows."""
-    tracked = result["flows_tracked"]
-    if not result["count"]:
+    tracked = result.flows_tracked
+    if not result.count:
         return f"no gap in {plural(tracked, 'flow')}"
-    return f"{plural(result['count'], 'gap')} in {count(result['flows_with_gaps'])} of {plural(tracked, 'flow')}"
+    return f"{plural(result.count, 'gap')} in {count(result.flows_with_gaps)} of {plural(tracked, 'flow')}"

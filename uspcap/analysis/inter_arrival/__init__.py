@@ -11,5 +11,6 @@ ANALYSIS = Declaration(
     runs=Runs.ALWAYS,
     options=(TOP,),
     make=on_use("uspcap.analysis.inter_arrival.analysis:InterArrival", "flows"),
+    result="uspcap.analysis.inter_arrival.result:InterArrivalResult",
     view="uspcap.analysis.inter_arrival.view",
 )

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.gaps.loop import SILENCE_DTYPE
 from uspcap.analysis.inter_arrival.loop import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
+from uspcap.analysis.inter_arrival.result import Arrivals, FlowArrivals, Flows, InterArrivalResult, LargestGap
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
 from uspcap.stats.buckets import BUCKETS, FLOW_SHIFT, Cells, CellsByFlow
@@ -131,7 +132,7 @@ class InterArrival(Analysis):
         self._cells.absorb(later._cells, ids)
         later._cells = Cells()
 
-    def result(self) -> Result:
+    def result(self) -> InterArrivalResult:
         self._sync()
         cells = self._cells.by_flow()
         rows = self._per_flow.rows
@@ -141,34 +142,34 @@ class InterArrival(Analysis):
         by_count = self._by_count()[: self._shown]
         worst = flows[np.lexsort((flows, -tails))][: self._shown]
         worst = worst[tails[np.searchsorted(flows, worst)] >= 0]
-        return {
-            "sources": {
+        return InterArrivalResult(
+            sources={
                 TimestampSource(source).name: self._source_result(source)
                 for source in range(SOURCES)
                 if self._tracks["frames"][source]
             },
-            "jitter": JITTER,
-            "largest_gaps": [
-                {
-                    "gap_ns": int(gap["gap_ns"]),
-                    "start_ns": int(gap["start_ns"]),
-                    "end_ns": int(gap["start_ns"]) + int(gap["gap_ns"]),
-                    "before_frame": int(gap["before_frame"]),
-                    "after_frame": int(gap["after_frame"]),
-                    "source": TimestampSource(int(gap["flow"])).name,
-                }
+            jitter=JITTER,
+            largest_gaps=tuple(
+                LargestGap(
+                    gap_ns=int(gap["gap_ns"]),
+                    start_ns=int(gap["start_ns"]),
+                    end_ns=int(gap["start_ns"]) + int(gap["gap_ns"]),
+                    before_frame=int(gap["before_frame"]),
+                    after_frame=int(gap["after_frame"]),
+                    source=TimestampSource(int(gap["flow"])).name,
+                )
                 for gap in self._largest[: min(self._largest_used, self._shown)]
-            ],
-            "flows": {
-                "tracked": len(self.flows),
-                "estimated": self.flows.estimated_flows,
-                "sampled_one_in": 1 << self.flows.level,
-                "frames_untracked": total - tracked,
-                "by_count": self._flow_results(by_count, cells),
-                "worst": self._flow_results(worst, cells),
-                "worst_by": f"p{TAIL}",
-            },
-        }
+            ),
+            flows=Flows(
+                tracked=len(self.flows),
+                estimated=self.flows.estimated_flows,
+                sampled_one_in=1 << self.flows.level,
+                frames_untracked=total - tracked,
+                by_count=self._flow_results(by_count, cells),
+                worst=self._flow_results(worst, cells),
+                worst_by=f"p{TAIL}",
+            ),
+        )
 
     def _by_count(self) -> NDArray[np.int64]:
         """Return the ids of the flows that have stamped frames, most frames first."""
@@ -181,25 +182,26 @@ class InterArrival(Analysis):
         highest: NDArray[np.int64] = self._per_flow.rows["highest_ns"][cells.flows]
         return np.minimum(percentile_of_each(cells, percentile), highest)
 
-    def _source_result(self, source: int) -> dict[str, Any]:
+    def _source_result(self, source: int) -> Arrivals:
         track = self._tracks[source]
-        return _histogram(track, self._counts[source]).result() | _track_result(track)
+        return _histogram(track, self._counts[source]).summary().extended(Arrivals, **_beside(track))
 
-    def _flow_results(self, ids: NDArray[Any], cells: CellsByFlow) -> list[dict[str, Any]]:
+    def _flow_results(self, ids: NDArray[Any], cells: CellsByFlow) -> tuple[FlowArrivals, ...]:
         results = []
         for number, flow in zip(ids, self.flows.flows(ids), strict=True):
             track = self._per_flow.rows[number]
+            summary = self._flow_histogram(int(number), cells).summary()
             results.append(
-                {
-                    "flow": str(flow),
-                    "source_kind": flow.timestamp_source.name,
-                    "frames": int(track["frames"]),
-                    "bytes_on_wire": int(track["bytes"]),
-                }
-                | self._flow_histogram(int(number), cells).result()
-                | _track_result(track)
+                summary.extended(
+                    FlowArrivals,
+                    flow=str(flow),
+                    source_kind=flow.timestamp_source.name,
+                    frames=int(track["frames"]),
+                    bytes_on_wire=int(track["bytes"]),
+                    **_beside(track),
+                )
             )
-        return results
+        return tuple(results)
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histogram of the times between all frames of each stamp source, by its name."""
@@ -282,7 +284,8 @@ def _make_exact(histogram: Histogram, track: Any) -> None:
         histogram.sum_ns = int(track["sum_high"]) << 64 | int(track["sum_low"])
 
 
-def _track_result(track: Any) -> dict[str, Any]:
+def _beside(track: Any) -> dict[str, int]:
+    """Return what `Arrivals` says beside the histogram."""
     return {
         "max_frame": int(track["highest_frame"]),
         "backward_steps": int(track["backward"]),

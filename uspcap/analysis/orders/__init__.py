@@ -31,5 +31,6 @@ ANALYSIS = Declaration(
     prepare=_prepare,
     brought_by=_brought_by,
     make=on_use("uspcap.analysis.orders.analysis:Orders"),
+    result="uspcap.analysis.orders.result:OrdersResult",
     view="uspcap.analysis.orders.view",
 )

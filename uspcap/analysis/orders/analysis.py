@@ -8,14 +8,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.orders.order_machine import OrderMachine
 from uspcap.analysis.orders.order_tables import COUNTS
+from uspcap.analysis.orders.result import (
+    OrderBounds,
+    OrderConnection,
+    OrdersResult,
+    OrderStreams,
+    OrderTimes,
+    OuchVersions,
+    Sample,
+    UnansweredRequest,
+)
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
 from uspcap.protocols.order_entry import ANSWER_KINDS, REQUEST_KINDS, ouch_rules
+from uspcap.records import table, types_of
 from uspcap.saturating import difference_ns
 from uspcap.stats.histogram import Histogram
 
@@ -100,48 +111,37 @@ class Orders(Analysis):
             self._final = _Final(machine)
         return self._final
 
-    def result(self) -> Result:
+    def result(self) -> OrdersResult:
         final, machine = self._finished(), self._machine
         counts = final.counts
         unanswered = final.requests[final.requests["answered"] == 0]
         exact = final.level == 0
-        return {
-            "definition": DEFINITION,
-            "venue_definition": VENUE_DEFINITION,
-            "protocol": self._protocol,
-            "requests": {kind: counts[kind] for kind in REQUEST_KINDS},
-            "answers": {kind: counts[kind] for kind in ANSWER_KINDS},
-            "followed": len(final.requests),
-            "sampled_one_in": {"connections": 1 << final.level, "requests": 1 << final.level},
-            "unanswered": {
-                kind: int((unanswered["kind"] == number).sum()) for number, kind in enumerate(REQUEST_KINDS)
-            },
-            "unanswered_listed": [final.row(request) for request in unanswered[: self._shown]],
-            "repeated_requests": int(final.requests["repeats"].sum()),
-            "possible_duplicates": counts["possible_duplicates"],
-            "answers_without_request": counts["answers_without_request"] if exact else None,
-            "sources": {source: _histograms(measures) for source, measures in final.sources.items()},
-            "venue": _histograms(final.venue),
-            "different_sources": final.different_sources,
-            "connections_with_orders": len(final.with_messages),
-            "connections": [final.connection(row) for row in final.with_messages[: self._shown]],
-            "streams": {
-                name: counts[name]
-                for name in (
-                    "segments", "payload_bytes", "cut_segments", "repeated_bytes", "holes", "lost_bytes", "restarts",
-                    "resynchronisations", "unread_bytes", "messages", "malformed", "checksum_mismatches",
-                )
-            },
-            "ouch_versions": {
-                "application_messages": int(final.soup["application_messages"]),
-                "fit_4_2": int(final.soup["fits_ouch_4_2"]),
-                "fit_5_0": int(final.soup["fits_ouch_5_0"]),
-            },
-            "bounds": {
-                "cut_connections": machine.cut_connections,
-                "dropped_bytes": machine.dropped_log_bytes,
-            },
-        }  # fmt: skip
+        return OrdersResult(
+            definition=DEFINITION,
+            venue_definition=VENUE_DEFINITION,
+            protocol=self._protocol,
+            requests={kind: counts[kind] for kind in REQUEST_KINDS},
+            answers={kind: counts[kind] for kind in ANSWER_KINDS},
+            followed=len(final.requests),
+            sampled_one_in=Sample(connections=1 << final.level, requests=1 << final.level),
+            unanswered={kind: int((unanswered["kind"] == number).sum()) for number, kind in enumerate(REQUEST_KINDS)},
+            unanswered_listed=tuple(final.row(request) for request in unanswered[: self._shown]),
+            repeated_requests=int(final.requests["repeats"].sum()),
+            possible_duplicates=counts["possible_duplicates"],
+            answers_without_request=counts["answers_without_request"] if exact else None,
+            sources={source: _histograms(measures) for source, measures in final.sources.items()},
+            venue=_histograms(final.venue),
+            different_sources=final.different_sources,
+            connections_with_orders=len(final.with_messages),
+            connections=tuple(final.connection(row) for row in final.with_messages[: self._shown]),
+            streams=OrderStreams(**{name: counts[name] for name in types_of(OrderStreams)}),
+            ouch_versions=OuchVersions(
+                application_messages=int(final.soup["application_messages"]),
+                fit_4_2=int(final.soup["fits_ouch_4_2"]),
+                fit_5_0=int(final.soup["fits_ouch_5_0"]),
+            ),
+            bounds=OrderBounds(cut_connections=machine.cut_connections, dropped_bytes=machine.dropped_log_bytes),
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histograms by stamp source and name, and those of first bytes as `….first_byte`."""
@@ -168,13 +168,13 @@ class _Measure:
         self.first_byte = None if first_byte is None else Histogram.from_values(first_byte[first_byte >= 0])
 
 
-def _histograms(measures: dict[str, _Measure]) -> dict[str, Any]:
+def _histograms(measures: dict[str, _Measure]) -> dict[str, OrderTimes]:
     return {
-        name: {
-            **measure.complete.result(),
-            "negative": measure.negative,
-            "first_byte": None if measure.first_byte is None else measure.first_byte.result(),
-        }
+        name: measure.complete.summary().extended(
+            OrderTimes,
+            negative=measure.negative,
+            first_byte=None if measure.first_byte is None else measure.first_byte.summary(),
+        )
         for name, measure in measures.items()
     }
 
@@ -264,15 +264,15 @@ class _Final:
         ends = self.ends(int(request["connection"]))
         return " > ".join(ends[::-1] if request["direction"] else ends) + self.tap(int(request["connection"]))
 
-    def row(self, request: Any) -> dict[str, Any]:
+    def row(self, request: Any) -> UnansweredRequest:
         """Return what is told of a request without an answer."""
-        return {
-            "request": REQUEST_KINDS[request["kind"]],
-            "id": _id(request),
-            "connection": self.path(request),
-            "first_ns": int(request["asked"]["first_ns"]),
-            "first_frame": int(request["asked"]["first_frame"]),
-        }
+        return UnansweredRequest(
+            request=REQUEST_KINDS[request["kind"]],
+            id=_id(request),
+            connection=self.path(request),
+            first_ns=int(request["asked"]["first_ns"]),
+            first_frame=int(request["asked"]["first_frame"]),
+        )
 
     def protocol(self, number: int) -> str:
         """Return what a connection carries, FIX with its BeginString."""
@@ -280,24 +280,24 @@ class _Final:
         begin = bytes(row["begin_string"]).decode("ascii", "backslashreplace")
         return begin or _CONNECTION_PROTOCOLS[row["protocol"]]
 
-    def connection(self, number: int) -> dict[str, Any]:
+    def connection(self, number: int) -> OrderConnection:
         """Return one connection for the result."""
         counts = dict(zip(COUNTS, self.connections[number]["counts"].tolist(), strict=True))
-        return {
-            "ends": " - ".join(self.ends(number)) + self.tap(number),
-            "protocol": self.protocol(number),
-            "first_frame": int(self.connections[number]["first_frame"]),
-            "messages": counts["messages"],
-            "requests": sum(counts[kind] for kind in REQUEST_KINDS),
-            "answers": sum(counts[kind] for kind in ANSWER_KINDS),
-            "repeated_bytes": counts["repeated_bytes"],
-            "lost_bytes": counts["lost_bytes"],
-            "unread_bytes": counts["unread_bytes"],
-        }
+        return OrderConnection(
+            ends=" - ".join(self.ends(number)) + self.tap(number),
+            protocol=self.protocol(number),
+            first_frame=int(self.connections[number]["first_frame"]),
+            messages=counts["messages"],
+            requests=sum(counts[kind] for kind in REQUEST_KINDS),
+            answers=sum(counts[kind] for kind in ANSWER_KINDS),
+            repeated_bytes=counts["repeated_bytes"],
+            lost_bytes=counts["lost_bytes"],
+            unread_bytes=counts["unread_bytes"],
+        )
 
     def connection_table(self) -> Table:
         rows = [self.connection(number) for number in self.with_messages]
-        return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+        return table(OrderConnection, rows) if rows else {}
 
     def request_table(self) -> Table:
         """Return every request that was followed, with the first answer of each kind that there is."""
@@ -305,7 +305,7 @@ class _Final:
         if not len(requests):
             return {}
         asked = requests["asked"]
-        table: dict[str, list[Any]] = {
+        columns: dict[str, list[Any]] = {
             "request": [REQUEST_KINDS[kind] for kind in requests["kind"]],
             "id": [_id(request) for request in requests],
             "connection": [self.path(request) for request in requests],
@@ -323,11 +323,11 @@ class _Final:
                 continue
             answers = requests["answers"][:, number]
             for field in ("first_ns", "first_frame", "complete_ns", "complete_frame"):
-                table[f"{kind}_{field}"] = _where(met, answers[field])
-            table[f"{kind}_venue_ns"] = _where(
+                columns[f"{kind}_{field}"] = _where(met, answers[field])
+            columns[f"{kind}_venue_ns"] = _where(
                 met & (requests["venue_ns"][:, number] >= 0), requests["venue_ns"][:, number]
             )
-        return table
+        return columns
 
 
 def _where(met: NDArray[np.bool_], values: NDArray[Any]) -> list[int | None]:

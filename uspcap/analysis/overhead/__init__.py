@@ -20,5 +20,6 @@ ANALYSIS = Declaration(
         ),
     ),
     make=on_use("uspcap.analysis.overhead.analysis:Overhead"),
+    result="uspcap.analysis.overhead.result:OverheadResult",
     view="uspcap.analysis.overhead.view",
 )

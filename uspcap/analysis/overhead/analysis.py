@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.overhead.result import LayerBytes, OverheadResult, ProtocolBytes, SizeBytes
 from uspcap.analysis.summary.analysis import SIZE_NAMES, protocol_class_name
 from uspcap.analysis.tally import LAYER_FIELDS, PROTOCOL_CLASSES, SIZE_CLASSES, tally_layers
 from uspcap.frames import FrameBatch
+from uspcap.records import table
 
 FIELDS = (
     "packets",
@@ -58,37 +57,36 @@ class Overhead(Analysis):
         self._by_protocol += later._by_protocol
         self._by_size += later._by_size
 
-    def _row(self, counts: NDArray[np.uint64]) -> dict[str, Any]:
-        row: dict[str, Any] = {field: int(count) for field, count in zip(FIELDS, counts, strict=True)}
+    def _row(self, counts: NDArray[np.uint64]) -> LayerBytes:
+        row = {field: int(count) for field, count in zip(FIELDS, counts, strict=True)}
         framing = (PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES) * row["packets"] if self._framing else 0
-        row["framing_bytes"] = framing
         total = row["bytes_on_wire"] - row["undecoded_bytes"] + framing
-        row["payload_share"] = round(row["payload_bytes"] / total, 6) if total else None
-        return row
+        share = round(row["payload_bytes"] / total, 6) if total else None
+        return LayerBytes(**row, framing_bytes=framing, payload_share=share)
 
-    def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _rows(self) -> tuple[tuple[ProtocolBytes, ...], tuple[SizeBytes, ...]]:
         kinds = np.flatnonzero(self._by_protocol[:, 0])
         order = np.lexsort((kinds, -self._by_protocol[kinds, 1].astype(np.int64)))
-        protocols = [
-            {"protocol": protocol_class_name(int(kind))} | self._row(self._by_protocol[kind]) for kind in kinds[order]
-        ]
-        sizes = [{"bytes": name} | self._row(counts) for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)]
-        return protocols, [row for row in sizes if row["packets"]]
+        protocols = tuple(
+            self._row(self._by_protocol[kind]).extended(ProtocolBytes, protocol=protocol_class_name(int(kind)))
+            for kind in kinds[order]
+        )
+        sizes = tuple(
+            self._row(counts).extended(SizeBytes, bytes=name)
+            for name, counts in zip(SIZE_NAMES, self._by_size, strict=True)
+            if counts[0]
+        )
+        return protocols, sizes
 
-    def result(self) -> Result:
+    def result(self) -> OverheadResult:
         protocols, sizes = self._rows()
-        return {
-            "framing_included": self._framing,
-            "total": self._row(self._by_size.sum(axis=0)),
-            "protocols": protocols,
-            "sizes": sizes,
-        }
+        return OverheadResult(
+            framing_included=self._framing,
+            total=self._row(self._by_size.sum(axis=0)),
+            protocols=protocols,
+            sizes=sizes,
+        )
 
     def tables(self) -> dict[str, Table]:
         protocols, sizes = self._rows()
-        return {"protocols": _columns("protocol", protocols), "sizes": _columns("bytes", sizes)}
-
-
-def _columns(first: str, rows: Sequence[dict[str, Any]]) -> Table:
-    names = (first, *FIELDS, "framing_bytes", "payload_share")
-    return {name: [row[name] for row in rows] for name in names}
+        return {"protocols": table(ProtocolBytes, protocols), "sizes": table(SizeBytes, sizes)}

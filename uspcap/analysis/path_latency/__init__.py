@@ -10,5 +10,6 @@ ANALYSIS = Declaration(
     place=70,
     runs=Runs.LIVE,
     make=on_use("uspcap.analysis.path_latency.analysis:PathLatency"),
+    result="uspcap.analysis.path_latency.result:PathLatencyResult",
     view="uspcap.analysis.path_latency.view",
 )

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.path_latency.loop import GROUPS, LEFT_OUT, PATH_TRACK_DTYPE, RING_GROUPS, track_paths
+from uspcap.analysis.path_latency.result import Path, PathLatencyResult, RingPath, SourcePath
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.stats.buckets import Cells, CellsByFlow
 from uspcap.stats.histogram import Histogram
@@ -55,21 +56,24 @@ class PathLatency(Analysis):
         self._cells.absorb(later._cells, np.arange(GROUPS, dtype=np.int32))
         later._cells = Cells()
 
-    def result(self) -> Result:
+    def result(self) -> PathLatencyResult:
         cells = self._cells.by_flow()
-        return {
-            "definition": DEFINITION,
-            "longest_unread_ns": None,
-            **{name: int(count) for name, count in zip(LEFT_OUT, self._left_out, strict=True)},
-            "sources": {
-                TimestampSource(source).name: {
-                    **self._row(cells, groups),
-                    "error_bound_ns": None,
-                    "rings": [{"ring": int(group) % RING_GROUPS} | self._row(cells, [group]) for group in groups],
-                }
+        left_out = dict(zip(LEFT_OUT, map(int, self._left_out), strict=True))
+        return PathLatencyResult(
+            definition=DEFINITION,
+            frames_without_stamp=left_out["frames_without_stamp"],
+            frames_without_reading=left_out["frames_without_reading"],
+            frames_stamped_on_reading=left_out["frames_stamped_on_reading"],
+            sources={
+                TimestampSource(source).name: self._path(cells, groups).extended(
+                    SourcePath,
+                    rings=tuple(
+                        self._path(cells, [group]).extended(RingPath, ring=int(group) % RING_GROUPS) for group in groups
+                    ),
+                )
                 for source, groups in self._groups().items()
             },
-        }
+        )
 
     def _groups(self) -> dict[int, NDArray[Any]]:
         """Return the groups that have frames, by stamp source."""
@@ -92,16 +96,20 @@ class PathLatency(Analysis):
             histogram.sum_ns = sum(int(track["sum_high"]) << 64 | int(track["sum_low"]) for track in counted)
         return histogram
 
-    def _row(self, cells: CellsByFlow, groups: Any) -> dict[str, Any]:
+    def _path(self, cells: CellsByFlow, groups: Any) -> Path:
         tracks = self._tracks[groups]
         counted = tracks[tracks["frames"] > 0]
         highest = counted[counted["highest_ns"] == counted["highest_ns"].max()] if len(counted) else counted
-        return {
-            **self._histogram(cells, groups).result(),
-            "max_frame": int(highest["highest_frame"].min()) if len(highest) else 0,
-            "negative": int(tracks["negative"].sum()),
-            "most_negative_ns": int(tracks["most_negative_ns"].min()),
-        }
+        return (
+            self._histogram(cells, groups)
+            .summary()
+            .extended(
+                Path,
+                max_frame=int(highest["highest_frame"].min()) if len(highest) else 0,
+                negative=int(tracks["negative"].sum()),
+                most_negative_ns=int(tracks["most_negative_ns"].min()),
+            )
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histogram of each stamp source, by its name."""

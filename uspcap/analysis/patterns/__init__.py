@@ -11,5 +11,6 @@ ANALYSIS = Declaration(
     place=140,
     runs=Runs.NAMED,
     make=on_use("uspcap.analysis.patterns.analysis:Patterns"),
+    result="uspcap.analysis.patterns.result:PatternsResult",
     view="uspcap.analysis.patterns.view",
 )

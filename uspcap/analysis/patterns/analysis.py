@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.bursts.loop import sources_in
 from uspcap.analysis.patterns.loop import (
     BEAT_TRACK_DTYPE,
@@ -21,6 +21,7 @@ from uspcap.analysis.patterns.loop import (
     join_beats,
     track_beats,
 )
+from uspcap.analysis.patterns.result import BusyPhase, Heartbeat, PatternsResult, Period, Phases
 from uspcap.analysis.patterns.significance import (
     FEWEST_CYCLES,
     GRID,
@@ -32,6 +33,7 @@ from uspcap.analysis.patterns.significance import (
 )
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import FlowRows, FlowTable
+from uspcap.records import table
 
 MAXIMUM_BEATS: Final = 1024
 """Flows whose gaps are followed one by one, 25 kB each; beyond it a sample."""
@@ -101,6 +103,17 @@ class _Period:
         return slack < self.period_ns / 2 and abs(self.period_ns - number * other.period_ns) <= slack
 
 
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """What makes a flow's gaps regular."""
+
+    period_ns: int
+    between_ns: tuple[int, int]
+    gaps: int
+    regular_gaps: int
+    p_value: float
+
+
 class Patterns(Analysis):
     """Recurring structure, each part with the chance that there is none.
 
@@ -143,7 +156,7 @@ class Patterns(Analysis):
         join_beats(self._beats.raw(), ids, later._beats.raw())
         self._flows.forget_absorbed()
 
-    def _periods(self, source: int) -> list[dict[str, Any]]:
+    def _periods(self, source: int) -> list[Period]:
         """Return the periods of one stamp source, longest windows first, each period once."""
         arrivals = self._arrivals[source]
         scales = [arrivals.scale(k) for k in range(SCALE_COUNT)]
@@ -153,7 +166,7 @@ class Patterns(Analysis):
             return []
         threshold = math.log(SIGNIFICANCE / tried)
         found: list[_Period] = []
-        rows: list[dict[str, Any]] = []
+        rows: list[Period] = []
         for width, counts in reversed(scales):
             for line in find_lines(counts, threshold):
                 period_ns = width * len(counts) / line.cycles
@@ -164,25 +177,25 @@ class Patterns(Analysis):
                     continue
                 found.append(one)
                 rows.append(
-                    {
-                        "source": TimestampSource(source).name,
-                        "period_ns": round(period_ns),
-                        "uncertainty_ns": math.ceil(one.uncertainty_ns),
-                        "frequency_hz": round(1e9 / period_ns, 6),
-                        "p_value": min(math.exp(line.log_chance) * tried, 1.0),
-                        "coherence": round(line.coherence, 4),
-                        "harmonics": line.harmonics,
-                        "cycles": round(line.cycles, 3),
-                        "slot_ns": width,
-                        "window_ns": width * len(counts),
-                    }
+                    Period(
+                        source=TimestampSource(source).name,
+                        period_ns=round(period_ns),
+                        uncertainty_ns=math.ceil(one.uncertainty_ns),
+                        frequency_hz=round(1e9 / period_ns, 6),
+                        p_value=min(math.exp(line.log_chance) * tried, 1.0),
+                        coherence=round(line.coherence, 4),
+                        harmonics=line.harmonics,
+                        cycles=round(line.cycles, 3),
+                        slot_ns=width,
+                        window_ns=width * len(counts),
+                    )
                 )
-        strongest = max((row["coherence"] for row in rows), default=0.0)
+        strongest = max((row.coherence for row in rows), default=0.0)
         # Bursts of unequal size make noise around each harmonic of their period, the same around all: no period.
-        rows = [row for row in rows if row["coherence"] >= strongest / 2]
-        return sorted(rows, key=lambda row: -row["coherence"])
+        rows = [row for row in rows if row.coherence >= strongest / 2]
+        return sorted(rows, key=lambda row: -row.coherence)
 
-    def _phases(self, source: int, clock: int) -> dict[str, Any]:
+    def _phases(self, source: int, clock: int) -> Phases:
         """Return the phases of a second or a millisecond at which more frames come than chance has it."""
         arrivals = self._arrivals[source]
         period, number = PHASE_PERIODS_NS[clock], PHASE_BINS[clock]
@@ -190,69 +203,73 @@ class Patterns(Analysis):
         frames, visits, squares = arrivals.phase_bins(clock)
         covered = _coverage(arrivals.lowest_ns, arrivals.highest_ns, period, number)
         periods = np.maximum(covered, visits.astype(np.int64))
-        result: dict[str, Any] = {
-            "source": TimestampSource(source).name,
-            "period_ns": period,
-            "bin_ns": width,
-            "periods": int(covered.max()),
-            "tested": True,
-            "why_not": None,
-            "found": [],
-        }
+        why_not: str | None = None
+        found: list[BusyPhase] = []
         if arrivals.divisor_ns > width:
-            result |= {"tested": False, "why_not": f"stamps are multiples of {arrivals.divisor_ns} ns apart"}
+            why_not = f"stamps are multiples of {arrivals.divisor_ns} ns apart"
         elif covered.max() < FEWEST_PERIODS:
-            result |= {"tested": False, "why_not": f"{FEWEST_PERIODS} periods are needed"}
+            why_not = f"{FEWEST_PERIODS} periods are needed"
         else:
-            result["found"] = _busier_phases(frames.astype(np.float64), squares, periods, visits, width)
-        return result
+            found = _busier_phases(frames.astype(np.float64), squares, periods, visits, width)
+        return Phases(
+            source=TimestampSource(source).name,
+            period_ns=period,
+            bin_ns=width,
+            periods=int(covered.max()),
+            tested=why_not is None,
+            why_not=why_not,
+            found=tuple(found),
+        )
 
-    def _heartbeats(self) -> list[dict[str, Any]]:
+    def _heartbeats(self) -> tuple[Heartbeat, ...]:
         """Return the flows that beat, the surest first."""
         rows = self._beats.rows
         lowest, highest = gap_bounds()
-        chosen: list[tuple[float, int, dict[str, Any]]] = []
+        chosen: list[tuple[float, int, _Beat, int, bool]] = []
         tracks = int((rows["every"]["frames"] > 0).sum() + (rows["short_ones"]["frames"] > 0).sum())
         for flow in range(len(rows)):
             for kind in ("every", "short_ones"):
                 track = rows[flow][kind]
                 beat = _regular(track, lowest, highest, tracks)
                 if beat is not None:
-                    beat = {"frames": int(track["frames"]), **beat}
-                    beat |= {
-                        "frame_bytes": int(rows[flow]["shortest"]) - 1 if kind == "short_ones" else None,
-                        "of_all_frames": round(int(track["frames"]) / int(rows[flow]["every"]["frames"]), 6),
-                    }
-                    chosen.append((beat["p_value"], flow, beat))
+                    chosen.append((beat.p_value, flow, beat, int(track["frames"]), kind == "short_ones"))
                     break
         chosen.sort(key=lambda one: (one[0], one[1]))
-        flows = self._flows.flows(np.array([flow for _, flow, _ in chosen], np.int32))
-        return [
-            {"flow": str(flow), "source": flow.timestamp_source.name, **beat}
-            for flow, (_, _, beat) in zip(flows, chosen, strict=True)
-        ]
+        flows = self._flows.flows(np.array([one[1] for one in chosen], np.int32))
+        return tuple(
+            Heartbeat(
+                flow=str(flow),
+                source=flow.timestamp_source.name,
+                frames=frames,
+                period_ns=beat.period_ns,
+                between_ns=beat.between_ns,
+                gaps=beat.gaps,
+                regular_gaps=beat.regular_gaps,
+                regular_share=round(beat.regular_gaps / beat.gaps, 6),
+                p_value=beat.p_value,
+                frame_bytes=int(rows[row]["shortest"]) - 1 if of_short_ones else None,
+                of_all_frames=round(frames / int(rows[row]["every"]["frames"]), 6),
+            )
+            for flow, (_, row, beat, frames, of_short_ones) in zip(flows, chosen, strict=True)
+        )
 
-    def result(self) -> Result:
+    def result(self) -> PatternsResult:
         self._beats.sync()
         sources = sorted(self._arrivals)
-        return {
-            "periods": [row for source in sources for row in self._periods(source)],
-            "period_test": PERIOD_TEST,
-            "phases": [self._phases(source, clock) for source in sources for clock in range(len(PHASE_BINS))],
-            "phase_test": PHASE_TEST,
-            "heartbeats": self._heartbeats(),
-            "heartbeat_test": BEAT_TEST,
-            "flows_tracked": len(self._flows),
-            "sampled_one_in": 1 << self._flows.level,
-        }
+        return PatternsResult(
+            periods=tuple(row for source in sources for row in self._periods(source)),
+            period_test=PERIOD_TEST,
+            phases=tuple(self._phases(source, clock) for source in sources for clock in range(len(PHASE_BINS))),
+            phase_test=PHASE_TEST,
+            heartbeats=self._heartbeats(),
+            heartbeat_test=BEAT_TEST,
+            flows_tracked=len(self._flows),
+            sampled_one_in=1 << self._flows.level,
+        )
 
     def tables(self) -> dict[str, Table]:
         result = self.result()
-        phases = [
-            {"source": one["source"], "period_ns": one["period_ns"], **phase}
-            for one in result["phases"]
-            for phase in one["found"]
-        ]
+        phases = [(one, phase) for one in result.phases for phase in one.found]
         histograms: dict[str, list[Any]] = {
             "source": [],
             "period_ns": [],
@@ -269,12 +286,17 @@ class Patterns(Analysis):
                 histograms["start_ns"] += (used * (period // PHASE_BINS[clock])).tolist()
                 histograms["frames"] += frames[used].tolist()
                 histograms["periods_hit"] += visits[used].tolist()
-        rows = {"periods": result["periods"], "phases": phases, "heartbeats": result["heartbeats"]}
-        tables: dict[str, Table] = {
-            name: {column: [row[column] for row in some] for column in some[0]} if some else {}
-            for name, some in rows.items()
+        of_phases: Table = {
+            "source": [one.source for one, _ in phases],
+            "period_ns": [one.period_ns for one, _ in phases],
+            **table(BusyPhase, (phase for _, phase in phases)),
         }
-        return tables | {"phase_histogram": histograms}
+        return {
+            "periods": table(Period, result.periods) if result.periods else {},
+            "phases": of_phases if phases else {},
+            "heartbeats": table(Heartbeat, result.heartbeats) if result.heartbeats else {},
+            "phase_histogram": histograms,
+        }
 
 
 def _of_the_clock(one: _Period, divisor_ns: int) -> bool:
@@ -301,7 +323,7 @@ def _busier_phases(
     periods: NDArray[np.int64],
     visits: NDArray[np.uint64],
     width: int,
-) -> list[dict[str, Any]]:
+) -> list[BusyPhase]:
     """Return the runs of neighbouring bins that hold more frames than chance has it, most frames first."""
     mean = frames.sum() / max(int(periods.sum()), 1)
     enough = periods >= FEWEST_PERIODS
@@ -317,18 +339,18 @@ def _busier_phases(
     runs = np.split(busy, np.flatnonzero(np.diff(busy) > 1) + 1) if len(busy) else []
     total = frames.sum()
     rows = [
-        {
-            "start_ns": int(run[0]) * width,
-            "end_ns": (int(run[-1]) + 1) * width,
-            "frames": int(frames[run].sum()),
-            "share": round(float(frames[run].sum() / total), 6),
-            "share_by_chance": round(float(mean * periods[run].sum() / total), 6),
-            "periods_hit": int(visits[run].max()),
-            "p_value": float(chances[run].min()),
-        }
+        BusyPhase(
+            start_ns=int(run[0]) * width,
+            end_ns=(int(run[-1]) + 1) * width,
+            frames=int(frames[run].sum()),
+            share=round(float(frames[run].sum() / total), 6),
+            share_by_chance=round(float(mean * periods[run].sum() / total), 6),
+            periods_hit=int(visits[run].max()),
+            p_value=float(chances[run].min()),
+        )
         for run in runs
     ]
-    return sorted(rows, key=lambda row: -int(row["frames"]))
+    return sorted(rows, key=lambda row: -row.frames)
 
 
 def _window_chance(window: int) -> float:
@@ -338,7 +360,7 @@ def _window_chance(window: int) -> float:
     return math.exp(-at) - math.exp(-ratio * at)
 
 
-def _regular(track: Any, lowest: NDArray[np.int64], highest: NDArray[np.int64], tracks: int) -> dict[str, Any] | None:
+def _regular(track: Any, lowest: NDArray[np.int64], highest: NDArray[np.int64], tracks: int) -> _Beat | None:
     """Return what makes a flow's gaps regular, None where they are not."""
     counts = track["counts"].astype(np.int64)
     gaps = int(counts.sum())
@@ -362,11 +384,10 @@ def _regular(track: Any, lowest: NDArray[np.int64], highest: NDArray[np.int64], 
         return None
     used = np.flatnonzero(inner[at : at + window]) + at
     regular = int(inner[used].sum())
-    return {
-        "period_ns": round(int(sums[used].sum()) / regular),
-        "between_ns": [int(lowest[1 + used[0]]), int(highest[1 + used[-1]])],
-        "gaps": gaps,
-        "regular_gaps": regular,
-        "regular_share": round(regular / gaps, 6),
-        "p_value": p_value,
-    }
+    return _Beat(
+        period_ns=round(int(sums[used].sum()) / regular),
+        between_ns=(int(lowest[1 + used[0]]), int(highest[1 + used[-1]])),
+        gaps=gaps,
+        regular_gaps=regular,
+        p_value=p_value,
+    )

@@ -45,5 +45,6 @@ ANALYSIS = Declaration(
     options=(REQUEST, RESPONSE, MATCH, QUORUM, TIMEOUT, TOP),
     prepare=_prepare,
     make=on_use("uspcap.analysis.requests.analysis:Requests"),
+    result="uspcap.analysis.requests.result:RequestsResult",
     view="uspcap.analysis.requests.view",
 )

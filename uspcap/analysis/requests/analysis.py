@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.matching_options import TIMEOUT_NS
 from uspcap.analysis.requests.datagrams import FragmentedPairs
@@ -17,6 +16,7 @@ from uspcap.analysis.requests.pairs import (
     PairTrack,
     tables_of,
 )
+from uspcap.analysis.requests.result import ReplyMeasures, RequestRule, RequestsResult, RoundMeasures, Rounds
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import KNOWN, KnownFinder, RuleFinder, RulePair
 from uspcap.stats.histogram import Histogram
@@ -94,67 +94,69 @@ class Requests(Analysis):
     def _outcomes(self) -> list[PairOutcome]:
         return [track.outcome() for track in self._pairs.tracks]
 
-    def result(self) -> Result:
-        return {
-            "definition": DEFINITION,
-            "timeout_ns": self._timeout_ns,
-            "fragments": self._pairs.whole().counts(),
-            "rules": [
+    def result(self) -> RequestsResult:
+        return RequestsResult(
+            definition=DEFINITION,
+            timeout_ns=self._timeout_ns,
+            fragments=self._pairs.whole().counts(),
+            rules=tuple(
                 self._rule(track, outcome) for track, outcome in zip(self._pairs.tracks, self._outcomes(), strict=True)
-            ],
-        }
+            ),
+        )
 
     def caveats(self) -> list[str]:
         found = super().caveats() + [hint for track in self._pairs.tracks for hint in track.hints]
         return found + fragment_caveats(self._pairs.whole().counts())
 
-    def _rule(self, track: PairTrack, outcome: PairOutcome) -> dict[str, Any]:
+    def _rule(self, track: PairTrack, outcome: PairOutcome) -> RequestRule:
         counts = outcome.counts
-        return {
-            **outcome.base(),
-            "rule": self._told[outcome.name],
-            "requests": outcome.seen[0],
-            "responses": outcome.seen[1],
-            "requests_followed": outcome.followed[0],
-            "responses_followed": outcome.followed[1],
-            "retransmitted_requests": counts["repeated"],
-            "duplicate_responses": counts["further"],
-            "unsolicited_responses": counts["unsolicited"],
-            "sources": {
-                TimestampSource(source).name: {measure: outcome.told(measure, source) for measure in MEASURES}
+        return outcome.base().extended(
+            RequestRule,
+            rule=self._told[outcome.name],
+            requests=outcome.seen[0],
+            responses=outcome.seen[1],
+            requests_followed=outcome.followed[0],
+            responses_followed=outcome.followed[1],
+            retransmitted_requests=counts["repeated"],
+            duplicate_responses=counts["further"],
+            unsolicited_responses=counts["unsolicited"],
+            sources={
+                TimestampSource(source).name: ReplyMeasures(
+                    from_first=outcome.told("from_first", source), from_last=outcome.told("from_last", source)
+                )
                 for source in outcome.sources()
             },
-            "slowest": outcome.pairs("slowest", self._shown),
-            "first_unanswered": outcome.unanswered(self._shown),
-            "first_unsolicited": outcome.unsolicited(self._shown),
-            "rounds": self._rounds(outcome) if track.rounds else None,
-        }
+            slowest=outcome.pairs("slowest", self._shown),
+            first_unanswered=outcome.unanswered(self._shown),
+            first_unsolicited=outcome.unsolicited(self._shown),
+            rounds=self._rounds(outcome) if track.rounds else None,
+        )
 
-    def _rounds(self, outcome: PairOutcome) -> dict[str, Any]:
+    def _rounds(self, outcome: PairOutcome) -> Rounds:
         assert self._quorum is not None
         quorum = outcome.quorum(self._quorum)
         replies = outcome.by_replies
         rounds = sum(replies) + outcome.counts["beyond"]
-        return {
-            "quorum_wanted": self._quorum,
-            "quorum": quorum,
-            "responders": outcome.responders,
-            "more_responders": outcome.more_responders,
-            "rounds": rounds,
-            "reached": None if quorum is None else sum(replies[quorum:]) + outcome.counts["beyond"],
-            "never_reached": None if quorum is None else sum(replies[:quorum]),
-            "by_replies": replies[: max((at for at, many in enumerate(replies) if many), default=0) + 1],
-            "too_many_responders": outcome.counts["beyond"],
-            "replies_before_request": outcome.counts["early"],
-            "sources": {
-                TimestampSource(source).name: {
-                    "first_reply": outcome.told("reply_1", source),
-                    "quorum_reply": None if quorum is None else outcome.told(f"reply_{quorum}", source),
-                    "last_reply": outcome.told("last_reply", source),
-                }
+        return Rounds(
+            quorum_wanted=self._quorum,
+            quorum=quorum,
+            responders=outcome.responders,
+            more_responders=outcome.more_responders,
+            rounds=rounds,
+            reached=None if quorum is None else sum(replies[quorum:]) + outcome.counts["beyond"],
+            never_reached=None if quorum is None else sum(replies[:quorum]),
+            by_replies=tuple(replies[: max((at for at, many in enumerate(replies) if many), default=0) + 1]),
+            too_many_responders=outcome.counts["beyond"],
+            replies_before_request=outcome.counts["early"],
+            sources={
+                TimestampSource(source).name: RoundMeasures(
+                    first_reply=outcome.told("reply_1", source),
+                    quorum_reply=None if quorum is None else outcome.told(f"reply_{quorum}", source),
+                    last_reply=outcome.told("last_reply", source),
+                )
                 for source in outcome.sources()
             },
-        }
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return histograms by rule, stamp source and measure, joined by dots."""

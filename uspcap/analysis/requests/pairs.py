@@ -13,8 +13,16 @@ from uspcap._core.columns import FrameColumns
 from uspcap.analysis.base import Table
 from uspcap.analysis.requests.request_ledger import LIST_NAMES, MEASURE_NAMES, RequestLedger
 from uspcap.analysis.requests.request_runs import CLASS_COUNT, POLICIES, REPLIES_KEPT, RequestRuns
+from uspcap.analysis.requests.result import (
+    AnsweredRequest,
+    PairCounts,
+    ReplyTimes,
+    UnansweredRequest,
+    UnsolicitedResponse,
+)
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import Finder
+from uspcap.records import Record, as_json
 from uspcap.stats.histogram import Histogram
 
 MAXIMUM_FRAMES = 1 << 20
@@ -152,10 +160,10 @@ class PairOutcome:
         histogram.sum_ns = sum(int(track["sum_high"]) << 64 | int(track["sum_low"]) for track in tracks)
         return histogram, int(tracks["highest_frame"][tracks["highest_ns"] == histogram.highest_ns].min())
 
-    def told(self, measure: str, source: int) -> dict[str, Any]:
-        """Return the report's form of a histogram, with `max_frame`."""
+    def told(self, measure: str, source: int) -> ReplyTimes:
+        """Return what is told of a histogram."""
         histogram, frame = self.histogram(measure, source)
-        return {**histogram.result(), "max_frame": frame}
+        return histogram.summary().extended(ReplyTimes, max_frame=frame)
 
     def quorum(self, wanted: int | str) -> int | None:
         """Return how many replies make a quorum; None where a majority of the responders cannot be told or is none."""
@@ -169,60 +177,60 @@ class PairOutcome:
         kept = self._ledger.rows_kept
         return self._ledger.rows(LIST_NAMES.index(name), self._level, kept if most is None else min(most, kept))
 
-    def pairs(self, name: str, most: int | None = None) -> list[dict[str, Any]]:
+    def pairs(self, name: str, most: int | None = None) -> tuple[AnsweredRequest, ...]:
         """Return rows of requests with their answers."""
-        return [
-            {
-                "request_frame": int(row["first_request_frame"]),
-                "request_ns": int(row["first_request_ns"]),
-                "last_request_frame": int(row["asked_frame"]),
-                "response_frame": int(row["answer_frame"]),
-                "latency_from_first_ns": _latency(row, "first_request_ns", "request_source"),
-                "latency_from_last_ns": _latency(row, "asked_ns", "asked_source"),
-                "requests": int(row["requests"]),
-                "responses": int(row["responses"]),
-                "source": TimestampSource(int(row["answer_source"])).name,
-            }
+        return tuple(
+            AnsweredRequest(
+                request_frame=int(row["first_request_frame"]),
+                request_ns=int(row["first_request_ns"]),
+                last_request_frame=int(row["asked_frame"]),
+                response_frame=int(row["answer_frame"]),
+                latency_from_first_ns=_latency(row, "first_request_ns", "request_source"),
+                latency_from_last_ns=_latency(row, "asked_ns", "asked_source"),
+                requests=int(row["requests"]),
+                responses=int(row["responses"]),
+                source=TimestampSource(int(row["answer_source"])).name,
+            )
             for row in self.rows(name, most)
-        ]
+        )
 
-    def unanswered(self, most: int | None = None) -> list[dict[str, Any]]:
+    def unanswered(self, most: int | None = None) -> tuple[UnansweredRequest, ...]:
         """Return rows of requests without an answer."""
-        return [
-            {
-                "request_frame": int(row["first_request_frame"]),
-                "request_ns": int(row["first_request_ns"]),
-                "requests": int(row["requests"]),
-                "source": TimestampSource(int(row["request_source"])).name,
-            }
+        return tuple(
+            UnansweredRequest(
+                request_frame=int(row["first_request_frame"]),
+                request_ns=int(row["first_request_ns"]),
+                requests=int(row["requests"]),
+                source=TimestampSource(int(row["request_source"])).name,
+            )
             for row in self.rows("unanswered", most)
-        ]
+        )
 
-    def unsolicited(self, most: int | None = None) -> list[dict[str, Any]]:
+    def unsolicited(self, most: int | None = None) -> tuple[UnsolicitedResponse, ...]:
         """Return rows of responses without a request, the first of each run."""
-        return [
-            {
-                "response_frame": int(row["answer_frame"]),
-                "response_ns": int(row["answer_ns"]),
-                "responses": int(row["responses"]),
-                "source": TimestampSource(int(row["answer_source"])).name,
-            }
+        return tuple(
+            UnsolicitedResponse(
+                response_frame=int(row["answer_frame"]),
+                response_ns=int(row["answer_ns"]),
+                responses=int(row["responses"]),
+                source=TimestampSource(int(row["answer_source"])).name,
+            )
             for row in self.rows("unsolicited", most)
-        ]
+        )
 
-    def base(self) -> dict[str, Any]:
+    def base(self) -> PairCounts:
         """Return the counts that every report of requests and responses has."""
-        return {
-            "name": self.name,
-            "sampled_one_in": self.sampled_one_in,
-            "answered": self.counts["answered"],
-            "unanswered": self.counts["unanswered"],
-            "across_clocks": self.counts["across_clocks"],
-            "negative": self.counts["negative"],
-            "without_stamp": self.unstamped,
-            "without_key": self.without_key,
-            "matched_both": self.matched_both,
-        }
+        return PairCounts(
+            name=self.name,
+            sampled_one_in=self.sampled_one_in,
+            answered=self.counts["answered"],
+            unanswered=self.counts["unanswered"],
+            across_clocks=self.counts["across_clocks"],
+            negative=self.counts["negative"],
+            without_stamp=self.unstamped,
+            without_key=self.without_key,
+            matched_both=self.matched_both,
+        )
 
 
 def _latency(row: Any, field: str, source_field: str) -> int | None:
@@ -230,19 +238,19 @@ def _latency(row: Any, field: str, source_field: str) -> int | None:
     return int(row["answer_ns"]) - int(row[field]) if row[source_field] == row["answer_source"] else None
 
 
-def table_of(outcomes: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Table:
+def table_of(outcomes: Sequence[tuple[str, Sequence[Record | dict[str, Any]]]]) -> Table:
     """Return rows of several rules as one table, whose first column is the rule's name; empty where there are none."""
     columns: dict[str, list[Any]] = {}
     for name, rows in outcomes:
         for row in rows:
-            for column, value in {"rule": name, **row}.items():
+            for column, value in {"rule": name, **as_json(row)}.items():
                 columns.setdefault(column, []).append(value)
     return columns
 
 
 def tables_of(outcomes: Sequence[PairOutcome], measures: Sequence[str]) -> dict[str, Table]:
     """Return the tables of several rules: all rows kept, and the buckets of their histograms."""
-    buckets: list[tuple[str, list[dict[str, Any]]]] = []
+    buckets: list[tuple[str, list[Record | dict[str, Any]]]] = []
     for outcome in outcomes:
         for source in outcome.sources():
             for measure in measures:

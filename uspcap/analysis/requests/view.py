@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from uspcap.analysis.requests.result import (
+    AnsweredRequest,
+    PairCounts,
+    ReplyMeasures,
+    ReplyTimes,
+    RequestRule,
+    RequestsResult,
+    UnansweredRequest,
+    UnsolicitedResponse,
+)
 from uspcap.report.cells import percentile_cell, spread
 from uspcap.report.format import (
     count,
@@ -12,7 +22,8 @@ from uspcap.report.format import (
     plural,
     safe_text,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section
+from uspcap.report.model import Column, Context, Headline, Section
+from uspcap.report.units import Unit
 
 ROWS_SHOWN = 5
 """Rows of a list; the JSON report and the CSV tables hold more."""
@@ -27,57 +38,57 @@ MEASURES = {
 """How a measure's column is headed, behind the stamp source."""
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: RequestsResult, context: Context) -> Section:
     """Each rule that met something: counts, times, rounds, and what has no other half."""
     view = Section("Requests and responses", timed=True)
-    met = [rule for rule in result["rules"] if rule["requests"] or rule["responses"] or _left_out(rule)]
-    view.paragraph(f"an answer is waited for {exact_duration(result['timeout_ns'])}", tone="note")
+    met = [rule for rule in result.rules if rule.requests or rule.responses or _left_out(rule)]
+    view.paragraph(f"an answer is waited for {exact_duration(result.timeout_ns)}", tone="note")
     if not met:
-        view.paragraph(f"none met of {', '.join(rule['name'] for rule in result['rules'])}")
+        view.paragraph(f"none met of {', '.join(rule.name for rule in result.rules)}")
         return view
     view.table(
         [
-            Column("rule", [safe_text(rule["name"]) for rule in met], left=True),
-            Column("requests", [count(rule["requests"]) for rule in met]),
-            Column("again", [count(rule["retransmitted_requests"]) for rule in met], rank=2),
-            Column("answered", [count(rule["answered"]) for rule in met]),
-            Column("unanswered", [count(rule["unanswered"]) for rule in met], tone="strong"),
-            Column("responses", [count(rule["responses"]) for rule in met], rank=4),
-            Column("duplicate", [count(rule["duplicate_responses"]) for rule in met], rank=3),
-            Column("unsolicited", [count(rule["unsolicited_responses"]) for rule in met], rank=1),
+            Column("rule", [safe_text(rule.name) for rule in met], left=True),
+            Column("requests", [rule.requests for rule in met], unit=Unit.COUNT),
+            Column("again", [rule.retransmitted_requests for rule in met], rank=2, unit=Unit.COUNT),
+            Column("answered", [rule.answered for rule in met], unit=Unit.COUNT),
+            Column("unanswered", [rule.unanswered for rule in met], tone="strong", unit=Unit.COUNT),
+            Column("responses", [rule.responses for rule in met], rank=4, unit=Unit.COUNT),
+            Column("duplicate", [rule.duplicate_responses for rule in met], rank=3, unit=Unit.COUNT),
+            Column("unsolicited", [rule.unsolicited_responses for rule in met], rank=1, unit=Unit.COUNT),
         ],
     )
     times(
         view,
         {
-            (f"{rule['name']} {source}", measure): histogram
+            (f"{rule.name} {source}", measure): histogram
             for rule in met
-            for source, measures in rule["sources"].items()
+            for source, measures in rule.sources.items()
             for measure, histogram in measures.items()
-            if measure == "from_first" or rule["retransmitted_requests"]
+            if measure == "from_first" or rule.retransmitted_requests
         },
     )
     for rule in met:
-        if rule["rounds"]:
+        if rule.rounds:
             _rounds(view, rule)
         costs(view, rule)
-        slowest(view, f"{rule['name']}: slowest", rule["slowest"], context)
-        alone(view, rule, context, ("request", "response"))
-    view.paragraph(result["definition"], tone="note")
+        slowest(view, f"{rule.name}: slowest", rule.slowest, context)
+        alone(view, rule.name, rule.first_unanswered, rule.first_unsolicited, context, ("request", "response"))
+    view.paragraph(result.definition, tone="note")
     return view
 
 
-def _left_out(rule: Result) -> bool:
-    return bool(rule["without_stamp"] or rule["without_key"])
+def _left_out(rule: PairCounts) -> bool:
+    return bool(rule.without_stamp or rule.without_key)
 
 
-def times(view: Section, measured: dict[tuple[str, str], Result]) -> None:
+def times(view: Section, measured: dict[tuple[str, str], ReplyTimes]) -> None:
     """Print statistics as rows; columns are what was measured, by title and measure."""
     columns = {f"{title} {MEASURES[measure]}".strip(): one for (title, measure), one in measured.items()}
     if not columns:
         return
     view.line()
-    percentiles = list(next(iter(columns.values()))["percentiles_ns"])
+    percentiles = list(next(iter(columns.values())).percentiles_ns)
     labels = ["answers", "min", *(f"p{one}" for one in percentiles), "max", "asked by frame", "mean", "stddev"]
     view.table(
         [
@@ -86,13 +97,13 @@ def times(view: Section, measured: dict[tuple[str, str], Result]) -> None:
                 Column(
                     name,
                     [
-                        count(one["count"]),
-                        duration(one["min_ns"]),
+                        count(one.count),
+                        duration(one.min_ns),
                         *(percentile_cell(one, percentile) for percentile in percentiles),
-                        duration(one["max_ns"]),
-                        count(one["max_frame"]),
-                        duration(one["mean_ns"]),
-                        duration(one["stddev_ns"]),
+                        duration(one.max_ns),
+                        count(one.max_frame),
+                        duration(one.mean_ns),
+                        duration(one.stddev_ns),
                     ],
                 )
                 for name, one in columns.items()
@@ -102,48 +113,45 @@ def times(view: Section, measured: dict[tuple[str, str], Result]) -> None:
     view.footnote(list(columns.values()))
 
 
-def _rounds(view: Section, rule: Result) -> None:
+def _rounds(view: Section, rule: RequestRule) -> None:
     """Print how many rounds reached the quorum, and how long that took."""
-    rounds = rule["rounds"]
+    rounds = rule.rounds
+    assert rounds is not None
     view.line()
-    responders = f"{'more than ' if rounds['more_responders'] else ''}{plural(rounds['responders'], 'responder')}"
-    if rounds["quorum"] is None:
-        told = (
-            f"{plural(rounds['rounds'], 'round')}, {responders}: of so many, or of none, there is no majority to tell"
-        )
+    responders = f"{'more than ' if rounds.more_responders else ''}{plural(rounds.responders, 'responder')}"
+    if rounds.quorum is None:
+        told = f"{plural(rounds.rounds, 'round')}, {responders}: of so many, or of none, there is no majority to tell"
     else:
         told = (
-            f"{plural(rounds['rounds'], 'round')}, {responders}: {count(rounds['reached'])} reached the quorum of "
-            f"{rounds['quorum']}, {count(rounds['never_reached'])} never did"
+            f"{plural(rounds.rounds, 'round')}, {responders}: {count(rounds.reached)} reached the quorum of "
+            f"{rounds.quorum}, {count(rounds.never_reached)} never did"
         )
     view.paragraph(told)
-    by_replies = ", ".join(f"{count(many)} with {at}" for at, many in enumerate(rounds["by_replies"]) if many)
+    by_replies = ", ".join(f"{count(many)} with {at}" for at, many in enumerate(rounds.by_replies) if many)
     view.paragraph(f"rounds by replies: {by_replies}", tone="note")
-    if rounds["replies_before_request"]:
+    if rounds.replies_before_request:
+        view.paragraph(f"{plural(rounds.replies_before_request, 'response')} from before the request", tone="warning")
+    if rounds.too_many_responders:
         view.paragraph(
-            f"{plural(rounds['replies_before_request'], 'response')} from before the request", tone="warning"
-        )
-    if rounds["too_many_responders"]:
-        view.paragraph(
-            f"{plural(rounds['too_many_responders'], 'round')} with more responders than are kept",
+            f"{plural(rounds.too_many_responders, 'round')} with more responders than are kept",
             tone="warning",
         )
     times(
         view,
         {
-            (f"{rule['name']} {source}", measure): histogram
-            for source, measures in rounds["sources"].items()
+            (f"{rule.name} {source}", measure): histogram
+            for source, measures in rounds.sources.items()
             for measure, histogram in measures.items()
             if histogram is not None
         },
     )
 
 
-def costs(view: Section, rule: Result) -> None:
+def costs(view: Section, rule: PairCounts) -> None:
     """Say what was left out, and why."""
-    if rule["sampled_one_in"] > 1:
+    if rule.sampled_one_in > 1:
         view.paragraph(
-            f"{safe_text(rule['name'])}: more came at a time than is followed: one key in {rule['sampled_one_in']:,} "
+            f"{safe_text(rule.name)}: more came at a time than is followed: one key in {rule.sampled_one_in:,} "
             "was, and all but the counts of frames is of these",
             tone="warning",
         )
@@ -152,7 +160,7 @@ def costs(view: Section, rule: Result) -> None:
         ("negative", "{} with the answer stamped before the question, which is in no histogram"),
     ):
         if rule[field]:
-            told = f"{safe_text(rule['name'])}: {what.format(plural(rule[field], 'pair'))}"
+            told = f"{safe_text(rule.name)}: {what.format(plural(rule[field], 'pair'))}"
             view.paragraph(told, tone="warning")
     for field, what in (
         ("without_stamp", "without a stamp, left out"),
@@ -160,11 +168,11 @@ def costs(view: Section, rule: Result) -> None:
         ("matched_both", "matched by both rules, taken for what asks"),
     ):
         if rule[field]:
-            told = f"{safe_text(rule['name'])}: {plural(rule[field], 'frame')} {what}"
+            told = f"{safe_text(rule.name)}: {plural(rule[field], 'frame')} {what}"
             view.paragraph(told, tone="warning")
 
 
-def slowest(view: Section, title: str, rows: Sequence[Result], context: Context) -> None:
+def slowest(view: Section, title: str, rows: Sequence[AnsweredRequest], context: Context) -> None:
     """Show the pairs that took longest."""
     shown = rows[: context.rows(ROWS_SHOWN)]
     if not shown:
@@ -172,44 +180,52 @@ def slowest(view: Section, title: str, rows: Sequence[Result], context: Context)
     view.heading(safe_text(title))
     view.table(
         [
-            Column("time", [duration(row["latency_from_first_ns"]) for row in shown], tone="strong"),
-            Column("frames", [f"{count(row['request_frame'])} - {count(row['response_frame'])}" for row in shown]),
-            context.instants("from", [row["request_ns"] for row in shown], 1),
-            Column("sent", [count(row["requests"]) for row in shown], rank=2),
-            Column("answers", [count(row["responses"]) for row in shown], rank=3),
+            Column("time", [row.latency_from_first_ns for row in shown], tone="strong", unit=Unit.DURATION),
+            Column("frames", [f"{count(row.request_frame)} - {count(row.response_frame)}" for row in shown]),
+            context.instants("from", [row.request_ns for row in shown], 1),
+            Column("sent", [row.requests for row in shown], rank=2, unit=Unit.COUNT),
+            Column("answers", [row.responses for row in shown], rank=3, unit=Unit.COUNT),
         ],
     )
 
 
-def alone(view: Section, rule: Result, context: Context, words: tuple[str, str]) -> None:
+def alone(
+    view: Section,
+    name: str,
+    unanswered: Sequence[UnansweredRequest],
+    unsolicited: Sequence[UnsolicitedResponse],
+    context: Context,
+    words: tuple[str, str],
+) -> None:
     """Print what has no other half."""
     asked, answered = words
-    for rows, kind, number, title in (
-        (rule["first_unanswered"], "request", "requests", f"without a {answered}"),
-        (rule["first_unsolicited"], "response", "responses", f"without a {asked}"),
-    ):
+    halves: tuple[tuple[Sequence[UnansweredRequest | UnsolicitedResponse], str, str, str], ...] = (
+        (unanswered, "request", "requests", f"without a {answered}"),
+        (unsolicited, "response", "responses", f"without a {asked}"),
+    )
+    for rows, kind, number, title in halves:
         shown = rows[: context.rows(ROWS_SHOWN)]
         if not shown:
             continue
-        view.heading(f"{safe_text(rule['name'])}: {title}, the first ones")
+        view.heading(f"{safe_text(name)}: {title}, the first ones")
         view.table(
             [
-                Column("frame", [count(row[f"{kind}_frame"]) for row in shown]),
+                Column("frame", [row[f"{kind}_frame"] for row in shown], unit=Unit.COUNT),
                 context.instants("at", [row[f"{kind}_ns"] for row in shown], 1),
-                Column("frames", [count(row[number]) for row in shown]),
+                Column("frames", [row[number] for row in shown], unit=Unit.COUNT),
             ],
         )
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: RequestsResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    for rule in result["rules"]:
-        if rule["requests"] or rule["responses"]:
-            yield from answered(rule, rule["name"])
+    for rule in result.rules:
+        if rule.requests or rule.responses:
+            yield from answered(rule.sources, rule.unanswered, rule.name)
 
 
-def answered(result: Result, name: str) -> Iterator[Headline]:
+def answered(sources: Mapping[str, ReplyMeasures], unanswered: int, name: str) -> Iterator[Headline]:
     """Return how long answers took by stamp source, and how many never came."""
-    for source, measures in result["sources"].items():
-        yield spread(f"{name} {source}", measures["from_first"])
-    yield Headline(name, (("without response", count(result["unanswered"])),))
+    for source, measures in sources.items():
+        yield spread(f"{name} {source}", measures.from_first)
+    yield Headline(name, (("without response", count(unanswered)),))

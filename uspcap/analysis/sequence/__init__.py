@@ -40,5 +40,6 @@ ANALYSIS = Declaration(
     prepare=_prepare,
     brought_by=_brought_by,
     make=_make,
+    result="uspcap.analysis.sequence.result:SequenceResult",
     view="uspcap.analysis.sequence.view",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.analysis.sequence.gaps import PacketEnds, SequenceGap, StreamGaps
 from uspcap.analysis.sequence.numbered_runs import KIND_DATA, KIND_HEARTBEAT
+from uspcap.analysis.sequence.result import MissingNumbers, StreamNumbers, UnconfirmedNumber
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.saturating import clipped_ns
 
@@ -130,40 +131,40 @@ class StreamAccount:
             return f"{missing:,} numbers are missing, in {len(gaps.gaps):,} gaps, and {self.messages:,} came"
         return None
 
-    def unconfirmed_rows(self) -> list[dict[str, Any]]:
+    def unconfirmed_rows(self) -> tuple[UnconfirmedNumber, ...]:
         """Return the jumps near the stream's end that nothing confirms or refutes."""
-        return [
-            {
-                "number": self._shown(jump.number),
-                "expected": self._shown(jump.expected),
-                "at_ns": jump.at_ns,
-                "frame": jump.frame,
-            }
+        return tuple(
+            UnconfirmedNumber(
+                number=self._shown(jump.number),
+                expected=self._shown(jump.expected),
+                at_ns=jump.at_ns,
+                frame=jump.frame,
+            )
             for jump in self.gaps.unconfirmed
-        ]
+        )
 
-    def counts(self) -> dict[str, Any]:
+    def numbers(self) -> StreamNumbers:
         """Return what the report says of any numbered stream, apart from its gaps."""
         gaps = self.gaps
-        return {
-            "first": self._shown(gaps.first),
-            "last": self._shown(gaps.last),
-            "lost": self._missing(undetermined=False),
-            "late": gaps.late,
-            "duplicate": gaps.duplicate,
-            "overlap": gaps.overlap,
-            "resets": gaps.resets,
-            "undetermined": self._missing(undetermined=True),
-            "implausible": gaps.implausible,
-            "unconfirmed": len(gaps.unconfirmed),
-            "before_joined": gaps.before_joined,
-            "joined_at": self._shown(gaps.joined_at),
-            "ended": gaps.ended,
-            "largest_extent": max(gaps.extents, default=0),
-            "gap_count": len(gaps.gaps),
-            "coalesced": gaps.coalesced,
-            "not_followed": self.not_followed,
-        }
+        return StreamNumbers(
+            first=self._shown(gaps.first),
+            last=self._shown(gaps.last),
+            lost=self._missing(undetermined=False),
+            late=gaps.late,
+            duplicate=gaps.duplicate,
+            overlap=gaps.overlap,
+            resets=gaps.resets,
+            undetermined=self._missing(undetermined=True),
+            implausible=gaps.implausible,
+            unconfirmed=len(gaps.unconfirmed),
+            before_joined=gaps.before_joined,
+            joined_at=self._shown(gaps.joined_at),
+            ended=gaps.ended,
+            largest_extent=max(gaps.extents, default=0),
+            gap_count=len(gaps.gaps),
+            coalesced=gaps.coalesced,
+            not_followed=self.not_followed,
+        )
 
     def _shown(self, number: int | None) -> int | None:
         """Return a number as its field has it, None where it cannot: what is announced after the highest one."""
@@ -176,20 +177,20 @@ class StreamAccount:
             gap.count - gap.filled for at, gap in enumerate(self.gaps.gaps) if (at in self.undetermined) is undetermined
         )
 
-    def gap_rows(self, most: int | None = GAPS_SHOWN) -> list[dict[str, Any]]:
+    def gap_rows(self, most: int | None = GAPS_SHOWN) -> tuple[MissingNumbers, ...]:
         """Return the gaps in the order in which they were found, the first `most` of them."""
-        return [self._gap(gap, at in self.undetermined) for at, gap in enumerate(self.gaps.gaps[:most])]
+        return tuple(self._gap(gap, at in self.undetermined) for at, gap in enumerate(self.gaps.gaps[:most]))
 
-    def _gap(self, gap: SequenceGap, undetermined: bool) -> dict[str, Any]:
-        return {
-            "first": self.gaps.shown(gap.first),
-            "last": self.gaps.shown(gap.last),
-            "count": gap.count,
-            "start_ns": gap.start_ns,
-            "end_ns": gap.end_ns,
-            "before_frame": gap.before_frame,
-            "after_frame": gap.after_frame,
-            "filled": gap.filled,
-            "filled_after_ns": clipped_ns(gap.filled_ns - gap.end_ns) if gap.filled else None,
-            "undetermined": undetermined,
-        }
+    def _gap(self, gap: SequenceGap, undetermined: bool) -> MissingNumbers:
+        return MissingNumbers(
+            first=self.gaps.shown(gap.first),
+            last=self.gaps.shown(gap.last),
+            count=gap.count,
+            start_ns=gap.start_ns,
+            end_ns=gap.end_ns,
+            before_frame=gap.before_frame,
+            after_frame=gap.after_frame,
+            filled=gap.filled,
+            filled_after_ns=clipped_ns(gap.filled_ns - gap.end_ns) if gap.filled else None,
+            undetermined=undetermined,
+        )

@@ -14,15 +14,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
-from uspcap.analysis.ip_fragments import FragmentedStream, fragment_caveats
+from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.ip_fragments import FragmentedStream, IpFragments, fragment_caveats
 from uspcap.analysis.sequence.account import NumberedTables, StreamAccount
 from uspcap.analysis.sequence.capture_drops import CaptureDrops
 from uspcap.analysis.sequence.datagrams import FeedStretch
 from uspcap.analysis.sequence.numbered_streams import NumberedStreams
+from uspcap.analysis.sequence.result import FollowedStream, MissingNumbers, RefusedStream, SequenceResult, StreamCounts
 from uspcap.frames import FrameBatch
 from uspcap.protocols.feeds import FeedProtocol
 from uspcap.protocols.flows import flow_of
+from uspcap.records import table
 from uspcap.stats.histogram import Histogram
 
 MAXIMUM_RUNS: Final = 1 << 21
@@ -128,41 +130,42 @@ class Sequence(Analysis):
             account = tables.account(at, self.protocol, self._drops)
             yield NumberedStream(at, keys[at], flows[at], rows[at], account)
 
-    def result(self) -> Result:
+    def result(self) -> SequenceResult:
         lateness_ns: list[int] = []
-        streams, refused = [], []
+        streams: list[FollowedStream] = []
+        refused: list[RefusedStream] = []
         for one in self._worked_out():
             evidence = self._refusal(one)
             if evidence is not None:
-                refused.append(self._stream(one) | {"evidence": evidence})
+                refused.append(self._stream(one).extended(RefusedStream, evidence=evidence))
                 continue
-            rows = {"gaps": one.account.gap_rows(), "unconfirmed_jumps": one.account.unconfirmed_rows()}
-            streams.append(self._stream(one) | rows)
+            gaps, jumps = one.account.gap_rows(), one.account.unconfirmed_rows()
+            streams.append(self._stream(one).extended(FollowedStream, gaps=gaps, unconfirmed_jumps=jumps))
             lateness_ns += one.account.gaps.lateness_ns
         totals = {name: sum(stream[name] for stream in streams) for name in TOTALS}
-        not_followed = totals["not_followed"] + self._not_followed_elsewhere()
-        untracked = self._untracked(sum(stream["packets"] for stream in (*streams, *refused)))
+        totals["not_followed"] += self._not_followed_elsewhere()
+        untracked = self._untracked(sum(stream.packets for stream in (*streams, *refused)))
         sampled_one_in = self._sampled_one_in()
-        return {
+        found: dict[str, Any] = {
+            **totals,
             "protocol": self.protocol.name,
             "chosen_by": self._chosen_by,
             "numbers": self.protocol.numbers,
             "verified": self.protocol.verified,
-            "unverified_rules": list(self.protocol.applied),
-            **totals,
+            "unverified_rules": tuple(self.protocol.applied),
             "foreign": self._foreign(),
             "of_untracked_flows": untracked,
-            "not_followed": not_followed,
-            "complete": not not_followed and not untracked and sampled_one_in == 1,
+            "complete": not totals["not_followed"] and not untracked and sampled_one_in == 1,
             "sampled_one_in": sampled_one_in,
             "capture_drops": self._drops.total,
             "fragments": self._fragments(),
-            "lateness": Histogram.from_values(lateness_ns).result(),
-            "streams": streams,
-            "refused": refused,
+            "lateness": Histogram.from_values(lateness_ns).summary(),
+            "streams": tuple(streams),
+            "refused": tuple(refused),
         }
+        return SequenceResult(**found)
 
-    def _fragments(self) -> dict[str, int] | None:
+    def _fragments(self) -> IpFragments | None:
         """Return what became of datagrams in IP fragments; None for what TCP carries."""
         return None if self._datagrams is None else self._datagrams.whole().counts()
 
@@ -191,16 +194,17 @@ class Sequence(Analysis):
     def _sampled_one_in(self) -> int:
         return 1 << self._streams.level
 
-    def _stream(self, one: NumberedStream) -> dict[str, Any]:
-        return {
-            "protocol": self.protocol.name,
-            "flow": one.flow,
-            "key": one.key,
-            "packets": int(one.row["packets"]),
-            "messages": one.account.messages,
-            **{name: int(one.row[name]) for name in ("heartbeats", "excluded")},
-            **one.account.counts(),
-        }
+    def _stream(self, one: NumberedStream) -> StreamCounts:
+        return one.account.numbers().extended(
+            StreamCounts,
+            protocol=self.protocol.name,
+            flow=one.flow,
+            key=one.key,
+            packets=int(one.row["packets"]),
+            messages=one.account.messages,
+            heartbeats=int(one.row["heartbeats"]),
+            excluded=int(one.row["excluded"]),
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         lateness_ns = [late_ns for one in self._accepted() for late_ns in one.account.gaps.lateness_ns]
@@ -209,8 +213,13 @@ class Sequence(Analysis):
     def tables(self) -> dict[str, Table]:
         worked_out = list(self._accepted())
         streams = [self._stream(one) for one in worked_out]
-        gaps = [{"flow": one.flow, "key": one.key} | row for one in worked_out for row in one.account.gap_rows(None)]
+        gaps = [(one, row) for one in worked_out for row in one.account.gap_rows(None)]
+        of_gaps: Table = {
+            "flow": [one.flow for one, _ in gaps],
+            "key": [one.key for one, _ in gaps],
+            **table(MissingNumbers, (row for _, row in gaps)),
+        }
         return {
-            "streams": {name: [stream[name] for stream in streams] for name in (streams[0] if streams else ())},
-            "gaps": {name: [gap[name] for gap in gaps] for name in (gaps[0] if gaps else ())},
+            "streams": table(StreamCounts, streams, [name for name, _ in streams[0].items()]) if streams else {},
+            "gaps": of_gaps if gaps else {},
         }

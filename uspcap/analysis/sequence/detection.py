@@ -140,18 +140,18 @@ def _candidate(analysis: SequenceAnalysis, packets: int, on_ports: int) -> Candi
     """Count the packets of streams whose numbers do what numbers do, and what these leave out."""
     explained = numbers = missing = 0
     score = 0.0
-    for stream in analysis.result()["streams"]:
-        of_stream, came = stream["packets"], stream["messages"]
-        absent = stream["lost"] + stream["undetermined"]
-        disturbed = stream["gap_count"] + stream["resets"] + stream["duplicate"] + stream["before_joined"]
-        disturbed += stream["implausible"] + stream["unconfirmed"]
+    for stream in analysis.result().streams:
+        of_stream, came = stream.packets, stream.messages
+        absent = stream.lost + stream.undetermined
+        disturbed = stream.gap_count + stream.resets + stream.duplicate + stream.before_joined
+        disturbed += stream.implausible + stream.unconfirmed
         in_order = disturbed <= (1 - IN_ORDER) * of_stream
         numbers += came
-        if not in_order or absent > MOST_DROPPED * stream["gap_count"]:
+        if not in_order or absent > MOST_DROPPED * stream.gap_count:
             missing += absent
         if of_stream >= FEWEST_PACKETS and in_order and came >= of_stream:
-            explained += of_stream + stream["heartbeats"]
-            score += (of_stream + stream["heartbeats"]) * (came / (came + absent))
+            explained += of_stream + stream.heartbeats
+            score += (of_stream + stream.heartbeats) * (came / (came + absent))
     return Candidate(analysis.protocol, explained, packets, on_ports, score, numbers, missing)
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Result
 from uspcap.analysis.sequence.account import NumberedTables
 from uspcap.analysis.sequence.analysis import MAXIMUM_RUNS, MAXIMUM_STREAMS, RUNS_A_STREAM, NumberedStream, Sequence
 from uspcap.analysis.sequence.gaps import StreamGaps
+from uspcap.analysis.sequence.result import SequenceResult, StreamCounts
 from uspcap.analysis.sequence.segment_runs import track_segments
 from uspcap.analysis.sequence.stream_runs import NumberMachine
 from uspcap.frames import FrameBatch, TimestampSource
@@ -180,20 +180,22 @@ class MessageSequence(Sequence):
     def _sampled_one_in(self) -> int:
         return 1 << self._finished().level
 
-    def result(self) -> Result:
+    def result(self) -> SequenceResult:
         machine = self._finished()
         breaks, cut, dropped = machine.connection_breaks(), machine.cut_connections, machine.dropped_log_bytes
         found = super().result()
-        return found | {
-            "complete": found["complete"] and not cut and not dropped,
-            "holes": int(breaks["holes"].sum()),
-            "missing_bytes": int(breaks["missing_bytes"].sum()),
-            "cut_connections": cut,
-            "dropped_log_bytes": dropped,
-        }
+        return replace(
+            found,
+            complete=found.complete and not cut and not dropped,
+            holes=int(breaks["holes"].sum()),
+            missing_bytes=int(breaks["missing_bytes"].sum()),
+            cut_connections=cut,
+            dropped_log_bytes=dropped,
+        )
 
-    def _stream(self, one: NumberedStream) -> dict[str, Any]:
-        return super()._stream(one) | {name: int(one.row[name]) for name in ("holes", "missing_bytes")}
+    def _stream(self, one: NumberedStream) -> StreamCounts:
+        row = one.row
+        return replace(super()._stream(one), holes=int(row["holes"]), missing_bytes=int(row["missing_bytes"]))
 
 
 def _path(ends: np.void, *, back: bool) -> str:

@@ -10,5 +10,6 @@ ANALYSIS = Declaration(
     place=10,
     runs=Runs.ALWAYS,
     make=on_use("uspcap.analysis.summary.analysis:Summary"),
+    result="uspcap.analysis.summary.result:SummaryResult",
     view="uspcap.analysis.summary.view",
 )

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.summary.mirror_copies import Copies
+from uspcap.analysis.summary.result import InterfaceTraffic, ProtocolTraffic, SizeTraffic, SummaryResult
 from uspcap.analysis.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
 from uspcap.protocols.link_types import link_type_name
+from uspcap.records import table
 
 SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
 """Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
@@ -118,7 +120,7 @@ class Summary(Analysis):
             "earliest_timestamp_ns": int(self._extremes[0]) if self._extremes[4] else None,
             "latest_timestamp_ns": int(self._extremes[1]) if self._extremes[4] else None,
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
-            "interfaces": self._interface_results(),
+            "interfaces": [one.as_dict() for one in self._interface_results()],
             "timestamp_sources": {
                 TimestampSource(source).name: int(count) for source, count in enumerate(self._by_source) if count
             },
@@ -138,56 +140,56 @@ class Summary(Analysis):
             "vlan_changed": copies.vlan_changed,
         }
 
-    def _interface_results(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": interface.name,
-                "description": interface.description,
-                "link_type": link_type_name(interface.link_type),
-                "snaplen": interface.snaplen,
-                "ticks_per_second": interface.ticks_per_second,
-                "packets": int(counts[0]),
-                "bytes_on_wire": int(counts[1]),
-                "cut": int(counts[2]),
-            }
+    def _interface_results(self) -> tuple[InterfaceTraffic, ...]:
+        return tuple(
+            InterfaceTraffic(
+                name=interface.name,
+                description=interface.description,
+                link_type=link_type_name(interface.link_type),
+                snaplen=interface.snaplen,
+                ticks_per_second=interface.ticks_per_second,
+                packets=int(counts[0]),
+                bytes_on_wire=int(counts[1]),
+                cut=int(counts[2]),
+            )
             for interface, counts in zip(self._interfaces, self._by_interface, strict=False)
-        ]
+        )
 
-    def result(self) -> Result:
+    def result(self) -> SummaryResult:
         frames, bytes_on_wire = self.frames, int(self._by_size[:, 1].sum())
         stamped = int(self._extremes[4])
         earliest, latest = (int(stamp) for stamp in self._extremes[:2])
         duration_ns = latest - earliest if stamped else None
-        return {
-            "packets": frames,
-            "bytes_on_wire": bytes_on_wire,
-            "bytes_captured": self._bytes_captured,
-            "cut_packets": int(self._by_interface[:, 2].sum()),
-            "first_timestamp_ns": self._ends[0],
-            "last_timestamp_ns": self._ends[1],
-            "earliest_timestamp_ns": earliest if stamped else None,
-            "latest_timestamp_ns": latest if stamped else None,
-            "duration_ns": duration_ns,
-            "packets_per_second": round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
-            "bits_per_second": round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
-            "shortest_packet_bytes": int(self._extremes[2]) if frames else None,
-            "longest_packet_bytes": int(self._extremes[3]) if frames else None,
-            "mean_packet_bytes": round(bytes_on_wire / frames, 3) if frames else None,
-            "protocols": [
-                {"protocol": protocol_class_name(kind), "packets": int(count), "bytes_on_wire": int(size)}
+        return SummaryResult(
+            packets=frames,
+            bytes_on_wire=bytes_on_wire,
+            bytes_captured=self._bytes_captured,
+            cut_packets=int(self._by_interface[:, 2].sum()),
+            first_timestamp_ns=self._ends[0],
+            last_timestamp_ns=self._ends[1],
+            earliest_timestamp_ns=earliest if stamped else None,
+            latest_timestamp_ns=latest if stamped else None,
+            duration_ns=duration_ns,
+            packets_per_second=round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            bits_per_second=round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            shortest_packet_bytes=int(self._extremes[2]) if frames else None,
+            longest_packet_bytes=int(self._extremes[3]) if frames else None,
+            mean_packet_bytes=round(bytes_on_wire / frames, 3) if frames else None,
+            protocols=tuple(
+                ProtocolTraffic(protocol=protocol_class_name(kind), packets=int(count), bytes_on_wire=int(size))
                 for kind, (count, size) in self._protocols()
-            ],
-            "sizes": [
-                {"bytes": name, "packets": int(count), "bytes_on_wire": int(size)}
+            ),
+            sizes=tuple(
+                SizeTraffic(bytes=name, packets=int(count), bytes_on_wire=int(size))
                 for name, (count, size) in zip(SIZE_NAMES, self._by_size, strict=True)
-            ],
-            "layers": {
+            ),
+            layers={
                 str(layer.name).lower(): int(self._by_layer[layer.bit_length() - 1])
                 for layer in Layer
                 if self._by_layer[layer.bit_length() - 1]
             },
-            "interfaces": self._interface_results(),
-        }
+            interfaces=self._interface_results(),
+        )
 
     def _protocols(self) -> list[tuple[int, Any]]:
         """Return the protocol classes met and their counts, most bytes first."""
@@ -198,10 +200,7 @@ class Summary(Analysis):
 
     def tables(self) -> dict[str, Table]:
         result = self.result()
-        return {
-            name: {column: [row[column] for row in result[name]] for column in (first, "packets", "bytes_on_wire")}
-            for name, first in (("protocols", "protocol"), ("sizes", "bytes"))
-        }
+        return {"protocols": table(ProtocolTraffic, result.protocols), "sizes": table(SizeTraffic, result.sizes)}
 
 
 def _keys(interfaces: Sequence[Interface]) -> list[tuple[Interface, int]]:

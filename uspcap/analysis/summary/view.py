@@ -4,79 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from uspcap.analysis.summary.result import InterfaceTraffic, ProtocolTraffic, SizeTraffic, SummaryResult
 from uspcap.report.format import (
-    byte_count,
     count,
     safe_text,
     share,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section, bar
+from uspcap.report.model import Column, Context, Headline, Section, bar
+from uspcap.report.units import Unit
 
 ROWS_SHOWN = 10
 """Rows of a list; the JSON report and the CSV tables hold more."""
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: SummaryResult, context: Context) -> Section:
     """Protocols, sizes, layers and interfaces."""
     view = Section("Summary")
-    shortest, longest = result["shortest_packet_bytes"], result["longest_packet_bytes"]
+    shortest, longest = result.shortest_packet_bytes, result.longest_packet_bytes
     lengths = f"{count(shortest)} bytes a packet"
     if shortest != longest:
-        lengths = f"{count(shortest)} to {count(longest)} bytes a packet, {result['mean_packet_bytes']:,.1f} on average"
-    if result["cut_packets"]:
-        lengths += f"; {count(result['cut_packets'])} kept only in part"
+        lengths = f"{count(shortest)} to {count(longest)} bytes a packet, {result.mean_packet_bytes:,.1f} on average"
+    if result.cut_packets:
+        lengths += f"; {count(result.cut_packets)} kept only in part"
     view.paragraph(lengths)
     view.line()
-    _traffic(view, result["protocols"], "protocol", result, context)
+    _traffic(view, result.protocols, "protocol", result, context)
     view.line()
-    _traffic(view, [row for row in result["sizes"] if row["packets"]], "bytes", result, context)
-    if result["layers"]:
+    _traffic(view, [row for row in result.sizes if row.packets], "bytes", result, context)
+    if result.layers:
         layers = ", ".join(
-            f"{name.replace('_', ' ')} {count(frames)} ({share(frames, result['packets'])})"
-            for name, frames in result["layers"].items()
+            f"{name.replace('_', ' ')} {count(frames)} ({share(frames, result.packets)})"
+            for name, frames in result.layers.items()
         )
         view.line()
         view.paragraph(f"met in packets: {layers}")
-    _interfaces(view, result["interfaces"], context)
+    _interfaces(view, result.interfaces, context)
     return view
 
 
-def _traffic(view: Section, rows: Sequence[Result], key: str, result: Result, context: Context) -> None:
+def _traffic(
+    view: Section, rows: Sequence[ProtocolTraffic | SizeTraffic], key: str, result: SummaryResult, context: Context
+) -> None:
     shown = rows[: context.rows(ROWS_SHOWN)]
-    packets, size = result["packets"], result["bytes_on_wire"]
+    packets, size = result.packets, result.bytes_on_wire
     view.table(
         [
             Column(key, [safe_text(row[key]) for row in shown], left=True),
-            Column("packets", [count(row["packets"]) for row in shown]),
-            Column("share", [share(row["packets"], packets) for row in shown]),
-            Column("on the wire", [byte_count(row["bytes_on_wire"]) for row in shown]),
-            Column("share", [share(row["bytes_on_wire"], size) for row in shown]),
-            Column("", [bar(row["packets"], packets) for row in shown], left=True, rank=1, tone="bar"),
+            Column("packets", [row.packets for row in shown], unit=Unit.COUNT),
+            Column("share", [(row.packets, packets) for row in shown], unit=Unit.SHARE),
+            Column("on the wire", [row.bytes_on_wire for row in shown], unit=Unit.BYTES),
+            Column("share", [(row.bytes_on_wire, size) for row in shown], unit=Unit.SHARE),
+            Column("", [bar(row.packets, packets) for row in shown], left=True, rank=1, tone="bar"),
         ],
     )
     view.more(len(rows) - len(shown), "size" if key == "bytes" else key)
 
 
-def _interfaces(view: Section, interfaces: Sequence[Result], context: Context) -> None:
-    if len(interfaces) < 2 and not any(one["name"] or one["description"] for one in interfaces):
+def _interfaces(view: Section, interfaces: Sequence[InterfaceTraffic], context: Context) -> None:
+    if len(interfaces) < 2 and not any(one.name or one.description for one in interfaces):
         return
     shown = interfaces[: context.rows(ROWS_SHOWN)]
     view.line()
     view.table(
         [
-            Column("interface", [safe_text(one["name"] or f"#{at}") for at, one in enumerate(shown)], left=True),
-            Column("link", [safe_text(one["link_type"]) for one in shown], left=True),
-            Column("packets", [count(one["packets"]) for one in shown]),
-            Column("on the wire", [byte_count(one["bytes_on_wire"]) for one in shown]),
-            Column("cut", [count(one["cut"]) for one in shown], rank=2),
-            Column("snaplen", [count(one["snaplen"]) if one["snaplen"] else "none" for one in shown], rank=3),
-            Column("ticks/s", [f"{one['ticks_per_second']:,}" for one in shown], rank=1),
-            Column("description", [safe_text(one["description"]) for one in shown], left=True, rank=4),
+            Column("interface", [safe_text(one.name or f"#{at}") for at, one in enumerate(shown)], left=True),
+            Column("link", [safe_text(one.link_type) for one in shown], left=True),
+            Column("packets", [one.packets for one in shown], unit=Unit.COUNT),
+            Column("on the wire", [one.bytes_on_wire for one in shown], unit=Unit.BYTES),
+            Column("cut", [one.cut for one in shown], rank=2, unit=Unit.COUNT),
+            Column("snaplen", [one.snaplen if one.snaplen else "none" for one in shown], rank=3, unit=Unit.COUNT),
+            Column("ticks/s", [f"{one.ticks_per_second:,}" for one in shown], rank=1),
+            Column("description", [safe_text(one.description) for one in shown], left=True, rank=4),
         ],
     )
     view.more(len(interfaces) - len(shown), "interface")
 
 
-def headlines(result: Result) -> Iterable[Headline]:
+def headlines(result: SummaryResult) -> Iterable[Headline]:
     """Nothing: what there is to say is said of the source."""
     return ()

@@ -12,5 +12,6 @@ ANALYSIS = Declaration(
     runs=Runs.NAMED,
     options=(TOP,),
     make=on_use("uspcap.analysis.tcp.analysis:Tcp"),
+    result="uspcap.analysis.tcp.result:TcpResult",
     view="uspcap.analysis.tcp.view",
 )

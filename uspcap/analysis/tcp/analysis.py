@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.tcp.result import (
+    KINDS,
+    ROLES,
+    SIDES,
+    BothSides,
+    Connection,
+    ConnectionRoundTrips,
+    Connections,
+    Directions,
+    Handshakes,
+    RoundTrips,
+    SegmentCounts,
+    SourceRoundTrips,
+    TcpResult,
+)
 from uspcap.analysis.tcp.tcp_state import COUNTS
 from uspcap.analysis.tcp.tcp_tracks import MEASURE_COUNT, TcpTracks
 from uspcap.frames import FrameBatch, TimestampSource
@@ -28,12 +43,6 @@ LOGGED_A_CONNECTION = 4096
 """Segments, in all and of each connection, that a part of a capture keeps to be read after what came before it."""
 
 CONNECTIONS_SHOWN = 10
-
-ROLES = ("initiator", "responder")
-SIDES: Final = tuple(f"{role}_side" for role in ROLES)
-
-KINDS = ("data_ack", "timestamps", "handshake")
-"""What is measured on each side, in the order of the compiled tracks' measures; after them the whole handshake."""
 
 DEFINITIONS: Final = {
     "sides": (
@@ -107,33 +116,31 @@ class Tcp(Analysis):
             self._final = _Final(tracks)
         return self._final
 
-    def result(self) -> Result:
+    def result(self) -> TcpResult:
         final = self._finished()
         tracks = final.tracks
         order = np.lexsort((np.arange(len(final.connections)), -final.segments))[: self._shown]
-        return {
-            "definitions": dict(DEFINITIONS),
-            "segments": tracks.segments,
-            "segments_followed": int(final.segments.sum()),
-            "undecoded": tracks.undecoded,
-            "fragments": tracks.fragments,
-            "connections": {
-                "followed": len(final.connections),
-                "estimated": len(final.connections) << tracks.level,
-                "sampled_one_in": 1 << tracks.level,
-                "roles_by_ports": int(final.by_ports.sum()),
-            },
-            "counts": {
-                **{f"from_{role}": _named(final.counts[:, number].sum(axis=0)) for number, role in enumerate(ROLES)},
-                "total": _named(final.counts.sum(axis=(0, 1))),
-            },
-            "sources": {
-                source: {kind: {side: one.result() for side, one in sides.items()} for kind, sides in kinds.items()}
-                for source, kinds in final.sources.items()
-            },
-            "listed": [final.connection(row) for row in order.tolist()],
-            "unsettled_connections": tracks.unsettled,
-        }
+        return TcpResult(
+            definitions=dict(DEFINITIONS),
+            segments=tracks.segments,
+            segments_followed=int(final.segments.sum()),
+            undecoded=tracks.undecoded,
+            fragments=tracks.fragments,
+            connections=Connections(
+                followed=len(final.connections),
+                estimated=len(final.connections) << tracks.level,
+                sampled_one_in=1 << tracks.level,
+                roles_by_ports=int(final.by_ports.sum()),
+            ),
+            counts=Directions(
+                from_initiator=_named(final.counts[:, 0].sum(axis=0)),
+                from_responder=_named(final.counts[:, 1].sum(axis=0)),
+                total=_named(final.counts.sum(axis=(0, 1))),
+            ),
+            sources={source: _round_trips(kinds) for source, kinds in final.sources.items()},
+            listed=tuple(final.connection(row) for row in order.tolist()),
+            unsettled_connections=tracks.unsettled,
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histograms by stamp source, kind and side."""
@@ -150,8 +157,17 @@ class Tcp(Analysis):
         return {"connections": final.connection_table(), "round_trips": final.round_trip_table()}
 
 
-def _named(counts: NDArray[np.int64]) -> dict[str, int]:
-    return dict(zip(COUNTS, counts.tolist(), strict=True))
+def _named(counts: NDArray[np.int64]) -> SegmentCounts:
+    return SegmentCounts(**dict(zip(COUNTS, counts.tolist(), strict=True)))
+
+
+def _round_trips(kinds: Mapping[str, Mapping[str, _Group]]) -> SourceRoundTrips:
+    sides = {kind: {side: one.result() for side, one in groups.items()} for kind, groups in kinds.items()}
+    return SourceRoundTrips(
+        data_ack=BothSides(**sides["data_ack"]),
+        timestamps=BothSides(**sides["timestamps"]),
+        handshake=Handshakes(**sides["handshake"]),
+    )
 
 
 def _sums(tracks: NDArray[Any]) -> list[int]:
@@ -182,8 +198,8 @@ class _Group:
             highest = tracks["highest_frame"][tracks["highest_ns"] == self.histogram.highest_ns]
             self.max_frame = int(highest.min())
 
-    def result(self) -> dict[str, Any]:
-        return {**self.histogram.result(), "max_frame": self.max_frame}
+    def result(self) -> RoundTrips:
+        return self.histogram.summary().extended(RoundTrips, max_frame=self.max_frame)
 
 
 class _Final:
@@ -272,7 +288,7 @@ class _Final:
         initiator, responder = (high, low) if self.initiators[row] else (low, high)
         return initiator, responder + at_tap(int(connection["tap"]))
 
-    def _round_trips(self, at: int) -> Iterator[tuple[str, str, dict[str, int | None]]]:
+    def _round_trips(self, at: int) -> Iterator[tuple[str, str, ConnectionRoundTrips]]:
         """Give kind, side and times of a block, where there are any."""
         block = self.blocks[at]
         for number, kind, end in self._measures():
@@ -280,14 +296,14 @@ class _Final:
             if not track["count"]:
                 continue
             median = int(self._medians[at, number])
-            times = {
-                "count": int(track["count"]),
-                "min_ns": int(track["lowest_ns"]),
-                "mean_ns": (2 * _sums(track[None])[0] + int(track["count"])) // (2 * int(track["count"])),
-                "p50_ns": median if median >= 0 else None,
-                "max_ns": int(track["highest_ns"]),
-                "max_frame": int(track["highest_frame"]),
-            }
+            times = ConnectionRoundTrips(
+                count=int(track["count"]),
+                min_ns=int(track["lowest_ns"]),
+                mean_ns=(2 * _sums(track[None])[0] + int(track["count"])) // (2 * int(track["count"])),
+                p50_ns=median if median >= 0 else None,
+                max_ns=int(track["highest_ns"]),
+                max_frame=int(track["highest_frame"]),
+            )
             yield kind, self._side(end, int(self.initiators[block["connection"]])), times
 
     def _blocks_of(self, row: int) -> list[int]:
@@ -296,23 +312,24 @@ class _Final:
         found: list[int] = of_row[np.argsort(self.blocks["source"][of_row])].tolist()
         return found
 
-    def connection(self, row: int) -> dict[str, Any]:
+    def connection(self, row: int) -> Connection:
         """Return a connection for the result."""
         initiator, responder = self.ends(row)
-        round_trips: dict[str, dict[str, dict[str, dict[str, int | None]]]] = {}
+        round_trips: dict[str, dict[str, dict[str, ConnectionRoundTrips]]] = {}
         for at in self._blocks_of(row):
             kinds = round_trips.setdefault(TimestampSource(int(self.blocks["source"][at])).name, {})
             for kind, side, times in self._round_trips(at):
                 kinds.setdefault(kind, {})[side] = times
-        return {
-            "initiator": initiator,
-            "responder": responder,
-            "roles_by_ports": bool(self.by_ports[row]),
-            "first_frame": int(self.connections[row]["first_frame"]),
-            "last_frame": int(self.connections[row]["last_frame"]),
-            **{f"from_{role}": _named(self.counts[row, number]) for number, role in enumerate(ROLES)},
-            "round_trips": round_trips,
-        }
+        return Connection(
+            initiator=initiator,
+            responder=responder,
+            roles_by_ports=bool(self.by_ports[row]),
+            first_frame=int(self.connections[row]["first_frame"]),
+            last_frame=int(self.connections[row]["last_frame"]),
+            from_initiator=_named(self.counts[row, 0]),
+            from_responder=_named(self.counts[row, 1]),
+            round_trips=round_trips,
+        )
 
     def connection_table(self) -> Table:
         if not len(self.connections):
@@ -345,7 +362,7 @@ class _Final:
                         "source": TimestampSource(int(self.blocks["source"][at])).name,
                         "kind": kind,
                         "side": side,
-                        **times,
+                        **times.as_dict(),
                     }
                 )
         return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}

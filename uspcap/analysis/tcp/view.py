@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from uspcap.report.cells import percentile_cell, spread
+from uspcap.analysis.tcp.result import Connection, SourceRoundTrips, TcpResult
+from uspcap.report.cells import percentile_value, spread
 from uspcap.report.format import (
     count,
     duration,
     plural,
     share,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section, names
+from uspcap.report.model import Column, Context, Headline, Section, names
+from uspcap.report.units import Unit
 
 SHOWN_PERCENTILES = ("50", "90", "99", "99.9")
 
@@ -32,27 +34,27 @@ _COUNTS = (
 )
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: TcpResult, context: Context) -> Section:
     """Round trips on both sides of the capture point, what was lost or refused, and the busiest connections."""
     view = Section("TCP", timed=True)
-    connections = result["connections"]
-    view.paragraph(f"{plural(connections['followed'], 'connection')}, {plural(result['segments'], 'segment')}")
-    if not connections["followed"]:
+    connections = result.connections
+    view.paragraph(f"{plural(connections.followed, 'connection')}, {plural(result.segments, 'segment')}")
+    if not connections.followed:
         return view
-    for source, kinds in result["sources"].items():
+    for source, kinds in result.sources.items():
         _round_trips(view, source, kinds)
     _counts(view, result)
     _connections(view, result)
     _qualifications(view, result)
-    view.footnote([one for kinds in result["sources"].values() for sides in kinds.values() for one in sides.values()])
-    definitions = result["definitions"]
+    view.footnote([one for kinds in result.sources.values() for _, sides in kinds.items() for _, one in sides.items()])
+    definitions = result.definitions
     view.paragraph(definitions["sides"], tone="note")
     measured = {
         kind
-        for kinds in result["sources"].values()
+        for kinds in result.sources.values()
         for kind, sides in kinds.items()
-        for one in sides.values()
-        if one["count"]
+        for _, one in sides.items()
+        if one.count
     }
     for kind, label in _KINDS.items():
         if kind in measured:
@@ -61,12 +63,12 @@ def section(result: Result, context: Context) -> Section:
     return view
 
 
-def _round_trips(view: Section, source: str, kinds: Result) -> None:
+def _round_trips(view: Section, source: str, kinds: SourceRoundTrips) -> None:
     rows = [
         (f"{label}, {_SIDES[side]}", one)
         for kind, label in _KINDS.items()
         for side, one in kinds[kind].items()
-        if one["count"]
+        if one.count
     ]
     if not rows:
         return
@@ -74,27 +76,34 @@ def _round_trips(view: Section, source: str, kinds: Result) -> None:
     view.table(
         [
             Column("", [label for label, _ in rows], left=True),
-            Column("count", [count(one["count"]) for _, one in rows]),
-            Column("min", [duration(one["min_ns"]) for _, one in rows]),
+            Column("count", [one.count for _, one in rows], unit=Unit.COUNT),
+            Column("min", [one.min_ns for _, one in rows], unit=Unit.DURATION),
             *(
-                Column(f"p{percentile}", [percentile_cell(one, percentile) for _, one in rows], rank=rank)
+                Column(
+                    f"p{percentile}",
+                    [percentile_value(one, percentile) for _, one in rows],
+                    unit=Unit.PERCENTILE,
+                    rank=rank,
+                )
                 for percentile, rank in zip(SHOWN_PERCENTILES, (0, 2, 1, 2), strict=True)
             ),
-            Column("max", [duration(one["max_ns"]) for _, one in rows]),
-            Column("of frame", [count(one["max_frame"]) for _, one in rows], rank=1),
+            Column("max", [one.max_ns for _, one in rows], unit=Unit.DURATION),
+            Column("of frame", [one.max_frame for _, one in rows], rank=1, unit=Unit.COUNT),
         ],
     )
 
 
-def _counts(view: Section, result: Result) -> None:
-    counts = result["counts"]
-    shown = [(name, label) for name, label in _COUNTS if counts["total"][name] or name == "retransmissions"]
+def _counts(view: Section, result: TcpResult) -> None:
+    counts = result.counts
+    shown = [(name, label) for name, label in _COUNTS if counts.total[name] or name == "retransmissions"]
     view.line()
     view.table(
         [
             Column("", ["segments", *(label for _, label in shown)], left=True),
             *(
-                Column(title, [count(counts[key][name]) for name in ("segments", *(name for name, _ in shown))])
+                Column(
+                    title, [counts[key][name] for name in ("segments", *(name for name, _ in shown))], unit=Unit.COUNT
+                )
                 for title, key in (
                     ("from initiators", "from_initiator"),
                     ("from responders", "from_responder"),
@@ -105,58 +114,59 @@ def _counts(view: Section, result: Result) -> None:
     )
 
 
-def _connections(view: Section, result: Result) -> None:
-    listed = result["listed"]
-    both = [
-        {key: row["from_initiator"][key] + row["from_responder"][key] for key in row["from_initiator"]}
-        for row in listed
-    ]
+def _connections(view: Section, result: TcpResult) -> None:
+    listed = result.listed
     view.line()
     view.table(
         [
-            names("initiator > responder", [f"{row['initiator']} > {row['responder']}" for row in listed]),
-            Column("segments", [count(one["segments"]) for one in both]),
+            names("initiator > responder", [f"{row.initiator} > {row.responder}" for row in listed]),
+            Column("segments", _both(listed, "segments")),
             Column("handshake", [_cell(row, "handshake", "whole", "min_ns") for row in listed], rank=1),
             Column(
                 "least ack, initiator", [_cell(row, "data_ack", "initiator_side", "min_ns") for row in listed], rank=2
             ),
             Column("responder", [_cell(row, "data_ack", "responder_side", "min_ns") for row in listed], rank=2),
-            Column("again", [count(one["retransmissions"]) for one in both]),
-            Column("out of order", [count(one["out_of_order"]) for one in both], rank=3),
-            Column("resets", [count(one["resets"]) for one in both], rank=3),
+            Column("again", _both(listed, "retransmissions")),
+            Column("out of order", _both(listed, "out_of_order"), rank=3),
+            Column("resets", _both(listed, "resets"), rank=3),
         ],
     )
-    view.more(result["connections"]["followed"] - len(listed), "connection")
+    view.more(result.connections.followed - len(listed), "connection")
 
 
-def _cell(row: Result, kind: str, side: str, key: str) -> str:
+def _both(listed: Sequence[Connection], name: str) -> list[str]:
+    """Return a count of both ends of each connection."""
+    return [count(row.from_initiator[name] + row.from_responder[name]) for row in listed]
+
+
+def _cell(row: Connection, kind: str, side: str, key: str) -> str:
     """Return a time of a connection, by the first stamp source that has it."""
-    for kinds in row["round_trips"].values():
+    for kinds in row.round_trips.values():
         times = kinds.get(kind, {}).get(side)
         if times is not None:
             return duration(times[key])
     return duration(None)
 
 
-def _qualifications(view: Section, result: Result) -> None:
+def _qualifications(view: Section, result: TcpResult) -> None:
     """Say what the figures above do not hold, and why."""
-    connections, total = result["connections"], result["counts"]["total"]
+    connections, total = result.connections, result.counts.total
     told = (
         (
-            connections["roles_by_ports"],
+            connections.roles_by_ports,
             "{} without a SYN: the end with the lower port is taken for the responder",
             "connection",
         ),
-        (total["before_join"], "{} from before the first that was captured of a stream: not told apart", "segment"),
-        (total["restarts"], "{} so far from what was expected that a stream began anew", "segment"),
-        (total["unmatched"], "{} of a segment that is not kept: no time (too much was in flight)", "acknowledgment"),
-        (total["different_sources"], "{} left out: its ends have stamps of different sources, or none", "time"),
-        (total["negative"], "{} left out: it ends before it begins", "time"),
-        (total["crowded_holes"], "{} given up for newer ones: what fills them counts as sent again", "hole"),
-        (result["undecoded"], "{} left out: the header is cut or contradicts itself", "segment"),
-        (result["fragments"], "{} of whose data only the first fragment is read", "segment"),
+        (total.before_join, "{} from before the first that was captured of a stream: not told apart", "segment"),
+        (total.restarts, "{} so far from what was expected that a stream began anew", "segment"),
+        (total.unmatched, "{} of a segment that is not kept: no time (too much was in flight)", "acknowledgment"),
+        (total.different_sources, "{} left out: its ends have stamps of different sources, or none", "time"),
+        (total.negative, "{} left out: it ends before it begins", "time"),
+        (total.crowded_holes, "{} given up for newer ones: what fills them counts as sent again", "hole"),
+        (result.undecoded, "{} left out: the header is cut or contradicts itself", "segment"),
+        (result.fragments, "{} of whose data only the first fragment is read", "segment"),
         (
-            result["unsettled_connections"],
+            result.unsettled_connections,
             "{} not known exactly where parts of the capture were joined: counts and times there are approximate",
             "connection",
         ),
@@ -164,31 +174,31 @@ def _qualifications(view: Section, result: Result) -> None:
     for number, text, what in told:
         if number:
             view.paragraph(text.format(plural(number, what)), tone="warning")
-    ambiguous = total["ambiguous"]
+    ambiguous = total.ambiguous
     if ambiguous:
         view.paragraph(
             f"{plural(ambiguous, 'acknowledgment')} without a time: bytes before it were sent again, out of order or "
             "not captured",
             tone="note",
         )
-    if connections["sampled_one_in"] > 1:
+    if connections.sampled_one_in > 1:
         view.paragraph(
-            f"a sample: one in {count(connections['sampled_one_in'])} connections, about "
-            f"{count(connections['estimated'])} in all; "
-            f"{share(result['segments_followed'], result['segments'])} of segments are of these",
+            f"a sample: one in {count(connections.sampled_one_in)} connections, about "
+            f"{count(connections.estimated)} in all; "
+            f"{share(result.segments_followed, result.segments)} of segments are of these",
             tone="warning",
         )
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: TcpResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    total = result["counts"]["total"]
+    total = result.counts.total
     told = (
-        ("", plural(result["connections"]["estimated"], "connection")),
-        ("sent again", count(total["retransmissions"])),
+        ("", plural(result.connections.estimated, "connection")),
+        ("sent again", count(total.retransmissions)),
     )
-    yield Headline("TCP", (*told, ("out of order", count(total["out_of_order"])), ("resets", count(total["resets"]))))
-    for source, kinds in result["sources"].items():
-        for side, histogram in kinds["data_ack"].items():
-            if histogram["count"]:
+    yield Headline("TCP", (*told, ("out of order", count(total.out_of_order)), ("resets", count(total.resets))))
+    for source, kinds in result.sources.items():
+        for side, histogram in kinds.data_ack.items():
+            if histogram.count:
                 yield spread(f"data to ack, {side.replace('_', ' ')} {source}", histogram)

@@ -38,5 +38,6 @@ ANALYSIS = Declaration(
     options=(TRIGGER, RESPONSE, TIMEOUT, TOP),
     prepare=_prepare,
     make=on_use("uspcap.analysis.tick_to_trade.analysis:TickToTrade"),
+    result="uspcap.analysis.tick_to_trade.result:TickToTradeResult",
     view="uspcap.analysis.tick_to_trade.view",
 )

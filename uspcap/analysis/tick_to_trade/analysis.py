@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.ip_fragments import fragment_caveats
 from uspcap.analysis.matching_options import TIMEOUT_NS
 from uspcap.analysis.requests.datagrams import FragmentedPairs
 from uspcap.analysis.requests.pairs import MAXIMUM_FRAMES, ROWS_KEPT, PairTrack, tables_of
+from uspcap.analysis.requests.result import ReplyMeasures
+from uspcap.analysis.tick_to_trade.result import TickToTradeResult
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import RuleFinder, RulePair
 from uspcap.stats.histogram import Histogram
@@ -84,33 +86,36 @@ class TickToTrade(Analysis):
     def caveats(self) -> list[str]:
         return super().caveats() + self._track.hints + fragment_caveats(self._pairs.whole().counts())
 
-    def result(self) -> Result:
+    def result(self) -> TickToTradeResult:
         outcome = self._track.outcome()
         counts = outcome.counts
-        return {
-            "definition": f"{BY_ID if self._by_id else BY_NEAREST}; {STAMPED}",
-            "timeout_ns": self._timeout_ns,
-            "fragments": self._pairs.whole().counts(),
-            "trigger": self._pair.request.text,
-            "response": self._pair.response.text,
-            "matched_by": "id" if self._by_id else "nearest trigger",
-            **outcome.base(),
-            "triggers": outcome.seen[0],
-            "responses": outcome.seen[1],
-            "triggers_followed": outcome.followed[0],
-            "responses_followed": outcome.followed[1],
-            "repeated_triggers": counts["repeated"],
-            "further_responses": counts["further"],
-            "with_several_responses": counts["several"],
-            "responses_without_trigger": counts["unsolicited"],
-            "sources": {
-                TimestampSource(source).name: {measure: outcome.told(measure, source) for measure in self._measures}
+        return outcome.base().extended(
+            TickToTradeResult,
+            definition=f"{BY_ID if self._by_id else BY_NEAREST}; {STAMPED}",
+            timeout_ns=self._timeout_ns,
+            fragments=self._pairs.whole().counts(),
+            trigger=self._pair.request.text,
+            response=self._pair.response.text,
+            matched_by="id" if self._by_id else "nearest trigger",
+            triggers=outcome.seen[0],
+            responses=outcome.seen[1],
+            triggers_followed=outcome.followed[0],
+            responses_followed=outcome.followed[1],
+            repeated_triggers=counts["repeated"],
+            further_responses=counts["further"],
+            with_several_responses=counts["several"],
+            responses_without_trigger=counts["unsolicited"],
+            sources={
+                TimestampSource(source).name: ReplyMeasures(
+                    from_first=outcome.told("from_first", source),
+                    from_last=outcome.told("from_last", source) if self._by_id else None,
+                )
                 for source in outcome.sources()
             },
-            "slowest": outcome.pairs("slowest", self._shown),
-            "first_unanswered": outcome.unanswered(self._shown),
-            "first_unsolicited": outcome.unsolicited(self._shown),
-        }
+            slowest=outcome.pairs("slowest", self._shown),
+            first_unanswered=outcome.unanswered(self._shown),
+            first_unsolicited=outcome.unsolicited(self._shown),
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return histograms by stamp source and measure, joined by a dot."""

@@ -5,47 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from uspcap.analysis.requests.view import alone, answered, costs, slowest, times
+from uspcap.analysis.tick_to_trade.result import TickToTradeResult
 from uspcap.report.format import (
     count,
     plural,
     safe_text,
 )
-from uspcap.report.model import Context, Headline, Result, Section
+from uspcap.report.model import Context, Headline, Section
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: TickToTradeResult, context: Context) -> Section:
     """Counts, times, and triggers or responses that have no other half."""
     view = Section("Tick to trade", timed=True)
-    view.paragraph(safe_text(f"from {result['trigger']} to {result['response']}, by {result['matched_by']}"))
+    view.paragraph(safe_text(f"from {result.trigger} to {result.response}, by {result.matched_by}"))
     told = (
-        f"{plural(result['triggers'], 'trigger')}, {count(result['answered'])} with a response, "
-        f"{count(result['unanswered'])} without; {plural(result['responses'], 'response')}, "
-        f"{count(result['responses_without_trigger'])} without a trigger"
+        f"{plural(result.triggers, 'trigger')}, {count(result.answered)} with a response, "
+        f"{count(result.unanswered)} without; {plural(result.responses, 'response')}, "
+        f"{count(result.responses_without_trigger)} without a trigger"
     )
-    if result["repeated_triggers"]:
-        told += f"; {count(result['repeated_triggers'])} triggers came again"
-    if result["with_several_responses"]:
+    if result.repeated_triggers:
+        told += f"; {count(result.repeated_triggers)} triggers came again"
+    if result.with_several_responses:
         told += (
-            f"; {plural(result['with_several_responses'], 'trigger')} with several responses "
-            f"({count(result['further_responses'])} after the first)"
+            f"; {plural(result.with_several_responses, 'trigger')} with several responses "
+            f"({count(result.further_responses)} after the first)"
         )
     view.paragraph(told)
     times(
         view,
         {
             (source, measure): histogram
-            for source, measures in result["sources"].items()
+            for source, measures in result.sources.items()
             for measure, histogram in measures.items()
-            if measure == "from_first" or result["repeated_triggers"]
+            if measure == "from_first" or result.repeated_triggers
         },
     )
     costs(view, result)
-    slowest(view, "Slowest", result["slowest"], context)
-    alone(view, result, context, ("trigger", "response"))
-    view.paragraph(result["definition"], tone="note")
+    slowest(view, "Slowest", result.slowest, context)
+    alone(view, result.name, result.first_unanswered, result.first_unsolicited, context, ("trigger", "response"))
+    view.paragraph(result.definition, tone="note")
     return view
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: TickToTradeResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    yield from answered(result, "tick to trade")
+    yield from answered(result.sources, result.unanswered, "tick to trade")

@@ -10,5 +10,6 @@ ANALYSIS = Declaration(
     place=20,
     runs=Runs.ALWAYS,
     make=on_use("uspcap.analysis.timestamps.analysis:Timestamps"),
+    result="uspcap.analysis.timestamps.result:TimestampsResult",
     view="uspcap.analysis.timestamps.view",
 )

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
 from uspcap.analysis.timestamps.loop import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
+from uspcap.analysis.timestamps.result import ClockStep, RunLengths, SourceQuality, TimestampsResult
 from uspcap.frames import NANOSECONDS, UNTRUSTED, FrameBatch, TimestampSource
+from uspcap.records import table
 from uspcap.saturating import clipped_ns
 
 STEPS_LISTED = 100
@@ -65,7 +67,7 @@ class Timestamps(Analysis):
         self._frames += later._frames
         self._untrusted += later._untrusted
 
-    def result(self) -> Result:
+    def result(self) -> TimestampsResult:
         sources = {}
         warnings = []
         for source in range(SOURCES):
@@ -82,35 +84,33 @@ class Timestamps(Analysis):
             warnings.append(f"{self._unstamped} frames have no timestamp and count in no timing")
         if self._untrusted:
             warnings.append(f"{self._untrusted} timestamps are not to be trusted and count in no timing")
-        return {
-            "sources": sources,
-            "frames_without_stamp": self._unstamped,
-            "untrusted": self._untrusted,
-            "steps": [
-                {
-                    "frame": int(step["frame"]),
-                    "before_ns": int(step["before_ns"]),
-                    "after_ns": int(step["after_ns"]),
-                    "step_ns": int(step["after_ns"]) - int(step["before_ns"]),
-                    "source": TimestampSource(int(step["source"])).name,
-                }
+        return TimestampsResult(
+            sources=sources,
+            frames_without_stamp=self._unstamped,
+            untrusted=self._untrusted,
+            steps=tuple(
+                ClockStep(
+                    frame=int(step["frame"]),
+                    before_ns=int(step["before_ns"]),
+                    after_ns=int(step["after_ns"]),
+                    step_ns=int(step["after_ns"]) - int(step["before_ns"]),
+                    source=TimestampSource(int(step["source"])).name,
+                )
                 for step in self._steps[: self._steps_used]
-            ],
-            "warnings": warnings,
-        }
+            ),
+            warnings=tuple(warnings),
+        )
 
     def tables(self) -> dict[str, Table]:
         result = self.result()
-        steps = result["steps"]
-        columns = ("frame", "before_ns", "after_ns", "step_ns", "source")
         runs: dict[str, list[Any]] = {"source": [], "run_length_from": [], "run_length_to": [], "runs": []}
-        for name, quality in result["sources"].items():
-            for row in quality["run_lengths"]:
+        for name, quality in result.sources.items():
+            for row in quality.run_lengths:
                 runs["source"].append(name)
-                runs["run_length_from"].append(row["from"])
-                runs["run_length_to"].append(row["to"])
-                runs["runs"].append(row["runs"])
-        return {"steps": {column: [step[column] for step in steps] for column in columns}, "runs": runs}
+                runs["run_length_from"].append(row.from_)
+                runs["run_length_to"].append(row.to)
+                runs["runs"].append(row.runs)
+        return {"steps": table(ClockStep, result.steps), "runs": runs}
 
 
 def _stitch(source: int, track: Any, other: Any) -> list[Any]:
@@ -164,7 +164,7 @@ def _close_run(track: Any) -> None:
     track["runs"] += np.uint64(1)
 
 
-def _quality(track: Any) -> dict[str, Any]:
+def _quality(track: Any) -> SourceQuality:
     """Return the report's form of one source's track."""
     closed = track.copy()
     _close_run(closed)
@@ -174,48 +174,48 @@ def _quality(track: Any) -> dict[str, Any]:
     frames = int(track["frames"])
     zeros = [int(count) for count in track["trailing_zeros"]]
     finest = next((digit for digit in range(10) if sum(zeros[: digit + 1]) * 1000 > frames), 9)
-    return {
-        "frames": frames,
-        "first_ns": int(track["first_ns"]),
-        "last_ns": int(track["last_ns"]),
-        "earliest_ns": int(track["lowest_ns"]),
-        "latest_ns": int(track["highest_ns"]),
-        "observed_resolution_ns": 10**finest,
-        "common_divisor_ns": int(track["divisor"]),
-        "trailing_zeros": zeros,
-        "duplicates": int(track["duplicates"]),
-        "backward_steps": int(track["backward"]),
-        "backward_largest_ns": int(track["backward_largest_ns"]),
-        "tai_like_jumps": int(track["jumps"]),
-        "runs": int(closed["runs"]),
-        "longest_run": int(closed["longest_run"]),
-        "longest_run_frame": int(closed["longest_run_frame"]),
-        "run_lengths": [
-            {"from": 1 << power, "to": (2 << power) - 1, "runs": int(run_lengths[power])}
+    return SourceQuality(
+        frames=frames,
+        first_ns=int(track["first_ns"]),
+        last_ns=int(track["last_ns"]),
+        earliest_ns=int(track["lowest_ns"]),
+        latest_ns=int(track["highest_ns"]),
+        observed_resolution_ns=10**finest,
+        common_divisor_ns=int(track["divisor"]),
+        trailing_zeros=tuple(zeros),
+        duplicates=int(track["duplicates"]),
+        backward_steps=int(track["backward"]),
+        backward_largest_ns=int(track["backward_largest_ns"]),
+        tai_like_jumps=int(track["jumps"]),
+        runs=int(closed["runs"]),
+        longest_run=int(closed["longest_run"]),
+        longest_run_frame=int(closed["longest_run_frame"]),
+        run_lengths=tuple(
+            RunLengths(from_=1 << power, to=(2 << power) - 1, runs=int(run_lengths[power]))
             for power in range(RUN_LENGTH_CLASSES)
             if run_lengths[power]
-        ],
-    }
+        ),
+    )
 
 
-def _warnings(name: str, quality: dict[str, Any]) -> list[str]:
+def _warnings(name: str, quality: SourceQuality) -> list[str]:
     """Say what a reader of any other analysis must know about these stamps."""
     warnings = []
-    frames, resolution = quality["frames"], quality["observed_resolution_ns"]
+    frames, resolution = quality.frames, quality.observed_resolution_ns
     if frames >= 100 and resolution > 1:
         warnings.append(f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured")
-    elif frames >= 100 and quality["common_divisor_ns"] > 1:
-        warnings.append(f"{name} stamps are all multiples of {quality['common_divisor_ns']} ns apart (quantised clock)")
-    if quality["backward_steps"]:
+    elif frames >= 100 and quality.common_divisor_ns > 1:
+        warnings.append(f"{name} stamps are all multiples of {quality.common_divisor_ns} ns apart (quantised clock)")
+    if quality.backward_steps:
         warnings.append(
-            f"{name} stamps step backward {quality['backward_steps']} times, "
-            f"by {quality['backward_largest_ns']} ns at most; such steps count in no histogram"
+            f"{name} stamps step backward {quality.backward_steps} times, "
+            f"by {quality.backward_largest_ns} ns at most; such steps count in no histogram"
         )
-    if frames >= 100 and quality["duplicates"] > BATCHED_SHARE * frames:
+    if frames >= 100 and quality.duplicates > BATCHED_SHARE * frames:
         warnings.append(
-            f"{quality['duplicates']} of {frames} {name} stamps equal the one before "
-            f"(runs of up to {quality['longest_run']}): frames were stamped in batches, or by a coarse clock"
+            f"{quality.duplicates} of {frames} {name} stamps equal the one before "
+            f"(runs of up to {quality.longest_run}): frames were stamped in batches, or by a coarse clock"
         )
-    if quality["tai_like_jumps"]:
-        warnings.append(f"{name} stamps jump by 35 to 38 s {quality['tai_like_jumps']} times: TAI and UTC may be mixed")
+    if quality.tai_like_jumps:
+        warnings.append(f"{name} stamps jump by 35 to 38 s {quality.tai_like_jumps} times: TAI and UTC may be mixed")
     return warnings

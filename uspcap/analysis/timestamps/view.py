@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from uspcap.analysis.timestamps.result import SourceQuality, TimestampsResult
 from uspcap.report.format import (
-    count,
-    duration,
     exact_duration,
     plural,
-    share,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section
+from uspcap.report.model import Column, Context, Headline, Section
+from uspcap.report.units import Unit
 
 ROWS_SHOWN = 10
 """Rows of a list; the JSON report holds more."""
@@ -21,10 +20,10 @@ ENOUGH_STAMPS = 100
 """Stamps that it takes to tell what they resolve."""
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: TimestampsResult, context: Context) -> Section:
     """Quality by stamp source, and the steps that no clock should make."""
     view = Section("Timestamps")
-    sources = result["sources"]
+    sources = result.sources
     if not sources:
         view.line("no packet has a timestamp", "note")
         return view
@@ -32,48 +31,48 @@ def section(result: Result, context: Context) -> Section:
     view.table(
         [
             Column("stamped by", list(sources), left=True),
-            Column("frames", [count(row["frames"]) for row in rows]),
+            Column("frames", [row.frames for row in rows], unit=Unit.COUNT),
             Column("resolves", [_resolution(row) for row in rows]),
-            Column("equal to last", [share(row["duplicates"], row["frames"]) for row in rows], rank=2),
-            Column("longest run", [count(row["longest_run"]) for row in rows], rank=3),
-            Column("backward", [count(row["backward_steps"]) for row in rows]),
-            Column("at most", [duration(row["backward_largest_ns"] or None) for row in rows], rank=1),
-            Column("TAI-like", [count(row["tai_like_jumps"]) for row in rows]),
-            Column("common divisor", [exact_duration(row["common_divisor_ns"] or None) for row in rows], rank=4),
+            Column("equal to last", [(row.duplicates, row.frames) for row in rows], rank=2, unit=Unit.SHARE),
+            Column("longest run", [row.longest_run for row in rows], rank=3, unit=Unit.COUNT),
+            Column("backward", [row.backward_steps for row in rows], unit=Unit.COUNT),
+            Column("at most", [row.backward_largest_ns or None for row in rows], rank=1, unit=Unit.DURATION),
+            Column("TAI-like", [row.tai_like_jumps for row in rows], unit=Unit.COUNT),
+            Column("common divisor", [row.common_divisor_ns or None for row in rows], rank=4, unit=Unit.EXACT_DURATION),
         ],
     )
-    shown = result["steps"][: context.rows(ROWS_SHOWN)]
+    shown = result.steps[: context.rows(ROWS_SHOWN)]
     if shown:
         view.heading("Steps backward and jumps of 35 to 38 s, the first ones")
         view.table(
             [
-                Column("frame", [count(step["frame"]) for step in shown]),
-                Column("step", [duration(step["step_ns"]) for step in shown]),
-                context.instants("from", [step["before_ns"] for step in shown], 2),
-                context.instants("to", [step["after_ns"] for step in shown], 3),
-                Column("stamped by", [step["source"] for step in shown], left=True, rank=1),
+                Column("frame", [step.frame for step in shown], unit=Unit.COUNT),
+                Column("step", [step.step_ns for step in shown], unit=Unit.DURATION),
+                context.instants("from", [step.before_ns for step in shown], 2),
+                context.instants("to", [step.after_ns for step in shown], 3),
+                Column("stamped by", [step.source for step in shown], left=True, rank=1),
             ],
         )
-        view.more(len(result["steps"]) - len(shown), "step")
+        view.more(len(result.steps) - len(shown), "step")
     return view
 
 
-def _resolution(quality: Result) -> str:
+def _resolution(quality: SourceQuality) -> str:
     """Return what stamps resolve; of few stamps that is no more than a bound."""
-    bound = "" if quality["frames"] >= ENOUGH_STAMPS else "≤"
-    return bound + exact_duration(quality["observed_resolution_ns"])
+    bound = "" if quality.frames >= ENOUGH_STAMPS else "≤"
+    return bound + exact_duration(quality.observed_resolution_ns)
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: TimestampsResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    if result["warnings"]:
-        yield Headline("stamp quality", (("", plural(len(result["warnings"]), "warning")),))
+    if result.warnings:
+        yield Headline("stamp quality", (("", plural(len(result.warnings), "warning")),))
 
 
-def resolutions(result: Result) -> dict[str, int]:
+def resolutions(result: TimestampsResult) -> dict[str, int]:
     """Return what stamps were seen to resolve in ns, by stamp source; those with enough stamps to tell."""
     return {
-        name: quality["observed_resolution_ns"]
-        for name, quality in result.get("sources", {}).items()
-        if quality["frames"] >= ENOUGH_STAMPS
+        name: quality.observed_resolution_ns
+        for name, quality in result.sources.items()
+        if quality.frames >= ENOUGH_STAMPS
     }

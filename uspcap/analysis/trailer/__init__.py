@@ -31,5 +31,6 @@ ANALYSIS = Declaration(
     prepare=_prepare,
     brought_by=_brought_by,
     make=on_use("uspcap.analysis.trailer.analysis:Trailer", "trailer"),
+    result="uspcap.analysis.trailer.result:TrailerResult",
     view="uspcap.analysis.trailer.view",
 )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from uspcap.analysis.base import Analysis, Result, Table
+from uspcap.analysis.base import Analysis, Table
+from uspcap.analysis.trailer.result import (
+    Detection,
+    Difference,
+    FormatEvidence,
+    FramesByStatus,
+    PortStamps,
+    TrailerResult,
+)
 from uspcap.frames import NANOSECONDS, FrameBatch
+from uspcap.records import table
 from uspcap.stats.buckets import BUCKETS
 from uspcap.stats.histogram import Histogram
 from uspcap.timestamps.trailer_decoding import (
@@ -96,21 +103,25 @@ class Trailer(Analysis):
             highest_ns=int(self._extremes[1]),
         )
 
-    def _port_rows(self) -> list[dict[str, Any]]:
+    def _port_rows(self) -> tuple[PortStamps, ...]:
         kind = None if self.choice is None else self.choice.format
-        return [
-            {
-                **_device_and_port(kind, int(row["key"])),
-                "frames": int(row["frames"]),
-                "degraded": int(row["degraded"]),
-                "duplicates": int(row["duplicates"]),
-                "bad_fcs": int(row["bad_fcs"]),
-                "negative": int(row["negative"]),
-                "lowest_difference_ns": int(row["lowest_ns"]),
-                "highest_difference_ns": int(row["highest_ns"]),
-            }
-            for row in self._ports.rows()
-        ]
+        rows = []
+        for row in self._ports.rows():
+            device, port = _device_and_port(kind, int(row["key"]))
+            rows.append(
+                PortStamps(
+                    device=device,
+                    port=port,
+                    frames=int(row["frames"]),
+                    degraded=int(row["degraded"]),
+                    duplicates=int(row["duplicates"]),
+                    bad_fcs=int(row["bad_fcs"]),
+                    negative=int(row["negative"]),
+                    lowest_difference_ns=int(row["lowest_ns"]),
+                    highest_difference_ns=int(row["highest_ns"]),
+                )
+            )
+        return tuple(rows)
 
     def _marked(self, mark: TrailerMark) -> int:
         return int(self._by_mark[int(mark).bit_length() - 1])
@@ -150,32 +161,31 @@ class Trailer(Analysis):
             warnings.append("most trailers are far later than the file's stamps: one of the clocks is not on UTC")
         return warnings
 
-    def result(self) -> Result:
+    def result(self) -> TrailerResult:
         histogram = self._histogram()
         choice = self.choice
-        ports = self._port_rows()
-        return {
-            "format": None if choice is None or choice.format is None else choice.format.name.lower(),
-            "detection": None if choice is None else _detection(choice),
-            "frames": {one.name.lower(): int(self._by_status[one]) for one in TrailerStatus},
-            "degraded": self._marked(TrailerMark.DEGRADED),
-            "duplicates": self._marked(TrailerMark.DUPLICATE),
-            "bad_fcs": self._marked(TrailerMark.BAD_FCS),
-            "finer_than_ns": self._marked(TrailerMark.FINER),
-            "from_tai": self._marked(TrailerMark.TAI),
-            "seconds_extended": self._marked(TrailerMark.EXTENDED),
-            "truncated": self._marked(TrailerMark.TRUNCATED),
-            "dropped_by_capture": int(self._sums[3]),
-            "difference": {
-                **histogram.result(),
-                "definition": DEFINITION,
-                "negative": int(self._sums[2]),
-                "most_negative_ns": int(self._extremes[2]),
-            },
-            "ports": ports,
-            "ports_sampled_one_in": 1 << self._ports.level,
-            "warnings": self._warnings(histogram),
-        }
+        return TrailerResult(
+            format=None if choice is None or choice.format is None else choice.format.name.lower(),
+            detection=None if choice is None else _detection(choice),
+            frames=FramesByStatus(**{one.name.lower(): int(self._by_status[one]) for one in TrailerStatus}),
+            degraded=self._marked(TrailerMark.DEGRADED),
+            duplicates=self._marked(TrailerMark.DUPLICATE),
+            bad_fcs=self._marked(TrailerMark.BAD_FCS),
+            finer_than_ns=self._marked(TrailerMark.FINER),
+            from_tai=self._marked(TrailerMark.TAI),
+            seconds_extended=self._marked(TrailerMark.EXTENDED),
+            truncated=self._marked(TrailerMark.TRUNCATED),
+            dropped_by_capture=int(self._sums[3]),
+            difference=histogram.summary().extended(
+                Difference,
+                definition=DEFINITION,
+                negative=int(self._sums[2]),
+                most_negative_ns=int(self._extremes[2]),
+            ),
+            ports=self._port_rows(),
+            ports_sampled_one_in=1 << self._ports.level,
+            warnings=tuple(self._warnings(histogram)),
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histogram of the differences."""
@@ -184,34 +194,34 @@ class Trailer(Analysis):
     def tables(self) -> dict[str, Table]:
         ports = self._port_rows()
         return {
-            "ports": {name: [row[name] for row in ports] for name in ports[0]} if ports else {},
+            "ports": table(PortStamps, ports) if ports else {},
             "difference": self._histogram().table(),
         }
 
 
-def _device_and_port(kind: TrailerFormat | None, key: int) -> dict[str, int | str | None]:
+def _device_and_port(kind: TrailerFormat | None, key: int) -> tuple[str | None, int | None]:
     """Return what a key names in a format: VSS has ports only, Arista's header says no more than a series."""
     if kind == TrailerFormat.ARISTA:
-        return {"device": {0: "R/R2 series", 1: "R3 series"}.get(key, f"hardware {key}"), "port": None}
+        return {0: "R/R2 series", 1: "R3 series"}.get(key, f"hardware {key}"), None
     if kind == TrailerFormat.VSS:
-        return {"device": None, "port": key}
-    return {"device": str(key >> 8), "port": key & 0xFF}
+        return None, key
+    return str(key >> 8), key & 0xFF
 
 
-def _detection(choice: TrailerChoice) -> dict[str, Any] | None:
+def _detection(choice: TrailerChoice) -> Detection | None:
     detection = choice.detection
     if detection is None:
         return None
-    return {
-        "frames_looked_at": detection.frames,
-        "formats": [
-            {
-                "format": one.format.name.lower(),
-                "possible": one.possible,
-                "found": one.found,
-                "share": round(one.share, 6),
-                "backward_steps": one.backward,
-            }
+    return Detection(
+        frames_looked_at=detection.frames,
+        formats=tuple(
+            FormatEvidence(
+                format=one.format.name.lower(),
+                possible=one.possible,
+                found=one.found,
+                share=round(one.share, 6),
+                backward_steps=one.backward,
+            )
             for one in detection.evidence
-        ],
-    }
+        ),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from uspcap.analysis.trailer.result import TrailerResult
 from uspcap.report.cells import percentile_cell, spread
 from uspcap.report.format import (
     count,
@@ -12,7 +13,8 @@ from uspcap.report.format import (
     safe_text,
     share,
 )
-from uspcap.report.model import Column, Context, Headline, Result, Section
+from uspcap.report.model import Column, Context, Headline, Section
+from uspcap.report.units import Unit
 
 PORTS_SHOWN = 10
 
@@ -26,60 +28,58 @@ _NOT_FOUND = (
 )
 
 
-def section(result: Result, context: Context) -> Section:
+def section(result: TrailerResult, context: Context) -> Section:
     """What was found, what the capturing host added, and from which ports."""
     view = Section("Trailer stamps", timed=True)
-    if result["format"] is None:
+    if result.format is None:
         view.line("none were looked for: --timestamps trailer does", "note")
         return view
-    frames = result["frames"]
-    looked_at = sum(frames.values()) - frames["padding"]
-    view.paragraph(f"{result['format']}, {_how_known(result)}")
-    view.paragraph(
-        f"found in {count(frames['found'])} of {count(looked_at)} frames ({share(frames['found'], looked_at)})"
-    )
+    frames = result.frames
+    looked_at = sum(number for _, number in frames.items()) - frames.padding
+    view.paragraph(f"{result.format}, {_how_known(result)}")
+    view.paragraph(f"found in {count(frames.found)} of {count(looked_at)} frames ({share(frames.found, looked_at)})")
     for status, what in _NOT_FOUND:
         if frames[status]:
             view.paragraph(f"not found: {plural(frames[status], 'frame')} {what}", tone="warning")
     for line in _facts(result):
         view.paragraph(line)
-    if not frames["found"]:
+    if not frames.found:
         return view
-    difference = result["difference"]
+    difference = result.difference
     view.heading("File's stamp less trailer's")
     cells = {
-        "frames": count(difference["count"]),
-        "min": duration(difference["min_ns"]),
-        **{f"p{one}": percentile_cell(difference, one) for one in difference["percentiles_ns"]},
-        "max": duration(difference["max_ns"]),
-        "mean": duration(difference["mean_ns"]),
-        "stddev": duration(difference["stddev_ns"]),
-        "negative": count(difference["negative"]),
-        "at most": duration(difference["most_negative_ns"] or None),
+        "frames": count(difference.count),
+        "min": duration(difference.min_ns),
+        **{f"p{one}": percentile_cell(difference, one) for one in difference.percentiles_ns},
+        "max": duration(difference.max_ns),
+        "mean": duration(difference.mean_ns),
+        "stddev": duration(difference.stddev_ns),
+        "negative": count(difference.negative),
+        "at most": duration(difference.most_negative_ns or None),
     }
-    if not difference["count"]:
+    if not difference.count:
         cells = {name: cell for name, cell in cells.items() if name in ("frames", "negative", "at most")}
     view.table([Column("", list(cells), left=True), Column("difference", list(cells.values()))])
     view.footnote([difference])
-    view.paragraph(difference["definition"], tone="note")
+    view.paragraph(difference.definition, tone="note")
     _ports(view, result, context)
     return view
 
 
-def _how_known(result: Result) -> str:
+def _how_known(result: TrailerResult) -> str:
     """Say whether the format was named or told, and how sure that is."""
-    detection = result["detection"]
+    detection = result.detection
     if detection is None:
         return "as named"
-    best, second = detection["formats"][:2]
+    best, second = detection.formats[:2]
     return (
-        f"told from the first {plural(detection['frames_looked_at'], 'frame')}: {count(best['found'])} of "
-        f"{count(best['possible'])} that could hold a stamp do, {plural(best['backward_steps'], 'step')} backward "
-        f"within a port; next best {second['format']} {count(second['found'])} of {count(second['possible'])}"
+        f"told from the first {plural(detection.frames_looked_at, 'frame')}: {count(best.found)} of "
+        f"{count(best.possible)} that could hold a stamp do, {plural(best.backward_steps, 'step')} backward "
+        f"within a port; next best {second.format} {count(second.found)} of {count(second.possible)}"
     )
 
 
-def _facts(result: Result) -> list[str]:
+def _facts(result: TrailerResult) -> list[str]:
     """Return what trailers say beside the time, where they say anything."""
     told = (
         ("degraded", "with a degraded clock"),
@@ -91,41 +91,41 @@ def _facts(result: Result) -> list[str]:
         ("truncated", "of frames that the capturing host truncated"),
     )
     lines = [f"{plural(result[key], 'stamp')} {what}" for key, what in told if result[key]]
-    if result["dropped_by_capture"]:
-        lines.append(f"{plural(result['dropped_by_capture'], 'frame')} dropped by the capturing host, footers say")
-    if result["frames"]["padding"]:
-        lines.append(f"{plural(result['frames']['padding'], 'padding record')} left out")
+    if result.dropped_by_capture:
+        lines.append(f"{plural(result.dropped_by_capture, 'frame')} dropped by the capturing host, footers say")
+    if result.frames.padding:
+        lines.append(f"{plural(result.frames.padding, 'padding record')} left out")
     return lines
 
 
-def _ports(view: Section, result: Result, context: Context) -> None:
-    ports = result["ports"]
+def _ports(view: Section, result: TrailerResult, context: Context) -> None:
+    ports = result.ports
     shown = ports[: context.rows(PORTS_SHOWN)]
     view.line()
     columns = [
-        Column("device", [safe_text(str(port["device"])) for port in shown], left=True),
-        Column("port", [str(port["port"]) for port in shown]),
-        Column("frames", [count(port["frames"]) for port in shown]),
-        Column("degraded", [count(port["degraded"]) for port in shown], rank=2),
-        Column("duplicates", [count(port["duplicates"]) for port in shown], rank=2),
-        Column("bad FCS", [count(port["bad_fcs"]) for port in shown], rank=2),
-        Column("negative", [count(port["negative"]) for port in shown], rank=1),
-        Column("least", [duration(port["lowest_difference_ns"]) for port in shown]),
-        Column("most", [duration(port["highest_difference_ns"]) for port in shown]),
+        Column("device", [safe_text(str(port.device)) for port in shown], left=True),
+        Column("port", [str(port.port) for port in shown]),
+        Column("frames", [port.frames for port in shown], unit=Unit.COUNT),
+        Column("degraded", [port.degraded for port in shown], rank=2, unit=Unit.COUNT),
+        Column("duplicates", [port.duplicates for port in shown], rank=2, unit=Unit.COUNT),
+        Column("bad FCS", [port.bad_fcs for port in shown], rank=2, unit=Unit.COUNT),
+        Column("negative", [port.negative for port in shown], rank=1, unit=Unit.COUNT),
+        Column("least", [port.lowest_difference_ns for port in shown], unit=Unit.DURATION),
+        Column("most", [port.highest_difference_ns for port in shown], unit=Unit.DURATION),
     ]
     unnamed = [at for at, key in enumerate(("device", "port")) if all(port[key] is None for port in shown)]
     view.table([column for at, column in enumerate(columns) if at not in unnamed])
     view.more(len(ports) - len(shown), "port")
-    if result["ports_sampled_one_in"] > 1:
-        view.paragraph(f"more ports than are counted: about one in {result['ports_sampled_one_in']}", tone="warning")
+    if result.ports_sampled_one_in > 1:
+        view.paragraph(f"more ports than are counted: about one in {result.ports_sampled_one_in}", tone="warning")
 
 
-def headlines(result: Result) -> Iterator[Headline]:
+def headlines(result: TrailerResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
-    if result["format"] is None:
+    if result.format is None:
         return
-    frames = result["frames"]
-    looked_at = sum(frames.values()) - frames["padding"]
-    yield Headline("trailer stamps", (("", f"in {share(frames['found'], looked_at)} of frames"),))
-    if result["difference"]["count"]:
-        yield spread("file's stamp less trailer's", result["difference"])
+    frames = result.frames
+    looked_at = sum(number for _, number in frames.items()) - frames.padding
+    yield Headline("trailer stamps", (("", f"in {share(frames.found, looked_at)} of frames"),))
+    if result.difference.count:
+        yield spread("file's stamp less trailer's", result.difference)

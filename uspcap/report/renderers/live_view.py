@@ -11,7 +11,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleDimensions
@@ -25,6 +25,9 @@ from uspcap.report.headlines import headlines
 from uspcap.report.interval_reports import dropped_told
 from uspcap.report.model import Headline
 from uspcap.report.renderers.terminal import shorten
+
+if TYPE_CHECKING:
+    from uspcap.report.document import RunReport
 
 LARGEST_SHARE = 100
 """One in so many of all nanoseconds goes to drawing at most."""
@@ -82,12 +85,13 @@ class LiveView:
             with contextlib.suppress(OSError):
                 self._live.stop()
 
-    def tell(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
+    def tell(self, report: RunReport, dropped: dict[str, int]) -> None:
         """Keep the headlines of an interval's report, to be shown when it is drawn next."""
-        bounds = report["interval"]
-        self._last = (f"last {duration(bounds['end_ns'] - bounds['start_ns'])}", _headlines(report, dropped))
+        bounds = report.interval
+        assert bounds is not None
+        self._last = (f"last {duration(bounds.end_ns - bounds.start_ns)}", _headlines(report, dropped))
 
-    def sum_up(self, report: dict[str, Any], dropped: dict[str, int]) -> None:
+    def sum_up(self, report: RunReport, dropped: dict[str, int]) -> None:
         """Keep the headlines of a report on all intervals that are over."""
         self._whole = _headlines(report, dropped)
 
@@ -160,7 +164,7 @@ class LiveView:
         return Text(shorten(encodable(safe_text(text), self._console.encoding), width), style=style, no_wrap=True)
 
 
-def _headlines(report: dict[str, Any], dropped: dict[str, int]) -> list[Headline]:
+def _headlines(report: RunReport, dropped: dict[str, int]) -> list[Headline]:
     lost = Headline("dropped", (("", count(sum(dropped.values()))),))
     told = headlines(report)
     return [told[0], lost, *told[1:]]

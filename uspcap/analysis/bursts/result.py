@@ -1,0 +1,39 @@
+"""What the busiest windows come to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from uspcap.analysis.base import Result
+from uspcap.records import BitRate, Bytes, Count, FrameNumber, Instant, Quantity, Ratio, Record, SourceName, Span
+
+LineRate = Annotated[int, Quantity("line_rate", "Bits a second.", minimum=0)]
+
+
+class BusiestWindow(Record):
+    """The busiest window of a width, of one timestamp source."""
+
+    source: SourceName
+    window_ns: Annotated[Span, "Its width."]
+    peak_bytes: Annotated[Bytes, "Most bytes on the wire in any such window."]
+    peak_bytes_frames: Annotated[Count, "Frames in the window with most bytes."]
+    peak_bytes_start_ns: Annotated[Instant, "Where the window with most bytes begins."]
+    peak_bytes_first_frame: FrameNumber
+    peak_bits_per_second: Annotated[BitRate, "Of `peak_bytes`."]
+    peak_to_mean: Annotated[Ratio | None, "Over the rate of all; null where all is shorter than the window."]
+    line_rate_share: Annotated[
+        Ratio | None, "Of the line's rate, with preamble, FCS and minimum gap; null where the line's is not given."
+    ]
+    peak_frames: Annotated[Count, "Most frames in any such window."]
+    peak_frames_bytes: Annotated[Bytes, "Bytes in the window with most frames."]
+    peak_frames_start_ns: Annotated[Instant, "Where the window with most frames begins."]
+    peak_frames_first_frame: FrameNumber
+    restarts: Annotated[Count, "Steps backward, at which the window begins anew."]
+
+
+class BurstsResult(Result):
+    """The busiest sliding windows."""
+
+    definition: str
+    line_rate_bps: LineRate | None
+    windows: tuple[BusiestWindow, ...]

@@ -1,0 +1,36 @@
+"""What silences within flows come to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from uspcap.analysis.base import Result
+from uspcap.records import Count, FrameNumber, Instant, OneIn, Record, Span
+
+
+class Gap(Record):
+    """A time without frames of a flow that is longer than its threshold."""
+
+    flow: str
+    gap_ns: Span
+    start_ns: Instant
+    end_ns: Instant
+    before_frame: FrameNumber
+    after_frame: FrameNumber
+    threshold_ns: Annotated[Span, "Of the flow."]
+
+
+class GapsResult(Result):
+    """Silences within flows."""
+
+    threshold: Literal["given", "automatic"]
+    threshold_ns: Annotated[Span | None, "Of all flows; null where each has its own."]
+    rule: str
+    count: Count
+    total_ns: Annotated[Span, "Of all gaps that count; 2^63 - 1 for what is more."]
+    listed: Annotated[Count, "Gaps in the table of all that are kept."]
+    flows_with_gaps: Count
+    flows_without_threshold: Annotated[Count, "With too few frames for one."]
+    flows_tracked: Count
+    sampled_one_in: OneIn
+    longest: Annotated[tuple[Gap, ...], "The longest first."]

@@ -1,0 +1,63 @@
+"""What the summary finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from uspcap.analysis.base import Result
+from uspcap.records import BitRate, Bytes, Count, Instant, PacketRate, Quantity, Record, Span
+
+MeanBytes = Annotated[float, Quantity("mean_bytes", "Bytes, on average.", minimum=0)]
+
+
+class ProtocolTraffic(Record):
+    """What there is of a protocol."""
+
+    protocol: Annotated[str, "Network and transport protocol: `IPv4/TCP`; or what a frame carries in place of IP."]
+    packets: Count
+    bytes_on_wire: Bytes
+
+
+class SizeTraffic(Record):
+    """What there is of a class of frame lengths."""
+
+    bytes: Annotated[str, "Lengths on the wire as captured, after RFC 2819."]
+    packets: Count
+    bytes_on_wire: Bytes
+
+
+class InterfaceTraffic(Record):
+    """What came from an interface."""
+
+    name: str
+    description: str
+    link_type: str
+    snaplen: Annotated[Bytes, "Bytes kept of a frame at most; 0 where nothing bounds them."]
+    ticks_per_second: Annotated[Count, "What the file counts time in."]
+    packets: Count
+    bytes_on_wire: Bytes
+    cut: Annotated[Count, "Frames kept only in part."]
+
+
+class SummaryResult(Result):
+    """What is in the capture."""
+
+    packets: Count
+    bytes_on_wire: Bytes
+    bytes_captured: Bytes
+    cut_packets: Annotated[Count, "Frames kept only in part."]
+    first_timestamp_ns: Annotated[Instant | None, "Of the first frame with a timestamp."]
+    last_timestamp_ns: Annotated[Instant | None, "Of the last frame with a timestamp."]
+    earliest_timestamp_ns: Instant | None
+    latest_timestamp_ns: Instant | None
+    duration_ns: Annotated[Span | None, "From the earliest to the latest timestamp."]
+    packets_per_second: Annotated[PacketRate | None, "Of frames with a timestamp, over `duration_ns`."]
+    bits_per_second: Annotated[BitRate | None, "Of all bytes on the wire, over `duration_ns`."]
+    shortest_packet_bytes: Bytes | None
+    longest_packet_bytes: Bytes | None
+    mean_packet_bytes: MeanBytes | None
+    protocols: Annotated[tuple[ProtocolTraffic, ...], "Most bytes first."]
+    sizes: tuple[SizeTraffic, ...]
+    layers: Annotated[Mapping[str, Count], "Frames in which each kind of header was met."]
+    interfaces: tuple[InterfaceTraffic, ...]

@@ -1,0 +1,131 @@
+"""What TCP connections come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from uspcap.analysis.base import Result
+from uspcap.records import Bytes, Count, FrameNumber, OneIn, Quantity, Record, SourceName, Span
+from uspcap.stats.histogram import HistogramSummary
+
+ROLES = ("initiator", "responder")
+KINDS = ("data_ack", "timestamps", "handshake")
+"""What is measured on each side, in the order of the compiled tracks' measures; after them the whole handshake."""
+SIDES = tuple(f"{role}_side" for role in ROLES)
+
+Kind = Annotated[str, Quantity("round_trip", "What is timed; `definitions` says how.", one_of=KINDS)]
+Side = Annotated[str, Quantity("side", "Which side of the capture point; `whole` is both.", one_of=(*SIDES, "whole"))]
+
+
+class SegmentCounts(Record):
+    """What was counted of the segments, or of the data, of one end of TCP connections."""
+
+    segments: Annotated[Count, "With a TCP header, those without data included."]
+    payload_bytes: Annotated[Bytes, "Bytes of data, those sent again included."]
+    syns: Annotated[Count, "SYNs without ACK that began a connection."]
+    retransmissions: Annotated[Count, "Segments with a byte that was captured before, and repeated SYNs."]
+    retransmitted_bytes: Annotated[Bytes, "Bytes of data that had been captured before."]
+    fast_retransmissions: Annotated[
+        Count, "Segments sent again or out of order that begin where three duplicate acks wait."
+    ]
+    out_of_order: Annotated[Count, "Segments behind later ones, none of whose bytes was captured before."]
+    before_join: Annotated[Count, "Segments from before the first captured one of a stream joined in the middle."]
+    keep_alives: Annotated[Count, "At most one byte, the one before the next, where all data are acknowledged."]
+    duplicate_acks: Annotated[Count, "As of RFC 5681, section 2; sent by this end."]
+    zero_windows: Annotated[Count, "Segments without SYN, FIN or RST that offer no window."]
+    resets: Annotated[Count, "Segments with RST."]
+    gaps: Annotated[Count, "Segments that leave a hole before them."]
+    uncaptured_bytes: Annotated[Bytes, "Bytes that were acknowledged, or given up after many more, and not captured."]
+    restarts: Annotated[Count, "Sequence numbers so far away that the stream began anew."]
+    ambiguous: Annotated[Count, "Acks of this end's data without a time: bytes sent again, out of order or missing."]
+    unmatched: Annotated[Count, "Acks of this end's data whose segment is not kept."]
+    different_sources: Annotated[Count, "Times whose ends have stamps of different sources, or none."]
+    negative: Annotated[Count, "Times that end before they begin."]
+    crowded_holes: Annotated[Count, "Holes given up for newer ones."]
+
+
+class RoundTrips(HistogramSummary):
+    """All times of one kind on one side."""
+
+    max_frame: Annotated[FrameNumber | None, "The frame that ended the longest."]
+
+
+class BothSides(Record):
+    """All times of one kind."""
+
+    initiator_side: RoundTrips
+    responder_side: RoundTrips
+
+
+class Handshakes(BothSides):
+    """All times of handshakes."""
+
+    whole: Annotated[RoundTrips, "From SYN to the end of the handshake."]
+
+
+class SourceRoundTrips(Record):
+    """All times by one timestamp source."""
+
+    data_ack: BothSides
+    timestamps: BothSides
+    handshake: Handshakes
+
+
+class ConnectionRoundTrips(Record):
+    """The times of one connection, of one kind on one side."""
+
+    count: Count
+    min_ns: Span
+    mean_ns: Span
+    p50_ns: Annotated[Span | None, "Null where there are too few."]
+    max_ns: Span
+    max_frame: FrameNumber
+
+
+class Connection(Record):
+    """Two ends, however often they connect."""
+
+    initiator: str
+    responder: str
+    roles_by_ports: Annotated[bool, "Without a SYN: the end with the lower port is taken for the responder."]
+    first_frame: FrameNumber
+    last_frame: FrameNumber
+    from_initiator: SegmentCounts
+    from_responder: SegmentCounts
+    round_trips: Annotated[
+        Mapping[SourceName, Mapping[Kind, Mapping[Side, ConnectionRoundTrips]]],
+        "By stamp source, kind and side, where there are any.",
+    ]
+
+
+class Connections(Record):
+    """How many connections there are."""
+
+    followed: Annotated[Count, "Pairs of ends, however often they connect."]
+    estimated: Annotated[Count, "Of all, whether followed or not."]
+    sampled_one_in: OneIn
+    roles_by_ports: Annotated[Count, "Without a SYN: the end with the lower port is taken for the responder."]
+
+
+class Directions(Record):
+    """What was counted of all connections."""
+
+    from_initiator: SegmentCounts
+    from_responder: SegmentCounts
+    total: SegmentCounts
+
+
+class TcpResult(Result):
+    """TCP connections: round trips on both sides of the capture point; what was lost or sent again."""
+
+    definitions: Mapping[str, str]
+    segments: Count
+    segments_followed: Count
+    undecoded: Annotated[Count, "Segments left out: their header was not captured whole, or contradicts itself."]
+    fragments: Annotated[Count, "Segments of which only the first IP fragment is read."]
+    connections: Connections
+    counts: Directions
+    sources: Annotated[Mapping[SourceName, SourceRoundTrips], "By stamp source, kind and side."]
+    listed: Annotated[tuple[Connection, ...], "Connections, those with most segments first."]
+    unsettled_connections: Annotated[Count, "Not known exactly where parts of the capture were joined."]
