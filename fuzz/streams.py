@@ -22,7 +22,7 @@ from uspcap.frames import UNTRUSTED, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.feeds import find_protocol, parse_sequence
 from uspcap.protocols.line_pairs import parse_pairs
 from uspcap.protocols.rules import Key, Rule, RulePair
-from uspcap.report.document import build_report, source_of
+from uspcap.report.document import RunReport, build_report, source_of
 from uspcap.report.schema import load_schema
 from uspcap.timestamps.trailers import FORMATS, TrailerChoice, TrailerStage
 
@@ -222,7 +222,8 @@ def analysed(value: Stream, settings: Settings, first: int, last: int, batch_fra
 def outcome(suite: Suite) -> dict[str, Any]:
     """Return what is to be the same however the frames were cut."""
     return {
-        name: (analysis.result(), analysis.tables(), analysis.frames_read) for name, analysis in suite.analyses.items()
+        name: (analysis.result().as_dict(), analysis.tables(), analysis.frames_read)
+        for name, analysis in suite.analyses.items()
     }
 
 
@@ -253,11 +254,11 @@ def check_stream(value: Stream, name: str) -> None:
         check_numbers(tables, f"{name} tables")
     if value.get("validate"):
         report = build_report(source_of(Outcome(whole, count, files=[{"file": "f", "first_frame": 1}])), whole.analyses)
-        validator().validate(report)
+        validator().validate(report.as_dict())
         show(report)
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: RunReport) -> None:
     """Render a report as the terminal does; nothing is kept."""
     import io
 

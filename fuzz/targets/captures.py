@@ -11,7 +11,7 @@ from support.hostile_captures import hostile_capture, hostile_settings
 from uspcap.analysis import registry
 from uspcap.analysis.suite import analyze_files
 from uspcap.errors import UspcapError
-from uspcap.report.document import build_report, source_of
+from uspcap.report.document import RunReport, build_report, source_of
 
 
 def generate(random: Random) -> Any:
@@ -33,7 +33,7 @@ def generate(random: Random) -> Any:
     }
 
 
-def analysed(paths: list[str], value: Any, jobs: int) -> dict[str, Any]:
+def analysed(paths: list[str], value: Any, jobs: int) -> RunReport:
     names = [name for name in value["names"] if name in registry.names(live=False)]
     outcome = analyze_files(paths, hostile_settings(abs(value["seed"]), names), jobs=jobs)
     return build_report(source_of(outcome), outcome.suite.analyses)
@@ -45,16 +45,17 @@ def run(value: Any) -> None:
         paths.append(files.written(value["beside"], "beside"))
     try:
         report = analysed(paths, value, 1)
+        document = report.as_dict()
         if value["parts"] is not None:
             with patch("uspcap.formats.parts.SMALLEST_PART", max(1, abs(value["parts"]))):
-                in_parts = analysed(paths, value, 3)
-            told = streams.differences(report["analyses"], in_parts["analyses"])
-            assert in_parts["analyses"] == report["analyses"], told
+                in_parts = analysed(paths, value, 3).as_dict()
+            told = streams.differences(document["analyses"], in_parts["analyses"])
+            assert in_parts["analyses"] == document["analyses"], told
     except UspcapError as error:
         assert "\n" not in str(error)
         return
-    for name, result in report["analyses"].items():
+    for name, result in document["analyses"].items():
         streams.check_numbers(result, name)
     if value["validate"]:
-        streams.validator().validate(report)
+        streams.validator().validate(document)
         streams.show(report)

@@ -97,7 +97,7 @@ def analysed(path: Path, name: str, **options: Any) -> dict[str, Any]:
 def at(result: Any, place: str) -> int:
     """Return a number of a result by its path."""
     for step in place.split("."):
-        result = result[int(step) if isinstance(result, list) else step]
+        result = result[int(step) if isinstance(result, list | tuple) else step]
     assert isinstance(result, int)
     return result
 
