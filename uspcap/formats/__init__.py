@@ -6,14 +6,20 @@ from uspcap.errors import NotACaptureFile
 from uspcap.formats.byte_source import open_byte_source
 from uspcap.formats.pcap import PcapReader, is_pcap
 from uspcap.formats.pcapng import PcapngReader, is_pcapng
-from uspcap.formats.reader import CaptureReader, FormatReader, TimestampUnit
+from uspcap.formats.reader import BATCH_FRAMES, CaptureReader, FormatReader, TimestampUnit
 from uspcap.formats.waking import Wake
-from uspcap.formats.window import Window
+from uspcap.formats.window import WINDOW_BYTES, Window
 
 __all__ = ["CaptureReader", "open_capture"]
 
+FILES_IN_FULL = 8
+"""Files that can be read at once with windows and batches of full size; more share what these would take."""
 
-def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "auto") -> CaptureReader:
+SMALLEST_WINDOW = 16 * 1024
+SMALLEST_BATCH = 128
+
+
+def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "auto", among: int = 1) -> CaptureReader:
     """Open a capture file of any known format, compressed or not; `-` is standard input.
 
     Parameters
@@ -24,6 +30,8 @@ def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "
     unit : {'auto', 'us', 'ns'}
         What pcap fractions of a second are counted in. 'auto' goes by the file header unless fractions in the file,
         looked at in its beginning, its middle and its end, cannot be microseconds.
+    among : int
+        Files that are read at once: of many, each gets a smaller window and smaller batches.
 
     Raises
     ------
@@ -38,11 +46,11 @@ def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "
     """
     source = open_byte_source(path, wake)
     try:
-        window = Window(source)
+        window = Window(source, size=shared(WINDOW_BYTES, among, SMALLEST_WINDOW))
         window.require(4)
         start = window.peek(4)
         if _format_of(start) is not None:
-            return CaptureReader(source, window, _format_of, unit)
+            return CaptureReader(source, window, _format_of, unit, shared(BATCH_FRAMES, among, SMALLEST_BATCH))
         if source.problem is not None:
             raise NotACaptureFile(f"{path}: {source.problem}; nothing could be read from it")
         if not start:
@@ -54,6 +62,11 @@ def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "
     except BaseException:
         source.close()
         raise
+
+
+def shared(size: int, among: int, smallest: int) -> int:
+    """Return the share of something that one of so many files gets that are read at once."""
+    return max(min(size, FILES_IN_FULL * size // max(among, 1)), smallest)
 
 
 def _format_of(start: bytes) -> type[FormatReader] | None:

@@ -24,6 +24,7 @@ def open_parts(
     unit: TimestampUnit = "auto",
     begin: int = 0,
     end: int = NO_LIMIT,
+    among: int = 1,
 ) -> list[CaptureReader]:
     """Open a capture file once for each of up to `most` parts of similar size, in order.
 
@@ -38,13 +39,15 @@ def open_parts(
     begin, end : int
         Bytes to read: from the record that starts at `begin`, or from the beginning of the file, up to the records that
         start at `end`.
+    among : int
+        As there.
 
     Raises
     ------
     CaptureFileError
         As `uspcap.formats.open_capture`.
     """
-    first = open_capture(path, wake, unit=unit)
+    first = open_capture(path, wake, unit=unit, among=among)
     readers = [first]
     try:
         if begin:
@@ -54,7 +57,7 @@ def open_parts(
         end_of_all = min(end, first.size or 0)
         parts = min(most, (end_of_all - begin) // SMALLEST_PART)
         for part in range(1, parts):
-            reader = open_capture(path, wake, unit=unit)
+            reader = open_capture(path, wake, unit=unit, among=among)
             offset = begin + (end_of_all - begin) * part // parts
             if not reader.jump_near(offset) or not readers[-1].began_at < reader.began_at < end:
                 reader.close()

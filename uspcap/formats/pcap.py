@@ -7,7 +7,8 @@ modified format and the order of the lengths before format 2.4).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 from uspcap.errors import CaptureFileError
 from uspcap.formats.reader import (
-    BATCH_FRAMES,
     BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
     LONGEST_BIG_FRAME,
@@ -24,6 +24,7 @@ from uspcap.formats.reader import (
     FormatReader,
 )
 from uspcap.formats.walkers import PcapWalker, Stop
+from uspcap.formats.window import Window
 from uspcap.frames import NANOSECONDS, Decision, FrameBatch, Interface, Problem, TimestampSource
 
 MICROSECOND_MAGIC = 0xA1B2C3D4
@@ -109,18 +110,22 @@ class PcapReader(FormatReader):
     def knowledge(self) -> int:
         return 1
 
+    @property
+    def bytes_before_frame(self) -> int:
+        return self._record_header
+
     def prepare(self) -> bool:
         if self._first_s is None:
-            self._first_s = self._second_here()
+            self._first_s = self._second_here(self._window)
         return True
 
     def find_start(self, data: NDArray[np.uint8]) -> int:
         return self._decide().plausible_start(data, 0, BOUNDARY_CHAIN, self._first_s or 0, self._window.at_end)
 
-    def _second_here(self) -> int:
+    def _second_here(self, window: Window) -> int:
         """Return the second of the record at hand, which others in the file are not far from."""
-        self._window.require(4)
-        return int.from_bytes(self._window.peek(4), "big" if self._swapped else "little")
+        window.require(4)
+        return int.from_bytes(window.peek(4), "big" if self._swapped else "little")
 
     def restart_numbers(self) -> None:
         self._decide().restart()
@@ -172,16 +177,17 @@ class PcapReader(FormatReader):
     def _nanoseconds_after_all(self) -> str:
         """Return why the file counts in nanoseconds although it says microseconds; '' where it does not."""
         looked_at = beyond = 0
-        for fractions in self._sampled_fractions():
-            large = int(np.count_nonzero(fractions >= MICROSECONDS))
-            if (
-                large < NEARLY_ALL * len(fractions)
-                or 2 * int(np.count_nonzero(fractions >= NO_CARRY)) < len(fractions)
-                or (fractions >= NANOSECONDS).any()
-            ):
-                return ""
-            looked_at += len(fractions)
-            beyond += large
+        with closing(self._sampled_fractions()) as samples:
+            for fractions in samples:
+                large = int(np.count_nonzero(fractions >= MICROSECONDS))
+                if (
+                    large < NEARLY_ALL * len(fractions)
+                    or 2 * int(np.count_nonzero(fractions >= NO_CARRY)) < len(fractions)
+                    or (fractions >= NANOSECONDS).any()
+                ):
+                    return ""
+                looked_at += len(fractions)
+                beyond += large
         if not looked_at:
             return ""
         return (
@@ -189,9 +195,24 @@ class PcapReader(FormatReader):
             "second that were looked at are beyond 999,999: nanoseconds"
         )
 
-    def _sampled_fractions(self) -> Iterator[NDArray[np.uint32]]:
+    def _sampled_fractions(self) -> Generator[NDArray[np.uint32], None, None]:
         """Yield fractions of a second at the beginning, and of a file that can be sought in from middle and end."""
-        window, source = self._window, self._file.source
+        source = self._file.source
+        window = self._window
+        if window.size < SAMPLE_BYTES and source.seekable_plain:
+            # One that may grow, and goes.
+            begin = window.position
+            window = Window(source)
+            window.jump(begin)
+            try:
+                yield from self._sampled_through(window)
+            finally:
+                self._window.jump(begin)
+        else:
+            yield from self._sampled_through(window)
+
+    def _sampled_through(self, window: Window) -> Iterator[NDArray[np.uint32]]:
+        source = self._file.source
         walker = self._new_walker(NANOSECONDS)
         if source.size is not None:
             window.require(SAMPLE_BYTES)
@@ -205,7 +226,7 @@ class PcapReader(FormatReader):
         if not source.seekable_plain or self._header_at or source.size is None:
             return
         begin = window.position
-        first_s = self._second_here()
+        first_s = self._second_here(window)
         for offset in (source.size // 2, source.size - SAMPLE_BYTES):
             if offset > begin + SAMPLE_BYTES:
                 window.jump(offset)
@@ -220,7 +241,7 @@ class PcapReader(FormatReader):
         """Yield all frames up to the end, the first damaged record, the next file header or `stop_at`."""
         window, file = self._window, self._file
         walker = self._decide()
-        batch = FrameBatch(BATCH_FRAMES)
+        batch = FrameBatch(file.batch_frames)
         batch.set_interfaces(file.facts.interfaces)
         batch.set_data(window.data)
         batch.big_endian_options = self._swapped

@@ -21,7 +21,6 @@ from uspcap.formats.pcapng_blocks import (
     SECTION_HEADER_BLOCK,
 )
 from uspcap.formats.reader import (
-    BATCH_FRAMES,
     BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
     LONGEST_BIG_FRAME,
@@ -37,6 +36,9 @@ LONGEST_BLOCK = 16 * 1024 * 1024
 _KNOWN_BLOCKS = frozenset({1, 2, 3, 4, 5, 6, 9, 10, SECTION_HEADER_BLOCK, 0x00000BAD, 0x40000BAD})
 
 _INTERFACE_TEXT = {2: "name", 3: "description", 12: "operating_system", 15: "hardware"}
+
+BYTES_BEFORE_PACKET = 28
+"""In an enhanced packet block, and in the packet block that came before it; simple ones have no timestamp."""
 
 SOURCE_MARK = "timestamps: "
 """How the description of an interface that uspcap wrote starts its last part; a source's name follows."""
@@ -63,16 +65,17 @@ class PcapngReader(FormatReader):
     """Reads one pcapng file: any number of sections in either byte order."""
 
     format = "pcapng"
+    alignment = 4
 
     def __init__(self, file: CaptureReader) -> None:
         super().__init__(file)
         self._walker = PcapngWalker(LONGEST_BLOCK)
-        self._batch = FrameBatch(BATCH_FRAMES)
+        self._batch = FrameBatch(file.batch_frames)
         self._link_types = array("i")
         self._order = "<"
         self._section_base = 0
         self._blocks_read = 0
-        self._prepared = False
+        self._prepared: bool | None = None
         self._finer_before = file.facts.finer_than_ns
         self._clamped_before = file.facts.clamped.count
         self._walker.frames_seen = file.facts.frames
@@ -85,12 +88,19 @@ class PcapngReader(FormatReader):
     def knowledge(self) -> int:
         return self._blocks_read
 
+    @property
+    def bytes_before_frame(self) -> int:
+        return BYTES_BEFORE_PACKET
+
     def prepare(self) -> bool:
         # The first packets are read, and forgotten, for the descriptions that stand before them.
-        if not self._prepared:
+        if self._prepared is None:
             next(self.batches(), None)
-            self._prepared = True
-        return not self._file.ended
+            self._prepared = not self._file.ended
+        return self._prepared
+
+    def release(self) -> None:
+        self._batch = FrameBatch(1)
 
     def find_start(self, data: NDArray[np.uint8]) -> int:
         return self._walker.plausible_start(data, 0, BOUNDARY_CHAIN, self._window.at_end)

@@ -34,6 +34,9 @@ BIG_FRAME_LINK_TYPES = frozenset({231, 249, 279})
 BOUNDARY_SEARCH = 2 * 1024 * 1024
 """Bytes that are looked at for the start of a record."""
 
+FIRST_LOOK = 128 * 1024
+"""Bytes in which it is looked for first; frames of 1,500 bytes need 100 kB to be told for sure."""
+
 BOUNDARY_CHAIN = 64
 """Records in a row that must look right there."""
 
@@ -50,6 +53,8 @@ class FormatReader(ABC):
     ----------
     format : str
         `pcap` or `pcapng`.
+    alignment : int
+        Records start at multiples of it.
 
     Raises
     ------
@@ -58,6 +63,7 @@ class FormatReader(ABC):
     """
 
     format: str
+    alignment = 1
 
     def __init__(self, file: CaptureReader) -> None:
         self._file = file
@@ -81,6 +87,14 @@ class FormatReader(ABC):
     def restart_numbers(self) -> None:
         """Number frames from 1 again, and forget what was counted."""
 
+    @property
+    @abstractmethod
+    def bytes_before_frame(self) -> int:
+        """Bytes of a record before the frame in it, of one with a timestamp."""
+
+    def release(self) -> None:  # noqa: B027, most have nothing to let go of
+        """Let go of what memory reading took: nothing is read any more."""
+
     @abstractmethod
     def batches(self) -> Iterator[FrameBatch]:
         """Yield frames up to the file's `stop_at`, its end, or the header of another file: `at_header` is set then."""
@@ -101,6 +115,8 @@ class CaptureReader:
     format_of : callable
     unit : {'auto', 'us', 'ns'}
         Of fractions of a second in pcap files.
+    batch_frames : int
+        Rows of a batch.
 
     Attributes
     ----------
@@ -132,8 +148,10 @@ class CaptureReader:
         window: Window,
         format_of: FormatOf,
         unit: TimestampUnit = "auto",
+        batch_frames: int = BATCH_FRAMES,
     ) -> None:
         self.name = source.name
+        self.batch_frames = batch_frames
         self.facts = SourceFacts()
         self.stop_at = NO_LIMIT
         self.began_at = 0
@@ -181,18 +199,27 @@ class CaptureReader:
         if not self._reader.prepare():
             return False
         window = self.window
-        window.jump(offset + -offset % 4)  # pcapng blocks start at multiples of 4
-        window.require(look_at, no_more=True)
-        start = self._reader.find_start(window.data[: window.end])
+        for look in (min(FIRST_LOOK, look_at, window.size), min(FIRST_LOOK, look_at), look_at):
+            window.jump(offset + -offset % self._reader.alignment)
+            window.require(look, no_more=True)
+            start = self._reader.find_start(window.data[: window.end])
+            if start >= 0 or window.at_end:
+                break
         if start < 0:
             return False
         window.start = start
+        if len(window.data) > window.size:
+            window.jump(window.position)
         self.ended = False
         self.began_at = window.position
         self.initial_knowledge = self.knowledge
         self._reader.restart_numbers()
         self.facts = SourceFacts(interfaces=self.facts.interfaces, decisions=self.facts.decisions)
         return True
+
+    def record_at(self, batch: FrameBatch, row: int) -> int:
+        """Return where the record of a frame starts that has a timestamp, of the batch that was yielded last."""
+        return self.window.offset + int(batch.offset[row]) - self._reader.bytes_before_frame
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames; the same batch each time, filled anew.
@@ -229,8 +256,11 @@ class CaptureReader:
         return True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of what memory reading it took."""
         self.source.close()
+        # Reader and format refer to each other, and may stay until somebody looks for such cycles.
+        self.window.release()
+        self._reader.release()
 
     def __enter__(self) -> CaptureReader:
         return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -19,18 +20,21 @@ from numpy.typing import NDArray
 
 from uspcap.formats import open_capture
 from uspcap.formats.pcapng_blocks import SECTION_HEADER_BLOCK
-from uspcap.formats.reader import BOUNDARY_SEARCH, NO_LIMIT, CaptureReader, TimestampUnit
+from uspcap.formats.reader import NO_LIMIT, CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.frames import EARLIEST_NS, LATEST_NS, NANOSECONDS, TimestampSource
 from uspcap.saturating import difference_ns
 
 PLACES: Final = 512
 
-PLACE_BYTES: Final = 128 * 1024
-"""Read at each place."""
+PLACE_BYTES: Final = 32 * 1024
+"""Looked at at each place."""
 
-FIRST_LOOK: Final = 256 * 1024
-"""Bytes in which a record is looked for, before `BOUNDARY_SEARCH`."""
+SEARCHED_BYTES: Final = 1 << 30
+"""Bytes before a stretch that are searched for a further section of a pcapng file; of more, places alone must do."""
+
+DAY_NS: Final = 86_400 * 1_000_000_000
+"""Between two places it may be a section with another unit of time that makes such a jump."""
 
 SMALLEST_FILE: Final = 32 * 1024 * 1024
 """Bytes below which a file is read whole, which takes no time."""
@@ -63,11 +67,14 @@ class Stretch:
         Records that start from here on are left out.
     why_whole : str
         Why it is the whole file, '' where it is not.
+    is_searched : bool
+        What lies before it was searched for further sections, or can have none.
     """
 
     begin: int = 0
     end: int = NO_LIMIT
     why_whole: str = ""
+    is_searched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +130,15 @@ def _found(reader: CaptureReader, size: int, from_ns: int, to_ns: int) -> Stretc
     first = max((reached[0] if reached else len(places)) - 2, 0)
     last = min((before[-1] if before else 0) + 2, len(places))
     end = max(places[last].offset, places[last - 1].end) if last < len(places) else NO_LIMIT
-    if reader.format == "pcapng" and first:
+    if not first:
+        return Stretch(0, end)
+    is_searched = reader.format == "pcap" or min(end, size) <= SEARCHED_BYTES
+    if not is_searched:
+        _check_jumps(places)
+    elif reader.format == "pcapng":
         _check_sections(reader, min(end, size))
-    if first:
-        _prove(reader, places[first].offset, places[first + 1].offset)
-    return Stretch(places[first].offset if first else 0, end)
+    _prove(reader, places[first].offset, places[first + 1].offset)
+    return Stretch(places[first].offset, end, is_searched=is_searched)
 
 
 def _places(reader: CaptureReader, size: int) -> list[_Place]:
@@ -157,7 +168,7 @@ def _places(reader: CaptureReader, size: int) -> list[_Place]:
 
 def _look(reader: CaptureReader, offset: int) -> _Place:
     """Return what time it is at a place."""
-    if not (reader.jump_near(offset, FIRST_LOOK) or reader.jump_near(offset, BOUNDARY_SEARCH)):
+    if not reader.jump_near(offset):
         raise _CannotTell(f"no record is found near byte {offset}")
     began_at = reader.began_at
     stamps = _stamps(reader, began_at + PLACE_BYTES)
@@ -192,6 +203,19 @@ def _prove(reader: CaptureReader, first: int, second: int) -> None:
         raise _CannotTell(f"what stands between byte {first} and byte {second} is damaged")
 
 
+def _check_jumps(places: list[_Place]) -> None:
+    """Look for places of another section of a pcapng file, whose times would be read in the unit of the first.
+
+    Places that name interfaces which the first section does not have are damaged for whoever knows that only.
+    """
+    for before, after in pairwise(places):
+        if after.time_ns - before.time_ns > DAY_NS:
+            raise _CannotTell(
+                f"time jumps by more than a day between byte {before.offset} and byte {after.offset}, as in another "
+                "section"
+            )
+
+
 def _check_sections(reader: CaptureReader, end: int) -> None:
     """Look for a further section of a pcapng file, whose interfaces nobody would know who had not read its header.
 
@@ -208,7 +232,8 @@ def _check_sections(reader: CaptureReader, end: int) -> None:
             got += more
         if not got:
             return
-        hits = np.flatnonzero(words[: got // 4] == SECTION_HEADER_BLOCK)
+        same = words[: got // 4] == SECTION_HEADER_BLOCK
+        hits = np.flatnonzero(same) if same.any() else np.empty(0, np.intp)
         if len(hits) and done + 4 * int(hits[-1]) > 0:
             raise _CannotTell(f"another section seems to begin at byte {done + 4 * int(hits[-1])}")
         done += got

@@ -16,6 +16,8 @@ class Window:
 
     Attributes
     ----------
+    size : int
+        Bytes of the buffer, unless a record needs more.
     data : ndarray of uint8
         The buffer; replaced by a larger one only when a record really fills it.
     start, end : int
@@ -26,9 +28,10 @@ class Window:
         The source has no more bytes than these.
     """
 
-    def __init__(self, source: ByteSource, offset: int = 0) -> None:
+    def __init__(self, source: ByteSource, offset: int = 0, size: int = WINDOW_BYTES) -> None:
         self._source = source
-        self.data: NDArray[np.uint8] = np.empty(WINDOW_BYTES, np.uint8)
+        self.size = size
+        self.data: NDArray[np.uint8] = np.empty(size, np.uint8)
         self.start = 0
         self.end = 0
         self.offset = offset
@@ -47,9 +50,15 @@ class Window:
     def jump(self, offset: int) -> None:
         """Go on at another place of a file that can be read from any."""
         self._source.seek(offset)
+        if len(self.data) > self.size:
+            self.data = np.empty(self.size, np.uint8)
         self.start = self.end = 0
         self.offset = offset
         self.at_end = False
+
+    def release(self) -> None:
+        """Let go of the buffer; `position` stays."""
+        self.data = np.empty(0, np.uint8)
 
     def take(self, count: int) -> bytes:
         """Use up `count` bytes, which must be there, and return them."""
