@@ -166,12 +166,15 @@ def test_a_range_of_an_untidy_file_is_what_a_full_scan_finds(tmp_path, searched,
 
 
 def rising(count, step_ns=SECOND_NS, size=80):
-    return [(BEGIN_NS + number * step_ns, struct.pack("<I", number) * (size // 4)) for number in range(count)]
+    return [
+        (BEGIN_NS + number * step_ns, (struct.pack("<I", number) * (size // 4 + 1))[:size]) for number in range(count)
+    ]
 
 
-def test_of_a_rising_file_only_the_stretch_is_read(tmp_path, searched):
+@pytest.mark.parametrize("size", [80, 77, 79])
+def test_of_a_rising_file_only_the_stretch_is_read(tmp_path, searched, size):
     path = tmp_path / "capture"
-    frames = rising(5000)
+    frames = rising(5000, size=size)
     path.write_bytes(pcap_of(frames))
     planned = plan([str(path)], reading(frames[4900][0]))
     (one,) = planned.inputs
@@ -206,14 +209,27 @@ def test_the_stretch_is_read_in_parts_as_well(tmp_path, searched, monkeypatch, b
     assert found == [ns for ns, _ in frames[begin:5500]]
 
 
+@pytest.mark.parametrize("searched_bytes", [stretch.SEARCHED_BYTES, 0])
 @pytest.mark.parametrize("sections", [(9, 6), (6, 3), (0x94, 9)])
-def test_a_further_section_makes_the_file_be_read_whole(tmp_path, searched, sections):
+def test_a_further_section_makes_the_file_be_read_whole(tmp_path, searched, monkeypatch, sections, searched_bytes):
+    monkeypatch.setattr(stretch, "SEARCHED_BYTES", searched_bytes)
     path = tmp_path / "capture"
     frames = rising(3000)
     path.write_bytes(pcapng_of(frames[:1500], sections[:1]) + pcapng_of(frames[1500:], sections[1:]))
     (one,) = plan([str(path)], reading(frames[2000][0], frames[2100][0])).inputs
     assert one.stretch.why_whole
     assert "read whole" in one.notes[0]
+
+
+def test_a_large_pcapng_file_is_not_searched_for_further_sections_and_that_is_said(tmp_path, searched, monkeypatch):
+    path = tmp_path / "capture"
+    frames = rising(5000)
+    path.write_bytes(pcapng_of(frames, (9,)))
+    for searched_bytes, said in ((stretch.SEARCHED_BYTES, False), (0, True)):
+        monkeypatch.setattr(stretch, "SEARCHED_BYTES", searched_bytes)
+        (one,) = plan([str(path)], reading(frames[4900][0])).inputs
+        assert one.stretch.begin > path.stat().st_size * 0.9
+        assert ("further sections" in one.notes[0]) == said
 
 
 def test_a_compressed_file_is_read_whole_and_that_is_said(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -22,18 +22,20 @@ from uspcap.errors import UsageError
 from uspcap.formats.parts import continues
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
-from uspcap.frames import Decision, FrameBatch, Problem, SourceFacts
+from uspcap.frames import LATEST_NS, Decision, FrameBatch, Problem, SourceFacts
 from uspcap.protocols.flows import MAXIMUM_FLOWS, FlowTable
 from uspcap.protocols.rules import RulePair
-from uspcap.stages.frame_numbers import FrameNumbers
+from uspcap.stages.frame_numbers import FrameNumbers, Numbers, SlicedNumbers
 from uspcap.stages.moments import TimeRange
-from uspcap.stages.order import Order, OrderCheck
+from uspcap.stages.order import Order, OrderCheck, bounds
 from uspcap.stages.reading import EVERYTHING, Input, Plan, PlannedInput, Reading, in_order_of_time, is_read_once, plan
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import choose_tunnels
 
 if TYPE_CHECKING:
+    from uspcap.stages.chains import Straight
+    from uspcap.stages.slicing import Survey
     from uspcap.stats.histogram import Histogram
     from uspcap.timestamps.trailers import TrailerChoice
 
@@ -283,7 +285,14 @@ def analyze_files(
         outcome = None
         if settings.reading.dedup_ns is None and (off or not once):
             shown = _Shown(progress)
-            outcome = _as_they_lie(planned, settings, jobs, wake, pool, shown)
+            surveyed = None if off else _survey(planned, settings, wake, pool)
+            if surveyed is not None and surveyed.overlaps:
+                outcome = _in_slices(surveyed, planned, settings, jobs, wake, pool, shown)
+            else:
+                # Where looking at their ends did not say that none overlap, that is to be noticed soon.
+                known = off or surveyed is not None
+                begins = [LATEST_NS] * len(inputs) if known else _begins_after(planned, wake, pool)
+                outcome = _as_they_lie(planned, settings, jobs, wake, pool, shown, begins)
             if outcome is None:
                 shown.take_back()
     if outcome is None:
@@ -301,16 +310,25 @@ def analyze_files(
 
 
 def _as_they_lie(
-    planned: Plan, settings: Settings, jobs: int, wake: Wake, pool: ThreadPoolExecutor, progress: Progress
+    planned: Plan,
+    settings: Settings,
+    jobs: int,
+    wake: Wake,
+    pool: ThreadPoolExecutor,
+    progress: Progress,
+    begins_after: Sequence[int],
 ) -> Outcome | None:
-    """Analyze files one after the other; None where their frames are not in order of time, and are to be."""
+    """Analyze files one after the other; None where their frames are not in order of time, and are to be.
+
+    `begins_after` has for each file the time before which it is to end.
+    """
     run = _Run(settings, progress)
     run.outcome.inputs = planned.inputs
     waiting: deque[tuple[PlannedInput | None, CaptureReader, Future[_Part]]] = deque()
     try:
-        for one in planned.inputs:
+        for one, until_ns in zip(planned.inputs, begins_after, strict=True):
             for part, reader in enumerate(one.open_parts(jobs if len(planned.inputs) < jobs else 1, wake)):
-                future = pool.submit(_read_part, reader, one.selection(), settings, progress)
+                future = pool.submit(_read_part, reader, one.selection(), settings, progress, until_ns)
                 waiting.append((None if part else one, reader, future))
                 if len(waiting) > jobs:
                     run.join(*waiting[0])
@@ -335,8 +353,17 @@ def _as_they_lie(
             reader.close()
     if run.check is not None and not run.check.is_tidy:
         return None
-    run.outcome.order = Order(settings.reading.sorting, None if run.check is None else run.outcome.order.window_ns)
+    sorting = settings.reading.sorting
+    run.outcome.order = Order(sorting, None if run.check is None else bounds(sorting).window_ns)
     return run.outcome
+
+
+def _begins_after(planned: Plan, wake: Wake, pool: ThreadPoolExecutor) -> list[int]:
+    """Return for each input when the next begins, so that one that goes on beyond that is noticed at once."""
+    from uspcap.stages.slicing import first_time
+
+    times = pool.map(partial(first_time, wake=wake), planned.inputs[1:])
+    return [*(LATEST_NS if time_ns is None else time_ns for time_ns in times), LATEST_NS]
 
 
 class Renumbered(Analysis):
@@ -346,10 +373,10 @@ class Renumbered(Analysis):
     ----------
     analysis : Analysis
         What it says is final.
-    numbers : FrameNumbers
+    numbers : Numbers
     """
 
-    def __init__(self, analysis: Analysis, numbers: FrameNumbers) -> None:
+    def __init__(self, analysis: Analysis, numbers: Numbers) -> None:
         super().__init__()
         self._analysis = analysis
         self._numbers = numbers
@@ -402,34 +429,121 @@ def _put_in_order(
     """Analyze files whose frames are put in order first."""
     from uspcap.stages.straightening import Straightener
 
-    outcome = Outcome(Suite(settings))
-    keep = filter_of_files(settings.expression, outer=settings.outer)
-    in_range = FrameSelection((), planned.time_range)
-    trailers = trailer_stage(settings.trailer)
     straightener = Straightener(planned.inputs, settings.reading.sorting, wake, pool, progress)
     numbers = FrameNumbers()
-    for batch in straightener.batches(numbers):
-        outcome.frames_read += batch.frames_read
-        in_range.apply_range(batch)
-        if trailers is not None:
-            trailers.apply(batch)
-        batch.decode_tunnels = bool(settings.tunnels)
-        keep.apply(batch)
-        outcome.suite.update(batch)
-    for one in straightener.inputs:
-        outcome.files.append({"file": one.name, "format": one.format, "first_frame": one.frames_before + 1})
-        outcome.take_facts(one.planned, one.name, one.facts, one.selection)
-    analyses = outcome.suite.analyses
-    outcome.suite.analyses = {name: Renumbered(analysis, numbers) for name, analysis in analyses.items()}
-    outcome.inputs = tuple(one.planned for one in straightener.inputs)
-    outcome.notes += in_range.notes("all files")
-    outcome.refused = keep.refused
-    outcome.filtered.append(keep.counts)
-    outcome.order = straightener.order
-    decision = outcome.order.decision([one.name for one in straightener.inputs])
-    if decision is not None:
-        outcome.decisions.append(decision)
-    return outcome
+    ordered = _Ordered(settings, planned.time_range)
+    ordered.take(straightener.batches(numbers))
+    return ordered.outcome(straightener.inputs, straightener.order, numbers)
+
+
+def _survey(planned: Plan, settings: Settings, wake: Wake, pool: ThreadPoolExecutor) -> Survey | None:
+    """Look at where inputs begin and end; None where that does not say whether they overlap."""
+    from uspcap.stages.slicing import survey
+
+    return survey(planned.inputs, settings.reading.sorting, wake, pool) if len(planned.inputs) > 1 else None
+
+
+def _in_slices(
+    surveyed: Survey,
+    planned: Plan,
+    settings: Settings,
+    jobs: int,
+    wake: Wake,
+    pool: ThreadPoolExecutor,
+    progress: Progress,
+) -> Outcome | None:
+    """Analyze inputs that overlap in time in slices, each on a core; None where they are to be straightened."""
+    from uspcap.stages.slicing import NotInOrder, Slice, conclude, cut
+
+    if not surveyed.is_tidy:
+        return None
+    futures: list[Future[_Ordered]] = []
+    try:
+        slices = cut(surveyed, jobs, wake, pool)
+
+        def read(one: Slice) -> _Ordered:
+            part = _Ordered(settings, planned.time_range)
+            part.take(one.batches(wake, progress))
+            return part
+
+        futures += [pool.submit(read, one) for one in slices]
+        whole = futures[0].result()
+        for future in futures[1:]:
+            whole.append(future.result())
+        conclude(surveyed, slices)
+    except NotInOrder:
+        wake.set()
+        return None
+    except BaseException:
+        wake.set()
+        raise
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+    return whole.outcome([one.input for one in surveyed.inputs], surveyed.order, SlicedNumbers(slices))
+
+
+class _Ordered:
+    """Analyzes frames that were put in order."""
+
+    def __init__(self, settings: Settings, time_range: TimeRange | None) -> None:
+        self._suite = Suite(settings)
+        self._frames_read = 0
+        self._settings = settings
+        self._keep = filter_of_files(settings.expression, outer=settings.outer)
+        self._refused: dict[int, str] = {}
+        self._filtered = MatchCounts()
+        self._in_range = FrameSelection((), time_range)
+
+    def take(self, batches: Iterator[FrameBatch]) -> None:
+        """Analyze all frames."""
+        trailers = trailer_stage(self._settings.trailer)
+        for batch in batches:
+            self._frames_read += batch.frames_read
+            self._in_range.apply_range(batch)
+            if trailers is not None:
+                trailers.apply(batch)
+            batch.decode_tunnels = bool(self._settings.tunnels)
+            self._keep.apply(batch)
+            self._suite.update(batch)
+        self._refused = self._keep.refused
+        self._filtered.append(self._keep.counts)
+
+    def append(self, later: _Ordered) -> None:
+        """Take in what was found in the frames that come directly after."""
+        if self._frames_read:
+            self._suite.merge(later._suite)
+        else:
+            self._suite = later._suite
+        self._frames_read += later._frames_read
+        self._refused |= later._refused
+        self._filtered.append(later._filtered)
+        self._in_range.append(later._in_range)
+
+    def outcome(self, inputs: Sequence[Straight], order: Order, numbers: Numbers) -> Outcome:
+        """Return all that was found.
+
+        Parameters
+        ----------
+        inputs : sequence of Straight
+            As they were read.
+        order : Order
+        numbers : Numbers
+            Of the frames.
+        """
+        outcome = Outcome(self._suite, self._frames_read, refused=self._refused, filtered=self._filtered, order=order)
+        for one in inputs:
+            outcome.files.append({"file": one.name, "format": one.format, "first_frame": one.frames_before + 1})
+            outcome.take_facts(one.planned, one.name, one.facts, one.selection)
+        analyses = self._suite.analyses
+        self._suite.analyses = {name: Renumbered(analysis, numbers) for name, analysis in analyses.items()}
+        outcome.inputs = tuple(one.planned for one in inputs)
+        outcome.notes += self._in_range.notes("all files")
+        decision = order.decision([one.name for one in inputs])
+        if decision is not None:
+            outcome.decisions.append(decision)
+        return outcome
 
 
 @dataclass(slots=True)
@@ -443,9 +557,11 @@ class _Part:
     frames_read: int = 0
 
 
-def _read_part(reader: CaptureReader, selection: FrameSelection, settings: Settings, progress: Progress) -> _Part:
-    """Read to the reader's `stop_at` or its end."""
-    check = None if settings.reading.sorting == "off" else OrderCheck()
+def _read_part(
+    reader: CaptureReader, selection: FrameSelection, settings: Settings, progress: Progress, until_ns: int = LATEST_NS
+) -> _Part:
+    """Read to the reader's `stop_at` or its end, or until time is beyond that of the next input's first frame."""
+    check = None if settings.reading.sorting == "off" else OrderCheck(until_ns)
     keep = filter_of_files(settings.expression, outer=settings.outer)
     part = _Part(Suite(settings), keep, selection, check)
     position = reader.position

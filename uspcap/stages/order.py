@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.frames import EARLIEST_NS, Decision, FrameBatch, TimestampSource
+from uspcap.frames import EARLIEST_NS, LATEST_NS, Decision, FrameBatch, TimestampSource
 from uspcap.quantities import duration_ns
 from uspcap.saturating import difference_ns
 from uspcap.stages.ordering import LONGEST_RUN, MOST_LISTED, Chain, first_fall
@@ -259,35 +259,47 @@ class Order:
 class OrderCheck:
     """Whether the frames of a stream are in order of time; itself a monoid, as an analysis is.
 
+    Parameters
+    ----------
+    until_ns : int
+        When what comes after it begins: a later time falls behind that.
+
     Attributes
     ----------
     falls : bool
         Some frame's timestamp lies before that of a frame before it.
+    timestamped : int
+        Frames with a timestamp.
+    latest_ns : int
+        The latest.
+    head, tail : ndarray of int64
+        The first and the last timestamps, `LONGEST_RUN` + 1 where there are as many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, until_ns: int = LATEST_NS) -> None:
         self.falls = False
-        self._latest_ns = EARLIEST_NS - 1
-        self._timestamped = 0
-        self._head: NDArray[np.int64] = np.empty(0, np.int64)
-        self._tail: NDArray[np.int64] = np.empty(0, np.int64)
+        self._until_ns = until_ns
+        self.latest_ns = EARLIEST_NS - 1
+        self.timestamped = 0
+        self.head: NDArray[np.int64] = np.empty(0, np.int64)
+        self.tail: NDArray[np.int64] = np.empty(0, np.int64)
 
     def update(self, batch: FrameBatch) -> None:
         """Take the next batch, of which no filter has taken anything out."""
         if self.falls or not batch.count:
             return
-        latest_ns = first_fall(batch, self._latest_ns)
-        if latest_ns is None:
+        seen = first_fall(batch, self.latest_ns)
+        if seen is None or seen[0] > self._until_ns:
             self.falls = True
             return
-        self._latest_ns = latest_ns
-        if len(self._head) <= LONGEST_RUN:
-            self._head = np.concatenate([self._head, self._times(batch)])[: LONGEST_RUN + 1]
+        self.latest_ns, timestamped = seen
+        if len(self.head) <= LONGEST_RUN:
+            self.head = np.concatenate([self.head, self._times(batch)])[: LONGEST_RUN + 1]
         tail = self._times(batch, 4 * LONGEST_RUN)
         if len(tail) <= LONGEST_RUN:
-            tail = np.concatenate([self._tail, self._times(batch)])
-        self._tail = tail[-LONGEST_RUN - 1 :]
-        self._timestamped += batch.count
+            tail = np.concatenate([self.tail, self._times(batch)])
+        self.tail = tail[-LONGEST_RUN - 1 :]
+        self.timestamped += timestamped
 
     @staticmethod
     def _times(batch: FrameBatch, last: int = 1 << 62) -> NDArray[np.int64]:
@@ -298,30 +310,42 @@ class OrderCheck:
 
     def merge(self, later: OrderCheck) -> None:
         """Append what came directly after."""
-        self.falls |= later.falls or bool(len(self._tail) and len(later._head) and later._head[0] < self._tail[-1])
-        self._head = np.concatenate([self._head, later._head])[: LONGEST_RUN + 1]
-        self._tail = np.concatenate([self._tail, later._tail])[-LONGEST_RUN - 1 :]
-        self._latest_ns = max(self._latest_ns, later._latest_ns)
-        self._timestamped += later._timestamped
+        self.falls |= later.falls or bool(len(self.tail) and len(later.head) and later.head[0] < self.tail[-1])
+        self.head = np.concatenate([self.head, later.head])[: LONGEST_RUN + 1]
+        self.tail = np.concatenate([self.tail, later.tail])[-LONGEST_RUN - 1 :]
+        self.latest_ns = max(self.latest_ns, later.latest_ns)
+        self.timestamped += later.timestamped
 
     @property
     def is_tidy(self) -> bool:
         """Whether all frames are in order, and no jump stands close to either end that is to be looked at closely."""
         return not (
-            self.falls
-            or self._has_doubtful_jump(self._head)
-            or self._has_doubtful_jump(self._tail)
-            or self._begins_unset
+            self.falls or self._has_doubtful_jump(self.head) or self._has_doubtful_jump(self.tail) or self.begins_unset
         )
 
     @property
-    def _begins_unset(self) -> bool:
+    def begins_unset(self) -> bool:
         """Whether time begins before any clock is set, and ends after."""
-        return len(self._head) > 0 and int(self._head[0]) < CLOCK_SET_NS <= int(self._tail[-1])
+        return len(self.head) > 0 and int(self.head[0]) < CLOCK_SET_NS <= int(self.tail[-1])
+
+    def extent(self, window_ns: int) -> tuple[int, int, int, int] | None:
+        """Return what `Chain.extent` would be of these frames, which are in order."""
+        if not self.timestamped:
+            return None
+        head, tail = self.head, self.tail
+        first_ns, last_ns = int(head[0]), int(tail[-1])
+        early = np.flatnonzero(difference_ns(head[1:], head[:-1]) > window_ns)
+        late = np.flatnonzero(difference_ns(tail[1:], tail[:-1]) > window_ns)
+        begin_ns, end_ns = first_ns, last_ns
+        if len(early) and 2 * (int(early[0]) + 1) < self.timestamped:
+            begin_ns = int(head[early[0] + 1])
+        if len(late) and 2 * (len(tail) - 1 - int(late[-1])) < self.timestamped:
+            end_ns = int(tail[late[-1]])
+        return first_ns, last_ns, begin_ns, end_ns
 
     def _has_doubtful_jump(self, outermost: NDArray[np.int64]) -> bool:
         if len(outermost) < 2:
             return False
         longest = int(difference_ns(outermost[1:], outermost[:-1]).max())
-        others = int(self._tail[-1]) - int(self._head[0]) - longest
-        return longest > max(_LONG_NS, others // 2) and self._timestamped >= _FEWEST
+        others = int(self.tail[-1]) - int(self.head[0]) - longest
+        return longest > max(_LONG_NS, others // 2) and self.timestamped >= _FEWEST

@@ -9,7 +9,7 @@ NEEDS_ROOM: int
 FULL: int
 ENDED: int
 
-def first_fall(frames: FrameColumns, last_ns: int) -> int | None: ...
+def first_fall(frames: FrameColumns, last_ns: int) -> tuple[int, int] | None: ...
 
 class Chain:
     frames: int

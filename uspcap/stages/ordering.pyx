@@ -18,8 +18,7 @@ C. Frames lie in a few runs, each in order, and what fits behind none of them in
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
    without it, it was no step: the frames between came late, and count as beyond the window.
 E. Frames lie in a circle, in the order in which they came, their bytes in another. A frame's bytes lie in one piece.
-F. Among chains, the frame with the earliest time goes first; of equal times, by interface, direction, digest of the
-   bytes, so that it does not matter which chain was named first.
+F. Among chains, the frame with the earliest time goes first; of equal times, as frame_order.pxd has it.
 """
 
 from cpython.object cimport PyObject
@@ -30,6 +29,7 @@ from libc.string cimport memcmp, memcpy
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport clamped, difference, saturating_add
 from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+from uspcap.stages.frame_order cimport Equal, order_of_equals
 
 cdef enum:
     RUN = 16
@@ -39,7 +39,6 @@ cdef enum:
     FEWEST_OF_REST = 8
     RUNS = 4
     NOWHERE = -1
-    DIRECTION = 3
 
 # 1980: what is older was stamped by a clock that nobody had set.
 cdef int64_t CLOCK_SET_NS = <int64_t> 3652 * 86400 * 1_000_000_000
@@ -85,7 +84,7 @@ cdef struct Entry:
 
 
 def first_fall(FrameColumns frames, int64_t last_ns):
-    """Return the latest time after a batch whose times never fall, None where they do.
+    """Return the latest time after a batch whose times never fall, and how many there are; None where they do.
 
     Parameters
     ----------
@@ -98,8 +97,9 @@ def first_fall(FrameColumns frames, int64_t last_ns):
     cdef const uint8_t *sources = frames.timestamp_source
     cdef bint falls = False
     cdef int odd = 0
+    cdef Py_ssize_t timestamped = count
     if count == 0:
-        return last_ns
+        return last_ns, 0
     with nogil:
         # Without a branch a frame, while there is nothing to see.
         odd = (times[0] < last_ns) | (sources[0] >= NO_STAMP)
@@ -108,13 +108,16 @@ def first_fall(FrameColumns frames, int64_t last_ns):
         if not odd:
             last_ns = times[count - 1]
             count = 0
+        else:
+            timestamped = 0
         for row in range(count):
             if frames.timestamp_source[row] < NO_STAMP:
                 if frames.timestamp_ns[row] < last_ns:
                     falls = True
                     break
                 last_ns = frames.timestamp_ns[row]
-    return None if falls else last_ns
+                timestamped += 1
+    return None if falls else (last_ns, timestamped)
 
 
 cdef inline bint goes_before(const Entry *a, const Entry *b) noexcept nogil:
@@ -205,11 +208,11 @@ cdef class Chain:
         self.keeps_frames = keeps_frames
         self.outliers = []
         self.steps = []
-        self.room = 4096
+        self.room = 256
         self.held = <Held *> malloc(self.room * sizeof(Held))
-        self.heap_room = 4096
+        self.heap_room = 64
         self.heap = <Entry *> malloc(self.heap_room * sizeof(Entry))
-        self.arena_room = 1 << 20 if keeps_frames else 64
+        self.arena_room = 1 << 15 if keeps_frames else 64
         self.arena = <uint8_t *> malloc(self.arena_room)
         if self.held == NULL or self.heap == NULL or self.arena == NULL:
             raise MemoryError
@@ -688,30 +691,6 @@ cdef class Chain:
         return self.arena + one.start
 
 
-cdef uint64_t digest_of(const uint8_t *data, uint32_t length) noexcept nogil:
-    """FNV-1a."""
-    cdef uint64_t hash = <uint64_t> 0xCBF29CE484222325
-    cdef uint32_t i
-    for i in range(length):
-        hash = (hash ^ data[i]) * <uint64_t> 0x100000001B3
-    return hash
-
-
-cdef bint equal_goes_before(const Held *a, const uint8_t *a_bytes, const Held *b,
-                            const uint8_t *b_bytes) noexcept nogil:
-    """Whether the first of two frames of one time goes first."""
-    cdef uint64_t a_digest, b_digest
-    if a.interface != b.interface:
-        return a.interface < b.interface
-    if a.flags & DIRECTION != b.flags & DIRECTION:
-        return a.flags & DIRECTION < b.flags & DIRECTION
-    a_digest = digest_of(a_bytes, a.captured_length)
-    b_digest = digest_of(b_bytes, b.captured_length)
-    if a_digest != b_digest:
-        return a_digest < b_digest
-    return a.wire_length < b.wire_length
-
-
 cdef class Merger:
     """Gives the frames of several chains in order.
 
@@ -782,10 +761,19 @@ cdef class Merger:
         """Whether the head of one chain goes before that of another."""
         cdef const Held *first = self.heads[a]
         cdef const Held *second = self.heads[b]
+        cdef Equal one, other
+        cdef int order
         if first.key_ns != second.key_ns:
             return first.key_ns < second.key_ns
-        return equal_goes_before(first, (<Chain> self.pointers[a]).bytes_of(first), second,
-                                 (<Chain> self.pointers[b]).bytes_of(second))
+        one = self.as_equal(a)
+        other = self.as_equal(b)
+        order = order_of_equals(&one, &other)
+        return order < 0 or (order == 0 and a < b)
+
+    cdef Equal as_equal(self, Py_ssize_t chain) noexcept nogil:
+        cdef const Held *one = self.heads[chain]
+        return Equal(one.interface, one.flags, (<Chain> self.pointers[chain]).bytes_of(one), one.captured_length,
+                     one.wire_length)
 
     cdef void sink(self) noexcept nogil:
         """Let the chain at the top go where it belongs."""

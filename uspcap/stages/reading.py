@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from uspcap.errors import CaptureFileError, UsageError, UspcapError
 from uspcap.formats import open_capture
 from uspcap.formats.parts import open_parts
-from uspcap.formats.reader import CaptureReader, TimestampUnit
+from uspcap.formats.reader import NO_LIMIT, CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
 from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
 from uspcap.stages.order import Sorting
@@ -120,15 +120,27 @@ class PlannedInput:
     dedup_ns: int | None = None
     repeats: int = 0
 
-    def open(self, wake: Wake | None = None) -> CaptureReader:
-        """Open the file where reading is to begin; as `uspcap.formats.open_capture` raises."""
-        return self.open_parts(1, wake)[0]
+    @property
+    def begin(self) -> int:
+        """Byte at which reading begins."""
+        return 0 if self.stretch is None else self.stretch.begin
+
+    @property
+    def end(self) -> int:
+        """Byte from which on records are left out."""
+        return NO_LIMIT if self.stretch is None else self.stretch.end
+
+    def open(self, wake: Wake | None = None, among: int = 1) -> CaptureReader:
+        """Open the file where reading is to begin, one of so many at once; as `uspcap.formats.open_capture` raises."""
+        return self.open_range(self.begin, self.end, wake, among)
+
+    def open_range(self, begin: int, end: int, wake: Wake | None = None, among: int = 1) -> CaptureReader:
+        """Open the file at a record, to be read up to the records that start at `end`."""
+        return open_parts(self.path, 1, wake, unit=self.unit, begin=begin, end=end, among=among)[0]
 
     def open_parts(self, most: int, wake: Wake | None = None) -> list[CaptureReader]:
         """Open the file once for each of up to `most` parts: see `uspcap.formats.parts.open_parts`."""
-        if self.stretch is None:
-            return open_parts(self.path, most, wake, unit=self.unit)
-        return open_parts(self.path, most, wake, unit=self.unit, begin=self.stretch.begin, end=self.stretch.end)
+        return open_parts(self.path, most, wake, unit=self.unit, begin=self.begin, end=self.end)
 
     def selection(self) -> FrameSelection:
         """Return the stage that keeps the frames that are wanted; it is to come before all others."""
@@ -154,6 +166,7 @@ class PlannedInput:
         return [
             f"{self.path} was read from byte {stretch.begin} to {until} only, as time rises wherever it was looked at: "
             "frame numbers count from there, and what lies outside was not checked for damage"
+            + ("" if stretch.is_searched else ", nor for further sections")
         ]
 
 

@@ -8,108 +8,24 @@ named.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
-from uspcap.frames import FrameBatch, Interface, SourceFacts
+from uspcap.frames import FrameBatch, Interface
+from uspcap.stages.chains import MOST_OPEN, InterfaceNumbers, Piece, Straight, chained, merged_batches, overlapping
 from uspcap.stages.deduplication import Deduplicator
 from uspcap.stages.forward_steps import ForwardSteps
 from uspcap.stages.frame_numbers import FrameNumbers
 from uspcap.stages.order import Order, OrderCheck, Outlier, PossibleStep, Sorting, Step, bounds
-from uspcap.stages.ordering import ENDED, FULL, Chain, Merger
+from uspcap.stages.ordering import Chain, Merger
 from uspcap.stages.reading import PlannedInput, is_read_once
-from uspcap.stages.selection import FrameSelection
-from uspcap.stages.taps import Taps
 
 MOST_PIECES: Final = 64
 """Sections and interfaces of a file that are merged with each other; a file is read once for each."""
-
-MOST_OPEN: Final = 128
-"""Chains that keep their files open; of more, each file is opened again for each piece that is read of it."""
-
-DATA_BYTES: Final = 1 << 20
-
-Extent = tuple[int, int, int, int]
-"""Earliest and latest time, and both without a few frames beyond a gap: see `Chain.extent`."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """What is taken of an input as one: all of it, or the frames of one section and interface.
-
-    Attributes
-    ----------
-    input : Straight
-    headers : int or None
-        File headers before it, in a file that was concatenated of several.
-    interface : int or None
-        Its number in the file.
-    extent : Extent or None
-    frames, disorder : int
-        Frames, and of those how many lie where they cannot be put in order, or have no timestamp to be trusted.
-    """
-
-    input: Straight
-    headers: int | None = None
-    interface: int | None = None
-    extent: Extent | None = None
-    frames: int = 0
-    disorder: int = 0
-
-
-@dataclass(slots=True)
-class Straight:
-    """An input as it is read to be put in order.
-
-    Attributes
-    ----------
-    planned : PlannedInput
-    frames_before : int
-        In the inputs before it.
-    frames : int
-    format : str
-    name : str
-    facts : SourceFacts
-        Complete once it is read.
-    selection : FrameSelection
-        What was found of the interfaces that were named.
-    pieces : list of Piece
-    check : OrderCheck
-        What was seen when it was looked at.
-    forward_steps : ForwardSteps or None
-        Where interfaces of a file that is not in order were looked at side by side.
-    """
-
-    planned: PlannedInput
-    frames_before: int = 0
-    frames: int = 0
-    format: str = ""
-    name: str = ""
-    facts: SourceFacts = field(default_factory=SourceFacts)
-    selection: FrameSelection = field(default_factory=FrameSelection)
-    pieces: list[Piece] = field(default_factory=list)
-    check: OrderCheck = field(default_factory=OrderCheck)
-    forward_steps: ForwardSteps | None = None
-
-    def __post_init__(self) -> None:
-        self.name = self.planned.path
-        self.selection = self.planned.selection()
-
-    @property
-    def begins(self) -> tuple[float, float]:
-        """What inputs are put in order by; those without a time come last."""
-        extents = [piece.extent for piece in self.pieces if piece.extent is not None]
-        if not extents:
-            return float("inf"), float("inf")
-        return min(extent[2] for extent in extents), max(extent[1] for extent in extents)
 
 
 class Straightener:
@@ -145,9 +61,7 @@ class Straightener:
         self._bounds = bounds(sorting)
         self._dedup_ns = inputs[0].dedup_ns if inputs else None
         self._wake = wake
-        self._interfaces: list[Interface] = []
-        self._taps: list[int] = []
-        self._numbers: dict[tuple[Interface, int, int], int] = {}
+        self._known_interfaces = InterfaceNumbers()
         self.order = Order(sorting, self._bounds.window_ns)
         self.inputs = [Straight(one) for one in inputs]
         if any(is_read_once(one.planned.path) for one in self.inputs):
@@ -161,14 +75,14 @@ class Straightener:
         for one in self.inputs:
             one.frames_before = frames_before
             frames_before += one.frames
-            self._map(one.facts.interfaces, np.empty(0, np.uint16), one.planned.taps)
-        self._chains = _chained([piece for one in self.inputs for piece in one.pieces], self._bounds.window_ns)
-        self.order.merged_inputs = _overlapping(self._chains)
+            self._known_interfaces.of(one.facts.interfaces, np.empty(0, np.uint16), one.planned.taps)
+        self._chains = chained([piece for one in self.inputs for piece in one.pieces], self._bounds.window_ns)
+        self.order.merged_inputs = overlapping(self._chains)
 
     @property
     def interfaces(self) -> list[Interface]:
         """All interfaces met so far."""
-        return self._interfaces
+        return self._known_interfaces.interfaces
 
     @property
     def is_needed(self) -> bool:
@@ -221,24 +135,6 @@ class Straightener:
             piece.extent, piece.frames = chain.extent, chain.frames
             piece.disorder = chain.step_count + chain.beyond_window + chain.outlier_count
 
-    def _map(self, interfaces: Sequence[Interface], known: NDArray[np.uint16], taps: Taps) -> NDArray[np.uint16]:
-        """Return the number of each of a file's interfaces among those of all; equal ones of two files are one."""
-        if len(interfaces) == len(known):
-            return known
-        met: Counter[Interface] = Counter()
-        numbers = np.empty(len(interfaces), np.uint16)
-        table = taps.table(len(interfaces)).tolist()
-        for own, interface in enumerate(interfaces):
-            tap = table[own] if own < len(table) else 0
-            key = interface, met[interface], tap
-            met[interface] += 1
-            if key not in self._numbers:
-                self._numbers[key] = len(self._interfaces)
-                self._interfaces.append(interface)
-                self._taps.append(tap)
-            numbers[own] = self._numbers[key]
-        return numbers
-
     def batches(self, numbers: FrameNumbers | None = None) -> Iterator[FrameBatch]:
         """Yield all frames in order; the same batch each time, filled anew.
 
@@ -257,43 +153,30 @@ class Straightener:
         """
         chains = [self._bounds.chain() for _ in self._chains]
         feeds = [self._feed(pieces, chain) for pieces, chain in zip(self._chains, chains, strict=True)]
-        merger = Merger(chains)
-        batch = FrameBatch(BATCH_FRAMES)
-        batch.set_data(np.empty(DATA_BYTES, np.uint8))
         copies = None if self._dedup_ns is None else Deduplicator(self._dedup_ns)
-        self._frames_read = self._left_out = given = 0
+        self._frames_read = self._left_out = 0
         self.order = Order(self.order.sorting, self.order.window_ns, self.order.merged_inputs)
+
+        def feed(what: int) -> None:
+            if next(feeds[what], None) is None:
+                chains[what].finish()
+
         try:
-            while True:
-                merger.begin(batch)
-                while (what := merger.fill(batch)) >= 0:
-                    if next(feeds[what], None) is None:
-                        chains[what].finish()
-                if what not in (ENDED, FULL):
-                    batch.set_data(np.empty(2 * merger.needed, np.uint8))
-                    continue
-                if batch.count or self._left_out:
-                    batch.frames_before = given
-                    batch.frames_read = batch.count + self._left_out
-                    given += batch.frames_read
-                    self._left_out = 0
-                    if numbers is not None:
-                        numbers.take(batch)
-                    batch.big_endian_options = merger.big_endian
-                    if len(batch.interfaces) != len(self._interfaces):
-                        batch.set_interfaces(self._interfaces)
-                        batch.set_taps(np.array(self._taps, np.uint16))
-                    batch.refilled()
-                    if copies is not None:
-                        _leave_out_copies(batch, copies)
-                    yield batch
-                if what == ENDED:
-                    break
+            merger = Merger(chains)
+            number = None if numbers is None else numbers.take
+            for batch in merged_batches(merger, merger.fill, feed, self._take_left_out, self._known_interfaces, number):
+                if copies is not None:
+                    _leave_out_copies(batch, copies)
+                yield batch
         finally:
-            for feed in feeds:
-                feed.close()
+            for one in feeds:
+                one.close()
         self._report(chains)
         self.order.copies_removed = 0 if copies is None else copies.copies
+
+    def _take_left_out(self) -> int:
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
     def _feed(self, pieces: Sequence[Piece], chain: Chain) -> Generator[bool, None, None]:
         """Push one batch after the other of a chain's pieces; yields after each."""
@@ -304,7 +187,7 @@ class Straightener:
             numbers = np.empty(0, np.uint16)
             if not self._known:
                 one.frames_before = self._frames_read
-            with one.planned.open(self._wake) as reader:
+            with one.planned.open(self._wake, len(self._chains)) as reader:
                 one.format = reader.format
                 position = reader.position
                 for batch in reader.batches():
@@ -318,7 +201,7 @@ class Straightener:
                     if first_time:
                         self._left_out += batch.frames_read - batch.count
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
-                        numbers = self._map(batch.interfaces, numbers, one.planned.taps)
+                        numbers = self._known_interfaces.of(batch.interfaces, numbers, one.planned.taps)
                         chain.push(
                             batch,
                             numbers,
@@ -403,59 +286,3 @@ def _leave_out_copies(batch: FrameBatch, copies: Deduplicator) -> None:
     # Whoever reads the batch decides how its headers are decoded.
     batch.decode_tunnels = False
     batch.refilled()
-
-
-def _chained(pieces: Sequence[Piece], window_ns: int) -> list[list[Piece]]:
-    """Put pieces that follow each other in time behind each other, in as few chains as they overlap at most."""
-    chains: list[list[Piece]] = []
-    ends: list[int] = []
-    timed = sorted(_when(pieces, window_ns), key=lambda one: (one[1], one[2]))
-    for piece, begin, end in timed:
-        fitting = [at for at, before in enumerate(ends) if before <= begin]
-        if fitting:
-            at = max(fitting, key=lambda at: (ends[at], -at))
-            chains[at].append(piece)
-            ends[at] = end
-        else:
-            chains.append([piece])
-            ends.append(end)
-    untimed = [piece for piece in pieces if piece.extent is None]
-    if untimed:
-        if chains:
-            chains[-1] += untimed
-        else:
-            chains.append(untimed)
-    return chains
-
-
-def _when(pieces: Sequence[Piece], window_ns: int) -> list[tuple[Piece, int, int]]:
-    """Return from when to when pieces go.
-
-    A few frames beyond a gap at either end count where another piece has frames at that time; where none has, they are
-    taken for what goes wrong where a capture was cut.
-    """
-    timed = [(piece, piece.extent) for piece in pieces if piece.extent is not None]
-    earliest = np.array([extent[0] for _, extent in timed], np.int64)
-    latest = np.array([extent[1] for _, extent in timed], np.int64)
-
-    def is_shared(at: int, ns: int) -> bool:
-        near = (earliest - window_ns <= ns) & (ns <= latest + window_ns)
-        return int(np.count_nonzero(near)) > int(near[at])
-
-    return [
-        (
-            piece,
-            first if first == core_first or is_shared(at, first) else core_first,
-            last if last == core_last or is_shared(at, last) else core_last,
-        )
-        for at, (piece, (first, last, core_first, core_last)) in enumerate(timed)
-    ]
-
-
-def _overlapping(chains: Sequence[Sequence[Piece]]) -> int:
-    """Return how many pieces overlap in time with one of another chain."""
-    timed = [(at, piece.extent) for at, pieces in enumerate(chains) for piece in pieces if piece.extent is not None]
-    found = 0
-    for chain, extent in timed:
-        found += any(other != chain and its[0] <= extent[1] and extent[0] <= its[1] for other, its in timed)
-    return found
