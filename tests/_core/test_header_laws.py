@@ -34,14 +34,20 @@ from support.shared_captures import CAPTURES, manifest, needs_captures
 from uspcap._core.columns import HeaderColumns
 from uspcap._core.headers import decode
 from uspcap.protocols.headers import Layer
+from uspcap.protocols.link_types import DECODED_LINK_TYPES
 
-LINK_TYPES = (0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276)
+LINK_TYPES = tuple(sorted(DECODED_LINK_TYPES))
 TESTS = Path(__file__).parents[1]
 
 ports = st.integers(0, 65535)
 payloads = st.binary(max_size=40)
 VXLAN_BODY = vxlan(ethernet(0x0800, UDP4))[8:]
 GENEVE_BODY = geneve(0x0800, TCP4)[8:]
+
+
+def test_link_types_that_are_decoded_are_those_that_are_said_to_be():
+    frames = {link_type: rows_of(batch_of([bytes(200)], link_type))[0] for link_type in range(400)}
+    assert {link_type for link_type, row in frames.items() if row["payload_offset"] >= 0} == DECODED_LINK_TYPES
 
 
 # The plain path and the general one.

@@ -17,8 +17,9 @@ from uspcap._core.headers import decode
 from uspcap.formats import open_capture
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import NO_PROTOCOL, UNTAGGED, Layer, address_text
+from uspcap.protocols.link_types import DECODED_LINK_TYPES
 
-LINK_TYPES = [0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276]
+LINK_TYPES = sorted(DECODED_LINK_TYPES)
 COLUMNS = [name for name, _ in HEADER_FIELDS if name != "flow"]
 
 NOTHING = {

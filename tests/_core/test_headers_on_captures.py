@@ -10,6 +10,7 @@ from support.shared_captures import CAPTURES, manifest, needs_captures
 
 from uspcap.formats import open_capture
 from uspcap.protocols.headers import address_text
+from uspcap.protocols.link_types import DECODED_LINK_TYPES
 
 pytestmark = [
     pytest.mark.oracle,
@@ -19,8 +20,6 @@ pytestmark = [
         reason="tshark, mergecap and capinfos (Wireshark's tools) are not installed",
     ),
 ]
-
-DECODED_LINK_TYPES = frozenset({0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276})
 
 
 def is_comparable(entry):

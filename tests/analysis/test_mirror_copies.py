@@ -116,6 +116,13 @@ def test_what_is_said_of_the_source_names_copies_of_a_mirror_port() -> None:
     assert (found["vlan_changed"], found["most_within_ns"]) == (0, 2048)
 
 
+def test_few_packets_that_all_came_twice_are_named_and_a_few_copies_among_many_are_not() -> None:
+    twice = [Packet(1 + at // 2, bytes([at // 2]) * 40) for at in range(200)]
+    found = summary_of(twice).facts["mirror_copies"]
+    assert (found["copies"], found["compared"]) == (6, 12)
+    assert summary_of(twice + [Packet(1_000 + at, b"once") for at in range(1_000)]).facts["mirror_copies"] is None
+
+
 @pytest.mark.parametrize("only", ["tcp", "summary"])
 def test_every_report_says_first_that_packets_were_captured_twice(tmp_path: Path, only: str) -> None:
     records = []

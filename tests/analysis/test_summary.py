@@ -134,6 +134,41 @@ def test_interfaces_of_parts_are_matched_one_by_one(together_first):
     assert found == [("eth0", 1 + 6 + 7), ("eth1", 2 + 4 + 8), ("eth1", 3 + 5)]
 
 
+@pytest.mark.parametrize(
+    ("multiple_ns", "ticks", "said"),
+    [
+        (1_000_000, 10**9, "all timestamps are multiples of 1 ms, though the files have room for 1 ns"),
+        (10**9, 10**6, "all timestamps are multiples of 1 s, though the files have room for 1 µs"),
+        (1_000, 10**6, None),
+        (1, 10**9, None),
+    ],
+)
+def test_timestamps_coarser_than_the_file_are_named_whatever_the_cuts(multiple_ns, ticks, said):
+    times = [START_NS // 10**9 * 10**9 + at * at * multiple_ns for at in range(200)]
+    whole, first, later = Summary(), Summary(), Summary()
+    interfaces = (Interface(link_type=1, ticks_per_second=ticks),)
+    for summary, part in ((whole, times), (first, times[:77]), (later, times[77:])):
+        summary.update(FrameBatch.from_frames([bytes(60)] * len(part), part, interfaces=interfaces))
+    first.merge(later)
+    for summary in (whole, first):
+        assert [note[: len(said or "")] for note in summary.notes] == ([said] if said else [])
+    few = Summary()
+    few.update(FrameBatch.from_frames([bytes(60)] * 50, times[:50], interfaces=interfaces))
+    assert few.notes == []
+
+
+def test_link_types_that_are_not_decoded_are_named_with_their_frames():
+    interfaces = (Interface(link_type=1), Interface(link_type=127), Interface(link_type=147))
+    summary = Summary()
+    batch = FrameBatch.from_frames([bytes(60)] * 3, [1, 2, 3], interfaces=interfaces)
+    batch.storage("interface")[:3] = [0, 1, 1]
+    summary.update(batch)
+    assert summary.notes == [
+        "link type IEEE802_11_RADIOTAP is not decoded: its 2 frames count in totals, sizes and times, and in no stream "
+        "or connection"
+    ]
+
+
 def test_protocol_classes_have_names():
     assert [protocol_class_name(kind) for kind in (6, 253, 256 + 58, 512 + 0x0806, 512 + 0x1234, 512)] == [
         "IPv4/TCP", "IPv4/253", "IPv6/ICMPV6", "ARP", "0x1234", "other",

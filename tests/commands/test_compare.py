@@ -81,6 +81,45 @@ def test_document_keeps_to_its_schema_where_clocks_differ_and_where_nothing_matc
     assert report["warnings"][0].startswith("no frame of A is in B")
 
 
+def warnings_of(tmp_path: Path, a: list[tuple[int, bytes]], b: list[tuple[int, bytes]]) -> tuple[Any, list[str]]:
+    write_capture(tmp_path / "a.pcap", a)
+    write_capture(tmp_path / "b.pcap", b)
+    report = json.loads(invoke("compare", tmp_path / "a.pcap", tmp_path / "b.pcap", "--format", "json").stdout)
+    return report, report["warnings"]
+
+
+@pytest.mark.parametrize("unit_ns", [1_000, MS])
+def test_a_clock_coarser_than_its_file_widens_the_bound_and_is_named(tmp_path: Path, unit_ns: int) -> None:
+    frames = [(START_NS + 977_001 * number, udp(number.to_bytes(8, "big"))) for number in range(200)]
+    coarse = [((at + 10_000) // unit_ns * unit_ns, data) for at, data in frames]
+    report, warnings = warnings_of(tmp_path, frames, coarse)
+    assert report["frames"]["matched"] == 200
+    assert report["clock"]["bound_ns"] == unit_ns + 1
+    assert [one for one in warnings if "all timestamps of B are multiples of 1 " in one]
+    assert not [one for one in warnings if "all timestamps of A" in one]
+
+
+def test_frames_alike_in_both_captures_are_not_called_missing(tmp_path: Path) -> None:
+    beats = [(START_NS + 10 * MS * number, udp(b"heartbeat")) for number in range(100)]
+    report, warnings = warnings_of(tmp_path, beats, [(at + 1_000, data) for at, data in beats])
+    assert report["frames"]["ambiguous"] == 200
+    assert len(warnings) == 1
+    assert "200 frames repeat within the window, not as often on both sides or 16 times and more" in warnings[0]
+
+
+def test_two_segments_merged_into_one_are_named(tmp_path: Path) -> None:
+    merged = [(START_NS + MS * number, tcp(bytes([number]) * 2920, 1 + 2920 * number)) for number in range(20)]
+    apart = [
+        (at + 1_000 * half, tcp(bytes([number]) * 1460, 1 + 2920 * number + 1460 * half))
+        for number, (at, _) in enumerate(merged)
+        for half in (0, 1)
+    ]
+    _, warnings = warnings_of(tmp_path, merged, apart)
+    assert [
+        one for one in warnings if "A has TCP payloads of up to 2,920 bytes and the other side none over 1,460" in one
+    ]
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_text_begins_with_the_verdict_and_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)

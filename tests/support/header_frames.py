@@ -113,6 +113,7 @@ SOUND_FRAMES = [
     ("loop", 108, bytes([0, 0, 0, 24]) + UDP6),
     ("ppp", 9, b"\xff\x03\x00\x21" + TCP4),
     ("Cisco HDLC", 50, b"\x0f\x00\x08\x00" + UDP4),
+    ("Cisco HDLC of its own link type", 104, b"\x0f\x00\x08\x00" + UDP4),
 ]
 
 # Link type, frame.

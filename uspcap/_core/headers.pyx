@@ -304,7 +304,7 @@ cdef int start_of(HeaderColumns h, Py_ssize_t row, const uint8_t *p, int64_t cap
             h.ethertype[row] = 0x86DD
             return IPV6
         return NOTHING
-    if link == 9 or link == 50:
+    if link == 9 or link == 50 or link == 104:
         h.layers[row] |= PPP
         if lacks(h, row, 0, 1, captured, end):
             return NOTHING

@@ -35,6 +35,15 @@ cdef inline Py_ssize_t size_of(uint32_t length) noexcept nogil:
             + (length > 1023) + (length > 1518))
 
 
+cdef inline bint is_multiple(int64_t stamp, int64_t unit) noexcept nogil:
+    """Whether a time is a multiple of 10^9, 10^6 or 10^3 ns; each a constant, so that nothing is divided."""
+    if unit == 1000:
+        return stamp % 1000 == 0
+    if unit == 1_000_000:
+        return stamp % 1_000_000 == 0
+    return stamp % 1_000_000_000 == 0
+
+
 def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by_protocol,
                  uint64_t[:, ::1] by_size, uint64_t[::1] by_layer, uint64_t[:, ::1] by_interface,
                  uint64_t[::1] by_source, int64_t[::1] extremes):
@@ -50,9 +59,9 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     by_interface : IN OUT, shape (more than any interface, 3)
         Frames, bytes on the wire, frames that were cut.
     by_source : IN OUT, shape (at least 7,)
-    extremes : IN OUT, shape (7,)
+    extremes : IN OUT, shape (8,)
         Lowest and highest stamp, shortest and longest wire length; then how many frames had a stamp, the first
-        stamp and the last.
+        stamp and the last; the largest of 10^9, 10^6, 10^3 and 1 ns of which all stamps are multiples.
 
     Returns
     -------
@@ -65,7 +74,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     cdef int bit, source
     cdef int64_t stamp
     if (by_protocol.shape[0] != CLASSES or by_size.shape[0] != SIZES or by_layer.shape[0] != LAYER_BITS
-            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 7
+            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 8
             or headers.count != frames.count):
         raise ValueError("an array has another shape than its loop expects")
     with nogil:
@@ -96,6 +105,8 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
                     extremes[5] = stamp
                 extremes[4] += 1
                 extremes[6] = stamp
+                while extremes[7] > 1 and not is_multiple(stamp, extremes[7]):
+                    extremes[7] //= 1000
                 if stamp < extremes[0]:
                     extremes[0] = stamp
                 if stamp > extremes[1]:

@@ -27,7 +27,7 @@ from uspcap.bpf.filters import MatchCounts, filter_of_files
 from uspcap.comparison.matching import Stream
 from uspcap.formats.reader import CaptureReader
 from uspcap.formats.waking import Wake
-from uspcap.frames import UNTRUSTED, Decision, FrameBatch, Interface, Problem, TimestampSource
+from uspcap.frames import NANOSECONDS, UNTRUSTED, Decision, FrameBatch, Interface, Problem, TimestampSource
 from uspcap.protocols.digests import KEYS, digest
 from uspcap.stages.order import Order
 from uspcap.stages.reading import PlannedInput, is_read_once
@@ -45,6 +45,9 @@ CHUNK_FRAMES: Final = 16_384
 
 LOOKED_AT_FRAMES: Final = 4_096
 """At the start of a capture, to see how much of each frame it keeps."""
+
+FEWEST_STAMPS: Final = 100
+"""Of fewer stamps it is not taken for their resolution what they are multiples of."""
 
 NO_LIMIT: Final = 1 << 18
 
@@ -64,6 +67,8 @@ class Side:
         Those that were left out because they have none, or a timestamp that is not to be trusted.
     first_ns, last_ns : int or None
         Stamps of the first and the last frame.
+    multiple_ns : int
+        The largest of 10^9, 10^6, 10^3 and 1 of which all stamps are multiples.
     longest_payload : int
         Bytes after a TCP header.
     inter_arrival : ndarray of uint64, shape (BUCKETS,)
@@ -96,6 +101,7 @@ class Side:
     untrusted: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
+    multiple_ns: int = NANOSECONDS
     longest_payload: int = 0
     inter_arrival: np.ndarray[tuple[int], np.dtype[np.uint64]] = field(
         default_factory=lambda: np.zeros(BUCKETS, np.uint64)
@@ -109,6 +115,18 @@ class Side:
     decisions: list[Decision] = field(default_factory=list)
     filtered: MatchCounts = field(default_factory=MatchCounts)
     tunnels: bool = False
+
+    @property
+    def file_resolution_ns(self) -> int:
+        """What the files can tell apart."""
+        ticks = [interface.ticks_per_second for interface in self.interfaces if interface.ticks_per_second]
+        return -(-NANOSECONDS // min(ticks)) if ticks else 1
+
+    @property
+    def resolution_ns(self) -> int:
+        """What the stamps tell apart: coarser than the files can where enough of them are multiples of more."""
+        seen = self.multiple_ns if self.frames >= FEWEST_STAMPS else 1
+        return max(self.file_resolution_ns, seen)
 
     def take_choice(self, choice: TunnelChoice) -> None:
         """Note what was decided on tunnels for these files."""
@@ -303,6 +321,8 @@ class DigestReader:
             steps = steps[1:]
         side.last_ns = int(stamps[-1])
         side.frames += len(stamps)
+        while side.multiple_ns > 1 and (stamps % side.multiple_ns).any():
+            side.multiple_ns //= 1000
         forward = steps[steps >= 0]
         side.backward += len(steps) - len(forward)
         record_many(side.inter_arrival, forward)

@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EVENT_DTYPE: np.dtype[np.void]
+MOST_ALIKE: int
 KIND_MATCHED: int
 KIND_ONLY: int
 KIND_DUPLICATE: int

@@ -62,6 +62,9 @@ cdef enum:
     NOT_FOUND = -1
 
 
+MOST_ALIKE = CLUSTER_MOST
+"""Frames alike within the window of which none is matched any more."""
+
 KIND_MATCHED, KIND_ONLY, KIND_DUPLICATE, KIND_AMBIGUOUS = MATCHED, ONLY, DUPLICATE, AMBIGUOUS
 
 EVENT_DTYPE = np.dtype([

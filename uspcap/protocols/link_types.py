@@ -25,6 +25,10 @@ LINK_TYPE_NAMES = {
 }  # fmt: skip
 
 
+DECODED_LINK_TYPES = frozenset({0, 1, 9, 12, 14, 50, 51, 101, 104, 108, 113, 228, 229, 276})
+"""Those whose frames are looked into, as `uspcap._core.headers` has them."""
+
+
 def link_type_name(link_type: int) -> str:
     """Return the registry's name without its LINKTYPE_ prefix, or the number where it has none here."""
     return LINK_TYPE_NAMES.get(link_type, str(link_type))

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from uspcap.comparison.captures import DEGREES, Comparison, Delays
 from uspcap.comparison.keys import NO_LIMIT, Side
+from uspcap.comparison.matching import MOST_ALIKE
 from uspcap.comparison.reordering import REMEMBERED
 from uspcap.comparison.statistics import Run, percentile_interval
-from uspcap.frames import NANOSECONDS, Problem
+from uspcap.frames import Problem
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decoded_lines
-from uspcap.report.format import clock, count, duration, plural, share, stamp
+from uspcap.report.format import clock, count, duration, exact_duration, plural, share, stamp
 from uspcap.report.model import Column, Page, Section
 from uspcap.report.order import order_sentences
 from uspcap.stages.reading import is_read_once
@@ -23,7 +24,7 @@ from uspcap.version import __version__
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 MERGED_BEYOND_BYTES: Final = 1500
-"""A TCP payload longer than any that the other side has, and than this, was merged from several segments."""
+"""A TCP payload longer than this, and twice as long as any of the other side, was merged from several segments."""
 
 
 def comparison_report(comparison: Comparison) -> dict[str, Any]:
@@ -111,23 +112,16 @@ def _loss(only: int, matched: int) -> dict[str, Any]:
 
 def _clock(comparison: Comparison) -> dict[str, Any]:
     fit = comparison.fit
+    # What two stamps may be off by as they were rounded.
+    rounded_ns = comparison.a.resolution_ns + comparison.b.resolution_ns
     return {
         "mode": comparison.clock,
         "offset_ns": 0 if fit is None else fit.offset_ns,
         "drift_ppb": 0.0 if fit is None else fit.drift_ppb,
-        "bound_ns": _resolution_ns(comparison) if fit is None else fit.bound_ns + _resolution_ns(comparison),
+        "bound_ns": rounded_ns if fit is None else fit.bound_ns + rounded_ns,
         "origin_ns": None if fit is None else fit.origin_ns,
         "first_difference_ns": comparison.first_difference_ns,
     }
-
-
-def _resolution_ns(comparison: Comparison) -> int:
-    """Return what two stamps may be off by as their files round them."""
-    total = 0
-    for side in (comparison.a, comparison.b):
-        ticks = [interface.ticks_per_second for interface in side.interfaces if interface.ticks_per_second]
-        total += -(-NANOSECONDS // min(ticks)) if ticks else 1
-    return total
 
 
 def _intervals(comparison: Comparison) -> list[dict[str, Any]]:
@@ -205,7 +199,8 @@ def _warnings(comparison: Comparison) -> list[str]:
     said = []
     a, b = comparison.a, comparison.b
     difference = comparison.first_difference_ns
-    if not comparison.matched:
+    total = comparison.ambiguous_a + comparison.ambiguous_b
+    if not comparison.matched and not total:
         said.append("no frame of A is in B: see that the captures are of the same traffic, or try another --key")
     negative = int(comparison.delays.negative.sum())
     if negative and comparison.clock == "same":
@@ -219,11 +214,10 @@ def _warnings(comparison: Comparison) -> list[str]:
         said.append(
             "the clocks are not the same: delays are beyond the least one, which cannot be told from the clocks' offset"
         )
-    total = comparison.ambiguous_a + comparison.ambiguous_b
     if total:
         said.append(
-            f"{plural(total, 'frame')} repeat within the window and not as often on both sides; they are left out. A "
-            "shorter --window tells more of them apart"
+            f"{plural(total, 'frame')} repeat within the window, not as often on both sides or {MOST_ALIKE} times "
+            "and more; they are left out. A shorter --window tells more of them apart"
         )
     for side, name in ((a, "A"), (b, "B")):
         if side.without_digest:
@@ -232,6 +226,11 @@ def _warnings(comparison: Comparison) -> list[str]:
             said.append(
                 f"{plural(side.clamped, 'frame')} of {name} have timestamps beyond what uspcap counts in (1823 to "
                 "2116), of which the nearest end was taken: what they are matched with, and their delays, are wrong"
+            )
+        if side.resolution_ns > side.file_resolution_ns:
+            said.append(
+                f"all timestamps of {name} are multiples of {exact_duration(side.resolution_ns)}, though its files "
+                f"have room for {exact_duration(side.file_resolution_ns)}: delays are off by up to as much"
             )
         if side.untrusted:
             other = "B" if name == "A" else "A"
@@ -247,7 +246,7 @@ def _warnings(comparison: Comparison) -> list[str]:
     if comparison.limit != NO_LIMIT:
         said.append(f"frames are cut: {plural(comparison.limit, 'byte')} of each count, frames may be taken for others")
     longer, shorter = (a, b) if a.longest_payload > b.longest_payload else (b, a)
-    if longer.longest_payload > max(MERGED_BEYOND_BYTES, 2 * shorter.longest_payload) and shorter.longest_payload:
+    if longer.longest_payload > MERGED_BEYOND_BYTES and longer.longest_payload >= 2 * shorter.longest_payload > 0:
         name = "A" if longer is a else "B"
         said.append(
             f"{name} has TCP payloads of up to {longer.longest_payload:,} bytes and the other side none over "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +14,9 @@ from uspcap.analysis.summary.result import InterfaceTraffic, ProtocolTraffic, Si
 from uspcap.analysis.tally import PROTOCOL_CLASSES, SIZE_CLASSES, tally_frames
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
-from uspcap.protocols.link_types import link_type_name
+from uspcap.protocols.link_types import DECODED_LINK_TYPES, link_type_name
 from uspcap.records import table
+from uspcap.report.format import exact_duration, plural
 
 SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
 """Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
@@ -23,6 +24,13 @@ SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-151
 COPIES_NAMED: Final = 20
 COPIES_SHARE: Final = 0.05
 """Copies of packets, and the part of those compared that they are, from which on they are named."""
+
+FEW_COPIES: Final = 3
+ALL_TWICE: Final = 0.4
+"""The same where nearly every packet came twice, as few packets show, too."""
+
+FEWEST_STAMPS: Final = 100
+"""Of fewer timestamps it is not said what they are multiples of."""
 
 _NEVER = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
 
@@ -39,7 +47,7 @@ class Summary(Analysis):
         self._by_layer = np.zeros(32, np.uint64)
         self._by_interface = np.zeros((16, 3), np.uint64)
         self._by_source = np.zeros(8, np.uint64)
-        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0], np.int64)
+        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0, NANOSECONDS], np.int64)
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
         self._copies = Copies()
@@ -80,14 +88,14 @@ class Summary(Analysis):
         lower, higher = np.minimum(mine, others), np.maximum(mine, others)
         first, last = (mine if mine[4] else others)[5], (others if others[4] else mine)[6]
         self._extremes = np.array(
-            [lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last], np.int64
+            [lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last, lower[7]], np.int64
         )
         self._bytes_captured += later._bytes_captured
 
     @property
     def _ends(self) -> tuple[int, int] | tuple[None, None]:
         """The first and the last stamp in the order of the frames."""
-        stamped, first, last = (int(value) for value in self._extremes[4:])
+        stamped, first, last = (int(value) for value in self._extremes[4:7])
         return (first, last) if stamped else (None, None)
 
     def _merge_interfaces(self, later: Summary) -> None:
@@ -127,10 +135,39 @@ class Summary(Analysis):
             "mirror_copies": self._mirror_copies(),
         }
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the source, whichever analyses run: sentences without a full stop."""
+        return [*self._undecoded(), *self._coarse_clock()]
+
+    def _undecoded(self) -> Iterator[str]:
+        frames: Counter[int] = Counter()
+        for interface, counts in zip(self._interfaces, self._by_interface, strict=False):
+            frames[interface.link_type] += int(counts[0])
+        for link_type, number in sorted(frames.items()):
+            if number and link_type not in DECODED_LINK_TYPES:
+                yield (
+                    f"link type {link_type_name(link_type)} is not decoded: its {plural(number, 'frame')} count in "
+                    "totals, sizes and times, and in no stream or connection"
+                )
+
+    def _coarse_clock(self) -> Iterator[str]:
+        """Say what all timestamps are multiples of, where the files have finer ones."""
+        stamped, multiple_ns = int(self._extremes[4]), int(self._extremes[7])
+        ticks = [one.ticks_per_second for one in self._interfaces if one.ticks_per_second]
+        finest_ns = -(-NANOSECONDS // max(ticks)) if ticks else 1
+        if stamped >= FEWEST_STAMPS and multiple_ns > finest_ns:
+            yield (
+                f"all timestamps are multiples of {exact_duration(multiple_ns)}, though the files have room for "
+                f"{exact_duration(finest_ns)}: what is shorter was not measured, and neither was what comes of it, as "
+                "bursts and gaps"
+            )
+
     def _mirror_copies(self) -> dict[str, Any] | None:
         """Return what is to be said of packets that were captured twice, None where they are few."""
         copies = self._copies
-        if copies.copies < COPIES_NAMED or copies.copies < COPIES_SHARE * copies.compared:
+        enough = copies.copies >= COPIES_NAMED and copies.copies >= COPIES_SHARE * copies.compared
+        if not enough and not FEW_COPIES <= copies.copies >= ALL_TWICE * copies.compared:
             return None
         return {
             "compared": copies.compared,
