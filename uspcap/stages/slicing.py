@@ -47,6 +47,9 @@ TAIL_BYTES: Final = (1 << 16, 1 << 20)
 NARROW_BYTES: Final = 1 << 18
 """Bytes that are walked through to the frame with a time."""
 
+MOST_READERS: Final = 1024
+"""Files that all slices together have at hand: of more that overlap, fewer cores merge, which keeps memory bounded."""
+
 PLACES: Final = 256
 """Looked at in all inputs together, to cut slices of like size."""
 
@@ -426,7 +429,8 @@ def cut(surveyed: Survey, most: int, wake: Wake | None = None, pool: Executor | 
     if len(surveyed.chains) > MOST_INPUTS:
         raise NotInOrder
     size = sum(one.end - one.planned.begin for one in inputs)
-    times = _cut_times(surveyed, min(most, size // SMALLEST_PART), wake, pool) if most > 1 else []
+    most = min(most, size // SMALLEST_PART, MOST_READERS // max(len(surveyed.chains), 1))
+    times = _cut_times(surveyed, most, wake, pool)
     run = pool.map if pool is not None else map
     offsets = list(run(partial(_offsets, times, wake), inputs))
     slices = []
