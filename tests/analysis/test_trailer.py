@@ -174,7 +174,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert report_of([path], jobs, choice) == alone
 
 
-def test_the_format_is_told_from_the_first_file_and_counts_in_all(
+def test_the_format_is_told_from_the_file_whose_frames_agree_and_counts_in_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "SMALLEST_PART", 16_384)
@@ -185,6 +185,7 @@ def test_the_format_is_told_from_the_first_file_and_counts_in_all(
     assert trailer["detection"]["frames_looked_at"] == 1000
     assert trailer["frames"]["found"] == 1_700
     assert report_of(paths, 4, TrailerChoice(None)) == alone
+    assert report_of(paths[::-1], 1, TrailerChoice(None))["analyses"]["trailer"]["detection"] == trailer["detection"]
     assert report_of(paths[:1], 4, TrailerChoice(None)) == report_of(paths[:1], 1, TrailerChoice(None))
 
 
