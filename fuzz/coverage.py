@@ -3,12 +3,11 @@
     fuzz/build.sh lines
     .instrumented/lines/bin/python fuzz/coverage.py [--count INPUTS] [--only-table]
 
-Run are the tests that need no privileges, with few examples of each law, and so many inputs of each target. What reads
+Run are the fast and the thorough tests, with few examples of each law, and so many inputs of each target. What reads
 the rings of a NIC cannot be fed by a file: its tests make rings in memory, and root's make network interfaces and rings
-on them. Counts of earlier runs are cleared. The
-build has gcov's counters in it; a comment in Cython's C says of which line of a .pyx or .pxd the statements after it
-are. A line is reached where any of its statements is, in any module. What Cython adds of its own (modules set up,
-access to attributes, arguments parsed) is no line of a module.
+on them. Counts of earlier runs are cleared. The build has gcov's counters; a comment in Cython's C says of which line
+of a .pyx or .pxd the statements after it are. A line is reached where any of its statements is, in any module. What
+Cython adds of its own (modules set up, access to attributes, arguments parsed) is no line of a module.
 
 Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it. Where
 neither says one, an input leads there, and none that was tried is it.
@@ -30,23 +29,6 @@ from accounts import LINES, ROOT, circumstances, write
 BUILD = ROOT / "build" / "lines"
 PACKAGE = ROOT / "uspcap"
 WANTED = 0.9
-TESTS = tuple(
-    f"tests/{directory}"
-    for directory in (
-        "_core",
-        "analysis",
-        "backends",
-        "bpf",
-        "comparison",
-        "formats",
-        "probe",
-        "protocols",
-        "report",
-        "stages",
-        "stats",
-        "timestamps",
-    )
-)
 LIVE_TESTS = ("tests/backends", "tests/probe")
 """Of what reads rings."""
 
@@ -96,7 +78,7 @@ def run_everything(count: int, jobs: str) -> None:
     # A build that counts every line is slower than some tests wait for: here they reach lines, they do not decide.
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     for words in (
-        ["-m", "not live and not oracle and not statistical and not rig", "-n", jobs, *TESTS],
+        ["-m", "fast or thorough", "-n", jobs],
         ["-m", "live", *LIVE_TESTS],
     ):
         subprocess.run([*tests, *words], cwd=ROOT, env=environment | {"USPCAP_MOST_EXAMPLES": "8"})
