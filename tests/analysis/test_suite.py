@@ -173,9 +173,10 @@ def test_threads_change_nothing_of_hostile_captures(tmp_path, monkeypatch, seed)
         except UspcapError as error:
             found.append(str(error))
             continue
-        report = build_report(source_of(outcome), outcome.suite.analyses).as_dict()
-        found.append(json.dumps(report, indent=1, allow_nan=False))
-        jsonschema.validate(report, load_schema())
+        report = build_report(source_of(outcome), outcome.suite.analyses)
+        document = report.as_dict()
+        found.append(json.dumps(document, indent=1, allow_nan=False))
+        jsonschema.validate(document, load_schema())
         as_text(report_page(report), 80 + seed)
     assert found[1:] == found[:1] * 2
 

@@ -100,7 +100,7 @@ def test_a_clock_coarser_than_its_file_widens_the_bound_and_is_named(tmp_path: P
 
 
 def test_frames_alike_in_both_captures_are_not_called_missing(tmp_path: Path) -> None:
-    beats = [(START_NS + 10 * MS * number, udp(b"heartbeat")) for number in range(100)]
+    beats = [(START_NS + (10 * MS + 13) * number, udp(b"heartbeat")) for number in range(100)]
     report, warnings = warnings_of(tmp_path, beats, [(at + 1_000, data) for at, data in beats])
     assert report["frames"]["ambiguous"] == 200
     assert len(warnings) == 1

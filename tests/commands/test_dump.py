@@ -82,7 +82,9 @@ def test_numbers_under_a_filter_stay_those_of_the_file(capture: Path) -> None:
 def test_several_files_number_on(capture: Path, tmp_path: Path) -> None:
     second = tmp_path / "second.pcap"
     second.write_bytes(pcap_of(FRAMES[:4]))
-    lines = invoke("dump", capture, second, capture).lines
+    third = tmp_path / "third.pcap"
+    third.write_bytes(capture.read_bytes())
+    lines = invoke("dump", capture, second, third).lines
     assert numbers(lines) == list(range(1, 45))
     contents = [line.split(" ", 1)[1] for line in lines]
     assert contents == contents[:20] + contents[:4] + contents[:20]

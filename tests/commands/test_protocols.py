@@ -115,7 +115,7 @@ def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ("microburst.pcap", "explains half of its first 593 UDP packets, and no FIX"),
+        ("microburst.pcap", "explains half of the first 593 UDP packets, and no FIX"),
         ("request-response.pcapng", "name one with --protocol"),
     ],
 )

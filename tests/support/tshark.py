@@ -12,8 +12,8 @@ from pathlib import Path
 
 FIELDS = (
     "frame.protocols",
-    "eth.src", "eth.dst", "eth.type", "vlan.id", "vlan.etype", "ieee8021ad.id", "sll.etype", "llc.type", "gre.proto",
-    "geneve.proto_type",
+    "eth.src", "eth.dst", "eth.type", "vlan.id", "vlan.etype", "ieee8021ad.id", "sll.etype", "llc.type",
+    "chdlc.protocol", "gre.proto", "geneve.proto_type",
     "ip.src", "ip.dst", "ip.proto", "ip.id", "ip.ttl", "ip.frag_offset", "ip.len", "ip.hdr_len", "ipv6.plen",
     "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.hlim",
     "ipv6.hopopts.nxt", "ipv6.dstopts.nxt", "ipv6.routing.nxt", "ipv6.fraghdr.nxt",
@@ -161,6 +161,8 @@ class _Way:
             columns["ethertype"] = ethertype if following == "ethertype" else 0
         elif name == "llc":
             columns["ethertype"] = self._number("llc.type") or 0
+        elif name == "chdlc":
+            columns["ethertype"] = self._number("chdlc.protocol") or 0
         elif name == "sll":
             columns["ethertype"] = self._number("sll.etype") or 0
         elif name == "mpls" and "ppp" in self._protocols[:index]:
