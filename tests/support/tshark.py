@@ -77,6 +77,7 @@ ERSPAN_TYPES = (0x88BE, 0x22EB)
 # Headers between the link's and the first IP header, and inside tunnels again.
 LINK_LAYERS = frozenset({
     "eth", "ethertype", "vlan", "ieee8021ad", "sll", "null", "raw", "llc", "mpls", "pppoes", "ppp",
+    "chdlc",
 })  # fmt: skip
 
 TRANSPORTS = frozenset({"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmpv6"})
