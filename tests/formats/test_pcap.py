@@ -107,17 +107,6 @@ def test_frames_without_bytes_are_frames(tmp_path):
     assert not facts.problems
 
 
-@pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("zeros", [16, 24, 4096, 1 << 20])
-def test_zeros_behind_the_last_record_are_damage_and_no_frames_of_1970(tmp_path, order, zeros):
-    records = pcap_record(1, 0, b"first", 60, order) + pcap_record(2, 0, b"", 60, order)
-    rows, facts = read_bytes(tmp_path, pcap_header(order) + records + bytes(zeros))
-    assert [row.timestamp_ns for row in rows] == [10**9, 2 * 10**9]
-    (problem,) = facts.problems
-    assert problem.offset == 24 + len(records)
-    assert "the header of the record is zeros" in problem.what
-
-
 def small_file():
     sizes = [0, 1, 5, 5, 5, 60, 0, 3]
     records = [pcap_record(10 + i, i, bytes([i]) * size, size + i) for i, size in enumerate(sizes)]

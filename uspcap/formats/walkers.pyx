@@ -102,11 +102,6 @@ cdef int file_header(const uint8_t *p, Py_ssize_t available) noexcept nogil:
     return PCAP_HEADER
 
 
-cdef inline bint is_blank(const uint8_t *record) noexcept nogil:
-    """Tell whether a pcap record's header is zeros: no frame of no byte was ever captured as 1970 began."""
-    return (load64(record) | load64(record + 8)) == 0
-
-
 cdef int begin_rows(FrameColumns frames, Py_ssize_t used, uint8_t source) except -1:
     """Set the columns that are the same for each row that a walker filled."""
     frames.count = used
@@ -194,7 +189,7 @@ cdef class PcapWalker:
                 captured = wire
             if captured > self.longest or position + self.record_header_length + <Py_ssize_t> captured > end:
                 break
-            if file_header(record, end - position) or is_blank(record):
+            if file_header(record, end - position):
                 break
             into[count] = read32(record + 4, self.swap)
             count += 1
@@ -249,7 +244,7 @@ cdef class PcapWalker:
                     if due:
                         reason = HEADER if due <= end - position else NEED_MORE
                         break
-                    if captured > longest or is_blank(record):
+                    if captured > longest:
                         reason = DAMAGED
                         break
                     if position + header + <Py_ssize_t> captured > end:
@@ -284,10 +279,7 @@ cdef class PcapWalker:
         self.frames_seen = number
         self.position = position
         if reason == DAMAGED:
-            self.damage = (
-                f"the record claims {captured} captured bytes, more than the {longest} allowed" if captured else
-                "the header of the record is zeros, as where a file was allocated ahead, or torn by a crash"
-            )
+            self.damage = f"the record claims {captured} captured bytes, more than the {longest} allowed"
         return reason
 
     def plausible_start(self, const uint8_t[::1] data, Py_ssize_t start, int chain, int64_t around_s,
