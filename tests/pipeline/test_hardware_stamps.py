@@ -47,7 +47,8 @@ def test_report_and_file_say_which_clock_stamped_and_how_well_it_is_known(tmp_pa
     path = tmp_path / "out.pcapng"
     suite = Suite(Settings())
     outcome, truth = capture(path, suite)
-    report = build_report(source_of_capture(outcome, suite), suite.analyses).as_dict()
+    record = build_report(source_of_capture(outcome, suite), suite.analyses)
+    report = record.as_dict()
     jsonschema.validate(json.loads(json.dumps(report)), load_schema())
     (clock,) = report["source"]["clocks"]
     assert clock["clock"] == "/dev/ptp3 (fake clock)"
@@ -59,7 +60,7 @@ def test_report_and_file_say_which_clock_stamped_and_how_well_it_is_known(tmp_pa
     assert 0 < bound < 50_000
     assert report["source"]["timestamp_sources"] == {"HARDWARE": 18, "KERNEL": 2}
 
-    text = " ".join(as_text(report_page(report), 200).split())
+    text = " ".join(as_text(report_page(record), 200).split())
     assert f"18 stamps of the NIC's clock /dev/ptp3 (fake clock) are within {bound} ns of CLOCK_REALTIME" in text
     assert "the kernel's TAI offset is 0" in text
 
