@@ -172,7 +172,11 @@ class AfXdpSource(RingSource):
         self._buffer_bytes = buffer_bytes
         self._ring_frames = network_interface.ring_frames
         self._queues = queues
-        self._nap_ns, notice_every = self._gathering_for(network_interface.mtu, latency_ns)
+        # As where frames are copied: who grants what is known only when the rings are there.
+        chunk_bytes = chunk_bytes_for(network_interface.mtu, zero_copy=False) or CHUNK_SIZES[-1]
+        room = usable_bytes(chunk_bytes, zero_copy=False)
+        chunks_a_frame = -(-longest_frame_bytes(network_interface.mtu) // room)
+        self._nap_ns, notice_every = _gathering(self._chunks_of(chunk_bytes), chunks_a_frame, latency_ns)
         if busy_poll_us is not None:
             self._nap_ns = notice_every = 0
         try:
@@ -204,10 +208,31 @@ class AfXdpSource(RingSource):
             if busy_poll_us is not None:
                 self._deferred_interrupts = DeferredInterrupts(self._interface)
             self._open_sockets(zero_copy=best == "zero-copy" and self._modes != [AttachMode.SKB])
-            self._give_up_native_where_vain()
+            numbers = {number for one in self._sockets for number in one.refusal_numbers}
+            if vain := why_native_is_vain(self._driver, numbers):
+                self._refusals.append(f"native XDP is not used: {vain}")
+                self._modes = [AttachMode.SKB]
             if promiscuous:
                 self._membership = promiscuous_socket(self._interface)
-            self._mode = self._take_the_hook(announce)
+            self._warn_of_link_reset(announce)
+            link = CarrierWait(self._interface)
+            self._attachment = self._attach(self._modes)
+            if self._attachment.mode is AttachMode.SKB and any(one.zero_copy for one in self._sockets):
+                # Generic XDP copies; sockets that wait for the driver would get nothing.
+                self._attachment.close()
+                self._close_sockets()
+                self._open_sockets(zero_copy=False)
+                self._attachment = self._attach([AttachMode.SKB])
+            self._mode = self._attachment.mode
+            self._refusals += [
+                f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
+            ]
+            away_s = link.wait()
+            if away_s:
+                self._link_remarks.append(
+                    f"the link of {interface} was away for {away_s:.1f} s, as {self._driver or 'its driver'} took it "
+                    "down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
+                )
             self._count_from_now()
             self._read_in_turn(
                 [one.queue for one in self._sockets],
@@ -404,35 +429,6 @@ class AfXdpSource(RingSource):
             return [AttachMode.SKB]
         return wanted
 
-    def _give_up_native_where_vain(self) -> None:
-        """Leave native XDP out where what binding the sockets said shows that no frame would come of it."""
-        numbers = {number for one in self._sockets for number in one.refusal_numbers}
-        if vain := why_native_is_vain(self._driver, numbers):
-            self._refusals.append(f"native XDP is not used: {vain}")
-            self._modes = [AttachMode.SKB]
-
-    def _take_the_hook(self, announce: Callable[[str], None]) -> AttachMode:
-        """Attach the program, wait until the link is back, and return the mode that was granted."""
-        self._warn_of_link_reset(announce)
-        link = CarrierWait(self._interface)
-        self._attachment = self._attach(self._modes)
-        if self._attachment.mode is AttachMode.SKB and any(one.zero_copy for one in self._sockets):
-            # Generic XDP copies; sockets that wait for the driver would get nothing.
-            self._attachment.close()
-            self._close_sockets()
-            self._open_sockets(zero_copy=False)
-            self._attachment = self._attach([AttachMode.SKB])
-        self._refusals += [
-            f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
-        ]
-        away_s = link.wait()
-        if away_s:
-            self._link_remarks.append(
-                f"the link of {self._interface.name} was away for {away_s:.1f} s, as {self._driver or 'its driver'} "
-                "took it down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
-            )
-        return self._attachment.mode
-
     def _warn_of_link_reset(self, announce: Callable[[str], None]) -> None:
         """Say beforehand that the link will be away, where that cuts others off."""
         if self._driver in LINK_TAKEN_DOWN and self._modes != [AttachMode.SKB]:
@@ -442,13 +438,6 @@ class AfXdpSource(RingSource):
                     f"{users}: {self._driver} takes the link of {self._interface.name} down now, and again at the end "
                     "(--no-link-reset refuses that)"
                 )
-
-    def _gathering_for(self, mtu: int, latency_ns: int | None) -> tuple[int, int]:
-        """Return what `_gathering` does for the chunks that each queue gets."""
-        # As where frames are copied: who grants what is known only when the rings are there.
-        chunk_bytes = chunk_bytes_for(mtu, zero_copy=False) or CHUNK_SIZES[-1]
-        chunks_a_frame = -(-longest_frame_bytes(mtu) // usable_bytes(chunk_bytes, zero_copy=False))
-        return _gathering(self._chunks_of(chunk_bytes), chunks_a_frame, latency_ns)
 
     def _chunks_of(self, chunk_bytes: int) -> int:
         """Return how many chunks of a size each queue gets."""

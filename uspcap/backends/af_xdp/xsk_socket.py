@@ -15,9 +15,9 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +101,6 @@ class XdpStatistics:
         )
 
 
-class _Way(NamedTuple):
-    """One way of binding a socket; `chunk_bytes` is None where no chunk holds the interface's longest frame."""
-
-    name: str
-    flags: int
-    chunk_bytes: int | None
-
-
 class XskSocket:
     """A bound socket whose fill ring is full, so that frames can come at once.
 
@@ -185,11 +177,51 @@ class XskSocket:
         self._maps: list[mmap.mmap] = []
         self.refusals: list[str] = []
         self.refusal_numbers: list[int] = []
-        self._chunks_of = chunks_of
+        copied = chunk_bytes_for(interface.mtu, zero_copy=False) or CHUNK_SIZES[-1]
+        whole = chunk_bytes_for(interface.mtu, zero_copy=True)
+        declared = interface.xdp
+        if zero_copy and declared is not None and not declared.zero_copy:
+            # What is refused all the same would count against the limit on locked memory for a while.
+            zero_copy = False
+            self.refusals.append("the driver declares none")
+        in_pieces = declared is None or declared.zero_copy_segments != 1
+        ways = [
+            ("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, copied, zero_copy and in_pieces),
+            ("zero copy without fragments", _XDP_ZEROCOPY, whole, zero_copy),
+            ("copy", _XDP_COPY | _XDP_USE_SG, copied, True),
+            ("copy without fragments", _XDP_COPY, copied, True),
+        ]
         self.socket = self._new_socket()
         self._umem: mmap.mmap | None = None
         try:
-            umem = self._bind_best(self._ways(zero_copy))
+            for name, flags, chunk_bytes, wanted in ways:
+                if not wanted:
+                    continue
+                if chunk_bytes is None:
+                    self.refusals.append(
+                        f"{name}: drivers may cut frames where the MTU, here {interface.mtu}, is above "
+                        f"{longest_mtu(zero_copy=True)}"
+                    )
+                    continue
+                if self.socket.fileno() < 0:
+                    self.socket = self._new_socket()
+                self.chunk_bytes, self.chunks = chunk_bytes, chunks_of(chunk_bytes)
+                umem = self._allocate_umem()
+                self._register(umem, chunk_bytes, self.chunks)
+                number = self._bind(flags | _XDP_USE_NEED_WAKEUP)
+                if not number:
+                    break
+                self.refusals.append(f"{name}: {os.strerror(number)}")
+                self.refusal_numbers.append(number)
+                self._close_socket()
+                if is_final(number, zero_copy=bool(flags & _XDP_ZEROCOPY)):
+                    raise cannot_bind_to_queue(number, queue_number, interface.name)
+            else:
+                raise CaptureError(
+                    f"no AF_XDP socket can be bound to queue {queue_number} of {interface.name} "
+                    f"({'; '.join(self.refusals)}): {INSTEAD}"
+                )
+            self.fragments = bool(flags & _XDP_USE_SG)
             (options,) = struct.unpack("=I", self.socket.getsockopt(_SOL_XDP, _XDP_OPTIONS, 4))
             self.zero_copy = bool(options & _XDP_OPTIONS_ZEROCOPY)
             self.queue = self._map_rings(umem, snaplen, hardware_timestamps, interfaces, cookie)
@@ -201,50 +233,6 @@ class XskSocket:
             self._close_socket()
             self._free_umem()
             raise
-
-    def _ways(self, zero_copy: bool) -> list[_Way]:
-        """Return how binding is to be tried, best first."""
-        mtu, declared = self._interface.mtu, self._interface.xdp
-        if zero_copy and declared is not None and not declared.zero_copy:
-            # What is refused all the same would count against the limit on locked memory for a while.
-            zero_copy = False
-            self.refusals.append("the driver declares none")
-        copied = chunk_bytes_for(mtu, zero_copy=False) or CHUNK_SIZES[-1]
-        ways = [_Way("copy", _XDP_COPY | _XDP_USE_SG, copied), _Way("copy without fragments", _XDP_COPY, copied)]
-        if zero_copy:
-            whole = chunk_bytes_for(mtu, zero_copy=True)
-            ways.insert(0, _Way("zero copy without fragments", _XDP_ZEROCOPY, whole))
-            if declared is None or declared.zero_copy_segments != 1:
-                ways.insert(0, _Way("zero copy", _XDP_ZEROCOPY | _XDP_USE_SG, copied))
-        return ways
-
-    def _bind_best(self, ways: Sequence[_Way]) -> mmap.mmap:
-        """Bind in the first way that the driver accepts, and return the memory for frames; others are `refusals`."""
-        for way in ways:
-            if way.chunk_bytes is None:
-                self.refusals.append(
-                    f"{way.name}: drivers may cut frames where the MTU, here {self._interface.mtu}, is above "
-                    f"{longest_mtu(zero_copy=True)}"
-                )
-                continue
-            if self.socket.fileno() < 0:
-                self.socket = self._new_socket()
-            self.chunk_bytes, self.chunks = way.chunk_bytes, self._chunks_of(way.chunk_bytes)
-            umem = self._allocate_umem()
-            self._register(umem, self.chunk_bytes, self.chunks)
-            number = self._bind(way.flags | _XDP_USE_NEED_WAKEUP)
-            if not number:
-                self.fragments = bool(way.flags & _XDP_USE_SG)
-                return umem
-            self.refusals.append(f"{way.name}: {os.strerror(number)}")
-            self.refusal_numbers.append(number)
-            self._close_socket()
-            if is_final(number, zero_copy=bool(way.flags & _XDP_ZEROCOPY)):
-                raise cannot_bind_to_queue(number, self._queue_number, self._interface.name)
-        raise CaptureError(
-            f"no AF_XDP socket can be bound to queue {self._queue_number} of {self._interface.name} "
-            f"({'; '.join(self.refusals)}): {INSTEAD}"
-        )
 
     def fileno(self) -> int:
         return self.socket.fileno()
