@@ -58,5 +58,5 @@ def run(value: Any) -> None:
         assert "\n" not in str(error)
         return
     write_json(report, io.StringIO())
-    if value["show"]:
+    if value.get("show"):
         as_text(report_comparison_page(report), 90)
