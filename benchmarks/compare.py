@@ -30,10 +30,10 @@ import sys, dpkt
 from dpkt import pcap
 def frames(path):
     with open(path, "rb") as file:
-        for stamp, data in pcap.Reader(file):
-            yield stamp, dpkt.ethernet.Ethernet(data).data.data.data
-a = {payload: stamp for stamp, payload in frames(sys.argv[1])}
-delays = [stamp - a[payload] for stamp, payload in frames(sys.argv[2]) if payload in a]
+        for timestamp, data in pcap.Reader(file):
+            yield timestamp, dpkt.ethernet.Ethernet(data).data.data.data
+a = {payload: timestamp for timestamp, payload in frames(sys.argv[1])}
+delays = [timestamp - a[payload] for timestamp, payload in frames(sys.argv[2]) if payload in a]
 print(len(delays), min(delays), sorted(delays)[len(delays) // 2])
 """
 
@@ -52,9 +52,9 @@ def make_captures(directory: Path, frames: int) -> tuple[Path, Path]:
     numbers = np.arange(frames, dtype=">u8").view(np.uint8).reshape(frames, 8)
     records["frame"][:, len(header) : len(header) + 8] = numbers
     records["captured"] = records["wire"] = FRAME_BYTES
-    stamps = 1_700_000_000_000_000_000 + np.arange(frames, dtype=np.int64) * 1000
-    later = stamps + 10_000 + random.exponential(2000, frames).astype(np.int64)
-    for path, times in ((paths[0], stamps), (paths[1], later)):
+    timestamps = 1_700_000_000_000_000_000 + np.arange(frames, dtype=np.int64) * 1000
+    later = timestamps + 10_000 + random.exponential(2000, frames).astype(np.int64)
+    for path, times in ((paths[0], timestamps), (paths[1], later)):
         kept = random.random(frames) >= LOST
         kept &= np.ones(frames, bool)
         order = np.argsort(times[kept], kind="stable")

@@ -43,7 +43,7 @@ LOOP = """
 import sys, struct, dpkt
 expected, gaps, packets = {}, 0, 0
 with open(sys.argv[1], "rb") as file:
-    for stamp, data in dpkt.pcap.Reader(file):
+    for timestamp, data in dpkt.pcap.Reader(file):
         ip = dpkt.ethernet.Ethernet(data).data
         udp = ip.data
         session, number, count = struct.unpack_from("!10sQH", udp.data)
@@ -65,7 +65,7 @@ def make_capture(path: Path, packets: int) -> int:
     sizes = 20 + 4 * random.integers(0, 5, (per_line, MOST_MESSAGES))
     numbers = 1 + np.concatenate([[0], np.cumsum(counts)[:-1]])
     sent = 1_700_000_000_000_000_000 + np.cumsum(random.exponential(MEAN_GAP_NS, per_line).astype(np.int64))
-    rows, lines, stamps = [], [], []
+    rows, lines, timestamps = [], [], []
     for line in (0, 1):
         kept = np.flatnonzero(random.random(per_line) >= LOST)
         # What jitters stays in order: only those that are late are overtaken.
@@ -74,8 +74,8 @@ def make_capture(path: Path, packets: int) -> int:
         again = np.flatnonzero(random.random(len(kept)) < TWICE)
         rows += [kept, kept[again]]
         lines += [np.full(len(kept) + len(again), line)]
-        stamps += [times, times[again] + 500]
-    row, of_line, at = (np.concatenate(column) for column in (rows, lines, stamps))
+        timestamps += [times, times[again] + 500]
+    row, of_line, at = (np.concatenate(column) for column in (rows, lines, timestamps))
     order = np.argsort(at, kind="stable")
     if not path.exists():
         _write(path, row[order], of_line[order], at[order], numbers, counts, sizes)
@@ -102,14 +102,22 @@ def _write(
         for first in range(0, len(row), 100_000):
             pieces = []
             part = slice(first, first + 100_000)
-            for packet, line, stamp in zip(row[part].tolist(), of_line[part].tolist(), at[part].tolist(), strict=True):
+            for packet, line, timestamp in zip(
+                row[part].tolist(), of_line[part].tolist(), at[part].tolist(), strict=True
+            ):
                 messages = b"".join([blocks[(size - 20) >> 2] for size in sizes[packet, : counts[packet]].tolist()])
                 payload = struct.pack("!10sQH", b"BENCHMARK1", numbers[packet], counts[packet]) + messages
                 ethernet, addresses, ports = heads[line]
                 network = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(payload), 0, 0, 8, 17, 0) + addresses
                 udp = ports + struct.pack("!HH", 8 + len(payload), 0)
                 length = len(ethernet) + len(network) + len(udp) + len(payload)
-                pieces += [struct.pack("<IIII", *divmod(stamp, 10**9), length, length), ethernet, network, udp, payload]
+                pieces += [
+                    struct.pack("<IIII", *divmod(timestamp, 10**9), length, length),
+                    ethernet,
+                    network,
+                    udp,
+                    payload,
+                ]
             file.write(b"".join(pieces))
     partial.rename(path)
 

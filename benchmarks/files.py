@@ -77,10 +77,10 @@ def make_capture(path: Path, frames: int, length: int) -> None:
         file.write(header)
         while frames:
             count = min(frames, 200_000)
-            stamps = now + np.cumsum(random.exponential(MEAN_GAP_NS, count).astype(np.int64))
-            now = int(stamps[-1])
+            timestamps = now + np.cumsum(random.exponential(MEAN_GAP_NS, count).astype(np.int64))
+            now = int(timestamps[-1])
             rows = np.zeros(count, record)
-            rows["s"], rows["ns"] = stamps // 10**9, stamps % 10**9
+            rows["s"], rows["ns"] = timestamps // 10**9, timestamps % 10**9
             rows["captured"] = rows["wire"] = length
             rows["frame"] = np.frombuffer(frame, np.uint8)
             rows["frame"][:, 35] = random.integers(0, FLOWS, count)

@@ -48,9 +48,9 @@ def subjects() -> list[Subject]:
     taking = {"af_xdp": ["--take-all"], "packet_mmap": []}
     small = f"{SMALL_BUFFER_MIB} MiB"
     found = [
-        Subject(f"af_xdp {small}", capture("af_xdp", SMALL_BUFFER_MIB, "-w", "FILE"), "stamps:"),
-        Subject("af_xdp", capture("af_xdp", BUFFER_MIB, "-w", "FILE"), "stamps:"),
-        Subject("packet_mmap", capture("packet_mmap", BUFFER_MIB, "-w", "FILE"), "stamps:"),
+        Subject(f"af_xdp {small}", capture("af_xdp", SMALL_BUFFER_MIB, "-w", "FILE"), "timestamps:"),
+        Subject("af_xdp", capture("af_xdp", BUFFER_MIB, "-w", "FILE"), "timestamps:"),
+        Subject("packet_mmap", capture("packet_mmap", BUFFER_MIB, "-w", "FILE"), "timestamps:"),
         Subject(f"bare ring reader {small}", reader("bare", SMALL_BUFFER_MIB), "ready", True),
         Subject("bare ring reader", reader("bare", BUFFER_MIB), "ready", True),
         Subject(f"af_xdp {small} reading only", reader("af_xdp", SMALL_BUFFER_MIB), "ready", True),
@@ -58,7 +58,7 @@ def subjects() -> list[Subject]:
     ]
     for backend in taking:
         analyzed = capture(backend, BUFFER_MIB, "--analyze", "inter_arrival,gaps")
-        found.append(Subject(f"{backend} analyzing", analyzed, "stamps:", True))
+        found.append(Subject(f"{backend} analyzing", analyzed, "timestamps:", True))
     peers = (
         Subject(
             "tcpdump", ["tcpdump", "-i", SINK, "-Z", "root", "-B", str(BUFFER_MIB << 10), "-w", "FILE"], "listening on"

@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 from uspcap.backends.af_xdp.xsk_socket import XskSocket
-from uspcap.backends.base import StampedInterfaces
+from uspcap.backends.base import TimestampedInterfaces
 from uspcap.backends.declaration import Request
 from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.opening import open_source
@@ -70,7 +70,7 @@ def read_bare(name: str, mib: int) -> int:
     interface = NetworkInterface.look_up(name)
     chunks = (mib << 20) // CHUNK_BYTES
     described = Interface(1, name, timestamp_source=TimestampSource.XDP)
-    table = StampedInterfaces(described, {source: source.name for source in TimestampSource}).table
+    table = TimestampedInterfaces(described, {source: source.name for source in TimestampSource}).table
     stopped = False
 
     def stop() -> None:

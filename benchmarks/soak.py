@@ -193,7 +193,7 @@ def soak(backend: str, seconds: float, rate: float, seed: int) -> Figures:
     with (
         veth_pair() as namespace,
         tempfile.TemporaryFile("w+b") as told,
-        capturing(namespace, command, "stamps:", stdout=told, pinned=False) as capture,
+        capturing(namespace, command, "timestamps:", stdout=told, pinned=False) as capture,
     ):
         process = capture.process
         samples = Samples(process.pid)

@@ -70,7 +70,7 @@ class Delay:
 
 def path_latency(command: Sequence[str], namespace: str, sending: Callable[[], object]) -> Delay:
     """Run uspcap with `--analyze path_latency --format json`, and return what it says of its own reader."""
-    with tempfile.TemporaryFile("w+b") as told, capturing(namespace, command, "stamps:", stdout=told) as capture:
+    with tempfile.TemporaryFile("w+b") as told, capturing(namespace, command, "timestamps:", stdout=told) as capture:
         sending()
         capture.end()
         told.seek(0)
@@ -108,16 +108,16 @@ def _ages(pieces: Sequence[tuple[int, bytes]]) -> NDArray[np.int64]:
     ends = np.cumsum([len(piece) for _, piece in pieces])
     times = np.array([read_at_ns for read_at_ns, _ in pieces])
     unit = 1 if struct.unpack_from("=I", data)[0] == NANOSECONDS_MAGIC else 1000
-    stamps, last_bytes = [], []
+    timestamps, last_bytes = [], []
     at = PCAP_HEADER
     while at + RECORD_HEADER.size <= len(data):
         seconds, fraction, captured, _ = RECORD_HEADER.unpack_from(data, at)
         at += RECORD_HEADER.size + captured
         if at > len(data):
             break
-        stamps.append(seconds * 1_000_000_000 + fraction * unit)
+        timestamps.append(seconds * 1_000_000_000 + fraction * unit)
         last_bytes.append(at)
-    ages: NDArray[np.int64] = times[np.searchsorted(ends, last_bytes)] - np.array(stamps)
+    ages: NDArray[np.int64] = times[np.searchsorted(ends, last_bytes)] - np.array(timestamps)
     return ages
 
 
@@ -191,7 +191,7 @@ def _capture(name: str, uspcap: str | Path, backend: str, *words: str) -> Waker:
     taking = ["--take-all"] if backend == "af_xdp" else []
     common = [str(uspcap), "capture", "-i", SINK, "-B", str(64 << 10), "--backend", backend, *taking, *words]
     return Waker(
-        Subject(name, [*common, "-w", "FILE"], "stamps:"),
+        Subject(name, [*common, "-w", "FILE"], "timestamps:"),
         [*common, "--analyze", "path_latency", "--format", "json"],
         path_latency,
     )

@@ -10,7 +10,7 @@ python=${PYTHON:-python3}
 if command -v ccache >/dev/null; then export CC="ccache ${CC:-gcc}"; fi
 if [ ! -x "$venv/bin/python" ]; then "$python" -m venv "$venv"; fi
 if ! "$venv/bin/python" -c 'import mesonpy, Cython, pytest, hypothesis, jsonschema, cypcap' 2>/dev/null; then
-  "$venv/bin/pip" install --quiet meson-python meson ninja Cython pytest-xdist
+  "$venv/bin/pip" install --quiet "pip>=23.1" meson-python meson ninja Cython pytest-xdist
   "$venv/bin/python" - >"$venv/requirements.txt" <<'PYTHON'
 import tomllib
 
@@ -23,4 +23,4 @@ PYTHON
 fi
 # Outside the sanitizers' runtime a sanitized module cannot be imported, so nothing here may import the result.
 PATH="$(cd "$venv/bin" && pwd):$PATH" "$venv/bin/pip" install --quiet --no-build-isolation --no-deps --force-reinstall \
-  -Cbuild-dir="build/$instrument" -Csetup-args="-Dinstrument=$instrument" -Csetup-args=-Dbuildtype=plain .
+  --config-settings=build-dir="build/$instrument" --config-settings=setup-args="-Dinstrument=$instrument" --config-settings=setup-args=-Dbuildtype=plain .

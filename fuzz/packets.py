@@ -189,7 +189,9 @@ def segment(random: Random, state: dict[str, Any], payload: bytes | None = None,
     acknowledgment = state.get(f"tcp {connection} {1 - side}", 0) + random.choice((0,) * 6 + (1, -1, 1 << 31, 5000))
     options = b""
     if random.random() < 0.3:
-        options = b"\x01\x01\x08\x0a" + struct.pack("!II", walk(random, state, name + " stamp", 32), number(random, 32))
+        options = b"\x01\x01\x08\x0a" + struct.pack(
+            "!II", walk(random, state, name + " timestamp", 32), number(random, 32)
+        )
     elif random.random() < 0.1:
         options = random.choice(
             (b"\x02\x04\x05\xb4", b"\x03\x03\x0e\x00", b"\x05\x0a" + bytes(10), b"\x08\x00\xff\xff")
@@ -268,7 +270,7 @@ def request(random: Random, state: dict[str, Any]) -> bytes:
     return datagram(random, payload, source=source, destination=destination)
 
 
-def stamped(kind: str) -> Callable[[Random, dict[str, Any]], bytes]:
+def timestamped(kind: str) -> Callable[[Random, dict[str, Any]], bytes]:
     """Return what makes frames with a timestamp of a tap or switch."""
 
     def make(random: Random, state: dict[str, Any]) -> bytes:

@@ -99,7 +99,7 @@ def stream(random: Random, name: str) -> Stream:
     elif name == "tcp":
         make = random.choice((packets.segment, packets.segment, packets.plain))
     elif name == "trailer":
-        make = packets.stamped(settings["trailer"])
+        make = packets.timestamped(settings["trailer"])
     state: dict[str, Any] = {}
     frames = [make(random, state) for _ in range(count)]
     if name == "sequence" and random.random() < 0.3:
@@ -107,7 +107,7 @@ def stream(random: Random, name: str) -> Stream:
         count = len(frames)
     if random.random() < 0.1 and frames:
         frames += [random.choice(frames) for _ in range(count)]
-    stamps = timestamps(random, len(frames))
+    times = timestamps(random, len(frames))
     untrusted = random.choice((0, 0, 0, 0.1, 0.9))
     sources = random.choice(((5,), (3, 0), (3, 0, 4, 6), (1,), (2,)))
     rows = [
@@ -120,7 +120,7 @@ def stream(random: Random, name: str) -> Stream:
             number(random, 32) if random.random() < 0.2 else 0,
             number(random, 64) if random.random() < 0.05 else 0,
         )
-        for at, frame in zip(stamps, frames, strict=True)
+        for at, frame in zip(times, frames, strict=True)
     ]
     cuts = sorted(random.randrange(len(rows) + 1) for _ in range(random.choice((0, 1, 1, 2, 3))))
     return {
@@ -212,9 +212,9 @@ def analysed(value: Stream, settings: Settings, first: int, last: int, batch_fra
             stage.apply(batch)
         if value.get("unclamped"):
             # The first that asks how many were clamped clamps them.
-            stamps = batch.timestamp_ns.copy()
+            times = batch.timestamp_ns.copy()
             assert 0 <= batch.clamped <= batch.count
-            batch.timestamp_ns[:] = stamps
+            batch.timestamp_ns[:] = times
         suite.update(batch)
     return suite
 

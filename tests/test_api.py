@@ -112,7 +112,7 @@ def test_tables_are_data_frames() -> None:
 
 
 def test_a_report_prints_as_the_terminal_shows_it() -> None:
-    assert str(uspcap.analyze(MICROBURST, "summary")).startswith(f"uspcap {MICROBURST}\n  packets 593")
+    assert str(uspcap.analyze(MICROBURST, "summary")).startswith(f"uspcap {MICROBURST}\n  packets     593")
     assert "593" in str(uspcap.compare(MICROBURST, MICROBURST))
 
 
@@ -130,7 +130,7 @@ def test_a_comparison_is_that_of_the_command_line() -> None:
         ({"gap_threshold": "5"}, "gap_threshold: '5' is no length of time; write a number and ns"),
         ({"only": "gaps", "line_rate": "10G"}, "--line-rate is about bursts: add only bursts, or leave it out"),
         ({"only": "requests", "match": "none"}, "match is one of flow, client, key, and not 'none'"),
-        ({"timestamps": "nobody"}, "'nobody' is no source of stamps; write file, trailer or trailer:FORMAT"),
+        ({"timestamps": "nobody"}, "'nobody' is no source of timestamps; write file, trailer or trailer:FORMAT"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(options: dict[str, object], sentence: str) -> None:

@@ -59,7 +59,7 @@ def captured(pair: Pair, command: list[str], path: Path, **options: object) -> t
     with errors.open("wb") as stderr:
         process = subprocess.Popen(pair.here.command(*command), stderr=stderr, **options)  # type: ignore[call-overload]
     try:
-        if wait_until(lambda: "stamps:" in errors.read_text() or process.poll() is not None, 60):
+        if wait_until(lambda: "timestamps:" in errors.read_text() or process.poll() is not None, 60):
             pair.send(numbered_frame(1))
         code = process.wait(60)
     finally:

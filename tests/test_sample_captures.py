@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from support.command_line import invoke
 from uspcap.analysis.bursts.analysis import Bursts
 from uspcap.analysis.gaps.analysis import Gaps
 from uspcap.analysis.timestamps.analysis import Timestamps
-from uspcap.bpf import libpcap
 from uspcap.cli import main
 from uspcap.formats import open_capture
 
@@ -166,19 +164,19 @@ def test_order_messages_and_their_times_are_those_of_the_table():
     for name, kind in names.items():
         # A retransmitted segment is not decoded twice.
         assert messages[kind] == truth["counts"][name], name
-    stamps = {int(number): nanoseconds(at) for number, at in rows(ORDERS, "frame.number", "frame.time_epoch")}
+    timestamps = {int(number): nanoseconds(at) for number, at in rows(ORDERS, "frame.number", "frame.time_epoch")}
     tokens = {
         int(number): set(tokens.split(","))
         for number, tokens in rows(ORDERS, "frame.number", "ouch.order_token", only="ouch")
     }
     for order in truth["orders"]:
-        assert stamps[order["answer_frame"]] - stamps[order["frames"][-1]] == order["answer_ns"]
+        assert timestamps[order["answer_frame"]] - timestamps[order["frames"][-1]] == order["answer_ns"]
         assert tokens[order["answer_frame"]] == {order["token"]}
         if "cancel_ns" in order:
-            assert stamps[order["canceled_frame"]] - stamps[order["cancel_frame"]] == order["cancel_ns"]
+            assert timestamps[order["canceled_frame"]] - timestamps[order["cancel_frame"]] == order["cancel_ns"]
             assert tokens[order["cancel_frame"]] == tokens[order["canceled_frame"]] == {order["token"]}
         if "execution_ns" in order:
-            assert stamps[order["execution_frame"]] - stamps[order["answer_frame"]] == order["execution_ns"]
+            assert timestamps[order["execution_frame"]] - timestamps[order["answer_frame"]] == order["execution_ns"]
             assert tokens[order["execution_frame"]] == {order["token"]}
 
 
@@ -198,9 +196,9 @@ def test_tshark_sees_one_retransmission_and_one_split_order():
 )
 def test_requests_are_answered_when_the_truth_says(kind, response_in, layer):
     truth = TRUTH[REQUESTS][kind]
-    stamps = {int(number): nanoseconds(at) for number, at in rows(REQUESTS, "frame.number", "frame.time_epoch")}
+    timestamps = {int(number): nanoseconds(at) for number, at in rows(REQUESTS, "frame.number", "frame.time_epoch")}
     answers = [
-        (int(to), int(number), stamps[int(number)] - stamps[int(to)])
+        (int(to), int(number), timestamps[int(number)] - timestamps[int(to)])
         for number, to in rows(REQUESTS, "frame.number", response_in, only=response_in)
     ]
     expected = [(one["frame"], one["response_frame"], one["latency_ns"]) for one in truth["answered"]]
@@ -280,12 +278,12 @@ def test_bursts_peak_where_the_largest_burst_was_put():
 def test_every_burst_starts_at_the_top_of_a_millisecond_back_to_back():
     truth = TRUTH[MICROBURST]
     with open_capture(str(SAMPLES / MICROBURST)) as reader:
-        stamps = [stamp for batch in reader.batches() for stamp in batch.timestamp_ns.tolist()]
+        timestamps = [timestamp for batch in reader.batches() for timestamp in batch.timestamp_ns.tolist()]
     for burst in truth["bursts"]:
         assert burst["start_ns"] % 10**6 == 0
-        inside = stamps[burst["first_frame"] - 1 : burst["last_frame"]]
+        inside = timestamps[burst["first_frame"] - 1 : burst["last_frame"]]
         assert inside == [burst["start_ns"] + place * truth["spacing_ns"] for place in range(burst["frames"])]
-    assert sum(burst["frames"] for burst in truth["bursts"]) + truth["background_frames"] == len(stamps)
+    assert sum(burst["frames"] for burst in truth["bursts"]) + truth["background_frames"] == len(timestamps)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -301,36 +299,3 @@ def test_reports_are_the_committed_ones(name, monkeypatch, capsys):
     del report["version"], expected["version"]
     assert report == expected, "if the change is meant: python sample_captures/make.py --reports"
     assert code == (1 if name == DAMAGED else 0)
-
-
-def documented_runs():
-    """Return each command line of the walk-through with the output shown below it."""
-    runs = []
-    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("samples.md", "requests.md", "tcp.md")]
-    for line in "\n".join(pages).splitlines():
-        if line.startswith("    $ uspcap "):
-            runs.append((line.removeprefix("    $ uspcap "), []))
-            shown = runs[-1][1]
-        elif line and not line.startswith("    "):
-            shown = []
-        elif runs:
-            shown.append(line[4:])
-    return [(command, "\n".join(shown).strip()) for command, shown in runs]
-
-
-def test_the_walk_through_shows_every_sample():
-    commands = [command for command, _ in documented_runs()]
-    assert all(any(f"sample_captures/{name}" in command for command in commands) for name in NAMES)
-
-
-@pytest.mark.skipif(
-    libpcap.cypcap_compiler() is None and libpcap.system_compiler() is None, reason="no libpcap to compile filters with"
-)
-@pytest.mark.parametrize(("command", "shown"), documented_runs())
-def test_the_walk_through_shows_what_uspcap_says_today(command, shown, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "110")
-    ended = invoke(*shlex.split(command))
-    said = [line.rstrip() for line in (ended.stdout + ended.stderr).splitlines()]
-    assert said == shown.splitlines()
-    assert ended.code == (1 if DAMAGED in command else 0)

@@ -1,4 +1,4 @@
-"""uspcap: capture packets past the kernel, stamp every frame, report latency, gaps and bursts.
+"""uspcap: capture packets past the kernel, timestamp every frame, report latency, gaps and bursts.
 
 `open`, `analyze` and `compare` work on capture files, `capture` on interfaces; `uspcap.api` explains what they return,
 and is loaded when one of them is used.

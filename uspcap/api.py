@@ -345,7 +345,7 @@ def analyze(
     max_flows : int, optional
         Flows followed one by one.
     timestamps : str, optional
-        `trailer` or `trailer:FORMAT` takes stamps that a tap or switch put into the frames.
+        `trailer` or `trailer:FORMAT` takes timestamps that a tap or switch put into the frames.
     jobs : int, optional
         Threads; as many as there are cores by default.
     interfaces : sequence of str
@@ -515,9 +515,9 @@ def compare(
     key : str
         What makes a frame the same.
     clock : {'auto', 'same', 'offset'}
-        Whether one clock stamped both.
+        Whether one clock timestamped both.
     window_ns : int, optional
-        Most that a frame's stamps may differ.
+        Most that a frame's timestamps may differ.
     offset_ns : int, optional
         B's clock minus A's, where it is known roughly.
     filter : str
@@ -718,7 +718,7 @@ def capture(
     direction : {'in', 'out', 'inout'}, optional
         Frames received, sent, or both.
     timestamps : str
-        Who stamps, as `--timestamps` has it.
+        Who timestamps, as `--timestamps` has it.
     options
         Those of the backend, named as on the command line with `_` for `-`: `take_all=True`.
 

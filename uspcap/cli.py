@@ -30,7 +30,7 @@ COMMANDS = {
     "compare": "Match two captures frame by frame: delay, loss, order.",
     "protocols": "List the feeds whose sequence numbers can be followed.",
     "doctor": "What host and NIC can do, and what costs latency.",
-    "probe": "Send numbered, stamped test traffic on a schedule, or answer it.",
+    "probe": "Send numbered, timestamped test traffic on a schedule, or answer it.",
 }
 """Command to its one line of help; each is `uspcap.commands.<name>.command`."""
 
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Capture packets past the kernel, stamp every frame, and report latency, gaps and bursts."""
+    """Capture packets past the kernel, timestamp every frame, and report latency, gaps and bursts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -55,13 +55,13 @@ class TimestampSource(IntEnum):
     XDP = 2
     """Driver hook, before the kernel's stack."""
     KERNEL = 3
-    """Receive stamp of the kernel's socket buffer."""
+    """Receive timestamp of the kernel's socket buffer."""
     USER = 4
     """Read from the ring in user space."""
     FILE = 5
-    """Whatever a capture file says; who stamped it is not known."""
+    """Whatever a capture file says; who timestamped it is not known."""
     NONE = 6
-    """No stamp at all; `timestamp_ns` is 0 and means nothing."""
+    """No timestamp at all; `timestamp_ns` is 0 and means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class Interface:
     snaplen : int
         Longest captured length in bytes; 0 where there is no limit.
     ticks_per_second : int
-        Resolution of the stamps in the file; 1_000_000_000 is nanoseconds.
+        Resolution of the timestamps in the file; 1_000_000_000 is nanoseconds.
     timestamp_offset_s : int
-        Seconds added to every stamp (pcapng if_tsoffset).
+        Seconds added to every timestamp (pcapng if_tsoffset).
     fcs_length : int
         Bytes of frame check sequence at the end of each frame, -1 where not known.
     timestamp_source : TimestampSource
-        Who stamped the frames of this interface.
+        Who timestamped the frames of this interface.
     speed_bps : int
         Bits a second, 0 where not known.
     """
@@ -287,7 +287,7 @@ class SourceFacts:
     interface_drops : dict of int to int
         Frames that the capturing host says it dropped, by interface, where the file says so.
     finer_than_ns : int
-        Stamps that lost what the file said below 1 ns.
+        Timestamps that lost what the file said below 1 ns.
     clamped : ClampedTimestamps
     fractions : FractionCounts
     headers : LaterHeaders

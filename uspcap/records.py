@@ -84,7 +84,9 @@ PacketRate = Annotated[float, Quantity("packet_rate", "Packets a second.", minim
 BitRate = Annotated[float, Quantity("bit_rate", "Bits a second.", minimum=0)]
 SourceName = Annotated[
     str,
-    Quantity("timestamp_source", "Who stamped the frames.", one_of=tuple(source.name for source in TimestampSource)),
+    Quantity(
+        "timestamp_source", "Who timestamped the frames.", one_of=tuple(source.name for source in TimestampSource)
+    ),
 ]
 
 

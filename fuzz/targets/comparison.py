@@ -23,9 +23,9 @@ def generate(random: Random) -> Any:
     state: dict[str, Any] = {}
     count = random.choice((1, 2, 5, random.randrange(40)))
     frames = [random.choice((packets.plain, packets.segment, packets.request))(random, state) for _ in range(count)]
-    stamps = timestamps(random, count)
+    times = timestamps(random, count)
     delay = random.choice((0, 1000, 10**6, number(random, 63), -number(random, 40)))
-    a = list(zip(stamps, frames, strict=True))
+    a = list(zip(times, frames, strict=True))
     b = [(at + delay + random.randrange(100), frame) for at, frame in a if random.random() < 0.9]
     if random.random() < 0.3:
         random.shuffle(b)

@@ -13,7 +13,7 @@ from uspcap.timestamps.trailers import FORMATS, TrailerStage, detect
 def generate(random: Random) -> Any:
     state: dict[str, Any] = {}
     kinds = sorted(FORMATS)
-    frames = [packets.stamped(random.choice(kinds))(random, state) for _ in range(random.choice((1, 1, 3)))]
+    frames = [packets.timestamped(random.choice(kinds))(random, state) for _ in range(random.choice((1, 1, 3)))]
     rows = [(at, frame, 0, 5, 0, 0, 0) for at, frame in zip(timestamps(random, len(frames)), frames, strict=True)]
     return {"frames": rows, "kind": random.randrange(len(kinds)), "unclamped": random.random() < 0.3}
 

@@ -16,9 +16,9 @@ from uspcap.formats.writer import open_writer
 
 def generate(random: Random) -> Any:
     state: dict[str, Any] = {}
-    stamps = timestamps(random, random.choice((0, 1, 3, random.randrange(30))))
+    times = timestamps(random, random.choice((0, 1, 3, random.randrange(30))))
     frame = (lambda: b"") if random.random() < 0.05 else (lambda: packets.plain(random, state))
-    rows = [(at, frame(), 0, 5, 0, random.choice((0, 3)), random.choice((0, 9))) for at in stamps]
+    rows = [(at, frame(), 0, 5, 0, random.choice((0, 3)), random.choice((0, 9))) for at in times]
     return {"frames": rows, "format": random.choice(("pcapng", "pcap"))}
 
 

@@ -81,16 +81,16 @@ class FeedPacket:
 
 def itch_message(random: Random, sequence: int, at_ns: int) -> bytes:
     """Return an ITCH 5.0 message: Add Order, and now and then the execution or deletion of an earlier order."""
-    stamp = (at_ns - MIDNIGHT_NS).to_bytes(6, "big")
+    timestamp = (at_ns - MIDNIGHT_NS).to_bytes(6, "big")
     locate = 1 + int(3 * random.random())
     kind = random.random()
     if kind < 0.6 or sequence < 5:
         stock, side = f"SAMPLE{locate}".ljust(8).encode(), b"BS"[sequence % 2 :][:1]
         body = struct.pack("!QcI8sI", sequence, side, 100 * (1 + sequence % 9), stock, 1_000_000 + 100 * locate)
-        return struct.pack("!cHH", b"A", locate, 0) + stamp + body
+        return struct.pack("!cHH", b"A", locate, 0) + timestamp + body
     if kind < 0.8:
-        return struct.pack("!cHH", b"E", locate, 0) + stamp + struct.pack("!QIQ", sequence - 3, 100, sequence)
-    return struct.pack("!cHH", b"D", locate, 0) + stamp + struct.pack("!Q", sequence - 4)
+        return struct.pack("!cHH", b"E", locate, 0) + timestamp + struct.pack("!QIQ", sequence - 3, 100, sequence)
+    return struct.pack("!cHH", b"D", locate, 0) + timestamp + struct.pack("!Q", sequence - 4)
 
 
 def feed_packets(random: Random) -> tuple[list[FeedPacket], list[FeedPacket], int]:

@@ -69,7 +69,7 @@ def soup(kind: bytes, payload: bytes = b"") -> bytes:
 
 def ouch(kind: bytes, at_ns: int, token: bytes, order: int) -> bytes:
     """Return an OUCH 4.2 message: O and X are the client's, S, A, E, C and J the venue's (with its time)."""
-    stamp = struct.pack("!Q", at_ns - MIDNIGHT_NS)
+    timestamp = struct.pack("!Q", at_ns - MIDNIGHT_NS)
     shares, stock, price = 100 * (1 + order % 5), b"SAMPLE1 ", 1_002_500 + 100 * order
     terms = struct.pack("!cI8sII4sc", b"BS"[order % 2 :][:1], shares, stock, price, 99_998, b"USPC", b"Y")
     return (
@@ -77,11 +77,11 @@ def ouch(kind: bytes, at_ns: int, token: bytes, order: int) -> bytes:
         + {
             b"O": token + terms + struct.pack("!ccIcc", b"P", b"N", 0, b"N", b" "),
             b"X": token + struct.pack("!I", 0),
-            b"S": stamp + (b"S" if order == 0 else b"E"),
-            b"A": stamp + token + terms + struct.pack("!QccIccc", 1_000 + order, b"P", b"N", 0, b"N", b"L", b" "),
-            b"E": stamp + token + struct.pack("!IIcQ", shares, price, b"R", 5_000 + order),
-            b"C": stamp + token + struct.pack("!Ic", shares, b"U"),
-            b"J": stamp + token + b"O",
+            b"S": timestamp + (b"S" if order == 0 else b"E"),
+            b"A": timestamp + token + terms + struct.pack("!QccIccc", 1_000 + order, b"P", b"N", 0, b"N", b"L", b" "),
+            b"E": timestamp + token + struct.pack("!IIcQ", shares, price, b"R", 5_000 + order),
+            b"C": timestamp + token + struct.pack("!Ic", shares, b"U"),
+            b"J": timestamp + token + b"O",
         }[kind]
     )
 

@@ -132,18 +132,18 @@ def test_line_that_lacks_the_beginning_of_a_session_catches_up_with_the_other() 
 
 def test_numbers_that_wrap_go_on_on_both_lines() -> None:
     rule = parse_sequence("offset=0,size=2,wraps=yes")
-    frames, stamps = [], []
+    frames, timestamps = [], []
     for at in range(3_000):
         number = (65_000 + at) % 65_536
         for line in (0, 1):
             if (at, line) not in ((536, 0), (1_000, 0), (1_000, 1)):
                 frames.append(frame_of(struct.pack("!H", number) + b"x", line))
-                stamps.append(START_NS + 1_000 * at + 100 * line)
+                timestamps.append(START_NS + 1_000 * at + 100 * line)
     for cuts in ([], [1_000], [1_070, 1_080, 3_000]):
         parts = []
         for first, last in pairwise([0, *cuts, len(frames)]):
             parts.append(Arbitration(rule, PAIRS, ring_length=RING))
-            parts[-1].update(FrameBatch.from_frames(frames[first:last], stamps[first:last]))
+            parts[-1].update(FrameBatch.from_frames(frames[first:last], timestamps[first:last]))
         for part in parts[1:]:
             parts[0].merge(part)
         result = parts[0].result().as_dict()
@@ -153,7 +153,7 @@ def test_numbers_that_wrap_go_on_on_both_lines() -> None:
         assert pair["lines"]["A"]["brought_first"] == 2_998
 
 
-def test_stamps_of_two_sources_are_never_compared() -> None:
+def test_timestamps_of_two_sources_are_never_compared() -> None:
     packets = [Packet(at // 2 + 1, 1, START_NS + at, line=at % 2) for at in range(40)]
     batch = batch_of(packets)
     batch.storage("timestamp_source")[:40] = [

@@ -44,14 +44,14 @@ def slotted_peaks(frames, width_ns):
 
 
 def free_peaks(frames, width_ns, slot_ns):
-    """Most bytes and most frames of any window [t, t + width) at all, within a stretch; stamps put in order."""
+    """Most bytes and most frames of any window [t, t + width) at all, within a stretch; timestamps put in order."""
     most_bytes = most_frames = 0
     for part in stretches(frames, slot_ns):
         ordered = sorted((frame.timestamp_ns, frame.length) for *_, frame in part)
         first = size = 0
-        for at, (stamp, length) in enumerate(ordered):
+        for at, (timestamp, length) in enumerate(ordered):
             size += length
-            while ordered[first][0] <= stamp - width_ns:
+            while ordered[first][0] <= timestamp - width_ns:
                 size -= ordered[first][1]
                 first += 1
             most_bytes, most_frames = max(most_bytes, size), max(most_frames, at + 1 - first)
@@ -71,8 +71,8 @@ def check(analysis, frames, widths_ns):
     sources = by_source(frames)
     assert rows.keys() == {(source.name, width) for source in sources for width in widths_ns}
     for source, numbered in sources.items():
-        stamps = [frame.timestamp_ns for _, frame in numbered]
-        duration = max(stamps) - min(stamps)
+        timestamps = [frame.timestamp_ns for _, frame in numbered]
+        duration = max(timestamps) - min(timestamps)
         total = sum(frame.length for _, frame in numbered)
         for width in widths_ns:
             row = rows[source.name, width]
@@ -214,19 +214,19 @@ def test_the_table_holds_the_rows_of_the_result():
     st.sampled_from([(1000,), WIDTHS_NS, (1000 << 40,), (WIDEST_NS // 1000 * 1000,)]),
 )
 @example([EARLIEST_NS, LATEST_NS], WIDTHS_NS)
-def test_whatever_is_in_a_batch_stays_within_the_windows(stamps, widths_ns):
-    batch = FrameBatch.from_frames([bytes(60)] * len(stamps), [0] * len(stamps))
-    batch.storage("timestamp_ns")[: len(stamps)] = stamps
+def test_whatever_is_in_a_batch_stays_within_the_windows(timestamps, widths_ns):
+    batch = FrameBatch.from_frames([bytes(60)] * len(timestamps), [0] * len(timestamps))
+    batch.storage("timestamp_ns")[: len(timestamps)] = timestamps
     windows = SlidingWindows(widths_ns)
     windows.update(batch, 0, TimestampSource.FILE)
-    clamped = [max(EARLIEST_NS, min(LATEST_NS, stamp)) for stamp in stamps]
-    frames = [(number, Frame(stamp, 60, 1)) for number, stamp in enumerate(clamped, 1)]
+    clamped = [max(EARLIEST_NS, min(LATEST_NS, timestamp)) for timestamp in timestamps]
+    frames = [(number, Frame(timestamp, 60, 1)) for number, timestamp in enumerate(clamped, 1)]
     for width_ns, peaks in zip(widths_ns, windows.peaks() if frames else (), strict=False):
         assert peaks == tuple_of(slotted_peaks(frames, width_ns))
 
 
 def tuple_of(wanted):
-    """Peaks as the compiled windows give them: bytes, frames, stamp, number."""
+    """Peaks as the compiled windows give them: bytes, frames, timestamp, number."""
     by_bytes, by_frames, restarts = wanted
     return tuple(by_bytes), tuple(by_frames), restarts
 

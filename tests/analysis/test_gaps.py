@@ -18,7 +18,7 @@ COLUMNS = ("flow", "gap_ns", "start_ns", "end_ns", "before_frame", "after_frame"
 
 
 def forward_gaps(frames):
-    """All gaps of each flow and stamp source, frames numbered from 1."""
+    """All gaps of each flow and timestamp source, frames numbered from 1."""
     last, gaps = {}, defaultdict(list)
     for number, frame in enumerate(frames, 1):
         if frame.source == TimestampSource.NONE:
@@ -125,10 +125,10 @@ def test_automatic_thresholds_follow_their_rule(seed):
     silences=st.dictionaries(st.integers(0, 90), st.sampled_from([0, 4, 7, 8, 9, 15, 16, 17, 100]), max_size=5),
 )
 def test_the_automatic_threshold_at_the_edges_of_octaves(scale_ns, count, silences):
-    stamps = [START_NS]
+    timestamps = [START_NS]
     for at in range(count):
-        stamps.append(stamps[-1] + scale_ns * silences.get(at, 1))
-    frames = [Frame(stamp, 60, 1) for stamp in stamps]
+        timestamps.append(timestamps[-1] + scale_ns * silences.get(at, 1))
+    frames = [Frame(timestamp, 60, 1) for timestamp in timestamps]
     check(feed(Gaps(), frames, 4096), frames, None)
 
 
@@ -180,8 +180,8 @@ def test_a_step_backward_is_no_silence_and_later_gaps_start_from_it():
 
 @pytest.mark.parametrize("threshold_ns", [None, 5])
 @pytest.mark.parametrize("cut", range(4))
-def test_stamps_at_the_ends_of_the_range_are_cut_like_others(threshold_ns, cut):
-    frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, -(2**63))]
+def test_timestamps_at_the_ends_of_the_range_are_cut_like_others(threshold_ns, cut):
+    frames = [Frame(timestamp, 60, 1) for timestamp in (1 - 2**63, 2**63 - 1, -(2**63))]
     merged = feed(Gaps(threshold_ns=threshold_ns), frames[:cut], 4096)
     merged.merge(feed(Gaps(threshold_ns=threshold_ns), frames[cut:], 4096))
     whole = feed(Gaps(threshold_ns=threshold_ns), frames, 4096)

@@ -81,7 +81,7 @@ def in_parts(
     *,
     from_right: bool = False,
 ) -> Analysis:
-    """Analyse stamped frames in parts, merged from either end."""
+    """Analyse timestamped frames in parts, merged from either end."""
     parts = []
     for first, last in pairwise([0, *sorted(cuts), len(frames)]):
         parts.append(make())
@@ -269,21 +269,21 @@ def tcp_told(segments: list[Segment], connection: int, from_venue: bool) -> tupl
     for frame, one in enumerate(segments, 1):
         if (one.connection, one.from_venue) != (connection, from_venue):
             continue
-        first, stamp = one.sequence, one.timestamp_ns
+        first, timestamp = one.sequence, one.timestamp_ns
         syn, fin = bool(one.flags & 2), bool(one.flags & 1)
         if one.flags & 4:
             resets += 1
             continue
         if syn:
             first = (first + 1) % 2**32
-            told.append(Told("reset", first, first, frame, stamp))
+            told.append(Told("reset", first, first, frame, timestamp))
         if one.payload or fin:
             after = first + len(one.payload) + fin
-            told.append(Told("data", first, after, frame, stamp, messages=len(one.payload)))
+            told.append(Told("data", first, after, frame, timestamp, messages=len(one.payload)))
             if fin:
-                told.append(Told("end", after, after, frame, stamp))
+                told.append(Told("end", after, after, frame, timestamp))
         elif not syn:
-            told.append(Told("next", first, first, frame, stamp))
+            told.append(Told("next", first, first, frame, timestamp))
     return told, resets
 
 

@@ -72,7 +72,7 @@ class Track:
 
 
 def by_key(frames, key):
-    """Number the stamped frames from 1 and group them."""
+    """Number the timestamped frames from 1 and group them."""
     groups = defaultdict(list)
     for number, frame in enumerate(frames, 1):
         if frame.source != TimestampSource.NONE:
@@ -216,7 +216,7 @@ def test_a_flow_without_a_gap_has_neither_a_shortest_nor_a_longest_one_in_the_ta
     assert by_flow == {flow_text(1): none, flow_text(2): (2, 2, 3), flow_text(3): none}
 
 
-def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():
+def test_frames_without_a_timestamp_belong_to_no_flow_of_the_report():
     frames = [Frame(0, 60, 1, TimestampSource.NONE)] * 3 + [Frame(5, 60, 2), Frame(9, 60, 2)]
     analysis = feed(InterArrival(), frames, 4096)
     assert [row["flow"] for row in analysis.result().as_dict()["flows"]["by_count"]] == [flow_text(2)]
@@ -225,8 +225,8 @@ def test_frames_without_a_stamp_belong_to_no_flow_of_the_report():
 
 @pytest.mark.parametrize("batch_frames", [1, 4096])
 @pytest.mark.parametrize("cut", range(5))
-def test_stamps_at_the_ends_of_the_range_are_cut_like_others(batch_frames, cut):
-    frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, -(2**63), 0)]
+def test_timestamps_at_the_ends_of_the_range_are_cut_like_others(batch_frames, cut):
+    frames = [Frame(timestamp, 60, 1) for timestamp in (1 - 2**63, 2**63 - 1, -(2**63), 0)]
     merged = feed(InterArrival(), frames[:cut], batch_frames)
     merged.merge(feed(InterArrival(), frames[cut:], batch_frames))
     result = merged.result().as_dict()

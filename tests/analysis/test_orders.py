@@ -195,7 +195,7 @@ def test_a_connection_joined_in_the_middle_of_a_message_is_read_from_the_next(pr
     assert result["streams"]["unread_bytes"] == len(torn.payload) - 9
 
 
-def test_times_between_stamps_of_two_sources_are_left_out() -> None:
+def test_times_between_timestamps_of_two_sources_are_left_out() -> None:
     segments = long_session("fix", 4)
     mixed = [
         Segment(one.timestamp_ns, 0, one.from_venue, one.sequence, one.payload, one.flags, source)
@@ -213,7 +213,7 @@ def test_times_between_stamps_of_two_sources_are_left_out() -> None:
     assert result["different_sources"] == 2
 
 
-def test_venue_stamps_are_subtracted_from_each_other_only() -> None:
+def test_venue_timestamps_are_subtracted_from_each_other_only() -> None:
     payloads = [ouch("ouch-4.2", "O", 1), ouch("ouch-4.2", "a", 1, 5_000) + ouch("ouch-4.2", "e", 1, 9_500)]
     segments = [
         Segment(START_NS, 0, False, 1, payloads[0]),

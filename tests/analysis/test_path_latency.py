@@ -28,14 +28,14 @@ def of(frames: Sequence[Frame], batch_frames: int = 4096) -> PathLatency:
 def slow_result(frames: Sequence[Frame]) -> dict[str, Any]:
     """The result without its definition and what only a source knows, by loops over frames that anybody can follow."""
     paths: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    left_out = {"frames_without_stamp": 0, "frames_without_reading": 0, "frames_stamped_on_reading": 0}
+    left_out = {"frames_without_timestamp": 0, "frames_without_reading": 0, "frames_timestamped_on_reading": 0}
     for number, frame in enumerate(frames, 1):
         if frame.source == TimestampSource.NONE:
-            left_out["frames_without_stamp"] += 1
+            left_out["frames_without_timestamp"] += 1
         elif frame.read_ns == 0:
             left_out["frames_without_reading"] += 1
         elif frame.source == TimestampSource.USER:
-            left_out["frames_stamped_on_reading"] += 1
+            left_out["frames_timestamped_on_reading"] += 1
         else:
             path_ns = min(frame.read_ns - frame.timestamp_ns, LARGEST)
             paths[TimestampSource(frame.source).name].append((path_ns, number, min(frame.ring, 255)))
@@ -98,7 +98,7 @@ def test_table_holds_the_buckets_of_the_histograms(frames: list[Frame]) -> None:
 
 
 @pytest.mark.parametrize("source", [TimestampSource.XDP, TimestampSource.HARDWARE, TimestampSource.KERNEL])
-def test_time_is_from_the_stamp_to_the_reading(source: TimestampSource) -> None:
+def test_time_is_from_the_timestamp_to_the_reading(source: TimestampSource) -> None:
     frames = [Frame(START_NS + at, 60, 1, source, START_NS + at + 1_000 * at) for at in range(11)]
     (one,) = of(frames).result().as_dict()["sources"].values()
     assert (one["count"], one["min_ns"], one["max_ns"], one["max_frame"], one["mean_ns"]) == (11, 0, 10_000, 11, 5_000)

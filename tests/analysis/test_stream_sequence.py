@@ -64,7 +64,7 @@ def test_every_byte_of_tcp_is_where_a_dictionary_has_it_whatever_the_cuts(captur
             assert (direction_of(side), "") not in found
             continue
         stream = found[direction_of(side), ""]
-        slow = SlowNumbers.of(told, modulus=2**32)
+        slow = SlowNumbers.of(told, modulus=2**32, far=TCP.far)
         assert_as_slow(stream, slow, but=["messages"])
         assert stream["messages"] == sum(one.after - one.first for one in told if one.kind == "data") - sum(
             one.kind == "end" for one in told

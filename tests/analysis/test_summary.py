@@ -46,19 +46,19 @@ def table(rows, first):
 def check(summary, frames):
     result = summary.result().as_dict()
     lengths = [frame.length for frame in frames]
-    stamps = [frame.timestamp_ns for frame in frames if frame.source != TimestampSource.NONE]
-    duration = max(stamps) - min(stamps) if stamps else None
+    timestamps = [frame.timestamp_ns for frame in frames if frame.source != TimestampSource.NONE]
+    duration = max(timestamps) - min(timestamps) if timestamps else None
     expected = {
         "packets": len(frames),
         "bytes_on_wire": sum(lengths),
         "bytes_captured": sum(lengths),
         "cut_packets": 0,
-        "first_timestamp_ns": stamps[0] if stamps else None,
-        "last_timestamp_ns": stamps[-1] if stamps else None,
-        "earliest_timestamp_ns": min(stamps, default=None),
-        "latest_timestamp_ns": max(stamps, default=None),
+        "first_timestamp_ns": timestamps[0] if timestamps else None,
+        "last_timestamp_ns": timestamps[-1] if timestamps else None,
+        "earliest_timestamp_ns": min(timestamps, default=None),
+        "latest_timestamp_ns": max(timestamps, default=None),
         "duration_ns": duration,
-        "packets_per_second": round(len(stamps) * 10**9 / duration, 3) if duration else None,
+        "packets_per_second": round(len(timestamps) * 10**9 / duration, 3) if duration else None,
         "bits_per_second": round(sum(lengths) * 8 * 10**9 / duration, 3) if duration else None,
         "shortest_packet_bytes": min(lengths, default=None),
         "longest_packet_bytes": max(lengths, default=None),

@@ -153,7 +153,7 @@ def download(
     connection: int = 0,
     begin_ns: int = START_NS,
     window: int = 4,
-    stamped: bool = True,
+    timestamped: bool = True,
     acks: bool = True,
 ) -> list[Segment]:
     """A handshake, a request and `count` segments from the responder, some in flight, one in seven sent again."""
@@ -163,10 +163,19 @@ def download(
     def add(side: int, sequence: int, acknowledgment: int, length: int = 0, flags: int = ACK) -> None:
         nonlocal now
         now += 7_000
-        stamps = (now // 50_000, (now - 30_000) // 50_000) if stamped else None
+        timestamps = (now // 50_000, (now - 30_000) // 50_000) if timestamped else None
         if acks or side:
             segments.append(
-                Segment(now, bool(side), sequence, acknowledgment, length, flags, stamps=stamps, connection=connection)
+                Segment(
+                    now,
+                    bool(side),
+                    sequence,
+                    acknowledgment,
+                    length,
+                    flags,
+                    timestamps=timestamps,
+                    connection=connection,
+                )
             )
 
     add(0, client, 0, flags=SYN)
@@ -274,10 +283,10 @@ def test_an_acknowledgment_within_a_segment_is_timed_from_it_and_so_is_the_rest(
 
 def test_retransmitted_data_give_no_time_by_number_but_by_timestamps() -> None:
     segments = [
-        *(replace(one, stamps=(1, 0)) for one in HANDSHAKE),
-        at(1_000, length=10, stamps=(7, 1)),
-        at(9_000, length=10, stamps=(8, 1)),
-        at(9_600, from_responder=True, sequence=5_000, acknowledgment=1_010, stamps=(3, 8)),
+        *(replace(one, timestamps=(1, 0)) for one in HANDSHAKE),
+        at(1_000, length=10, timestamps=(7, 1)),
+        at(9_000, length=10, timestamps=(8, 1)),
+        at(9_600, from_responder=True, sequence=5_000, acknowledgment=1_010, timestamps=(3, 8)),
     ]
     result = feed(Tcp(), segments).result().as_dict()
     assert result["counts"]["from_initiator"]["retransmissions"] == 1
@@ -378,7 +387,7 @@ def test_ipv6_and_tags_are_measured_alike(form: str) -> None:
     assert found["listed"][0]["initiator"] == ("[2001:db8::9]:40000" if form == "ipv6" else "192.0.2.9:40000")
 
 
-def test_stamps_of_two_sources_are_not_subtracted() -> None:
+def test_timestamps_of_two_sources_are_not_subtracted() -> None:
     segments = [replace(HANDSHAKE[0], source=TimestampSource.KERNEL), *HANDSHAKE[1:]]
     result = feed(Tcp(), segments).result().as_dict()
     assert result["counts"]["total"]["different_sources"] == 2

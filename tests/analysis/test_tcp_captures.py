@@ -51,7 +51,7 @@ TOLD_APART = {
     "tcp/packets__tcp_dupack.pcapng": "a hole is filled that was lost before the capture point",
     "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "bytes that had been captured come again within 3 ms",
     "tcp/suricata-verify__http-pipeline-files-with-gap__input.pcap": "holes are filled long after they opened",
-    "time-edge/arkime__tcp-reassembly-synthetic.pcap": "a hole is filled by a stamp 10 ms back in time",
+    "time-edge/arkime__tcp-reassembly-synthetic.pcap": "a hole is filled by a timestamp 10 ms back in time",
 }
 """tshark tells retransmissions from reordering by time; here bytes captured before make the difference."""
 
@@ -67,10 +67,10 @@ HANDSHAKES = {
     "linktypes/zeek__ml-dsa-44-cert.pcap": "0 ns, which tshark does not show",
     "pcap-variants/tcpdump__pptp.pcap": "the SYN-ACK came twice",
     "pcapng-blocks/wireshark-notes__http2-16-ssl.pcapng": "refused",
-    "pcapng-blocks/wireshark-notes__mysql-ssl.pcapng": "the SYN-ACK is stamped years later",
-    "pcapng-blocks/wireshark-notes__pop-ssl.pcapng": "the SYN-ACK is stamped years later",
-    "pcapng-blocks/wireshark-notes__smtp2525-ssl.pcapng": "the SYN-ACK is stamped years later",
-    "pcapng-blocks/wireshark-notes__sslv2.pcapng": "the SYN-ACK is stamped years later",
+    "pcapng-blocks/wireshark-notes__mysql-ssl.pcapng": "the SYN-ACK is timestamped years later",
+    "pcapng-blocks/wireshark-notes__pop-ssl.pcapng": "the SYN-ACK is timestamped years later",
+    "pcapng-blocks/wireshark-notes__smtp2525-ssl.pcapng": "the SYN-ACK is timestamped years later",
+    "pcapng-blocks/wireshark-notes__sslv2.pcapng": "the SYN-ACK is timestamped years later",
     "rtp-mcast/nDPI__rtsp.pcap": "every frame is there twice",
     "tcp/PcapPlusPlus__one_tcp_rst.pcap": "refused",
     "tcp/arkime__tcp_handshake_synthetic.pcap": "made-up handshakes: refused, of one end, with numbers that do not fit",
@@ -79,8 +79,9 @@ HANDSHAKES = {
     "tcp/suricata-verify__bug-2491-01__simple_http_download.onesided.pcap": "of one end no segment was captured",
     "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "the SYN was sent again",
     "tcp/suricata-verify__tcp-fastopen-07__tcp_fastopen_segmentation.pcap": "tshark ends it with the responder's data",
-    "time-edge/suricata-verify__dnp3-too-long-reassembly-request__input.pcap": "the SYN-ACK is stamped before the SYN",
-    "time-edge/suricata-verify__smtp-extract-url-schemes__input.pcap": "the SYN-ACK is stamped before the SYN",
+    "time-edge/suricata-verify__dnp3-too-long-reassembly-request__input.pcap": "the SYN-ACK is timestamped before "
+    "the SYN",
+    "time-edge/suricata-verify__smtp-extract-url-schemes__input.pcap": "the SYN-ACK is timestamped before the SYN",
 }
 
 TIMES = {
@@ -217,7 +218,7 @@ def test_round_trips_of_data_are_tsharks() -> None:
         mine = {(at, time) for (at, event), time in found.times_ns.items() if event in ("data_ack", "handshake")}
         other = {(at, row.ack_rtt_ns) for at, row in enumerate(rows) if row.ack_rtt_ns is not None}
         agreed += len(mine & other)
-        # Karn's rule, stamps that go backward, answers to keep-alives and copies, and resets give no time here.
+        # Karn's rule, timestamps that go backward, answers to keep-alives and copies, and resets give no time here.
         without = ours(found, "ambiguous", "negative", "nothing_new", "resets")
         left = {at for at, _ in other - mine} - without
         # tshark shows no time of 0, and none for an acknowledgment that ends within a segment.

@@ -16,9 +16,9 @@ from uspcap.frames import LATEST_NS, TimestampSource
 SECOND_NS = 10**9
 
 
-def zeros_of(stamp):
+def zeros_of(timestamp):
     """Trailing decimal zeros, at most nine."""
-    return next((digits for digits in range(9) if stamp % 10 ** (digits + 1)), 9)
+    return next((digits for digits in range(9) if timestamp % 10 ** (digits + 1)), 9)
 
 
 def numbered_by_source(frames):
@@ -30,22 +30,24 @@ def numbered_by_source(frames):
 
 
 def quality(numbered):
-    stamps = [stamp for _, stamp in numbered]
-    steps = [after - before for before, after in pairwise(stamps)]
+    timestamps = [timestamp for _, timestamp in numbered]
+    steps = [after - before for before, after in pairwise(timestamps)]
     runs = [list(run) for _, run in groupby(numbered, key=lambda one: one[1])]
     longest = max(runs, key=len)
-    zeros = Counter(map(zeros_of, stamps))
+    zeros = Counter(map(zeros_of, timestamps))
     classes = Counter(len(run).bit_length() - 1 for run in runs)
     # The resolution is the coarsest power of ten that all but one in 1000 are multiples of.
-    finest = next((digits for digits in range(10) if sum(zeros[d] for d in range(digits + 1)) * 1000 > len(stamps)), 9)
+    finest = next(
+        (digits for digits in range(10) if sum(zeros[d] for d in range(digits + 1)) * 1000 > len(timestamps)), 9
+    )
     return {
-        "frames": len(stamps),
-        "first_ns": stamps[0],
-        "last_ns": stamps[-1],
-        "earliest_ns": min(stamps),
-        "latest_ns": max(stamps),
+        "frames": len(timestamps),
+        "first_ns": timestamps[0],
+        "last_ns": timestamps[-1],
+        "earliest_ns": min(timestamps),
+        "latest_ns": max(timestamps),
         "observed_resolution_ns": 10**finest,
-        "common_divisor_ns": math.gcd(*(stamp - stamps[0] for stamp in stamps)),
+        "common_divisor_ns": math.gcd(*(timestamp - timestamps[0] for timestamp in timestamps)),
         "trailing_zeros": [zeros[digits] for digits in range(10)],
         "duplicates": steps.count(0),
         "backward_steps": sum(step < 0 for step in steps),
@@ -80,11 +82,11 @@ def steps_of(sources):
 def kinds(warnings, name):
     """Which things are said of a source."""
     said = {
-        "resolution": f"{name} stamps resolve",
-        "quantised": f"{name} stamps are all multiples",
-        "backward": f"{name} stamps step backward",
-        "batched": f"{name} stamps equal the one before",
-        "jumps": f"{name} stamps jump",
+        "resolution": f"{name} timestamps resolve",
+        "quantised": f"{name} timestamps are all multiples",
+        "backward": f"{name} timestamps step backward",
+        "batched": f"{name} timestamps equal the one before",
+        "jumps": f"{name} timestamps jump",
     }
     return {kind for kind, words in said.items() if any(words in warning for warning in warnings)}
 
@@ -113,11 +115,11 @@ def check(analysis, frames):
         assert result["sources"][name] == found
         assert kinds(result["warnings"], name) == expected_kinds(found)
         told += len(expected_kinds(found))
-    unstamped = len(frames) - sum(map(len, sources.values()))
-    assert result["frames_without_stamp"] == unstamped
-    assert any("frames have no timestamp" in warning for warning in result["warnings"]) == (unstamped > 0)
+    without_timestamp = len(frames) - sum(map(len, sources.values()))
+    assert result["frames_without_timestamp"] == without_timestamp
+    assert any("frames have no timestamp" in warning for warning in result["warnings"]) == (without_timestamp > 0)
     assert any("never compared" in warning for warning in result["warnings"]) == (len(sources) > 1)
-    assert len(result["warnings"]) == told + (unstamped > 0) + (len(sources) > 1)
+    assert len(result["warnings"]) == told + (without_timestamp > 0) + (len(sources) > 1)
     assert result["steps"] == steps_of(sources)
 
 
@@ -154,11 +156,11 @@ def test_long_streams_equal_the_plain_loops(seed, grid_ns, sources):
     check(feed(Timestamps(), frames, 4096), frames)
 
 
-def test_few_fine_stamps_among_coarse_ones_are_outliers():
+def test_few_fine_timestamps_among_coarse_ones_are_outliers():
     for fine, resolution in ((2, 1000), (3, 1)):
-        stamps = START_NS + np.arange(2_000) * 1000
-        stamps[100 : 100 + fine] += 1
-        frames = [Frame(int(stamp), 60, 1) for stamp in stamps]
+        timestamps = START_NS + np.arange(2_000) * 1000
+        timestamps[100 : 100 + fine] += 1
+        frames = [Frame(int(timestamp), 60, 1) for timestamp in timestamps]
         analysis = feed(Timestamps(), frames, 4096)
         check(analysis, frames)
         assert analysis.result().as_dict()["sources"]["FILE"]["observed_resolution_ns"] == resolution
@@ -204,8 +206,8 @@ def test_the_tables_hold_the_steps_and_the_runs():
     ]
 
 
-def test_stamps_at_the_ends_of_the_range_are_cut_like_others():
-    frames = [Frame(stamp, 60, 1) for stamp in (1 - 2**63, 2**63 - 1, 1 - 2**63, 0)]
+def test_timestamps_at_the_ends_of_the_range_are_cut_like_others():
+    frames = [Frame(timestamp, 60, 1) for timestamp in (1 - 2**63, 2**63 - 1, 1 - 2**63, 0)]
     whole = feed(Timestamps(), frames, 4096)
     assert whole.result().as_dict()["sources"]["FILE"]["backward_largest_ns"] == 2 * LATEST_NS
     for cut in range(len(frames) + 1):

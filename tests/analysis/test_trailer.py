@@ -1,4 +1,4 @@
-"""What became of stamps in frames: the law, cut files on several threads, filters, counts, and the command line."""
+"""What became of timestamps in frames: the law, cut files on several threads, filters, counts, and the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.capture_files import pcap_header, pcap_record
 from support.command_line import NANOSECOND_MAGIC, assert_one_clear_line, invoke, start
 from support.shared_captures import CAPTURES, needs_captures
-from support.trailer_frames import FILE_NS, metamako, plain, stamped, with_arista
+from support.trailer_frames import FILE_NS, metamako, plain, timestamped, with_arista
 
 from uspcap.analysis.suite import Settings, analyze_files
 from uspcap.analysis.trailer.analysis import Trailer
@@ -27,7 +27,7 @@ from uspcap.timestamps.trailer_decoding import MAXIMUM_PORTS, TrailerFormat
 from uspcap.timestamps.trailers import FORMATS, TrailerChoice, TrailerStage
 
 Made = tuple[bytes, int]
-"""A frame and the file's stamp."""
+"""A frame and the file's timestamp."""
 
 REAL = "timestamp-trailers/rust_metamako_exercise__metamako_trailer_rec1-60.pcap"
 METAMAKO = TrailerChoice(TrailerFormat.METAMAKO)
@@ -35,7 +35,7 @@ METAMAKO = TrailerChoice(TrailerFormat.METAMAKO)
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Made]:
-    """Frames with stamps of few ports, before and after the file's, and frames without."""
+    """Frames with timestamps of few ports, before and after the file's, and frames without."""
     frames = []
     for at in range(draw(st.integers(0, 40))):
         file_ns = FILE_NS + at * 1_000
@@ -140,14 +140,14 @@ def test_a_clock_that_is_37_s_ahead_is_told() -> None:
 
 
 def capture(path: Path, kind: str, count: int, *, every: int = 1) -> Path:
-    """A pcap file each `every`-th frame of which has a stamp 3 us before the file's."""
+    """A pcap file each `every`-th frame of which has a timestamp 3 us before the file's."""
     records = []
     for at in range(count):
         ns = FILE_NS + at * 20_000
         frame = plain(at % 90)
         captured, wire = frame, len(frame)
         if at % every == 0:
-            case = stamped(kind, frame, ns - 3_000, fcs=at % 2 == 0)
+            case = timestamped(kind, frame, ns - 3_000, fcs=at % 2 == 0)
             captured, wire = case.captured, case.wire_length
         records.append(pcap_record(*divmod(ns, 10**9), captured, wire))
     path.write_bytes(pcap_header(magic=NANOSECOND_MAGIC) + b"".join(records))
@@ -227,7 +227,7 @@ def test_a_capture_without_trailers_is_an_error_where_none_is_named(tmp_path: Pa
     ("arguments", "word"),
     [
         (("--timestamps", "trailer:fusion"), "trailer:FORMAT"),
-        (("--timestamps", "hardware"), "no source of stamps"),
+        (("--timestamps", "hardware"), "no source of timestamps"),
         (("--only", "trailer"), "--timestamps trailer"),
         (("--timestamps", "trailer", "--show-outliers"), "leave out"),
     ],
@@ -256,7 +256,7 @@ def test_a_capture_of_a_real_tap_is_told_and_read() -> None:
     assert report["source"]["first_timestamp_ns"] == 1454635868495676994
     text = invoke("analyze", CAPTURES / REAL, "--timestamps", "trailer", "--only", "timestamps")
     assert "metamako, told from the first 60 frames" in text.stdout
-    assert "less than the file's stamps resolve (1000 ns)" in " ".join(text.stdout.split())
+    assert "less than the file's timestamps resolve (1000 ns)" in " ".join(text.stdout.split())
 
 
 def test_tables_and_histogram_are_written(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from support.tpacket_ring import FakeRing, RingFrame
 from support.traffic import Received, numbered_frame
 
-from uspcap.backends.base import StampedInterfaces
+from uspcap.backends.base import TimestampedInterfaces
 from uspcap.backends.gathering import HANDED_OVER, INTERRUPTED, QUIET, FillNotices, Gatherer
 from uspcap.backends.packet_mmap.tpacket import PacketRing
 from uspcap.frames import FrameBatch, Interface, TimestampSource
@@ -24,7 +24,7 @@ from uspcap.frames import FrameBatch, Interface, TimestampSource
 BLOCK = 4096
 MILLISECOND = 1_000_000
 FOR_EVER_NS = 3600 * 1000 * MILLISECOND
-INTERFACES = StampedInterfaces(
+INTERFACES = TimestampedInterfaces(
     Interface(1, "x0", timestamp_source=TimestampSource.KERNEL), {source: source.name for source in TimestampSource}
 )
 

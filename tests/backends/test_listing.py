@@ -14,7 +14,7 @@ from uspcap.backends.listing import ListedInterface, Listing, list_interfaces
 from uspcap.network.xdp_features import XdpFeatures
 from uspcap.report.interface_list import listing_page, load_schema
 from uspcap.report.renderers.text import as_text
-from uspcap.timestamps.nic import StampingAbilities
+from uspcap.timestamps.nic import TimestampingAbilities
 
 NIC = ListedInterface(
     index=7,
@@ -91,16 +91,16 @@ def test_best_mode_is_what_the_driver_declares(
 @pytest.mark.parametrize(
     ("abilities", "said"),
     [
-        (StampingAbilities(True, 3, 0b11), "every frame"),
-        (StampingAbilities(True, -1, 0b11), "no clock"),
-        (StampingAbilities(True, 3, 1 << 12), "some frames"),
-        (StampingAbilities(False, -1, 0), "none"),
+        (TimestampingAbilities(True, 3, 0b11), "every frame"),
+        (TimestampingAbilities(True, -1, 0b11), "no clock"),
+        (TimestampingAbilities(True, 3, 1 << 12), "some frames"),
+        (TimestampingAbilities(False, -1, 0), "none"),
     ],
 )
 def test_hardware_timestamps_are_what_the_driver_says(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, abilities: StampingAbilities, said: str
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, abilities: TimestampingAbilities, said: str
 ) -> None:
-    monkeypatch.setattr(StampingAbilities, "ask", lambda name, calls: abilities)
+    monkeypatch.setattr(TimestampingAbilities, "ask", lambda name, calls: abilities)
     assert listed(pair.here)[HERE].hardware_timestamps == said
 
 

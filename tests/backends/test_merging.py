@@ -25,7 +25,9 @@ def many_flows(count: int) -> list[bytes]:
     return [frame[:34] + (number % 50).to_bytes(2, "big") + frame[36:] for number, frame in enumerate(frames)]
 
 
-def test_frames_of_four_af_xdp_queues_come_in_the_order_of_their_stamps(make_pair: MakePair, kernel_bpf: None) -> None:
+def test_frames_of_four_af_xdp_queues_come_in_the_order_of_their_timestamps(
+    make_pair: MakePair, kernel_bpf: None
+) -> None:
     pair = make_pair(queues=4)
     frames = many_flows(2000)
     with pair.here.entered(), open_source(Request(interfaces=(HERE,), options={"take_all": True})) as source:
@@ -33,7 +35,7 @@ def test_frames_of_four_af_xdp_queues_come_in_the_order_of_their_stamps(make_pai
         pair.send(*frames)
         received, statistics = receive(source, len(frames))
     assert sorted(received.frames) == sorted(frames)
-    assert received.stamps == sorted(received.stamps)
+    assert received.timestamps == sorted(received.timestamps)
     assert received.numbers == list(range(1, 2001))
     assert (statistics.received, statistics.delivered, statistics.unaccounted) == (2000, 2000, 0)
     assert statistics.remarks == {}
@@ -61,7 +63,7 @@ def test_one_ring_or_a_window_of_nothing_leaves_frames_as_they_come(pair: Pair, 
 
 
 class Lagging(MergedSource):
-    """Two rings whose batches are made up: (ring, stamp) of each frame, and what `emptied` says after them."""
+    """Two rings whose batches are made up: (ring, timestamp) of each frame, and what `emptied` says after them."""
 
     def __init__(self, pair: Pair, steps: list[tuple[list[tuple[int, int]], bool] | CaptureError | None]) -> None:
         with pair.here.entered():
@@ -80,7 +82,7 @@ class Lagging(MergedSource):
                 yield None
                 continue
             rows, self.rings.emptied = step
-            batch = FrameBatch.from_frames([bytes([ring]) for ring, _ in rows], [stamp for _, stamp in rows])
+            batch = FrameBatch.from_frames([bytes([ring]) for ring, _ in rows], [timestamp for _, timestamp in rows])
             batch.storage("queue")[: len(rows)] = np.array([ring for ring, _ in rows], np.uint32)
             yield batch
 
@@ -88,7 +90,7 @@ class Lagging(MergedSource):
         count = sum(len(step[0]) for step in self.steps if isinstance(step, tuple))
         return SourceStatistics(received=count)
 
-    def stamps(self) -> Iterator[list[int] | None]:
+    def timestamps(self) -> Iterator[list[int] | None]:
         for batch in self.batches(1.0):
             yield None if batch is None else batch.timestamp_ns.tolist()
 
@@ -96,18 +98,18 @@ class Lagging(MergedSource):
 def test_frames_wait_until_a_younger_one_proves_that_nothing_older_comes(pair: Pair) -> None:
     with Lagging(pair, [([(0, 1000), (0, 1050)], True), ([(1, 1020), (1, 1150)], True), None]) as source:
         # 1050 is the last that is at least as old as the window, counted from 1150.
-        assert list(source.stamps()) == [[1000, 1020, 1050], [1150], None]
+        assert list(source.timestamps()) == [[1000, 1020, 1050], [1150], None]
         assert source.statistics().remarks == {}
 
 
 def test_ring_that_was_not_looked_at_holds_everything_back(pair: Pair) -> None:
     with Lagging(pair, [([(0, 1000), (0, 2000)], False), ([(1, 900)], True)]) as source:
-        assert list(source.stamps()) == [[900, 1000], [2000]]
+        assert list(source.timestamps()) == [[900, 1000], [2000]]
 
 
 def test_frame_that_lags_by_more_than_the_window_is_given_late_and_counted(pair: Pair) -> None:
     with Lagging(pair, [([(0, 1000), (0, 2000)], True), ([(1, 900)], True)]) as source:
-        first = source.stamps()
+        first = source.timestamps()
         assert next(first) == [1000]
         assert source.statistics().waiting == 1
         assert list(first) == [[900], [2000]]
@@ -118,16 +120,16 @@ def test_frame_that_lags_by_more_than_the_window_is_given_late_and_counted(pair:
 
 def test_frames_held_are_given_before_the_error_that_ends_the_capture(pair: Pair) -> None:
     with Lagging(pair, [([(0, 1000)], True), CaptureError("gone")]) as source:
-        stamps = source.stamps()
-        assert next(stamps) == [1000]
+        timestamps = source.timestamps()
+        assert next(timestamps) == [1000]
         with pytest.raises(CaptureError, match="gone"):
-            next(stamps)
+            next(timestamps)
 
 
 def test_more_than_can_be_held_makes_the_oldest_go(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uspcap.backends.merging.HELD_FRAMES", 4)
-    with Lagging(pair, [([(0, stamp) for stamp in range(10)], False)]) as source:
-        given = [stamp for stamps in source.stamps() if stamps for stamp in stamps]
+    with Lagging(pair, [([(0, timestamp) for timestamp in range(10)], False)]) as source:
+        given = [timestamp for timestamps in source.timestamps() if timestamps for timestamp in timestamps]
     assert given == list(range(10))
 
 
@@ -141,4 +143,4 @@ def test_interfaces_of_a_merged_source_are_those_of_its_rings(pair: Pair) -> Non
 
 def test_rings_that_had_no_frame_so_far_hold_nothing_back(pair: Pair) -> None:
     with Lagging(pair, [([], True), ([(0, 1000)], True), ([], True)]) as source:
-        assert list(source.stamps()) == [[1000]]
+        assert list(source.timestamps()) == [[1000]]

@@ -77,7 +77,7 @@ def test_options_of_another_backend_are_refused_with_what_to_do(flag: str, backe
         (Request(files=FILE, backend="af_xdp"), "files .-r. are replayed, which the backend af_xdp cannot do"),
         (Request(NIC, backend="dpdk"), "there is no backend 'dpdk'; there are af_xdp, packet_mmap, replay"),
         (Request(NIC, backend="af_xdp", direction="out"), "AF_XDP sees received frames only: leave -Q out"),
-        (Request(files=FILE, timestamps="hardware"), "frames of files keep the stamps that they have"),
+        (Request(files=FILE, timestamps="hardware"), "frames of files keep the timestamps that they have"),
         (Request(files=FILE, latency_ns=1), "frames of files wait on no ring: leave --latency-target out"),
         (Request(NIC, latency_ns=11 * 10**9), "--latency-target is 10 s at most"),
         (

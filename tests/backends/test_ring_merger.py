@@ -16,20 +16,20 @@ EVERYTHING = (1 << 63) - 1
 
 
 class Frame(NamedTuple):
-    stamp_ns: int
+    timestamp_ns: int
     ring: int
     data: bytes
     source: int = TimestampSource.XDP
 
 
 def batch_of(frames: Sequence[Frame]) -> FrameBatch:
-    batch = FrameBatch.from_frames([one.data for one in frames], [one.stamp_ns for one in frames])
+    batch = FrameBatch.from_frames([one.data for one in frames], [one.timestamp_ns for one in frames])
     batch.storage("queue")[: len(frames)] = [one.ring for one in frames]
     batch.storage("timestamp_source")[: len(frames)] = [one.source for one in frames]
     batch.storage("wire_length")[: len(frames)] = [len(one.data) + 4 for one in frames]
     batch.storage("flags")[: len(frames)] = [one.ring + 1 for one in frames]
     batch.storage("drop_count")[: len(frames)] = [(one.ring + 1) << 33 for one in frames]
-    batch.storage("read_ns")[: len(frames)] = [-one.stamp_ns for one in frames]
+    batch.storage("read_ns")[: len(frames)] = [-one.timestamp_ns for one in frames]
     return batch
 
 
@@ -52,8 +52,8 @@ def popped(merger: RingMerger, until_ns: int = EVERYTHING, rows: int = 3, room: 
         assert (out.column("read_ns") == -out.timestamp_ns).all()
         columns = (out.timestamp_ns, out.column("queue"), out.timestamp_source)
         frames += [
-            Frame(stamp, ring, out.frame_bytes(row), source)
-            for row, (stamp, ring, source) in enumerate(zip(*(one.tolist() for one in columns), strict=True))
+            Frame(timestamp, ring, out.frame_bytes(row), source)
+            for row, (timestamp, ring, source) in enumerate(zip(*(one.tolist() for one in columns), strict=True))
         ]
         out.frames_before += out.count
 
@@ -63,11 +63,13 @@ def rings(draw: st.DrawFn, *, in_order: bool) -> list[list[Frame]]:
     """Frames of up to four rings; their data says which they are, as far as it has room."""
     streams = []
     for ring in range(draw(st.integers(1, 4))):
-        stamps = draw(st.lists(st.integers(-5, 40), max_size=25))
-        lengths = draw(st.lists(st.integers(0, 40), min_size=len(stamps), max_size=len(stamps)))
+        timestamps = draw(st.lists(st.integers(-5, 40), max_size=25))
+        lengths = draw(st.lists(st.integers(0, 40), min_size=len(timestamps), max_size=len(timestamps)))
         frames = [
-            Frame(stamp, ring, bytes([ring, number, *range(38)])[:length])
-            for number, (stamp, length) in enumerate(zip(sorted(stamps) if in_order else stamps, lengths, strict=True))
+            Frame(timestamp, ring, bytes([ring, number, *range(38)])[:length])
+            for number, (timestamp, length) in enumerate(
+                zip(sorted(timestamps) if in_order else timestamps, lengths, strict=True)
+            )
         ]
         streams.append(frames)
     return streams
@@ -91,9 +93,9 @@ def test_everything_held_comes_out_as_a_merge_of_sorted_streams(
     frames = interleaved(data.draw, streams)
     if frames:
         assert merger.push(batch_of(frames), 0) == len(frames)
-        assert merger.newest_ns == max(one.stamp_ns for one in frames)
+        assert merger.newest_ns == max(one.timestamp_ns for one in frames)
     assert merger.held == len(frames)
-    assert popped(merger, rows=rows) == list(heapq.merge(*streams, key=lambda one: one.stamp_ns))
+    assert popped(merger, rows=rows) == list(heapq.merge(*streams, key=lambda one: one.timestamp_ns))
     assert (merger.held, merger.late) == (0, 0)
 
 
@@ -115,8 +117,8 @@ def test_no_frame_is_lost_or_altered_and_late_ones_are_counted_whatever_the_room
         assert [one for one in out if one.ring == ring] == stream
     late, last = 0, -1000
     for one in out:
-        late += one.stamp_ns < last
-        last = max(last, one.stamp_ns)
+        late += one.timestamp_ns < last
+        last = max(last, one.timestamp_ns)
     assert merger.late == late
 
 
@@ -129,7 +131,7 @@ def test_only_what_is_not_younger_comes_out() -> None:
     assert [one.data for one in popped(merger, 39)] == [b"c"]
 
 
-def test_stamps_of_two_clocks_are_not_compared() -> None:
+def test_timestamps_of_two_clocks_are_not_compared() -> None:
     merger = RingMerger(2, 10, 100)
     tai_ns = 37_000_000_000
     merger.push(batch_of([Frame(tai_ns, 0, b"a", TimestampSource.HARDWARE)]), 0)
@@ -190,7 +192,7 @@ def test_rings_of_two_sources_are_held_apart_and_keep_their_numbers(
     held = [merger.held_of(ring, 1) for ring in range(len(one) + len(other))]
     assert sum(held) == merger.held == merger.held_of(0, len(held))
     last = popped(merger)
-    assert [frame.stamp_ns for frame in last] == sorted(frame.stamp_ns for frame in last)
+    assert [frame.timestamp_ns for frame in last] == sorted(frame.timestamp_ns for frame in last)
     assert sorted(taken + last) == sorted(frame for streams in (one, other) for stream in streams for frame in stream)
 
 

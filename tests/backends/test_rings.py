@@ -1,9 +1,9 @@
-"""What ring sources do with stamps, on a ring in plain memory and a simulated NIC: no privilege."""
+"""What ring sources do with timestamps, on a ring in plain memory and a simulated NIC: no privilege."""
 
 from __future__ import annotations
 
 import pytest
-from support.memory_ring import BLOCK, MemoryRing, stamped_frame
+from support.memory_ring import BLOCK, MemoryRing, timestamped_frame
 from support.nic_kernel import ALL, EXTENDED, SECOND, NicKernel
 from support.tpacket_ring import RAW_HARDWARE, SOFTWARE, FakeRing
 from support.traffic import Received
@@ -11,22 +11,24 @@ from support.traffic import Received
 from uspcap.backends.merging import MergedSource
 from uspcap.formats.pcapng import written_source
 from uspcap.frames import TimestampSource
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 
-def test_hardware_stamps_come_out_in_utc_and_each_frame_says_who_stamped_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hardware_timestamps_come_out_in_utc_and_each_frame_says_who_timestamped_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     kernel = NicKernel(setting=(0, 1, ALL), rate_ppm=25, clock_offset_ns=37 * SECOND, methods={EXTENDED})
     monkeypatch.setattr("uspcap.backends.rings.time.time_ns", kernel.utc_ns)
     fake = FakeRing(BLOCK, 2)
-    source = MemoryRing(fake, Stamping("lo", "auto", TimestampSource.KERNEL, kernel))
+    source = MemoryRing(fake, Timestamping("lo", "auto", TimestampSource.KERNEL, kernel))
     truth, frames = [], []
     for number in range(10):
         kernel.pass_time(30_000_000)
         truth.append(kernel.utc_ns())
         if number == 4:
-            frames.append(stamped_frame(number, kernel.utc_ns(), SOFTWARE))
+            frames.append(timestamped_frame(number, kernel.utc_ns(), SOFTWARE))
         else:
-            frames.append(stamped_frame(number, 0 if number == 7 else kernel.clock_ns(), RAW_HARDWARE))
+            frames.append(timestamped_frame(number, 0 if number == 7 else kernel.clock_ns(), RAW_HARDWARE))
     kernel.pass_time(1_000_000)
     fake.fill(0, frames[:5])
     fake.fill(1, frames[5:])
@@ -41,22 +43,22 @@ def test_hardware_stamps_come_out_in_utc_and_each_frame_says_who_stamped_it(monk
     expected[4], expected[7] = TimestampSource.KERNEL, TimestampSource.USER
     assert received.sources == expected
     assert [written_source(source.interfaces[number].description) for number in received.interfaces] == expected
-    # A hardware stamp of 0 is none: the frame has the time that it was read.
+    # A hardware timestamp of 0 is none: the frame has the time that it was read.
     truth[7] = read_from_ns
     (account,) = source.clocks()
     assert account.frames == 8
-    errors = [abs(one - was) for one, was in zip(received.stamps, truth, strict=True)]
+    errors = [abs(one - was) for one, was in zip(received.timestamps, truth, strict=True)]
     assert errors[4] == errors[7] == 0
     assert max(errors) <= account.error_bound_ns
     assert account.error_bound_ns < 20_000
 
 
-def test_reader_stamps_every_frame_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_timestamps_every_frame_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = NicKernel()
     monkeypatch.setattr("uspcap.backends.rings.time.time_ns", kernel.utc_ns)
     fake = FakeRing(BLOCK, 2)
-    source = MemoryRing(fake, Stamping("lo", "user", TimestampSource.KERNEL, kernel))
-    fake.fill(0, [stamped_frame(1, 5, SOFTWARE), stamped_frame(2, 6, RAW_HARDWARE), stamped_frame(3, 7, 0)])
+    source = MemoryRing(fake, Timestamping("lo", "user", TimestampSource.KERNEL, kernel))
+    fake.fill(0, [timestamped_frame(1, 5, SOFTWARE), timestamped_frame(2, 6, RAW_HARDWARE), timestamped_frame(3, 7, 0)])
     batch = next(source.batches(0.0))
     assert batch is not None
     assert batch.timestamp_ns.tolist() == [kernel.utc_ns()] * 3
@@ -67,7 +69,7 @@ def test_reader_stamps_every_frame_where_that_is_asked_for(monkeypatch: pytest.M
 
 def test_clock_is_followed_while_nothing_comes() -> None:
     kernel = NicKernel(setting=(0, 1, ALL))
-    source = MemoryRing(FakeRing(BLOCK, 2), Stamping("lo", "auto", TimestampSource.KERNEL, kernel))
+    source = MemoryRing(FakeRing(BLOCK, 2), Timestamping("lo", "auto", TimestampSource.KERNEL, kernel))
     batches = source.batches(0.0)
     for _ in range(5):
         kernel.pass_time(100_000_000)
@@ -77,7 +79,7 @@ def test_clock_is_followed_while_nothing_comes() -> None:
 
 
 def test_merged_rings_tell_of_the_clock_too() -> None:
-    stamping = Stamping("lo", "auto", TimestampSource.KERNEL, NicKernel(setting=(0, 1, ALL)))
-    with MergedSource(MemoryRing(FakeRing(BLOCK, 2), stamping), 1_000_000) as source:
+    timestamping = Timestamping("lo", "auto", TimestampSource.KERNEL, NicKernel(setting=(0, 1, ALL)))
+    with MergedSource(MemoryRing(FakeRing(BLOCK, 2), timestamping), 1_000_000) as source:
         (account,) = source.clocks()
     assert account.clock == "/dev/ptp3 (fake clock)"

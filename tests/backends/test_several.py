@@ -73,7 +73,7 @@ def test_frames_come_in_order_and_know_their_interface(two: Pair, backend: str) 
         statistics = source.statistics()
         names = names_of(source, received)
     assert received.frames == frames
-    assert received.stamps == sorted(received.stamps)
+    assert received.timestamps == sorted(received.timestamps)
     assert names == [HERE, BLUE] * 300
     assert received.numbers == list(range(1, 601))
     assert (statistics.received, statistics.delivered, statistics.unaccounted) == (600, 600, 0)

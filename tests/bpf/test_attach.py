@@ -50,15 +50,15 @@ def test_matching_frames_reach_the_socket_and_others_the_kernel(pair: Pair, mode
         receiver.close()
         assert [frame for _, frame in received] == matching
         assert passed == [TCP_FRAME] * 8
-        stamps = []
+        timestamps = []
         for area, frame in received:
             metadata = Metadata.unpack(area)
             assert metadata is not None
-            stamps.append(metadata.hook_tai_ns)
+            timestamps.append(metadata.hook_tai_ns)
             assert metadata[1:] == (0, len(frame), 0)
-        assert stamps == sorted(stamps)
-        assert before <= stamps[0]
-        assert stamps[-1] <= after
+        assert timestamps == sorted(timestamps)
+        assert before <= timestamps[0]
+        assert timestamps[-1] <= after
         assert counted(maps) == {"SEEN": 16, "MATCHED": 8, "REDIRECTED": 8}
 
 
@@ -76,7 +76,7 @@ def test_device_bound_is_tried_first_and_skb_where_the_driver_has_no_hook(pair: 
             assert "no native XDP" in attachment.refusals[1].reason
 
 
-def test_kernel_without_the_function_for_stamps_falls_back_to_plain_native(
+def test_kernel_without_the_function_for_timestamps_falls_back_to_plain_native(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attach, "kernel_function_ids", lambda names: {})

@@ -113,15 +113,15 @@ def test_bare_jump_and_ambiguous_comparison_are_refused() -> None:
 def test_names_become_file_descriptors_and_btf_ids_only_when_linked() -> None:
     builder = Builder()
     builder.load_map(R1, "counts")
-    builder.call_kernel_function("stamp")
+    builder.call_kernel_function("timestamp")
     builder.add(exit_insn())
     program = builder.build()
     assert program.maps == ((0, "counts"),)
-    assert program.kernel_functions == ((1, "stamp"),)
-    linked = program.link({"counts": 9}, {"stamp": 77})
+    assert program.kernel_functions == ((1, "timestamp"),)
+    linked = program.link({"counts": 9}, {"timestamp": 77})
     assert linked == ld_map_fd(R1, 9).encode() + call_kfunc(77).encode() + exit_insn().encode()
     with pytest.raises(KeyError, match="counts"):
-        program.link({}, {"stamp": 77})
+        program.link({}, {"timestamp": 77})
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=30))

@@ -13,11 +13,11 @@ from support.path_probes import MARK, PORT, digest_of, probe_payload, udp_frame
 from uspcap.bpf.builder import Program
 from uspcap.bpf.classic import compile_filter
 from uspcap.bpf.kernel_types import BPF_F_XDP_HAS_FRAGS, XdpAction
-from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, STAMP_RING, build_path_program
+from uspcap.bpf.path_program import MOST_PATHS, PAYLOAD_AT, TIMESTAMP_RING, build_path_program
 from uspcap.bpf.syscalls import LoadedProgram, possible_cpus
 from uspcap.comparison.live.hook import PathHook, seeds_of_cpus
 from uspcap.comparison.live.settings import LiveSettings, paths_of
-from uspcap.comparison.live.stamp_ring import StampRing
+from uspcap.comparison.live.timestamp_ring import TimestampRing
 
 SEED = 11
 MASK = (1 << 64) - 1
@@ -189,7 +189,9 @@ def load_other(other_hook: PathHook) -> Iterator[Load]:
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 9, 18, 63, 64, 65, 1400])
-def test_other_traffic_passes_untouched_and_is_stamped_aside(other_hook: PathHook, load_other: Load, size: int) -> None:
+def test_other_traffic_passes_untouched_and_is_timestamped_aside(
+    other_hook: PathHook, load_other: Load, size: int
+) -> None:
     other_hook.send_to(PATHS[1:2])
     payload = os.urandom(size)
     # Padding to Ethernet's least is no payload.
@@ -198,13 +200,13 @@ def test_other_traffic_passes_untouched_and_is_stamped_aside(other_hook: PathHoo
     result = load_other().test_run(frame)
     after = time.clock_gettime_ns(time.CLOCK_TAI)
     assert (result.verdict, result.data) == (XdpAction.XDP_PASS, frame)
-    (stamp,) = other_hook.take_stamps().tolist()
-    assert stamp[0] == digest_of(payload)
-    assert before <= stamp[1] <= after
-    assert stamp[2:] == (1, 0)
-    assert len(other_hook.take_stamps()) == 0
+    (timestamp,) = other_hook.take_timestamps().tolist()
+    assert timestamp[0] == digest_of(payload)
+    assert before <= timestamp[1] <= after
+    assert timestamp[2:] == (1, 0)
+    assert len(other_hook.take_timestamps()) == 0
     counts = other_hook.counts()
-    assert (counts.matched, counts.sent[1], counts.unstamped) == (1, 1, 0)
+    assert (counts.matched, counts.sent[1], counts.without_timestamp) == (1, 1, 0)
 
 
 def test_other_traffic_goes_on_as_if_nobody_looked_while_no_path_is_on(other_hook: PathHook, load_other: Load) -> None:
@@ -218,22 +220,22 @@ def test_other_traffic_goes_on_as_if_nobody_looked_while_no_path_is_on(other_hoo
 
 
 @pytest.mark.parametrize("name", ["TCP", "IP options", "IPv6", "first fragment", "later fragment", "another port"])
-def test_what_cannot_be_compared_is_not_stamped(other_hook: PathHook, load_other: Load, name: str) -> None:
+def test_what_cannot_be_compared_is_not_timestamped(other_hook: PathHook, load_other: Load, name: str) -> None:
     other_hook.send_to(PATHS[:1])
     result = load_other(PORT).test_run(OTHERS[name])
     assert (result.verdict, result.data) == (XdpAction.XDP_PASS, OTHERS[name])
     assert other_hook.counts().other == 1
-    assert len(other_hook.take_stamps()) == 0
+    assert len(other_hook.take_timestamps()) == 0
 
 
-def test_stamps_go_round_the_ring_and_what_has_no_room_is_counted(other_hook: PathHook, load_other: Load) -> None:
-    ring = StampRing("small", 4096)
+def test_timestamps_go_round_the_ring_and_what_has_no_room_is_counted(other_hook: PathHook, load_other: Load) -> None:
+    ring = TimestampRing("small", 4096)
     other_hook.send_to(PATHS[:1])
     program = build_path_program(None, port=None, paths=len(PATHS), redirected=[], probes=False)
     with (
         closing(ring),
         LoadedProgram.load(
-            program.link(other_hook.fds | {STAMP_RING: ring.fd}), name="paths", flags=BPF_F_XDP_HAS_FRAGS
+            program.link(other_hook.fds | {TIMESTAMP_RING: ring.fd}), name="paths", flags=BPF_F_XDP_HAS_FRAGS
         ) as loaded,
     ):
         wanted = []
@@ -246,6 +248,6 @@ def test_stamps_go_round_the_ring_and_what_has_no_room_is_counted(other_hook: Pa
         for _ in range(200):
             loaded.test_run(udp_frame(bytes(8)))
         taken = len(ring.take())
-    # 32 bytes a stamp; one position stays free.
+    # 32 bytes a timestamp; one position stays free.
     assert 4096 // 32 - 1 <= taken <= 4096 // 32
-    assert other_hook.counts().unstamped == 200 - taken
+    assert other_hook.counts().without_timestamp == 200 - taken

@@ -139,9 +139,9 @@ def test_counts_add_up_over_programs_that_share_the_maps(maps: CaptureMaps) -> N
 
 
 def run_with_driver(maps: CaptureMaps, *driver: Instruction) -> RunResult:
-    """Run on a UDP frame with instructions in the place of the driver's function for stamps.
+    """Run on a UDP frame with instructions in the place of the driver's function for timestamps.
 
-    They get the context in R1 and where to put the stamp in R2, and are called as a function of BPF's.
+    They get the context in R1 and where to put the timestamp in R2, and are called as a function of BPF's.
     """
     program = build_capture_program(None, queue_count=maps.queue_count, hardware_timestamps=True)
     [(index, _)] = program.kernel_functions
@@ -153,21 +153,21 @@ def run_with_driver(maps: CaptureMaps, *driver: Instruction) -> RunResult:
         return loaded.test_run(UDP_FRAME)
 
 
-def test_stamp_of_the_driver_goes_into_the_metadata(maps: CaptureMaps) -> None:
+def test_timestamp_of_the_driver_goes_into_the_metadata(maps: CaptureMaps) -> None:
     result = run_with_driver(
         maps, ld_imm64(R1, 0x1122334455667788), stx_mem(BPF_DW, R2, R1, 0), mov64_imm(R0, 0), exit_insn()
     )
     metadata = Metadata.unpack(result.data[:METADATA_LENGTH])
     assert metadata is not None
     assert metadata.hardware_ns == 0x1122334455667788
-    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1, "HARDWARE_STAMPED": 1}
+    assert counted(maps) == {"SEEN": 1, "MATCHED": 1, "NO_SOCKET": 1, "HARDWARE_TIMESTAMPED": 1}
 
 
 @pytest.mark.parametrize(
-    ("stamp", "answer"), [(0, 0), (7, -95), (7, -61)], ids=["a stamp of 0", "EOPNOTSUPP", "ENODATA"]
+    ("timestamp", "answer"), [(0, 0), (7, -95), (7, -61)], ids=["a timestamp of 0", "EOPNOTSUPP", "ENODATA"]
 )
-def test_zero_and_refusals_of_the_driver_are_no_stamp(maps: CaptureMaps, stamp: int, answer: int) -> None:
-    driver = (st_mem(BPF_DW, R2, 0, stamp), mov32_imm(R0, answer), exit_insn())
+def test_zero_and_refusals_of_the_driver_are_no_timestamp(maps: CaptureMaps, timestamp: int, answer: int) -> None:
+    driver = (st_mem(BPF_DW, R2, 0, timestamp), mov32_imm(R0, answer), exit_insn())
     result = run_with_driver(maps, *driver)
     assert result.metadata_length == METADATA_LENGTH
     flags, hardware_ns = struct.unpack_from("=6xH8xQ", result.data)
@@ -183,7 +183,7 @@ def test_building_is_repeatable_and_needs_no_kernel() -> None:
     assert build_capture_program(rows, queue_count=4).kernel_functions == ()
 
 
-def test_hardware_stamps_without_metadata_have_nowhere_to_go() -> None:
+def test_hardware_timestamps_without_metadata_have_nowhere_to_go() -> None:
     with pytest.raises(ValueError, match="need metadata"):
         build_capture_program(None, queue_count=1, metadata=False, hardware_timestamps=True)
 
@@ -209,7 +209,7 @@ def test_metadata_is_read_as_documented() -> None:
 @pytest.mark.parametrize(
     ("magic", "version", "flags", "expected"),
     [(0, 1, 1, None), (METADATA_MAGIC, 2, 1, None), (METADATA_MAGIC, 1, 0, Metadata(10, 0, 30, 40))],
-    ids=["stale memory", "another version", "stamp not flagged as one"],
+    ids=["stale memory", "another version", "timestamp not flagged as one"],
 )
 def test_metadata_that_is_none_is_not_read(magic: int, version: int, flags: int, expected: Metadata | None) -> None:
     assert Metadata.unpack(struct.pack("=IHHQQII", magic, version, flags, 10, 20, 30, 40)) == expected

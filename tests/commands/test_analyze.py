@@ -648,7 +648,7 @@ def test_what_a_replay_writes_goes_by_outer_frames_with_tags_aside(tmp_path: Pat
         ended = invoke("capture", "-r", source, "-w", target, "--speed", "0", *words)
         assert ended.code == 0, ended
         with open_capture(str(target)) as reader:
-            kept = [int(stamp) // 10**9 for batch in reader.batches() for stamp in batch.timestamp_ns]
+            kept = [int(timestamp) // 10**9 for batch in reader.batches() for timestamp in batch.timestamp_ns]
         target.unlink()
         assert f"received 7 = {len(kept)} written" in ended.stderr
         if len(kept) < 7:

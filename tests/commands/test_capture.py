@@ -34,7 +34,7 @@ def test_signal_ends_a_capture_in_good_order(pair: Pair, run: Run, tmp_path: Pat
     assert frames_of(path) == frames
     assert running.accounts == "received 3 = 3 written"
     assert "here0: packet_mmap, TPACKET_V3" in running.stderr
-    assert "packets 3" in running.stdout
+    assert "packets     3" in running.stdout
 
 
 def test_independent_reader_finds_frames_interface_and_counts_in_the_file(pair: Pair, run: Run, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_independent_reader_finds_frames_interface_and_counts_in_the_file(pair: 
     assert re.search(r"Number of packets:\s+2\b", said)
     assert "Name = here0" in said
     assert "Filter string = udp port 5000" in said
-    assert "Description = stamps: kernel on receipt (CLOCK_REALTIME)" in said
+    assert "Description = timestamps: kernel on receipt (CLOCK_REALTIME)" in said
     assert re.search(r"Number of stat entries = 1", said)
 
 
@@ -76,7 +76,7 @@ def test_stdout_can_take_the_frames_while_they_come(pair: Pair, run: Run) -> Non
     assert wait_until(lambda: numbered_frame(1) in running.stdout_path.read_bytes())
     assert running.end() == 0
     assert frames_of(running.stdout_path) == [numbered_frame(1)]
-    assert "packets 1" in running.stderr
+    assert "packets     1" in running.stderr
 
 
 def test_report_as_json_obeys_the_schema_and_carries_the_accounts(pair: Pair, run: Run) -> None:
@@ -170,8 +170,12 @@ def test_missing_capability_is_named_with_what_grants_it(run: Run) -> None:
         (("-i", HERE, "-w", "-", "--format", "json"), 2, "write to a file"),
         (("-i", HERE, "--timestamps", "xdp"), 2, "use --backend af_xdp, or --timestamps kernel"),
         (("-i", HERE, "--backend", "af_xdp", "--timestamps", "kernel", "udp"), 2, "--backend packet_mmap"),
-        (("-i", HERE, "--timestamps", "hardware"), 1, "stamps no received frames in hardware; use --timestamps auto"),
-        (("-r", "x", "--timestamps", "user"), 2, "frames of files keep the stamps that they have"),
+        (
+            ("-i", HERE, "--timestamps", "hardware"),
+            1,
+            "timestamps no received frames in hardware; use --timestamps auto",
+        ),
+        (("-r", "x", "--timestamps", "user"), 2, "frames of files keep the timestamps that they have"),
         (("-r", "x", "--analyze", "path_latency"), 2, "path_latency needs the moment at which a frame was read"),
         (("-r", "/nowhere/x.pcap"), 1, "cannot open /nowhere/x.pcap"),
     ],
@@ -210,7 +214,7 @@ def test_af_xdp_capture_ends_in_good_order(pair: Pair, run: Run, tmp_path: Path,
     assert running.accounts == "received 50 = 50 written"
     assert list(in_order(frames_of(path))) == list(range(50))
     assert "xdp" not in pair.here.ip("link", "show", HERE)
-    assert "stamps  XDP 50" in running.stdout
+    assert "timestamps  XDP 50" in running.stdout
 
 
 def test_stopped_af_xdp_reader_accounts_for_every_frame(pair: Pair, run: Run, tmp_path: Path, kernel_bpf: None) -> None:
@@ -233,14 +237,14 @@ def test_stopped_af_xdp_reader_accounts_for_every_frame(pair: Pair, run: Run, tm
 
 
 def path_latency(running: Running, sent: int, began_ns: int) -> dict[str, Any]:
-    """The only stamp source's row of a JSON report on so many frames, whose times are checked."""
+    """The only timestamp source's row of a JSON report on so many frames, whose times are checked."""
     report = json.loads(running.stdout)
     jsonschema.validate(report, load_schema())
     result = report["analyses"]["path_latency"]
     counted = sum(one["count"] for one in result["sources"].values())
     assert sum(one["negative"] for one in result["sources"].values()) == 0
-    assert counted + result["frames_stamped_on_reading"] == sent
-    assert result["frames_without_stamp"] == result["frames_without_reading"] == 0
+    assert counted + result["frames_timestamped_on_reading"] == sent
+    assert result["frames_without_timestamp"] == result["frames_without_reading"] == 0
     (one,) = result["sources"].values()
     assert 0 <= one["min_ns"] <= one["max_ns"] <= time.time_ns() - began_ns
     return dict(result["sources"])
@@ -314,7 +318,7 @@ def test_intervals_come_as_blocks_of_text_before_the_report(pair: Pair, run: Run
     assert re.match(r"\d{4}-\d\d-\d\dT[0-9:.]+Z \+ [0-9.]+ m?s\n", block)
     assert re.search(r"^  packets +50$", block, re.MULTILINE)
     assert re.search(r"^  path latency KERNEL +p50 ", block, re.MULTILINE)
-    assert "packets 50" in report
+    assert "packets     50" in report
 
 
 def test_reader_of_intervals_that_goes_away_ends_the_capture_with_a_good_file(

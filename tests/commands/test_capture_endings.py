@@ -126,7 +126,7 @@ def test_file_is_whole_where_the_terminal_has_gone(pair: Pair, tmp_path: Path, w
             nonlocal said
             with contextlib.suppress(BlockingIOError):
                 said += os.read(controller, 65536)
-            return b"stamps:" in said
+            return b"timestamps:" in said
 
         assert wait_until(started)
         send(pair, 0, 200)
@@ -150,7 +150,7 @@ def test_file_is_whole_where_nobody_reads_what_is_said(pair: Pair, tmp_path: Pat
     )
     os.close(writing)
     try:
-        assert b"stamps:" in os.read(reading, 4096)
+        assert b"timestamps:" in os.read(reading, 4096)
         os.close(reading)
         send(pair, 0, 50)
         time.sleep(0.3)
@@ -241,7 +241,7 @@ def test_reader_that_takes_nothing_holds_the_end_up_for_a_moment_only(
     os.close(writing)
     assert process.stderr is not None
     try:
-        assert "stamps:" in process.stderr.readline()
+        assert "timestamps:" in process.stderr.readline()
         send(pair, 0, 500, 1400)
         if not words:
             time.sleep(0.5)
@@ -272,7 +272,7 @@ def test_reader_that_comes_back_in_time_gets_everything(pair: Pair, tmp_path: Pa
     process = subprocess.Popen(pair.here.command(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
-        assert b"stamps:" in process.stderr.readline()
+        assert b"timestamps:" in process.stderr.readline()
         send(pair, 0, 500, 1400)
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
@@ -500,7 +500,7 @@ def test_fault_in_an_analysis_loses_nothing_of_the_file(pair: Pair, run: Run, tm
     )
     assert process.stderr is not None
     try:
-        assert "stamps:" in process.stderr.readline()
+        assert "timestamps:" in process.stderr.readline()
         for first in range(0, 1000, 20):
             if process.poll() is not None:
                 break

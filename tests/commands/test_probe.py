@@ -249,16 +249,16 @@ def test_frames_on_the_wire_are_as_described(here: Namespace, start: Start, tmp_
     """A capture of tcpdump, read by tshark and taken apart by struct."""
     if not shutil.which("tshark") or not shutil.which("tcpdump"):
         pytest.skip("tshark and tcpdump are not installed")
-    stamps = [10**18 + late for late in (0, 1_000_000, 1_500_003, 9_000_001, 40_000_007)]
+    timestamps = [10**18 + late for late in (0, 1_000_000, 1_500_003, 9_000_001, 40_000_007)]
     timing = tmp_path / "timing.pcap"
-    timing.write_bytes(pcap_of([CapturedFrame(stamp, 60, 0) for stamp in stamps]))
+    timing.write_bytes(pcap_of([CapturedFrame(timestamp, 60, 0) for timestamp in timestamps]))
     written = tmp_path / "wire.pcap"
     start.reflector(here, "127.0.0.1")
     listener = start(here, "tcpdump", "-i", "lo", "-U", "-w", str(written), "--time-stamp-precision=nano", "udp")
     listener.until("listening on")
     sender = start.probe(here, "send", f"127.0.0.1:{PORT}", "--like", str(timing), "--size", "90", "--format", "json")
     assert sender.ended() == 0
-    frames_written = 24 + 2 * len(stamps) * (16 + 14 + 28 + 90)
+    frames_written = 24 + 2 * len(timestamps) * (16 + 14 + 28 + 90)
     assert wait_until(lambda: written.stat().st_size >= frames_written)
     listener.ended(signal.SIGTERM)
     report = sender.report()
@@ -268,7 +268,7 @@ def test_frames_on_the_wire_are_as_described(here: Namespace, start: Start, tmp_
         command += ["-e", field]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split("\t") for line in shown.splitlines()]
-    assert len(rows) == 2 * len(stamps)
+    assert len(rows) == 2 * len(timestamps)
     assert all(row[3] == "98" for row in rows)
     probes: dict[int, tuple[int, Frame]] = {}
     answered: dict[int, tuple[int, Frame]] = {}
@@ -280,10 +280,10 @@ def test_frames_on_the_wire_are_as_described(here: Namespace, start: Start, tmp_
         assert frame.kind == (PROBE if asked else ANSWER)
         assert report["source"] == f"127.0.0.1:{source if asked else destination}"
         (probes if asked else answered)[frame.sequence] = (at_ns, frame)
-    assert list(probes) == sorted(answered) == list(range(len(stamps)))
+    assert list(probes) == sorted(answered) == list(range(len(timestamps)))
     for sequence, (at_ns, probe) in probes.items():
         assert f"{probe.session:016x}" == report["session"]
-        assert probe.intended_ns == report["start_ns"] + stamps[sequence] - stamps[0]
+        assert probe.intended_ns == report["start_ns"] + timestamps[sequence] - timestamps[0]
         # Due, sent, seen by the kernel on its way, received, read, answered, seen on the way back: in this order.
         back_ns, answer = answered[sequence]
         assert answer.kernel_ns

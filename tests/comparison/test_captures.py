@@ -164,8 +164,8 @@ def test_endless_repeats_are_given_up_and_the_rest_is_matched(tmp_path: Path) ->
 
 def test_duplicates_of_either_side_are_counted_and_the_first_copy_is_the_frame(tmp_path: Path) -> None:
     frames = [(START_NS + number * MS, udp(payload(number))) for number in range(20)]
-    twice = sorted([*frames, *((stamp + 700, data) for stamp, data in frames[5:8])])
-    write_capture(tmp_path / "once.pcap", [(stamp + 100, data) for stamp, data in frames])
+    twice = sorted([*frames, *((timestamp + 700, data) for timestamp, data in frames[5:8])])
+    write_capture(tmp_path / "once.pcap", [(timestamp + 100, data) for timestamp, data in frames])
     write_capture(tmp_path / "twice.pcap", twice)
     found, pairs = compared(tmp_path / "twice.pcap", tmp_path / "once.pcap")
     assert (found.matched, found.duplicate_a, found.duplicate_b, found.only_a) == (20, 3, 0, 0)
@@ -176,14 +176,14 @@ def dictionary(a: Path, b: Path) -> list[tuple[int, int]]:
     """Match by a plain dictionary on payload bytes, and return delays by B's frame number."""
     times = {}
     with a.open("rb") as file:
-        for stamp, data in dpkt.pcap.Reader(file):
-            times[bytes(dpkt.ethernet.Ethernet(data).data.data.data)] = stamp
+        for timestamp, data in dpkt.pcap.Reader(file):
+            times[bytes(dpkt.ethernet.Ethernet(data).data.data.data)] = timestamp
     found = []
     with b.open("rb") as file:
-        for number, (stamp, data) in enumerate(dpkt.pcap.Reader(file), 1):
+        for number, (timestamp, data) in enumerate(dpkt.pcap.Reader(file), 1):
             key = bytes(dpkt.ethernet.Ethernet(data).data.data.data)
             if key in times:
-                found.append((number, round((stamp - times[key]) * 10**9)))
+                found.append((number, round((timestamp - times[key]) * 10**9)))
     return found
 
 

@@ -22,7 +22,7 @@ from uspcap.comparison.matching import (
 GIVEN_UP_AT = 16
 
 Side = list[tuple[int, int]]
-"""Digest and stamp of each frame."""
+"""Digest and timestamp of each frame."""
 
 Fate = tuple[int, int | None]
 """Kind, and the partner's index where there is one."""
@@ -39,7 +39,7 @@ class Cluster:
 
 def plainly(a: Side, b: Side, window_ns: int, offset_ns: int) -> tuple[list[Fate], list[Fate]]:
     """Match by a dictionary that forgets nothing."""
-    moved = ([stamp for _, stamp in a], [stamp - offset_ns for _, stamp in b])
+    moved = ([timestamp for _, timestamp in a], [timestamp - offset_ns for _, timestamp in b])
     at = [0, 0]
     clusters: list[Cluster] = []
     latest: dict[int, Cluster] = {}
@@ -77,11 +77,11 @@ def plainly(a: Side, b: Side, window_ns: int, offset_ns: int) -> tuple[list[Fate
 
 def streams(frames: Side, chunk: int) -> list[Stream]:
     digests = np.array([digest for digest, _ in frames], np.uint64)
-    stamps = np.array([stamp for _, stamp in frames], np.int64)
+    timestamps = np.array([timestamp for _, timestamp in frames], np.int64)
     numbers = np.arange(len(frames), dtype=np.int64)
     lengths = np.full(len(frames), 64, np.uint32)
     return [
-        Stream(*(column[first : first + chunk].copy() for column in (digests, stamps, numbers, lengths)))
+        Stream(*(column[first : first + chunk].copy() for column in (digests, timestamps, numbers, lengths)))
         for first in range(0, len(frames), chunk)
     ]
 
@@ -138,15 +138,15 @@ def test_random_repeats_come_to_what_the_rules_say(
 ) -> None:
     sides = []
     for steps in (steps_a, steps_b):
-        stamps = np.cumsum([step for _, step in steps]).tolist() if steps else []
-        sides.append([(digest or 1, stamp) for (digest, _), stamp in zip(steps, stamps, strict=True)])
+        timestamps = np.cumsum([step for _, step in steps]).tolist() if steps else []
+        sides.append([(digest or 1, timestamp) for (digest, _), timestamp in zip(steps, timestamps, strict=True)])
     a, b = sides
     assert matched(a, b, window_ns, offset_ns, chunk) == plainly(a, b, window_ns, offset_ns)
 
 
 @given(frames, frames, st.integers(1, 40))
-def test_stamps_that_step_back_come_to_what_the_rules_say(a: Side, b: Side, window_ns: int) -> None:
-    a, b = ([(digest or 1, stamp) for digest, stamp in side] for side in (a, b))
+def test_timestamps_that_step_back_come_to_what_the_rules_say(a: Side, b: Side, window_ns: int) -> None:
+    a, b = ([(digest or 1, timestamp) for digest, timestamp in side] for side in (a, b))
     assert matched(a, b, window_ns, 0, 7) == plainly(a, b, window_ns, 0)
 
 
@@ -159,12 +159,12 @@ def test_ring_that_turns_and_grows_forgets_nobody(window_ns: int) -> None:
     for distance, times in ((3, 500), (5_000, 500), (20_000, 200), (50_000, 100)):
         again = random.integers(0, count - distance, times)
         digests[again + distance] = digests[again]
-    stamps = np.arange(count) * 1000
-    b_stamps = stamps + 10_000 + random.exponential(20_000, count).astype(np.int64)
+    timestamps = np.arange(count) * 1000
+    b_timestamps = timestamps + 10_000 + random.exponential(20_000, count).astype(np.int64)
     kept_a, kept_b = random.random(count) > 0.01, random.random(count) > 0.01
-    order = np.argsort(b_stamps[kept_b], kind="stable")
-    a = list(zip(digests[kept_a].tolist(), stamps[kept_a].tolist(), strict=True))
-    b = list(zip(digests[kept_b][order].tolist(), b_stamps[kept_b][order].tolist(), strict=True))
+    order = np.argsort(b_timestamps[kept_b], kind="stable")
+    a = list(zip(digests[kept_a].tolist(), timestamps[kept_a].tolist(), strict=True))
+    b = list(zip(digests[kept_b][order].tolist(), b_timestamps[kept_b][order].tolist(), strict=True))
     assert matched(a, b, window_ns, 0, 4_096) == plainly(a, b, window_ns, 0)
 
 
@@ -177,8 +177,8 @@ def test_more_repeats_than_there_is_room_for_at_first_come_to_what_the_rules_say
     for each in (thrice, often, later):
         random.shuffle(each)
     digests = np.concatenate((thrice, often, later)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    stamps = np.arange(len(digests)) + 1_000_000 * (np.arange(len(digests)) >= len(thrice) + len(often))
-    a = list(zip(digests.tolist(), stamps.tolist(), strict=True))
+    timestamps = np.arange(len(digests)) + 1_000_000 * (np.arange(len(digests)) >= len(thrice) + len(often))
+    a = list(zip(digests.tolist(), timestamps.tolist(), strict=True))
     assert matched(a, a, 500_000, 0, 4_096) == plainly(a, a, 500_000, 0)
 
 
@@ -209,13 +209,13 @@ MOMENTS = st.sampled_from(
     MOMENTS,
     st.sampled_from([1, 1000, 2**62 - 1, 2**63 - 1]),
 )
-def test_every_frame_has_one_fate_whatever_the_stamps(a: Side, b: Side, offset_ns: int, window_ns: int) -> None:
+def test_every_frame_has_one_fate_whatever_the_timestamps(a: Side, b: Side, offset_ns: int, window_ns: int) -> None:
     matcher = Matcher(window_ns, offset_ns)
     streams = []
     for side in (sorted(a, key=lambda frame: frame[1]), sorted(b, key=lambda frame: frame[1])):
-        digests, stamps = np.array(side or [(0, 0)], np.int64)[: len(side)].T
+        digests, timestamps = np.array(side or [(0, 0)], np.int64)[: len(side)].T
         numbers = np.arange(1, len(side) + 1, dtype=np.int64)
-        streams.append(Stream(digests.astype(np.uint64), stamps.copy(), numbers, np.ones(len(side), np.uint32)))
+        streams.append(Stream(digests.astype(np.uint64), timestamps.copy(), numbers, np.ones(len(side), np.uint32)))
     matcher.feed(*streams, True, True)
     matcher.finish()
     pairs = matcher.take_pairs()

@@ -48,7 +48,7 @@ def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
     assert {name: str(one.status) for name, one in found.items() if one.status is not Status.OK} == {}
     assert all(one.subject == "eth0" for one in found.values())
     assert found["link"].evidence == "driver ice, pci 0000:3b:00.0; MTU 1500; up"
-    assert found["xdp"].evidence == "declared: native XDP, zero copy, fragments, hardware stamps"
+    assert found["xdp"].evidence == "declared: native XDP, zero copy, fragments, hardware timestamps"
     assert found["interrupts"].evidence == "120 on CPU 4, 121 on CPU 5"
     assert "/dev/ptp3 (fake clock) is 37.00 s ahead" in found["nic-clock"].evidence
     assert "runs on TAI; ptp4l runs" in found["nic-clock"].evidence
@@ -86,7 +86,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
         "gro-hw": "warning",
         "lro": "warning",
         "rxvlan": "advice",
-        "hardware-stamps": "advice",
+        "hardware-timestamps": "advice",
         "nic-clock": "advice",
         "numa-node": "warning",
     }
@@ -98,7 +98,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
     assert found["gro-hw"].commands == ("ethtool -K eth0 rx-gro-hw off",)
     assert found["interrupts"].evidence == "34 on CPU 3, 35 on CPU 3"
     assert found["interrupts"].commands == tuple(f"echo 1 > /proc/irq/{one}/smp_affinity_list" for one in (34, 35))
-    assert found["hardware-stamps"].evidence == "can stamp every frame, stamps none"
+    assert found["hardware-timestamps"].evidence == "can timestamp every frame, timestamps none"
     assert found["numa-node"].commands == ("uspcap capture -i eth0 --cpu 8",)
     for one in found.values():
         assert bool(one.consequence) == (one.status is not Status.OK)
@@ -115,15 +115,15 @@ def test_cloud_nic_that_tells_little_is_unknown_where_it_tells_nothing(tmp_path:
         "coalescing",
         "offloads",
     ]
-    assert found["hardware-stamps"].evidence == "the driver of eth0 stamps no received frames in hardware"
+    assert found["hardware-timestamps"].evidence == "the driver of eth0 timestamps no received frames in hardware"
     assert found["nic-clock"].evidence == "has none that can be read"
 
 
-def test_nic_that_stamps_ptp_only_is_told(tmp_path: Path) -> None:
+def test_nic_that_timestamps_ptp_only_is_told(tmp_path: Path) -> None:
     kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT, refuses_opening=13)
     found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="i40e", calls=kernel))
-    assert found["hardware-stamps"].evidence == (
-        "eth0 cannot stamp every frame, only those of ptpv2-event (for PTP alone: --timestamps hardware:ptp)"
+    assert found["hardware-timestamps"].evidence == (
+        "eth0 cannot timestamp every frame, only those of ptpv2-event (for PTP alone: --timestamps hardware:ptp)"
     )
     assert found["nic-clock"].status is Status.UNKNOWN
     assert "cannot read the NIC's clock /dev/ptp3: Permission denied" in found["nic-clock"].evidence

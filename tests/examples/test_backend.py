@@ -38,8 +38,8 @@ def test_it_captures_every_frame_and_its_accounts_close(pair: Pair, installed: P
     assert running.end() == 0, running.stderr
     assert frames_of(path) == frames
     assert running.accounts == "received 100 = 100 written"
-    assert f"{HERE}: raw_socket, one call a frame; stamps: kernel (CLOCK_REALTIME)" in running.stderr
-    assert "packets 100" in running.stdout
+    assert f"{HERE}: raw_socket, one call a frame; timestamps: kernel (CLOCK_REALTIME)" in running.stderr
+    assert "packets     100" in running.stdout
 
 
 def test_its_option_is_on_the_command_and_refused_with_other_backends(installed: Path) -> None:

@@ -128,7 +128,7 @@ FEED = ROOT / "sample_captures" / "feed-two-lines.pcapng"
     [
         (("analyze", SAMPLE, "--only", "summary,vlans"), "VLANs", "593"),
         (("analyze", SAMPLE, "--only", "gaps,inter_arrival", "--show-outliers"), "Inter-arrival", "frames"),
-        (("compare", FEED, FEED), "Delay, B's stamp minus A's", "frames matched, every frame of A is in B"),
+        (("compare", FEED, FEED), "Delay, B's timestamp minus A's", "frames matched, every frame of A is in B"),
         (("compare", "1.json", "2.json"), "Latency, hook to user: 2 less 1", "not distinguishable"),
         (("doctor", "-i", "lo"), "interface lo", "things were looked at"),
         (("probe", "reflect", "127.0.0.1:0", "--duration", "100ms"), "", "0 answered"),

@@ -130,13 +130,13 @@ def test_full_disk_leaves_whole_frames_as_many_as_said(
         return ZstdSink(DirectSink(path), 1) if compressed else DirectSink(path)
 
     writer = open_writer(str(direct), interfaces=[ETHERNET], output=FileOutput(open_sink))
-    stamps = range(10**18, 10**18 + 100)
+    timestamps = range(10**18, 10**18 + 100)
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", write)
         with pytest.raises(CaptureFileError, match="No space left on device") as raised:
             for _ in range(60):
-                noise = [os.urandom(1400) for _ in stamps]
-                writer.write(FrameBatch.from_frames(noise, stamps, interfaces=[ETHERNET]))
+                noise = [os.urandom(1400) for _ in timestamps]
+                writer.write(FrameBatch.from_frames(noise, timestamps, interfaces=[ETHERNET]))
         writer.close()
     assert f"it holds {writer.frames_written} frames and ends with a whole frame" in str(raised.value)
     # Kept are pieces that are whole in the file: a batch of 140 kB here, a zstd frame 4 MiB of the capture.

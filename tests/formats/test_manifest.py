@@ -14,7 +14,7 @@ pytestmark = needs_captures
 
 
 class Totals(NamedTuple):
-    """What is counted; the stamps are those of the first and last frame that has one."""
+    """What is counted; the timestamps are those of the first and last frame that has one."""
 
     packets: int
     bytes_on_wire: int
@@ -62,15 +62,15 @@ PROBLEMS = {
 
 def read(file: str) -> tuple[Totals, SourceFacts]:
     packets = on_wire = captured = 0
-    stamps: list[int] = []
+    timestamps: list[int] = []
     with open_capture(str(CAPTURES / file)) as reader:
         for batch in reader.batches():
             packets += len(batch)
             on_wire += int(batch.wire_length.sum())
             captured += int(batch.captured_length.sum())
-            stamped = batch.timestamp_ns[batch.timestamp_source != TimestampSource.NONE]
-            stamps = [*stamps[:1], *stamped[[0, -1]].tolist()] if len(stamped) else stamps
-    ends = (stamps[0], stamps[-1]) if stamps else (None, None)
+            timestamped = batch.timestamp_ns[batch.timestamp_source != TimestampSource.NONE]
+            timestamps = [*timestamps[:1], *timestamped[[0, -1]].tolist()] if len(timestamped) else timestamps
+    ends = (timestamps[0], timestamps[-1]) if timestamps else (None, None)
     return Totals(packets, on_wire, captured, *ends), reader.facts
 
 

@@ -22,14 +22,14 @@ from uspcap.formats.reader import LONGEST_FRAME
 from uspcap.formats.window import WINDOW_BYTES
 
 SECOND = 1_700_000_000
-STAMP_NS = SECOND * 10**9 + 123_456_000
+TIMESTAMP_NS = SECOND * 10**9 + 123_456_000
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_microseconds_in_either_byte_order(tmp_path, order):
     content = pcap_header(order) + pcap_record(SECOND, 123_456, b"abc", 1500, order)
     rows, facts = read_bytes(tmp_path, content)
-    assert rows == [Row(STAMP_NS, b"abc", 1500)]
+    assert rows == [Row(TIMESTAMP_NS, b"abc", 1500)]
     assert facts.interfaces[0].ticks_per_second == 10**6
     assert not facts.problems
 
@@ -50,11 +50,11 @@ def test_modified_format_has_eight_more_bytes_a_record(tmp_path, order):
     content += pcap_record(SECOND, 123_456, b"abc", order=order, extra=extra)
     content += pcap_record(SECOND + 1, 0, b"defg", order=order, extra=extra)
     rows, facts = read_bytes(tmp_path, content)
-    assert rows == [Row(STAMP_NS, b"abc", 3), Row((SECOND + 1) * 10**9, b"defg", 4)]
+    assert rows == [Row(TIMESTAMP_NS, b"abc", 3), Row((SECOND + 1) * 10**9, b"defg", 4)]
     assert not facts.problems
 
 
-def test_stamps_use_all_32_bits_of_seconds(tmp_path):
+def test_timestamps_use_all_32_bits_of_seconds(tmp_path):
     rows, _ = read_bytes(tmp_path, pcap_header() + pcap_record(0xFFFFFFFF, 999_999, b"x"))
     assert rows[0].timestamp_ns == 0xFFFFFFFF * 10**9 + 999_999_000
 

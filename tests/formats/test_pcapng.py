@@ -27,7 +27,7 @@ from uspcap.formats.window import WINDOW_BYTES
 from uspcap.frames import CLAMPED_LISTED, LATEST_NS, TimestampSource
 
 TICKS = 1_700_000_000_123_456
-"""A stamp in the default resolution, microseconds."""
+"""A timestamp in the default resolution, microseconds."""
 
 
 def simple_packet(data, wire_length, order="<"):
@@ -157,7 +157,7 @@ def test_timestamp_offset_is_added(tmp_path, order, offset_s):
     assert facts.interfaces[0].timestamp_offset_s == offset_s
 
 
-def test_simple_packets_have_no_stamp_and_are_cut_at_the_snaplen(tmp_path):
+def test_simple_packets_have_no_timestamp_and_are_cut_at_the_snaplen(tmp_path):
     content = section() + interface(snaplen=6) + simple_packet(b"abcd", 4) + simple_packet(b"abcdef", 1500)
     rows, facts = read_bytes(tmp_path, content)
     assert rows == [Row(0, b"abcd", 4), Row(0, b"abcdef", 1500)]

@@ -192,9 +192,9 @@ def one_interface(formatter, batch, big_endian=False):
 
 
 def test_the_ends_of_what_pcap_can_hold():
-    stamps = [-1, 0, 2**32 * 10**9 - 1, 2**32 * 10**9]
+    timestamps = [-1, 0, 2**32 * 10**9 - 1, 2**32 * 10**9]
     formatter = RecordFormatter(1000)
-    formatter.pcap(make_batch([frame(timestamp_ns=stamp) for stamp in stamps]), 0, 0)
+    formatter.pcap(make_batch([frame(timestamp_ns=timestamp) for timestamp in timestamps]), 0, 0)
     assert formatter.frames == 2
     assert formatter.timestamps_refused == 2
     assert struct.unpack_from("<II", formatter.buffer, 20) == (2**32 - 1, 999_999_999)

@@ -38,9 +38,9 @@ def test_tshark_reads_the_same_frames_and_nanoseconds(format, tmp_path):
     writer = write(path, batch, make_batch(3, start_ns=0), format=format)
     assert writer.frames_written == 53
     assert writer.problems == []
-    stamps = [*batch.timestamp_ns.tolist(), 0, 1_000_000_007, 2_000_000_014]
+    timestamps = [*batch.timestamp_ns.tolist(), 0, 1_000_000_007, 2_000_000_014]
     fields = tshark_fields(path, "frame.time_epoch", "frame.cap_len", "frame.len", "udp.payload")
-    assert [line[0] for line in fields] == [seconds(stamp) for stamp in stamps]
+    assert [line[0] for line in fields] == [seconds(timestamp) for timestamp in timestamps]
     assert [line[1:] for line in fields] == [["46", str(46 + row), "74657374"] for row in [*range(50), *range(3)]]
 
 
@@ -52,8 +52,8 @@ def test_tcpdump_reads_the_same_bytes_and_nanoseconds(format, tmp_path):
     batch = make_batch(5)
     write(path, batch, format=format)
     output = run("tcpdump", "-n", "-tt", "--nano", "-xx", "-r", str(path))
-    stamps = [line.split()[0] for line in output.splitlines() if not line.startswith("\t")]
-    assert stamps == [seconds(stamp) for stamp in batch.timestamp_ns.tolist()]
+    timestamps = [line.split()[0] for line in output.splitlines() if not line.startswith("\t")]
+    assert timestamps == [seconds(timestamp) for timestamp in batch.timestamp_ns.tolist()]
     hexadecimal = "".join("".join(line.split()[1:]) for line in output.splitlines() if line.startswith("\t"))
     assert bytes.fromhex(hexadecimal) == b"".join(batch.frame_bytes(row) for row in range(5))
 
@@ -65,8 +65,8 @@ def test_dpkt_reads_the_same_pcap(tmp_path):
     with path.open("rb") as file:
         reader = dpkt.pcap.Reader(file)
         assert reader.datalink() == 1
-        found = [(int(stamp * 10**9), data) for stamp, data in reader]
-    assert found == [(stamp, batch.frame_bytes(row)) for row, stamp in enumerate(batch.timestamp_ns.tolist())]
+        found = [(int(timestamp * 10**9), data) for timestamp, data in reader]
+    assert found == [(timestamp, batch.frame_bytes(row)) for row, timestamp in enumerate(batch.timestamp_ns.tolist())]
 
 
 def test_dpkt_reads_the_same_pcapng(tmp_path):
@@ -76,8 +76,8 @@ def test_dpkt_reads_the_same_pcapng(tmp_path):
     with path.open("rb") as file:
         found = list(dpkt.pcapng.Reader(file))
     assert [data for _, data in found] == [batch.frame_bytes(row) for row in range(20)]
-    # dpkt holds stamps as float, good for a microsecond.
-    assert [stamp for stamp, _ in found] == pytest.approx(batch.timestamp_ns / 1e9, abs=1e-6, rel=0)
+    # dpkt holds timestamps as float, good for a microsecond.
+    assert [timestamp for timestamp, _ in found] == pytest.approx(batch.timestamp_ns / 1e9, abs=1e-6, rel=0)
 
 
 @pytest.mark.oracle
@@ -240,7 +240,7 @@ def test_pcap_refuses_a_second_link_type_and_stays_whole(tmp_path):
 
 
 @BOTH
-def test_stamps_that_do_not_fit_are_counted_and_said(format, tmp_path):
+def test_timestamps_that_do_not_fit_are_counted_and_said(format, tmp_path):
     path = tmp_path / "out"
     batch = make_batch(4)
     batch.storage("timestamp_ns")[:4] = [-1, 0, 2**32 * 10**9, 5]
@@ -253,7 +253,7 @@ def test_stamps_that_do_not_fit_are_counted_and_said(format, tmp_path):
 
 
 @BOTH
-def test_frames_without_a_stamp_are_said_to_have_none(format, tmp_path):
+def test_frames_without_a_timestamp_are_said_to_have_none(format, tmp_path):
     batch = make_batch(3)
     batch.storage("timestamp_source")[1] = TimestampSource.NONE
     batch.storage("timestamp_ns")[1] = 0
@@ -346,7 +346,7 @@ def test_what_is_written_is_what_stands_in_the_blocks(interfaces, frames, buffer
         for start in range(0, len(frames), step):
             part = frames[start : start + step]
             batch = FrameBatch.from_frames(
-                [data for _, data, _ in part], [stamp for stamp, _, _ in part], interfaces=interfaces
+                [data for _, data, _ in part], [timestamp for timestamp, _, _ in part], interfaces=interfaces
             )
             batch.storage("interface")[: len(part)] = [number % len(interfaces) for _, _, number in part]
             writer.write(batch)
@@ -359,5 +359,5 @@ def test_what_is_written_is_what_stands_in_the_blocks(interfaces, frames, buffer
             number, high, low, captured, wire = struct.unpack_from("<IIIII", body)
             assert wire == captured
             packets.append((high << 32 | low, body[20 : 20 + captured], number))
-    assert packets == [(stamp, data, number % len(interfaces)) for stamp, data, number in frames]
+    assert packets == [(timestamp, data, number % len(interfaces)) for timestamp, data, number in frames]
     assert writer.frames_written == len(frames)

@@ -122,7 +122,7 @@ def test_pcap_copies_hold_the_same_frames_or_are_refused(tmp_path):
             continue
         assert writer.frames_written + writer.frames_refused >= len(original), path
         if writer.frames_cut == 0 and writer.frames_refused == 0:
-            # (stamp, lengths), bytes, link type; pcap has no place for the rest
+            # (timestamp, lengths), bytes, link type; pcap has no place for the rest
             wanted = [(*row[:3], row[-3], row[-1]) for row in original]
             assert [(*row[:3], row[-3], row[-1]) for row in described_rows(out)] == wanted, path
             copied += 1

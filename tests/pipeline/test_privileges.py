@@ -21,7 +21,7 @@ from uspcap.capabilities import CAPABILITY_NUMBERS
 from uspcap.errors import UsageError
 from uspcap.frames import TimestampSource
 from uspcap.pipeline.privileges import find_user
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 NEEDED = ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF")
 BACKENDS = [("packet_mmap",), ("af_xdp", "--take-all")]
@@ -108,7 +108,7 @@ def test_root_goes_on_as_the_user_and_everything_still_closes(
     assert 0 < written < sent
     assert running.accounts.startswith(f"received {sent} = {written} written + {sent - written} dropped (")
     assert "not accounted" not in running.accounts
-    assert f"packets {written:,}" in running.stdout
+    assert f"packets     {written:,}" in running.stdout
     assert not promiscuous(pair)
     assert "xdp" not in pair.here.ip("link", "show", HERE)
     assert path.stat().st_uid == NOBODY
@@ -184,15 +184,15 @@ def test_only_what_is_needed_until_the_end_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("kept", "number"), [(["CAP_NET_ADMIN"], errno.EOPNOTSUPP), ([], errno.EPERM)])
-def test_kernel_wants_what_is_kept_for_switching_stamping_back(kept: list[str], number: int) -> None:
+def test_kernel_wants_what_is_kept_for_switching_timestamping_back(kept: list[str], number: int) -> None:
     # The loopback has no such setting: with the capability, that is what the kernel objects to.
     script = f"""
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import StampingSetting
+from uspcap.timestamps.nic import TimestampingSetting
 calls = KernelCalls()
 relinquish(find_user("nobody"), Source({kept}))
 try:
-    StampingSetting(0, 0, 1).write("lo", calls)
+    TimestampingSetting(0, 0, 1).write("lo", calls)
 except OSError as error:
     print(error.errno)
 """
@@ -252,11 +252,11 @@ def test_unknown_user_is_wrong_usage() -> None:
         find_user("no-such-user")
 
 
-def test_changed_stamping_of_the_nic_needs_its_capability_until_it_is_put_back() -> None:
-    stamping = Stamping("eth7", "hardware", TimestampSource.KERNEL, NicKernel())
-    assert stamping.must_restore
-    stamping.close()
-    stamps_already = NicKernel(setting=(0, 1, 1))
-    unchanged = Stamping("eth7", "hardware", TimestampSource.KERNEL, stamps_already)
+def test_changed_timestamping_of_the_nic_needs_its_capability_until_it_is_put_back() -> None:
+    timestamping = Timestamping("eth7", "hardware", TimestampSource.KERNEL, NicKernel())
+    assert timestamping.must_restore
+    timestamping.close()
+    timestamps_already = NicKernel(setting=(0, 1, 1))
+    unchanged = Timestamping("eth7", "hardware", TimestampSource.KERNEL, timestamps_already)
     assert not unchanged.must_restore
     unchanged.close()

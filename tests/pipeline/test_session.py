@@ -82,7 +82,7 @@ def test_all_frames_reach_the_file_and_the_analyses(tmp_path: Path) -> None:
     assert outcome.failure is None
     assert frames_of(path) == [numbered_frame(number) for number in range(8)]
     assert suite.summary.facts["packets"] == 8
-    assert outcome.description == "list0: list, as given; stamps: made up"
+    assert outcome.description == "list0: list, as given; timestamps: made up"
     assert str(outcome.accounts) == "received 10 = 8 written + 2 dropped (ring full 2)"
     assert outcome.accounts.unaccounted == 0
 

@@ -49,7 +49,7 @@ def test_what_is_no_address_with_a_port_is_refused(text: str) -> None:
         parse_endpoint(text)
 
 
-def test_a_socket_has_kernel_stamps_and_a_time_out_and_is_bound() -> None:
+def test_a_socket_has_kernel_timestamps_and_a_time_out_and_is_bound() -> None:
     with open_socket(Endpoint("127.0.0.1", 0), None) as opened:
         host, port = opened.getsockname()
         assert host == "127.0.0.1"

@@ -260,8 +260,8 @@ def test_times_of_answers_count_from_when_frames_were_due() -> None:
     assert service >= 4_000_000
     assert residence == 250
     assert receiver.lowest_ns.tolist() == [*receiver.sums_ns.tolist()[:2], -1, 250]
-    without_stamp = received([frame._replace(kernel_ns=0).wire()], sent=1)
-    assert without_stamp.sums_ns[3] == 220
+    without_timestamp = received([frame._replace(kernel_ns=0).wire()], sent=1)
+    assert without_timestamp.sums_ns[3] == 220
 
 
 def test_an_answer_after_the_time_to_wait_is_late_and_in_no_histogram() -> None:

@@ -35,8 +35,8 @@ def test_rates_and_seeds_out_of_range_are_refused(rate: Fraction, seed: int) -> 
         at_rate(rate, "poisson", seed)
 
 
-def capture(path: Path, *stamps: int) -> str:
-    path.write_bytes(pcap_of([Frame(stamp, 60, 0) for stamp in stamps]))
+def capture(path: Path, *timestamps: int) -> str:
+    path.write_bytes(pcap_of([Frame(timestamp, 60, 0) for timestamp in timestamps]))
     return str(path)
 
 
@@ -45,7 +45,13 @@ def test_the_timing_of_captures_is_taken_over_exactly(tmp_path: Path) -> None:
     second = capture(tmp_path / "second.pcap", 10**18 + 2_000_000)
     schedule = like([first, second])
     assert schedule.times.take(10).tolist() == [0, 5, 5, 1_000_007, 2_000_000]
-    assert schedule.about == {"kind": "like", "files": [first, second], "frames": 5, "unstamped": 0, "backwards": 1}
+    assert schedule.about == {
+        "kind": "like",
+        "files": [first, second],
+        "frames": 5,
+        "without_timestamp": 0,
+        "backwards": 1,
+    }
 
 
 def test_captures_without_frames_or_with_damage_give_no_schedule(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_every_frame_is_answered_once_and_its_times_are_in_order(wakeup: str) ->
     sums = [one.sum_ns for one in (answers.response, answers.service, outcome.lateness)]
     assert sums[0] == (sums[1] or 0) + (sums[2] or 0)
     # The kernel has an answer before the application, and the reflector's part is within the round trip.
-    assert answers.kernel.total_count + answers.unstamped == 300
-    if answers.unstamped == 0:
+    assert answers.kernel.total_count + answers.without_timestamp == 300
+    if answers.without_timestamp == 0:
         assert (answers.kernel.sum_ns or 0) <= (answers.service.sum_ns or 0)
         assert (answers.residence.sum_ns or 0) <= (answers.service.sum_ns or 0)
 

@@ -241,13 +241,13 @@ def _first_lines(path: Path, most: int) -> list[str]:
         return []  # no capture
 
 
-def test_stamps_name_their_source_and_a_missing_one_is_said() -> None:
+def test_timestamps_name_their_source_and_a_missing_one_is_said() -> None:
     def said(source: TimestampSource) -> str:
         return decode_line(FrameBatch.from_frames([b"x"], [0], timestamp_source=source), 0)
 
     assert said(TimestampSource.HARDWARE).startswith("1 1970-01-01T00:00:00.000000000Z HARDWARE 1 B ")
     assert said(TimestampSource.FILE).startswith("1 1970-01-01T00:00:00.000000000Z 1 B ")
-    assert said(TimestampSource.NONE).startswith("1 no stamp 1 B ")
+    assert said(TimestampSource.NONE).startswith("1 no timestamp 1 B ")
 
 
 COMMENTS = (b"plain", b"\x1b[31mred\r\n", "‮backward é".encode(), b"no \xff UTF-8", b"")

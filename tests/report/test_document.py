@@ -129,7 +129,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a percentile beyond 100": lambda r: inter_arrival(r)["percentiles_ns"].update({"101": 1}),
     "a negative count": lambda r: r["source"].update(packets=-1),
     "text for a number": lambda r: r["analyses"]["summary"].update(packets="12"),
-    "a stamp source that there is not": lambda r: r["analyses"]["timestamps"]["sources"].update(SUNDIAL={}),
+    "a timestamp source that there is not": lambda r: r["analyses"]["timestamps"]["sources"].update(SUNDIAL={}),
     "a payload of more than all": lambda r: r["analyses"]["overhead"]["total"].update(payload_share=1.1),
     "a problem without its place": lambda r: r["source"]["problems"].append({"file": "x", "what": "y"}),
     "an analysis that is no object": lambda r: r["analyses"].update(sequence=[1]),

@@ -143,8 +143,8 @@ def test_ratios_have_three_digits(value: float | None, text: str) -> None:
 
 
 @given(INT64)
-def test_stamps_read_back_to_the_nanosecond(nanoseconds: int) -> None:
-    text = fmt.stamp(nanoseconds)
+def test_timestamps_read_back_to_the_nanosecond(nanoseconds: int) -> None:
+    text = fmt.timestamp(nanoseconds)
     assert text.endswith("Z") and text[19] == "."
     seconds = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     assert (seconds.days * 86_400 + seconds.seconds) * 10**9 + int(text[20:29]) == nanoseconds
@@ -197,7 +197,7 @@ def test_symbols_have_ascii_stand_ins() -> None:
 
 @given(st.integers())
 def test_an_instant_of_any_size_is_one_line(nanoseconds: int) -> None:
-    text = fmt.stamp(nanoseconds)
+    text = fmt.timestamp(nanoseconds)
     if abs(nanoseconds) < 2**63:
         second, rest = divmod(nanoseconds, 10**9)
         assert datetime.fromisoformat(text[:19] + "+00:00").timestamp() == second

@@ -41,7 +41,7 @@ def test_headlines_of_a_steady_stream() -> None:
     report = report_of(FRAMES, ALL)
     lines = told(report)
     assert lines["packets"] == "2,000"
-    assert lines["stamps"] == "XDP 2,000"
+    assert lines["timestamps"] == "XDP 2,000"
     assert lines["rate"] in shown(report)
     assert lines["gaps"] == "no gap in 1 flow"
     assert lines["inter-arrival XDP"] == "p50 1.00 µs, p99 1.00 µs, p99.9 n<10k, max 1.000 µs"

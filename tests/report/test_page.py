@@ -20,7 +20,7 @@ from uspcap.analysis.suite import Settings
 from uspcap.frames import TimestampSource
 from uspcap.report.cells import percentile_cell, samples_needed
 from uspcap.report.document import read_report
-from uspcap.report.format import count, duration, stamp
+from uspcap.report.format import count, duration, timestamp
 
 WIDTHS = (80, 120, 200)
 LINE = {"bursts": {"line_rate_bps": 10**9}}
@@ -46,7 +46,7 @@ def key_numbers(report: dict[str, Any]) -> list[str]:
     if not source["packets"]:
         return numbers
     if source["first_timestamp_ns"] is not None:
-        numbers.append(stamp(source["first_timestamp_ns"]))
+        numbers.append(timestamp(source["first_timestamp_ns"]))
     for histogram in analyses["inter_arrival"]["sources"].values():
         if histogram["count"]:
             numbers += [count(histogram["count"]), duration(histogram["max_ns"]), duration(histogram["mean_ns"])]
@@ -91,28 +91,28 @@ def test_sections_come_in_order_and_only_those_of_the_report() -> None:
 
 
 def test_no_packets_are_said_in_one_line() -> None:
-    assert shown(report_of([])) == "uspcap made.pcap\n  packets 0, 0 B on the wire\n  No packet is in the input.\n"
+    assert shown(report_of([])) == "uspcap made.pcap\n  packets     0, 0 B on the wire\n  No packet is in the input.\n"
     filtered = shown(report_of([], filter="tcp port 1", packets_read=7))
-    assert "packets 0 of 7," in filtered and "  filter  tcp port 1\n" in filtered
+    assert "packets     0 of 7," in filtered and "  filter      tcp port 1\n" in filtered
     assert "No packet matches the filter." in filtered
 
 
 def test_one_packet_has_no_time_between_two() -> None:
     text = shown(report_of(steady(1)))
-    assert "packets 1, 60 B on the wire" in text
-    assert "too few stamped packets for a time between two" in text
+    assert "packets     1, 60 B on the wire" in text
+    assert "too few timestamped packets for a time between two" in text
     assert "no gap in 1 flow; 1 had too few packets" in text
     assert "  last " not in text and "  rate " not in text
 
 
-def test_packets_without_stamps_are_shown_without_times() -> None:
+def test_packets_without_timestamps_are_shown_without_times() -> None:
     text = shown(report_of([Frame(0, 64, 1, TimestampSource.NONE)] * 3))
-    assert "stamps  NONE 3" in text and "1970" not in text
+    assert "timestamps  NONE 3" in text and "1970" not in text
     assert "[1] 3 frames have no timestamp" in text
-    assert "no packet has a timestamp" in text and "no stamped packets" in text
+    assert "no packet has a timestamp" in text and "no timestamped packets" in text
 
 
-def test_stamp_sources_have_a_column_each() -> None:
+def test_timestamp_sources_have_a_column_each() -> None:
     frames = steady(3_000)
     mixed = [
         Frame(one.timestamp_ns, one.length, 1, TimestampSource.HARDWARE if at % 3 else TimestampSource.KERNEL)
@@ -124,7 +124,7 @@ def test_stamp_sources_have_a_column_each() -> None:
     sources = report["analyses"]["inter_arrival"]["sources"]
     cells = [percentile_cell(sources[name], "99") for name in ("HARDWARE", "KERNEL")]
     assert re.search(rf"^  p99 +{re.escape(cells[0])} +{re.escape(cells[1])}$", text, re.MULTILINE)
-    assert "stamps come from 2 sources" in text
+    assert "timestamps come from 2 sources" in text
 
 
 def paths(source: TimestampSource = TimestampSource.XDP, rings: int = 1) -> list[Frame]:
@@ -135,7 +135,7 @@ def paths(source: TimestampSource = TimestampSource.XDP, rings: int = 1) -> list
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_path_latency_shows_percentiles_by_stamp_source_and_ring(width: int) -> None:
+def test_path_latency_shows_percentiles_by_timestamp_source_and_ring(width: int) -> None:
     report = report_of(
         [*paths(rings=2), *paths(TimestampSource.USER), Frame(START_NS, 60, 1, TimestampSource.XDP, START_NS - 7)],
         Settings(names=("path_latency",)),
@@ -148,11 +148,11 @@ def test_path_latency_shows_percentiles_by_stamp_source_and_ring(width: int) -> 
     assert re.search(rf"^  p99 +{re.escape(percentile_cell(one, '99'))} ", text, re.MULTILINE)
     assert re.search(rf"^  max +{re.escape(duration(2_999))} ", text, re.MULTILINE)
     assert re.search(r"^  negative +1 +1 +0$", text, re.MULTILINE)
-    assert "left out: 2,000 frames stamped on reading" in text
+    assert "left out: 2,000 frames timestamped on reading" in text
     assert "n<100k" in text and "not given" in text
 
 
-def test_path_latency_of_nic_stamps_shows_their_error_bound_beside_the_histogram() -> None:
+def test_path_latency_of_nic_timestamps_shows_their_error_bound_beside_the_histogram() -> None:
     clock = {"error_bound_ns": 1_234, "interface": "eth0"}
     report = report_of(paths(TimestampSource.HARDWARE), Settings(names=("path_latency",)), clocks=[clock])
     assert report["analyses"]["path_latency"]["sources"]["HARDWARE"]["error_bound_ns"] == 1_234
@@ -164,7 +164,7 @@ def test_path_latency_of_nic_stamps_shows_their_error_bound_beside_the_histogram
 
 def test_path_latency_without_any_path_says_so() -> None:
     text = shown(report_of(steady(3), Settings(names=("path_latency",))))
-    assert "no packet has a stamp from before its reading" in text
+    assert "no packet has a timestamp from before its reading" in text
     assert "left out: 3 frames from no ring" in text
 
 
@@ -210,13 +210,13 @@ def test_percentiles_show_the_digits_that_histograms_hold() -> None:
     assert re.search(r"^  p50 +12\.[34] µs$", shown(report), re.MULTILINE)
 
 
-def test_windows_that_stamps_do_not_resolve_are_marked() -> None:
+def test_windows_that_timestamps_do_not_resolve_are_marked() -> None:
     coarse = [Frame(START_NS + at * 10_000, 60, 1) for at in range(200)]
-    assert "windows of up to 10 µs are no wider than the stamps resolve" in shown(report_of(coarse))
+    assert "windows of up to 10 µs are no wider than the timestamps resolve" in shown(report_of(coarse))
     assert "no wider" not in shown(report_of(steady(200)))
 
 
-def test_resolution_of_few_stamps_is_a_bound() -> None:
+def test_resolution_of_few_timestamps_is_a_bound() -> None:
     few, many = (shown(report_of([Frame(START_NS + at * 1_000, 60, 1) for at in range(n)])) for n in (50, 150))
     assert "≤1 µs" in few and "≤1 µs" not in many
 
@@ -234,9 +234,9 @@ def test_a_line_rate_adds_a_column() -> None:
 
 def test_quality_columns_go_in_the_order_of_what_they_are_worth() -> None:
     report = report_of(steady(150))
-    titles = [line for line in shown(report, 80).splitlines() if line.startswith("  stamped by")]
+    titles = [line for line in shown(report, 80).splitlines() if line.startswith("  source ")]
     assert titles[0].split("  ")[1:] == [
-        "stamped by",
+        "source",
         "frames",
         "resolves",
         "equal to last",

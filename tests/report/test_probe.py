@@ -28,7 +28,7 @@ def outcome_of(
 ) -> SendOutcome:
     schedule = at_rate(Fraction(1_000), "poisson" if kind == "poisson" else "constant", 3)
     if kind == "like":
-        about = {"kind": "like", "files": ["a\x1b[31m.pcap"], "frames": 9, "unstamped": 0, "backwards": 1}
+        about = {"kind": "like", "files": ["a\x1b[31m.pcap"], "frames": 9, "without_timestamp": 0, "backwards": 1}
         schedule = Schedule(schedule.times, about)
     times = Histogram.from_values(np.arange(in_time) + 1_000)
     came = Answers(in_time, late, 0, 0, 0, 0, 0, 0, times, times, Histogram(), times)

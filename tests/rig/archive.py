@@ -91,11 +91,11 @@ class Archive:
 
     def update(self) -> None:
         """Fetch the index, and have apt check its signature, unless that was done lately."""
-        stamp = self._directory / "updated"
-        if stamp.exists() and time.time() - stamp.stat().st_mtime < INDEX_GOOD_FOR_S:
+        timestamp = self._directory / "updated"
+        if timestamp.exists() and time.time() - timestamp.stat().st_mtime < INDEX_GOOD_FOR_S:
             return
         self._apt("apt-get", "update")
-        stamp.touch()
+        timestamp.touch()
 
     def names(self, pattern: str) -> list[re.Match[str]]:
         """Return the matches of all package names that a pattern describes as a whole; at least one."""

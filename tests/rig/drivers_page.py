@@ -43,7 +43,7 @@ where the tables above say so. "?" is: not looked up.
 - *fragments*: a frame longer than a chunk comes in several.
 - *metadata*: there is room before frames for the XDP hook's timestamp. Where there is none, uspcap begins the frame 32
   bytes earlier and takes them off again, so that timestamps are the hook's all the same.
-- *stamp for XDP*: the driver hands the NIC's receive timestamp to XDP programs.
+- *timestamp for XDP*: the driver hands the NIC's receive timestamp to XDP programs.
 - *buffer unit*: how a driver rounds the size of a chunk's room with zero copy. uspcap counts whole KiB only, whatever
   the driver, and refuses zero copy where an MTU's longest frame does not fit.
 - *to attach XDP*: `--no-link-reset` lets native XDP only to drivers that are known to leave the link alone: {alone}.

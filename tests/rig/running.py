@@ -132,11 +132,11 @@ class Capture(Command):
         self._interface = interface
         self.path = directory / (name or f"{len(list(directory.glob('*.pcap')))}.pcap")
         super().__init__(directory, "capture", "-i", interface, "-w", self.path, *words)
-        self.until("stamps:")
+        self.until("timestamps:")
 
     @property
     def start_line(self) -> str:
-        return next(line for line in self.stderr.splitlines() if "stamps:" in line)
+        return next(line for line in self.stderr.splitlines() if "timestamps:" in line)
 
     @property
     def accounts(self) -> str:

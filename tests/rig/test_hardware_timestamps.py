@@ -1,7 +1,7 @@
 """Hardware timestamps by a real driver's ioctls, clock and kernel function, against what the driver itself noted.
 
-The test module writes CLOCK_REALTIME of the moment of the stamp into each frame of its Ethernet type, so that the error
-of every timestamp that uspcap gives is known.
+The test module writes CLOCK_REALTIME of the moment of the timestamp into each frame of its Ethernet type, so that the
+error of every timestamp that uspcap gives is known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rig.running import Capture
 from uspcap.formats import open_capture
 from uspcap.frames import TimestampSource
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import StampingSetting
+from uspcap.timestamps.nic import TimestampingSetting
 
 ETHERNET_TYPE = 0x88B5
 TRUTH = struct.Struct("!IIQQ")
@@ -80,7 +80,7 @@ def phc(nics: Nics) -> Iterator[Phc]:
     clock.set_rate(0)
     clock.set_time(0)
     yield clock
-    for name in ("leave_out", "stamp_nothing"):
+    for name in ("leave_out", "timestamp_nothing"):
         (PARAMETERS / name).write_text("0")
     clock.set_rate(0)
     clock.set_time(0)
@@ -89,13 +89,13 @@ def phc(nics: Nics) -> Iterator[Phc]:
 
 def rx_filter_of(interface: str) -> int:
     with closing(KernelCalls()) as calls:
-        return StampingSetting.read(interface, calls).rx_filter
+        return TimestampingSetting.read(interface, calls).rx_filter
 
 
 def set_rx_filter(interface: str, rx_filter: int) -> None:
     """Set it as another program does."""
     with closing(KernelCalls()) as calls:
-        StampingSetting(0, 0, rx_filter).write(interface, calls)
+        TimestampingSetting(0, 0, rx_filter).write(interface, calls)
 
 
 def truth_frame(number: int, length: int = 80) -> bytes:
@@ -104,14 +104,14 @@ def truth_frame(number: int, length: int = 80) -> bytes:
 
 
 class Errors:
-    """By how much the timestamps of a file miss CLOCK_REALTIME of the moment of the stamp.
+    """By how much the timestamps of a file miss CLOCK_REALTIME of the moment of the timestamp.
 
     Attributes
     ----------
     by_nic, others : ndarray of int64
-        Nanoseconds, of frames that the NIC stamped and of those that it did not.
+        Nanoseconds, of frames that the NIC timestamped and of those that it did not.
     mislabelled : int
-        Frames whose source says HARDWARE and that the driver did not stamp, or the other way round.
+        Frames whose source says HARDWARE and that the driver did not timestamp, or the other way round.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,10 +123,10 @@ class Errors:
                     data = batch.frame_bytes(row)
                     if data[12:14] != struct.pack("!H", ETHERNET_TYPE):
                         continue
-                    magic, stamped, realtime_ns, _ = TRUTH.unpack_from(data, 14)
+                    magic, timestamped, realtime_ns, _ = TRUTH.unpack_from(data, 14)
                     assert magic == MAGIC
                     is_hardware = batch.timestamp_source[row] == TimestampSource.HARDWARE
-                    self.mislabelled += is_hardware != bool(stamped)
+                    self.mislabelled += is_hardware != bool(timestamped)
                     (by_nic if is_hardware else others).append(int(batch.timestamp_ns[row]) - realtime_ns)
         self.by_nic, self.others = np.array(by_nic, np.int64), np.array(others, np.int64)
 
@@ -159,7 +159,7 @@ def sending(nics: Nics, duration_s: float, count: int) -> Iterator[None]:
 def capture_while(
     nics: Nics, tmp_path: Path, backend: str, events: Callable[[], None], *, seconds: float = 4, count: int = 800
 ) -> tuple[Capture, Errors]:
-    capture = Capture(tmp_path, nics.here, *BACKENDS[backend], "--timestamps", "hardware", name="stamped.pcapng")
+    capture = Capture(tmp_path, nics.here, *BACKENDS[backend], "--timestamps", "hardware", name="timestamped.pcapng")
     with sending(nics, seconds, count):
         events()
     code = capture.finish()
@@ -207,7 +207,7 @@ def test_steps_keep_every_timestamp_within_the_bound_that_is_stated(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.rig("phc", ci=("phc",))
-def test_frames_without_a_stamp_say_so_and_are_counted(nics: Nics, phc: Phc, backend: str, tmp_path: Path) -> None:
+def test_frames_without_a_timestamp_say_so_and_are_counted(nics: Nics, phc: Phc, backend: str, tmp_path: Path) -> None:
     (PARAMETERS / "leave_out").write_text("4")
     capture, errors = capture_while(nics, tmp_path, backend, lambda: None, seconds=2, count=400)
     assert len(errors.others) == 100
@@ -218,11 +218,13 @@ def test_frames_without_a_stamp_say_so_and_are_counted(nics: Nics, phc: Phc, bac
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.rig("phc")
-def test_nic_that_stamps_nothing_is_told_in_one_sentence(nics: Nics, phc: Phc, backend: str, tmp_path: Path) -> None:
-    (PARAMETERS / "stamp_nothing").write_text("1")
+def test_nic_that_timestamps_nothing_is_told_in_one_sentence(
+    nics: Nics, phc: Phc, backend: str, tmp_path: Path
+) -> None:
+    (PARAMETERS / "timestamp_nothing").write_text("1")
     capture, errors = capture_while(nics, tmp_path, backend, lambda: None, seconds=1, count=500)
     assert len(errors.others) == 500
-    assert "the NIC stamped none of 500 frames" in capture.stderr
+    assert "the NIC timestamped none of 500 frames" in capture.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -246,7 +248,7 @@ def test_setting_that_another_program_changes_meanwhile_is_left_to_it(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.rig("phc")
-def test_ptp_alone_is_stamped_where_that_is_asked_for(nics: Nics, phc: Phc, backend: str, tmp_path: Path) -> None:
+def test_ptp_alone_is_timestamped_where_that_is_asked_for(nics: Nics, phc: Phc, backend: str, tmp_path: Path) -> None:
     capture = Capture(tmp_path, nics.here, *BACKENDS[backend], "--timestamps", "hardware:ptp", name="ptp.pcapng")
     assert rx_filter_of(nics.here) == 12
     ptp = [
@@ -267,25 +269,25 @@ def test_ptp_alone_is_stamped_where_that_is_asked_for(nics: Nics, phc: Phc, back
 
 
 @pytest.mark.rig("e1000e")
-def test_nic_that_accepts_everything_and_stamps_nothing_is_found_out(nics: Nics, tmp_path: Path) -> None:
+def test_nic_that_accepts_everything_and_timestamps_nothing_is_found_out(nics: Nics, tmp_path: Path) -> None:
     capture = Capture(
         *(tmp_path, nics.here, "--backend", "packet_mmap", "-Q", "in", "--timestamps", "hardware"),
         *("--format", "json", "--analyze", "summary"),
-        name="stamped.pcapng",
+        name="timestamped.pcapng",
     )
     nics.send([frame(number, 100) for number in range(500)], burst=8, pause_s=0.03)
     assert capture.finish() == 0, capture.stderr
     (clock,) = json.loads(capture.stdout)["source"]["clocks"]
-    assert "the NIC stamped none of 500 frames" in capture.stderr, capture.stderr
+    assert "the NIC timestamped none of 500 frames" in capture.stderr, capture.stderr
     assert clock["frames"] == 0
-    assert clock["frames_unstamped"] == 500
+    assert clock["frames_without_timestamp"] == 500
     if clock["steps_total"] > 5:
         assert "its rate is off" in capture.stderr, capture.stderr
         assert "stepped" not in capture.stderr
 
 
 @pytest.mark.rig("igb")
-def test_nic_that_need_stamp_ptp_only_says_so_and_gets_its_setting_back(nics: Nics, tmp_path: Path) -> None:
+def test_nic_that_need_timestamp_ptp_only_says_so_and_gets_its_setting_back(nics: Nics, tmp_path: Path) -> None:
     said = command("ethtool", "-T", nics.here)
     capture = Capture(
         tmp_path, nics.here, "--backend", "packet_mmap", "-Q", "in", "--timestamps", "hardware:ptp", name="ptp.pcapng"

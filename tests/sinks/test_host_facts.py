@@ -82,7 +82,7 @@ def test_queues_and_mtu_of_an_interface_of_another_namespace(make_pair: MakePair
         facts = HostFacts.gather(HERE).nic
     assert facts is not None
     assert (facts.driver, facts.mtu, facts.channels["rx"]) == ("veth", 4000, 3)
-    assert facts.receive_stamping is None
+    assert facts.receive_timestamping is None
     assert set(facts.offloads) <= set(OFFLOADS.values())
 
 
@@ -99,10 +99,10 @@ class DriverKernel(NicKernel):
 
 
 @pytest.mark.parametrize(("rx_filter", "said"), [(ALL, "all"), (NONE, "none"), (12, "ptpv2-event")])
-def test_driver_and_stamping_are_what_the_driver_says_and_no_more(rx_filter: int, said: str) -> None:
+def test_driver_and_timestamping_are_what_the_driver_says_and_no_more(rx_filter: int, said: str) -> None:
     facts = NicFacts.gather("no-such0", DriverKernel(setting=(0, 1, rx_filter)))
     assert (facts.driver, facts.driver_version, facts.firmware, facts.bus) == ("igb", "6.1.0", None, "0000:01:00.0")
-    assert facts.receive_stamping == said
+    assert facts.receive_timestamping == said
     # Of an interface that is not there, nothing else can be known, and nothing is said.
     assert (facts.mtu, facts.speed_mbps, facts.receive_ring, facts.channels, facts.offloads) == (
         None,
@@ -113,7 +113,7 @@ def test_driver_and_stamping_are_what_the_driver_says_and_no_more(rx_filter: int
     )
     assert facts.lines() == [
         "interface: no-such0; driver igb 6.1.0; bus 0000:01:00.0",
-        f"hardware stamps of received frames: {said}",
+        f"hardware timestamps of received frames: {said}",
     ]
 
 

@@ -22,14 +22,14 @@ START_NS = 1_700_000_000_000_000_000
 SECOND_NS = 10**9
 
 
-def batches_of(stamps: Sequence[int], lengths: Sequence[int], sizes: Sequence[int]) -> list[FrameBatch]:
+def batches_of(timestamps: Sequence[int], lengths: Sequence[int], sizes: Sequence[int]) -> list[FrameBatch]:
     """Frames numbered in their last four bytes, cut into batches."""
     frames = [bytes(length - 4) + number.to_bytes(4, "big") for number, length in enumerate(lengths)]
     batches, at = [], 0
     for size in sizes:
         if frames[at : at + size]:
             batches.append(
-                FrameBatch.from_frames(frames[at : at + size], stamps[at : at + size], interfaces=[ETHERNET])
+                FrameBatch.from_frames(frames[at : at + size], timestamps[at : at + size], interfaces=[ETHERNET])
             )
         at += size
     return batches
@@ -57,32 +57,32 @@ def rotate(
 
 
 def read(path: Path) -> tuple[list[int], list[int]]:
-    """Return the numbers and stamps of a file's frames; the file must be without fault."""
+    """Return the numbers and timestamps of a file's frames; the file must be without fault."""
     numbers: list[int] = []
-    stamps: list[int] = []
+    timestamps: list[int] = []
     with open_capture(str(path)) as reader:
         for batch in reader.batches():
             numbers += [int.from_bytes(batch.frame_bytes(row)[-4:], "big") for row in range(batch.count)]
-            stamps += batch.timestamp_ns.tolist()
+            timestamps += batch.timestamp_ns.tolist()
         assert reader.facts.problems == []
-    return numbers, stamps
+    return numbers, timestamps
 
 
-def expected_files(rules: RotationRules, stamps: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+def expected_files(rules: RotationRules, timestamps: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
     """The rules again, frame by frame: `sizes` are the bytes that each frame counts with."""
     files: list[list[int]] = []
     count = filled = 0
     end = start = 0
-    for number, stamp in enumerate(stamps):
+    for number, timestamp in enumerate(timestamps):
         if rules.period_ns is not None and not files:
-            start = stamp // rules.period_ns * rules.period_ns if rules.aligned else stamp
+            start = timestamp // rules.period_ns * rules.period_ns if rules.aligned else timestamp
             end = start + rules.period_ns
         full = (rules.frames is not None and count == rules.frames) or (
             rules.file_bytes is not None and count > 0 and filled + sizes[number] > rules.file_bytes
         )
-        if rules.period_ns is not None and stamp >= end:
+        if rules.period_ns is not None and timestamp >= end:
             full = True
-            end = start + ((stamp - start) // rules.period_ns + 1) * rules.period_ns
+            end = start + ((timestamp - start) // rules.period_ns + 1) * rules.period_ns
         if full or not files:
             files.append([])
             count = filled = 0
@@ -97,10 +97,10 @@ def expected_files(rules: RotationRules, stamps: Sequence[int], sizes: Sequence[
 def test_every_frame_is_in_the_file_that_the_rules_say(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):
     count = data.draw(st.integers(1, 40))
     steps = data.draw(st.lists(st.integers(-2 * SECOND_NS, 5 * SECOND_NS), min_size=count, max_size=count))
-    stamps, now = [], START_NS + data.draw(st.integers(0, 3 * SECOND_NS))
+    timestamps, now = [], START_NS + data.draw(st.integers(0, 3 * SECOND_NS))
     for step in steps:
         now += step
-        stamps.append(now)
+        timestamps.append(now)
     lengths = data.draw(st.lists(st.integers(14, 300), min_size=count, max_size=count))
     rules = RotationRules(
         file_bytes=data.draw(st.none() | st.integers(1, 1500)),
@@ -115,16 +115,16 @@ def test_every_frame_is_in_the_file_that_the_rules_say(data: st.DataObject, tmp_
         rules = RotationRules(rules.file_bytes + 24, rules.period_ns, rules.aligned, rules.frames)
     cuts = data.draw(st.lists(st.integers(1, 20), min_size=count, max_size=count))
     directory = tmp_path_factory.mktemp("files")
-    files = rotate(directory, rules, batches_of(stamps, lengths, cuts), "out.pcap")
+    files = rotate(directory, rules, batches_of(timestamps, lengths, cuts), "out.pcap")
     bytes_left = None if rules.file_bytes is None else rules.file_bytes - 24
     expected = expected_files(
         RotationRules(bytes_left, rules.period_ns, rules.aligned, rules.frames),
-        stamps,
+        timestamps,
         [16 + length for length in lengths],
     )
     contents = [read(path) for path in files]
     assert [numbers for numbers, _ in contents] == expected
-    assert [stamp for _, some in contents for stamp in some] == stamps
+    assert [timestamp for _, some in contents for timestamp in some] == timestamps
     assert sorted(files) == files
     if bytes_left is not None:
         for path, numbers in zip(files, expected, strict=True):
@@ -136,8 +136,8 @@ def test_every_frame_is_in_the_file_that_the_rules_say(data: st.DataObject, tmp_
 @tool("tshark")
 @pytest.mark.parametrize("name", ["out.pcap", "out.pcapng"])
 def test_others_read_every_file_and_all_together_in_order(name: str, tmp_path: Path) -> None:
-    stamps = [START_NS + number * 1_000_003 for number in range(5000)]
-    batches = batches_of(stamps, [60 + number % 700 for number in range(5000)], [4096, 904])
+    timestamps = [START_NS + number * 1_000_003 for number in range(5000)]
+    batches = batches_of(timestamps, [60 + number % 700 for number in range(5000)], [4096, 904])
     files = rotate(tmp_path, RotationRules(file_bytes=100_000), batches, name)
     assert len(files) > 10
     counts = []
@@ -149,7 +149,7 @@ def test_others_read_every_file_and_all_together_in_order(name: str, tmp_path: P
     merged = tmp_path / "merged.pcapng"
     run("mergecap", "-a", "-w", str(merged), *map(str, files))
     listed = run("tshark", "-n", "-r", str(merged), "-T", "fields", "-e", "frame.time_epoch").split()
-    assert listed == [f"{stamp // SECOND_NS}.{stamp % SECOND_NS:09d}" for stamp in stamps]
+    assert listed == [f"{timestamp // SECOND_NS}.{timestamp % SECOND_NS:09d}" for timestamp in timestamps]
 
 
 @tool("tcpdump")
@@ -191,7 +191,7 @@ def test_capture_without_frames_leaves_one_valid_file(tmp_path: Path) -> None:
     assert read(path) == ([], [])
 
 
-def test_frames_without_stamp_begin_no_file_in_1970(tmp_path: Path) -> None:
+def test_frames_without_timestamp_begin_no_file_in_1970(tmp_path: Path) -> None:
     (path, later) = rotate(tmp_path, RotationRules(frames=1), batches_of([0, START_NS], [60, 60], [2]))
     assert not path.name.startswith("out_00001_1970")
     assert read(later) == ([1], [START_NS])
@@ -200,11 +200,11 @@ def test_frames_without_stamp_begin_no_file_in_1970(tmp_path: Path) -> None:
 def test_aligned_files_begin_on_the_clock_and_are_named_after_it(tmp_path: Path) -> None:
     hour_ns = 3600 * SECOND_NS
     hour = START_NS // hour_ns * hour_ns
-    stamps = [hour + hour_ns - 1, hour + hour_ns, hour + 2 * hour_ns - 1, hour + 5 * hour_ns + 1]
+    timestamps = [hour + hour_ns - 1, hour + hour_ns, hour + 2 * hour_ns - 1, hour + 5 * hour_ns + 1]
     files = rotate(
         tmp_path,
         RotationRules(period_ns=hour_ns, aligned=True),
-        batches_of(stamps, [60] * 4, [4]),
+        batches_of(timestamps, [60] * 4, [4]),
         "out-%Y%m%dT%H%M%S.pcapng",
     )
     assert [read(path)[0] for path in files] == [[0], [1, 2], [3]]

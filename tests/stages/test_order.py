@@ -529,7 +529,7 @@ class TestCases:
         assert found["max_ns"] == 6_955
         assert 4_990 <= found["percentiles_ns"]["50"] <= 5_010
 
-    def test_one_frame_stamped_0(self):
+    def test_one_frame_timestamped_0(self):
         report = self.report("y1_zero.pcap.gz", only=("summary", "patterns"))
         assert report["summary"]["duration_ns"] == 2_998_999_945
         assert [one["frame"] for one in report.document["source"]["order"]["outliers"]] == [1501]

@@ -137,10 +137,10 @@ def test_equal_times_go_by_the_frames_and_not_by_which_chain_is_first():
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=30))
 def test_a_fall_is_found_wherever_time_goes_back(times):
-    stamped = [t for t in times if t is not None]
-    falls = stamped != sorted(stamped)
+    timestamped = [t for t in times if t is not None]
+    falls = timestamped != sorted(timestamped)
     found = first_fall(batch_of(times), -1)
-    assert found == (None if falls else (max(stamped, default=-1), len(stamped)))
+    assert found == (None if falls else (max(timestamped, default=-1), len(timestamped)))
 
 
 def test_a_run_of_sixteen_wrong_timestamps_is_one_of_outliers_and_a_longer_one_a_step():

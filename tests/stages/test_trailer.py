@@ -1,4 +1,4 @@
-"""Stamps in frames, taken alike by every command that reads frames."""
+"""Timestamps in frames, taken alike by every command that reads frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.capture_files import pcap_header, pcap_record
 from support.command_line import invoke
-from support.trailer_frames import FILE_NS, plain, stamped
+from support.trailer_frames import FILE_NS, plain, timestamped
 
 from uspcap.formats.pcap import NANOSECOND_MAGIC
 
@@ -17,11 +17,11 @@ DELAY_NS = 5_000
 
 
 def capture(path: Path, *, file_delay_ns: int = 0, trailer_delay_ns: int = 0) -> Path:
-    """Write 500 frames with stamps in them 3 us before the file's."""
+    """Write 500 frames with timestamps in them 3 us before the file's."""
     records = []
     for at in range(500):
         ns = FILE_NS + at * 20_000
-        case = stamped("metamako", plain(1 + at % 90, fill=at % 251), ns - 3_000 + trailer_delay_ns)
+        case = timestamped("metamako", plain(1 + at % 90, fill=at % 251), ns - 3_000 + trailer_delay_ns)
         records.append(
             pcap_record(*divmod(ns + file_delay_ns + at % 7 * 1_000, 10**9), case.captured, case.wire_length)
         )
@@ -37,7 +37,7 @@ def document(*words: str | Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["trailer", "trailer:metamako"])
-def test_compare_takes_the_stamps_that_taps_put_into_both_captures(tmp_path: Path, how: str) -> None:
+def test_compare_takes_the_timestamps_that_taps_put_into_both_captures(tmp_path: Path, how: str) -> None:
     a = capture(tmp_path / "a.pcap")
     b = capture(tmp_path / "b.pcap", file_delay_ns=1_000_000, trailer_delay_ns=DELAY_NS)
     by_file = document("compare", a, b, "--key", "payload")
@@ -77,7 +77,7 @@ def test_a_format_that_no_file_can_say_is_to_be_named() -> None:
     assert "name it, as in --timestamps trailer:metamako" in ended.stderr
 
 
-def test_who_stamps_must_be_one_of_those_there_are() -> None:
+def test_who_timestamps_must_be_one_of_those_there_are() -> None:
     ended = invoke("capture", "-i", "lo", "--timestamps", "nobody")
     assert ended.code == 2
     assert "write auto, hardware, hardware:ptp, xdp, kernel, user, trailer or trailer:FORMAT, of" in ended.stderr

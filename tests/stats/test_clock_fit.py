@@ -70,9 +70,9 @@ ENDS = [EARLIEST_NS, EARLIEST_NS + 1, -1, 0, 1, 1_700_000_000_000_000_000, LATES
 
 
 @given(st.lists(st.tuples(st.sampled_from(ENDS), st.sampled_from(ENDS)), min_size=1, max_size=30), st.integers(1, 5))
-def test_a_line_is_found_through_times_at_either_end(stamps: list[tuple[int, int]], at_once: int) -> None:
+def test_a_line_is_found_through_times_at_either_end(timestamps: list[tuple[int, int]], at_once: int) -> None:
     envelope = LowerEnvelope()
-    a, b = (np.array(side, np.int64) for side in zip(*stamps, strict=True))
+    a, b = (np.array(side, np.int64) for side in zip(*timestamps, strict=True))
     differences = difference_ns(b, a)
     for start in range(0, len(a), at_once):
         envelope.update(a[start : start + at_once], differences[start : start + at_once])

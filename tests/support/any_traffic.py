@@ -198,13 +198,13 @@ def sessions(draw: st.DrawFn) -> tuple[str, list[Sent]]:
 
 
 @st.composite
-def stamped(draw: st.DrawFn) -> list[Sent]:
-    """Frames with stamps of a tap behind them, now and then without."""
+def timestamped(draw: st.DrawFn) -> list[Sent]:
+    """Frames with timestamps of a tap behind them, now and then without."""
     made = draw(RANDOMS)
     frames = []
     for number, ns in enumerate(rising(made, draw(st.integers(30, 80)), draw(STEPS_NS))):
         frame = trailer_frames.plain(made.choice([20, 30, 200]), fill=number & 0xFF)
-        one = trailer_frames.stamped("metamako", frame, ns - made.choice([200, 3_000, 40_000]))
+        one = trailer_frames.timestamped("metamako", frame, ns - made.choice([200, 3_000, 40_000]))
         frames.append(Sent(ns, frame if made.random() < 0.05 else one.captured, line=number % 2))
     return frames
 
@@ -266,7 +266,7 @@ def _of_sessions(draw: st.DrawFn, analysis: str) -> Asked:
 
 @st.composite
 def _of_trailers(draw: st.DrawFn) -> Asked:
-    return Asked(in_order(draw(stamped())), ("trailer", "inter_arrival"), {"timestamps": "trailer:metamako"})
+    return Asked(in_order(draw(timestamped())), ("trailer", "inter_arrival"), {"timestamps": "trailer:metamako"})
 
 
 KNOWN: dict[str, dict[str, st.SearchStrategy[Asked]]] = {

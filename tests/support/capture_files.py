@@ -64,9 +64,9 @@ def rows_of(reader) -> list[Row]:
     """Return all frames that a reader yields, copied."""
     rows = []
     for batch in reader.batches():
-        stamps, lengths, numbers = batch.timestamp_ns, batch.wire_length, batch.interface
+        timestamps, lengths, numbers = batch.timestamp_ns, batch.wire_length, batch.interface
         for row in range(len(batch)):
-            rows.append(Row(int(stamps[row]), batch.frame_bytes(row), int(lengths[row]), int(numbers[row])))
+            rows.append(Row(int(timestamps[row]), batch.frame_bytes(row), int(lengths[row]), int(numbers[row])))
     return rows
 
 

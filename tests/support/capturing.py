@@ -30,7 +30,7 @@ class Running:
 
     def ready(self) -> Running:
         """Wait for the line that a capture starts with."""
-        assert wait_until(lambda: "stamps:" in self.stderr or self.process.poll() is not None)
+        assert wait_until(lambda: "timestamps:" in self.stderr or self.process.poll() is not None)
         assert self.process.poll() is None, self.stderr
         return self
 

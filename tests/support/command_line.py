@@ -71,6 +71,6 @@ def assert_one_clear_line(ended: Ended, code: int, *words: str) -> None:
 
 
 def pcap_of(frames: Sequence[Frame]) -> bytes:
-    """Return a little-endian pcap file with stamps in nanoseconds."""
+    """Return a little-endian pcap file with timestamps in nanoseconds."""
     records = [pcap_record(*divmod(frame.timestamp_ns, 10**9), frame.wire()) for frame in frames]
     return pcap_header(magic=NANOSECOND_MAGIC) + b"".join(records)

@@ -12,8 +12,8 @@ from support.streams import START_NS, Frame, seeded_stream
 from uspcap.formats.pcap import MICROSECOND_MAGIC, NANOSECOND_MAGIC
 
 
-def pcap_record_of(stamp_ns: int, data: bytes, order: str = "<", nanosecond: bool = True) -> bytes:
-    second, fraction = divmod(stamp_ns, 10**9)
+def pcap_record_of(timestamp_ns: int, data: bytes, order: str = "<", nanosecond: bool = True) -> bytes:
+    second, fraction = divmod(timestamp_ns, 10**9)
     return pcap_record(second, fraction if nanosecond else fraction // 1000, data, order=order)
 
 
@@ -148,7 +148,7 @@ def cases() -> dict[str, Case]:
         + b"".join(packet(ticks, frame.wire()) for ticks, frame in zip(fine, frames, strict=True)),
         every,
     )
-    found["pcapng, stamps beyond the range"] = Case(
+    found["pcapng, timestamps beyond the range"] = Case(
         head + b"".join(packet(1 << 63, frame.wire()) + one for frame, one in zip(frames, blocks, strict=True)),
         2 * every,
     )

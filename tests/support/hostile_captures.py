@@ -29,7 +29,7 @@ from support.feeds import frame_of
 from support.header_frames import SOUND_FRAMES, TUNNEL_FRAMES
 from support.order_sessions import fix, ouch, soup
 from support.request_frames import udp
-from support.trailer_frames import arp, plain, stamped, vss
+from support.trailer_frames import arp, plain, timestamped, vss
 
 from uspcap.analysis import registry
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
@@ -90,8 +90,10 @@ def _tcp(chance: random.Random, payload: bytes, *, flags: int | None = None, opt
     sequence, acknowledgment = (near + chance.randrange(-2, 64) & 0xFFFFFFFF for _ in range(2))
     flags = chance.choice((0x02, 0x12, 0x10, 0x18, 0x18, 0x11, 0x04, 0)) if flags is None else flags
     if options is None:
-        stamps = struct.pack("!BBBBII", 1, 1, 8, 10, chance.choice((0, 1, near)), chance.choice((0, near)))
-        options = chance.choice((b"", b"", stamps, stamps[:3] + b"\1", b"\x08\x0a\0\0", b"\0" * 4, b"\x03\x00\1\1"))
+        timestamps = struct.pack("!BBBBII", 1, 1, 8, 10, chance.choice((0, 1, near)), chance.choice((0, near)))
+        options = chance.choice(
+            (b"", b"", timestamps, timestamps[:3] + b"\1", b"\x08\x0a\0\0", b"\0" * 4, b"\x03\x00\1\1")
+        )
     header = struct.pack(
         "!HHIIBBHHH", source_port, destination_port, sequence, acknowledgment, (20 + len(options)) // 4 << 4, flags,
         chance.choice((0, 1, 500, 0xFFFF)), 0, 0,
@@ -150,7 +152,7 @@ def _trailer(chance: random.Random) -> bytes:
     moment = second * 10**9 + chance.choice((0, 999_999_999))
     if kind == "vss":
         return plain(chance.choice((3, 30))) + vss(moment)
-    return stamped(kind, chance.choice((plain(3), plain(30, vlans=1), arp())), moment).captured
+    return timestamped(kind, chance.choice((plain(3), plain(30, vlans=1), arp())), moment).captured
 
 
 def _named(chance: random.Random) -> bytes:

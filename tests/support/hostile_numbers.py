@@ -238,7 +238,7 @@ def _some(said: Iterator[Said], many: int) -> Iterator[Said]:
 
 
 def capture_of(frames: Sequence[tuple[int, bytes]]) -> bytes:
-    """Return a pcap of ns of stamped frames."""
+    """Return a pcap of ns of timestamped frames."""
     records = [pcap_record(*divmod(at_ns, 10**9), frame) for at_ns, frame in frames]
     return b"".join([pcap_header("<", 0xA1B2_3C4D), *records])
 

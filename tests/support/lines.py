@@ -51,7 +51,7 @@ def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: b
 
 @dataclass(frozen=True)
 class LinePacket:
-    """A packet of a line: what it says, its payload's size and who stamped it (None for nobody)."""
+    """A packet of a line: what it says, its payload's size and who timestamped it (None for nobody)."""
 
     line: int
     told: Told
@@ -204,7 +204,7 @@ class SlowPair:
 
 
 def assert_pair_as_slow(pair: dict[str, Any], slow: SlowPair, *, bits: int = 64) -> None:
-    """Compare a pair of a report, all of whose stamps are the file's or none, with the slow account."""
+    """Compare a pair of a report, all of whose timestamps are the file's or none, with the slow account."""
     for at, line in enumerate(pair["lines"].values()):
         assert_as_slow(line, slow.account(at), but=["excluded"], bits=bits)
         first = [abs(skew) for skew in slow.skews if (skew < 0) == (at == 0) and skew]

@@ -1,4 +1,4 @@
-"""A ring source on plain memory, stamped as its stamping says: no kernel, no privilege."""
+"""A ring source on plain memory, timestamped as its timestamping says: no kernel, no privilege."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uspcap.backends.network_interface import NetworkInterface
 from uspcap.backends.packet_mmap.tpacket import PacketRing
 from uspcap.backends.rings import RingCounts, RingSource
 from uspcap.frames import FrameBatch
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 BLOCK = 8192
 
@@ -26,9 +26,9 @@ class MemoryRing(RingSource):
     settling_ms = 0
     lag_ns = 0
 
-    def __init__(self, fake: FakeRing, stamping: Stamping) -> None:
-        super().__init__(NetworkInterface.look_up("lo"), "", 65535, stamping)
-        self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, stamping.user, self._stamped.table)
+    def __init__(self, fake: FakeRing, timestamping: Timestamping) -> None:
+        super().__init__(NetworkInterface.look_up("lo"), "", 65535, timestamping)
+        self.ring = PacketRing(fake.memory, BLOCK, 2, 65535, True, 0, timestamping.user, self._timestamped.table)
 
     @property
     def ring_count(self) -> int:
@@ -50,11 +50,11 @@ class MemoryRing(RingSource):
     def _look_after(self) -> None: ...
 
     def describe(self) -> Description:
-        return Description("lo", "memory", "plain", 0, 0, str(self._stamping), tuple(self._stamping.remarks))
+        return Description("lo", "memory", "plain", 0, 0, str(self._timestamping), tuple(self._timestamping.remarks))
 
     def close(self) -> None:
-        self._stamping.close()
+        self._timestamping.close()
 
 
-def stamped_frame(number: int, stamp_ns: int, status: int) -> RingFrame:
-    return RingFrame(numbered_frame(number), divmod(stamp_ns, SECOND), status=status)
+def timestamped_frame(number: int, timestamp_ns: int, status: int) -> RingFrame:
+    return RingFrame(numbered_frame(number), divmod(timestamp_ns, SECOND), status=status)

@@ -1,4 +1,4 @@
-"""A kernel with one NIC and its clock, for tests: answers the ioctls that stamping makes, in simulated time.
+"""A kernel with one NIC and its clock, for tests: answers the ioctls that timestamping makes, in simulated time.
 
 It decodes and fills the structures of linux/net_tstamp.h, linux/ethtool.h and linux/ptp_clock.h by their layout in
 these headers, written down here a second time.
@@ -20,7 +20,7 @@ START_NS = 1_700_000_000 * SECOND
 RECEIVE_HARDWARE, RAW_HARDWARE, RECEIVE_SOFTWARE = 1 << 2, 1 << 6, 1 << 3
 NONE, ALL, SOME, PTP_V2_EVENT = 0, 1, 2, 12
 PLAIN, PRECISE, EXTENDED = 0x43403D05, 0xC0403D08, 0xC4C03D09
-GET_TS_INFO, ETHTOOL, SET_STAMPING, GET_STAMPING = 0x41, 0x8946, 0x89B0, 0x89B1
+GET_TS_INFO, ETHTOOL, SET_TIMESTAMPING, GET_TIMESTAMPING = 0x41, 0x8946, 0x89B0, 0x89B1
 
 
 def refuse(number: int) -> OSError:
@@ -101,12 +101,12 @@ class NicKernel(KernelCalls):
             struct.pack_into("=IiI12xI", payload, 4, self.flags, self.clock_index, 0b11, self.rx_filters)
             return
         assert len(payload) == 12
-        if request == GET_STAMPING:
+        if request == GET_TIMESTAMPING:
             if self.refuses_reading:
                 raise refuse(self.refuses_reading)
             struct.pack_into("=iii", payload, 0, *self.setting)
             return
-        assert request == SET_STAMPING
+        assert request == SET_TIMESTAMPING
         if self.refuses_setting:
             raise refuse(self.refuses_setting)
         flags, tx_type, rx_filter = struct.unpack("=iii", payload)

@@ -163,7 +163,7 @@ def fix_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
 
 
 def fix_told(messages: Sequence[tuple[bytes, int, int]]) -> dict[str, list[Told]]:
-    """Say what FIX messages (each with frame and stamp) say by session, from their text."""
+    """Say what FIX messages (each with frame and timestamp) say by session, from their text."""
     sessions: dict[str, list[Told]] = {}
     for message, frame, at_ns in messages:
         fields = dict(re.findall(rb"(?:^|\x01)(\d+)=([^\x01]*)", message))

@@ -30,7 +30,7 @@ class Stream:
 
 @dataclass
 class Request:
-    """A request and the first answer of each kind: (first frame, complete frame, venue's stamp), frames from 0."""
+    """A request and the first answer of each kind: (first frame, complete frame, venue's timestamp), frames from 0."""
 
     kind: str
     id: str

@@ -26,7 +26,7 @@ REPLIES = 32
 
 @dataclass(frozen=True)
 class Event:
-    """One frame: its number, stamp and source, and what it is under which key."""
+    """One frame: its number, timestamp and source, and what it is under which key."""
 
     number: int
     timestamp_ns: int
@@ -42,7 +42,7 @@ class Event:
 
 @dataclass
 class Settled:
-    """What a stream comes to: counts, rows, and times by measure and stamp source."""
+    """What a stream comes to: counts, rows, and times by measure and timestamp source."""
 
     level: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -61,16 +61,16 @@ class Settled:
 
 def settled(events: Sequence[Event], *, timeout_ns: int, policy: str, maximum: int) -> Settled:
     """Match a whole stream."""
-    stamped = [event for event in events if event.source != TimestampSource.NONE]
-    outcome = Settled(level=level_of(stamped, timeout_ns, maximum))
+    timestamped = [event for event in events if event.source != TimestampSource.NONE]
+    outcome = Settled(level=level_of(timestamped, timeout_ns, maximum))
     by_key: dict[int, list[Event]] = {}
-    for event in stamped:
+    for event in timestamped:
         if event.kind and event.in_class >= outcome.level:
             by_key.setdefault(event.key, []).append(event)
     for of_key in by_key.values():
         run = of_key[:1]
         for before, after in pairwise(of_key):
-            if boundary(stamped, before, after, timeout_ns, policy):
+            if boundary(timestamped, before, after, timeout_ns, policy):
                 settle(run, outcome, rounds=policy == "rounds")
                 run = []
             run.append(after)
@@ -81,13 +81,13 @@ def settled(events: Sequence[Event], *, timeout_ns: int, policy: str, maximum: i
     return outcome
 
 
-def level_of(stamped: Sequence[Event], timeout_ns: int, maximum: int) -> int:
-    """Return the lowest level at which no slot has too many requests and responses of one stamp source."""
+def level_of(timestamped: Sequence[Event], timeout_ns: int, maximum: int) -> int:
+    """Return the lowest level at which no slot has too many requests and responses of one timestamp source."""
     level = 0
     for source in range(TimestampSource.NONE):
         visit: Counter[int] = Counter()
         slot = None
-        for event in stamped:
+        for event in timestamped:
             if event.source != source or not event.kind:
                 continue
             # Rounded towards zero, as C divides.
@@ -101,9 +101,9 @@ def level_of(stamped: Sequence[Event], timeout_ns: int, maximum: int) -> int:
     return level
 
 
-def boundary(stamped: Sequence[Event], before: Event, after: Event, timeout_ns: int, policy: str) -> bool:
+def boundary(timestamped: Sequence[Event], before: Event, after: Event, timeout_ns: int, policy: str) -> bool:
     """Tell whether two neighbours under a key belong to different runs."""
-    between = [event for event in stamped if before.number < event.number <= after.number]
+    between = [event for event in timestamped if before.number < event.number <= after.number]
     own = [event for event in between if event.source == before.source]
     if any(abs(event.timestamp_ns - before.timestamp_ns) > timeout_ns for event in own):
         return True

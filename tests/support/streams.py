@@ -21,7 +21,7 @@ START_NS = 1_700_000_000_000_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: when, how long, of which flow, stamped by whom; when it was read from which ring, 0 for from none.
+    """One frame: when, how long, of which flow, timestamped by whom; when it was read from which ring, 0 for from none.
 
     Its timestamp may lie beyond what uspcap counts in: that of a batch is clamped. `captured` is what there is of it,
     where that is not made of flow and length; `length` is that on the wire then.
@@ -84,12 +84,12 @@ STEPS_NS = st.one_of(
 PATHS_NS = st.one_of(
     st.integers(0, 10**5), st.integers(0, 10**10), st.integers(-(10**9), -1), st.just(2**62), st.none()
 )
-"""From stamp to reading; None for frames that were read from no ring."""
+"""From timestamp to reading; None for frames that were read from no ring."""
 
 
 @st.composite
 def streams(draw: st.DrawFn, *, most: int = 60, flows: int = 5) -> list[Frame]:
-    """A stream with bursts, silences, equal stamps, steps backward, jumps, several stamp sources and rings."""
+    """A stream with bursts, silences, equal timestamps, steps backward, jumps, several timestamp sources and rings."""
     several = (TimestampSource.KERNEL, TimestampSource.HARDWARE)
     sources = draw(st.sampled_from([(TimestampSource.FILE,), several, (*several, TimestampSource.USER)]))
     grid_ns = draw(st.sampled_from([1, 1, 8, 1000]))
@@ -153,7 +153,7 @@ def seeded_stream(
     grid_ns: int = 1,
     backward_share: float = 0.001,
 ) -> list[Frame]:
-    """A long stream of a seed: lognormal gaps, few busy and many quiet flows, silences, equal stamps, steps back."""
+    """A long stream of a seed: lognormal gaps, few busy and many quiet flows, gaps, equal timestamps, steps back."""
     generator = np.random.default_rng(seed)
     gaps = generator.lognormal(np.log(mean_gap_ns), 1.5, count).astype(np.int64)
     gaps[generator.random(count) < 0.05] = 0
@@ -161,11 +161,13 @@ def seeded_stream(
     gaps[silent] *= generator.integers(100, 100_000, int(silent.sum()))
     back = generator.random(count) < backward_share
     gaps[back] = -generator.integers(1, 10_000, int(back.sum()))
-    stamps = START_NS + np.cumsum(gaps // grid_ns * grid_ns)
+    timestamps = START_NS + np.cumsum(gaps // grid_ns * grid_ns)
     of_flow = np.minimum(generator.geometric(4 / (flows + 4), count) - 1, flows)
     lengths = generator.choice([60, 64, 65, 127, 128, 255, 256, 600, 1023, 1024, 1514, 1518, 1519, 9000], count)
     by = generator.choice(np.array(sources), count)
-    return [Frame(*row) for row in zip(stamps.tolist(), lengths.tolist(), of_flow.tolist(), by.tolist(), strict=True)]
+    return [
+        Frame(*row) for row in zip(timestamps.tolist(), lengths.tolist(), of_flow.tolist(), by.tolist(), strict=True)
+    ]
 
 
 def flow_text(flow: int) -> str:

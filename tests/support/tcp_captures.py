@@ -69,7 +69,7 @@ def tcp_rows(path: Path) -> list[Row] | None:
         # As the analysis guesses: the lower port, the higher end where they are the same.
         responder = low if int(low[1]) < int(high[1]) else high
         number = connections.setdefault(frozenset((source, destination)), len(connections))
-        stamps = found["tcp.options.timestamp.tsval"], found["tcp.options.timestamp.tsecr"]
+        timestamps = found["tcp.options.timestamp.tsval"], found["tcp.options.timestamp.tsecr"]
         segment = Segment(
             timestamp_ns=_nanoseconds(found["frame.time_epoch"]),
             from_responder=source == responder,
@@ -78,7 +78,7 @@ def tcp_rows(path: Path) -> list[Row] | None:
             length=int(found["tcp.len"]),
             flags=int(found["tcp.flags"], 16),
             window=int(found["tcp.window_size_value"]),
-            stamps=(int(stamps[0]), int(stamps[1])) if all(stamps) else None,
+            timestamps=(int(timestamps[0]), int(timestamps[1])) if all(timestamps) else None,
             connection=number,
         )
         named = {mark for mark in MARKS if found[f"tcp.analysis.{mark}"]}

@@ -20,7 +20,7 @@ FAR = 1 << 26
 JOINED_FOR = 256
 
 Sample = tuple[str, str, str, int]
-"""Stamp source, kind, side, and ns."""
+"""Timestamp source, kind, side, and ns."""
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Way:
     window: int | None = None
     duplicates: int = 0
     # TSval to the segment that first brought data under it; None before any TSval is known.
-    stamps: dict[int, Segment] | None = None
-    highest_stamp: int | None = None
+    timestamps: dict[int, Segment] | None = None
+    highest_timestamp: int | None = None
 
     def position(self, sequence: int) -> int:
         """The position of a sequence number that is nearest to the next byte."""
@@ -47,8 +47,8 @@ class Way:
         return self.next + (sequence - self.next + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-def _later(stamp: int, other: int) -> bool:
-    return 0 < (stamp - other) % (1 << 32) < 1 << 31
+def _later(timestamp: int, other: int) -> bool:
+    return 0 < (timestamp - other) % (1 << 32) < 1 << 31
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Connection:
     # --- handshakes
 
     def begin(self, segment: Segment) -> None:
-        way = Way(next=(segment.sequence % 2**32) + 1 + segment.length, stamps={})
+        way = Way(next=(segment.sequence % 2**32) + 1 + segment.length, timestamps={})
         assert way.next is not None
         way.acknowledged = way.next - segment.length
         way.seen = set(range(way.acknowledged, way.next))
@@ -179,7 +179,7 @@ class Connection:
                 self.measure(side, "handshake", shake.syn, segment, side)
         else:
             shake = self.shake = Shake(not side, None)
-            self.ways[not side] = Way(next=segment.acknowledgment % 2**32, stamps={})
+            self.ways[not side] = Way(next=segment.acknowledgment % 2**32, timestamps={})
             self.ways[not side].acknowledged = self.ways[not side].next
         self.begin(segment)
         shake.answer = segment
@@ -250,14 +250,14 @@ class Connection:
         else:
             self.take_behind(way, counts, segment, start, end)
         way.seen |= set(range(start, end))
-        if segment.stamps is not None:
-            value = segment.stamps[0] % 2**32
-            if way.highest_stamp is None or _later(value, way.highest_stamp):
-                if way.stamps is None:
-                    way.stamps = {}
+        if segment.timestamps is not None:
+            value = segment.timestamps[0] % 2**32
+            if way.highest_timestamp is None or _later(value, way.highest_timestamp):
+                if way.timestamps is None:
+                    way.timestamps = {}
                 else:
-                    way.stamps[value] = segment
-                way.highest_stamp = value
+                    way.timestamps[value] = segment
+                way.highest_timestamp = value
         return False
 
     def take_behind(self, way: Way, counts: Tally, segment: Segment, start: int, end: int) -> None:
@@ -283,7 +283,7 @@ class Connection:
 
     def acknowledged_to(self, side: bool, acknowledgment: int) -> None:
         number = acknowledgment % 2**32
-        self.ways[side] = Way(next=number, acknowledged=number, stamps={})
+        self.ways[side] = Way(next=number, acknowledged=number, timestamps={})
 
     def take_acknowledgment(self, segment: Segment, kept_alive: bool) -> None:
         side = segment.from_responder
@@ -328,11 +328,11 @@ class Connection:
             self.measure(side, "data_ack", carrier, segment, not side)
         elif way.acknowledged is not None:
             counts["unmatched"] += 1
-        if segment.stamps is not None and way.stamps:
-            echo = segment.stamps[1] % 2**32
-            if echo in way.stamps:
-                self.measure(side, "timestamps", way.stamps[echo], segment, not side)
-            way.stamps = {value: carried for value, carried in way.stamps.items() if _later(value, echo)}
+        if segment.timestamps is not None and way.timestamps:
+            echo = segment.timestamps[1] % 2**32
+            if echo in way.timestamps:
+                self.measure(side, "timestamps", way.timestamps[echo], segment, not side)
+            way.timestamps = {value: carried for value, carried in way.timestamps.items() if _later(value, echo)}
         way.carriers = {at: carried for at, carried in way.carriers.items() if at >= position}
         gone = {at for at in way.missing if at < position}
         counts["uncaptured_bytes"] += len(gone)
@@ -344,7 +344,7 @@ class Connection:
         way.acknowledged = position
         way.duplicates = 0
         if position == way.next:
-            way.stamps, way.highest_stamp = {}, None
+            way.timestamps, way.highest_timestamp = {}, None
 
 
 @dataclass
@@ -395,7 +395,7 @@ def reference(segments: Sequence[Segment]) -> Found:
 
 
 def assert_as_reference(analysis: Tcp, found: Found) -> None:
-    """Compare all counts, and all times by stamp source, kind and side."""
+    """Compare all counts, and all times by timestamp source, kind and side."""
     result = analysis.result().as_dict()
     for role, expected in found.counts.items():
         measured = {name: number for name, number in result["counts"][role].items() if number}

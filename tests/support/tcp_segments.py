@@ -23,7 +23,8 @@ WRAP = 1 << 32
 class Segment:
     """One segment: when, of which connection (its number is the initiator's port), from which end, what.
 
-    `stamps` are TSval and TSecr. `form` is how it travels: `ipv4`, `ipv6`, or `vlan`, which is IPv4 behind two tags.
+    `timestamps` are TSval and TSecr. `form` is how it travels: `ipv4`, `ipv6`, or `vlan`, which is IPv4 behind two
+    tags.
     """
 
     timestamp_ns: int
@@ -33,7 +34,7 @@ class Segment:
     length: int = 0
     flags: int = ACK
     window: int = 500
-    stamps: tuple[int, int] | None = None
+    timestamps: tuple[int, int] | None = None
     connection: int = 0
     source: int = TimestampSource.FILE
     form: str = "ipv4"
@@ -47,8 +48,8 @@ class Segment:
         ]
         (source, source_port), (destination, port) = ends[::-1] if self.from_responder else ends
         options = b""
-        if self.stamps is not None:
-            options = b"\x01\x01\x08\x0a" + struct.pack("!II", *(stamp % WRAP for stamp in self.stamps))
+        if self.timestamps is not None:
+            options = b"\x01\x01\x08\x0a" + struct.pack("!II", *(timestamp % WRAP for timestamp in self.timestamps))
         numbers = self.sequence % WRAP, self.acknowledgment % WRAP
         offset = (20 + len(options)) // 4 << 4
         tcp = struct.pack("!HHIIBBHHH", source_port, port, *numbers, offset, self.flags, self.window, 0, 0) + options
@@ -92,9 +93,9 @@ def connections(draw: st.DrawFn, connection: int, most: int) -> list[Segment]:
     ends = [_End(draw(isn)), _End(draw(isn))]
     ends[0].received, ends[1].received = ends[1].next, ends[0].next
     form = draw(st.sampled_from(["ipv4", "ipv4", "ipv6", "vlan"]))
-    stamped = draw(st.booleans())
+    timestamped = draw(st.booleans())
     tick_ns = draw(st.sampled_from([1_000_000, 10_000, 1_000]))
-    stamp_base = draw(st.sampled_from([5, WRAP - 3, WRAP // 2 - 2]))
+    timestamp_base = draw(st.sampled_from([5, WRAP - 3, WRAP // 2 - 2]))
     now = START_NS + draw(st.integers(0, 1000))
     segments: list[Segment] = []
     sent: list[list[tuple[int, int]]] = [[], []]
@@ -103,8 +104,8 @@ def connections(draw: st.DrawFn, connection: int, most: int) -> list[Segment]:
         nonlocal now
         now += draw(st.integers(0, 30_000))
         end = ends[side]
-        value = stamp_base + (now - START_NS) // tick_ns
-        late = draw(st.sampled_from([0, 0, 0, 1])) if stamped else 0
+        value = timestamp_base + (now - START_NS) // tick_ns
+        late = draw(st.sampled_from([0, 0, 0, 1])) if timestamped else 0
         segments.append(
             Segment(
                 now,
@@ -114,7 +115,7 @@ def connections(draw: st.DrawFn, connection: int, most: int) -> list[Segment]:
                 length,
                 flags,
                 end.window,
-                (value, end.heard - late) if stamped else None,
+                (value, end.heard - late) if timestamped else None,
                 connection,
                 form=form,
             )
@@ -210,7 +211,7 @@ def connections(draw: st.DrawFn, connection: int, most: int) -> list[Segment]:
 
 @st.composite
 def captures(draw: st.DrawFn, *, most: int = 25, connection_count: int = 2) -> list[Segment]:
-    """The segments of some connections as a capture has them, perhaps with stamps of several sources, or backward."""
+    """The segments of some connections as captured, perhaps with timestamps of several sources, or backward."""
     streams = [draw(connections(number, most)) for number in range(draw(st.integers(1, connection_count)))]
     turns = draw(st.permutations([number for number, stream in enumerate(streams) for _ in stream]))
     left = [iter(stream) for stream in streams]

@@ -17,7 +17,7 @@ class RingFrame:
     """A frame as the kernel hands it over: its tag, if any, beside it."""
 
     data: bytes
-    stamp: tuple[int, int] = (1, 2)
+    timestamp: tuple[int, int] = (1, 2)
     status: int = SOFTWARE
     wire_length: int | None = None
     tag: int = 0
@@ -43,7 +43,7 @@ class FakeRing:
                 struct.pack(
                     "=6IHHIIHH8x",
                     step if number + 1 < len(frames) else 0,
-                    *frame.stamp,
+                    *frame.timestamp,
                     len(frame.data),
                     len(frame.data) if frame.wire_length is None else frame.wire_length,
                     frame.status,

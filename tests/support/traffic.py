@@ -29,7 +29,7 @@ class Received:
     """Everything that a source gave, copied."""
 
     frames: list[bytes] = field(default_factory=list)
-    stamps: list[int] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Received:
     def take(self, batch: FrameBatch) -> None:
         batch.check_bounds()
         self.frames += [batch.frame_bytes(row) for row in range(batch.count)]
-        self.stamps += batch.timestamp_ns.tolist()
+        self.timestamps += batch.timestamp_ns.tolist()
         self.sources += batch.timestamp_source.tolist()
         self.lengths += batch.wire_length.tolist()
         self.flags += batch.column("flags").tolist()

@@ -1,4 +1,4 @@
-"""Frames with the stamps of taps and switches, written out byte by byte; and a plain reader of them to compare with."""
+"""Frames with the timestamps of taps and switches, byte by byte; and a plain reader of them to compare with."""
 
 from __future__ import annotations
 
@@ -83,18 +83,18 @@ def expcap(second: int, picoseconds: int, *, device: int = 1, port: int = 2, fla
 def with_arista(frame: bytes, second: int, ns: int, version: int, *, tags: int = 0) -> bytes:
     """The header behind the MACs and perhaps tags; of seconds as many bits as the version says."""
     place = 12 + 4 * tags
-    stamp = struct.pack("!I", second) if version >> 4 & 15 == 1 else struct.pack("!H", second & 0xFFFF)
-    return frame[:place] + struct.pack("!HHH", 0xD28B, 1, version) + stamp + struct.pack("!I", ns) + frame[place:]
+    timestamp = struct.pack("!I", second) if version >> 4 & 15 == 1 else struct.pack("!H", second & 0xFFFF)
+    return frame[:place] + struct.pack("!HHH", 0xD28B, 1, version) + timestamp + struct.pack("!I", ns) + frame[place:]
 
 
 @dataclass(frozen=True)
-class Stamped:
+class Timestamped:
     """A frame as a capture has it, and what is to come of it."""
 
     format: str
     captured: bytes
     wire_length: int
-    stamp_ns: int
+    timestamp_ns: int
     left: bytes
     wire_left: int
 
@@ -102,26 +102,26 @@ class Stamped:
         return FrameBatch.from_frames([self.captured], [file_ns], wire_lengths=[self.wire_length])
 
 
-def stamped(kind: str, frame: bytes, ns: int, *, fcs: bool = True) -> Stamped:
-    """A frame with a stamp of one format at a time in whole ns."""
+def timestamped(kind: str, frame: bytes, ns: int, *, fcs: bool = True) -> Timestamped:
+    """A frame with a timestamp of one format at a time in whole ns."""
     second, fraction = divmod(ns, 10**9)
     if kind == "arista":
         whole = with_arista(frame, second, fraction, 0x0110)
-        return Stamped(kind, whole, len(whole), ns, frame, len(frame))
+        return Timestamped(kind, whole, len(whole), ns, frame, len(frame))
     if kind == "expcap":
         whole = frame + expcap(second, fraction * 1000)
-        return Stamped(kind, whole, len(frame), ns, frame, len(frame))
+        return Timestamped(kind, whole, len(frame), ns, frame, len(frame))
     made = {
         "metamako": lambda: metamako(ns, fcs=fcs),
         "exablaze": lambda: exablaze(second, exablaze_fraction(fraction), fcs=fcs),
         "vss": lambda: vss(ns, fcs=fcs),
     }[kind]()
     whole = frame + made
-    return Stamped(kind, whole, len(whole), ns, frame, len(frame))
+    return Timestamped(kind, whole, len(whole), ns, frame, len(frame))
 
 
 @st.composite
-def stamped_frames(draw: st.DrawFn) -> Stamped:
+def timestamped_frames(draw: st.DrawFn) -> Timestamped:
     """Any format behind any plain frame."""
     kind = draw(st.sampled_from(sorted(FORMATS)))
     frame = draw(
@@ -137,11 +137,11 @@ def stamped_frames(draw: st.DrawFn) -> Stamped:
         )
     )
     ns = FILE_NS + draw(st.integers(-(10**9), 10**9))
-    return stamped(kind, frame, ns, fcs=draw(st.booleans()))
+    return timestamped(kind, frame, ns, fcs=draw(st.booleans()))
 
 
 def exact_exablaze_ns(second: int, fraction: int) -> tuple[int, bool]:
-    """Whole ns of an Exablaze stamp, and whether there was something below."""
+    """Whole ns of an Exablaze timestamp, and whether there was something below."""
     exact = Fraction(fraction * 10**9, 1 << 40)
     return second * 10**9 + int(exact), exact.denominator != 1
 
@@ -149,7 +149,7 @@ def exact_exablaze_ns(second: int, fraction: int) -> tuple[int, bool]:
 def look_at_the_end_of_memory() -> int:
     """Look at frames that end where memory does, cut after every byte; return how many were looked at."""
     frames = [
-        stamped(kind, frame, FILE_NS).captured
+        timestamped(kind, frame, FILE_NS).captured
         for kind in sorted(FORMATS)
         for frame in (plain(3), plain(40, vlans=2), plain(9, version=6), arp())
     ]

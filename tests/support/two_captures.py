@@ -15,7 +15,7 @@ START_NS = 1_700_000_000_000_000_000
 
 @dataclass(frozen=True)
 class Sent:
-    """One frame, by the time that A stamps it.
+    """One frame, by the time that A timestamps it.
 
     Attributes
     ----------
@@ -84,15 +84,15 @@ class Truth:
 
 
 def write_capture(path: Path, frames: Sequence[tuple[int, bytes]]) -> None:
-    """Write a pcap in ns of stamps and frames."""
-    records = (pcap_record(*divmod(stamp, 10**9), data) for stamp, data in frames)
+    """Write a pcap in ns of timestamps and frames."""
+    records = (pcap_record(*divmod(timestamp, 10**9), data) for timestamp, data in frames)
     path.write_bytes(pcap_header(magic=NANOSECOND_MAGIC) + b"".join(records))
 
 
 def write_pair(directory: Path, sent: Sequence[Sent], clock: Clock | None = None) -> tuple[Path, Path, Truth]:
     """Write A and B, rewritten on the way as by a router, and return what is true of them.
 
-    Frames of A are in the order given, those of B in the order of their stamps.
+    Frames of A are in the order given, those of B in the order of their timestamps.
     """
     clock = clock or Clock()
     truth = Truth()

@@ -44,9 +44,9 @@ def open_descriptors():
 
 def make_batch(count=50, start_ns=START_NS, interfaces=(ETHERNET,), length=46):
     frames = [(UDP_FRAME + row.to_bytes(4, "big") * 30)[:length] for row in range(count)]
-    stamps = start_ns + np.arange(count, dtype=np.int64) * 1_000_000_007
+    timestamps = start_ns + np.arange(count, dtype=np.int64) * 1_000_000_007
     return FrameBatch.from_frames(
-        frames, stamps, wire_lengths=[length + row for row in range(count)], interfaces=interfaces
+        frames, timestamps, wire_lengths=[length + row for row in range(count)], interfaces=interfaces
     )
 
 

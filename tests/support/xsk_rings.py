@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from uspcap.backends.af_xdp.xsk import Ring
-from uspcap.bpf.xdp_program import HARDWARE_STAMPED, HEAD_MAGIC, METADATA_LENGTH, METADATA_MAGIC, METADATA_VERSION
+from uspcap.bpf.xdp_program import HARDWARE_TIMESTAMPED, HEAD_MAGIC, METADATA_LENGTH, METADATA_MAGIC, METADATA_VERSION
 
 PRODUCER, CONSUMER, FLAGS, ENTRIES = 0, 64, 128, 192
 CONTINUED = 1
@@ -108,7 +108,7 @@ class FakeSocket:
 def metadata(hook_tai_ns: int, hardware_ns: int = 0, *, magic: int = METADATA_MAGIC, flags: int | None = None) -> bytes:
     """Return a metadata area as the XDP program writes it."""
     if flags is None:
-        flags = HARDWARE_STAMPED if hardware_ns else 0
+        flags = HARDWARE_TIMESTAMPED if hardware_ns else 0
     area = struct.pack("=IHHQQII", magic, METADATA_VERSION, flags, hook_tai_ns, hardware_ns, 0, 0)
     assert len(area) == METADATA_LENGTH
     return area

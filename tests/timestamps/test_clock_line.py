@@ -30,7 +30,7 @@ class Clock:
         assert abs(error_ns) <= half_width_ns
         return ClockSample(self.at(utc_ns), utc_ns + error_ns, half_width_ns)
 
-    def stamps(self, *utc_ns: int) -> NDArray[np.int64]:
+    def timestamps(self, *utc_ns: int) -> NDArray[np.int64]:
         return np.array([self.at(one) for one in utc_ns], np.int64)
 
 
@@ -40,7 +40,7 @@ def test_between_samples_nothing_is_lost_of_a_steady_clock() -> None:
     for ms in range(100, 1100, 100):
         line.add(clock.sample(START_NS + ms * MS))
     moments = np.arange(START_NS, START_NS + 1000 * MS, 7_654_321)
-    converted = line.convert(clock.stamps(*moments.tolist()))
+    converted = line.convert(clock.timestamps(*moments.tolist()))
     assert np.abs(converted - moments).max() <= 2
 
 
@@ -51,7 +51,7 @@ def test_after_the_last_sample_the_rate_goes_on_and_the_bound_grows_with_the_dri
     bounds = []
     for ms in (100, 200, 1100, 11_100):
         moment = START_NS + ms * MS
-        assert abs(int(line.convert(clock.stamps(moment))[0]) - moment) <= 2
+        assert abs(int(line.convert(clock.timestamps(moment))[0]) - moment) <= 2
         bounds.append(line.worst_bound_ns)
     growth = 50 / (100 * MS) + STATED_DRIFT
     expected = [50 + growth * ms * MS for ms in (0, 100, 1000, 11_000)]
@@ -64,7 +64,7 @@ def test_after_the_last_sample_the_rate_goes_on_and_the_bound_grows_with_the_dri
     st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 900), st.integers(-900, 900)), min_size=2, max_size=40),
     st.data(),
 )
-def test_every_stamp_is_within_the_bound_and_order_is_kept(
+def test_every_timestamp_is_within_the_bound_and_order_is_kept(
     ppb: int, offset_ns: int, samples: list[tuple[int, int, int]], data: st.DataObject
 ) -> None:
     """Samples at odd times with odd errors; frames that are converted before, between and after them."""
@@ -81,7 +81,7 @@ def test_every_stamp_is_within_the_bound_and_order_is_kept(
         line.add(sample)
         if data.draw(st.booleans()):
             moments = sorted(data.draw(st.lists(st.integers(last, moment + 50 * MS), min_size=1, max_size=5)))
-            converted = line.convert(clock.stamps(*moments))
+            converted = line.convert(clock.timestamps(*moments))
             assert np.abs(converted - np.array(moments)).max() <= line.worst_bound_ns + 2
             seen += converted.tolist()
             last = moments[-1]
@@ -90,23 +90,23 @@ def test_every_stamp_is_within_the_bound_and_order_is_kept(
     assert all(after >= before - 2 for before, after in itertools.pairwise(seen))
 
 
-def test_stamp_from_before_the_first_sample_is_as_uncertain_as_the_rate_is() -> None:
+def test_timestamp_from_before_the_first_sample_is_as_uncertain_as_the_rate_is() -> None:
     clock = Clock()
     line = ClockLine(clock.sample(START_NS, 900, 900))
     line.add(clock.sample(START_NS + 100 * MS, -900, 900))
     moment = START_NS - 100 * MS
-    error_ns = abs(int(line.convert(clock.stamps(moment))[0]) - moment)
+    error_ns = abs(int(line.convert(clock.timestamps(moment))[0]) - moment)
     assert error_ns > 2600
     assert error_ns <= line.worst_bound_ns < 3000
 
 
-def test_stamp_from_before_the_oldest_piece_that_is_kept_is_as_uncertain_as_its_rate() -> None:
+def test_timestamp_from_before_the_oldest_piece_that_is_kept_is_as_uncertain_as_its_rate() -> None:
     clock = Clock()
     line = ClockLine(clock.sample(START_NS))
     for step in range(1, NODES + 1):
         line.add(clock.sample(START_NS + step * 100 * MS, (-1) ** step * 900, 900))
     moment = START_NS
-    error_ns = abs(int(line.convert(clock.stamps(moment))[0]) - moment)
+    error_ns = abs(int(line.convert(clock.timestamps(moment))[0]) - moment)
     assert error_ns > 100_000
     assert error_ns <= line.worst_bound_ns
 
@@ -124,7 +124,7 @@ def test_change_of_rate_is_followed_and_covered() -> None:
             sample = clock.sample(now)
             assert not line.is_step(sample)
             line.add(sample)
-        last = abs(int(line.convert(clock.stamps(now))[0]) - now)
+        last = abs(int(line.convert(clock.timestamps(now))[0]) - now)
         worst = max(worst, last)
     assert worst <= line.worst_bound_ns + 2
     assert worst < 10_000
@@ -135,11 +135,11 @@ def test_distance_to_a_sample_is_closed_without_a_step() -> None:
     clock = Clock()
     line = ClockLine(clock.sample(START_NS))
     line.add(clock.sample(START_NS + 100 * MS))
-    line.convert(clock.stamps(START_NS + 199 * MS))
+    line.convert(clock.timestamps(START_NS + 199 * MS))
     # A sample whose error is 800 ns, after frames were converted: the line bends, it does not jump.
     line.add(clock.sample(START_NS + 200 * MS, 800, 900))
     moments = [START_NS + 200 * MS + at for at in range(0, SLEWING_NS // 2, 10 * MS)]
-    errors = line.convert(clock.stamps(*moments)) - np.array(moments)
+    errors = line.convert(clock.timestamps(*moments)) - np.array(moments)
     assert abs(errors[0]) <= 1
     assert np.abs(np.diff(errors)).max() < 100
     assert errors[-1] > 400
@@ -162,5 +162,5 @@ def test_pieces_are_bounded_in_number_and_old_frames_still_converted() -> None:
         line.add(clock.sample(START_NS + step * 100 * MS))
     old = START_NS + 100 * MS
     recent = START_NS + (3 * NODES - 30) * 100 * MS + 77
-    converted = line.convert(clock.stamps(old, recent))
+    converted = line.convert(clock.timestamps(old, recent))
     assert np.abs(converted - np.array([old, recent])).max() <= 2

@@ -32,10 +32,10 @@ def seconds(platform, second):
     return struct.pack("!HHI", platform << 10, 0, second)
 
 
-def stamped(frames, stamps, anchors=None):
+def timestamped(frames, timestamps, anchors=None):
     def batch() -> FrameBatch:
         made = batch_of(frames)
-        made.storage("timestamp_ns")[: len(frames)] = stamps
+        made.storage("timestamp_ns")[: len(frames)] = timestamps
         return made
 
     found = batch()
@@ -56,7 +56,7 @@ def test_ticks_are_what_lies_between_frames_however_often_they_come_round(begin,
         ticks.append(begin + passed)
         files.append(START_NS + passed * tick_ns + late_ns)
     frames = [mirrored(one, granularity=granularity) for one in ticks]
-    found = stamped(frames, files)
+    found = timestamped(frames, files)
     assert found.timestamp_ns[0] == files[0]
     assert [int(one) - files[0] for one in found.timestamp_ns] == [(one - ticks[0]) * tick_ns for one in ticks]
     assert set(found.timestamp_source.tolist()) == {TimestampSource.TRAILER}
@@ -65,21 +65,21 @@ def test_ticks_are_what_lies_between_frames_however_often_they_come_round(begin,
 
 @given(st.integers(-LATEST_NS, LATEST_NS), st.integers(-LATEST_NS, LATEST_NS), st.integers(0, 2**32 - 1))
 def test_times_at_the_ends_of_what_is_counted_in_stay_within(file_ns, other_ns, ticks):
-    found = stamped([mirrored(ticks), mirrored(7)], [file_ns, other_ns])
+    found = timestamped([mirrored(ticks), mirrored(7)], [file_ns, other_ns])
     assert (abs(found.timestamp_ns) <= LATEST_NS).all()
 
 
 def test_sessions_have_clocks_of_their_own():
     frames = [mirrored(1000), mirrored(70, session=6), mirrored(9, source="10.0.0.9"), mirrored(2000, tagged=True)]
     frames += [mirrored(71, session=6), mirrored(11, source="10.0.0.9"), mirrored(5, hardware=17)]
-    stamps = [START_NS + 1_000_000 * number for number in range(len(frames))]
-    found = stamped(frames, stamps).timestamp_ns.tolist()
-    assert found == [*stamps[:3], START_NS + 100_000, stamps[1] + 100, stamps[2] + 200, stamps[6]]
+    timestamps = [START_NS + 1_000_000 * number for number in range(len(frames))]
+    found = timestamped(frames, timestamps).timestamp_ns.tolist()
+    assert found == [*timestamps[:3], START_NS + 100_000, timestamps[1] + 100, timestamps[2] + 200, timestamps[6]]
 
 
 def test_a_session_that_begins_too_late_keeps_the_files_timestamps():
     anchors = anchors_of([batch_of([mirrored(1)])])
-    found = stamped([mirrored(1), mirrored(1, session=9)], [START_NS, START_NS], anchors)
+    found = timestamped([mirrored(1), mirrored(1, session=9)], [START_NS, START_NS], anchors)
     assert found.timestamp_source.tolist() == [TimestampSource.TRAILER, TimestampSource.FILE]
     assert found.trailers.column("status").tolist() == [TrailerStatus.FOUND, TrailerStatus.IMPLAUSIBLE]
 
@@ -88,7 +88,7 @@ def test_a_session_that_begins_too_late_keeps_the_files_timestamps():
 def test_seconds_of_a_subheader_are_taken_as_they_are(platform):
     second, ns = divmod(START_NS + 123, 10**9)
     frame = mirrored(ns, granularity=2, subheader=seconds(platform, second))
-    found = stamped([frame, frame], [START_NS + 10**9, START_NS + 31 * 86400 * 10**9])
+    found = timestamped([frame, frame], [START_NS + 10**9, START_NS + 31 * 86400 * 10**9])
     assert found.timestamp_ns.tolist() == [START_NS + 123, START_NS + 31 * 86400 * 10**9]
     assert found.timestamp_source.tolist() == [TimestampSource.TRAILER, TimestampSource.FILE]
 
@@ -107,14 +107,14 @@ def test_seconds_of_a_subheader_are_taken_as_they_are(platform):
     ],
 )
 def test_what_is_no_time_keeps_the_files(frame, status):
-    found = stamped([frame], [START_NS])
+    found = timestamped([frame], [START_NS])
     assert found.trailers.column("status").tolist() == [status]
     assert (found.timestamp_ns[0], found.timestamp_source[0]) == (START_NS, TimestampSource.FILE)
 
 
 def test_frames_cut_anywhere_are_read_within_their_bytes():
     frame = mirrored(1, granularity=2, subheader=seconds(5, 1_700_000_000))
-    found = stamped([frame[:length] for length in range(len(frame) + 1)], [START_NS] * (len(frame) + 1))
+    found = timestamped([frame[:length] for length in range(len(frame) + 1)], [START_NS] * (len(frame) + 1))
     assert found.timestamp_source[-1] == TimestampSource.TRAILER
 
 

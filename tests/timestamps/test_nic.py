@@ -1,4 +1,4 @@
-"""Switching a simulated driver's stamping on and back, and a real driver's refusal."""
+"""Switching a simulated driver's timestamping on and back, and a real driver's refusal."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from support.nic_kernel import ALL, NONE, PTP_V2_EVENT, RAW_HARDWARE, RECEIVE_HA
 
 from uspcap.errors import CaptureError, PermissionDenied
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import StampingAbilities, StampingSetting, SwitchedOnStamping, filter_name
+from uspcap.timestamps.nic import SwitchedOnTimestamping, TimestampingAbilities, TimestampingSetting, filter_name
 
 
-def switched_on(kernel: NicKernel) -> SwitchedOnStamping:
-    switched = SwitchedOnStamping("x0", kernel)
+def switched_on(kernel: NicKernel) -> SwitchedOnTimestamping:
+    switched = SwitchedOnTimestamping("x0", kernel)
     switched.switch_on()
     return switched
 
 
 def test_abilities_are_those_that_the_driver_tells() -> None:
-    assert StampingAbilities.ask("x0", NicKernel()) == StampingAbilities(True, 3, 0b11)
-    assert StampingAbilities.ask("x0", NicKernel(flags=RAW_HARDWARE)) == StampingAbilities(False, 3, 0b11)
-    assert StampingAbilities.ask("x0", NicKernel(flags=RECEIVE_HARDWARE, clock_index=-1)) == StampingAbilities(
+    assert TimestampingAbilities.ask("x0", NicKernel()) == TimestampingAbilities(True, 3, 0b11)
+    assert TimestampingAbilities.ask("x0", NicKernel(flags=RAW_HARDWARE)) == TimestampingAbilities(False, 3, 0b11)
+    assert TimestampingAbilities.ask("x0", NicKernel(flags=RECEIVE_HARDWARE, clock_index=-1)) == TimestampingAbilities(
         True, -1, 3
     )
 
@@ -35,18 +35,18 @@ def test_abilities_are_those_that_the_driver_tells() -> None:
 @pytest.mark.parametrize(
     ("abilities", "reason"),
     [
-        (StampingAbilities(True, 0, 0b11), ""),
-        (StampingAbilities(False, 0, 0b11), "stamps no received frames in hardware"),
-        (StampingAbilities(True, 0, 1 << NONE | 1 << PTP_V2_EVENT), "only those of ptpv2-event"),
-        (StampingAbilities(True, 0, 0), "only those of no filter"),
-        (StampingAbilities(True, -1, 0b11), "no clock that can be read"),
+        (TimestampingAbilities(True, 0, 0b11), ""),
+        (TimestampingAbilities(False, 0, 0b11), "timestamps no received frames in hardware"),
+        (TimestampingAbilities(True, 0, 1 << NONE | 1 << PTP_V2_EVENT), "only those of ptpv2-event"),
+        (TimestampingAbilities(True, 0, 0), "only those of no filter"),
+        (TimestampingAbilities(True, -1, 0b11), "no clock that can be read"),
     ],
 )
-def test_what_a_nic_lacks_is_said(abilities: StampingAbilities, reason: str) -> None:
+def test_what_a_nic_lacks_is_said(abilities: TimestampingAbilities, reason: str) -> None:
     assert (reason in abilities.refusal("x0")) if reason else not abilities.refusal("x0")
 
 
-def test_stamping_is_switched_on_announced_and_put_back() -> None:
+def test_timestamping_is_switched_on_announced_and_put_back() -> None:
     kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
     switched = switched_on(kernel)
     assert kernel.setting == (0, 1, ALL)
@@ -68,7 +68,9 @@ def test_what_is_on_already_is_left_alone() -> None:
 @pytest.mark.parametrize("obtained", [SOME, PTP_V2_EVENT, NONE, 99])
 def test_driver_that_sets_another_filter_is_told_and_its_setting_put_back(obtained: int) -> None:
     kernel = NicKernel(widens={ALL: obtained}, setting=(0, 0, 13))
-    with pytest.raises(CaptureError, match=f"x0 was asked to stamp every frame and stamps {filter_name(obtained)}"):
+    with pytest.raises(
+        CaptureError, match=f"x0 was asked to timestamp every frame and timestamps {filter_name(obtained)}"
+    ):
         switched_on(kernel)
     assert kernel.setting == (0, 0, 13)
 
@@ -84,8 +86,8 @@ def test_setting_that_another_process_changed_is_not_touched() -> None:
 @pytest.mark.parametrize(
     ("refusal", "kind", "sentence"),
     [
-        (errno.ERANGE, CaptureError, "refuses to stamp every frame"),
-        (errno.EPERM, PermissionDenied, "cannot switch on hardware stamping of x0: "),
+        (errno.ERANGE, CaptureError, "refuses to timestamp every frame"),
+        (errno.EPERM, PermissionDenied, "cannot switch on hardware timestamping of x0: "),
     ],
 )
 def test_driver_that_refuses_leaves_nothing_changed(refusal: int, kind: type[Exception], sentence: str) -> None:
@@ -123,7 +125,7 @@ def test_interruption_in_the_middle_still_puts_the_setting_back(interrupted_at: 
                 raise KeyboardInterrupt
 
     kernel = Interrupted()
-    switched = SwitchedOnStamping("x0", kernel)
+    switched = SwitchedOnTimestamping("x0", kernel)
     with pytest.raises(KeyboardInterrupt):
         switched.switch_on()
     assert kernel.setting == (0, 1, ALL)
@@ -144,14 +146,14 @@ def test_signal_that_ends_the_process_puts_the_setting_back_first(number: int) -
     program = (
         "import os, signal\n"
         "from support.nic_kernel import NicKernel\n"
-        "from uspcap.timestamps.nic import SwitchedOnStamping\n"
+        "from uspcap.timestamps.nic import SwitchedOnTimestamping\n"
         "class Telling(NicKernel):\n"
         "    def about_interface(self, name, request, payload):\n"
         "        super().about_interface(name, request, payload)\n"
         "        os.write(1, f'{self.setting}\\n'.encode())\n"
         f"signal.signal({int(number)}, signal.SIG_DFL)\n"
-        "SwitchedOnStamping('x0', Telling()).switch_on()\n"
-        "SwitchedOnStamping('y0', Telling(setting=(0, 0, 12))).switch_on()\n"
+        "SwitchedOnTimestamping('x0', Telling()).switch_on()\n"
+        "SwitchedOnTimestamping('y0', Telling(setting=(0, 0, 12))).switch_on()\n"
         f"os.kill(os.getpid(), {int(number)})\n"
         "os.write(1, b'still there')\n"
     )
@@ -178,24 +180,24 @@ def test_handler_of_the_process_is_left_alone() -> None:
 
 
 def test_kernel_answers_about_an_interface_without_a_clock(make_namespace: Callable[[], Namespace]) -> None:
-    """The real ioctls, on a real driver: veth has neither hardware stamps nor a clock."""
+    """The real ioctls, on a real driver: veth has neither hardware timestamps nor a clock."""
     here, there = make_namespace(), make_namespace()
     here.add_veth("v0", there, "v1")
     with here.entered():
         calls = KernelCalls()
     # Asked from another namespace: the object keeps to the one that it was made in.
-    abilities = StampingAbilities.ask("v0", calls)
+    abilities = TimestampingAbilities.ask("v0", calls)
     assert not abilities.receives_in_hardware
     assert abilities.clock_index == -1
     payload = bytearray(44)
     payload[0] = 0x41
     calls.about_interface("v0", 0x8946, payload)
-    assert any(payload[4:8])  # veth stamps in software, and says so.
+    assert any(payload[4:8])  # veth timestamps in software, and says so.
     with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
-        StampingSetting.read("v0", calls)
+        TimestampingSetting.read("v0", calls)
     with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
-        StampingSetting(0, 0, ALL).write("v0", calls)
-    with pytest.raises(CaptureError, match="does not tell how it stamps"):
-        SwitchedOnStamping("v0", calls).switch_on()
-    assert StampingAbilities.ask("nowhere0", calls) == StampingAbilities(False, -1, 0)
+        TimestampingSetting(0, 0, ALL).write("v0", calls)
+    with pytest.raises(CaptureError, match="does not tell how it timestamps"):
+        SwitchedOnTimestamping("v0", calls).switch_on()
+    assert TimestampingAbilities.ask("nowhere0", calls) == TimestampingAbilities(False, -1, 0)
     calls.close()

@@ -47,7 +47,7 @@ class Capture:
     def read(self, waiting: list[tuple[int, int]]) -> None:
         if waiting:
             self.truth += [truth for truth, _ in waiting]
-            self.converted += self.clock.convert(np.array([stamp for _, stamp in waiting], np.int64)).tolist()
+            self.converted += self.clock.convert(np.array([timestamp for _, timestamp in waiting], np.int64)).tolist()
 
     @property
     def errors(self) -> list[int]:
@@ -57,7 +57,7 @@ class Capture:
 @pytest.mark.parametrize("methods", [{PRECISE}, {EXTENDED}, {PLAIN}])
 @pytest.mark.parametrize("rate_ppm", [0.0, 37.5, -100.0])
 @pytest.mark.parametrize("offset_ns", [0, 37 * SECOND, 123 - START_NS])
-def test_every_stamp_is_within_the_bound_that_is_told(methods: set[int], rate_ppm: float, offset_ns: int) -> None:
+def test_every_timestamp_is_within_the_bound_that_is_told(methods: set[int], rate_ppm: float, offset_ns: int) -> None:
     capture = Capture(NicKernel(methods=methods, rate_ppm=rate_ppm, clock_offset_ns=offset_ns))
     capture.go_on(5 * SECOND)
     account = capture.clock.account()
@@ -71,7 +71,7 @@ def test_every_stamp_is_within_the_bound_that_is_told(methods: set[int], rate_pp
     assert np.diff(capture.converted).min() > 0
 
 
-def test_readers_that_come_late_get_stamps_within_the_bound() -> None:
+def test_readers_that_come_late_get_timestamps_within_the_bound() -> None:
     """A consumer that stops for 20 s: frames lie between two samples that are far apart."""
     capture = Capture(NicKernel(rate_ppm=80, methods={EXTENDED}), frame_every_ns=50 * MS)
     capture.go_on(2 * SECOND)
@@ -94,7 +94,7 @@ def test_samples_are_taken_while_nothing_comes() -> None:
 @pytest.mark.parametrize("step_ns", [37 * SECOND, -37 * SECOND, SECOND, -SECOND, 20 * MS, -20 * MS])
 @pytest.mark.parametrize("of_utc", [False, True])
 @pytest.mark.parametrize("at_ms", [1001, 1050, 1093])
-def test_step_is_told_and_no_stamp_is_off_by_more_than_the_bound(step_ns: int, of_utc: bool, at_ms: int) -> None:
+def test_step_is_told_and_no_timestamp_is_off_by_more_than_the_bound(step_ns: int, of_utc: bool, at_ms: int) -> None:
     kernel = NicKernel(rate_ppm=20, methods={EXTENDED}, reading_ns=800)
 
     def step() -> None:
@@ -135,7 +135,7 @@ def test_step_that_cannot_go_unseen_is_not_in_the_bound(step_ns: int, at_ms: int
     assert max(capture.errors) <= account.error_bound_ns < 100_000
 
 
-def test_jump_to_tai_and_back_leaves_every_stamp_right() -> None:
+def test_jump_to_tai_and_back_leaves_every_timestamp_right() -> None:
     kernel = NicKernel(methods={PRECISE})
     capture = Capture(kernel)
     for step_s in (37, -37, 37):
@@ -190,20 +190,20 @@ def test_steps_of_a_clock_that_somebody_sets_are_no_rate() -> None:
     assert "stepped 5 times" in str(account)
 
 
-def test_nic_that_stamps_nothing_is_told_so() -> None:
+def test_nic_that_timestamps_nothing_is_told_so() -> None:
     clock = NicClock("x0", 3, NicKernel())
     clock.frames_unstamped = 500
-    assert str(clock.account()) == "the NIC stamped none of 500 frames"
+    assert str(clock.account()) == "the NIC timestamped none of 500 frames"
 
 
-def test_stamps_that_no_clock_has_made_become_ends_of_time_and_disturb_no_other() -> None:
+def test_timestamps_that_no_clock_has_made_become_ends_of_time_and_disturb_no_other() -> None:
     kernel = NicKernel(rate_ppm=20.0, clock_offset_ns=37 * SECOND)
     clock = NicClock("x0", 3, kernel)
     alone = NicClock("x0", 3, NicKernel(rate_ppm=20.0, clock_offset_ns=37 * SECOND))
     true = kernel.clock_ns()
-    stamps = np.array([-(2**63), true, EARLIEST_NS, 0, LATEST_NS, true - 5, 2**63 - 1], np.int64)
-    converted = clock.convert(stamps).tolist()
+    timestamps = np.array([-(2**63), true, EARLIEST_NS, 0, LATEST_NS, true - 5, 2**63 - 1], np.int64)
+    converted = clock.convert(timestamps).tolist()
     assert converted[:1] + converted[2:3] == [EARLIEST_NS] * 2
     assert converted[4:5] + converted[6:] == [LATEST_NS] * 2
-    assert [converted[1], converted[3], converted[5]] == alone.convert(stamps[[1, 3, 5]]).tolist()
-    assert clock.convert(stamps[[0]]).tolist() == [EARLIEST_NS]
+    assert [converted[1], converted[3], converted[5]] == alone.convert(timestamps[[1, 3, 5]]).tolist()
+    assert clock.convert(timestamps[[0]]).tolist() == [EARLIEST_NS]

@@ -35,19 +35,19 @@ def test_offset_of_this_host_is_what_both_clocks_say() -> None:
     assert offset_ns == round(time.clock_gettime(time.CLOCK_TAI) - time.clock_gettime(time.CLOCK_REALTIME)) * SECOND
 
 
-def test_stamps_taken_before_the_offset_changed_are_converted_with_the_old_one() -> None:
+def test_timestamps_taken_before_the_offset_changed_are_converted_with_the_old_one() -> None:
     kernel = NicKernel(tai_s=0)
     offset = TaiOffset(kernel)
-    stamped_tai_ns = [kernel.tai_ns() + at for at in range(3)]
+    timestamped_tai_ns = [kernel.tai_ns() + at for at in range(3)]
     kernel.pass_time(5_000)
     kernel.tai_s = 37
-    stamped_tai_ns += [kernel.tai_ns() + at for at in range(3)]
+    timestamped_tai_ns += [kernel.tai_ns() + at for at in range(3)]
     kernel.pass_time(5_000)
     now_ns = kernel.utc_ns()
     offset_ns = offset.refresh()
     assert offset_ns == 37 * SECOND
     batch = FrameBatch.from_frames(
-        [b"frame"] * 7, [one - offset_ns for one in stamped_tai_ns] + [7], timestamp_source=TimestampSource.XDP
+        [b"frame"] * 7, [one - offset_ns for one in timestamped_tai_ns] + [7], timestamp_source=TimestampSource.XDP
     )
     batch.storage("timestamp_source")[6] = TimestampSource.USER
     offset.correct(batch, now_ns)

@@ -1,4 +1,4 @@
-"""Finding and removing stamps: every format, cut anywhere, short frames, corrupt bytes, and tshark's opinion."""
+"""Finding and removing timestamps: every format, cut anywhere, short frames, corrupt bytes, and tshark's opinion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.trailer_frames import (
     FILE_NS,
     MACS,
     SECOND,
-    Stamped,
+    Timestamped,
     arp,
     exablaze,
     exact_exablaze_ns,
@@ -21,8 +21,8 @@ from support.trailer_frames import (
     long_tlv,
     metamako,
     plain,
-    stamped,
-    stamped_frames,
+    timestamped,
+    timestamped_frames,
     tlv,
     vss,
     with_arista,
@@ -48,22 +48,22 @@ def one(frame: bytes, kind: str, file_ns: int = FILE_NS, wire: int | None = None
 
 
 @settings(deadline=None, max_examples=300)
-@given(stamped_frames())
-def test_a_stamp_is_found_and_taken_out_and_the_frame_is_as_it_was_sent(case: Stamped) -> None:
+@given(timestamped_frames())
+def test_a_timestamp_is_found_and_taken_out_and_the_frame_is_as_it_was_sent(case: Timestamped) -> None:
     batch = case.batch()
     stage = TrailerStage(FORMATS[case.format])
     stage.apply(batch)
     assert isinstance(batch.trailers, TrailerRows)
     assert batch.trailers.column("status").tolist() == [TrailerStatus.FOUND]
-    assert batch.timestamp_ns.tolist() == [case.stamp_ns]
+    assert batch.timestamp_ns.tolist() == [case.timestamp_ns]
     assert batch.timestamp_source.tolist() == [TimestampSource.TRAILER]
     assert batch.frame_bytes(0) == case.left
     assert batch.wire_length.tolist() == [case.wire_left]
 
 
 @settings(deadline=None, max_examples=150)
-@given(stamped_frames(), st.data())
-def test_what_a_snaplen_cuts_is_never_found(case: Stamped, data: st.DataObject) -> None:
+@given(timestamped_frames(), st.data())
+def test_what_a_snaplen_cuts_is_never_found(case: Timestamped, data: st.DataObject) -> None:
     # Of a frame with an Arista header the header alone will do; a footer of expcap may be made of the frame's bytes.
     most = 12 + 14 + 1 if case.format == "arista" else len(case.captured) - 1
     kept = data.draw(st.integers(0, most))
@@ -74,8 +74,8 @@ def test_what_a_snaplen_cuts_is_never_found(case: Stamped, data: st.DataObject) 
 
 
 @settings(deadline=None, max_examples=150)
-@given(stamped_frames(), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8))
-def test_corrupt_frames_leave_the_batch_in_bounds(case: Stamped, changes: list[tuple[int, int]]) -> None:
+@given(timestamped_frames(), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8))
+def test_corrupt_frames_leave_the_batch_in_bounds(case: Timestamped, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(case.captured)
     for place, value in changes:
         damaged[place % len(damaged)] = value
@@ -165,15 +165,15 @@ def test_exablaze_fractions_are_exact(fraction: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "days"), [("metamako", 30), ("vss", 30), ("exablaze", 7), ("expcap", 7)])
-def test_a_time_far_from_the_files_is_no_stamp(kind: str, days: int) -> None:
+def test_a_time_far_from_the_files_is_no_timestamp(kind: str, days: int) -> None:
     for sign in (-1, 1):
-        near = stamped(kind, plain(), FILE_NS + sign * days * 86_400 * 10**9, fcs=False)
-        far = stamped(kind, plain(), FILE_NS + sign * (days * 86_400 + 1) * 10**9, fcs=False)
+        near = timestamped(kind, plain(), FILE_NS + sign * days * 86_400 * 10**9, fcs=False)
+        far = timestamped(kind, plain(), FILE_NS + sign * (days * 86_400 + 1) * 10**9, fcs=False)
         assert one(near.captured, kind, wire=near.wire_length)["status"] == TrailerStatus.FOUND
         assert one(far.captured, kind, wire=far.wire_length)["status"] == TrailerStatus.IMPLAUSIBLE
 
 
-def test_times_that_are_none_are_no_stamps() -> None:
+def test_times_that_are_none_are_no_timestamps() -> None:
     assert one(plain() + metamako(FILE_NS)[:8] + b"\xff" * 4 + bytes(4), "metamako")["status"] == 3
     uptime = vss(3600 * 10**9)
     assert one(plain() + uptime, "vss", 3600 * 10**9)["status"] == TrailerStatus.IMPLAUSIBLE
@@ -259,10 +259,10 @@ def test_frames_whose_length_nothing_says_are_left_alone() -> None:
     assert one(llc, "metamako")["status"] == TrailerStatus.FOUND
 
 
-def test_frames_without_a_files_stamp_or_of_another_link_are_left_alone() -> None:
+def test_frames_without_a_files_timestamp_or_of_another_link_are_left_alone() -> None:
     whole = plain() + metamako(FILE_NS)
-    unstamped = FrameBatch.from_frames([whole], [0], timestamp_source=TimestampSource.NONE)
-    assert look(unstamped, "metamako").column("status").tolist() == [TrailerStatus.NO_FILE_STAMP]
+    without_timestamp = FrameBatch.from_frames([whole], [0], timestamp_source=TimestampSource.NONE)
+    assert look(without_timestamp, "metamako").column("status").tolist() == [TrailerStatus.NO_FILE_TIMESTAMP]
     raw = FrameBatch.from_frames([whole], [FILE_NS], interfaces=[Interface(link_type=101)])
     assert look(raw, "metamako").column("status").tolist() == [TrailerStatus.OTHER_LINK]
 

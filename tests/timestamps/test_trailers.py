@@ -6,7 +6,7 @@ import random
 
 import pytest
 from support.shared_captures import CAPTURES, manifest, needs_captures
-from support.trailer_frames import FILE_NS, metamako, plain, stamped, vss
+from support.trailer_frames import FILE_NS, metamako, plain, timestamped, vss
 
 from uspcap.errors import CaptureFileError
 from uspcap.formats import open_capture
@@ -18,20 +18,20 @@ STEP_NS = 10_000
 
 
 def batch_of(kind: str | None, count: int, *, every: int = 1, backward: bool = False) -> FrameBatch:
-    """Frames each `every`-th of which has a stamp, the others only bytes of no meaning behind their payload."""
+    """Frames each `every`-th of which has a timestamp, the others only bytes of no meaning behind their payload."""
     noise = random.Random(7)
     frames, wires = [], []
     for at in range(count):
         ns = FILE_NS + (-at if backward else at) * STEP_NS
         if kind is not None and at % every == 0:
-            case = stamped(kind, plain(at % 90), ns)
+            case = timestamped(kind, plain(at % 90), ns)
             frames.append(case.captured)
             wires.append(case.wire_length)
         else:
             frames.append(plain(at % 90) + noise.randbytes(20))
             wires.append(len(frames[-1]))
-    stamps = [FILE_NS + at * STEP_NS for at in range(count)]
-    return FrameBatch.from_frames(frames, stamps, wire_lengths=wires)
+    timestamps = [FILE_NS + at * STEP_NS for at in range(count)]
+    return FrameBatch.from_frames(frames, timestamps, wire_lengths=wires)
 
 
 @pytest.mark.parametrize("kind", DETECTABLE)
@@ -58,7 +58,7 @@ def test_too_few_frames_tell_nothing() -> None:
     assert detect([]).format is None
 
 
-def test_stamps_of_a_port_that_run_backward_tell_nothing() -> None:
+def test_timestamps_of_a_port_that_run_backward_tell_nothing() -> None:
     detection = detect([batch_of("metamako", 100, backward=True)])
     assert detection.evidence[0].backward == 99
     assert detection.format is None
@@ -70,7 +70,7 @@ def test_only_the_first_frames_are_looked_at() -> None:
     assert detection.evidence[0].found == 900
 
 
-def test_frames_that_cannot_hold_a_stamp_do_not_count_against_it() -> None:
+def test_frames_that_cannot_hold_a_timestamp_do_not_count_against_it() -> None:
     frames = [plain(40) + metamako(FILE_NS + at) for at in range(40)]
     batch = FrameBatch.from_frames(
         [frame if at % 2 else frame[:50] for at, frame in enumerate(frames)],

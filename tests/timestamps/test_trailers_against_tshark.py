@@ -1,4 +1,4 @@
-"""Stamps in frames as tshark's dissectors see them: Metamako, Exablaze, VSS and Arista.
+"""Timestamps in frames as tshark's dissectors see them: Metamako, Exablaze, VSS and Arista.
 
 Where the two differ, the reason is in the test: tshark takes only zeros for padding, two bytes of port by VSS only with
 a preference, and knows no header of Arista's R3 series (version 4.0), which tcpdump does.
@@ -60,7 +60,7 @@ def tshark(path: Path, kind: str, *, wide_ports: bool = False) -> list[list[str]
 
 
 def uspcap(path: Path, kind: str) -> list[tuple[int, int, int, int]]:
-    """Status, stamp, key and marks of each frame."""
+    """Status, timestamp, key and marks of each frame."""
     seen = []
     with open_capture(str(path)) as reader:
         for batch in reader.batches():

@@ -12,7 +12,7 @@ C. Every compiled loop takes these classes instead of memoryviews: acquiring twe
 import numpy as np
 
 from uspcap._core.saturating cimport LATEST_NS as LATEST, MOST_CLAMPED
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 
 LATEST_NS = LATEST
 EARLIEST_NS = -LATEST
@@ -192,7 +192,7 @@ cdef class FrameColumns:
                 if -LATEST < self.timestamp_ns[i] < LATEST:
                     continue
                 self.timestamp_ns[i] = LATEST if self.timestamp_ns[i] > 0 else -LATEST
-                clamped += self.timestamp_source[i] < NO_STAMP
+                clamped += self.timestamp_source[i] < NO_TIMESTAMP
         return clamped
 
     def check_bounds(self):

@@ -808,7 +808,8 @@ def decode(FrameColumns frames, HeaderColumns headers, bint tunnels):
     frames : IN
     headers : OUT, of at least the batch's capacity
     tunnels : bool
-        Let the innermost headers win: through GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP, and MPLS with a control word.
+        Let the innermost headers win: through GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP, and MPLS with a control
+        word.
     """
     cdef Py_ssize_t row, count = frames.count
     cdef HeaderColumns h = headers

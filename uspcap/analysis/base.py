@@ -1,7 +1,7 @@
 """The law of analyses.
 
 Every analysis is a monoid: cut a capture anywhere, analyse the parts apart, merge in order, and the
-result equals that of the whole. State that crosses a cut (the last stamp of a flow, an open run) is
+result equals that of the whole. State that crosses a cut (the last timestamp of a flow, an open run) is
 part of the analysis and is stitched by `merge`. State is bounded, and what the bound cost is in the
 result.
 """

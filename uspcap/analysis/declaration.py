@@ -79,7 +79,7 @@ class Asked:
     expression : str
         Filter.
     trailer : TrailerChoice or None
-        Stamps in frames that are taken.
+        Timestamps in frames that are taken.
     """
 
     names: tuple[str, ...]
@@ -105,7 +105,7 @@ class Shared:
     ----------
     flows : FlowTable
     trailer : TrailerChoice or None
-        Stamps in frames that are taken, their format known.
+        Timestamps in frames that are taken, their format known.
     """
 
     flows: FlowTable

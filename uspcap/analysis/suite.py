@@ -55,7 +55,7 @@ class Settings:
     tunnels : bool or None
         Let the innermost headers count; None leaves it to the frames, as `choose_tunnels` decides.
     trailer : TrailerChoice or None
-        Take the stamps that taps or switches put into the frames; None leaves the frames alone.
+        Take the timestamps that taps or switches put into the frames; None leaves the frames alone.
     arguments : mapping of str to mapping
         By analysis what its `Declaration.make` takes; those left out keep to their defaults.
     reading : Reading

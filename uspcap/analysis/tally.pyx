@@ -9,7 +9,7 @@ B. Size classes are those of RFC 2819 (etherStatsPkts64Octets ...) on the wire l
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
-from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
 
 cdef enum:
     CLASSES = 512 + 65536
@@ -35,13 +35,13 @@ cdef inline Py_ssize_t size_of(uint32_t length) noexcept nogil:
             + (length > 1023) + (length > 1518))
 
 
-cdef inline bint is_multiple(int64_t stamp, int64_t unit) noexcept nogil:
+cdef inline bint is_multiple(int64_t timestamp, int64_t unit) noexcept nogil:
     """Whether a time is a multiple of 10^9, 10^6 or 10^3 ns; each a constant, so that nothing is divided."""
     if unit == 1000:
-        return stamp % 1000 == 0
+        return timestamp % 1000 == 0
     if unit == 1_000_000:
-        return stamp % 1_000_000 == 0
-    return stamp % 1_000_000_000 == 0
+        return timestamp % 1_000_000 == 0
+    return timestamp % 1_000_000_000 == 0
 
 
 def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by_protocol,
@@ -60,8 +60,8 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
         Frames, bytes on the wire, frames that were cut.
     by_source : IN OUT, shape (at least 7,)
     extremes : IN OUT, shape (8,)
-        Lowest and highest stamp, shortest and longest wire length; then how many frames had a stamp, the first
-        stamp and the last; the largest of 10^9, 10^6, 10^3 and 1 ns of which all stamps are multiples.
+        Lowest and highest timestamp, shortest and longest wire length; then how many frames had a timestamp, the first
+        timestamp and the last; the largest of 10^9, 10^6, 10^3 and 1 ns of which all timestamps are multiples.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     cdef uint64_t captured = 0
     cdef uint32_t wire, layers
     cdef int bit, source
-    cdef int64_t stamp
+    cdef int64_t timestamp
     if (by_protocol.shape[0] != CLASSES or by_size.shape[0] != SIZES or by_layer.shape[0] != LAYER_BITS
             or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 8
             or headers.count != frames.count):
@@ -96,21 +96,21 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
             by_interface[kind, 0] += 1
             by_interface[kind, 1] += wire
             by_interface[kind, 2] += wire > frames.captured_length[i]
-            # What is no source stamps nothing.
+            # What is no source timestamps nothing.
             source = frames.timestamp_source[i] & ~UNTRUSTED
-            by_source[source if source < NO_STAMP else NO_STAMP] += 1
-            if frames.timestamp_source[i] < NO_STAMP:
-                stamp = frames.timestamp_ns[i]
+            by_source[source if source < NO_TIMESTAMP else NO_TIMESTAMP] += 1
+            if frames.timestamp_source[i] < NO_TIMESTAMP:
+                timestamp = frames.timestamp_ns[i]
                 if extremes[4] == 0:
-                    extremes[5] = stamp
+                    extremes[5] = timestamp
                 extremes[4] += 1
-                extremes[6] = stamp
-                while extremes[7] > 1 and not is_multiple(stamp, extremes[7]):
+                extremes[6] = timestamp
+                while extremes[7] > 1 and not is_multiple(timestamp, extremes[7]):
                     extremes[7] //= 1000
-                if stamp < extremes[0]:
-                    extremes[0] = stamp
-                if stamp > extremes[1]:
-                    extremes[1] = stamp
+                if timestamp < extremes[0]:
+                    extremes[0] = timestamp
+                if timestamp > extremes[1]:
+                    extremes[1] = timestamp
             if wire < extremes[2]:
                 extremes[2] = wire
             if wire > extremes[3]:

@@ -34,7 +34,7 @@ FRAMES_THAT_TELL: Final = 16
 """So many frames of an interface cannot all have come between the attaching of a program and the first counting."""
 
 UNKNOWN_SOURCE: Final = 0xFFFF
-"""In the table of `StampedInterfaces`: no frame was stamped there yet."""
+"""In the table of `TimestampedInterfaces`: no frame was timestamped there yet."""
 
 
 Place = Literal["xdp", "socket", "reader"]
@@ -124,8 +124,8 @@ class Description:
         What the kernel granted, read back where it can be.
     queues_covered, queues_total : int
         Receive queues whose frames are seen; 0 and 0 where there are none.
-    stamps : str
-        Who stamps, and on which clock.
+    timestamps : str
+        Who timestamps, and on which clock.
     remarks : tuple of str
         What a user must know: offloads that alter what is seen, better modes that were refused and why.
     each : tuple of Description
@@ -137,7 +137,7 @@ class Description:
     mode: str
     queues_covered: int
     queues_total: int
-    stamps: str
+    timestamps: str
     remarks: tuple[str, ...] = ()
     each: tuple[Description, ...] = ()
 
@@ -149,7 +149,7 @@ class Description:
         parts = [f"{self.what}: {self.backend}, {self.mode}"]
         if self.queues_total:
             parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")
-        return ("; ".join([*parts, f"stamps: {self.stamps}"]),)
+        return ("; ".join([*parts, f"timestamps: {self.timestamps}"]),)
 
     def __str__(self) -> str:
         return "; ".join([*self.headlines, *self.remarks])
@@ -197,9 +197,9 @@ class LiveSource(ABC):
         clamped = batch.clamp_timestamps()
         if not clamped:
             return
-        stamps = batch.timestamp_ns
-        for row in np.flatnonzero(np.abs(stamps) == LATEST_NS)[:CLAMPED_LISTED].tolist():
-            self.clamped.note(name, 0, int(batch.frame_number[row]), later=bool(stamps[row] > 0))
+        timestamps = batch.timestamp_ns
+        for row in np.flatnonzero(np.abs(timestamps) == LATEST_NS)[:CLAMPED_LISTED].tolist():
+            self.clamped.note(name, 0, int(batch.frame_number[row]), later=bool(timestamps[row] > 0))
         self.clamped.count += clamped
 
     @property
@@ -249,7 +249,7 @@ class LiveSource(ABC):
         """Return what was obtained."""
 
     def clocks(self) -> tuple[ClockAccount, ...]:
-        """Return how stamps of clocks other than the host's were put on UTC so far."""
+        """Return how timestamps of clocks other than the host's were put on UTC so far."""
         return ()
 
     def parting_remarks(self) -> tuple[str, ...]:
@@ -277,18 +277,18 @@ class LiveSource(ABC):
         self.close()
 
 
-class StampedInterfaces:
-    """One capture interface for each place where frames of a network interface were stamped.
+class TimestampedInterfaces:
+    """One capture interface for each place where frames of a network interface were timestamped.
 
-    So that a file says of every frame who stamped it, each place gets an interface description of its own. They
+    So that a file says of every frame who timestamped it, each place gets an interface description of its own. They
     are numbered as frames with them come; the compiled loops number, this class describes.
 
     Parameters
     ----------
     first : Interface
         Description for the place that is expected; it is number 0.
-    stamps : dict of TimestampSource to str
-        How each place's stamps are described.
+    timestamps : dict of TimestampSource to str
+        How each place's timestamps are described.
 
     Attributes
     ----------
@@ -297,9 +297,9 @@ class StampedInterfaces:
         Compiled loops write it.
     """
 
-    def __init__(self, first: Interface, stamps: dict[TimestampSource, str]) -> None:
+    def __init__(self, first: Interface, timestamps: dict[TimestampSource, str]) -> None:
         self._template = first
-        self._stamps = stamps
+        self._timestamps = timestamps
         self.table: NDArray[np.uint16] = np.zeros(9, np.uint16)
         self.expect(first.timestamp_source)
 
@@ -323,7 +323,7 @@ class StampedInterfaces:
         return Interface(
             link_type=like.link_type,
             name=like.name,
-            description=f"stamps: {self._stamps[source]}; {SOURCE_MARK}{source.name}",
+            description=f"timestamps: {self._timestamps[source]}; {SOURCE_MARK}{source.name}",
             filter=like.filter,
             operating_system=like.operating_system,
             snaplen=like.snaplen,

@@ -48,7 +48,7 @@ class Request:
     announce : callable
         Takes a sentence that must be said before the interface is touched.
     merge_window_ns : int or None
-        Give frames of several rings in the order of their stamps; 0 gives them as they come.
+        Give frames of several rings in the order of their timestamps; 0 gives them as they come.
     latency_ns : int or None
         How long frames may wait for others before they are read, so that the reader is woken for many at a time;
         None takes the backend's default.

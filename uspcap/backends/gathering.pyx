@@ -24,7 +24,7 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clock_na
 
 from uspcap._core.clock cimport realtime_ns
 from uspcap._core.columns cimport FrameColumns
-from uspcap._core.timestamped_interfaces cimport STAMP_KERNEL, STAMP_XDP
+from uspcap._core.timestamped_interfaces cimport TIMESTAMP_KERNEL, TIMESTAMP_XDP
 
 cdef extern from *:
     """
@@ -258,7 +258,7 @@ cdef class Gatherer:
         wanted : int
             Hand over as soon as there are so many frames, or a few more.
         tai_offset_ns : int
-            CLOCK_TAI minus UTC, taken from the stamps of the hook.
+            CLOCK_TAI minus UTC, taken from the timestamps of the hook.
         timeout_ns : int
             How long to wait for the first frame, after a last look at the rings. With frames it takes no longer than
             that or `hand_over_ns`, whichever is longer.
@@ -364,7 +364,7 @@ cdef class Gatherer:
                 frames, used, tai_offset_ns, read_at_ns, now_ns)
             if slept_ns and frames.count > row:
                 source = frames.timestamp_source[row]
-                if (source == STAMP_KERNEL or source == STAMP_XDP) and frames.timestamp_ns[row] < oldest_ns:
+                if (source == TIMESTAMP_KERNEL or source == TIMESTAMP_XDP) and frames.timestamp_ns[row] < oldest_ns:
                     oldest_ns = frames.timestamp_ns[row]
         self.first = (self.first + 1) % self.count
         if oldest_ns < read_at_ns and read_at_ns - oldest_ns > self.held_back_ns:

@@ -15,7 +15,7 @@ from uspcap.network.netlink import Rtnetlink
 from uspcap.network.xdp_features import XdpFeatures, xdp_features
 from uspcap.protocols.link_types import link_type_name
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import StampingAbilities
+from uspcap.timestamps.nic import TimestampingAbilities
 
 SCHEMA: Final = "uspcap.interfaces/1"
 
@@ -49,9 +49,9 @@ class ListedInterface:
     xdp : str or None
         Of `XDP_MODES`; None where nothing can be captured.
     hardware_timestamps : str
-        `every frame`, `some frames` (as PTP's), `no clock` (stamps that cannot be put on UTC), or `none`.
+        `every frame`, `some frames` (as PTP's), `no clock` (timestamps that cannot be put on UTC), or `none`.
     xdp_timestamps : bool
-        The driver hands its stamps to XDP programs.
+        The driver hands its timestamps to XDP programs.
     program : str
         The XDP program that is there already; empty for none.
     uses : tuple of str
@@ -129,7 +129,7 @@ def list_interfaces() -> Listing:
 
 
 def _describe(link: Link, used: tuple[str, ...], channels: ChannelReader, calls: KernelCalls) -> ListedInterface:
-    abilities = StampingAbilities.ask(link.name, calls)
+    abilities = TimestampingAbilities.ask(link.name, calls)
     features = xdp_features(link.index)
     link_type = LINK_TYPES.get(link.hardware_type)
     try:
@@ -146,7 +146,7 @@ def _describe(link: Link, used: tuple[str, ...], channels: ChannelReader, calls:
         queues=receive_queues(channels.read(link.name), link.receive_queues),
         most_queues=link.receive_queues,
         xdp=None if link_type is None else _mode(features),
-        hardware_timestamps=_stamps(abilities),
+        hardware_timestamps=_timestamps(abilities),
         xdp_timestamps=features is not None and features.timestamps,
         program="" if attached is None else f"id {attached.program_id} {attached.name}".rstrip(),
         uses=used,
@@ -161,9 +161,9 @@ def _mode(features: XdpFeatures | None) -> str:
     return "native" if features.native else "skb"
 
 
-def _stamps(abilities: StampingAbilities) -> str:
+def _timestamps(abilities: TimestampingAbilities) -> str:
     if not abilities.receives_in_hardware:
         return "none"
-    if not abilities.stamps_all:
+    if not abilities.timestamps_all:
         return "some frames"
     return "every frame" if abilities.clock_index >= 0 else "no clock"

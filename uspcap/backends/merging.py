@@ -1,4 +1,4 @@
-"""The frames of several rings as one stream in the order of their stamps.
+"""The frames of several rings as one stream in the order of their timestamps.
 
 A frame is held until one that is younger by the window was read, and every ring was found empty since: by then, what
 is older has come from all rings, unless a ring lags behind by more than the window. What comes later still is given
@@ -27,11 +27,11 @@ HELD_BYTES: Final = 16 << 20
 """Most bytes held of a ring; likewise."""
 
 EVERYTHING: Final = (1 << 63) - 1
-"""A time that no stamp is after."""
+"""A time that no timestamp is after."""
 
 
 class MergedSource(LiveSource):
-    """A source of several rings, whose frames come in the order of their stamps.
+    """A source of several rings, whose frames come in the order of their timestamps.
 
     As long as there is one ring only, its frames are handed through.
 

@@ -77,7 +77,9 @@ def chosen_backend(request: Request) -> Backend:
 
 def _check_waiting(request: Request) -> None:
     if request.files and request.timestamps != "auto":
-        raise UsageError(f"frames of files keep the stamps that they have: leave --timestamps {request.timestamps} out")
+        raise UsageError(
+            f"frames of files keep the timestamps that they have: leave --timestamps {request.timestamps} out"
+        )
     if request.latency_ns is None:
         return
     if request.files:

@@ -1,4 +1,4 @@
-"""Putting the frames of several rings into one order, by their stamps.
+"""Putting the frames of several rings into one order, by their timestamps.
 
 A. Each ring gives its frames in order, so each has a queue here, first in, first out: an array of `Held` and an arena
    for bytes, both used as circles. Merging takes the queue whose first frame is oldest, again and again. With the few
@@ -6,7 +6,8 @@ A. Each ring gives its frames in order, so each has a queue here, first in, firs
 B. A frame's bytes lie in one piece: what does not fit before the end of the arena starts at its beginning. Every
    frame takes one byte at least, so an arena whose start and end meet is full.
 C. Where a queue has no room, `push` stops in front of the frame, and the caller takes frames out first.
-D. `late` counts frames that come out after a younger one that was stamped at the same place; two places may have two
+D. `late` counts frames that come out after a younger one that was timestamped at the same place; two places may have
+two
    clocks, so these are not compared.
 """
 
@@ -58,9 +59,9 @@ cdef class RingMerger:
     held : int
         Frames in here.
     newest_ns : int
-        Highest stamp that was ever put in.
+        Highest timestamp that was ever put in.
     late : int
-        Frames given after a younger one that was stamped at the same place.
+        Frames given after a younger one that was timestamped at the same place.
     """
 
     cdef Fifo *fifos

@@ -20,7 +20,7 @@ from uspcap.backends.base import (
     LiveSource,
     Place,
     SourceStatistics,
-    StampedInterfaces,
+    TimestampedInterfaces,
 )
 from uspcap.backends.chunks import longest_frame_bytes
 from uspcap.backends.gathering import QUIET, TROUBLED, FrameRing, Gatherer
@@ -30,7 +30,7 @@ from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS, FrameBatch, Interface
 from uspcap.network.watch import Hook, InterfaceWatch
 from uspcap.timestamps.nic_clock import ClockAccount
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 LOOKED_AFTER_EVERY_NS: Final = NANOSECONDS
 """How often interface, hook and the NIC's counters are looked at."""
@@ -73,8 +73,9 @@ class RingSource(LiveSource):
     expression : str
         The filter, for the descriptions of the capture's interfaces.
     snaplen : int
-    stamping : Stamping
-        Who stamps; the capture's interface number 0 is for whom it expects. Closed by `close` of the subclass, last.
+    timestamping : Timestamping
+        Who timestamps; the capture's interface number 0 is for whom it expects. Closed by `close` of the subclass,
+        last.
 
     Attributes
     ----------
@@ -96,20 +97,20 @@ class RingSource(LiveSource):
         interface: NetworkInterface,
         expression: str,
         snaplen: int,
-        stamping: Stamping,
+        timestamping: Timestamping,
     ) -> None:
         super().__init__()
         self._interface = interface
-        self._stamping = stamping
+        self._timestamping = timestamping
         first = Interface(
             link_type=interface.link_type,
             name=interface.name,
             filter=expression,
             operating_system=operating_system(),
             snaplen=snaplen,
-            timestamp_source=stamping.expected,
+            timestamp_source=timestamping.expected,
         )
-        self._stamped = StampedInterfaces(first, stamping.texts)
+        self._timestamped = TimestampedInterfaces(first, timestamping.texts)
         self._batch = FrameBatch(BATCH_FRAMES)
         self._batch.set_data(np.zeros(BATCH_BYTES, np.uint8))
         self._delivered = self._filtered = self._oversized = 0
@@ -192,13 +193,13 @@ class RingSource(LiveSource):
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
-        return self._stamped.known
+        return self._timestamped.known
 
     def clocks(self) -> tuple[ClockAccount, ...]:
-        return self._stamping.accounts()
+        return self._timestamping.accounts()
 
     def capabilities_needed(self) -> frozenset[str]:
-        return frozenset(["CAP_NET_ADMIN"] if self._stamping.must_restore else [])
+        return frozenset(["CAP_NET_ADMIN"] if self._timestamping.must_restore else [])
 
     @property
     def longest_unread_ns(self) -> int:
@@ -234,7 +235,7 @@ class RingSource(LiveSource):
             if end == TROUBLED:
                 self._take_error(self._socket_error())
             if end == QUIET:
-                self._stamping.follow()
+                self._timestamping.follow()
             if time.monotonic_ns() >= self._look_after_at_ns:
                 self._look_after_at_ns = time.monotonic_ns() + LOOKED_AFTER_EVERY_NS
                 self._look_after()
@@ -360,9 +361,9 @@ class RingSource(LiveSource):
             self._oversized += int(np.count_nonzero(batch.wire_length > self._longest))
         if not batch.count:
             return
-        self._stamping.convert(batch)
-        if batch.interfaces is not self._stamped.known:
-            batch.set_interfaces(self._stamped.known)
+        self._timestamping.convert(batch)
+        if batch.interfaces is not self._timestamped.known:
+            batch.set_interfaces(self._timestamped.known)
         batch.refilled()
         self._after_drain(batch)
         self._clamp(batch, self._interface.name)

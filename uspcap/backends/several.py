@@ -1,8 +1,8 @@
-"""Several interfaces as one source: each is read by a thread of its own, and their frames come in the order of stamps.
+"""Several interfaces as one source: each is read by a thread of its own; their frames are merged by timestamp.
 
-A frame is held until every interface was read up to later than its stamp and the window beside, so that what is older
-has come from all of them, as far as each one's own lag goes. Where more has to be held than there is room for, the
-oldest goes before its time. What one interface loses, by its end or by a reader that is too slow, the others go on
+A frame is held until every interface was read up to later than its timestamp and the window beside, so that what is
+older has come from all of them, as far as each one's own lag goes. Where more has to be held than there is room for,
+the oldest goes before its time. What one interface loses, by its end or by a reader that is too slow, the others go on
 without.
 """
 
@@ -43,7 +43,7 @@ class _Reading:
     first_ring, rings : int
         Where its frames are held.
     read_until_ns : int
-        Frames stamped before were read, but for the lag.
+        Frames timestamped before were read, but for the lag.
     error : CaptureError or None
         What ended it before it was to.
     over : bool
@@ -68,7 +68,7 @@ class SeveralSources(LiveSource):
     sources : sequence of RingSource
         One an interface; closed with this one.
     window_ns : int
-        How far the stamps of one interface's rings may be out of order; 0 gives frames as they come.
+        How far the timestamps of one interface's rings may be out of order; 0 gives frames as they come.
     """
 
     def __init__(self, sources: Sequence[RingSource], window_ns: int) -> None:
@@ -148,7 +148,7 @@ class SeveralSources(LiveSource):
             mode="; ".join(f"{one.what}: {one.mode}" for one in each),
             queues_covered=sum(one.queues_covered for one in each),
             queues_total=sum(one.queues_total for one in each),
-            stamps="; ".join(dict.fromkeys(one.stamps for one in each)),
+            timestamps="; ".join(dict.fromkeys(one.timestamps for one in each)),
             remarks=(
                 *dict.fromkeys(_with_name(remark, one.what) for one in each for remark in one.remarks),
                 merged if self._window_ns else "frames of several interfaces are not put in order",
@@ -237,7 +237,7 @@ class SeveralSources(LiveSource):
         reading.numbers = np.concatenate([reading.numbers, numbers])
 
     def _complete_until_ns(self) -> int:
-        """Return up to which stamp the frames of all interfaces are here."""
+        """Return up to which timestamp the frames of all interfaces are here."""
         if not self._window_ns:
             return EVERYTHING
         with self._lock:

@@ -2,7 +2,7 @@
 
 Tried in this order:
 
-1. DEVICE_BOUND: at the driver's hook, bound to the device, which alone may ask it for hardware stamps;
+1. DEVICE_BOUND: at the driver's hook, bound to the device, which alone may ask it for hardware timestamps;
 2. NATIVE: at the driver's hook;
 3. SKB: generic XDP, after the driver made a socket buffer; it works everywhere.
 
@@ -330,7 +330,7 @@ def attach_capture(
     modes : sequence of AttachMode
         Which to try, in this order.
     metadata : bool
-        Put stamps before each frame; without, DEVICE_BOUND has no use and is left out.
+        Put timestamps before each frame; without, DEVICE_BOUND has no use and is left out.
     cookie : int
         As in `build_capture_program`.
 
@@ -508,7 +508,7 @@ def load_capture_program(
     Raises
     ------
     FilterError, BpfError, PermissionDenied, MissingFeature
-        The kernel refused, or has nothing that stamps.
+        The kernel refused, or has nothing that timestamps.
     """
     bound = mode is AttachMode.DEVICE_BOUND
     hardware_timestamps = bound and metadata

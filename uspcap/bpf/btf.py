@@ -60,7 +60,9 @@ def kernel_function_ids(names: Collection[str], path: str | os.PathLike[str] = V
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        advice = limit_remedy(error.errno, "hardware stamps at the XDP hook need a kernel with CONFIG_DEBUG_INFO_BTF")
+        advice = limit_remedy(
+            error.errno, "hardware timestamps at the XDP hook need a kernel with CONFIG_DEBUG_INFO_BTF"
+        )
         raise MissingFeature(f"{path}: {error.strerror}; {advice}") from None
     return find_functions(content, names, str(path))
 

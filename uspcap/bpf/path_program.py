@@ -9,8 +9,8 @@ differently before they part::
             48  u32         MARK
             52  u32         number of the path, network byte order
 
-Other traffic is not touched. Its time goes into a ring buffer (`STAMP_RING`), a `STAMP` a frame, with a digest by
-which a reader of the path finds it again: of the length of the payload and the first `DIGEST_WORDS` lanes of eight
+Other traffic is not touched. Its time goes into a ring buffer (`TIMESTAMP_RING`), a `TIMESTAMP` a frame, with a digest
+by which a reader of the path finds it again: of the length of the payload and the first `DIGEST_WORDS` lanes of eight
 bytes of it that are whole, in the host's byte order::
 
     state = DIGEST_START ^ length; for each lane: state = (state ^ lane) * DIGEST_FACTOR; state ^= state >> 32
@@ -78,7 +78,7 @@ from uspcap.bpf.translate import CONTEXT, STACK_BYTES, XDP_MD_DATA, translate
 from uspcap.errors import FilterError
 
 MARK: Final = 0x55535048
-"""What the program writes beside its stamp: USPH in ASCII."""
+"""What the program writes beside its timestamp: USPH in ASCII."""
 
 MOST_PATHS: Final = 6
 
@@ -86,7 +86,7 @@ ETHERNET_BYTES: Final = 14
 UDP_AT: Final = ETHERNET_BYTES + 20
 PAYLOAD_AT: Final = UDP_AT + 8
 HOOK_AT: Final = 40
-"""Of the stamp in the payload; `MARK` and the path's number follow."""
+"""Of the timestamp in the payload; `MARK` and the path's number follow."""
 PATH_AT: Final = HOOK_AT + 12
 
 SOCKET_MAP: Final = "uspcap_sockets"
@@ -101,10 +101,10 @@ RANDOM_MAP: Final = "uspcap_random"
 COUNTER_MAP: Final = "uspcap_counts"
 """Per-CPU array of one entry: u64 of each `PathCounter`, then frames sent to each path."""
 
-STAMP_RING: Final = "uspcap_stamps"
-"""BPF ring buffer of `STAMP`, for traffic that is not ours."""
+TIMESTAMP_RING: Final = "uspcap_timestamps"
+"""BPF ring buffer of `TIMESTAMP`, for traffic that is not ours."""
 
-STAMP: Final = struct.Struct("=QqII")
+TIMESTAMP: Final = struct.Struct("=QqII")
 """Digest, CLOCK_TAI in ns at the hook, number of the path, 0."""
 
 DIGEST_WORDS: Final = 8
@@ -125,8 +125,8 @@ _BPF_RB_NO_WAKEUP: Final = 1
 _KEY: Final = -STACK_BYTES - 8
 """Of maps with one entry, on the stack below what the filter uses."""
 
-_STAMP_AT: Final = _KEY - STAMP.size
-"""Of a stamp before it goes to the ring, on the stack."""
+_TIMESTAMP_AT: Final = _KEY - TIMESTAMP.size
+"""Of a timestamp before it goes to the ring, on the stack."""
 
 _PROBE_BYTES: Final = PAYLOAD_AT + 64
 
@@ -142,7 +142,7 @@ class Switch(IntEnum):
 class PathCounter(IntEnum):
     """What the program counts, per CPU; the value is the counter's index.
 
-    MATCHED = OTHER + OFF + frames sent to each path + NO_SOCKET. UNSTAMPED is of those sent.
+    MATCHED = OTHER + OFF + frames sent to each path + NO_SOCKET. WITHOUT_TIMESTAMP is of those sent.
     """
 
     SEEN = 0
@@ -155,8 +155,8 @@ class PathCounter(IntEnum):
     """Came while no path was on: probes are dropped."""
     NO_SOCKET = 4
     """For AF_XDP on a queue without a socket: probes are dropped."""
-    UNSTAMPED = 5
-    """Other traffic whose stamp the ring buffer had no room for."""
+    WITHOUT_TIMESTAMP = 5
+    """Other traffic whose timestamp the ring buffer had no room for."""
 
 
 COUNTER_BYTES: Final = 8 * (len(PathCounter) + MOST_PATHS)
@@ -191,7 +191,8 @@ def build_path_program(
     Returns
     -------
     Program
-        Refers to `SOCKET_MAP` where there is a path to it, to `STAMP_RING` without probes, and to the other three maps.
+        Refers to `SOCKET_MAP` where there is a path to it, to `TIMESTAMP_RING` without probes, and to the other three
+        maps.
 
     Raises
     ------
@@ -215,9 +216,9 @@ def build_path_program(
     _refuse_others(builder, port, passed, probes=probes)
     _choose_path(builder, passed, unwanted)
     if probes:
-        _stamp(builder, passed)
+        _timestamp(builder, passed)
     else:
-        _stamp_aside(builder, passed)
+        _timestamp_aside(builder, passed)
     _part(builder, paths, redirected, unwanted)
     builder.place(passed)
     builder.add(mov64_imm(R0, XdpAction.XDP_PASS), exit_insn())
@@ -310,7 +311,7 @@ def _choose_path(builder: Builder, passed: Label, unwanted: XdpAction) -> None:
     builder.place(chosen)
 
 
-def _stamp(builder: Builder, passed: Label) -> None:
+def _timestamp(builder: Builder, passed: Label) -> None:
     """Write time, mark and path into the probe."""
     builder.add(call(_BPF_FUNC_KTIME_GET_TAI_NS), mov64_reg(R8, R0))
     _load_frame(builder, passed)
@@ -325,10 +326,10 @@ def _stamp(builder: Builder, passed: Label) -> None:
     )
 
 
-def _stamp_aside(builder: Builder, passed: Label) -> None:
+def _timestamp_aside(builder: Builder, passed: Label) -> None:
     """Put time, digest and path into the ring buffer."""
-    hashed, stamped = builder.label(), builder.label()
-    builder.add(call(_BPF_FUNC_KTIME_GET_TAI_NS), stx_mem(BPF_DW, R10, R0, _STAMP_AT + 8))
+    hashed, timestamped = builder.label(), builder.label()
+    builder.add(call(_BPF_FUNC_KTIME_GET_TAI_NS), stx_mem(BPF_DW, R10, R0, _TIMESTAMP_AT + 8))
     _load_frame(builder, passed, PAYLOAD_AT)
     # R4: length of the payload by the UDP header; R0: the digest.
     builder.add(ldx_mem(BPF_H, R4, R2, UDP_AT + 4), endian(BPF_TO_BE, R4, 16))
@@ -353,21 +354,21 @@ def _stamp_aside(builder: Builder, passed: Label) -> None:
         )
     builder.place(hashed)
     builder.add(
-        stx_mem(BPF_DW, R10, R0, _STAMP_AT),
-        stx_mem(BPF_W, R10, R7, _STAMP_AT + 16),
-        st_mem(BPF_W, R10, _STAMP_AT + 20, 0),
+        stx_mem(BPF_DW, R10, R0, _TIMESTAMP_AT),
+        stx_mem(BPF_W, R10, R7, _TIMESTAMP_AT + 16),
+        st_mem(BPF_W, R10, _TIMESTAMP_AT + 20, 0),
     )
-    builder.load_map(R1, STAMP_RING)
+    builder.load_map(R1, TIMESTAMP_RING)
     builder.add(
         mov64_reg(R2, R10),
-        alu64_imm(BPF_ADD, R2, _STAMP_AT),
-        mov64_imm(R3, STAMP.size),
+        alu64_imm(BPF_ADD, R2, _TIMESTAMP_AT),
+        mov64_imm(R3, TIMESTAMP.size),
         mov64_imm(R4, _BPF_RB_NO_WAKEUP),
         call(_BPF_FUNC_RINGBUF_OUTPUT),
     )
-    builder.jump_if(BPF_JEQ, R0, stamped, immediate=0, wide=True)
-    _count(builder, PathCounter.UNSTAMPED)
-    builder.place(stamped)
+    builder.jump_if(BPF_JEQ, R0, timestamped, immediate=0, wide=True)
+    _count(builder, PathCounter.WITHOUT_TIMESTAMP)
+    builder.place(timestamped)
 
 
 def _part(builder: Builder, paths: int, redirected: Collection[int], unwanted: XdpAction) -> None:

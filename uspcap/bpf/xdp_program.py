@@ -8,9 +8,9 @@ Metadata, directly before the frame's first byte, in the byte order of the host:
 
     byte  0   u32  METADATA_MAGIC
           4   u16  METADATA_VERSION
-          6   u16  flags: bit 0 HARDWARE_STAMPED, the hardware stamp is one
+          6   u16  flags: bit 0 HARDWARE_TIMESTAMPED, the hardware timestamp is one
           8   u64  bpf_ktime_get_tai_ns at the hook: CLOCK_TAI in ns
-         16   u64  the NIC's receive stamp, on the NIC's own clock, in ns; 0 where there is none
+         16   u64  the NIC's receive timestamp, on the NIC's own clock, in ns; 0 where there is none
          24   u32  length of the whole frame in bytes, all fragments
          28   u32  receive queue
 
@@ -24,7 +24,7 @@ earlier, and they hold::
 The reader leaves them out. So do frames that go on into the kernel, where the queue has no socket. A frame that gets
 neither is redirected all the same, and counted.
 
-Needs Linux 6.1 (bpf_ktime_get_tai_ns); hardware stamps need Linux 6.3 and a device-bound program.
+Needs Linux 6.1 (bpf_ktime_get_tai_ns); hardware timestamps need Linux 6.3 and a device-bound program.
 
 References
 ----------
@@ -85,10 +85,10 @@ METADATA_MAGIC: Final = 0x75737063
 HEAD_MAGIC: Final = 0x75737068
 METADATA_VERSION: Final = 1
 METADATA_LENGTH: Final = 32
-HARDWARE_STAMPED: Final = 1 << 0
+HARDWARE_TIMESTAMPED: Final = 1 << 0
 
 RX_TIMESTAMP_FUNCTION: Final = "bpf_xdp_metadata_rx_timestamp"
-"""Kernel function that asks the driver for a frame's hardware stamp."""
+"""Kernel function that asks the driver for a frame's hardware timestamp."""
 
 SOCKET_MAP: Final = "uspcap_sockets"
 """XSKMAP, AF_XDP socket of each receive queue."""
@@ -116,8 +116,8 @@ _BPF_RB_FORCE_WAKEUP: Final = 2
 
 # Stack below what the filter uses.
 _QUEUE_KEY: Final = -STACK_BYTES - 8
-_HARDWARE_STAMP: Final = -STACK_BYTES - 16
-_NOTICE: Final = -STACK_BYTES - 16  # gone before the stamp comes
+_HARDWARE_TIMESTAMP: Final = -STACK_BYTES - 16
+_NOTICE: Final = -STACK_BYTES - 16  # gone before the timestamp comes
 
 
 class Counter(IntEnum):
@@ -136,8 +136,8 @@ class Counter(IntEnum):
     """Matching frames of a queue without a socket, passed to the kernel."""
     METADATA_FAILED = 4
     """Frames with no room for metadata, neither before them nor at their head."""
-    HARDWARE_STAMPED = 5
-    """Frames with a hardware stamp."""
+    HARDWARE_TIMESTAMPED = 5
+    """Frames with a hardware timestamp."""
     METADATA_AT_HEAD = 6
     """Frames that were begun earlier, to hold their metadata."""
 
@@ -154,7 +154,7 @@ class Metadata(NamedTuple):
     hook_tai_ns : int
         CLOCK_TAI at the XDP hook.
     hardware_ns : int
-        The NIC's clock; 0 where there is no stamp.
+        The NIC's clock; 0 where there is no timestamp.
     frame_length : int
         Bytes, all fragments.
     queue : int
@@ -172,7 +172,7 @@ class Metadata(NamedTuple):
         magic, version, flags, hook, hardware, length, queue = _METADATA.unpack(area)
         if magic != METADATA_MAGIC or version != METADATA_VERSION:
             return None
-        return cls(hook, hardware if flags & HARDWARE_STAMPED else 0, length, queue)
+        return cls(hook, hardware if flags & HARDWARE_TIMESTAMPED else 0, length, queue)
 
 
 def build_capture_program(
@@ -196,7 +196,7 @@ def build_capture_program(
     metadata : bool
         Put the metadata area before each frame.
     hardware_timestamps : bool
-        Ask the driver for its stamp; the program can then only be loaded bound to its device.
+        Ask the driver for its timestamp; the program can then only be loaded bound to its device.
     cookie : int
         Of 64 bits; 0 puts no metadata at the head of frames.
     direct_indirect_loads : bool
@@ -208,8 +208,8 @@ def build_capture_program(
     Returns
     -------
     Program
-        Refers to the maps `SOCKET_MAP`, `COUNTER_MAP` and, with notices, `FILLING_MAP`; with hardware stamps, to the
-        kernel function `RX_TIMESTAMP_FUNCTION`.
+        Refers to the maps `SOCKET_MAP`, `COUNTER_MAP` and, with notices, `FILLING_MAP`; with hardware timestamps, to
+        the kernel function `RX_TIMESTAMP_FUNCTION`.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def build_capture_program(
         The filter cannot run at the XDP hook.
     """
     if hardware_timestamps and not metadata:
-        raise ValueError("hardware stamps travel in the metadata area, so they need metadata")
+        raise ValueError("hardware timestamps travel in the metadata area, so they need metadata")
     if notice_every & (notice_every - 1) or not 0 <= notice_every <= 1 << 30:
         raise ValueError(f"notices come every power of two of frames, not every {notice_every}")
     builder = Builder()
@@ -297,7 +297,7 @@ def _write_metadata(builder: Builder, hardware_timestamps: bool, cookie: int) ->
     failed, written = builder.label(), builder.label()
     builder.add(mov64_imm(R8, 0))
     if hardware_timestamps:
-        _ask_for_hardware_stamp(builder)
+        _ask_for_hardware_timestamp(builder)
     builder.add(call(_BPF_FUNC_KTIME_GET_TAI_NS), mov64_reg(R7, R0))
     builder.add(mov64_reg(R1, CONTEXT), mov64_imm(R2, -METADATA_LENGTH), call(_BPF_FUNC_XDP_ADJUST_META))
     builder.jump_if(BPF_JNE, R0, failed, immediate=0, wide=True)
@@ -348,7 +348,7 @@ def _write_metadata(builder: Builder, hardware_timestamps: bool, cookie: int) ->
 
 
 def _write_area(builder: Builder, magic: int, hardware_timestamps: bool) -> None:
-    """Write what both kinds of metadata have to where R1 points: the stamps are in R7 and R8."""
+    """Write what both kinds of metadata have to where R1 points: the timestamps are in R7 and R8."""
     builder.add(
         st_mem(BPF_W, R1, 0, magic),
         st_mem(BPF_H, R1, 4, METADATA_VERSION),
@@ -359,27 +359,27 @@ def _write_area(builder: Builder, magic: int, hardware_timestamps: bool) -> None
     if hardware_timestamps:
         without = builder.label()
         builder.jump_if(BPF_JEQ, R8, without, immediate=0, wide=True)
-        builder.add(st_mem(BPF_H, R1, 6, HARDWARE_STAMPED))
+        builder.add(st_mem(BPF_H, R1, 6, HARDWARE_TIMESTAMPED))
         builder.add(
-            ldx_mem(BPF_DW, R2, R9, 8 * Counter.HARDWARE_STAMPED),
+            ldx_mem(BPF_DW, R2, R9, 8 * Counter.HARDWARE_TIMESTAMPED),
             alu64_imm(BPF_ADD, R2, 1),
-            stx_mem(BPF_DW, R9, R2, 8 * Counter.HARDWARE_STAMPED),
+            stx_mem(BPF_DW, R9, R2, 8 * Counter.HARDWARE_TIMESTAMPED),
         )
         builder.place(without)
 
 
-def _ask_for_hardware_stamp(builder: Builder) -> None:
-    """Leave the driver's stamp in R8, or 0: a refusal and a stamp of 0 both mean that there is none."""
+def _ask_for_hardware_timestamp(builder: Builder) -> None:
+    """Leave the driver's timestamp in R8, or 0: a refusal and a timestamp of 0 both mean that there is none."""
     without = builder.label()
     builder.add(
-        st_mem(BPF_DW, R10, _HARDWARE_STAMP, 0),
+        st_mem(BPF_DW, R10, _HARDWARE_TIMESTAMP, 0),
         mov64_reg(R1, CONTEXT),
         mov64_reg(R2, R10),
-        alu64_imm(BPF_ADD, R2, _HARDWARE_STAMP),
+        alu64_imm(BPF_ADD, R2, _HARDWARE_TIMESTAMP),
     )
     builder.call_kernel_function(RX_TIMESTAMP_FUNCTION)
     builder.jump_if(BPF_JNE, R0, without, immediate=0)
-    builder.add(ldx_mem(BPF_DW, R8, R10, _HARDWARE_STAMP))
+    builder.add(ldx_mem(BPF_DW, R8, R10, _HARDWARE_TIMESTAMP))
     builder.place(without)
 
 

@@ -16,13 +16,13 @@ from uspcap.analysis.suite import Outcome, Settings, analyze_files, settings_for
 from uspcap.commands.analysis_options import analysis_options, check_names_for_files, given_options
 from uspcap.commands.inside_options import outer_option
 from uspcap.commands.options import (
-    STAMPS_METAVAR,
+    TIMESTAMPS_METAVAR,
     CountType,
     check_trailer,
     end_with_problems,
     files_and_filter,
     refuse_same_files,
-    stamps_of_files,
+    timestamps_of_files,
 )
 from uspcap.commands.output import format_option, put_out
 from uspcap.commands.reading_options import reading_options
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 @click.option(
     "--timestamps",
     "trailer",
-    callback=stamps_of_files,
-    metavar=STAMPS_METAVAR,
-    help="Stamps that a tap or switch put into frames: metamako, exablaze, arista, vss, expcap, erspan, or detected.",
+    callback=timestamps_of_files,
+    metavar=TIMESTAMPS_METAVAR,
+    help="Timestamps in trailers of taps and switches: metamako, exablaze, arista, vss, expcap, erspan, or detected.",
 )
 @reading_options()
 @analysis_options("--only", "only", live=False)
@@ -107,7 +107,7 @@ def command(
     check_names_for_files(settings.names)
     if show_outliers:
         if trailer is not None:
-            raise UsageError("--show-outliers shows frames with the file's stamps: leave out it or --timestamps")
+            raise UsageError("--show-outliers shows frames with the file's timestamps: leave out it or --timestamps")
         _check_outliers(files, form, settings.names)
     if tables is not None:
         table_renderers()

@@ -388,7 +388,7 @@ def _import_late_modules(form: str, watched: bool, names: Sequence[str]) -> None
 
 
 def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerChoice | None:
-    """Return the stamps in frames to take, their format known.
+    """Return the timestamps in frames to take, their format known.
 
     Raises
     ------

@@ -13,13 +13,13 @@ from uspcap.commands.compare_live import LIVE_OPTIONS, compare_live, live_option
 from uspcap.commands.compare_reports import compare_reports, is_report
 from uspcap.commands.inside_options import inside_options
 from uspcap.commands.options import (
-    STAMPS_METAVAR,
+    TIMESTAMPS_METAVAR,
     DurationType,
     SignedDurationType,
     check_trailer,
     end_with_problems,
     refuse_same_files,
-    stamps_of_files,
+    timestamps_of_files,
 )
 from uspcap.commands.output import format_option, put_out
 from uspcap.commands.reading_options import READING_OPTIONS, reading_options
@@ -56,18 +56,22 @@ _CAPTURE_OPTIONS: Final = READING_OPTIONS | {
     type=click.Choice(["auto", "same", "offset"]),
     default="auto",
     show_default=True,
-    help="Whether one clock stamped both; offset: find how far the clocks are apart, and drift.",
+    help="Whether one clock timestamped both; offset: find how far the clocks are apart, and drift.",
 )
 @click.option(
-    "--window", type=DurationType(), default="100ms", show_default=True, help="Most that a frame's stamps may differ."
+    "--window",
+    type=DurationType(),
+    default="100ms",
+    show_default=True,
+    help="Most that a frame's timestamps may differ.",
 )
 @click.option("--offset", type=SignedDurationType(), help="B's clock minus A's, roughly, where it is known: as -37s.")
 @click.option(
     "--timestamps",
     "trailer",
-    callback=stamps_of_files,
-    metavar=STAMPS_METAVAR,
-    help="Stamps that a tap or switch put into the frames of both captures, instead of the files'.",
+    callback=timestamps_of_files,
+    metavar=TIMESTAMPS_METAVAR,
+    help="Timestamps that a tap or switch put into the frames of both captures, instead of the files'.",
 )
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
 @click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
@@ -81,9 +85,9 @@ def command(
 ) -> None:
     """Compare two captures of the same traffic, or the paths from an interface to an application, or reports of those.
 
-    A B: which frame of A is which of B; delay is B's stamp minus A's. Each is a file, a directory, a quoted glob, or
-    one interface of a file: tap.pcapng@eth0 tap.pcapng@eth1. Several files a side are named with --a and --b. Each is
-    read once, both in step, and memory depends on the window only. Lost frames, duplicates, reordering, delays with
+    A B: which frame of A is which of B; delay is B's timestamp minus A's. Each is a file, a directory, a quoted glob,
+    or one interface of a file: tap.pcapng@eth0 tap.pcapng@eth1. Several files a side are named with --a and --b. Each
+    is read once, both in step, and memory depends on the window only. Lost frames, duplicates, reordering, delays with
     their intervals, and how far clocks are apart are in the report. The exit code is 1 where a capture is damaged; what
     could be read is compared.
 

@@ -168,11 +168,11 @@ class CpuListType(_CpuListType):
             self.fail(f"{value!r} is no list of CPUs; write numbers and ranges, as in 2,4-5", param)
 
 
-STAMPS_METAVAR = "trailer[:FORMAT]"
+TIMESTAMPS_METAVAR = "trailer[:FORMAT]"
 
 
-def stamps_of_files(ctx: click.Context, param: click.Parameter, value: str | None) -> TrailerChoice | None:
-    """Return which stamps in the frames to take, as `trailer` or `trailer:metamako`; None for the file's own."""
+def timestamps_of_files(ctx: click.Context, param: click.Parameter, value: str | None) -> TrailerChoice | None:
+    """Return which timestamps in the frames to take, as `trailer` or `trailer:metamako`; None for the file's own."""
     return None if value is None or value == "file" else _trailer_choice(value, ("file",))
 
 
@@ -186,14 +186,14 @@ def _trailer_choice(value: str, others: Sequence[str]) -> TrailerChoice:
 
 
 class TimestampsType(_TimestampsType):
-    """Who stamps the frames of a capture: one of `TIMESTAMPS`, or `trailer[:FORMAT]`."""
+    """Who timestamps the frames of a capture: one of `TIMESTAMPS`, or `trailer[:FORMAT]`."""
 
     name = "who"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Timestamps | TrailerChoice:
-        """Return the one who stamps, or the choice of trailers."""
+        """Return the one who timestamps, or the choice of trailers."""
         if not isinstance(value, str) or value in TIMESTAMPS:
             return cast("Timestamps | TrailerChoice", value)
         return _trailer_choice(value, TIMESTAMPS)

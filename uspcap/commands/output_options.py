@@ -23,7 +23,7 @@ _OPTIONS: Final = (
         "-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G."
     ),
     click.option(
-        "-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by stamps: seconds, or 1h."
+        "-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by timestamps: seconds, or 1h."
     ),
     click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour."),
     click.option("--rotate-frames", type=CountType(1), metavar="N", help="Begin a new file after so many frames."),

@@ -68,7 +68,7 @@ class FrameRateType(_FrameRateType):
 
 @click.group("probe", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Send stamped, numbered UDP frames on a schedule, or answer them.
+    """Send timestamped, numbered UDP frames on a schedule, or answer them.
 
     Nothing is sent but to the address that you name. docs/probe.md describes the frames.
     """

@@ -11,7 +11,7 @@ import click
 from uspcap.backends.base import DEFAULT_SNAPLEN
 from uspcap.backends.declaration import AUTO, Request, backend_options, backends
 from uspcap.commands.declared_options import click_option, give
-from uspcap.commands.options import STAMPS_METAVAR, CountType, DurationType, TimestampsType
+from uspcap.commands.options import TIMESTAMPS_METAVAR, CountType, DurationType, TimestampsType
 from uspcap.notices import say
 from uspcap.timestamps import TIMESTAMPS
 
@@ -35,10 +35,10 @@ _OPTIONS: Final = (
     click.option(
         "--timestamps",
         type=TimestampsType(),
-        metavar=f"[{'|'.join(TIMESTAMPS)}|{STAMPS_METAVAR}]",
+        metavar=f"[{'|'.join(TIMESTAMPS)}|{TIMESTAMPS_METAVAR}]",
         default="auto",
         show_default=True,
-        help="Who stamps: auto takes the best there is; hardware switches the NIC's stamping on until the end; "
+        help="Who timestamps: auto takes the best there is; hardware switches the NIC's timestamping on until the end; "
         "trailer[:FORMAT] has analyses take what a tap or switch put into the frames.",
     ),
     click.option(
@@ -71,8 +71,8 @@ _PARAMETERS: Final = (
 def request_options(command: _Command) -> _Command:
     """Give a command these options and those of backends.
 
-    Its parameter `capture_request` is what was asked for, of no interface or file yet; `timestamps` is who stamps, as a
-    name or a TrailerChoice.
+    Its parameter `capture_request` is what was asked for, of no interface or file yet; `timestamps` is who timestamps,
+    as a name or a TrailerChoice.
     """
 
     @wraps(command)

@@ -72,7 +72,7 @@ class Settings:
     key : str
         One of `uspcap.protocols.digests.KEYS`.
     clock : {'auto', 'same', 'offset'}
-        Whether both captures were stamped by one clock. 'auto' takes that for so where frames that both begin with
+        Whether both captures were timestamped by one clock. 'auto' takes that for so where frames that both begin with
         differ by no more than the window.
     window_ns : int
         How far apart a frame may be on the two sides.
@@ -81,7 +81,7 @@ class Settings:
     expression : str
         Filter as of pcap-filter(7), for both.
     trailer : TrailerChoice, optional
-        Take stamps that taps or switches put into the frames, on both sides.
+        Take timestamps that taps or switches put into the frames, on both sides.
     reading : Reading
         Which frames of the files are compared; a range of time is of A's clock, and B's is `offset_ns` ahead.
     tunnels : bool or None
@@ -103,7 +103,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Delays:
-    """B's stamp minus A's, ns.
+    """B's timestamp minus A's, ns.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class DelaySeries:
         self._rows: dict[int, list[int]] = {}  # place to count, sum, lowest, highest
 
     def update(self, times_ns: NDArray[np.int64], delays_ns: NDArray[np.int64]) -> None:
-        """Take frames, by A's stamp."""
+        """Take frames, by A's timestamp."""
         if not len(times_ns):
             return
         if not self._rows:
@@ -233,7 +233,7 @@ class Comparison:
     fit : ClockFit or None
         Where the clocks are not the same.
     first_difference_ns : int or None
-        Median of B's stamp minus A's of the frames that both captures begin with.
+        Median of B's timestamp minus A's of the frames that both captures begin with.
     delays : Delays
     series : DelaySeries
     worst : list of Pair
@@ -376,7 +376,7 @@ def _straighteners(
 
 
 def _trailers(settings: Settings, paths: Sequence[str]) -> TrailerStage | None:
-    """Return what takes stamps out of a capture's frames, its format told from the capture where it is not named."""
+    """Return what takes timestamps out of a capture's frames; the format is detected where it is not named."""
     return None if settings.trailer is None else trailer_stage(resolved_trailer(settings.trailer, paths))
 
 
@@ -474,7 +474,7 @@ class _Run:
             into.b.frames = into.matched + into.only_b + into.duplicate_b + into.ambiguous_b
 
     def _align(self) -> int | None:
-        """Return the median difference of stamps of frames that both captures begin with."""
+        """Return the median difference of timestamps of frames that both captures begin with."""
         seen: tuple[list[NDArray[Any]], ...] = ([], [], [], [])
         for _ in range(ALIGNMENT_CHUNKS):
             more = False
@@ -482,14 +482,14 @@ class _Run:
                 stream = ahead.look_ahead()
                 if stream is not None:
                     more = True
-                    digests, stamps = stream.columns
+                    digests, timestamps = stream.columns
                     seen[2 * side].append(digests)
-                    seen[2 * side + 1].append(stamps)
+                    seen[2 * side + 1].append(timestamps)
             if not seen[0] or not seen[2]:
                 return None
-            stamps_a, stamps_b = _common(*(np.concatenate(columns) for columns in seen))
-            if len(stamps_a):
-                return median_ns(difference_ns(stamps_b, stamps_a))
+            timestamps_a, timestamps_b = _common(*(np.concatenate(columns) for columns in seen))
+            if len(timestamps_a):
+                return median_ns(difference_ns(timestamps_b, timestamps_a))
             if not more:
                 break
         return None
@@ -616,15 +616,15 @@ def _count(events: NDArray[np.void], kind: int) -> int:
 
 def _common(
     digests_a: NDArray[np.uint64],
-    stamps_a: NDArray[np.int64],
+    timestamps_a: NDArray[np.int64],
     digests_b: NDArray[np.uint64],
-    stamps_b: NDArray[np.int64],
+    timestamps_b: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the stamps of the frames whose digest is there once on each side."""
+    """Return the timestamps of the frames whose digest is there once on each side."""
     found = []
     for digests in (digests_a, digests_b):
         values, first, counts = np.unique(digests, return_index=True, return_counts=True)
         found.append((values[counts == 1], first[counts == 1]))
     (once_a, rows_a), (once_b, rows_b) = found
     _, at_a, at_b = np.intersect1d(once_a, once_b, assume_unique=True, return_indices=True)
-    return stamps_a[rows_a[at_a]], stamps_b[rows_b[at_b]]
+    return timestamps_a[rows_a[at_a]], timestamps_b[rows_b[at_b]]

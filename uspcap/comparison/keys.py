@@ -46,8 +46,8 @@ CHUNK_FRAMES: Final = 16_384
 LOOKED_AT_FRAMES: Final = 4_096
 """At the start of a capture, to see how much of each frame it keeps."""
 
-FEWEST_STAMPS: Final = 100
-"""Of fewer stamps it is not taken for their resolution what they are multiples of."""
+FEWEST_TIMESTAMPS: Final = 100
+"""Of fewer timestamps it is not taken for their resolution what they are multiples of."""
 
 NO_LIMIT: Final = 1 << 18
 
@@ -62,13 +62,13 @@ class Side:
         As it was named, all files together.
     files : tuple of PlannedInput
     frames : int
-        Frames that match the filter, have a stamp and a digest.
-    without_digest, without_stamp, untrusted : int
+        Frames that match the filter, have a timestamp and a digest.
+    without_digest, without_timestamp, untrusted : int
         Those that were left out because they have none, or a timestamp that is not to be trusted.
     first_ns, last_ns : int or None
-        Stamps of the first and the last frame.
+        Timestamps of the first and the last frame.
     multiple_ns : int
-        The largest of 10^9, 10^6, 10^3 and 1 of which all stamps are multiples.
+        The largest of 10^9, 10^6, 10^3 and 1 of which all timestamps are multiples.
     longest_payload : int
         Bytes after a TCP header.
     inter_arrival : ndarray of uint64, shape (BUCKETS,)
@@ -97,7 +97,7 @@ class Side:
     files: tuple[PlannedInput, ...] = ()
     frames: int = 0
     without_digest: int = 0
-    without_stamp: int = 0
+    without_timestamp: int = 0
     untrusted: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -124,8 +124,8 @@ class Side:
 
     @property
     def resolution_ns(self) -> int:
-        """What the stamps tell apart: coarser than the files can where enough of them are multiples of more."""
-        seen = self.multiple_ns if self.frames >= FEWEST_STAMPS else 1
+        """What the timestamps tell apart: coarser than the files can where enough of them are multiples of more."""
+        seen = self.multiple_ns if self.frames >= FEWEST_TIMESTAMPS else 1
         return max(self.file_resolution_ns, seen)
 
     def take_choice(self, choice: TunnelChoice) -> None:
@@ -157,7 +157,7 @@ class DigestReader:
     wake : Wake, optional
         Ends reading once it is set: `streams` raises ReadingEnded then.
     trailers : TrailerStage, optional
-        Takes stamps that are in the frames.
+        Takes timestamps that are in the frames.
     time_range : TimeRange, optional
         Of the frames that count for what is known of the side; others are read to be matched with those.
     tunnels : bool
@@ -280,19 +280,19 @@ class DigestReader:
             self._reader.close()
 
     def _digested(self, batch: FrameBatch, frames_before: int) -> tuple[np.ndarray, ...]:
-        """Return digests, stamps, numbers and lengths of a batch's frames, copied."""
+        """Return digests, timestamps, numbers and lengths of a batch's frames, copied."""
         side = self.side
         digests = np.empty(batch.count, np.uint64)
         headers = batch.headers
         digest(batch, headers, self._key, self._limit, digests)
         sources = batch.timestamp_source & ~np.uint8(UNTRUSTED)
         trusted = batch.timestamp_source == sources
-        stamped = (sources != TimestampSource.NONE) & trusted
-        usable = stamped & (digests != 0)
+        timestamped = (sources != TimestampSource.NONE) & trusted
+        usable = timestamped & (digests != 0)
         side.clamped += batch.clamped
         side.untrusted += batch.count - int(np.count_nonzero(trusted))
-        side.without_stamp += int(np.count_nonzero(trusted)) - int(np.count_nonzero(stamped))
-        side.without_digest += int(np.count_nonzero(stamped)) - int(np.count_nonzero(usable))
+        side.without_timestamp += int(np.count_nonzero(trusted)) - int(np.count_nonzero(timestamped))
+        side.without_digest += int(np.count_nonzero(timestamped)) - int(np.count_nonzero(usable))
         if batch.count:
             met = {int(sources.min()), int(sources.max())}
             side.sources |= {TimestampSource(one) for one in (met if len(met) == 1 else np.unique(sources).tolist())}
@@ -305,23 +305,23 @@ class DigestReader:
         return tuple(column[usable] for column in columns)
 
     def _stream(self, chunk: list[tuple[np.ndarray, ...]]) -> Stream:
-        digests, stamps, numbers, lengths = (np.concatenate(column) for column in zip(*chunk, strict=True))
-        self._describe(stamps if self._range is None else stamps[self._range.holds(stamps)])
-        return Stream(digests, stamps, numbers, lengths)
+        digests, timestamps, numbers, lengths = (np.concatenate(column) for column in zip(*chunk, strict=True))
+        self._describe(timestamps if self._range is None else timestamps[self._range.holds(timestamps)])
+        return Stream(digests, timestamps, numbers, lengths)
 
-    def _describe(self, stamps: NDArray[np.int64]) -> None:
+    def _describe(self, timestamps: NDArray[np.int64]) -> None:
         """Add frames that count to what is known of the side."""
-        if not len(stamps):
+        if not len(timestamps):
             return
         side = self.side
-        before = stamps[:1] if side.last_ns is None else np.array([side.last_ns], np.int64)
-        steps = np.diff(stamps, prepend=before)
+        before = timestamps[:1] if side.last_ns is None else np.array([side.last_ns], np.int64)
+        steps = np.diff(timestamps, prepend=before)
         if side.first_ns is None:
-            side.first_ns = int(stamps[0])
+            side.first_ns = int(timestamps[0])
             steps = steps[1:]
-        side.last_ns = int(stamps[-1])
-        side.frames += len(stamps)
-        while side.multiple_ns > 1 and (stamps % side.multiple_ns).any():
+        side.last_ns = int(timestamps[-1])
+        side.frames += len(timestamps)
+        while side.multiple_ns > 1 and (timestamps % side.multiple_ns).any():
             side.multiple_ns //= 1000
         forward = steps[steps >= 0]
         side.backward += len(steps) - len(forward)

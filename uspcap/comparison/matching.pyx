@@ -1,6 +1,6 @@
 """Matching two streams of digests frame by frame, in one pass with bounded memory.
 
-A. Both streams are taken in the order of their stamps, those of B moved by the offset of its clock. Each frame is a
+A. Both streams are taken in the order of their timestamps, those of B moved by the offset of its clock. Each frame is a
    record in one ring, and belongs to a cluster: frames of one digest that come within the window of each other. The
    first record of a cluster is its head. A head alone and a pair, one frame of each side, need no more than their
    records; what is larger has an entry in `clusters`.
@@ -81,7 +81,7 @@ EVENT_DTYPE = np.dtype([
 cdef struct Record:
     uint64_t digest
     int64_t moved_ns            # on the clock of A; once it is matched: the partner's frame
-    int64_t seen_ns             # the latest of such stamps when it came; once it is matched: the partner's stamp
+    int64_t seen_ns             # the latest of such timestamps when it came; once it is matched: the partner's timestamp
     int64_t timestamp_ns
     int64_t frame
     uint32_t length

@@ -47,7 +47,7 @@ def check_kernel(host: Host) -> Finding:
     elif version < (6, 6):
         status, consequence = Status.ADVICE, "Before 6.6, AF_XDP takes no frame that is longer than a chunk."
     elif not btf:
-        status, consequence = Status.ADVICE, "Hardware stamps through XDP are found by BTF."
+        status, consequence = Status.ADVICE, "Hardware timestamps through XDP are found by BTF."
     return Finding("kernel", status, evidence, source, consequence)
 
 
@@ -86,7 +86,8 @@ def check_clock_source(host: Host) -> Finding:
         Status.WARNING,
         f"{current}; there are {', '.join(available) or 'no others'}",
         path,
-        "Each reading of the clock leaves the process or the machine: about a microsecond, in every software stamp.",
+        "Each reading of the clock leaves the process or the machine: about a microsecond, in every software "
+        "timestamp.",
         (f"echo {better} > {path}",) if better else (),
         (Change("file", path, "", current, better),) if better else (),
     )
@@ -108,7 +109,7 @@ def check_time(host: Host) -> Finding:
         Status.WARNING,
         f"not synchronised, {error}; {running}",
         "adjtimex, /proc",
-        "Stamps of this host cannot be compared with another's.",
+        "Timestamps of this host cannot be compared with another's.",
         ("apt-get install chrony",) if not daemons else ("chronyc tracking",),
     )
 
@@ -125,7 +126,8 @@ def check_tai(host: Host) -> Finding:
         Status.ADVICE,
         evidence,
         "adjtimex",
-        "CLOCK_TAI shows UTC. uspcap subtracts what the kernel has, so its stamps are right; other tools are off by "
+        "CLOCK_TAI shows UTC. uspcap subtracts what the kernel has, so its timestamps are right; other tools are off "
+        "by "
         "37 s here, and a daemon that starts in a capture makes CLOCK_TAI step.",
         ("echo 'leapsectz right/UTC' >> /etc/chrony/chrony.conf; systemctl restart chrony",),
     )

@@ -23,7 +23,7 @@ from uspcap.network.links import Link
 from uspcap.pipeline.pinning import as_ranges, parse_ranges
 from uspcap.report.format import duration
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, filter_name
+from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, TimestampingAbilities, TimestampingSetting, filter_name
 from uspcap.timestamps.ptp_clock import PtpClock
 from uspcap.timestamps.tai import time_scale
 
@@ -129,7 +129,7 @@ def check_xdp(nic: Nic) -> Finding:
         "declared: native XDP",
         "zero copy" if abilities.zero_copy else "no zero copy",
         "fragments" if abilities.fragments else "no fragments",
-        "hardware stamps" if abilities.timestamps else "no hardware stamps",
+        "hardware timestamps" if abilities.timestamps else "no hardware timestamps",
     ]
     if not abilities.fragments and nic.link.mtu > XDP_FRAME_ROOM:
         return nic.finding(
@@ -244,7 +244,8 @@ def check_coalescing(nic: Nic) -> Finding:
         Status.WARNING,
         evidence,
         "ethtool -c",
-        f"Frames wait {waits} before the kernel is told of them; software stamps include that. Without it there are "
+        f"Frames wait {waits} before the kernel is told of them; software timestamps include that. Without it there "
+        f"are "
         "more interrupts.",
         (f"ethtool -C {nic.word} adaptive-rx off rx-usecs 0",),
         tuple(changes),
@@ -282,35 +283,39 @@ def check_offloads(nic: Nic) -> list[Finding]:
     return findings
 
 
-def check_stamping(nic: Nic) -> Finding:
-    """Tell whether the NIC stamps frames."""
+def check_timestamping(nic: Nic) -> Finding:
+    """Tell whether the NIC timestamps frames."""
     source = "ETHTOOL_GET_TS_INFO, SIOCGHWTSTAMP"
-    abilities = StampingAbilities.ask(nic.name, nic.calls)
+    abilities = TimestampingAbilities.ask(nic.name, nic.calls)
     refusal = abilities.refusal(nic.name)
     if refusal:
         return nic.finding(
-            "hardware-stamps", Status.ADVICE, refusal, source, "Stamps are the kernel's: they begin at the driver."
+            "hardware-timestamps",
+            Status.ADVICE,
+            refusal,
+            source,
+            "Timestamps are the kernel's: they begin at the driver.",
         )
     try:
-        now = StampingSetting.read(nic.name, nic.calls).rx_filter
+        now = TimestampingSetting.read(nic.name, nic.calls).rx_filter
     except OSError as error:
-        told = f"can stamp every frame; the driver does not tell whether it does ({os.strerror(error.errno or 0)})"
-        return nic.finding("hardware-stamps", Status.UNKNOWN, told, source)
+        told = f"can timestamp every frame; the driver does not tell whether it does ({os.strerror(error.errno or 0)})"
+        return nic.finding("hardware-timestamps", Status.UNKNOWN, told, source)
     if now == HWTSTAMP_FILTER_ALL:
-        return nic.finding("hardware-stamps", Status.OK, "every received frame is stamped", source)
+        return nic.finding("hardware-timestamps", Status.OK, "every received frame is timestamped", source)
     return nic.finding(
-        "hardware-stamps",
+        "hardware-timestamps",
         Status.ADVICE,
-        f"can stamp every frame, stamps {filter_name(now)}",
+        f"can timestamp every frame, timestamps {filter_name(now)}",
         source,
-        "Switched on for the length of a capture, it takes the wait for the kernel out of the stamps.",
+        "Switched on for the length of a capture, it takes the wait for the kernel out of the timestamps.",
         (f"uspcap capture -i {nic.word} --timestamps hardware",),
     )
 
 
 def check_clock(nic: Nic) -> Finding:
     """Tell what the NIC's clock shows, and who keeps it."""
-    index = StampingAbilities.ask(nic.name, nic.calls).clock_index
+    index = TimestampingAbilities.ask(nic.name, nic.calls).clock_index
     if index < 0:
         return nic.finding("nic-clock", Status.OK, "has none that can be read", "ETHTOOL_GET_TS_INFO")
     try:
@@ -334,7 +339,7 @@ def check_clock(nic: Nic) -> Finding:
         Status.ADVICE,
         evidence,
         f"/dev/ptp{index}, {clock.method}",
-        "Nobody disciplines it. uspcap follows its drift; stamps are as right as this host's UTC is.",
+        "Nobody disciplines it. uspcap follows its drift; timestamps are as right as this host's UTC is.",
         (f"phc2sys -s {nic.word} -O 0",),
     )
 
@@ -368,7 +373,7 @@ NIC_CHECKS: Final[tuple[Check[Nic], ...]] = (
     Check("receive-ring", "ethtool -g", check_rings),
     Check("coalescing", "ethtool -c", check_coalescing),
     Check("offloads", "ethtool -k", check_offloads),
-    Check("hardware-stamps", "ETHTOOL_GET_TS_INFO, SIOCGHWTSTAMP", check_stamping),
+    Check("hardware-timestamps", "ETHTOOL_GET_TS_INFO, SIOCGHWTSTAMP", check_timestamping),
     Check("nic-clock", "ETHTOOL_GET_TS_INFO", check_clock),
     Check("numa-node", "/sys/bus", check_numa),
 )

@@ -319,7 +319,7 @@ def resolution(value: int) -> tuple[int, int, int, int]:
         return 10**exponent, 10 ** (9 - exponent), 1, 0
     if exponent <= 28:
         return 10**exponent, 1, 10 ** (exponent - 9), 0
-    # No stamp of 64 bits reaches 1 ns.
+    # No timestamp of 64 bits reaches 1 ns.
     return 10**exponent, 1, 1, 127
 
 
@@ -329,6 +329,6 @@ def _text(value: bytes) -> str:
 
 
 def written_source(description: str) -> TimestampSource:
-    """Return the stamp source that an interface description written by uspcap names, else FILE."""
+    """Return the timestamp source that an interface description written by uspcap names, else FILE."""
     _, mark, name = description.rpartition(SOURCE_MARK)
     return TimestampSource[name] if mark and name in TimestampSource.__members__ else TimestampSource.FILE

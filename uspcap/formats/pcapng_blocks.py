@@ -97,9 +97,9 @@ def interface_statistics(number: int, statistics: InterfaceStatistics, timestamp
         When the counters were read, nanoseconds since the epoch.
     """
     options = _text_option(1, statistics.comment)
-    for code, stamp in ((2, statistics.start_timestamp_ns), (3, statistics.end_timestamp_ns)):
-        if stamp is not None:
-            options += _option(code, _timestamp(stamp))
+    for code, timestamp in ((2, statistics.start_timestamp_ns), (3, statistics.end_timestamp_ns)):
+        if timestamp is not None:
+            options += _option(code, _timestamp(timestamp))
     for code, count in ((4, statistics.received), (5, statistics.dropped), (7, statistics.os_dropped)):
         if count is not None:
             options += _option(code, struct.pack("<Q", count))

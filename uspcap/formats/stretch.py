@@ -171,25 +171,25 @@ def _look(reader: CaptureReader, offset: int) -> _Place:
     if not reader.jump_near(offset):
         raise _CannotTell(f"no record is found near byte {offset}")
     began_at = reader.began_at
-    stamps = _stamps(reader, began_at + PLACE_BYTES)
+    timestamps = _timestamps(reader, began_at + PLACE_BYTES)
     if reader.facts.problems or reader.facts.fractions.first or reader.facts.headers.count:
         raise _CannotTell(f"what stands near byte {offset} is damaged, or the header of another file")
-    if not len(stamps):
+    if not len(timestamps):
         raise _CannotTell(f"no frame near byte {offset} has a timestamp")
-    displaced = np.abs(difference_ns(stamps, np.sort(stamps))) > SLACK_NS
-    clamped = (stamps == EARLIEST_NS) | (stamps == LATEST_NS)
+    displaced = np.abs(difference_ns(timestamps, np.sort(timestamps))) > SLACK_NS
+    clamped = (timestamps == EARLIEST_NS) | (timestamps == LATEST_NS)
     if np.count_nonzero(displaced | clamped) > LONE_FRAMES:
         raise _CannotTell(f"frames near byte {offset} are out of order by more than a second")
     # As microseconds are where nanoseconds should be: those of a file with another header.
-    fractions = stamps % NANOSECONDS
+    fractions = timestamps % NANOSECONDS
     small = 0 < int(fractions.max()) < _MILLISECOND_NS
-    return _Place(began_at, reader.stopped_at, int(np.sort(stamps)[len(stamps) // 2]), small)
+    return _Place(began_at, reader.stopped_at, int(np.sort(timestamps)[len(timestamps) // 2]), small)
 
 
-def _stamps(reader: CaptureReader, stop_at: int) -> NDArray[np.int64]:
+def _timestamps(reader: CaptureReader, stop_at: int) -> NDArray[np.int64]:
     """Return the timestamps of the frames from where a reader is to an offset."""
     reader.stop_at = stop_at
-    found = [stamps.copy() for stamps in _each_stamps(reader)]
+    found = [timestamps.copy() for timestamps in _each_timestamps(reader)]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
@@ -198,7 +198,7 @@ def _prove(reader: CaptureReader, first: int, second: int) -> None:
     reader.stop_at = NO_LIMIT
     if not reader.jump_near(first) or reader.began_at != first:
         raise _CannotTell(f"no record is found near byte {first}")
-    _stamps(reader, second)
+    _timestamps(reader, second)
     if reader.stopped_at != second or reader.facts.problems or reader.facts.headers.count:
         raise _CannotTell(f"what stands between byte {first} and byte {second} is damaged")
 
@@ -261,17 +261,17 @@ def ends_of(
     """
     head = np.empty(0, np.int64)
     with open_capture(path, wake, unit=unit) as reader:
-        for stamps in _each_stamps(reader):
-            head = np.concatenate([head, stamps[: _END_FRAMES - len(head)]])
+        for timestamps in _each_timestamps(reader):
+            head = np.concatenate([head, timestamps[: _END_FRAMES - len(head)]])
             if len(head) == _END_FRAMES:
                 break
     if not len(head):
         return None
-    tail = head if only_first else _last_stamps(path, unit, wake)
+    tail = head if only_first else _last_timestamps(path, unit, wake)
     return _trusted(np.sort(head)), -_trusted(np.sort(-tail))
 
 
-def _last_stamps(path: str, unit: TimestampUnit, wake: Wake | None) -> NDArray[np.int64]:
+def _last_timestamps(path: str, unit: TimestampUnit, wake: Wake | None) -> NDArray[np.int64]:
     """Return the last timestamps of a file that has some."""
     with open_capture(path, wake, unit=unit) as reader:
         size = reader.size if reader.source.seekable_plain else None
@@ -285,12 +285,12 @@ def _last_stamps(path: str, unit: TimestampUnit, wake: Wake | None) -> NDArray[n
 
 def _tail(reader: CaptureReader) -> NDArray[np.int64]:
     tail: NDArray[np.int64] = np.empty(0, np.int64)
-    for stamps in _each_stamps(reader):
-        tail = np.concatenate([tail, stamps[-_END_FRAMES:]])[-_END_FRAMES:]
+    for timestamps in _each_timestamps(reader):
+        tail = np.concatenate([tail, timestamps[-_END_FRAMES:]])[-_END_FRAMES:]
     return tail
 
 
-def _each_stamps(reader: CaptureReader) -> Iterator[NDArray[np.int64]]:
+def _each_timestamps(reader: CaptureReader) -> Iterator[NDArray[np.int64]]:
     """Yield the timestamps of each batch's frames; of use until the next."""
     for batch in reader.batches():
         yield batch.timestamp_ns[batch.timestamp_source != TimestampSource.NONE]

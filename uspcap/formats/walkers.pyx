@@ -8,8 +8,8 @@ C. Finding the next record needs the length in this one, a load that the CPU wou
    Captures are mostly runs of equal lengths, so the walker compares with the last length and, when
    equal, advances by a value it already knows: the branch predictor then runs ahead of the loads.
 D. Timestamps are converted in integers only, of 128 bits where 64 might not do. A pcap fraction of a second beyond one
-   second is added as it is, and counted. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted with its
-   frame; no two words of 32 bits, which is what pcap has, come so far.
+   second is added as it is, and counted. What lies beyond what uspcap counts in (saturating.pxd) is clamped, and noted
+   with its frame; no two words of 32 bits, which is what pcap has, come so far.
 E. Files are concatenated: where a record or block is due, the header of another file may stand. It is looked for where
    a record's length differs from the last one, which it practically always does there, and costs nothing elsewhere.
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport LATEST_NS, MOST_CLAMPED
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap._core.unaligned cimport load16, load32, load64
 
 cdef extern from *:
@@ -118,7 +118,7 @@ cdef class PcapWalker:
     swap : bool
         The file's byte order is not this machine's.
     fraction_ns : int
-        Nanoseconds in a unit of the second word of a stamp: 1000 or 1.
+        Nanoseconds in a unit of the second word of a timestamp: 1000 or 1.
     record_header_length : int
         16, or 24 in Kuznetzov's modified format.
     longest : int
@@ -595,7 +595,7 @@ cdef class PcapngWalker:
                     if captured > available:
                         captured = <uint32_t> available
                     frames.timestamp_ns[row] = 0
-                    frames.timestamp_source[row] = NO_STAMP
+                    frames.timestamp_source[row] = NO_TIMESTAMP
                 else:
                     captured = read32(block + 20, swap)
                     wire = read32(block + 24, swap)

@@ -1,17 +1,20 @@
 """UDP datagrams put together out of IP fragments, under bounds that do not depend on where a capture is cut.
 
 A. Fragments of one key (addresses and identification, RFC 791 and 8200) are a group as long as each comes within
-   NEAR_FRAMES frames and NEAR_NS of the one before: whether two neighbours of a key are of one group depends on what lies
-   between them only. Within a group a datagram is complete once there is no byte missing; then its payload is given out,
-   with the frame and timestamp of the fragment that completed it. A group that ends before leaves it incomplete.
-B. An exact copy of a fragment is passed over (RFC 8200, 4.5). Fragments that overlap otherwise, that contradict each other
+   NEAR_FRAMES frames and NEAR_NS of the one before: whether two neighbours of a key are of one group depends on what
+   lies between them only. Within a group a datagram is complete once there is no byte missing; then its payload is
+   given out, with the frame and timestamp of the fragment that completed it. A group that ends before leaves it
+   incomplete.
+B. An exact copy of a fragment is passed over (RFC 8200, 4.5). Fragments that overlap otherwise, that contradict each
+other
    on the length, whose length is no multiple of 8 though more follow, or that lead beyond 65,535 bytes make the whole
    datagram void (RFC 5722, 3); so is then what comes of it until the group ends.
 C. A group that ended changes no more, so that no more datagrams are open than there are frames in NEAR_FRAMES; each has
    less than 64 KiB.
-D. The first group of a key in a part of a capture may go on with one of the part before (a head). It is not put together
-   here: `take` stops at its fragments, so that whoever calls keeps them (`event`), and gives them to `take_event` of the
-   part before, or of a state before which there is nothing.
+D. The first group of a key in a part of a capture may go on with one of the part before (a head). It is not put
+together
+   here: `take` stops at its fragments, so that whoever calls keeps them (`event`), and gives them to `take_event` of
+   the part before, or of a state before which there is nothing.
 E. What is put together is a batch of its own: each datagram as one IP packet without fragments, as decoded headers,
    streams and rules know it. Bytes that were not captured end what is captured of it.
 """
@@ -24,7 +27,7 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._core.saturating cimport difference
-from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
 
 from uspcap._core.headers import decode
 
@@ -122,7 +125,8 @@ cdef bint fragment_of(FrameColumns frames, HeaderColumns headers, Py_ssize_t row
         end = start + 40 + <int64_t> be16(p + start + 4)
         following = p[start + 6]
         start += 40
-        # What may lie before a fragment header: hop-by-hop options, routing, options of the destination (RFC 8200, 4.1).
+        # What may lie before a fragment header: hop-by-hop options, routing, options of the destination (RFC 8200,
+        # 4.1).
         while following == 0 or following == 43 or following == 60:
             if start + 8 > captured:
                 return False
@@ -196,8 +200,8 @@ cdef class Datagrams:
     frames, headers : FrameColumns, HeaderColumns
         What was put together by the last call of `take` or `take_event`.
     complete, discarded, copies, closed : int
-        Datagrams that were put together, and that were void; copies of fragments; datagrams that were left incomplete, but
-        for those that are open still.
+        Datagrams that were put together, and that were void; copies of fragments; datagrams that were left incomplete,
+        but for those that are open still.
     unused : int
         Fragments of datagrams that were void, and of those that were left incomplete and are not open, copies aside.
     """
@@ -317,14 +321,14 @@ cdef class Datagrams:
 
     cdef bint goes_on(self, const Group *group, const Fragment *fragment) noexcept nogil:
         cdef int64_t apart = 0
-        if fragment.source < NO_STAMP and group.at_ns != NO_TIME:
+        if fragment.source < NO_TIMESTAMP and group.at_ns != NO_TIME:
             apart = difference(fragment.at_ns, group.at_ns)
         return fragment.frame - group.frame <= NEAR_FRAMES and -NEAR_NS <= apart <= NEAR_NS
 
     cdef void saw(self, Group *group, const Fragment *fragment) noexcept nogil:
         """Note when a group was seen last; what has no time that can be trusted moves none."""
         group.frame = fragment.frame
-        if fragment.source < NO_STAMP:
+        if fragment.source < NO_TIMESTAMP:
             group.at_ns = fragment.at_ns
 
     cdef bint is_head(self, const Fragment *fragment, const Group *group) noexcept nogil:

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns, time_of
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.messages.connection_tables cimport *
 from uspcap.messages.connections cimport name_connection
 from uspcap.messages.fix_fields cimport fix_boundary, fix_message
@@ -73,7 +73,7 @@ cdef class MessageStreams(ConnectionTables):
                 segment.acknowledgment = headers.tcp_acknowledgment[i]
                 segment.place.timestamp_ns = time_of(frames, i)
                 segment.place.frame = frames.frame_number[i] + frame_shift
-                segment.place.source = min(frames.timestamp_source[i], <uint8_t> NO_STAMP)
+                segment.place.source = min(frames.timestamp_source[i], <uint8_t> NO_TIMESTAMP)
                 segment.direction = name_connection(&segment.name, headers, i)
                 self.take(&segment)
                 self.keep_bounds()

@@ -251,7 +251,7 @@ cdef class Reassembler:
         return data[:length] if length else b""
 
     def places(self, Py_ssize_t length):
-        """Return stamp, frame and source of the first byte of the next `length`, and of the last that came of them."""
+        """Return timestamp, frame and source of the first byte of the next `length`, and of the last that came of them."""
         cdef Place first, complete
         cdef const uint8_t *data
         if not 0 < length <= stream_contiguous(&self.stream, &data):

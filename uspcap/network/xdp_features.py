@@ -64,7 +64,7 @@ class XdpFeatures:
 
     @property
     def timestamps(self) -> bool:
-        """XDP programs may ask for the NIC's stamp of a frame."""
+        """XDP programs may ask for the NIC's timestamp of a frame."""
         return bool(self.metadata & NETDEV_XDP_RX_METADATA_TIMESTAMP)
 
 

@@ -2,8 +2,8 @@
 
 Root goes on as another user where that was asked for. A process that is not root and was given capabilities, by a
 file's or as ambient ones, always gives up those that are not needed any more. What is still needed is CAP_NET_ADMIN
-where the NIC's stamping was switched on and must be switched back, and CAP_BPF where the kernel wants it for reading
-maps that are open already (older ones do; it is tried).
+where the NIC's timestamping was switched on and must be switched back, and CAP_BPF where the kernel wants it for
+reading maps that are open already (older ones do; it is tried).
 
 A capability belongs to a thread. Here the calling thread gives up; threads that it starts later have no more than it.
 

@@ -153,7 +153,7 @@ class CaptureOutcome:
     problems : list of Problem
         What is wrong with files that were replayed.
     clocks : tuple of ClockAccount
-        How stamps of clocks other than the host's were put on UTC.
+        How timestamps of clocks other than the host's were put on UTC.
     failure : UspcapError or None
         Why the capture ended before it was to.
     losses : tuple of str
@@ -185,7 +185,7 @@ class CaptureSession:
     intervals : Intervals, optional
         Take the frames instead of `suite`; ended by `run`.
     trailers : TrailerStage, optional
-        Has analyses take stamps that are in the frames; the file gets the frames as they are.
+        Has analyses take timestamps that are in the frames; the file gets the frames as they are.
     frames : int, optional
         End after so many.
     duration_ns : int, optional

@@ -1,1 +1,1 @@
-"""Test traffic: stamped, numbered probes on a schedule, and what answers them."""
+"""Test traffic: timestamped, numbered probes on a schedule, and what answers them."""

@@ -22,7 +22,7 @@ _SO_TIMESTAMPING: Final = 37
 
 _RX_SOFTWARE: Final = 1 << 3
 _SOFTWARE: Final = 1 << 4
-"""linux/net_tstamp.h, SOF_TIMESTAMPING_…: make software receive stamps, and hand them over."""
+"""linux/net_tstamp.h, SOF_TIMESTAMPING_…: make software receive timestamps, and hand them over."""
 
 RECEIVE_TIMEOUT_S: Final = 0.05
 """A blocking read looks this often whether it is to stop."""
@@ -98,7 +98,7 @@ def open_socket(
     receive_buffer_bytes: int = 4 << 20,
     shared: bool = False,
 ) -> socket.socket:
-    """Return a UDP socket with the kernel's software receive stamps on.
+    """Return a UDP socket with the kernel's software receive timestamps on.
 
     Parameters
     ----------

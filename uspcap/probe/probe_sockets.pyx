@@ -3,7 +3,8 @@
 A. Open loop. A frame is due when the schedule says, whatever became of those before it; one that is late goes at
    once, and the next one is due when it always was. Lateness is counted, never hidden.
 B. The sender's time line is CLOCK_MONOTONIC plus what CLOCK_REALTIME was ahead of it at the start: UTC that does not
-   step during a run. A kernel stamp is put on it by its age: now on the line, less (CLOCK_REALTIME now - stamp).
+   step during a run. A kernel timestamp is put on it by its age: now on the line, less (CLOCK_REALTIME now -
+   timestamp).
 C. Each loop runs without the GIL in a thread of its own until it is done or `stop` was called, which another thread
    does; flag and counters are single words that one side writes.
 D. Everything in a frame came from outside: its length, magic, version, kind and session are looked at first, and
@@ -13,13 +14,13 @@ D. Everything in a frame came from outside: its length, magic, version, kind and
      0  magic "USPC"         4  version = 1     5  kind: 1 probe, 2 answer    6  header bytes = 64
      8  session             16  sequence, from 0
     24  intended send time  32  actual send time, just before the call
-    40  answerer: kernel's receive stamp, 0 without one
+    40  answerer: kernel's receive timestamp, 0 without one
     48  answerer: when it had the frame         56  answerer: just before its call to send
     64  zeros up to the size asked for
     Times are ns since the epoch, UTC, of the clock of the host that wrote them.
 
-Sources: linux/net_tstamp.h, Documentation/networking/timestamping.rst (SCM_TIMESTAMPING, ts[0] is the software stamp);
-clock_nanosleep(2); udp(7).
+Sources: linux/net_tstamp.h, Documentation/networking/timestamping.rst (SCM_TIMESTAMPING, ts[0] is the software
+timestamp); clock_nanosleep(2); udp(7).
 """
 
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, EPERM, errno
@@ -67,9 +68,9 @@ cdef extern from *:
     #endif
     }
 
-    /* One datagram with the kernel's software receive stamp, 0 where it has none. */
+    /* One datagram with the kernel's software receive timestamp, 0 where it has none. */
     static ssize_t uspcap_receive(int fd, void *data, size_t room, int flags, struct sockaddr_storage *from,
-                                  socklen_t *from_bytes, int64_t *stamp_ns) {
+                                  socklen_t *from_bytes, int64_t *timestamp_ns) {
         union { struct cmsghdr align; char bytes[256]; } control;
         struct iovec vector = {data, room};
         struct msghdr message;
@@ -84,15 +85,15 @@ cdef extern from *:
         message.msg_controllen = sizeof control.bytes;
         received = recvmsg(fd, &message, flags);
         *from_bytes = message.msg_namelen;
-        *stamp_ns = 0;
+        *timestamp_ns = 0;
         if (received < 0)
             return received;
         for (one = CMSG_FIRSTHDR(&message); one; one = CMSG_NXTHDR(&message, one))
             if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SO_TIMESTAMPING
                     && one->cmsg_len >= CMSG_LEN(sizeof(struct scm_timestamping))) {
-                struct scm_timestamping stamps;
-                memcpy(&stamps, CMSG_DATA(one), sizeof stamps);
-                *stamp_ns = (int64_t) stamps.ts[0].tv_sec * 1000000000 + stamps.ts[0].tv_nsec;
+                struct scm_timestamping timestamps;
+                memcpy(&timestamps, CMSG_DATA(one), sizeof timestamps);
+                *timestamp_ns = (int64_t) timestamps.ts[0].tv_sec * 1000000000 + timestamps.ts[0].tv_nsec;
             }
         return received;
     }
@@ -377,7 +378,7 @@ cdef class _Socket:
         """Make `run` return within 50 ms, or the socket's receive time-out; may be called by any thread."""
         self.stopping = 1
 
-    cdef Py_ssize_t next(self, int64_t *stamp_ns) noexcept nogil:
+    cdef Py_ssize_t next(self, int64_t *timestamp_ns) noexcept nogil:
         """Return the length of the next datagram; -1 where there is none now, or `stopping` is set."""
         cdef Py_ssize_t length
         if self.wakeup == POLL and not self.readable:
@@ -389,7 +390,7 @@ cdef class _Socket:
             if not self.readable:
                 return -1
         length = receive(self.fd, &self.buffer[0], LARGEST, 0 if self.wakeup == BLOCK else MSG_DONTWAIT, &self.source,
-                         &self.source_bytes, stamp_ns)
+                         &self.source_bytes, timestamp_ns)
         if length >= 0:
             return length
         self.readable = False
@@ -431,11 +432,11 @@ cdef class ProbeReceiver(_Socket):
     foreign, malformed, refused : int
         Datagrams that are no answers of this session; answers whose times make no sense; ICMP's words that nobody
         listens.
-    unstamped : int
-        Answers in time without the kernel's stamp, or with one before their frame was sent.
+    without_timestamp : int
+        Answers in time without the kernel's timestamp, or with one before their frame was sent.
     response, service, kernel, residence : ndarray of uint64, shape (BUCKETS,)
-        By bucket: read here less due; read here less sent; the kernel's receive stamp less sent; the answerer's send
-        less its receive time.
+        By bucket: read here less due; read here less sent; the kernel's receive timestamp less sent; the answerer's
+        send less its receive time.
     sums_ns, lowest_ns, highest_ns : ndarray of int64, shape (4,)
         Of these, exactly; -1 as the lowest of none, 2^63 - 1 for sums from there on.
     error_number : int
@@ -447,7 +448,7 @@ cdef class ProbeReceiver(_Socket):
     cdef int64_t utc_ahead_ns, patience_ns
     cdef int64_t highest
     cdef uint64_t[::1] seen
-    cdef readonly int64_t answered, late, duplicate, reordered, older, malformed, unstamped
+    cdef readonly int64_t answered, late, duplicate, reordered, older, malformed, without_timestamp
     cdef readonly object response, service, kernel, residence, sums_ns, lowest_ns, highest_ns
     cdef uint64_t *counts[4]
     cdef int64_t[::1] sums, lowests, highests
@@ -475,16 +476,16 @@ cdef class ProbeReceiver(_Socket):
     def run(self):
         """Read until `stop` is called or the socket fails."""
         cdef Py_ssize_t length
-        cdef int64_t stamp_ns = 0
+        cdef int64_t timestamp_ns = 0
         with nogil:
             while not self.stopping:
-                length = self.next(&stamp_ns)
+                length = self.next(&timestamp_ns)
                 if length >= 0:
-                    self.take(length, stamp_ns)
+                    self.take(length, timestamp_ns)
 
-    cdef void take(self, Py_ssize_t length, int64_t stamp_ns) noexcept nogil:
+    cdef void take(self, Py_ssize_t length, int64_t timestamp_ns) noexcept nogil:
         cdef int64_t read_ns = monotonic_ns()
-        cdef int64_t age_ns = utc_ns() - stamp_ns
+        cdef int64_t age_ns = utc_ns() - timestamp_ns
         cdef const uint8_t *data = &self.buffer[0]
         cdef int64_t sequence, intended, actual, arrived, left
         read_ns += self.utc_ahead_ns
@@ -505,10 +506,10 @@ cdef class ProbeReceiver(_Socket):
         self.answered += 1
         self.record(0, read_ns - intended)
         self.record(1, read_ns - actual)
-        if stamp_ns and 0 <= age_ns <= read_ns - actual:
+        if timestamp_ns and 0 <= age_ns <= read_ns - actual:
             self.record(2, read_ns - actual - age_ns)
         else:
-            self.unstamped += 1
+            self.without_timestamp += 1
         arrived = <int64_t> get64(data + AT_KERNEL)
         if arrived == 0:
             arrived = <int64_t> get64(data + AT_READ)
@@ -591,14 +592,14 @@ cdef class ProbeReflector(_Socket):
         Probes; the latter where sending failed.
     foreign : int
         Datagrams that are no probes; left alone.
-    unstamped : int
-        Probes without the kernel's stamp.
+    without_timestamp : int
+        Probes without the kernel's timestamp.
     error_number : int
         Of what ended reading, 0 otherwise.
     """
 
     cdef int64_t frames
-    cdef readonly int64_t answered, unanswered, unstamped
+    cdef readonly int64_t answered, unanswered, without_timestamp
 
     def __init__(self, int fd, str wakeup, *, int64_t frames=NEVER):
         self.open(fd, wakeup)
@@ -607,21 +608,21 @@ cdef class ProbeReflector(_Socket):
     def run(self):
         """Answer until `stop` is called, enough was answered or the socket fails."""
         cdef Py_ssize_t length
-        cdef int64_t stamp_ns = 0, read_ns
+        cdef int64_t timestamp_ns = 0, read_ns
         cdef uint8_t *data = &self.buffer[0]
         with nogil:
             while not self.stopping and self.answered < self.frames:
-                length = self.next(&stamp_ns)
+                length = self.next(&timestamp_ns)
                 if length < 0:
                     continue
                 read_ns = utc_ns()
                 if not is_ours(data, length, KIND_PROBE):
                     self.foreign += 1
                     continue
-                if stamp_ns == 0:
-                    self.unstamped += 1
+                if timestamp_ns == 0:
+                    self.without_timestamp += 1
                 data[5] = KIND_ANSWER
-                put64(data + AT_KERNEL, stamp_ns)
+                put64(data + AT_KERNEL, timestamp_ns)
                 put64(data + AT_READ, read_ns)
                 put64(data + AT_ANSWERED, utc_ns())
                 if send_to(self.fd, data, length, &self.source, self.source_bytes) == length:

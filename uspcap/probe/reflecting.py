@@ -52,7 +52,7 @@ class ReflectOutcome:
     settings : ReflectSettings
     local : str
         Address and port.
-    answered, unanswered, foreign, unstamped : int
+    answered, unanswered, foreign, without_timestamp : int
         As `ProbeReflector` has them.
     failure : CaptureError or None
         Why it ended before it was to.
@@ -63,7 +63,7 @@ class ReflectOutcome:
     answered: int
     unanswered: int
     foreign: int
-    unstamped: int
+    without_timestamp: int
     failure: CaptureError | None
 
 
@@ -152,7 +152,7 @@ class Reflection:
             reflector.answered,
             reflector.unanswered,
             reflector.foreign,
-            reflector.unstamped,
+            reflector.without_timestamp,
             failure,
         )
 

@@ -65,30 +65,36 @@ def at_rate(rate: Fraction, kind: Kind, seed: int) -> Schedule:
 def like(paths: Sequence[str]) -> Schedule:
     """Return the timing of capture files, one after the other: each frame as long after the first as in the file.
 
-    Frames without a stamp are left out. A frame with an earlier stamp than one before it is due at once. Eight bytes a
-    frame are held in memory.
+    Frames without a timestamp are left out. A frame with an earlier timestamp than one before it is due at once. Eight
+    bytes a frame are held in memory.
 
     Raises
     ------
     CaptureFileError
-        A file cannot be read, or there is no frame with a stamp in them.
+        A file cannot be read, or there is no frame with a timestamp in them.
     """
     parts = []
     without = 0
     for path in paths:
         with open_capture(path) as reader:
             for batch in reader.batches():
-                stamped = batch.timestamp_source != TimestampSource.NONE
-                parts.append(batch.timestamp_ns[stamped])
+                timestamped = batch.timestamp_source != TimestampSource.NONE
+                parts.append(batch.timestamp_ns[timestamped])
                 without += batch.count - len(parts[-1])
             problems = reader.facts.all_problems(path)
         if problems:
             raise CaptureFileError(f"{path}: {problems[0].place}: {problems[0].what}; repair or cut the file first")
-    stamps = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    if not len(stamps):
+    timestamps = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    if not len(timestamps):
         raise CaptureFileError(f"there is no frame with a timestamp in {', '.join(paths)}: choose another file")
-    due = np.maximum.accumulate(stamps)
-    backwards = int(np.count_nonzero(due != stamps))
+    due = np.maximum.accumulate(timestamps)
+    backwards = int(np.count_nonzero(due != timestamps))
     times = due - due[0]
-    about = {"kind": "like", "files": list(paths), "frames": len(times), "unstamped": without, "backwards": backwards}
+    about = {
+        "kind": "like",
+        "files": list(paths),
+        "frames": len(times),
+        "without_timestamp": without,
+        "backwards": backwards,
+    }
     return Schedule(SendTimes("list", times_ns=times), about)

@@ -85,10 +85,11 @@ class Answers:
 
     Attributes
     ----------
-    answered, late, duplicate, reordered, older, foreign, malformed, unstamped : int
+    answered, late, duplicate, reordered, older, foreign, malformed, without_timestamp : int
         As `ProbeReceiver` has them.
     response, service, kernel, residence : Histogram
-        Application less due, application less sent, kernel's receive stamp less sent, and how long the answerer had it.
+        Application less due, application less sent, kernel's receive timestamp less sent, and how long the answerer had
+        it.
     """
 
     answered: int
@@ -98,7 +99,7 @@ class Answers:
     older: int
     foreign: int
     malformed: int
-    unstamped: int
+    without_timestamp: int
     response: Histogram
     service: Histogram
     kernel: Histogram
@@ -344,7 +345,7 @@ def _answers(receiver: ProbeReceiver) -> Answers:
         older=receiver.older,
         foreign=receiver.foreign,
         malformed=receiver.malformed,
-        unstamped=receiver.unstamped,
+        without_timestamp=receiver.without_timestamp,
         response=histograms[0],
         service=histograms[1],
         kernel=histograms[2],

@@ -38,7 +38,7 @@ class Flow:
     ip_version : int
         4, 6 or 0.
     timestamp_source : TimestampSource
-        Who stamped these frames; stamps of two sources make two flows.
+        Who timestamped these frames; timestamps of two sources make two flows.
     tap : int
         Where it was seen, as `uspcap.stages.taps` numbers it; 0 where there is one tap only.
     """

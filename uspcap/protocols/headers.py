@@ -43,7 +43,7 @@ tcp_window : uint16
 tap : uint16
     Where the frame was seen, as `uspcap.stages.taps` numbers it; 0 where there is one tap only.
 flow_hash : uint64
-    Mix of what makes a flow, of the tap and the stamp source; the same whichever way the frame was decoded.
+    Mix of what makes a flow, of the tap and the timestamp source; the same whichever way the frame was decoded.
 flow : int32
     Id in the flow table that filled it (`uspcap.protocols.flows`).
 

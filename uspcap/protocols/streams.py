@@ -28,7 +28,7 @@ class Place(NamedTuple):
     frame : int
         Number of the frame.
     source : TimestampSource
-        Who stamped it.
+        Who timestamped it.
     """
 
     timestamp_ns: int

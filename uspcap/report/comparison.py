@@ -13,7 +13,7 @@ from uspcap.comparison.statistics import Run, percentile_interval
 from uspcap.frames import Problem
 from uspcap.report.comparison_schema import SCHEMA
 from uspcap.report.decode import decoded_lines
-from uspcap.report.format import clock, count, duration, exact_duration, plural, share, stamp
+from uspcap.report.format import clock, count, duration, exact_duration, plural, share, timestamp
 from uspcap.report.model import Column, Page, Section
 from uspcap.report.order import order_sentences
 from uspcap.stages.reading import is_read_once
@@ -95,7 +95,7 @@ def _side(side: Side) -> dict[str, Any]:
         "order": side.order.as_dict(),
         "frames": side.frames,
         "without_digest": side.without_digest,
-        "without_stamp": side.without_stamp,
+        "without_stamp": side.without_timestamp,
         "untrusted_timestamps": side.untrusted,
         "first_timestamp_ns": side.first_ns,
         "last_timestamp_ns": side.last_ns,
@@ -112,7 +112,7 @@ def _loss(only: int, matched: int) -> dict[str, Any]:
 
 def _clock(comparison: Comparison) -> dict[str, Any]:
     fit = comparison.fit
-    # What two stamps may be off by as they were rounded.
+    # What two timestamps may be off by as they were rounded.
     rounded_ns = comparison.a.resolution_ns + comparison.b.resolution_ns
     return {
         "mode": comparison.clock,
@@ -238,11 +238,11 @@ def _warnings(comparison: Comparison) -> list[str]:
                 f"{plural(side.untrusted, 'frame')} of {name} left unmatched, as a timestamp that is not to be trusted "
                 f"says nothing: as many of those only in {other} may be in {name}, too"
             )
-        if side.without_stamp:
-            said.append(f"{plural(side.without_stamp, 'frame')} of {name} have no stamp")
+        if side.without_timestamp:
+            said.append(f"{plural(side.without_timestamp, 'frame')} of {name} have no timestamp")
         if len(side.sources) > 1:
             names = ", ".join(sorted(source.name for source in side.sources))
-            said.append(f"the stamps of {name} are of several clocks: {names}")
+            said.append(f"the timestamps of {name} are of several clocks: {names}")
     if comparison.limit != NO_LIMIT:
         said.append(f"frames are cut: {plural(comparison.limit, 'byte')} of each count, frames may be taken for others")
     longer, shorter = (a, b) if a.longest_payload > b.longest_payload else (b, a)
@@ -297,7 +297,7 @@ def comparison_page(report: dict[str, Any]) -> Page:
             page.head.paragraph(sentence, lead=f"{name.upper()}  ")
     _show_frames(page.section(), report)
     if report["frames"]["matched"]:
-        _show_delay(page.section("Delay, B's stamp minus A's"), report)
+        _show_delay(page.section("Delay, B's timestamp minus A's"), report)
     if report["reordering"]["reordered"]:
         _show_reordering(page.section("Order (RFC 4737)"), report["reordering"])
     latest = [row for row in report["worst"] if row["delay_ns"]]
@@ -324,9 +324,9 @@ def _show_frames(section: Section, report: dict[str, Any]) -> None:
         ("lost to the other", *(share(report["loss"][way]["ratio"]) for way in ("a_to_b", "b_to_a"))),
         ("duplicates", count(frames["duplicate_a"]), count(frames["duplicate_b"])),
         ("ambiguous", count(frames["ambiguous_a"]), count(frames["ambiguous_b"])),
-        ("first", stamp(a["first_timestamp_ns"]), stamp(b["first_timestamp_ns"])),
-        ("last", stamp(a["last_timestamp_ns"]), stamp(b["last_timestamp_ns"])),
-        ("stamps", ", ".join(a["timestamp_sources"]), ", ".join(b["timestamp_sources"])),
+        ("first", timestamp(a["first_timestamp_ns"]), timestamp(b["first_timestamp_ns"])),
+        ("last", timestamp(a["last_timestamp_ns"]), timestamp(b["last_timestamp_ns"])),
+        ("timestamps", ", ".join(a["timestamp_sources"]), ", ".join(b["timestamp_sources"])),
     ]
     for percentile in _SHOWN_PERCENTILES:
         gaps = [duration(side["inter_arrival"]["percentiles_ns"][percentile]) for side in (a, b)]
@@ -353,7 +353,7 @@ def _show_delay(section: Section, report: dict[str, Any]) -> None:
             f"{clocks['drift_ppb']:,.1f} ns a second; within {duration(clocks['bound_ns'])}"
         )
     else:
-        text = f"one clock is taken for both; stamps are rounded to within {duration(clocks['bound_ns'])}"
+        text = f"one clock is taken for both; timestamps are rounded to within {duration(clocks['bound_ns'])}"
     section.paragraph(text, "note")
     intervals = {row["percentile"]: row for row in report["delay_intervals"]}
     rows = [("min", duration(delay["min_ns"]), "", "")]

@@ -60,8 +60,8 @@ class ComparisonTables:
     def matched(self, pairs: NDArray[np.void], delays_ns: NDArray[np.int64]) -> None:
         """Take matched pairs, as `compare_captures` tells of them."""
         if self._pairs is not None:
-            stamps = (pairs["partner_timestamp_ns"], pairs["timestamp_ns"])
-            self._pairs.write((pairs["partner_frame"], pairs["frame"], *stamps, delays_ns))
+            timestamps = (pairs["partner_timestamp_ns"], pairs["timestamp_ns"])
+            self._pairs.write((pairs["partner_frame"], pairs["frame"], *timestamps, delays_ns))
 
     def missed(self, side: str, events: NDArray[np.void]) -> None:
         """Take frames of a side that are not matched, as `compare_captures` tells of them."""

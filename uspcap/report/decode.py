@@ -12,7 +12,7 @@ from uspcap.formats.pcapng import options_of
 from uspcap.frames import UNTRUSTED, FrameBatch, TimestampSource
 from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, UNTAGGED, Layer, address_text
 from uspcap.protocols.link_types import link_type_name
-from uspcap.report.format import safe_text, stamp
+from uspcap.report.format import safe_text, timestamp
 from uspcap.stages.reading import PlannedInput
 
 HEX_PREFIX_BYTES = 16
@@ -139,9 +139,9 @@ def _time(batch: FrameBatch, row: int) -> str:
     untrusted = int(batch.timestamp_source[row]) & UNTRUSTED
     source = TimestampSource(int(batch.timestamp_source[row]) & ~UNTRUSTED)
     if source is TimestampSource.NONE:
-        return "no stamp"
+        return "no timestamp"
     named = "" if source is TimestampSource.FILE else f" {source.name}"
-    return f"{stamp(int(batch.timestamp_ns[row]))}{named}{' (outlier)' if untrusted else ''}"
+    return f"{timestamp(int(batch.timestamp_ns[row]))}{named}{' (outlier)' if untrusted else ''}"
 
 
 def _interface(batch: FrameBatch, row: int) -> str:

@@ -131,7 +131,7 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
     """
     notes = [f"no frame of link type {link_type} can match: {why}" for link_type, why in outcome.refused.items()]
     if outcome.finer_than_ns:
-        notes.append(f"{outcome.finer_than_ns} stamps are finer than 1 ns; what is below was dropped")
+        notes.append(f"{outcome.finer_than_ns} timestamps are finer than 1 ns; what is below was dropped")
     notes += [*filter(None, [outcome.filtered.hint]), *outcome.notes, *outcome.suite.summary.notes]
     return {
         "files": [one["file"] for one in outcome.files],

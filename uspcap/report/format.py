@@ -142,7 +142,7 @@ def show_times_in(zone: tzinfo) -> None:
     _ZONE.set(zone)
 
 
-def stamp(nanoseconds: int | None) -> str:
+def timestamp(nanoseconds: int | None) -> str:
     """Return an instant in ISO 8601 with all nine decimals and its zone: `2026-11-23T09:30:00.000000001Z`.
 
     The zone is that of `show_times_in`. An instant outside of the years 1000 to 9999, which no frame has, stays a
@@ -155,7 +155,7 @@ def stamp(nanoseconds: int | None) -> str:
 
 
 def clock(nanoseconds: int | None) -> str:
-    """Return the time of day of an instant, as `stamp` without the date."""
+    """Return the time of day of an instant, as `timestamp` without the date."""
     if nanoseconds is None:
         return MISSING
     _, time, zone = _shown(nanoseconds)

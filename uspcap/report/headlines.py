@@ -20,7 +20,7 @@ def headlines(report: RunReport) -> list[Headline]:
     found = [
         Headline("packets", (("", count(source["packets"])),)),
         rate(source, _span_ns(report)),
-        stamps(source),
+        timestamps(source),
     ]
     for name, result in report.analyses.items():
         view = view_of(name)
@@ -30,30 +30,30 @@ def headlines(report: RunReport) -> list[Headline]:
 
 
 def _span_ns(report: RunReport) -> int | None:
-    """Return how long it took: an interval's length, or the time between the first and the last stamp."""
+    """Return how long it took: an interval's length, or the time between the first and the last timestamp."""
     if report.interval is not None:
         return report.interval.end_ns - report.interval.start_ns
-    return stamps_span_ns(report)
+    return timestamps_span_ns(report)
 
 
-def stamps_span_ns(report: RunReport) -> int | None:
-    """Return the time between the earliest and the latest stamp, None where there is none."""
+def timestamps_span_ns(report: RunReport) -> int | None:
+    """Return the time between the earliest and the latest timestamp, None where there is none."""
     source = report.source
     earliest = source.get("earliest_timestamp_ns", source["first_timestamp_ns"])
     latest = source.get("latest_timestamp_ns", source["last_timestamp_ns"])
     return None if earliest is None or latest is None else int(abs(latest - earliest))
 
 
-def rate(source: Mapping[str, Any], span_ns: int | None, *, stamped_only: bool = False) -> Headline:
+def rate(source: Mapping[str, Any], span_ns: int | None, *, timestamped_only: bool = False) -> Headline:
     """Return packets and bits a second over so long."""
     if not span_ns:
         return Headline("rate", (("", MISSING),))
-    packets = source["packets"] - (source["timestamp_sources"].get("NONE", 0) if stamped_only else 0)
+    packets = source["packets"] - (source["timestamp_sources"].get("NONE", 0) if timestamped_only else 0)
     bits = source["bytes_on_wire"] * 8
     rates = packet_rate(packets * NANOSECONDS / span_ns), bit_rate(bits * NANOSECONDS / span_ns)
     return Headline("rate", tuple(("", one) for one in rates))
 
 
-def stamps(source: Mapping[str, Any]) -> Headline:
-    """Return how many frames each stamp source has."""
-    return Headline("stamps", tuple((name, count(frames)) for name, frames in source["timestamp_sources"].items()))
+def timestamps(source: Mapping[str, Any]) -> Headline:
+    """Return how many frames each timestamp source has."""
+    return Headline("timestamps", tuple((name, count(frames)) for name, frames in source["timestamp_sources"].items()))

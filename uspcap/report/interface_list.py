@@ -11,7 +11,7 @@ from uspcap.report.published import published_schema
 
 _LINK_TYPES: Final = {"ETHERNET": "Ethernet", "RAW": "raw IP"}
 _SEVERITIES: Final[Mapping[str, Severity]] = {"up": "ok", "no carrier": "warning", "down": "unknown"}
-_STAMPS: Final = {"no clock": "every frame, by a clock that cannot be read"}
+_TIMESTAMPS: Final = {"no clock": "every frame, by a clock that cannot be read"}
 _SCHEMA_FILE: Final = "uspcap.interfaces.1.schema.json"
 
 
@@ -46,10 +46,10 @@ def _lines(one: ListedInterface) -> list[str]:
         lines.append(f"also called {', '.join(one.other_names)}")
     if one.xdp is not None:
         lines.append(f"packet_mmap: yes; af_xdp: {XDP_MODES[one.xdp]}")
-        stamps = f"hardware timestamps: {_STAMPS.get(one.hardware_timestamps, one.hardware_timestamps)}"
+        timestamps = f"hardware timestamps: {_TIMESTAMPS.get(one.hardware_timestamps, one.hardware_timestamps)}"
         if one.hardware_timestamps != "none":
-            stamps += ", for XDP too" if one.xdp_timestamps else ", not for XDP"
-        lines.append(stamps)
+            timestamps += ", for XDP too" if one.xdp_timestamps else ", not for XDP"
+        lines.append(timestamps)
     if one.program:
         lines.append(f"XDP program: {one.program}")
     lines += [f"in use: {use.removeprefix(f'{one.name} ')}" for use in one.uses]

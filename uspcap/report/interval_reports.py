@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from uspcap.errors import CaptureError
 from uspcap.formats.byte_sink import FileSink, Patience
-from uspcap.report.format import count, duration, stamp
+from uspcap.report.format import count, duration, timestamp
 from uspcap.report.headlines import headlines
 from uspcap.report.model import Output, Page
 from uspcap.report.renderers.registry import renderer
@@ -42,7 +42,7 @@ def interval_page(report: RunReport, dropped: dict[str, int]) -> Page:
     ]
     width = max(len(name) for name, _ in rows)
     page = Page()
-    section = page.section(f"{stamp(start_ns)} + {duration(end_ns - start_ns)}", "subject")
+    section = page.section(f"{timestamp(start_ns)} + {duration(end_ns - start_ns)}", "subject")
     for name, text in rows:
         section.paragraph(text, lead=f"{name:<{width}}  ")
     return page

@@ -14,7 +14,7 @@ import numpy as np
 from uspcap.comparison.live.measurement import Cost, Measured, PathRun
 from uspcap.doctor.host_files import HostFiles
 from uspcap.report.comparison_schema import SCHEMA
-from uspcap.report.format import count, duration, exact_duration, plural, share, stamp
+from uspcap.report.format import count, duration, exact_duration, plural, share, timestamp
 from uspcap.report.model import Column, Page, Section
 from uspcap.report.units import Unit
 from uspcap.stats.histogram import Histogram
@@ -86,7 +86,7 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
             "other_traffic": outcome.counts.other,
             "dropped_between_runs": outcome.counts.off,
             "without_socket": outcome.counts.no_socket,
-            "unstamped": outcome.counts.unstamped,
+            "unstamped": outcome.counts.without_timestamp,
         },
         "paths": {path.name: _path(outcome, outcome.runs_of(path)) for path in outcome.paths},
         "differences": [],
@@ -293,12 +293,13 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
         said.append("a virtual machine: the hypervisor's scheduling is in the tails, on all paths")
     if outcome.mode.value == "skb":
         said.append(
-            "generic XDP: the hook comes after the socket buffer was made and stamped, so hook to skb may be negative, "
+            "generic XDP: the hook comes after the socket buffer was made and timestamped, so hook to skb may be "
+            "negative, "
             "and af_xdp bypasses little"
         )
-    if outcome.counts.unstamped:
-        missing = plural(outcome.counts.unstamped, "frame")
-        said.append(f"{missing} have no stamp of the hook's: make --run-duration shorter, or a filter narrower")
+    if outcome.counts.without_timestamp:
+        missing = plural(outcome.counts.without_timestamp, "frame")
+        said.append(f"{missing} have no timestamp of the hook's: make --run-duration shorter, or a filter narrower")
     for name, path in report["paths"].items():
         if not path:
             continue
@@ -380,7 +381,7 @@ def _made(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, 
     yield "hook", f"{report['hook']['mode']} XDP, {port}{filtered}"
     if report["other_traffic"]:
         yield "traffic", "what comes anyway, found again by length and 64 bytes of payload"
-    yield "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+    yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
     if traffic is not None:
         rate = f"{traffic['schedule']['rate_per_s']:,.10g} frames/s, {traffic['schedule']['kind']}"
         yield "sent", f"{count(traffic['sent'])} probes of {traffic['payload_bytes']} B payload, {rate}"

@@ -358,9 +358,9 @@ class Context:
     Attributes
     ----------
     one_day : bool
-        All stamps are of one UTC day, which the header names; times of day then suffice.
+        All timestamps are of one UTC day, which the header names; times of day then suffice.
     resolutions_ns : dict of str to int
-        What stamps were seen to resolve, by stamp source; those with enough stamps to tell.
+        What timestamps were seen to resolve, by timestamp source; those with enough timestamps to tell.
     top : int or None
         Rows of each list that were asked for.
     """
@@ -373,10 +373,10 @@ class Context:
         """Return how many rows a list has: as many as were asked for, or as usual."""
         return usual if self.top is None else self.top
 
-    def instants(self, title: str, stamps: Sequence[int], rank: int) -> Column:
+    def instants(self, title: str, timestamps: Sequence[int], rank: int) -> Column:
         """Return a column of instants, of the time of day where the width asks for it and the day is known."""
-        short = [clock(value) for value in stamps] if self.one_day else None
-        return Column(title, stamps, left=True, short=short, rank=rank, unit=Unit.INSTANT)
+        short = [clock(value) for value in timestamps] if self.one_day else None
+        return Column(title, timestamps, left=True, short=short, rank=rank, unit=Unit.INSTANT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from uspcap.report.format import count, duration, plural, safe_text, stamp
+from uspcap.report.format import count, duration, plural, safe_text, timestamp
 
 SHOWN: Final = 10
 """Outliers, and steps, that text names one by one; JSON has more."""
@@ -59,7 +59,7 @@ def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
             if outlier["trusted"]
             else "undetermined, a wrong timestamp or a step of the clock; it counts as a frame and in no time"
         )
-        yield f"{where}: its timestamp is {stamp(outlier['timestamp_ns'])}{off}: {kind}"
+        yield f"{where}: its timestamp is {timestamp(outlier['timestamp_ns'])}{off}: {kind}"
     left = order["outlier_count"] - len(order["outliers"][:SHOWN])
     if left > 0:
         yield f"and {plural(left, 'more timestamp', 'more timestamps')} like these"
@@ -74,8 +74,8 @@ def _forward_steps(order: Mapping[str, Any]) -> Iterator[str]:
     for step in steps[:SHOWN]:
         yield (
             f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock of {safe_text(step['interface'])} may "
-            f"have stepped forward by {duration(step['step_ns'])}, from {stamp(step['before_ns'])} in frame "
-            f"{count(step['before_frame'])} to {stamp(step['timestamp_ns'])}: {safe_text(step['evidence'])}; times "
+            f"have stepped forward by {duration(step['step_ns'])}, from {timestamp(step['before_ns'])} in frame "
+            f"{count(step['before_frame'])} to {timestamp(step['timestamp_ns'])}: {safe_text(step['evidence'])}; times "
             "between its frames and those of others mean nothing behind it"
         )
     if len(steps) > SHOWN:
@@ -86,8 +86,8 @@ def _steps(order: Mapping[str, Any]) -> Iterator[str]:
     for step in order["steps"][:SHOWN]:
         yield (
             f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock stepped back by "
-            f"{duration(-step['step_ns'])} and stayed there, from {stamp(step['before_ns'])} in frame "
-            f"{count(step['before_frame'])} to {stamp(step['timestamp_ns'])}: times across it mean nothing"
+            f"{duration(-step['step_ns'])} and stayed there, from {timestamp(step['before_ns'])} in frame "
+            f"{count(step['before_frame'])} to {timestamp(step['timestamp_ns'])}: times across it mean nothing"
         )
     left = order["step_count"] - len(order["steps"][:SHOWN])
     if left > 0:

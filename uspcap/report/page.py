@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from uspcap.report.format import byte_count, count, duration, plural, safe_text, stamp
-from uspcap.report.headlines import rate, stamps, stamps_span_ns
+from uspcap.report.format import byte_count, count, duration, plural, safe_text, timestamp
+from uspcap.report.headlines import rate, timestamps, timestamps_span_ns
 from uspcap.report.model import Page, Section
 from uspcap.report.order import order_sentences
 from uspcap.report.sections import sections
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILES_NAMED: Final = 3
 
-_NAME_CELLS: Final = 8
+_NAME_CELLS: Final = 12
 
 
 def report_page(report: RunReport, top: int | None = None) -> Page:
@@ -54,7 +54,7 @@ def _header(head: Section, report: RunReport) -> None:
     source = report.source
     packets, size = source["packets"], source["bytes_on_wire"]
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
-    span = stamps_span_ns(report)
+    span = timestamps_span_ns(report)
     read = source.get("packets_read", packets)
     told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
     if source["bytes_captured"] != size:
@@ -63,12 +63,12 @@ def _header(head: Section, report: RunReport) -> None:
     if source["filter"]:
         rows.append(("filter", source["filter"]))
     if first is not None:
-        rows.append(("first", stamp(first)))
+        rows.append(("first", timestamp(first)))
     if span:
-        rows.append(("last", f"{stamp(last)}  ({duration(span)} in all)"))
+        rows.append(("last", f"{timestamp(last)}  ({duration(span)} in all)"))
     if span:
-        rows.append(("rate", f"{rate(source, span, stamped_only=True)} on average"))
-    rows += [("link", ", ".join(source["link_types"])), ("stamps", str(stamps(source)))]
+        rows.append(("rate", f"{rate(source, span, timestamped_only=True)} on average"))
+    rows += [("link", ", ".join(source["link_types"])), ("timestamps", str(timestamps(source)))]
     head.facts([(name, text) for name, text in rows if text], _NAME_CELLS, cut=True)
     if not packets:
         matched = "matches the filter" if source["filter"] else "is in the input"

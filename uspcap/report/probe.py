@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from uspcap.comparison.statistics import Run, percentile_interval
-from uspcap.report.format import byte_count, count, duration, share, stamp
+from uspcap.report.format import byte_count, count, duration, share, timestamp
 from uspcap.report.model import Column, Page
 from uspcap.report.published import published_schema
 from uspcap.report.units import Unit
@@ -23,7 +23,7 @@ TIMES: Final = {
     "lateness": "sent late by",
     "response_time": "due to answer read",
     "service_time": "sent to answer read",
-    "service_time_kernel": "sent to kernel's stamp",
+    "service_time_kernel": "sent to kernel's timestamp",
     "reflector_time": "at the reflector",
 }
 """Histograms of a report, and how its table names them."""
@@ -86,7 +86,7 @@ def send_report(outcome: SendOutcome) -> dict[str, Any]:
             "older_than_window": answers.older,
             "foreign": answers.foreign,
             "malformed": answers.malformed,
-            "without_kernel_stamp": answers.unstamped,
+            "without_kernel_timestamp": answers.without_timestamp,
         },
         "response_time": answers.response.result(),
         "response_time_of_all_sent": [percentile_interval(run, one).as_dict() for one in PERCENTILES],
@@ -110,7 +110,7 @@ def reflect_report(outcome: ReflectOutcome) -> dict[str, Any]:
             "answered": outcome.answered,
             "unanswered": outcome.unanswered,
             "foreign": outcome.foreign,
-            "without_kernel_stamp": outcome.unstamped,
+            "without_kernel_timestamp": outcome.without_timestamp,
         },
     }
 
@@ -154,7 +154,7 @@ def _sent(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         told += f", {count(frames['refused'])} times refused by the target (ICMP port unreachable)"
     yield "sent", told
     if frames["scheduled"]:
-        yield "from", f"{stamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+        yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
 
 
 def _schedule(about: dict[str, Any]) -> str:
@@ -174,7 +174,7 @@ def _answers(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "older_than_window": "too far behind to tell",
         "foreign": "of others",
         "malformed": "whose times make no sense",
-        "without_kernel_stamp": "without a kernel stamp",
+        "without_kernel_timestamp": "without a kernel timestamp",
     }
     rest = [f"{count(answers[name])} {what}" for name, what in others.items() if answers[name]]
     if rest:

@@ -7,7 +7,7 @@ from typing import Any
 from uspcap.comparison.reports import UNFAIR, SavedComparison, Shift, compare_reports, different_settings
 from uspcap.comparison.statistics import PRIMARY
 from uspcap.report.comparison_schema import SCHEMA
-from uspcap.report.format import duration, plural, safe_text, stamp
+from uspcap.report.format import duration, plural, safe_text, timestamp
 from uspcap.report.live_comparison import COSTS, cost_cell
 from uspcap.report.model import Column, Page, Section
 from uspcap.version import __version__
@@ -126,7 +126,7 @@ def report_comparison_page(report: dict[str, Any]) -> Page:
     reports = page.section()
     for number, one in enumerate(report["reports"], 1):
         paths = ", ".join(f"{name} {runs} runs" for name, runs in one["paths"].items())
-        text = f"{one['file']}: {one['interface']}, {stamp(one['start_ns'])}, {paths}"
+        text = f"{one['file']}: {one['interface']}, {timestamp(one['start_ns'])}, {paths}"
         reports.paragraph(text, lead=f"{number}  ")
     _settings(page.section("What is different"), report["settings"])
     _differences(page.section("Latency, hook to user: 2 less 1"), report["differences"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uspcap.analysis.registry import declarations, view_of
 from uspcap.analysis.timestamps.result import TimestampsResult
 from uspcap.analysis.timestamps.view import resolutions
-from uspcap.report.format import stamp
+from uspcap.report.format import timestamp
 from uspcap.report.model import Context, Section
 
 if TYPE_CHECKING:
@@ -37,4 +37,4 @@ def sections(report: RunReport, top: int | None = None) -> tuple[list[Section], 
 
 def _one_day(source: Mapping[str, Any]) -> bool:
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
-    return first is not None and stamp(first)[:10] == stamp(last)[:10]
+    return first is not None and timestamp(first)[:10] == timestamp(last)[:10]

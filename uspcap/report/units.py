@@ -16,7 +16,7 @@ from uspcap.report.format import (
     packet_rate,
     ratio,
     share,
-    stamp,
+    timestamp,
 )
 
 PERCENTILE_DIGITS: Final = 3
@@ -39,7 +39,7 @@ class Unit(Enum):
     DURATION = "ns", duration
     EXACT_DURATION = "ns", exact_duration
     PERCENTILE = "ns", partial(duration, digits=PERCENTILE_DIGITS)
-    INSTANT = "ns since 1970, UTC", stamp
+    INSTANT = "ns since 1970, UTC", timestamp
     BIT_RATE = "bits/s", bit_rate
     PACKET_RATE = "packets/s", packet_rate
     RATIO = "", ratio

@@ -25,7 +25,7 @@ from uspcap.errors import CaptureError
 from uspcap.frames import NANOSECONDS
 from uspcap.network.channels import SIOCETHTOOL
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import StampingSetting, filter_name
+from uspcap.timestamps.nic import TimestampingSetting, filter_name
 from uspcap.timestamps.tai import tai_offset_ns
 from uspcap.version import __version__
 
@@ -77,8 +77,8 @@ class NicFacts:
         Of reception: `us` and `frames` after which an interrupt comes, `adaptive` 1 where the driver adapts them.
     offloads : mapping of str to bool
         By the names in `OFFLOADS`.
-    receive_stamping : str or None
-        Which received frames the NIC stamps now, as `hwstamp_ctl` names the filter.
+    receive_timestamping : str or None
+        Which received frames the NIC timestamps now, as `hwstamp_ctl` names the filter.
     """
 
     name: str
@@ -94,7 +94,7 @@ class NicFacts:
     channels: Mapping[str, int] = field(default_factory=dict)
     coalescing: Mapping[str, int] = field(default_factory=dict)
     offloads: Mapping[str, bool] = field(default_factory=dict)
-    receive_stamping: str | None = None
+    receive_timestamping: str | None = None
 
     @classmethod
     def gather(cls, name: str, calls: KernelCalls) -> NicFacts:
@@ -116,7 +116,7 @@ class NicFacts:
             channels=_channels(ask_driver(name, "get_channels")),
             coalescing=_coalescing(ask_driver(name, "get_coalesce")),
             offloads=_offloads(ask_driver(name, "get_features")),
-            receive_stamping=_receive_stamping(name, calls),
+            receive_timestamping=_receive_timestamping(name, calls),
         )
 
     def lines(self) -> list[str]:
@@ -145,8 +145,8 @@ class NicFacts:
         if self.offloads:
             states = (f"{offload} {'on' if active else 'off'}" for offload, active in self.offloads.items())
             said.append(f"offloads: {', '.join(states)}")
-        if self.receive_stamping is not None:
-            said.append(f"hardware stamps of received frames: {self.receive_stamping}")
+        if self.receive_timestamping is not None:
+            said.append(f"hardware timestamps of received frames: {self.receive_timestamping}")
         return said
 
 
@@ -305,9 +305,9 @@ def _offloads(features: Any) -> dict[str, bool]:
     return {offload: active[known_as] for known_as, offload in OFFLOADS.items() if known_as in active}
 
 
-def _receive_stamping(name: str, calls: KernelCalls) -> str | None:
+def _receive_timestamping(name: str, calls: KernelCalls) -> str | None:
     try:
-        return filter_name(StampingSetting.read(name, calls).rx_filter)
+        return filter_name(TimestampingSetting.read(name, calls).rx_filter)
     except OSError:
         return None
 

@@ -34,8 +34,8 @@ class RotationRules:
         A file ends before the frame that might take it beyond so many bytes, as they are before compression. Its
         statistics at the end come on top.
     period_ns : int or None
-        A file ends before the first frame that is stamped so long after the file's period began, or later. Periods
-        are counted from the stamp of the first frame of the capture; a stamp that steps back begins no file.
+        A file ends before the first frame that is timestamped so long after the file's period began, or later. Periods
+        are counted from the timestamp of the first frame of the capture; a timestamp that steps back begins no file.
     aligned : bool
         Periods are counted from the epoch, UTC, instead.
     frames : int or None
@@ -76,7 +76,7 @@ class FileNames:
         ----------
         time_ns : int
             When it begins, nanoseconds since the epoch, UTC. One before that of the last file counts as the last
-            file's, so that no name comes again because stamps step back.
+            file's, so that no name comes again because timestamps step back.
         """
         self._number += 1
         self._time_ns = max(self._time_ns, time_ns)
@@ -271,17 +271,17 @@ class RotatingWriter:
                 end = row + int(np.argmax(late))
         return end
 
-    def _begin_file(self, stamp_ns: int) -> None:
-        """Finish the present file and open one whose first frame has this stamp."""
-        if stamp_ns <= 0:
-            stamp_ns = time.time_ns()  # no stamp at all
-        began_ns = stamp_ns
+    def _begin_file(self, timestamp_ns: int) -> None:
+        """Finish the present file and open one whose first frame has this timestamp."""
+        if timestamp_ns <= 0:
+            timestamp_ns = time.time_ns()  # no timestamp at all
+        began_ns = timestamp_ns
         period_ns = self._rules.period_ns
         if period_ns is not None:
             if not self._opened:
-                self._period_start_ns = stamp_ns - stamp_ns % period_ns if self._rules.aligned else stamp_ns
-            elif stamp_ns >= self._period_end_ns:
-                self._period_start_ns += (stamp_ns - self._period_start_ns) // period_ns * period_ns
+                self._period_start_ns = timestamp_ns - timestamp_ns % period_ns if self._rules.aligned else timestamp_ns
+            elif timestamp_ns >= self._period_end_ns:
+                self._period_start_ns += (timestamp_ns - self._period_start_ns) // period_ns * period_ns
             self._period_end_ns = min(self._period_start_ns + period_ns, _LATEST_NS)
             if self._rules.aligned:
                 began_ns = self._period_start_ns

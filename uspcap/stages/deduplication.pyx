@@ -15,7 +15,7 @@ from libc.string cimport memset
 from uspcap._core.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._core.folding cimport fold
 from uspcap._core.saturating cimport difference
-from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
 from uspcap.protocols.digests cimport NETWORK, digest_of
 
 cdef enum:
@@ -81,7 +81,7 @@ cdef class Deduplicator:
                 keep[row] = 1
                 if headers.ip_version[row] != 4 or not headers.ip_id[row] or headers.payload_offset[row] < 0:
                     continue
-                if (frames.timestamp_source[row] & ~UNTRUSTED) >= NO_STAMP:
+                if (frames.timestamp_source[row] & ~UNTRUSTED) >= NO_TIMESTAMP:
                     continue
                 digest = fold(digest_of(frames, headers, NETWORK, LIMIT, row) ^ <uint64_t> 0xA0761D6478BD642F,
                               <uint64_t> 0xE7037ED1A0B428DB ^ headers.tap[row])

@@ -71,9 +71,9 @@ class ForwardSteps:
 
     def update(self, batch: FrameBatch) -> None:
         """Take the next batch of the file."""
-        stamped = batch.column("timestamp_source") < NO_TIMESTAMP
+        timestamped = batch.column("timestamp_source") < NO_TIMESTAMP
         rows = np.stack(
-            [batch.column(name)[stamped].astype(np.int64) for name in ("timestamp_ns", "interface", "frame_number")]
+            [batch.column(name)[timestamped].astype(np.int64) for name in ("timestamp_ns", "interface", "frame_number")]
         )
         self._rows = np.concatenate([self._rows, rows], axis=1)
         self._look(self._rows.shape[1] - AMONG)

@@ -30,7 +30,7 @@ GIVEN_BYTES: Final = 1 << 30
 """The same where a window is given."""
 
 CLOCK_SET_NS: Final = 3652 * 86_400 * 1_000_000_000
-"""1980: what is older was stamped by a clock that nobody had set."""
+"""1980: what is older was timestamped by a clock that nobody had set."""
 
 NO_TIMESTAMP: Final = int(TimestampSource.NONE)
 

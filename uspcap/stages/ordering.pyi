@@ -13,7 +13,7 @@ def first_fall(frames: FrameColumns, last_ns: int) -> tuple[int, int] | None: ..
 
 class Chain:
     frames: int
-    stamped: int
+    timestamped: int
     sorted: int
     furthest_ns: int
     beyond_window: int

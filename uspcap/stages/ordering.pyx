@@ -12,7 +12,8 @@ A. A chain is one input, or several that follow each other in time. Of each fram
    where it lies in the years before a clock is set and most do not, it is an outlier.
 B. A timestamp that is not trusted keeps its value, and its source gets the bit UNTRUSTED: such a frame has no time
    anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
-C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go before them: what is to come within the
+C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go
+before them: what is to come within the
    window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes all the same; what
    comes too late then goes at once, and counts as beyond the window. Nothing is sorted across a step.
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
@@ -28,7 +29,7 @@ from libc.string cimport memcmp, memcpy
 
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport clamped, difference, saturating_add
-from uspcap._core.timestamp_sources cimport NO_STAMP, UNTRUSTED
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
 from uspcap.stages.frame_order cimport Equal, order_of_equals
 
 cdef enum:
@@ -40,7 +41,7 @@ cdef enum:
     RUNS = 4
     NOWHERE = -1
 
-# 1980: what is older was stamped by a clock that nobody had set.
+# 1980: what is older was timestamped by a clock that nobody had set.
 cdef int64_t CLOCK_SET_NS = <int64_t> 3652 * 86400 * 1_000_000_000
 cdef int64_t LONG_NS = 1_000_000_000
 
@@ -102,16 +103,16 @@ def first_fall(FrameColumns frames, int64_t last_ns):
         return last_ns, 0
     with nogil:
         # Without a branch a frame, while there is nothing to see.
-        odd = (times[0] < last_ns) | (sources[0] >= NO_STAMP)
+        odd = (times[0] < last_ns) | (sources[0] >= NO_TIMESTAMP)
         for row in range(1, count):
-            odd |= (times[row] < times[row - 1]) | (sources[row] >= NO_STAMP)
+            odd |= (times[row] < times[row - 1]) | (sources[row] >= NO_TIMESTAMP)
         if not odd:
             last_ns = times[count - 1]
             count = 0
         else:
             timestamped = 0
         for row in range(count):
-            if frames.timestamp_source[row] < NO_STAMP:
+            if frames.timestamp_source[row] < NO_TIMESTAMP:
                 if frames.timestamp_ns[row] < last_ns:
                     falls = True
                     break
@@ -142,16 +143,16 @@ cdef class Chain:
 
     Attributes
     ----------
-    frames, stamped, sorted, beyond_window, outlier_count, step_count : int
+    frames, timestamped, sorted, beyond_window, outlier_count, step_count : int
     outliers : list of tuple
-        Frame number, timestamp, where time was, frames in the run that were listed so far, whether that is sure, whether
-        the timestamp counts.
+        Frame number, timestamp, where time was, frames in the run that were listed so far, whether that is sure,
+        whether the timestamp counts.
     steps : list of tuple
         Frame numbers before and after, times before and after.
     """
 
     cdef readonly int64_t frames
-    cdef readonly int64_t stamped
+    cdef readonly int64_t timestamped
     cdef readonly int64_t sorted
     cdef readonly int64_t furthest_ns
     cdef readonly int64_t beyond_window
@@ -171,7 +172,7 @@ cdef class Chain:
     cdef int64_t first              # place of the oldest frame held
     cdef int64_t next_verdict       # place of the first frame without a verdict
     cdef int64_t end                # place of the next frame to come
-    cdef int64_t stamped_waiting    # frames with a timestamp from `next_verdict` on
+    cdef int64_t timestamped_waiting    # frames with a timestamp from `next_verdict` on
     cdef int64_t ready              # frames with a verdict
     cdef int64_t run_first[RUNS]    # places, NOWHERE where a run is empty
     cdef int64_t run_last[RUNS]
@@ -354,9 +355,9 @@ cdef class Chain:
         self.bytes_taken += one.occupied
         self.end += 1
         self.frames += 1
-        if one.source < NO_STAMP:
-            self.stamped += 1
-            self.stamped_waiting += 1
+        if one.source < NO_TIMESTAMP:
+            self.timestamped += 1
+            self.timestamped_waiting += 1
 
     cdef void forget_given(self) noexcept nogil:
         while self.first < self.next_verdict and self.held[self.first & (self.room - 1)].given:
@@ -420,13 +421,13 @@ cdef class Chain:
         while self.next_verdict < self.end and not self.failed:
             place = self.next_verdict
             one = &self.held[place & (self.room - 1)]
-            if one.source >= NO_STAMP:
+            if one.source >= NO_TIMESTAMP:
                 self.enter(one, place, self.last_key_ns)
                 continue
             distance_ns = difference(one.timestamp_ns, self.now_ns)
             if self.has_now and -self.window_ns <= distance_ns <= self.window_ns:
                 verdict = TRUSTED
-            elif not self.finished and self.stamped_waiting <= AHEAD and self.end - place < LOOKED_AT:
+            elif not self.finished and self.timestamped_waiting <= AHEAD and self.end - place < LOOKED_AT:
                 return
             elif not self.has_now:
                 verdict = self.first_verdict(place, one.timestamp_ns)
@@ -437,10 +438,10 @@ cdef class Chain:
             if verdict == OUTLIER or verdict == UNDETERMINED:
                 self.note_outlier(one, verdict == OUTLIER)
                 one.source |= UNTRUSTED
-                self.stamped_waiting -= 1
+                self.timestamped_waiting -= 1
                 self.enter(one, place, self.last_key_ns)
                 continue
-            self.stamped_waiting -= 1
+            self.timestamped_waiting -= 1
             self.go_on(one, verdict, distance_ns)
             self.raise_floor(place)
             if one.timestamp_ns < self.floor_ns:
@@ -535,7 +536,7 @@ cdef class Chain:
         cdef int64_t behind = 0, others = 0, set_since = 0, seen = 0, other_ns
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_STAMP:
+            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 set_since += other_ns >= CLOCK_SET_NS
@@ -552,7 +553,7 @@ cdef class Chain:
         cdef int64_t back = 0, off = 0, seen = 0, returned = 0, other_ns
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_STAMP:
+            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 if difference(other_ns, ns) >= -self.window_ns:
@@ -569,7 +570,7 @@ cdef class Chain:
         cdef bint jumped = False
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_STAMP:
+            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 if difference(other_ns, self.now_ns) >= -self.window_ns:

@@ -1,6 +1,7 @@
 """Merging inputs whose frames are in order of time, straight out of the batches that their readers filled.
 
-A. Each input has the batch at hand and a row in it. First it is picked which inputs the next frames come from, then they
+A. Each input has the batch at hand and a row in it. First it is picked which inputs the next frames come from, then
+they
    are copied: what a processor cannot foresee is so parted from what it can do at full speed. Of two inputs one is
    picked without a branch; of more, the one with the earliest frame goes on as long as its frames are earlier than
    those of all others.
@@ -15,7 +16,7 @@ from libc.string cimport memcpy
 
 from uspcap._core.columns cimport FrameColumns
 from uspcap.stages.frame_order cimport Equal, order_of_equals
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 
 # What `fill` returns beside numbers of inputs.
 cdef enum:
@@ -152,7 +153,7 @@ cdef class RunMerger:
             if batch.interface[row] >= interfaces.shape[0] or batch.offset[row] < 0 or (
                     batch.offset[row] > batch.data_length - <int64_t> batch.captured_length[row]):
                 raise ValueError(f"row {row} of the batch points outside it")
-            without += batch.timestamp_source[row] >= NO_STAMP
+            without += batch.timestamp_source[row] >= NO_TIMESTAMP
         one.key_ns = batch.timestamp_ns
         if without:
             if one.own_room < batch.count:
@@ -162,7 +163,7 @@ cdef class RunMerger:
                 one.own_key_ns = grown
                 one.own_room = batch.count
             for row in range(batch.count):
-                if batch.timestamp_source[row] < NO_STAMP:
+                if batch.timestamp_source[row] < NO_TIMESTAMP:
                     one.last_key_ns = batch.timestamp_ns[row]
                 one.own_key_ns[row] = one.last_key_ns
             one.key_ns = one.own_key_ns

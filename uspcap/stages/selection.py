@@ -108,10 +108,10 @@ class FrameSelection:
 
     def _in_range(self, batch: FrameBatch, time_range: TimeRange) -> NDArray[np.bool_]:
         kept = time_range.holds(batch.timestamp_ns)
-        unstamped = batch.timestamp_source >= TimestampSource.NONE
-        if unstamped.any():
-            self.without_timestamp += int(np.count_nonzero(unstamped))
-            kept &= ~unstamped
+        without_timestamp = batch.timestamp_source >= TimestampSource.NONE
+        if without_timestamp.any():
+            self.without_timestamp += int(np.count_nonzero(without_timestamp))
+            kept &= ~without_timestamp
         return kept
 
 

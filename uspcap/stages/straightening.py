@@ -221,7 +221,7 @@ class Straightener:
         latest = [chain.extent[1] for chain in chains if chain.extent is not None]
         earliest = [chain.extent[0] for chain in chains if chain.extent is not None]
         for chain in chains:
-            order.timestamped += chain.stamped
+            order.timestamped += chain.timestamped
             order.sorted += chain.sorted
             order.furthest_ns = max(order.furthest_ns, chain.furthest_ns)
             order.beyond_window += chain.beyond_window

@@ -1,4 +1,4 @@
-"""Stamps in frames, as a stage: which are taken is decided before, and loaded only where some are."""
+"""Timestamps in frames, as a stage: which are taken is decided before, and loaded only where some are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def trailer_stage(choice: TrailerChoice | None) -> TrailerStage | None:
-    """Return what takes stamps out of the frames; None where none are asked for, or their format is not known."""
+    """Return what takes timestamps out of the frames; None where none are asked for, or their format is not known."""
     if choice is None or choice.format is None:
         return None
     from uspcap.timestamps.trailers import TrailerStage

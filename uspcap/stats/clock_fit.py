@@ -1,9 +1,9 @@
-"""The offset and the drift between the clocks of two captures, from what their frames' stamps differ by.
+"""The offset and the drift between the clocks of two captures, from what their frames' timestamps differ by.
 
-The difference of the stamps of a frame is offset + drift x time + delay. The delay is never less than some least delay;
-so all differences lie above a line, and the line that they lie on closest, seen from the middle, is a side of the lower
-convex hull of the points (time, difference). What is left above it is delay beyond the least one. One-way captures
-cannot tell the least delay from the offset (RFC 7679, 3.7): the line includes it.
+The difference of the timestamps of a frame is offset + drift x time + delay. The delay is never less than some least
+delay; so all differences lie above a line, and the line that they lie on closest, seen from the middle, is a side of
+the lower convex hull of the points (time, difference). What is left above it is delay beyond the least one. One-way
+captures cannot tell the least delay from the offset (RFC 7679, 3.7): the line includes it.
 
 Source: Moon, Skelly, Towsley: Estimation and removal of clock skew from network delay measurements, INFOCOM 1999; the
 hull by Andrew's monotone chain.
@@ -78,7 +78,7 @@ class LowerEnvelope:
         times_ns : ndarray of int64
             On A's clock.
         differences_ns : ndarray of int64
-            B's stamp minus A's.
+            B's timestamp minus A's.
         """
         if not len(times_ns):
             return

@@ -1,4 +1,4 @@
-"""Every call into the kernel that stamping makes, in one place, so that tests can put a stand-in in its place.
+"""Every call into the kernel that timestamping makes, in one place, so that tests can put a stand-in in its place.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""What a NIC can stamp, and switching its stamping on for the length of a capture.
+"""What a NIC can timestamp, and switching its timestamping on for the length of a capture.
 
 The setting is the interface's, not the process's: `ptp4l` and others use it too. It is therefore changed only where
 that was asked for, saved before, read back after (a driver may choose a wider filter than asked for, or refuse), and
@@ -52,14 +52,14 @@ def filter_name(rx_filter: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StampingAbilities:
+class TimestampingAbilities:
     """What the driver says that it can do.
 
     Attributes
     ----------
     receives_in_hardware : bool
-        It stamps received frames. That it does not claim to hand over raw stamps (SOF_TIMESTAMPING_RAW_HARDWARE)
-        means nothing: packet sockets and XDP programs get them all the same.
+        It timestamps received frames. That it does not claim to hand over raw timestamps
+        (SOF_TIMESTAMPING_RAW_HARDWARE) means nothing: packet sockets and XDP programs get them all the same.
     clock_index : int
         Of /dev/ptp<index>; -1 where the NIC has no clock that can be read.
     rx_filters : int
@@ -71,7 +71,7 @@ class StampingAbilities:
     rx_filters: int
 
     @classmethod
-    def ask(cls, interface: str, calls: KernelCalls) -> StampingAbilities:
+    def ask(cls, interface: str, calls: KernelCalls) -> TimestampingAbilities:
         """Ask the driver; one that does not answer has none."""
         payload = bytearray(ETHTOOL_TS_INFO.size)
         ETHTOOL_TS_INFO.pack_into(payload, 0, ETHTOOL_GET_TS_INFO, *[0] * 10)
@@ -83,8 +83,8 @@ class StampingAbilities:
         return cls(bool(flags & SOF_TIMESTAMPING_RX_HARDWARE), clock_index, rx_filters)
 
     @property
-    def stamps_all(self) -> bool:
-        """It can stamp every received frame, not only PTP's."""
+    def timestamps_all(self) -> bool:
+        """It can timestamp every received frame, not only PTP's."""
         return self.receives_in_hardware and bool(self.rx_filters >> HWTSTAMP_FILTER_ALL & 1)
 
     @property
@@ -93,7 +93,7 @@ class StampingAbilities:
         return next((one for one in _PTP_FILTERS if self.rx_filters >> one & 1), 0)
 
     def refusal(self, interface: str, *, ptp_only: bool = False) -> str:
-        """Return why frames of `interface` cannot be stamped in hardware and put on UTC; empty where they can.
+        """Return why frames of `interface` cannot be timestamped in hardware and put on UTC; empty where they can.
 
         Parameters
         ----------
@@ -102,20 +102,22 @@ class StampingAbilities:
             PTP's events are enough.
         """
         if not self.receives_in_hardware:
-            return f"the driver of {interface} stamps no received frames in hardware"
+            return f"the driver of {interface} timestamps no received frames in hardware"
         known = ", ".join(filter_name(one) for one in range(1, 32) if self.rx_filters >> one & 1)
         if ptp_only and not self.ptp_filter:
-            return f"{interface} cannot stamp the events of PTP, only frames of {known or 'no filter'}"
-        if not ptp_only and not self.stamps_all:
+            return f"{interface} cannot timestamp the events of PTP, only frames of {known or 'no filter'}"
+        if not ptp_only and not self.timestamps_all:
             ptp = " (for PTP alone: --timestamps hardware:ptp)" if self.ptp_filter else ""
-            return f"{interface} cannot stamp every frame, only those of {known or 'no filter'}{ptp}"
+            return f"{interface} cannot timestamp every frame, only those of {known or 'no filter'}{ptp}"
         if self.clock_index < 0:
-            return f"{interface} stamps, but has no clock that can be read (/dev/ptp), so its stamps have no date"
+            return (
+                f"{interface} timestamps, but has no clock that can be read (/dev/ptp), so its timestamps have no date"
+            )
         return ""
 
 
 @dataclass(frozen=True, slots=True)
-class StampingSetting:
+class TimestampingSetting:
     """struct hwtstamp_config of an interface."""
 
     flags: int
@@ -123,7 +125,7 @@ class StampingSetting:
     rx_filter: int
 
     @classmethod
-    def read(cls, interface: str, calls: KernelCalls) -> StampingSetting:
+    def read(cls, interface: str, calls: KernelCalls) -> TimestampingSetting:
         """Read the present setting; raises OSError where the driver cannot tell."""
         payload = bytearray(HWTSTAMP_CONFIG.size)
         calls.about_interface(interface, SIOCGHWTSTAMP, payload)
@@ -136,8 +138,8 @@ class StampingSetting:
         )
 
 
-class SwitchedOnStamping:
-    """Receive stamping of all frames of an interface, from `switch_on` until `restore`.
+class SwitchedOnTimestamping:
+    """Receive timestamping of all frames of an interface, from `switch_on` until `restore`.
 
     Signals that would end the process (SIGINT, SIGTERM, SIGHUP) put the setting back first, unless another than
     `uspcap.signals` handles them. A process that is killed (SIGKILL) cannot.
@@ -159,13 +161,13 @@ class SwitchedOnStamping:
         self._interface = interface
         self._further_needs = further_needs
         self._calls = calls
-        self._before: StampingSetting | None = None
-        self._now: StampingSetting | None = None
+        self._before: TimestampingSetting | None = None
+        self._now: TimestampingSetting | None = None
         self._forget: Callable[[], None] = lambda: None
         self.announcement = ""
 
     def switch_on(self, rx_filter: int = HWTSTAMP_FILTER_ALL) -> None:
-        """Have every received frame stamped, or those of another filter.
+        """Have every received frame timestamped, or those of another filter.
 
         Raises
         ------
@@ -176,10 +178,10 @@ class SwitchedOnStamping:
         """
         interface, calls = self._interface, self._calls
         try:
-            before = StampingSetting.read(interface, calls)
+            before = TimestampingSetting.read(interface, calls)
         except OSError as error:
             raise CaptureError(
-                f"the driver of {interface} does not tell how it stamps now ({os.strerror(error.errno or 0)}), so "
+                f"the driver of {interface} does not tell how it timestamps now ({os.strerror(error.errno or 0)}), so "
                 "that could not be put back after a change; use --timestamps auto"
             ) from error
         if before.rx_filter in (HWTSTAMP_FILTER_ALL, rx_filter):
@@ -190,27 +192,27 @@ class SwitchedOnStamping:
         self._forget = before_the_end(self.restore, handle=True)
         try:
             replace(before, rx_filter=rx_filter).write(interface, calls)
-            self._now = StampingSetting.read(interface, calls)
+            self._now = TimestampingSetting.read(interface, calls)
         except OSError as error:
             self.restore()
             if error.errno == errno.EPERM:
                 explained = explain_missing(["CAP_NET_ADMIN"], self._further_needs)
                 raise PermissionDenied(
-                    f"cannot switch on hardware stamping of {interface}: {explained}",
+                    f"cannot switch on hardware timestamping of {interface}: {explained}",
                     errno.EPERM,
                 ) from None
             raise CaptureError(
-                f"the driver of {interface} refuses to stamp {wanted} ({os.strerror(error.errno or 0)}); use "
+                f"the driver of {interface} refuses to timestamp {wanted} ({os.strerror(error.errno or 0)}); use "
                 "--timestamps auto"
             ) from error
         obtained = filter_name(self._now.rx_filter)
         if self._now.rx_filter not in (HWTSTAMP_FILTER_ALL, rx_filter):
             self.restore()
             raise CaptureError(
-                f"{interface} was asked to stamp {wanted} and stamps {obtained} instead; use --timestamps auto"
+                f"{interface} was asked to timestamp {wanted} and timestamps {obtained} instead; use --timestamps auto"
             )
         self.announcement = (
-            f"hardware stamping of frames that {interface} receives was switched from "
+            f"hardware timestamping of frames that {interface} receives was switched from "
             f"{filter_name(before.rx_filter)} to {obtained}, and will be switched back"
         )
 
@@ -226,14 +228,14 @@ class SwitchedOnStamping:
         if before is None:
             return
         try:
-            now = StampingSetting.read(self._interface, self._calls)
+            now = TimestampingSetting.read(self._interface, self._calls)
             if now != before and self._now in (None, now):
                 before.write(self._interface, self._calls)
         except OSError as error:
             if error.errno == errno.ENODEV:  # The interface is gone, and its setting with it.
                 return
             raise CaptureError(
-                f"cannot switch hardware stamping of {self._interface} back to {filter_name(before.rx_filter)} "
+                f"cannot switch hardware timestamping of {self._interface} back to {filter_name(before.rx_filter)} "
                 f"({os.strerror(error.errno or 0)}): do it with 'hwstamp_ctl -i {self._interface} "
                 f"-r {before.rx_filter} -t {before.tx_type}'"
             ) from error

@@ -1,4 +1,4 @@
-"""A NIC's clock followed through a capture: compared with UTC ten times a second, and its stamps put on UTC.
+"""A NIC's clock followed through a capture: compared with UTC ten times a second, and its timestamps put on UTC.
 
 The loop that drains the rings samples, directly after a drain and before the frames of that drain are converted, and
 whenever nothing comes: so at most a tenth of a second of extrapolation lies between a frame and a sample, as long as
@@ -61,7 +61,7 @@ class ClockStep:
 
 @dataclass(frozen=True, slots=True)
 class ClockAccount:
-    """How a clock's stamps were put on UTC, for the report.
+    """How a clock's timestamps were put on UTC, for the report.
 
     Attributes
     ----------
@@ -72,12 +72,12 @@ class ClockAccount:
     ahead_of_utc_ns : int
         At the last sample.
     frames : int
-        Stamps converted.
+        Timestamps converted.
     frames_unstamped : int
         Frames that came without one, though they were to have it.
     samples, samples_failed : int
     error_bound_ns : int
-        Of every stamp, against CLOCK_REALTIME of this host; how right that is, the bound does not say.
+        Of every timestamp, against CLOCK_REALTIME of this host; how right that is, the bound does not say.
     stated_drift_ppb : int
         By how much the rate may change between samples without the bound being broken.
     steps : tuple of ClockStep
@@ -115,11 +115,11 @@ class ClockAccount:
 
     def __str__(self) -> str:
         if not self.frames and self.frames_unstamped:
-            line = f"the NIC stamped none of {self.frames_unstamped} frames"
+            line = f"the NIC timestamped none of {self.frames_unstamped} frames"
             rate = self.off_rate
             return line if rate is None else f"{line}; its clock {self.clock} {_gain(rate)}"
         line = (
-            f"{self.frames} stamps of the NIC's clock {self.clock} are within {self.error_bound_ns} ns of "
+            f"{self.frames} timestamps of the NIC's clock {self.clock} are within {self.error_bound_ns} ns of "
             f"CLOCK_REALTIME ({self.samples} samples by {self.method}, a drift of {self.stated_drift_ppb} ppb allowed)"
         )
         if self.samples_failed:
@@ -128,12 +128,12 @@ class ClockAccount:
             line += f"; {self.frames_unstamped} frames came without one"
         rate = self.off_rate
         if rate is not None:
-            line += f"; the clock {_gain(rate)}, so that its stamps say nothing of UTC but roughly"
+            line += f"; the clock {_gain(rate)}, so that its timestamps say nothing of UTC but roughly"
         elif self.steps_total:
             first = self.steps[0]
             line += (
                 f"; the clock or CLOCK_REALTIME was stepped {self.steps_total} times, first by "
-                f"{first.step_ns / NANOSECONDS:+.9f} s: stamps of that moment may be off by a step"
+                f"{first.step_ns / NANOSECONDS:+.9f} s: timestamps of that moment may be off by a step"
             )
         return line
 
@@ -156,7 +156,7 @@ class NicClock:
     Attributes
     ----------
     frames_unstamped : int
-        For the account; whoever hands stamps over counts the frames that have none.
+        For the account; whoever hands timestamps over counts the frames that have none.
 
     Raises
     ------
@@ -211,12 +211,12 @@ class NicClock:
         if self._calls.monotonic_ns() - self._sampled_at_ns >= SAMPLE_EVERY_NS:
             self._take_sample()
 
-    def convert(self, stamps_ns: Int64Array) -> Int64Array:
-        """Return UTC for stamps that were just read from a ring.
+    def convert(self, timestamps_ns: Int64Array) -> Int64Array:
+        """Return UTC for timestamps that were just read from a ring.
 
         Parameters
         ----------
-        stamps_ns : ndarray of int64, shape (n,)
+        timestamps_ns : ndarray of int64, shape (n,)
             Of this clock, in nanoseconds.
 
         Returns
@@ -224,38 +224,38 @@ class NicClock:
         ndarray of int64, shape (n,)
             Nanoseconds since the epoch; `EARLIEST_NS` or `LATEST_NS` for what is no time of this clock.
         """
-        if not len(stamps_ns):
-            return stamps_ns
+        if not len(timestamps_ns):
+            return timestamps_ns
         assert self._line is not None, "a clock that is not usable converts nothing"
         self.follow()
         shown_ns = self._line.last_sample.clock_ns
-        if int(stamps_ns.max()) > shown_ns + FARTHEST_NS or int(stamps_ns.min()) < shown_ns - FARTHEST_NS:
-            return self._convert_some(stamps_ns, shown_ns)
-        self._frames += len(stamps_ns)
+        if int(timestamps_ns.max()) > shown_ns + FARTHEST_NS or int(timestamps_ns.min()) < shown_ns - FARTHEST_NS:
+            return self._convert_some(timestamps_ns, shown_ns)
+        self._frames += len(timestamps_ns)
         now_ns = self._calls.utc_ns()
-        # Before it is said that these stamps were converted: a step since the last sample would make that wrong.
-        guessed_ns = stamps_ns + (self._line.last_sample.utc_ns - self._line.last_sample.clock_ns)
+        # Before it is said that these timestamps were converted: a step since the last sample would make that wrong.
+        guessed_ns = timestamps_ns + (self._line.last_sample.utc_ns - self._line.last_sample.clock_ns)
         if int(guessed_ns.max()) > now_ns + OUT_OF_TIME_NS or int(guessed_ns.min()) < now_ns - WAITED_NS:
             self._take_sample()
         before = self._before_step
         if before is None:
-            return self._line.convert(stamps_ns)
+            return self._line.convert(timestamps_ns)
         if self._calls.monotonic_ns() - self._stepped_at_ns > BEFORE_STEP_NS:
             self._worst_before_ns = max(self._worst_before_ns, before.worst_bound_ns)
             self._before_step = None
-            return self._line.convert(stamps_ns)
-        return self._convert_around_step(stamps_ns, before, self._line, now_ns)
+            return self._line.convert(timestamps_ns)
+        return self._convert_around_step(timestamps_ns, before, self._line, now_ns)
 
-    def _convert_some(self, stamps_ns: Int64Array, shown_ns: int) -> Int64Array:
-        """Return UTC for those stamps that may be of a clock that shows `shown_ns`; for the others, an end of time."""
-        early, late = stamps_ns < shown_ns - FARTHEST_NS, stamps_ns > shown_ns + FARTHEST_NS
+    def _convert_some(self, timestamps_ns: Int64Array, shown_ns: int) -> Int64Array:
+        """Return UTC for timestamps that may be of a clock that shows `shown_ns`; for the others, an end of time."""
+        early, late = timestamps_ns < shown_ns - FARTHEST_NS, timestamps_ns > shown_ns + FARTHEST_NS
         utc_ns = np.where(early, EARLIEST_NS, LATEST_NS)
         there = ~(early | late)
-        utc_ns[there] = self.convert(stamps_ns[there])
+        utc_ns[there] = self.convert(timestamps_ns[there])
         return utc_ns
 
     def account(self) -> ClockAccount:
-        """Return how the stamps were converted so far."""
+        """Return how the timestamps were converted so far."""
         lines = (self._before_step, self._line)
         worst_ns = max([self._worst_before_ns, *(line.worst_bound_ns for line in lines if line is not None)])
         return ClockAccount(
@@ -310,9 +310,9 @@ class NicClock:
             self._stepped_at_ns = self._sampled_at_ns
 
     def _convert_around_step(
-        self, stamps_ns: Int64Array, before: ClockLine, after: ClockLine, now_ns: int
+        self, timestamps_ns: Int64Array, before: ClockLine, after: ClockLine, now_ns: int
     ) -> Int64Array:
-        """Convert each stamp with the line on whose side of the step that puts it.
+        """Convert each timestamp with the line on whose side of the step that puts it.
 
         Where both do, after a step shorter than the time between two samples, or one back by less than frames may
         have waited, the later line is taken, and the step is the bound.
@@ -320,15 +320,15 @@ class NicClock:
         last, first = before.last_sample, after.first_sample
         shift_ns = first.utc_ns - first.clock_ns
         shift_before_ns = last.utc_ns - last.clock_ns
-        by_after, by_before = stamps_ns + shift_ns, stamps_ns + shift_before_ns
+        by_after, by_before = timestamps_ns + shift_ns, timestamps_ns + shift_before_ns
         fits_after = (by_after >= last.utc_ns) & (by_after <= now_ns + OUT_OF_TIME_NS)
         fits_before = by_before <= first.utc_ns + OUT_OF_TIME_NS
         is_before = fits_before & ~fits_after
         waited_too_long = by_before < now_ns - BEFORE_STEP_NS
         if (fits_before & fits_after & ~waited_too_long).any():
             self._worst_before_ns = max(self._worst_before_ns, self._step_bound_ns)
-        utc_ns = np.empty_like(stamps_ns)
+        utc_ns = np.empty_like(timestamps_ns)
         for line, rows in ((before, is_before), (after, ~is_before)):
             if rows.any():
-                utc_ns[rows] = line.convert(stamps_ns[rows])
+                utc_ns[rows] = line.convert(timestamps_ns[rows])
         return utc_ns

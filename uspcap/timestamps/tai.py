@@ -1,4 +1,4 @@
-"""CLOCK_TAI against UTC, and the one constant that hardware stamps are most often off by.
+"""CLOCK_TAI against UTC, and the one constant that hardware timestamps are most often off by.
 
 TAI has been 35, 36 and 37 s ahead of UTC since 2012. The kernel's CLOCK_TAI is CLOCK_REALTIME plus an offset that a
 time daemon sets; without one it is 0, and CLOCK_TAI shows UTC.
@@ -39,8 +39,8 @@ def time_scale(ahead_of_utc_ns: int) -> str:
 class TaiOffset:
     """The kernel's offset, followed through a capture; a time daemon that starts changes it by 37 s.
 
-    Stamps of CLOCK_TAI are converted with the offset of the moment that they are read. Those that still wait in a
-    ring when it changes were stamped before.
+    Timestamps of CLOCK_TAI are converted with the offset of the moment that they are read. Those that still wait in a
+    ring when it changes were timestamped before.
     """
 
     def __init__(self, calls: KernelCalls) -> None:
@@ -61,13 +61,13 @@ class TaiOffset:
         Parameters
         ----------
         batch : FrameBatch
-            Its XDP stamps were converted with `ns`.
+            Its XDP timestamps were converted with `ns`.
         read_at_ns : int
             UTC when the ring was read.
         """
         change_ns = self.ns - self._before_ns
         if not change_ns:
             return
-        stamps = batch.storage("timestamp_ns")[: batch.count]
-        closer = np.abs(stamps + change_ns - read_at_ns) < np.abs(stamps - read_at_ns)
-        stamps[closer & (batch.timestamp_source == TimestampSource.XDP)] += change_ns
+        timestamps = batch.storage("timestamp_ns")[: batch.count]
+        closer = np.abs(timestamps + change_ns - read_at_ns) < np.abs(timestamps - read_at_ns)
+        timestamps[closer & (batch.timestamp_source == TimestampSource.XDP)] += change_ns

@@ -1,4 +1,4 @@
-"""Stamps that a tap or a switch put into the frame: behind the payload, or in a header before it.
+"""Timestamps that a tap or a switch put into the frame: behind the payload, or in a header before it.
 
 A. `look` only reads. It finds where a frame's payload ends by what its headers claim (IPv4's total length, IPv6's
    payload length, ARP's address lengths, an 802.3 length) and looks for a trailer between there and the end of the
@@ -6,7 +6,8 @@ A. `look` only reads. It finds where a frame's payload ends by what its headers 
    told from its payload.
 B. Every byte is read only after its offset was compared with the captured length, and a trailer only where all of the
    frame was captured: what a snaplen cut off is absent.
-C. `strip` takes what was found out of the frames: lengths shrink, the stamp becomes the frame's. A header is taken out
+C. `strip` takes what was found out of the frames: lengths shrink, the timestamp becomes the frame's. A header is taken
+out
    by moving the MAC addresses (and tags before it) over it in `data`, which the reader has done with.
 D. `tally` finds the rows of a batch that a filter has thinned by their frame numbers, which rise.
 E. Counts by device and port are bounded by sampling on the hash of the key, as flows are: which keys are followed
@@ -35,7 +36,7 @@ import numpy as np
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
 from uspcap._core.saturating cimport LATEST_NS, add_wide, difference
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.stats.buckets cimport COUNTS_LENGTH, index_of
 
 cpdef enum TrailerFormat:
@@ -47,13 +48,13 @@ cpdef enum TrailerFormat:
     ERSPAN = 5
 
 cpdef enum TrailerStatus:
-    """What came of looking for a stamp in a frame."""
+    """What came of looking for a timestamp in a frame."""
     FOUND = 0
     ABSENT = 1              # no room for a trailer, or no header of this kind
     CUT = 2                 # not captured to where it would be
-    IMPLAUSIBLE = 3         # the bytes there are no stamp of this format near the file's
+    IMPLAUSIBLE = 3         # the bytes there are no timestamp of this format near the file's
     UNKNOWN_LENGTH = 4      # no header says where the payload ends
-    NO_FILE_STAMP = 5       # nothing to compare a stamp with
+    NO_FILE_TIMESTAMP = 5       # nothing to compare a timestamp with
     OTHER_LINK = 6          # not Ethernet
     PADDING = 7             # a record that exact-capture fills its blocks up with
 
@@ -72,7 +73,7 @@ cdef enum:
     MARKS = 7
     ETHERNET_LINK = 1
     SHORTEST_FRAME = 60     # without FCS
-    STAMPED_BY_TRAILER = 1
+    TIMESTAMPED_BY_TRAILER = 1
     LLC_OR_SNAP = (1 << 3) | (1 << 4)
     MOST_TAGS = 8
     DAY = 86400
@@ -87,7 +88,7 @@ MAXIMUM_PORTS = MOST_KEYS
 cdef int64_t SECOND = 1_000_000_000
 cdef uint64_t FRACTION = (<uint64_t> 1 << 40) - 1
 
-cdef struct Stamp:
+cdef struct Timestamp:
     int64_t ns
     uint32_t key
     uint32_t length         # bytes taken out of the frame
@@ -95,7 +96,7 @@ cdef struct Stamp:
     uint32_t dropped
     uint8_t marks
     uint64_t session        # of ERSPAN: whose ticks they are
-    int64_t tick_ns         # 0 where the stamp says its time itself
+    int64_t tick_ns         # 0 where the timestamp says its time itself
 
 
 cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
@@ -143,7 +144,7 @@ cdef int64_t payload_end(HeaderColumns headers, Py_ssize_t i, const uint8_t *p, 
     return -1
 
 
-cdef bint metamako_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef bint metamako_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file_ns, Timestamp *out) noexcept nogil:
     """Read the trailer whose port byte is the one before `end`; it must not reach before `begin`."""
     cdef int64_t place, seconds
     cdef uint32_t word, ns
@@ -183,7 +184,7 @@ cdef bint metamako_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file
     return True
 
 
-cdef bint exablaze_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef bint exablaze_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file_ns, Timestamp *out) noexcept nogil:
     cdef int64_t place = end - 16, seconds
     cdef uint64_t fraction, high
     if place < begin:
@@ -202,7 +203,7 @@ cdef bint exablaze_at(const uint8_t *p, int64_t begin, int64_t end, int64_t file
     return True
 
 
-cdef int behind(int kind, const uint8_t *p, int64_t begin, int64_t wire, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef int behind(int kind, const uint8_t *p, int64_t begin, int64_t wire, int64_t file_ns, Timestamp *out) noexcept nogil:
     """Look for a trailer of a kind that may be followed by a new FCS, without one first."""
     cdef bint found
     if kind == METAMAKO:
@@ -218,7 +219,7 @@ cdef int behind(int kind, const uint8_t *p, int64_t begin, int64_t wire, int64_t
     return FOUND if found else IMPLAUSIBLE
 
 
-cdef int vss(const uint8_t *p, int64_t begin, int64_t wire, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef int vss(const uint8_t *p, int64_t begin, int64_t wire, int64_t file_ns, Timestamp *out) noexcept nogil:
     cdef int64_t place = begin if begin > SHORTEST_FRAME else SHORTEST_FRAME, seconds
     cdef int64_t length = wire - place
     cdef uint32_t word
@@ -237,7 +238,7 @@ cdef int vss(const uint8_t *p, int64_t begin, int64_t wire, int64_t file_ns, Sta
     return FOUND
 
 
-cdef int expcap(const uint8_t *p, int64_t captured, int64_t wire, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef int expcap(const uint8_t *p, int64_t captured, int64_t wire, int64_t file_ns, Timestamp *out) noexcept nogil:
     cdef int64_t place = captured - 16, seconds
     cdef uint64_t ps
     cdef uint8_t flags
@@ -276,7 +277,7 @@ cdef inline int64_t tai_ahead(int64_t tai_seconds) noexcept nogil:
     return 35
 
 
-cdef int arista(const uint8_t *p, int64_t captured, int64_t file_ns, Stamp *out) noexcept nogil:
+cdef int arista(const uint8_t *p, int64_t captured, int64_t file_ns, Timestamp *out) noexcept nogil:
     cdef int64_t place = 12, seconds, now
     cdef int64_t length
     cdef int tags = 0
@@ -329,7 +330,7 @@ cdef int arista(const uint8_t *p, int64_t captured, int64_t file_ns, Stamp *out)
 
 
 cdef int erspan(HeaderColumns headers, Py_ssize_t i, const uint8_t *p, int64_t captured, int64_t file_ns,
-                Stamp *out) noexcept nogil:
+                Timestamp *out) noexcept nogil:
     """Read the header of ERSPAN type III; where it has ticks, `ns` is what they come to, `tick_ns` one of them."""
     cdef int64_t place = headers.transport_offset[i], seconds
     cdef const uint8_t *header
@@ -373,25 +374,25 @@ cdef int erspan(HeaderColumns headers, Py_ssize_t i, const uint8_t *p, int64_t c
     return FOUND
 
 
-cdef int anchor(Stamp *stamp, int64_t file_ns, const uint64_t[::1] sessions, const int64_t[::1] anchors) noexcept nogil:
+cdef int anchor(Timestamp *timestamp, int64_t file_ns, const uint64_t[::1] sessions, const int64_t[::1] anchors) noexcept nogil:
     """Turn ticks into the time nearest to the file's that they may mean."""
-    cdef int64_t period = stamp.tick_ns << 32, first, apart
+    cdef int64_t period = timestamp.tick_ns << 32, first, apart
     cdef Py_ssize_t at
     for at in range(sessions.shape[0]):
-        if sessions[at] == stamp.session:
+        if sessions[at] == timestamp.session:
             break
     else:
         return IMPLAUSIBLE
     # All three lie within 2^62 but for a few days, and so does what comes of them.
-    first = anchors[at] + stamp.ns
+    first = anchors[at] + timestamp.ns
     apart = difference(file_ns, first)
     # Rounded to the nearest, by divisions that are the same in C and in Python.
     apart += period >> 1
     first += (apart // period if apart >= 0 else -((period - 1 - apart) // period)) * period
     if not -LATEST_NS < first < LATEST_NS:
         return IMPLAUSIBLE
-    stamp.ns = first
-    stamp.marks |= EXTENDED
+    timestamp.ns = first
+    timestamp.marks |= EXTENDED
     return FOUND
 
 
@@ -450,7 +451,7 @@ cdef class TrailerRows:
         return self.arrays[name][: self.count]
 
     def look(self, FrameColumns frames, HeaderColumns headers, int kind, sessions=None, anchors=None):
-        """Look for a stamp of one format in each frame; change nothing.
+        """Look for a timestamp of one format in each frame; change nothing.
 
         Parameters
         ----------
@@ -459,7 +460,7 @@ cdef class TrailerRows:
         kind : TrailerFormat
         sessions, anchors : ndarray of uint64 and of int64, optional
             ERSPAN's sessions, and where their ticks begin to count. Without them what is found are ticks, in ns, and
-            `session` says whose; it is 0 where the stamp says its time itself.
+            `session` says whose; it is 0 where the timestamp says its time itself.
         """
         cdef const uint64_t[::1] known = np.empty(0, np.uint64) if sessions is None else sessions
         cdef const int64_t[::1] begins = np.empty(0, np.int64) if anchors is None else anchors
@@ -467,7 +468,7 @@ cdef class TrailerRows:
         cdef Py_ssize_t i
         cdef int64_t captured, wire, end
         cdef const uint8_t *p
-        cdef Stamp stamp
+        cdef Timestamp timestamp
         cdef int status
         if headers.count != frames.count or frames.count > self.capacity:
             raise ValueError("the headers are not those of this batch, or it has more rows than there is room for")
@@ -479,7 +480,7 @@ cdef class TrailerRows:
         self.kind = kind
         with nogil:
             for i in range(frames.count):
-                memset(&stamp, 0, sizeof(stamp))
+                memset(&timestamp, 0, sizeof(timestamp))
                 captured = frames.captured_length[i]
                 wire = frames.wire_length[i]
                 self.frame_number[i] = frames.frame_number[i]
@@ -488,23 +489,23 @@ cdef class TrailerRows:
                     captured = 0
                 p = frames.data + frames.offset[i]
                 if kind == ERSPAN:
-                    if frames.timestamp_source[i] >= NO_STAMP:
-                        status = NO_FILE_STAMP
+                    if frames.timestamp_source[i] >= NO_TIMESTAMP:
+                        status = NO_FILE_TIMESTAMP
                     else:
-                        status = erspan(headers, i, p, captured, frames.timestamp_ns[i], &stamp)
-                    if status == FOUND and stamp.tick_ns and anchored:
-                        status = anchor(&stamp, frames.timestamp_ns[i], known, begins)
+                        status = erspan(headers, i, p, captured, frames.timestamp_ns[i], &timestamp)
+                    if status == FOUND and timestamp.tick_ns and anchored:
+                        status = anchor(&timestamp, frames.timestamp_ns[i], known, begins)
                 elif (frames.interface[i] >= frames.interface_count
                         or frames.link_types[frames.interface[i]] != ETHERNET_LINK):
                     status = OTHER_LINK
                 elif kind == EXPCAP and wire == 0:
                     status = PADDING
-                elif frames.timestamp_source[i] >= NO_STAMP:
-                    status = NO_FILE_STAMP
+                elif frames.timestamp_source[i] >= NO_TIMESTAMP:
+                    status = NO_FILE_TIMESTAMP
                 elif kind == ARISTA:
-                    status = arista(p, captured, frames.timestamp_ns[i], &stamp)
+                    status = arista(p, captured, frames.timestamp_ns[i], &timestamp)
                 elif kind == EXPCAP:
-                    status = expcap(p, captured, wire, frames.timestamp_ns[i], &stamp)
+                    status = expcap(p, captured, wire, frames.timestamp_ns[i], &timestamp)
                 else:
                     end = payload_end(headers, i, p, captured)
                     if end < 0:
@@ -514,22 +515,22 @@ cdef class TrailerRows:
                     elif captured < wire:
                         status = CUT
                     elif kind == VSS:
-                        status = vss(p, end, wire, frames.timestamp_ns[i], &stamp)
+                        status = vss(p, end, wire, frames.timestamp_ns[i], &timestamp)
                     else:
-                        status = behind(kind, p, end, wire, frames.timestamp_ns[i], &stamp)
+                        status = behind(kind, p, end, wire, frames.timestamp_ns[i], &timestamp)
                 if status != FOUND:
-                    memset(&stamp, 0, sizeof(stamp))
+                    memset(&timestamp, 0, sizeof(timestamp))
                 self.status[i] = status
-                self.trailer_ns[i] = stamp.ns
-                self.key[i] = stamp.key
-                self.length[i] = stamp.length
-                self.place[i] = stamp.place
-                self.dropped[i] = stamp.dropped
-                self.marks[i] = stamp.marks
-                self.session[i] = stamp.session
+                self.trailer_ns[i] = timestamp.ns
+                self.key[i] = timestamp.key
+                self.length[i] = timestamp.length
+                self.place[i] = timestamp.place
+                self.dropped[i] = timestamp.dropped
+                self.marks[i] = timestamp.marks
+                self.session[i] = timestamp.session
 
     def strip(self, FrameColumns frames):
-        """Take the stamps found out of the frames and make them the frames' own.
+        """Take the timestamps found out of the frames and make them the frames' own.
 
         The batch is the one that was looked at, unchanged since. What is behind a frame's payload leaves its wire
         length too, with the FCS before and after it; an expcap footer, which never was on the wire, only the captured.
@@ -545,7 +546,7 @@ cdef class TrailerRows:
                     continue
                 length = self.length[i]
                 frames.timestamp_ns[i] = self.trailer_ns[i]
-                frames.timestamp_source[i] = STAMPED_BY_TRAILER
+                frames.timestamp_source[i] = TIMESTAMPED_BY_TRAILER
                 if self.kind == ERSPAN:
                     continue
                 if self.kind == ARISTA:
@@ -705,9 +706,9 @@ def tally(TrailerRows rows not None, FrameColumns frames not None, uint64_t[::1]
         Of the same batch before it was filtered.
     by_status : IN OUT, shape (STATUS_COUNT,)
     by_mark : IN OUT, shape (MARK_COUNT,)
-        Stamps found that have each bit of `TrailerMark`.
+        Timestamps found that have each bit of `TrailerMark`.
     counts : IN OUT, shape (BUCKETS,)
-        The file's stamp less the trailer's, where that is not negative.
+        The file's timestamp less the trailer's, where that is not negative.
     sums : IN OUT, shape (4,)
         Low and high word of the sum of what is counted there; how many are negative; frames that the capturing host
         says it dropped.

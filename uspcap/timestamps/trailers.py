@@ -1,4 +1,4 @@
-"""Stamps that a tap or a switch put into frames: which formats there are, telling them apart, and making them count.
+"""Timestamps that a tap or a switch put into frames: the formats, their detection, and their use.
 
 A trailer is looked for between the end of what a frame's headers claim and the end of the frame, and its time must be
 within 7 or 30 days of the file's: see `uspcap.timestamps.trailer_decoding` for the layouts and their sources.
@@ -18,10 +18,10 @@ from uspcap.saturating import difference_ns
 from uspcap.timestamps.trailer_decoding import TrailerFormat, TrailerRows, TrailerStatus
 
 FORMATS: Final = {one.name.lower(): one for one in TrailerFormat if one is not TrailerFormat.ERSPAN}
-"""Formats of stamps that are put into frames and taken out of them, by the names that options take."""
+"""Formats of timestamps that are put into frames and taken out of them, by the names that options take."""
 
 NAMED: Final = {**FORMATS, "erspan": TrailerFormat.ERSPAN}
-"""All formats by the names that options take: ERSPAN's stamp stands in what carries the frame, and stays there."""
+"""All formats by the names that options take: ERSPAN's timestamp stands in what carries the frame, and stays there."""
 
 DETECTABLE: Final = (TrailerFormat.METAMAKO, TrailerFormat.EXABLAZE, TrailerFormat.EXPCAP, TrailerFormat.ARISTA)
 """Formats that are found without being named; VSS is not, as too much else looks like it."""
@@ -30,10 +30,10 @@ FRAMES_LOOKED_AT: Final = 1000
 """Frames at the beginning of the first file that a format is told from."""
 
 FEWEST_FRAMES: Final = 10
-"""With fewer frames that could hold a stamp nothing is told."""
+"""With fewer frames that could hold a timestamp nothing is told."""
 
 NEARLY_ALL: Final = 0.95
-"""Share of the frames that could hold a stamp of a format and do."""
+"""Share of the frames that could hold a timestamp of a format and do."""
 
 HARDLY_ANY: Final = 0.05
 """Share that another format may have at most, and steps backward within a port too."""
@@ -46,7 +46,7 @@ MOST_SESSIONS: Final = 64
 _NOT_COUNTED = (
     TrailerStatus.CUT,
     TrailerStatus.UNKNOWN_LENGTH,
-    TrailerStatus.NO_FILE_STAMP,
+    TrailerStatus.NO_FILE_TIMESTAMP,
     TrailerStatus.OTHER_LINK,
     TrailerStatus.PADDING,
 )
@@ -60,11 +60,11 @@ class Evidence:
     ----------
     format : TrailerFormat
     possible : int
-        Frames that could hold a stamp of it: captured to where it would be, of a length that is known.
+        Frames that could hold a timestamp of it: captured to where it would be, of a length that is known.
     found : int
         Those that do.
     backward : int
-        Stamps found that are earlier than the one before of the same device and port.
+        Timestamps found that are earlier than the one before of the same device and port.
     """
 
     format: TrailerFormat
@@ -74,7 +74,7 @@ class Evidence:
 
     @property
     def share(self) -> float:
-        """Share of the possible frames that hold a stamp; 0 where there are none."""
+        """Share of the possible frames that hold a timestamp; 0 where there are none."""
         return self.found / self.possible if self.possible else 0.0
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class TrailerChoice:
-    """Which stamps are asked for.
+    """Which timestamps are asked for.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def parse_choice(text: str, others: Sequence[str] = ("file",)) -> TrailerChoice:
     what, colon, name = text.partition(":")
     if what != "trailer" or (colon and name not in NAMED):
         raise UsageError(
-            f"{text!r} is no source of stamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
+            f"{text!r} is no source of timestamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
             f"{', '.join(NAMED)}"
         )
     return TrailerChoice(NAMED[name] if colon else None)
@@ -154,7 +154,7 @@ def detect(batches: Iterable[FrameBatch]) -> Detection:
     """Tell the format from the first `FRAMES_LOOKED_AT` frames; the batches are left as they are."""
     frames = 0
     possible = dict.fromkeys(DETECTABLE, 0)
-    stamps: dict[TrailerFormat, list[np.ndarray]] = {one: [] for one in DETECTABLE}
+    timestamps: dict[TrailerFormat, list[np.ndarray]] = {one: [] for one in DETECTABLE}
     for batch in batches:
         taken = min(batch.count, FRAMES_LOOKED_AT - frames)
         rows = TrailerRows(max(batch.count, 1))
@@ -164,13 +164,13 @@ def detect(batches: Iterable[FrameBatch]) -> Detection:
             possible[one] += taken - int(np.isin(status, _NOT_COUNTED).sum())
             found = np.flatnonzero(status == TrailerStatus.FOUND)
             pairs = (rows.column("key")[found].astype(np.int64), rows.column("trailer_ns")[found])
-            stamps[one].append(np.stack(pairs))
+            timestamps[one].append(np.stack(pairs))
         frames += taken
         if frames == FRAMES_LOOKED_AT:
             break
     evidence = []
     for one in DETECTABLE:
-        keys, times = np.concatenate(stamps[one], axis=1) if stamps[one] else np.empty((2, 0), np.int64)
+        keys, times = np.concatenate(timestamps[one], axis=1) if timestamps[one] else np.empty((2, 0), np.int64)
         order = np.argsort(keys, kind="stable")
         backward = (np.diff(keys[order]) == 0) & (np.diff(times[order]) < 0)
         evidence.append(Evidence(one, possible[one], len(keys), int(backward.sum())))
@@ -226,7 +226,7 @@ def anchors_of(batches: Iterable[FrameBatch]) -> tuple[tuple[int, int], ...]:
 
 
 class TrailerStage:
-    """Takes stamps out of the frames of one stream and makes them the frames' own.
+    """Takes timestamps out of the frames of one stream and makes them the frames' own.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ class TrailerStage:
         self._rows = TrailerRows(1)
 
     def apply(self, batch: FrameBatch) -> None:
-        """Change the batch: stamps, their source and lengths of frames that hold one; leave word in `batch.trailers`.
+        """Change timestamps, their source and lengths of frames that hold one; count them in `batch.trailers`.
 
         Records that exact-capture fills its blocks up with are no frames and are taken out; they stay counted as read.
         """

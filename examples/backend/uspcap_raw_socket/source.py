@@ -1,4 +1,4 @@
-"""Frames from a packet socket, stamped by the kernel when it took them in."""
+"""Frames from a packet socket, timestamped by the kernel when it took them in."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RawSocketSource(LiveSource):
     def _next_batch(self, timeout_s: float) -> FrameBatch | None:
         frames: list[bytes] = []
         lengths: list[int] = []
-        stamps: list[int] = []
+        timestamps: list[int] = []
         deadline = time.monotonic() + timeout_s
         while len(frames) < BATCH_FRAMES:
             self._socket.settimeout(0 if frames else max(deadline - time.monotonic(), 0))
@@ -90,17 +90,17 @@ class RawSocketSource(LiveSource):
                 break
             except OSError as error:
                 raise CaptureError(f"{self._name}: {error.strerror}") from error
-            stamp_ns = _stamp(ancillary)
-            if self._stopped_ns is not None and stamp_ns > self._stopped_ns:
+            timestamp_ns = _timestamp(ancillary)
+            if self._stopped_ns is not None and timestamp_ns > self._stopped_ns:
                 break
             frames.append(data[: self._snaplen])
             lengths.append(len(data))
-            stamps.append(stamp_ns)
+            timestamps.append(timestamp_ns)
         if not frames:
             return None
         batch = FrameBatch.from_frames(
             frames,
-            stamps,
+            timestamps,
             wire_lengths=lengths,
             interfaces=self._interfaces,
             timestamp_source=TimestampSource.KERNEL,
@@ -118,7 +118,7 @@ class RawSocketSource(LiveSource):
             self._dropped += _TPACKET_STATS.unpack(counts)[1]
 
 
-def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
+def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> int:
     """Return the kernel's timestamp of a frame in ns."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):

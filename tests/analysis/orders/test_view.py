@@ -42,12 +42,12 @@ def test_first_bytes_are_shown_where_they_differ() -> None:
     assert "5.000 µs" in text.split("to the first byte")[1]
 
 
-def test_an_answer_stamped_before_its_request_is_told_and_in_no_histogram() -> None:
+def test_an_answer_timestamped_before_its_request_is_told_and_in_no_histogram() -> None:
     segments = [
         Segment(START_NS, 0, False, 1, fix("D", 1, (11, "A"))),
         Segment(START_NS - 5, 0, True, 1, fix("8", 1, (11, "A"), (150, "0"))),
     ]
-    assert "enter to accepted: 1 answer stamped before what it answers" in shown(None, segments)
+    assert "enter to accepted: 1 answer timestamped before what it answers" in shown(None, segments)
 
 
 def test_a_version_that_fits_worse_is_doubted() -> None:

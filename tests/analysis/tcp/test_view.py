@@ -67,7 +67,7 @@ def test_what_costs_times_is_told() -> None:
     text = shown([*HANDSHAKE, again, again, answer])
     assert "1 acknowledgment without a time" in text
     other = replace(HANDSHAKE[1], source=TimestampSource.KERNEL)
-    assert "left out: its ends have stamps of different sources" in shown([HANDSHAKE[0], other, HANDSHAKE[2]])
+    assert "left out: its ends have timestamps of different sources" in shown([HANDSHAKE[0], other, HANDSHAKE[2]])
 
 
 def test_a_sample_is_called_one() -> None:

@@ -1,4 +1,4 @@
-"""AF_XDP on veth pairs in namespaces of the test's own; veth has neither zero copy nor hardware stamps."""
+"""AF_XDP on veth pairs in namespaces of the test's own; veth has neither zero copy nor hardware timestamps."""
 
 import socket
 import time
@@ -49,7 +49,7 @@ def seen_by_the_kernel(pair: Pair) -> Iterator[list[bytes]]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_frame_arrives_whole_in_order_and_stamped_within_the_sending(
+def test_every_frame_arrives_whole_in_order_and_timestamped_within_the_sending(
     make_pair: MakePair, mode: AttachMode
 ) -> None:
     pair = make_pair(mtu=9100)
@@ -61,12 +61,12 @@ def test_every_frame_arrives_whole_in_order_and_stamped_within_the_sending(
         after = time.time_ns()
         received, statistics = receive(source, len(frames))
     assert f"here0: af_xdp, {mode.value} XDP, copy" in said
-    assert "1 of 1 receive queues; stamps: XDP hook" in said
+    assert "1 of 1 receive queues; timestamps: XDP hook" in said
     assert received.frames == frames
     assert received.lengths == [len(frame) for frame in frames]
-    assert received.stamps == sorted(received.stamps)
-    assert before <= received.stamps[0]
-    assert received.stamps[-1] <= after
+    assert received.timestamps == sorted(received.timestamps)
+    assert before <= received.timestamps[0]
+    assert received.timestamps[-1] <= after
     assert set(received.sources) == {TimestampSource.XDP}
     assert (statistics.received, statistics.delivered, statistics.dropped) == (len(frames), len(frames), {})
     assert statistics.unaccounted == 0
@@ -110,9 +110,9 @@ def test_every_receive_queue_has_its_socket(make_pair: MakePair) -> None:
     for queue in set(received.queues):
         rows = [row for row, one in enumerate(received.queues) if one == queue]
         numbers = list(in_order(received.frames[row] for row in rows))
-        stamps = [received.stamps[row] for row in rows]
+        timestamps = [received.timestamps[row] for row in rows]
         assert numbers == sorted(numbers)
-        assert stamps == sorted(stamps)
+        assert timestamps == sorted(timestamps)
     assert statistics.unaccounted == 0
 
 
@@ -293,10 +293,10 @@ def test_driver_without_room_before_frames_gives_the_hooks_timestamps_all_the_sa
         assert source.statistics().unaccounted == 0
     assert received.frames == frames
     assert received.sources == [TimestampSource.XDP] * len(frames)
-    assert before <= received.stamps[0] <= received.stamps[-1] <= after
+    assert before <= received.timestamps[0] <= received.timestamps[-1] <= after
 
 
-def test_frames_on_which_the_hook_cannot_write_are_captured_and_say_who_stamped_them(
+def test_frames_on_which_the_hook_cannot_write_are_captured_and_say_who_timestamped_them(
     pair: Pair, cramped_driver: Callable[..., None]
 ) -> None:
     cramped_driver(head=False)
@@ -309,8 +309,8 @@ def test_frames_on_which_the_hook_cannot_write_are_captured_and_say_who_stamped_
         statistics = source.statistics()
     assert received.frames == [numbered_frame(1)]
     assert received.sources == [TimestampSource.USER]
-    assert before <= received.stamps[0] <= after
-    assert statistics.remarks == {"frames without the hook's timestamp, stamped when they were read": 1}
+    assert before <= received.timestamps[0] <= after
+    assert statistics.remarks == {"frames without the hook's timestamp, timestamped when they were read": 1}
 
 
 def test_timestamp_of_an_earlier_frame_in_the_same_chunk_is_not_taken_for_a_frames_own(
@@ -334,7 +334,7 @@ def test_timestamp_of_an_earlier_frame_in_the_same_chunk_is_not_taken_for_a_fram
                 source._attachment._link.replace(bare)
 
 
-def test_stamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
+def test_timestamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
     nic = NicKernel()
     with pair.here.entered(), AfXdpSource(HERE, timestamps="hardware", calls=nic) as source:
         assert nic.setting == (0, 1, ALL)
@@ -348,36 +348,36 @@ def test_stamps_of_a_driver_without_any_are_the_hooks(pair: Pair) -> None:
     assert nic.open_clocks == 0
 
 
-def test_hardware_stamps_that_xdp_cannot_ask_for_are_done_without_only_under_auto(pair: Pair) -> None:
+def test_hardware_timestamps_that_xdp_cannot_ask_for_are_done_without_only_under_auto(pair: Pair) -> None:
     with pair.here.entered():
         on_already = NicKernel(setting=(0, 1, ALL))
         with AfXdpSource(HERE, calls=on_already, modes=[AttachMode.SKB]) as source:
-            assert source.describe().stamps == "XDP hook (CLOCK_TAI, converted to UTC)"
+            assert source.describe().timestamps == "XDP hook (CLOCK_TAI, converted to UTC)"
             pair.send(numbered_frame(1))
             received, _ = receive(source, 1)
             assert [one.timestamp_source for one in source.interfaces] == [TimestampSource.XDP]
         assert received.interfaces == [0]
         nic = NicKernel()
-        with pytest.raises(CaptureError, match="cannot hand over hardware stamps: it granted skb XDP only"):
+        with pytest.raises(CaptureError, match="cannot hand over hardware timestamps: it granted skb XDP only"):
             AfXdpSource(HERE, timestamps="hardware", calls=nic, modes=[AttachMode.SKB])
         assert nic.setting == (0, 1, NONE)
         assert nic.open_clocks == 0
     assert not attached(pair.here)
 
 
-def test_reader_stamps_where_that_is_asked_for(pair: Pair) -> None:
+def test_reader_timestamps_where_that_is_asked_for(pair: Pair) -> None:
     with pair.here.entered(), AfXdpSource(HERE, timestamps="user") as source:
-        assert source.describe().stamps == "when uspcap read the ring (CLOCK_REALTIME)"
+        assert source.describe().timestamps == "when uspcap read the ring (CLOCK_REALTIME)"
         pair.send(numbered_frame(1))
         sent_at = time.time_ns()
         time.sleep(0.01)
         received, _ = receive(source, 1)
     assert received.sources == [TimestampSource.USER]
-    assert received.stamps[0] > sent_at
+    assert received.timestamps[0] > sent_at
 
 
-def test_kernels_stamp_is_refused(pair: Pair) -> None:
-    with pair.here.entered(), pytest.raises(UsageError, match="before the kernel stamps them"):
+def test_kernels_timestamp_is_refused(pair: Pair) -> None:
+    with pair.here.entered(), pytest.raises(UsageError, match="before the kernel timestamps them"):
         AfXdpSource(HERE, timestamps="kernel")
 
 

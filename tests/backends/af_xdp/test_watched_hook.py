@@ -144,7 +144,7 @@ def test_queues_that_are_added_are_read(make_pair: MakePair, before: int, window
     assert statistics.received == 600
     assert (statistics.unaccounted, statistics.dropped) == (0, {})
     if window_ns is None:
-        assert received.stamps == sorted(received.stamps)
+        assert received.timestamps == sorted(received.timestamps)
 
 
 def test_queues_that_cannot_be_read_are_named_and_their_frames_have_a_cause(

@@ -11,13 +11,13 @@ from support.traffic import Received, numbered_frame
 from support.xsk_rings import CONTINUED, ENTRIES, FakeSocket, at_head, metadata
 
 from uspcap.backends.af_xdp.xsk import ReceiveQueue, Ring
-from uspcap.backends.base import StampedInterfaces
+from uspcap.backends.base import TimestampedInterfaces
 from uspcap.bpf.xdp_program import METADATA_MAGIC
 from uspcap.frames import EARLIEST_NS, LATEST_NS, FrameBatch, Interface, TimestampSource
 
 TAI_OFFSET_NS = 37_000_000_000
 READ_AT_NS = 1_700_000_000_000_000_000
-STAMPS = {source: source.name for source in TimestampSource}
+TIMESTAMPS = {source: source.name for source in TimestampSource}
 
 
 class Rig:
@@ -34,7 +34,7 @@ class Rig:
         cookie: int = 0,
     ) -> None:
         self.socket = FakeSocket(chunks)
-        self.interfaces = StampedInterfaces(Interface(1, "x0", timestamp_source=TimestampSource.XDP), STAMPS)
+        self.interfaces = TimestampedInterfaces(Interface(1, "x0", timestamp_source=TimestampSource.XDP), TIMESTAMPS)
         self.queue = ReceiveQueue(
             self.socket.umem,
             self.socket.chunk_bytes,
@@ -109,7 +109,7 @@ def test_frame_in_fragments_is_one_again() -> None:
     received_later = rig.drain()
     assert received.frames + received_later.frames == frames
     assert received.lengths + received_later.lengths == [9000, 60, 1793]
-    assert received.stamps + received_later.stamps == [5, 6, 7]
+    assert received.timestamps + received_later.timestamps == [5, 6, 7]
     assert len(rig.socket.chunks_given()) == 8
 
 
@@ -144,15 +144,15 @@ def test_snaplen_cuts_across_fragments(snaplen: int) -> None:
     assert received.lengths == [9000]
 
 
-def test_stamps_say_where_they_come_from() -> None:
+def test_timestamps_say_where_they_come_from() -> None:
     for hardware in (False, True):
         rig = Rig(8, hardware=hardware)
         hook = TAI_OFFSET_NS + 1000
         for area in (
             metadata(hook),
             metadata(hook, 77),
-            metadata(hook, 77, flags=0),  # a stamp that the program does not vouch for
-            metadata(hook, 0, flags=1),  # a stamp of 0 is none, never 1970
+            metadata(hook, 77, flags=0),  # a timestamp that the program does not vouch for
+            metadata(hook, 0, flags=1),  # a timestamp of 0 is none, never 1970
             metadata(hook, magic=METADATA_MAGIC ^ 1),
             b"",
         ):
@@ -160,7 +160,7 @@ def test_stamps_say_where_they_come_from() -> None:
         received = rig.drain()
         xdp, user = TimestampSource.XDP, TimestampSource.USER
         second = (TimestampSource.HARDWARE, 77) if hardware else (xdp, 1000)
-        assert list(zip(received.sources, received.stamps, strict=True)) == [
+        assert list(zip(received.sources, received.timestamps, strict=True)) == [
             (xdp, 1000),
             second,
             (xdp, 1000),
@@ -296,9 +296,9 @@ def test_metadata_at_the_head_is_left_out_of_the_frame() -> None:
     received = rig.drain()
     assert received.frames == frames
     assert received.lengths == [len(frame) for frame in frames]
-    assert received.stamps == [0, 1, 2]
+    assert received.timestamps == [0, 1, 2]
     assert received.sources == [TimestampSource.XDP] * 3
-    assert rig.queue.unstamped == 0
+    assert rig.queue.without_timestamp == 0
 
 
 @pytest.mark.parametrize("cookie", [0, COOKIE + 1])
@@ -309,11 +309,11 @@ def test_frame_that_only_looks_like_metadata_at_the_head_stays_whole(cookie: int
     received = rig.drain()
     assert received.frames == [frame]
     assert received.sources == [TimestampSource.USER]
-    assert rig.queue.unstamped == 1
+    assert rig.queue.without_timestamp == 1
 
 
 def test_metadata_is_taken_once() -> None:
-    """The next frame in its chunk, without metadata of its own, is stamped by the reader."""
+    """The next frame in its chunk, without metadata of its own, is timestamped by the reader."""
     rig = Rig(1)
     rig.socket.deliver(numbered_frame(1), metadata(TAI_OFFSET_NS + 5))
     assert rig.drain().sources == [TimestampSource.XDP]
@@ -366,10 +366,10 @@ def test_any_bytes_are_captured_whatever_their_lengths_say(frame: bytes) -> None
 
 
 @pytest.mark.parametrize("hardware", [False, True])
-@pytest.mark.parametrize("stamp", [LATEST_NS - 1, LATEST_NS, LATEST_NS + 1, 2**63 - 1, 2**63, 2**64 - 1])
-def test_stamps_beyond_what_is_counted_are_clamped(hardware: bool, stamp: int) -> None:
+@pytest.mark.parametrize("timestamp", [LATEST_NS - 1, LATEST_NS, LATEST_NS + 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_timestamps_beyond_what_is_counted_are_clamped(hardware: bool, timestamp: int) -> None:
     rig = Rig(8, hardware=hardware)
-    rig.socket.deliver(numbered_frame(1), metadata(stamp, stamp if hardware else 0))
-    # The hook's stamp wraps as a 64-bit number does; a NIC's counts on from 0.
-    converted = stamp if hardware else (stamp - TAI_OFFSET_NS + 2**63) % 2**64 - 2**63
-    assert rig.drain().stamps == [max(EARLIEST_NS, min(LATEST_NS, converted))]
+    rig.socket.deliver(numbered_frame(1), metadata(timestamp, timestamp if hardware else 0))
+    # The hook's timestamp wraps as a 64-bit number does; a NIC's counts on from 0.
+    converted = timestamp if hardware else (timestamp - TAI_OFFSET_NS + 2**63) % 2**64 - 2**63
+    assert rig.drain().timestamps == [max(EARLIEST_NS, min(LATEST_NS, converted))]

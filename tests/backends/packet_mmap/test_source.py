@@ -18,7 +18,7 @@ DIRECTION = 0b11
 """Bits of epb_flags."""
 
 
-def test_every_frame_arrives_whole_in_order_and_stamped_within_the_sending(make_pair: MakePair) -> None:
+def test_every_frame_arrives_whole_in_order_and_timestamped_within_the_sending(make_pair: MakePair) -> None:
     pair = make_pair(mtu=9100)
     frames = [numbered_frame(number, length) for number, length in enumerate(LENGTHS * 4)]
     with pair.here.entered(), PacketMmapSource(HERE) as source:
@@ -28,9 +28,9 @@ def test_every_frame_arrives_whole_in_order_and_stamped_within_the_sending(make_
         received, statistics = receive(source, len(frames))
     assert received.frames == frames
     assert received.lengths == [len(frame) for frame in frames]
-    assert received.stamps == sorted(received.stamps)
-    assert before <= received.stamps[0]
-    assert received.stamps[-1] <= after
+    assert received.timestamps == sorted(received.timestamps)
+    assert before <= received.timestamps[0]
+    assert received.timestamps[-1] <= after
     assert set(received.sources) <= {TimestampSource.KERNEL, TimestampSource.USER}
     assert {flags & DIRECTION for flags in received.flags} == {1}
     assert received.numbers == list(range(1, len(frames) + 1))
@@ -212,28 +212,28 @@ def test_buffer_that_cannot_be_had_is_refused(pair: Pair) -> None:
         PacketMmapSource(HERE, buffer_bytes=1 << 45)
 
 
-def test_hardware_stamps_of_a_driver_without_any_are_refused(pair: Pair) -> None:
-    with pair.here.entered(), pytest.raises(CaptureError, match="here0 stamps no received frames in hardware"):
+def test_hardware_timestamps_of_a_driver_without_any_are_refused(pair: Pair) -> None:
+    with pair.here.entered(), pytest.raises(CaptureError, match="here0 timestamps no received frames in hardware"):
         PacketMmapSource(HERE, timestamps="hardware")
 
 
-def test_stamp_of_the_xdp_hook_is_refused(pair: Pair) -> None:
+def test_timestamp_of_the_xdp_hook_is_refused(pair: Pair) -> None:
     with pair.here.entered(), pytest.raises(UsageError, match="use --backend af_xdp"):
         PacketMmapSource(HERE, timestamps="xdp")
 
 
-def test_reader_stamps_where_that_is_asked_for(pair: Pair) -> None:
+def test_reader_timestamps_where_that_is_asked_for(pair: Pair) -> None:
     with pair.here.entered(), PacketMmapSource(HERE, timestamps="user") as source:
-        assert source.describe().stamps == "when uspcap read the ring (CLOCK_REALTIME)"
+        assert source.describe().timestamps == "when uspcap read the ring (CLOCK_REALTIME)"
         pair.send(numbered_frame(1))
         sent_at = time.time_ns()
         received, _ = receive(source, 1)
     assert received.sources == [TimestampSource.USER]
-    # A block is handed over after 20 ms, and only then read: the kernel's stamp would be from before.
-    assert received.stamps[0] > sent_at
+    # A block is handed over after 20 ms, and only then read: the kernel's timestamp would be from before.
+    assert received.timestamps[0] > sent_at
 
 
-def test_nic_that_fails_after_its_stamping_was_switched_on_gets_its_setting_back(pair: Pair) -> None:
+def test_nic_that_fails_after_its_timestamping_was_switched_on_gets_its_setting_back(pair: Pair) -> None:
     nic = NicKernel()
     with pair.here.entered(), pytest.raises(CaptureError, match="smaller buffer with -B"):
         PacketMmapSource(HERE, timestamps="hardware", buffer_bytes=1 << 45, calls=nic)
@@ -241,10 +241,10 @@ def test_nic_that_fails_after_its_stamping_was_switched_on_gets_its_setting_back
     assert nic.open_clocks == 0
 
 
-def test_hardware_stamps_that_are_missing_fall_back_frame_by_frame(pair: Pair) -> None:
+def test_hardware_timestamps_that_are_missing_fall_back_frame_by_frame(pair: Pair) -> None:
     nic = NicKernel()
     with pair.here.entered(), PacketMmapSource(HERE, timestamps="hardware", calls=nic) as source:
-        assert source.describe().stamps.startswith("NIC clock /dev/ptp3 (fake clock) on UTC")
+        assert source.describe().timestamps.startswith("NIC clock /dev/ptp3 (fake clock) on UTC")
         assert "was switched from none to all" in str(source.describe())
         assert nic.setting == (0, 1, ALL)
         assert source.interfaces[0].timestamp_source is TimestampSource.HARDWARE

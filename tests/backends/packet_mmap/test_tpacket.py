@@ -19,7 +19,7 @@ from support.tpacket_ring import (
 )
 from support.traffic import Received, numbered_frame, tagged
 
-from uspcap.backends.base import StampedInterfaces
+from uspcap.backends.base import TimestampedInterfaces
 from uspcap.backends.packet_mmap.tpacket import PacketRing
 from uspcap.frames import FrameBatch, Interface, TimestampSource
 
@@ -27,19 +27,21 @@ BLOCK = 4096
 READ_AT_NS = 1_700_000_000_000_000_000
 INBOUND, OUTBOUND = 1, 2
 UNICAST, MULTICAST, BROADCAST, PROMISCUOUS = (kind << 2 for kind in (1, 2, 3, 4))
-STAMPS = {source: source.name for source in TimestampSource}
+TIMESTAMPS = {source: source.name for source in TimestampSource}
 
 
-def make_interfaces() -> StampedInterfaces:
-    return StampedInterfaces(Interface(1, "x0", timestamp_source=TimestampSource.KERNEL), STAMPS)
+def make_interfaces() -> TimestampedInterfaces:
+    return TimestampedInterfaces(Interface(1, "x0", timestamp_source=TimestampSource.KERNEL), TIMESTAMPS)
 
 
-def make_ring(fake: FakeRing, interfaces: StampedInterfaces, *, snaplen: int = 65535, tags: bool = True) -> PacketRing:
+def make_ring(
+    fake: FakeRing, interfaces: TimestampedInterfaces, *, snaplen: int = 65535, tags: bool = True
+) -> PacketRing:
     count = len(fake.memory) // fake.block_bytes
     return PacketRing(fake.memory, fake.block_bytes, count, snaplen, tags, 3, False, interfaces.table)
 
 
-def drain_all(ring: PacketRing, interfaces: StampedInterfaces, *, rows: int = 64, room: int = 1 << 16) -> Received:
+def drain_all(ring: PacketRing, interfaces: TimestampedInterfaces, *, rows: int = 64, room: int = 1 << 16) -> Received:
     """Drain batch after batch until one stays empty."""
     received = Received()
     batch = FrameBatch(rows)
@@ -64,7 +66,14 @@ def test_frames_come_out_as_they_went_in_and_blocks_go_back() -> None:
     received = drain_all(ring, interfaces)
     assert received.frames == frames
     assert received.lengths == [len(frame) for frame in frames]
-    assert received.stamps == [7_000_000_000, 7_000_000_001, 7_000_000_002, 7_000_000_003, 8_000_000_000, 8_000_000_001]
+    assert received.timestamps == [
+        7_000_000_000,
+        7_000_000_001,
+        7_000_000_002,
+        7_000_000_003,
+        8_000_000_000,
+        8_000_000_001,
+    ]
     assert received.flags == [INBOUND | UNICAST] * 4 + [OUTBOUND] * 2
     assert received.queues == [3] * 6
     assert received.numbers == [1, 2, 3, 4, 5, 6]
@@ -131,7 +140,7 @@ def test_batch_takes_what_it_has_room_for() -> None:
     assert (batch.captured_length.tolist(), batch.wire_length.tolist()) == ([whole - 10], [whole])
 
 
-def test_each_frame_says_who_stamped_it_and_has_an_interface_for_it() -> None:
+def test_each_frame_says_who_timestamped_it_and_has_an_interface_for_it() -> None:
     fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
     ring = make_ring(fake, interfaces)
     fake.fill(0, [RingFrame(numbered_frame(0), status=status) for status in (SOFTWARE, 0, RAW_HARDWARE, 0, SOFTWARE)])
@@ -141,7 +150,7 @@ def test_each_frame_says_who_stamped_it_and_has_an_interface_for_it() -> None:
     assert received.interfaces == [0, 1, 2, 1, 0]
     assert [one.timestamp_source for one in interfaces.known] == [kernel, user, hardware]
     assert [one.description for one in interfaces.known] == [
-        f"stamps: {name}; timestamps: {name}" for name in ("KERNEL", "USER", "HARDWARE")
+        f"timestamps: {name}; timestamps: {name}" for name in ("KERNEL", "USER", "HARDWARE")
     ]
 
 
@@ -280,13 +289,13 @@ def test_closed_ring_is_refused() -> None:
         drain_all(ring, interfaces)
 
 
-def test_hardware_stamp_of_zero_is_none_and_gets_the_time_of_reading() -> None:
+def test_hardware_timestamp_of_zero_is_none_and_gets_the_time_of_reading() -> None:
     fake, interfaces = FakeRing(BLOCK, 1), make_interfaces()
     ring = make_ring(fake, interfaces)
     frames = [RingFrame(b"frame", (0, 0), RAW_HARDWARE), RingFrame(b"frame", (0, 1), RAW_HARDWARE)]
     fake.fill(0, [*frames, RingFrame(b"frame", (0, 0), SOFTWARE)])
     received = drain_all(ring, interfaces)
-    assert received.stamps == [READ_AT_NS, 1, 0]
+    assert received.timestamps == [READ_AT_NS, 1, 0]
     assert received.sources == [TimestampSource.USER, TimestampSource.HARDWARE, TimestampSource.KERNEL]
 
 

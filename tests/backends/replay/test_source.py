@@ -31,11 +31,11 @@ class FakeClock:
         self.now_ns += round(seconds * 1e9)
 
 
-def write_file(path: Path, stamps_ns: list[int], first: int = 0, interface: Interface | None = None) -> str:
-    frames = [numbered_frame(first + number) for number in range(len(stamps_ns))]
+def write_file(path: Path, timestamps_ns: list[int], first: int = 0, interface: Interface | None = None) -> str:
+    frames = [numbered_frame(first + number) for number in range(len(timestamps_ns))]
     interfaces = (interface or Interface(1, f"{path.stem}0"),)
     with open_writer(str(path), "pcap" if path.suffix == ".pcap" else "pcapng") as writer:
-        writer.write(FrameBatch.from_frames(frames, stamps_ns, interfaces=interfaces))
+        writer.write(FrameBatch.from_frames(frames, timestamps_ns, interfaces=interfaces))
     return str(path)
 
 
@@ -56,9 +56,9 @@ def test_frames_come_when_they_are_due(tmp_path: Path, speed: float, factor: flo
     with ReplaySource([path], speed=speed, clock=clock, sleep=clock.sleep) as source:
         for batch in source.batches(60.0):
             assert batch is not None
-            came += [(clock.now_ns - 5, stamp - START_NS) for stamp in batch.timestamp_ns.tolist()]
-    assert [stamp for _, stamp in came] == [one * MS for one in offsets_ms]
-    # The one that is stamped earlier than the frame before it comes together with that frame.
+            came += [(clock.now_ns - 5, timestamp - START_NS) for timestamp in batch.timestamp_ns.tolist()]
+    assert [timestamp for _, timestamp in came] == [one * MS for one in offsets_ms]
+    # The one that is timestamped earlier than the frame before it comes together with that frame.
     due_ms = [0, 10, 10, 250, 250, 900]
     for (now, _), due in zip(came, due_ms, strict=True):
         assert due * MS * factor <= now <= due * MS * factor + 2 * MS
@@ -105,7 +105,7 @@ def test_files_are_one_stream_with_the_interfaces_of_each(tmp_path: Path, speed:
     assert received.frames == [numbered_frame(number) for number in range(5)]
     assert received.interfaces == [0, 0, 0, 1, 1]
     assert received.numbers == [1, 2, 3, 4, 5]
-    assert received.stamps == [START_NS + one for one in (0, 1, 2, 100, 101)]
+    assert received.timestamps == [START_NS + one for one in (0, 1, 2, 100, 101)]
     assert set(received.sources) == {TimestampSource.FILE}
 
 
@@ -118,7 +118,7 @@ def test_time_goes_on_from_loop_to_loop(tmp_path: Path, speed: float) -> None:
         received = take_all(source)
         assert len(source.interfaces) == 2
     # 40 ns from first to last, and 20 on average to the next.
-    assert received.stamps == [START_NS + loop * 60 + one for loop in range(3) for one in (0, 10, 40)]
+    assert received.timestamps == [START_NS + loop * 60 + one for loop in range(3) for one in (0, 10, 40)]
     assert received.interfaces == [0, 0, 1] * 3
     assert received.numbers == list(range(1, 10))
     assert received.frames == [numbered_frame(number) for number in (0, 1, 2)] * 3
@@ -142,8 +142,8 @@ def test_filter_and_its_count(tmp_path: Path, speed: float) -> None:
     assert statistics.unaccounted == 0
 
 
-def test_frames_without_a_stamp_come_at_once(tmp_path: Path) -> None:
-    # pcapng: a section, an interface and two simple packets, which have no stamps.
+def test_frames_without_a_timestamp_come_at_once(tmp_path: Path) -> None:
+    # pcapng: a section, an interface and two simple packets, which have no timestamps.
     frame = numbered_frame(1)
     section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
     interface = struct.pack("<IIHHII", 1, 20, 1, 0, 0, 20)
@@ -187,7 +187,7 @@ def test_time_that_cannot_go_on_stays_at_the_end_and_is_told(tmp_path: Path) -> 
     with ReplaySource([path], speed=0, loops=5) as source:
         received = take_all(source)
         clamped = source.clamped
-    assert received.stamps == [0, LATEST_NS - 1, *[LATEST_NS] * 8]
+    assert received.timestamps == [0, LATEST_NS - 1, *[LATEST_NS] * 8]
     assert clamped.count == 8
     assert [problem.frame for problem in clamped.problems()] == list(range(3, 11))
     assert {problem.file for problem in clamped.problems()} == {path}
@@ -198,9 +198,9 @@ def test_frames_clamped_by_the_reader_are_told_once(tmp_path: Path) -> None:
     described = section() + interface(options=option(9, b"\x09"))
     path.write_bytes(described + b"".join(packet(ticks, b"x") for ticks in (2**63, 1, 2**64 - 1)))
     with ReplaySource([str(path)], speed=0, loops=2) as source:
-        stamps = take_all(source).stamps
+        timestamps = take_all(source).timestamps
         assert [problem.frame for problem in source.problems] == [1, 3]
-    assert stamps[:3] == [LATEST_NS, 1, LATEST_NS]
+    assert timestamps[:3] == [LATEST_NS, 1, LATEST_NS]
 
 
 @pytest.mark.parametrize("speed", [5e-324, 1e-300, 1e300, 1.7e308])

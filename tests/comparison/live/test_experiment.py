@@ -112,7 +112,7 @@ def test_other_traffic_is_compared_and_reaches_its_application_all_the_same(live
     for run in outcome.runs:
         assert run.received > 0
         assert run.sent == run.received + run.lost
-        assert (run.lost, run.unstamped, run.ambiguous) == (0, 0, 0)
+        assert (run.lost, run.without_timestamp, run.ambiguous) == (0, 0, 0)
         assert run.latency.negative == 0
         assert run.latency.histogram.total_count == run.kept.stop - run.kept.start > 0
 
@@ -227,7 +227,7 @@ def test_other_traffic_alone_is_refused_with_its_reason_and_reaches_the_kernel(l
         other.settimeout(5)
         thread.start()
         try:
-            with pytest.raises(CaptureError, match="other traffic, which carry no stamp"):
+            with pytest.raises(CaptureError, match="other traffic, which carry no timestamp"):
                 live_pair.compare(sending=False)
             assert other.recv(100) == b"no probe"
         finally:

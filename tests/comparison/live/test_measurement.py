@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from uspcap.comparison.live.measurement import SEGMENTS, Cost, Measured, find_again, measure, merged
 from uspcap.comparison.live.path_readers import COLUMNS
-from uspcap.comparison.live.stamp_ring import STAMP_DTYPE
+from uspcap.comparison.live.timestamp_ring import TIMESTAMP_DTYPE
 from uspcap.comparison.schedule import Trim
 from uspcap.stats.histogram import Histogram
 
@@ -93,22 +93,22 @@ def test_costs_add_and_what_one_does_not_know_nobody_knows() -> None:
     assert (total.frames, total.cpu_ns, total.cycles, total.softirq_ns) == (5, 11, None, 3)
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["both", "read", "stamped"])), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["both", "read", "timestamped"])), max_size=60))
 def test_frames_are_found_again_by_the_order_of_their_digest(frames: list[tuple[int, str]]) -> None:
-    stamps = np.array(
-        [(digest, 1_000 + at, 1, 0) for at, (digest, where) in enumerate(frames) if where != "read"], STAMP_DTYPE
+    timestamps = np.array(
+        [(digest, 1_000 + at, 1, 0) for at, (digest, where) in enumerate(frames) if where != "read"], TIMESTAMP_DTYPE
     )
-    read = [(digest, 5_000 + at) for at, (digest, where) in enumerate(frames) if where != "stamped"]
+    read = [(digest, 5_000 + at) for at, (digest, where) in enumerate(frames) if where != "timestamped"]
     of_reader = np.zeros((len(COLUMNS), len(read)), np.int64)
     of_reader[COLUMNS.index("sequence")] = [digest for digest, _ in read]
     of_reader[COLUMNS.index("user_ns")] = [at for _, at in read]
-    again = find_again(of_reader, stamps, 37)
+    again = find_again(of_reader, timestamps, 37)
     # By a dictionary of queues.
     pairs = []
     received = lost = foreign = ambiguous = 0
     for digest in range(7):
         ours = [at for one, at in read if one == digest]
-        theirs = [int(stamp["hook_ns"]) for stamp in stamps if stamp["digest"] == digest]
+        theirs = [int(timestamp["hook_ns"]) for timestamp in timestamps if timestamp["digest"] == digest]
         if len(ours) == len(theirs):
             pairs += list(zip(theirs, ours, strict=True))
         elif ours and theirs:

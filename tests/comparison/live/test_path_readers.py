@@ -30,7 +30,7 @@ from uspcap.probe.endpoints import Endpoint, open_socket
 PATH = 3
 HOOK_NS = 1_700_000_000_000_000_000
 SLOT = 2048
-STATUS_USER, STATUS_SOFTWARE_STAMP = 1, 1 << 29
+STATUS_USER, STATUS_SOFTWARE_TIMESTAMP = 1, 1 << 29
 
 
 def columns(frames: int = 64) -> np.ndarray:
@@ -173,11 +173,11 @@ class Slots:
         self.count = count
         self.next = 0
 
-    def deliver(self, frame: bytes, stamp_ns: int = 0, *, mac: int = 82, captured: int | None = None) -> None:
-        status = STATUS_USER | (STATUS_SOFTWARE_STAMP if stamp_ns else 0)
+    def deliver(self, frame: bytes, timestamp_ns: int = 0, *, mac: int = 82, captured: int | None = None) -> None:
+        status = STATUS_USER | (STATUS_SOFTWARE_TIMESTAMP if timestamp_ns else 0)
         at = self.next * SLOT
         length = len(frame) if captured is None else captured
-        seconds, rest = divmod(stamp_ns, 10**9)
+        seconds, rest = divmod(timestamp_ns, 10**9)
         struct.pack_into("=IIIHHII", self.memory, at, status, len(frame), length, mac, 96, seconds, rest)
         self.memory[at + 82 : at + 82 + len(frame)] = frame
         self.next = (self.next + 1) % self.count
@@ -210,7 +210,7 @@ def test_full_ring_is_read_once_around(pipe: int) -> None:
         slots.deliver(udp_frame(marked(sequence)))
     reader = RingReader(slots.memory, SLOT, pipe, PATH, "spin", columns())
     assert run_dry(reader)[0].tolist() == [0, 1, 2, 3]
-    assert reader.records()[3].tolist() == [0] * 4  # no software stamp
+    assert reader.records()[3].tolist() == [0] * 4  # no software timestamp
 
 
 @pytest.mark.parametrize(("mac", "captured"), [(SLOT + 1, 64), (82, SLOT), (65535, 0xFFFFFFFF)])
@@ -426,12 +426,12 @@ def test_xsk_turns_each_probe_round_where_it_lies(pipe: int) -> None:
     assert sorted(rings.chunks_given()) == [2048 * chunk for chunk in range(8)]
 
 
-def test_stamped_answers_have_the_times_of_the_description(pipe: int) -> None:
+def test_timestamped_answers_have_the_times_of_the_description(pipe: int) -> None:
     rings = FakeSocket(4)
     queue, transmit = answering_queue(rings, pipe)
     rings.deliver(udp_frame(marked(1)))
     reader = XskReader([queue], [pipe], PATH, "spin", columns(), transmits=[transmit])
-    reader.answer("stamped", tai_offset_ns=37_000_000_000)
+    reader.answer("timestamped", tai_offset_ns=37_000_000_000)
     before = time.clock_gettime_ns(time.CLOCK_TAI) - 37_000_000_000
     run_dry(reader)
     after = time.clock_gettime_ns(time.CLOCK_TAI) - 37_000_000_000

@@ -183,7 +183,7 @@ def test_last_interval_stands_beside_the_whole(terminal: None) -> None:
     assert re.search(r"^packets +2,000 +3,000$", screen, re.MULTILINE)
     assert re.search(r"^dropped +3 +4$", screen, re.MULTILINE)
     assert re.search(r"^rate +2\.000 kpackets/s +1\.500 kpackets/s$", screen, re.MULTILINE)
-    assert re.search(r"^stamps +XDP +2,000 +3,000$", screen, re.MULTILINE)
+    assert re.search(r"^timestamps +XDP +2,000 +3,000$", screen, re.MULTILINE)
     assert re.search(r"^path latency XDP +p50 +999 ns +", screen, re.MULTILINE)
 
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Two Ethernet interfaces, phc0 and phc1, back to back, with a PTP hardware clock: what one sends the other receives,
- * stamped by that clock as a NIC does it.
+ * timestamped by that clock as a NIC does it.
  *
  * The clock is CLOCK_MONOTONIC_RAW with an offset and a rate that user space sets (clock_settime, clock_adjtime).
- * Received frames are stamped where the rx filter of SIOCSHWTSTAMP says so; packet sockets get the stamp as skb's
- * hwtstamp, XDP programs bound to the device by bpf_xdp_metadata_rx_timestamp.
+ * Received frames are timestamped where the rx filter of SIOCSHWTSTAMP says so; packet sockets get the timestamp as
+ * skb's hwtstamp, XDP programs bound to the device by bpf_xdp_metadata_rx_timestamp.
  *
  * So that a test knows what is right, frames of Ethernet type 0x88b5 are given a `struct phc_truth` behind the header:
- * CLOCK_REALTIME of the same moment as the stamp, by one snapshot of all clocks.
+ * CLOCK_REALTIME of the same moment as the timestamp, by one snapshot of all clocks.
  */
 #include <linux/bpf.h>
 #include <linux/bpf_trace.h>
@@ -35,11 +35,11 @@
 
 static unsigned int leave_out;
 module_param(leave_out, uint, 0644);
-MODULE_PARM_DESC(leave_out, "Every n-th frame gets no stamp; 0: each gets one");
+MODULE_PARM_DESC(leave_out, "Every n-th frame gets no timestamp; 0: each gets one");
 
-static bool stamp_nothing;
-module_param(stamp_nothing, bool, 0644);
-MODULE_PARM_DESC(stamp_nothing, "Accept every setting, and stamp no frame");
+static bool timestamp_nothing;
+module_param(timestamp_nothing, bool, 0644);
+MODULE_PARM_DESC(timestamp_nothing, "Accept every setting, and timestamp no frame");
 
 static bool ptp_only;
 module_param(ptp_only, bool, 0444);
@@ -52,7 +52,7 @@ MODULE_PARM_DESC(no_metadata, "Leave XDP programs no room before frames, and hav
 /* Big endian; behind the Ethernet header. */
 struct phc_truth {
 	__be32 magic;
-	__be32 stamped;
+	__be32 timestamped;
 	__be64 realtime_ns;
 	__be64 clock_ns;
 } __packed;
@@ -80,13 +80,13 @@ struct phc_port {
 /* Of a frame on its way, in skb->cb. */
 struct phc_cb {
 	s64 clock_ns;
-	bool stamped;
+	bool timestamped;
 };
 
 struct phc_xdp {
 	struct xdp_buff xdp;	/* first: kernel functions get a pointer to it */
 	s64 clock_ns;
-	bool stamped;
+	bool timestamped;
 };
 
 static struct phc_clock phc_clock;
@@ -189,7 +189,7 @@ static bool phc_is_ptp(const struct sk_buff *skb)
 }
 
 /* The moment of receipt. */
-static void phc_stamp(struct phc_port *to, struct sk_buff *skb)
+static void phc_timestamp(struct phc_port *to, struct sk_buff *skb)
 {
 	struct phc_cb *cb = (struct phc_cb *)skb->cb;
 	struct system_time_snapshot now;
@@ -197,17 +197,17 @@ static void phc_stamp(struct phc_port *to, struct sk_buff *skb)
 
 	ktime_get_snapshot_id(CLOCK_REALTIME, &now);
 	cb->clock_ns = phc_at(&phc_clock, ktime_to_ns(now.monoraw));
-	cb->stamped = to->rx_filter == HWTSTAMP_FILTER_ALL ||
+	cb->timestamped = to->rx_filter == HWTSTAMP_FILTER_ALL ||
 		      (to->rx_filter != HWTSTAMP_FILTER_NONE && phc_is_ptp(skb));
 	to->frames++;
-	if (READ_ONCE(stamp_nothing) || (READ_ONCE(leave_out) && to->frames % READ_ONCE(leave_out) == 0))
-		cb->stamped = false;
+	if (READ_ONCE(timestamp_nothing) || (READ_ONCE(leave_out) && to->frames % READ_ONCE(leave_out) == 0))
+		cb->timestamped = false;
 	if (skb->len < ETH_HLEN + sizeof(*truth) || ((struct ethhdr *)skb->data)->h_proto != htons(PHC_TYPE) ||
 	    skb_ensure_writable(skb, ETH_HLEN + sizeof(*truth)))
 		return;
 	truth = (struct phc_truth *)(skb->data + ETH_HLEN);
 	truth->magic = htonl(PHC_MAGIC);
-	truth->stamped = htonl(cb->stamped);
+	truth->timestamped = htonl(cb->timestamped);
 	truth->realtime_ns = cpu_to_be64(ktime_to_ns(now.systime));
 	truth->clock_ns = cpu_to_be64(cb->clock_ns);
 }
@@ -226,20 +226,20 @@ static netdev_tx_t phc_xmit(struct sk_buff *skb, struct net_device *dev)
 	skb_orphan(skb);
 	skb_dst_drop(skb);
 	nf_reset_ct(skb);
-	phc_stamp(to, skb);
+	phc_timestamp(to, skb);
 	dev_sw_netstats_tx_add(dev, 1, length);
 	skb_queue_tail(&to->queue, skb);
 	napi_schedule(&to->napi);
 	return NETDEV_TX_OK;
 }
 
-static void phc_pass(struct phc_port *port, struct sk_buff *skb, s64 clock_ns, bool stamped)
+static void phc_pass(struct phc_port *port, struct sk_buff *skb, s64 clock_ns, bool timestamped)
 {
 	skb_scrub_packet(skb, true);
 	skb->protocol = eth_type_trans(skb, port->dev);
 	skb->ip_summed = CHECKSUM_UNNECESSARY;
 	memset(skb_hwtstamps(skb), 0, sizeof(*skb_hwtstamps(skb)));
-	if (stamped)
+	if (timestamped)
 		skb_hwtstamps(skb)->hwtstamp = ns_to_ktime(clock_ns);
 	dev_sw_netstats_rx_add(port->dev, skb->len + ETH_HLEN);
 	netif_receive_skb(skb);
@@ -249,7 +249,7 @@ static void phc_pass(struct phc_port *port, struct sk_buff *skb, s64 clock_ns, b
 static bool phc_run(struct phc_port *port, struct bpf_prog *prog, struct sk_buff *skb)
 {
 	struct phc_cb *cb = (struct phc_cb *)skb->cb;
-	struct phc_xdp here = { .clock_ns = cb->clock_ns, .stamped = cb->stamped };
+	struct phc_xdp here = { .clock_ns = cb->clock_ns, .timestamped = cb->timestamped };
 	struct xdp_buff *xdp = &here.xdp;
 	struct page *page;
 	struct sk_buff *passed;
@@ -270,7 +270,7 @@ static bool phc_run(struct phc_port *port, struct bpf_prog *prog, struct sk_buff
 		passed = napi_alloc_skb(&port->napi, xdp->data_end - xdp->data);
 		if (passed) {
 			skb_put_data(passed, xdp->data, xdp->data_end - xdp->data);
-			phc_pass(port, passed, here.clock_ns, here.stamped);
+			phc_pass(port, passed, here.clock_ns, here.timestamped);
 		}
 		put_page(page);
 		break;
@@ -313,7 +313,7 @@ static int phc_poll(struct napi_struct *napi, int budget)
 		if (prog)
 			redirected |= phc_run(port, prog, skb);
 		else
-			phc_pass(port, skb, cb->clock_ns, cb->stamped);
+			phc_pass(port, skb, cb->clock_ns, cb->timestamped);
 		done++;
 	}
 	rcu_read_unlock();
@@ -444,7 +444,7 @@ static int phc_xmo_rx_timestamp(const struct xdp_md *context, u64 *timestamp)
 {
 	const struct phc_xdp *here = (const void *)context;
 
-	if (!here->stamped)
+	if (!here->timestamped)
 		return -ENODATA;
 	*timestamp = here->clock_ns;
 	return 0;

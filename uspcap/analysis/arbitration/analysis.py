@@ -38,7 +38,8 @@ MAXIMUM_PAIRS: Final = 512
 SKEW_PERCENTILES: Final = (1, 10, 50, 90, 99)
 
 DEFINITION = (
-    "of each number that both lines bring, the stamp on the first line less that on the second, by one stamp source; "
+    "of each number that both lines bring, the timestamp on the first line less that on the second, by one timestamp "
+    "source; "
     "numbers count, so that a packet of ten messages weighs ten"
 )
 
@@ -171,7 +172,7 @@ class Arbitration(Analysis):
         return super().caveats() + fragment_caveats(self._datagrams.whole().counts())
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return by pair, key and stamp source how much either line was first, and how long gaps of both were open."""
+        """Return by pair, key and timestamp source the lead of either line, and how long gaps of both were open."""
         found: dict[str, Histogram] = {}
         for one in self._worked_out():
             name = ".".join(part for part in (one.pair.name, one.key) if part)
@@ -215,7 +216,7 @@ def _lines(pairs: Sequence[LinePair]) -> NDArray[np.void]:
 
 
 def _skews(whole: Arbiter, at: int) -> dict[TimestampSource, Skews]:
-    """Return who was first by how much, by stamp source."""
+    """Return who was first by how much, by timestamp source."""
     return {
         TimestampSource(source): Skews(
             _histogram(whole.skews(at, source, 0)), whole.ties(at, source), _histogram(whole.skews(at, source, 1))

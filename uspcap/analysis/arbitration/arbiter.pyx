@@ -15,7 +15,7 @@ import numpy as np
 from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns, time_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, unpacking
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.analysis.arbitration.line_pair cimport *
 from uspcap.analysis.sequence.numbered_runs cimport *
 from uspcap.protocols.feed_rule cimport FeedRule, payload_of
@@ -303,7 +303,7 @@ cdef class Arbiter:
             arrival.at_ns, arrival.frame = time_of(frames, row), frames.frame_number[row] + frame_shift
             arrival.bytes = taken
             arrival.line, arrival.kind = <uint8_t> line.line, <uint8_t> packet.kind
-            arrival.source = min(frames.timestamp_source[row], <uint8_t> NO_STAMP)
+            arrival.source = min(frames.timestamp_source[row], <uint8_t> NO_TIMESTAMP)
             if not take_arrival(pair, &self.ring, &self.tables, &arrival):
                 self.tables.failed = True
 
@@ -434,7 +434,7 @@ cdef class Arbiter:
         }
 
     def sources(self, Py_ssize_t number):
-        """Return the stamp sources of a pair's packets, rising."""
+        """Return the timestamp sources of a pair's packets, rising."""
         cdef Pair *pair = &self.pairs[self.checked(number)]
         return [source for source in range(SOURCES) if pair.met[source]]
 

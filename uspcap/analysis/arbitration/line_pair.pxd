@@ -8,7 +8,7 @@ from uspcap.analysis.sequence.numbered_runs cimport RunTables
 cdef enum:
     ARBITRATED = 2              # the stream of first copies, beside those of lines 0 and 1
     STREAMS = 3
-    SOURCES = 8                 # of stamps, at most
+    SOURCES = 8                 # of timestamps, at most
 
 # A packet of a line.
 cdef struct Arrival:
@@ -64,7 +64,7 @@ cdef struct Pair:
     uint64_t alone[2]
     uint64_t other_clock, too_late, too_many
     uint64_t ties[SOURCES]
-    uint8_t met[SOURCES]        # whether stamps of a source came
+    uint8_t met[SOURCES]        # whether timestamps of a source came
     Skews skews[SOURCES][2]
 
 cdef struct Ring:

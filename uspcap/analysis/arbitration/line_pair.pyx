@@ -1,19 +1,22 @@
 """Two lines of one feed under one key: which of them brings each number first, by how much, and what neither brings.
 
-A. The ring has a place for each of the last numbers. What lies there is the last number that came to it, who has brought
-   it, and the stamp of whoever did first. A number that the other line has brought is compared; one that lies there no more
-   is the first copy, and goes on into the stream of first copies (numbered_runs.pxd). What lies in a place depends on what
-   came to it last, and on nothing that came before that.
-B. A line begins anew where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last packet.
+A. The ring has a place for each of the last numbers. What lies there is the last number that came to it, who has
+brought
+   it, and the timestamp of whoever did first. A number that the other line has brought is compared; one that lies there
+   no more is the first copy, and goes on into the stream of first copies (numbered_runs.pxd). What lies in a place
+   depends on what came to it last, and on nothing that came before that.
+B. A line begins anew where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last
+packet.
    Where the other line stands nearer to where it stood than to where it goes, it is the first of the two, and takes the
-   pair with it: what lies in the ring is of the past, and so is what the other brings, until it begins anew, comes near, or
-   BEHIND_FOR packets have come. All of that depends on the last 2 * BEHIND_FOR packets at most.
-C. A part of a capture does not know what came before. It keeps its first packets (the log) until that cannot matter to B:
-   until packets of both lines have come near each other, or LOG have come. Of what comes then, the first number that came
-   to each place of the ring is undecided, as the ring may have held it: such numbers stand among the first copies as
-   UNDECIDED, one line's copy each at most. Merging gives the log and what is undecided to the earlier part as if it came
-   there, which so counts all that the later one could not; and of each place takes over what came to it behind that.
-   A result is the same, with nothing before.
+   pair with it: what lies in the ring is of the past, and so is what the other brings, until it begins anew, comes
+   near, or BEHIND_FOR packets have come. All of that depends on the last 2 * BEHIND_FOR packets at most.
+C. A part of a capture does not know what came before. It keeps its first packets (the log) until that cannot matter to
+B:
+   until packets of both lines have come near each other, or LOG have come. Of what comes then, the first number that
+   came to each place of the ring is undecided, as the ring may have held it: such numbers stand among the first copies
+   as UNDECIDED, one line's copy each at most. Merging gives the log and what is undecided to the earlier part as if it
+   came there, which so counts all that the later one could not; and of each place takes over what came to it behind
+   that. A result is the same, with nothing before.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -22,7 +25,7 @@ from libc.string cimport memset
 
 from uspcap._core.saturating cimport difference
 from uspcap._core.states cimport Packed, Unpacked, pack, unpack, unpacked_new
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.analysis.sequence.numbered_runs cimport *
 from uspcap.stats.buckets cimport COUNTS_LENGTH, index_of
 
@@ -154,7 +157,7 @@ cdef bint compare_arrival(Pair *pair, const Ring *ring, RunTables *tables, const
     packet.length = packet.messages = arrival.length
     packet.key[0] = packet.key[1] = 0
     take(tables, pair.stream + arrival.line, &packet, arrival.at_ns, arrival.frame)
-    if arrival.source < NO_STAMP:
+    if arrival.source < NO_TIMESTAMP:
         pair.met[arrival.source] = True
     if begins:
         pair.sessions += 1
@@ -197,7 +200,7 @@ cdef bint compare(Pair *pair, const Ring *ring, RunTables *tables, const Arrival
     """
     cdef uint64_t at, began = 0
     cdef int becomes, before = NOTHING_NEW
-    cdef uint64_t same = 0              # compared with one stamp in a row
+    cdef uint64_t same = 0              # compared with one timestamp in a row
     cdef int64_t same_ns = 0, other_ns = 0
     cdef uint64_t place_mask = ring.length - 1
     cdef uint64_t number = arrival.first
@@ -216,7 +219,7 @@ cdef bint compare(Pair *pair, const Ring *ring, RunTables *tables, const Arrival
                     becomes = UNKNOWN
                 elif slot.mark & LATE:
                     pair.too_late += 1
-                elif slot.source == arrival.source and arrival.source < NO_STAMP:
+                elif slot.source == arrival.source and arrival.source < NO_TIMESTAMP:
                     if same and slot.at_ns != same_ns:
                         if not tell(pair, arrival, same, same_ns):
                             return False
@@ -303,7 +306,7 @@ cdef void put(Pair *pair, const Ring *ring, RunTables *tables, const Arrival *ar
 
 
 cdef bint tell(Pair *pair, const Arrival *arrival, uint64_t many, int64_t other_ns) noexcept nogil:
-    """Count numbers that the other line brought first, of the file's frames; which was first in time, stamps say."""
+    """Count numbers that the other line brought first, of the file's frames; which was first in time, timestamps say."""
     cdef int64_t skew_ns = difference(arrival.at_ns, other_ns)
     cdef int winner = arrival.line ^ 1
     cdef Skews *skews

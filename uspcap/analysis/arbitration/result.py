@@ -19,7 +19,7 @@ class LineNumbers(StreamNumbers, inherited_after="heartbeats"):
     packets: Count
     messages: Count
     heartbeats: Count
-    brought_first: Annotated[Count, "By their stamps; of numbers compared."]
+    brought_first: Annotated[Count, "By their timestamps; of numbers compared."]
     brought_alone: Annotated[Count, "Numbers that the other line never brought."]
 
 
@@ -34,7 +34,7 @@ class LineSkew(Record):
 
     first_by: Annotated[Mapping[str, HistogramSummary], "Line to by how much it was first."]
     ties: Annotated[Count, "Numbers that both brought at once."]
-    percentiles_ns: Annotated[Mapping[Percentile, Step | None], "Of the first line's stamps less the second's."]
+    percentiles_ns: Annotated[Mapping[Percentile, Step | None], "Of the first line's timestamps less the second's."]
 
 
 class ArbitratedPair(Record):
@@ -42,9 +42,9 @@ class ArbitratedPair(Record):
 
     pair: str
     key: Annotated[str, "Session and channel."]
-    compared: Annotated[Count, "Numbers that both lines brought, stamped by one source."]
+    compared: Annotated[Count, "Numbers that both lines brought, timestamped by one source."]
     ties: Annotated[Count, "Of these, brought at once."]
-    other_clock: Annotated[Count, "Brought by both, but not stamped by one source."]
+    other_clock: Annotated[Count, "Brought by both, but not timestamped by one source."]
     too_late: Annotated[Count, "Numbers that came too far behind others to be compared."]
     too_many: Annotated[Count, "Packets with more numbers than are compared at once."]
     lines: Mapping[str, LineNumbers]

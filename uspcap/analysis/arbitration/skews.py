@@ -28,7 +28,7 @@ class Skews:
         return self.first, self.second
 
     def value_at(self, percentile: int) -> int | None:
-        """Return a percentile, in ns, of the first line's stamps less the second's.
+        """Return a percentile, in ns, of the first line's timestamps less the second's.
 
         None where fewer than `ENOUGH_BEYOND` values lie beyond it.
         """

@@ -78,7 +78,7 @@ def _line_name(pair: ArbitratedPair, label: str, line: LineNumbers | None) -> st
 
 
 def _skews(view: Section, pairs: Sequence[ArbitratedPair]) -> None:
-    """By how much the first line was first, a row for each pair, line and stamp source."""
+    """By how much the first line was first, a row for each pair, line and timestamp source."""
     rows = [
         (pair, label, source, histogram)
         for pair in pairs
@@ -91,7 +91,7 @@ def _skews(view: Section, pairs: Sequence[ArbitratedPair]) -> None:
     view.heading("By how much the first was first")
     columns = [
         names("first", [_line_name(pair, label, pair.lines[label]) for pair, label, _, _ in rows]),
-        Column("stamps", [source for _, _, source, _ in rows], left=True, rank=3),
+        Column("timestamps", [source for _, _, source, _ in rows], left=True, rank=3),
         Column("times", [histogram.count for *_, histogram in rows], unit=Unit.COUNT),
         Column("min", [histogram.min_ns for *_, histogram in rows], rank=2, unit=Unit.DURATION),
         *(
@@ -110,7 +110,7 @@ def _doubts(view: Section, result: ArbitrationResult, pairs: Sequence[Arbitrated
     out_of_reach = sum(pair.too_late for pair in pairs)
     too_many = sum(pair.too_many for pair in pairs)
     if other_clock:
-        told = f"{count(other_clock)} {result.numbers} came with stamps of two kinds, or none: not compared in time"
+        told = f"{count(other_clock)} {result.numbers} came with timestamps of two kinds, or none: not compared in time"
         view.paragraph(told, tone="warning")
     if out_of_reach:
         told = f"{count(out_of_reach)} {result.numbers} came too far behind others to be compared"

@@ -14,9 +14,10 @@ D. For `join`, the entries of the first W of the first stretch are kept (`head`)
    start in the earlier part's last W and end in the later part's first W.
 E. The first of equal peaks is kept, and windows are looked at in the order of their ends, so that cutting
    anywhere changes nothing.
-F. Stamps are clamped as they come in, and a window is 2^60 ns at most: then no bound of a slot or of a window leaves 64
-   bits, and a line never has more entries than it has room for. A slot may begin before the earliest stamp there is, so
-   that how far ahead of it a stamp lies may not fit.
+F. Timestamps are clamped as they come in, and a window is 2^60 ns at most: then no bound of a slot or of a window
+leaves 64
+   bits, and a line never has more entries than it has room for. A slot may begin before the earliest timestamp there
+   is, so that how far ahead of it a timestamp lies may not fit.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -102,33 +103,33 @@ cdef void complete_head(Window *window, uint64_t bytes, uint64_t frames) noexcep
         window.head_frames = frames
 
 
-cdef inline int64_t slot_begin(Window *window, int64_t stamp) noexcept nogil:
-    """Return where the slot of a stamp begins."""
-    cdef int64_t begin, ahead = difference(stamp, window.begin_ns)
+cdef inline int64_t slot_begin(Window *window, int64_t timestamp) noexcept nogil:
+    """Return where the slot of a timestamp begins."""
+    cdef int64_t begin, ahead = difference(timestamp, window.begin_ns)
     if window.slot_ns == 1:
-        return stamp
+        return timestamp
     if window.used and 0 <= ahead < EXACT_IN_DOUBLE:
         # A 64-bit division would cost more than all the rest: multiply, and mend the last place.
         begin = window.begin_ns + <int64_t> (<double> ahead * window.slots_per_ns) * window.slot_ns
-        if begin + window.slot_ns <= stamp:
+        if begin + window.slot_ns <= timestamp:
             begin += window.slot_ns
     else:
-        begin = stamp // window.slot_ns * window.slot_ns
-    return begin - window.slot_ns if begin > stamp else begin
+        begin = timestamp // window.slot_ns * window.slot_ns
+    return begin - window.slot_ns if begin > timestamp else begin
 
 
-cdef inline void step(Window *window, int64_t stamp, int64_t frame, uint64_t bytes,
+cdef inline void step(Window *window, int64_t timestamp, int64_t frame, uint64_t bytes,
                       uint64_t frames) noexcept nogil:
     """Close the open slot and open that of a frame which does not lie in it."""
     cdef int64_t begin
     cdef Py_ssize_t live
     if window.used:
         look(window, bytes, frames)
-        if stamp < window.begin_ns:
+        if timestamp < window.begin_ns:
             complete_head(window, bytes, frames)
             window.restarts += 1
             window.first = window.used = 0
-    begin = slot_begin(window, stamp)
+    begin = slot_begin(window, timestamp)
     if window.used >= window.line_end:
         if window.used:
             leave(window)
@@ -139,7 +140,7 @@ cdef inline void step(Window *window, int64_t stamp, int64_t frame, uint64_t byt
         window.line_end = 2 * live + 2 if live > 31 else 64
     window.begin_ns = begin
     window.end_ns = begin + window.slot_ns
-    window.entries[window.used] = Entry(stamp, frame, bytes, frames)
+    window.entries[window.used] = Entry(timestamp, frame, bytes, frames)
     if not window.head_complete:
         if window.head_count == 0:
             window.head_end_ns = begin + SLOTS * window.slot_ns
@@ -164,7 +165,7 @@ cdef class SlidingWindows:
     bytes, frames : int
         Counted so far.
     lowest_ns, highest_ns : int
-        Earliest and latest stamp so far; meaningless before the first.
+        Earliest and latest timestamp so far; meaningless before the first.
     """
 
     cdef readonly tuple widths_ns
@@ -196,7 +197,7 @@ cdef class SlidingWindows:
     def update(self, FrameColumns frames, int64_t frame_shift, int source):
         """Add the rows of a batch whose timestamp source is `source`."""
         cdef Py_ssize_t i, k, count = self.count
-        cdef int64_t stamp
+        cdef int64_t timestamp
         cdef uint64_t bytes = self.bytes, counted = self.frames
         cdef int64_t lowest = self.lowest_ns, highest = self.highest_ns
         cdef bint nested = self.nested
@@ -205,20 +206,20 @@ cdef class SlidingWindows:
             for i in range(frames.count):
                 if frames.timestamp_source[i] != source:
                     continue
-                stamp = clamped(frames.timestamp_ns[i])
+                timestamp = clamped(frames.timestamp_ns[i])
                 if counted == 0:
-                    lowest = highest = stamp
-                if stamp < lowest:
-                    lowest = stamp
-                if stamp > highest:
-                    highest = stamp
+                    lowest = highest = timestamp
+                if timestamp < lowest:
+                    lowest = timestamp
+                if timestamp > highest:
+                    highest = timestamp
                 for k in range(count):
                     window = &self.windows[k]
-                    if window.begin_ns <= stamp < window.end_ns:
+                    if window.begin_ns <= timestamp < window.end_ns:
                         if nested:
                             break
                         continue
-                    step(window, stamp, frames.frame_number[i] + frame_shift, bytes, counted)
+                    step(window, timestamp, frames.frame_number[i] + frame_shift, bytes, counted)
                 bytes += frames.wire_length[i]
                 counted += 1
         self.bytes = bytes
@@ -285,7 +286,7 @@ cdef class SlidingWindows:
         Returns
         -------
         list of (tuple of int, tuple of int, int)
-            Each tuple: bytes, frames, stamp and number of the first frame in the window; zeros where no frame was
+            Each tuple: bytes, frames, timestamp and number of the first frame in the window; zeros where no frame was
             seen.
         """
         cdef Py_ssize_t k

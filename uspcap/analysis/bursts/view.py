@@ -21,7 +21,7 @@ def section(result: BurstsResult, context: Context) -> Section:
     view = Section("Bursts", timed=True)
     rows = result.windows
     if not rows:
-        view.line("no stamped packets", "note")
+        view.line("no timestamped packets", "note")
         return view
     sources = [row.source for row in rows]
     columns = [
@@ -36,22 +36,23 @@ def section(result: BurstsResult, context: Context) -> Section:
         Column("from frame", [row.peak_frames_first_frame for row in rows], rank=5, unit=Unit.COUNT),
     ]
     if len(set(sources)) > 1:
-        columns.insert(0, Column("stamped by", sources, left=True))
+        columns.insert(0, Column("source", sources, left=True))
     if result.line_rate_bps:
         columns.insert(2, Column("of line", [row.line_rate_share for row in rows], unit=Unit.SHARE))
     view.table(columns)
     unresolved = [row.window_ns for row in rows if row.window_ns <= context.resolutions_ns.get(row.source, 0)]
     if unresolved:
         view.paragraph(
-            f"windows of up to {exact_duration(max(unresolved))} are no wider than the stamps resolve: "
-            "their peaks say how frames share stamps, not how close they came",
+            f"windows of up to {exact_duration(max(unresolved))} are no wider than the timestamps resolve: "
+            "their peaks say how frames share timestamps, not how close they came",
             tone="warning",
         )
     view.paragraph(result.definition, tone="note")
     if any((row.line_rate_share or 0) > 1 for row in rows):
         view.paragraph(
-            "more than 100 % of line: a packet counts whole at its stamp, even where the line takes longer for it than "
-            "the window; or the stamps bunch what the line spread",
+            "more than 100 % of line: a packet counts whole at its timestamp, even where the line takes longer for "
+            "it than "
+            "the window; or the timestamps bunch what the line spread",
             tone="warning",
         )
     if result.line_rate_bps:

@@ -11,7 +11,7 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.saturating cimport difference, saturating_add
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.stats.buckets cimport leading_zeros
 
 cdef enum:
@@ -79,7 +79,7 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
     cdef Py_ssize_t room = silences.shape[0] // <Py_ssize_t> sizeof(Silence), used = silences_used
     cdef Py_ssize_t i = first_row
-    cdef int64_t stamp, gap, frame
+    cdef int64_t timestamp, gap, frame
     cdef int32_t flow
     cdef int octave
     if headers.count != frames.count:
@@ -87,17 +87,17 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     with nogil:
         while i < frames.count and used < room:
             flow = headers.flow[i]
-            if frames.timestamp_source[i] >= NO_STAMP or flow < 0 or flow >= flows:
+            if frames.timestamp_source[i] >= NO_TIMESTAMP or flow < 0 or flow >= flows:
                 i += 1
                 continue
             track = &of_flow[flow]
-            stamp = frames.timestamp_ns[i]
+            timestamp = frames.timestamp_ns[i]
             frame = frames.frame_number[i] + frame_shift
             if track.frames == 0:
-                track.first_ns = stamp
+                track.first_ns = timestamp
                 track.first_frame = frame
             else:
-                gap = difference(stamp, track.last_ns)
+                gap = difference(timestamp, track.last_ns)
                 if gap >= 0:
                     if threshold_ns < 0:
                         octave = octave_of(gap)
@@ -109,7 +109,7 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                     if gap > track.floor_ns:
                         kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
                         used += 1
-            track.last_ns = stamp
+            track.last_ns = timestamp
             track.last_frame = frame
             track.frames += 1
             i += 1

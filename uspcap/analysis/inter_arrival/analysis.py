@@ -1,4 +1,4 @@
-"""Inter-arrival times: between all frames of a stamp source, and within each flow."""
+"""Inter-arrival times: between all frames of a timestamp source, and within each flow."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class InterArrival(Analysis):
         )
 
     def _by_count(self) -> NDArray[np.int64]:
-        """Return the ids of the flows that have stamped frames, most frames first."""
+        """Return the ids of the flows that have timestamped frames, most frames first."""
         frames = self._per_flow.rows["frames"].astype(np.int64)
         order = np.lexsort((np.arange(len(frames)), -frames))
         return order[frames[order] > 0]
@@ -204,7 +204,7 @@ class InterArrival(Analysis):
         return tuple(results)
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return the histogram of the times between all frames of each stamp source, by its name."""
+        """Return the histogram of the times between all frames of each timestamp source, by its name."""
         return {
             TimestampSource(source).name: _histogram(self._tracks[source], self._counts[source].copy())
             for source in range(SOURCES)

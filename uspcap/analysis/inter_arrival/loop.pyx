@@ -2,8 +2,8 @@
 
 A. State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror
    the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
-B. Stamps of different sources are never subtracted: each source has a track of its own, and flows are
-   keyed by source already (see flow_index.pyx). Frames without a stamp are passed over.
+B. Timestamps of different sources are never subtracted: each source has a track of its own, and flows are
+   keyed by source already (see flow_index.pyx). Frames without a timestamp are passed over.
 C. A difference that does not fit 64 bits, or not with either sign, is taken as the nearest value that does. Sums of
    gaps have 128 bits, in two words.
 D. Jitter is the filter of RFC 3550, section 6.4.1: J += (|D| - J) / 16, D being the change from one gap to the next.
@@ -19,7 +19,7 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.saturating cimport add_wide, difference, distance
-from uspcap._core.timestamp_sources cimport NO_STAMP, SOURCE_COUNT
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
 from uspcap.analysis.gaps.loop cimport Silence
 from uspcap.stats.buckets cimport COUNTS_LENGTH, LANE_BITS, Cells, index_of
 
@@ -118,9 +118,9 @@ ARRIVAL_TRACK_DTYPE = np.dtype([
 ])
 
 
-cdef inline int64_t count_gap(ArrivalTrack *track, int64_t stamp, int64_t frame) noexcept nogil:
-    """Add the gap that a stamp ends to a track; return it, -1 for a step backward."""
-    cdef int64_t gap = difference(stamp, track.last_ns)
+cdef inline int64_t count_gap(ArrivalTrack *track, int64_t timestamp, int64_t frame) noexcept nogil:
+    """Add the gap that a timestamp ends to a track; return it, -1 for a step backward."""
+    cdef int64_t gap = difference(timestamp, track.last_ns)
     if gap < 0:
         track.backward += 1
         return -1
@@ -142,15 +142,15 @@ cdef inline int64_t count_gap(ArrivalTrack *track, int64_t stamp, int64_t frame)
     return gap
 
 
-cdef inline int64_t arrive(ArrivalTrack *track, int64_t stamp, int64_t frame, uint32_t wire) noexcept nogil:
+cdef inline int64_t arrive(ArrivalTrack *track, int64_t timestamp, int64_t frame, uint32_t wire) noexcept nogil:
     """Add one frame to a track; return its gap to the one before, -1 where it has none."""
     cdef int64_t gap = -1
     if track.frames == 0:
-        track.first_ns = stamp
+        track.first_ns = timestamp
         track.first_frame = frame
     else:
-        gap = count_gap(track, stamp, frame)
-    track.last_ns = stamp
+        gap = count_gap(track, timestamp, frame)
+    track.last_ns = timestamp
     track.last_frame = frame
     track.frames += 1
     track.bytes += wire
@@ -183,7 +183,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(ArrivalTrack)
     cdef Py_ssize_t room = largest.shape[0] // <Py_ssize_t> sizeof(Silence), used = largest_used
     cdef Py_ssize_t i, keys = 0, at, n = frames.count
-    cdef int64_t stamp, gap, frame, before_ns, before_frame
+    cdef int64_t timestamp, gap, frame, before_ns, before_frame
     cdef int32_t flow
     cdef int source
     cdef uint64_t key, slot
@@ -196,9 +196,9 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     with nogil:
         for i in range(n):
             source = frames.timestamp_source[i]
-            if source >= NO_STAMP:
+            if source >= NO_TIMESTAMP:
                 continue
-            stamp = frames.timestamp_ns[i]
+            timestamp = frames.timestamp_ns[i]
             frame = frames.frame_number[i] + frame_shift
             # The source's track stays in registers as long as the source does not change.
             if source != track_source:
@@ -208,7 +208,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                 track_source = source
             before_ns = track.last_ns
             before_frame = track.last_frame
-            gap = arrive(&track, stamp, frame, frames.wire_length[i])
+            gap = arrive(&track, timestamp, frame, frames.wire_length[i])
             if gap >= 0:
                 counts[source, index_of(gap)] += 1
                 if used < room or gap > top[used - 1].gap_ns:
@@ -221,7 +221,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                         used += 1
             flow = headers.flow[i]
             if 0 <= flow < flows:
-                gap = arrive(&of_flow[flow], stamp, frame, frames.wire_length[i])
+                gap = arrive(&of_flow[flow], timestamp, frame, frames.wire_length[i])
                 if gap >= 0:
                     key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
                     scratch[keys] = key

@@ -19,11 +19,11 @@ FLOW_TAILS = 2
 
 
 def section(result: InterArrivalResult, context: Context) -> Section:
-    """Percentiles by stamp source, flows and the largest gaps."""
+    """Percentiles by timestamp source, flows and the largest gaps."""
     view = Section("Inter-arrival times", timed=True)
     sources = {name: one for name, one in result.sources.items() if one.count}
     if not sources:
-        view.line("too few stamped packets for a time between two", "note")
+        view.line("too few timestamped packets for a time between two", "note")
         return view
     rows = list(sources.values())
     _statistics(view, sources)
@@ -49,7 +49,7 @@ def section(result: InterArrivalResult, context: Context) -> Section:
             frames_around(gaps),
         ]
         if len(sources) > 1:
-            columns.append(Column("stamped by", [gap.source for gap in gaps], left=True))
+            columns.append(Column("source", [gap.source for gap in gaps], left=True))
         view.table(columns)
     view.footnote([*rows, *flows.by_count, *flows.worst])
     view.paragraph(f"jitter: {result.jitter}", tone="note")
@@ -57,7 +57,7 @@ def section(result: InterArrivalResult, context: Context) -> Section:
 
 
 def _statistics(view: Section, sources: dict[str, Arrivals]) -> None:
-    """Print statistics as rows and stamp sources as columns."""
+    """Print statistics as rows and timestamp sources as columns."""
     rows = list(sources.values())
     percentiles = list(rows[0].percentiles_ns)
     labels = [

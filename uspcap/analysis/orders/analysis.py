@@ -50,10 +50,10 @@ VENUE_DEFINITION = (
 )
 
 VENUE_PAIRS: Final = (("accepted", "executed"), ("accepted", "canceled"))
-"""Answers to one request whose venue stamps are subtracted, and the same frames' stamps beside them."""
+"""Answers to one request whose venue timestamps are subtracted, and the same frames' timestamps beside them."""
 
 _CONNECTION_PROTOCOLS = ("unknown", "soupbintcp", "fix", "other")
-_NO_STAMP = int(TimestampSource.NONE)
+_NO_TIMESTAMP = int(TimestampSource.NONE)
 
 
 class Orders(Analysis):
@@ -144,7 +144,7 @@ class Orders(Analysis):
         )
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return the histograms by stamp source and name, and those of first bytes as `….first_byte`."""
+        """Return the histograms by timestamp source and name, and those of first bytes as `….first_byte`."""
         found = {}
         final = self._finished()
         for source, measures in {**final.sources, "venue": final.venue}.items():
@@ -202,7 +202,7 @@ class _Final:
         for name, sources, complete, first_byte in self._pairs():
             for source in np.unique(sources).tolist():
                 chosen = sources == source
-                if source == _NO_STAMP:
+                if source == _NO_TIMESTAMP:
                     self.different_sources += int(chosen.sum())
                     continue
                 measure = _Measure(complete[chosen], None if first_byte is None else first_byte[chosen])
@@ -211,7 +211,7 @@ class _Final:
         self.venue = dict(self._venue_measures())
 
     def _pairs(self) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64], NDArray[np.int64] | None]]:
-        """Give the name, the stamp source of both ends, and the times of each kind of measure that there is."""
+        """Give the name, the timestamp source of both ends, and the times of each kind of measure that there is."""
         for kind, asking in enumerate(REQUEST_KINDS):
             of_kind = self.requests[self.requests["kind"] == kind]
             for number, answering in enumerate(ANSWER_KINDS):
@@ -244,9 +244,9 @@ class _Final:
         for before, after in VENUE_PAIRS:
             one, two = ANSWER_KINDS.index(before), ANSWER_KINDS.index(after)
             both = self.requests[self.requests["answered"] & (1 << one | 1 << two) == (1 << one | 1 << two)]
-            stamps = both["venue_ns"][(both["venue_ns"][:, [one, two]] >= 0).all(axis=1)]
-            if len(stamps):
-                yield f"{before}_to_{after}", _Measure(difference_ns(stamps[:, two], stamps[:, one]), None)
+            timestamps = both["venue_ns"][(both["venue_ns"][:, [one, two]] >= 0).all(axis=1)]
+            if len(timestamps):
+                yield f"{before}_to_{after}", _Measure(difference_ns(timestamps[:, two], timestamps[:, one]), None)
 
     def ends(self, number: int) -> tuple[str, str]:
         """Return the two ends of a connection, the lower first."""
@@ -335,11 +335,11 @@ def _where(met: NDArray[np.bool_], values: NDArray[Any]) -> list[int | None]:
 
 
 def _common(*sources: NDArray[Any]) -> NDArray[Any]:
-    """Return the source that stamped all of them, NONE where there is no one source."""
+    """Return the source that timestamped all of them, NONE where there is no one source."""
     same = np.ones(len(sources[0]), bool)
     for other in sources[1:]:
         same &= sources[0] == other
-    return np.where(same, sources[0], _NO_STAMP)
+    return np.where(same, sources[0], _NO_TIMESTAMP)
 
 
 def _id(request: Any) -> str:

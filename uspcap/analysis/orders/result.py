@@ -22,7 +22,7 @@ Protocol = Annotated[str, Quantity("order_protocol", one_of=ORDER_PROTOCOLS)]
 class OrderTimes(HistogramSummary):
     """Times from one message to another."""
 
-    negative: Annotated[Count, "Answers stamped before what they answer: counted here only."]
+    negative: Annotated[Count, "Answers timestamped before what they answer: counted here only."]
     first_byte: Annotated[
         HistogramSummary | None,
         "To the first byte of the answer, instead of the last; null where that makes no sense.",
@@ -107,9 +107,9 @@ class OrdersResult(Result):
     repeated_requests: Annotated[Count, "Sent again with an id that was used."]
     possible_duplicates: Annotated[Count, "FIX messages with 43=Y, left out."]
     answers_without_request: Annotated[Count | None, "Null where requests are a sample."]
-    sources: Annotated[Mapping[SourceName, Mapping[FromTo, OrderTimes]], "By who stamped both frames."]
-    venue: Annotated[Mapping[FromTo, OrderTimes], "Between stamps of the venue's clock."]
-    different_sources: Annotated[Count, "Times left out, whose ends two sources stamped, or none."]
+    sources: Annotated[Mapping[SourceName, Mapping[FromTo, OrderTimes]], "By who timestamped both frames."]
+    venue: Annotated[Mapping[FromTo, OrderTimes], "Between timestamps of the venue's clock."]
+    different_sources: Annotated[Count, "Times left out, whose ends two sources timestamped, or none."]
     connections_with_orders: Count
     connections: tuple[OrderConnection, ...]
     streams: OrderStreams

@@ -24,7 +24,7 @@ def section(result: OrdersResult, context: Context) -> Section:
     _counts(view, result)
     _versions(view, result)
     for source, measures in result.sources.items():
-        view.heading(f"by capture stamps ({source}), to the whole answer")
+        view.heading(f"by capture timestamps ({source}), to the whole answer")
         _measures(view, measures)
         firsts = {
             name: measure.first_byte
@@ -35,7 +35,7 @@ def section(result: OrdersResult, context: Context) -> Section:
             view.heading(f"to the first byte of the answer ({source}), where that differs")
             _measures(view, firsts)
     if result.venue:
-        view.heading("in the venue, by its own stamps")
+        view.heading("in the venue, by its own timestamps")
         _measures(view, result.venue)
     _unanswered(view, result, context)
     _connections(view, result)
@@ -94,7 +94,7 @@ def _measures(view: Section, measures: Mapping[str, HistogramSummary]) -> None:
         if isinstance(row, OrderTimes) and row.negative:
             negative = plural(row.negative, "answer")
             view.paragraph(
-                f"{name.replace('_', ' ')}: {negative} stamped before what it answers, counted here only",
+                f"{name.replace('_', ' ')}: {negative} timestamped before what it answers, counted here only",
                 tone="warning",
             )
 
@@ -147,7 +147,7 @@ def _qualifications(view: Section, result: OrdersResult) -> None:
         (result.repeated_requests, "{} sent again with an id that was used: the first counts", "request"),
         (result.possible_duplicates, "{} marked as possible duplicate (43=Y): left out", "message"),
         (result.answers_without_request, "{} to no request seen before", "answer"),
-        (result.different_sources, "{} left out: its ends have stamps of different sources, or none", "time"),
+        (result.different_sources, "{} left out: its ends have timestamps of different sources, or none", "time"),
         (streams.holes, "{} in streams that nothing filled: what was in them is missing above", "hole"),
         (streams.cut_segments, "{} captured only in part", "segment"),
         (streams.malformed, "{} too short, or of no type of the version", "message"),

@@ -1,4 +1,4 @@
-"""Path latency: what the last metre cost, from a frame's stamp to user space."""
+"""Path latency: what the last metre cost, from a frame's timestamp to user space."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from uspcap.stats.buckets import Cells, CellsByFlow
 from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
-    "from the frame's stamp to CLOCK_REALTIME as it was read in the visit to the ring that took the frame, after the "
+    "from the frame's timestamp to CLOCK_REALTIME as it was read in the visit to the ring that took the frame, after "
+    "the "
     "frame was found there; time that it waited on the ring is in it, what uspcap did with it afterwards is not"
 )
 
 
 class PathLatency(Analysis):
-    """Histograms of the time from stamp to reading, by stamp source and by ring.
+    """Histograms of the time from timestamp to reading, by timestamp source and by ring.
 
-    A frame that was stamped by its reading has no path, and one that came from no ring no reading: such frames are
+    A frame that was timestamped by its reading has no path, and one that came from no ring no reading: such frames are
     counted apart, and so are negative times, which only clocks that differ or step can make.
     """
 
@@ -61,9 +62,9 @@ class PathLatency(Analysis):
         left_out = dict(zip(LEFT_OUT, map(int, self._left_out), strict=True))
         return PathLatencyResult(
             definition=DEFINITION,
-            frames_without_stamp=left_out["frames_without_stamp"],
+            frames_without_timestamp=left_out["frames_without_timestamp"],
             frames_without_reading=left_out["frames_without_reading"],
-            frames_stamped_on_reading=left_out["frames_stamped_on_reading"],
+            frames_timestamped_on_reading=left_out["frames_timestamped_on_reading"],
             sources={
                 TimestampSource(source).name: self._path(cells, groups).extended(
                     SourcePath,
@@ -76,7 +77,7 @@ class PathLatency(Analysis):
         )
 
     def _groups(self) -> dict[int, NDArray[Any]]:
-        """Return the groups that have frames, by stamp source."""
+        """Return the groups that have frames, by timestamp source."""
         met = np.flatnonzero(self._tracks["frames"] + self._tracks["negative"])
         return {int(source): met[met // RING_GROUPS == source] for source in np.unique(met // RING_GROUPS)}
 
@@ -112,7 +113,7 @@ class PathLatency(Analysis):
         )
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return the histogram of each stamp source, by its name."""
+        """Return the histogram of each timestamp source, by its name."""
         cells = self._cells.by_flow()
         return {
             TimestampSource(source).name: self._histogram(cells, groups) for source, groups in self._groups().items()

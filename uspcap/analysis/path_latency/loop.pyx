@@ -1,6 +1,7 @@
-"""From a frame's stamp to the moment that it was read from its ring: histograms by stamp source and ring.
+"""From a frame's timestamp to the moment that it was read from its ring: histograms by timestamp source and ring.
 
-A. A group is a stamp source and a ring; groups are rows of a fixed table, so that which group a frame counts in does
+A. A group is a timestamp source and a ring; groups are rows of a fixed table, so that which group a frame counts in
+does
    not depend on what came before. Rings from LAST_RING on share one row.
 B. What is negative is counted apart, and in no histogram. What does not fit 64 bits counts as the nearest that does.
 C. Sums take 128 bits, in two words: merging adds them up exactly.
@@ -12,20 +13,20 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport add_wide, difference
-from uspcap._core.timestamp_sources cimport NO_STAMP, SOURCE_COUNT
-from uspcap._core.timestamped_interfaces cimport STAMP_USER
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
+from uspcap._core.timestamped_interfaces cimport TIMESTAMP_USER
 from uspcap.stats.buckets cimport Cells, index_of
 
 cdef enum:
     RINGS = 256
-    WITHOUT_STAMP = 0
+    WITHOUT_TIMESTAMP = 0
     WITHOUT_READING = 1
-    STAMPED_ON_READING = 2
+    TIMESTAMPED_ON_READING = 2
     LEFT_OUT_COUNTS = 3
 
 RING_GROUPS = RINGS
 GROUPS = SOURCE_COUNT * RINGS
-LEFT_OUT = ("frames_without_stamp", "frames_without_reading", "frames_stamped_on_reading")
+LEFT_OUT = ("frames_without_timestamp", "frames_without_reading", "frames_timestamped_on_reading")
 
 
 cdef struct PathTrack:
@@ -52,7 +53,7 @@ PATH_TRACK_DTYPE = np.dtype([
 
 def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, Cells cells not None,
                 uint64_t[::1] left_out):
-    """Count how long each frame of a batch took from its stamp to its reading.
+    """Count how long each frame of a batch took from its timestamp to its reading.
 
     Parameters
     ----------
@@ -78,14 +79,14 @@ def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, C
     with nogil:
         for i in range(frames.count):
             source = frames.timestamp_source[i]
-            if source >= NO_STAMP:
-                left_out[WITHOUT_STAMP] += 1
+            if source >= NO_TIMESTAMP:
+                left_out[WITHOUT_TIMESTAMP] += 1
                 continue
             if frames.read_ns[i] == 0:
                 left_out[WITHOUT_READING] += 1
                 continue
-            if source == STAMP_USER:
-                left_out[STAMPED_ON_READING] += 1
+            if source == TIMESTAMP_USER:
+                left_out[TIMESTAMPED_ON_READING] += 1
                 continue
             ring = frames.queue[i] if frames.queue[i] < RINGS - 1 else RINGS - 1
             group = <uint64_t> source * RINGS + ring

@@ -15,7 +15,7 @@ class Path(HistogramSummary):
     """Path latencies of some frames."""
 
     max_frame: Annotated[FrameNumber, "The frame that took longest."]
-    negative: Annotated[Count, "Frames whose stamp is later than their reading: counted here only."]
+    negative: Annotated[Count, "Frames whose timestamp is later than their reading: counted here only."]
     most_negative_ns: StepBack
 
 
@@ -30,13 +30,13 @@ class SourcePath(Path):
 
     error_bound_ns: Annotated[
         Span | None,
-        "By how much each time may be off because the stamps are of another clock; null where they are not.",
+        "By how much each time may be off because the timestamps are of another clock; null where they are not.",
     ] = None
     rings: tuple[RingPath, ...]
 
 
 class PathLatencyResult(Result):
-    """From a frame's stamp to its reading from the ring."""
+    """From a frame's timestamp to its reading from the ring."""
 
     definition: str
     longest_unread_ns: Annotated[
@@ -44,13 +44,13 @@ class PathLatencyResult(Result):
         "The longest time for which a ring went unread: frames that came then waited as long; null where that is not "
         "known.",
     ] = None
-    frames_without_stamp: Count
+    frames_without_timestamp: Count
     frames_without_reading: Annotated[Count, "Frames that came from no ring."]
-    frames_stamped_on_reading: Annotated[Count, "Stamp source USER."]
+    frames_timestamped_on_reading: Annotated[Count, "Timestamp source USER."]
     sources: Mapping[SourceName, SourcePath]
 
     def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:
-        """Return it with the error bound of the NIC's stamps, and how long a ring went unread."""
+        """Return it with the error bound of the NIC's timestamps, and how long a ring went unread."""
         sources, clocks = dict(self.sources), source.get("clocks", ())
         if "HARDWARE" in sources and clocks:
             bound_ns = max(clock["error_bound_ns"] for clock in clocks)

@@ -15,7 +15,7 @@ from uspcap.report.model import Column, Context, Headline, Section
 
 
 def section(result: PathLatencyResult, context: Context) -> Section:
-    """From stamp to reading, by stamp source and ring."""
+    """From timestamp to reading, by timestamp source and ring."""
     view = Section("Path latency", timed=True)
     sources = result.sources
     columns = {name: _path_cells(one) for name, one in sources.items()}
@@ -34,17 +34,17 @@ def section(result: PathLatencyResult, context: Context) -> Section:
             ],
         )
     else:
-        view.line("no packet has a stamp from before its reading", "note")
+        view.line("no packet has a timestamp from before its reading", "note")
     for name, one in sources.items():
         if one.error_bound_ns is not None:
-            bound = f"{name}: each time may be off by {duration(one.error_bound_ns)}, the error bound of the stamps"
+            bound = f"{name}: each time may be off by {duration(one.error_bound_ns)}, the error bound of the timestamps"
             view.paragraph(bound, tone="warning")
     if result.longest_unread_ns is not None:
         unread = duration(result.longest_unread_ns)
         view.paragraph(f"a ring went unread for {unread} at most: frames that came then waited as long", tone="note")
     for field, what in (
-        ("frames_stamped_on_reading", "stamped on reading, which leaves no path to measure"),
-        ("frames_without_stamp", "without a stamp"),
+        ("frames_timestamped_on_reading", "timestamped on reading, which leaves no path to measure"),
+        ("frames_without_timestamp", "without a timestamp"),
         ("frames_without_reading", "from no ring"),
     ):
         if result[field]:

@@ -66,7 +66,8 @@ _WINDOWS: Final = (2, 4, 8, 16)
 """Widths that close together may mean, in buckets of 1/32 octave: 6 % to 50 % of the gap."""
 
 PERIOD_TEST = (
-    "counts in slots of 2^10, 2^14, 2^18, 2^22, 2^26 and 2^30 ns or more, 65,536 of each from the first stamp on; a "
+    "counts in slots of 2^10, 2^14, 2^18, 2^22, 2^26 and 2^30 ns or more, 65,536 of each from the first timestamp "
+    "on; a "
     f"period recurs {FEWEST_CYCLES} times or more and is 32 slots or longer; its harmonics in the tapered periodogram, "
     "over the median around each, are added up (up to 16); p is the chance that noise of any colour gives as much at "
     f"one of all the periods tried, {SIGNIFICANCE:g} or less; at least 10 % of the frames keep to it, and half as many "
@@ -157,7 +158,7 @@ class Patterns(Analysis):
         self._flows.forget_absorbed()
 
     def _periods(self, source: int) -> list[Period]:
-        """Return the periods of one stamp source, longest windows first, each period once."""
+        """Return the periods of one timestamp source, longest windows first, each period once."""
         arrivals = self._arrivals[source]
         scales = [arrivals.scale(k) for k in range(SCALE_COUNT)]
         scales = [(width, counts) for width, counts in scales if counts.sum() >= FEWEST_ARRIVALS]
@@ -206,7 +207,7 @@ class Patterns(Analysis):
         why_not: str | None = None
         found: list[BusyPhase] = []
         if arrivals.divisor_ns > width:
-            why_not = f"stamps are multiples of {arrivals.divisor_ns} ns apart"
+            why_not = f"timestamps are multiples of {arrivals.divisor_ns} ns apart"
         elif covered.max() < FEWEST_PERIODS:
             why_not = f"{FEWEST_PERIODS} periods are needed"
         else:

@@ -1,16 +1,16 @@
 """Counting arrivals so that what recurs can be told: by slots of time, by phase of the second, by gaps of a flow.
 
 A. Slots. At each scale time is cut into slots of 2^k ns, aligned to the epoch, and the first SLOTS of them from the
-   earliest stamp on are counted. That set depends on the earliest stamp only: an earlier one moves the window back, and
-   all that lies in the new window lay in the old one, or is new. The last scale covers everything: its slots double in
-   width when the stamps span more than SLOTS of them, which depends only on the span.
+   earliest timestamp on are counted. That set depends on the earliest timestamp only: an earlier one moves the window
+   back, and all that lies in the new window lay in the old one, or is new. The last scale covers everything: its slots
+   double in width when the timestamps span more than SLOTS of them, which depends only on the span.
 B. Phases. A bin of the second, or of the millisecond, holds how many frames fell there, in how many visits (frames in a
-   row of one second are one visit), and the sum of the squares of what each visit brought, from which its spread follows.
-   The first and the last visit stay open for `join`.
+   row of one second are one visit), and the sum of the squares of what each visit brought, from which its spread
+   follows. The first and the last visit stay open for `join`.
 C. Gaps. Each flow has a log-linear histogram of its gaps, 32 buckets an octave from 65 us to 18 minutes, with sums, so
    that the mean of a few neighbouring buckets is exact; and another of the gaps between its shortest frames, which a
    shorter frame starts anew.
-D. Stamps are clamped as they come in, so that the beginning of the second of each fits 64 bits. Sums saturate.
+D. Timestamps are clamped as they come in, so that the beginning of the second of each fits 64 bits. Sums saturate.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -22,7 +22,7 @@ import numpy as np
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.saturating cimport clamped, difference, saturating_add_unsigned, saturating_square
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.stats.buckets cimport leading_zeros
 
 cdef enum:
@@ -135,7 +135,7 @@ cdef class Arrivals:
     lowest_ns, highest_ns : int
         Meaningless before the first frame.
     divisor_ns : int
-        Greatest common divisor of the distances between stamps where that is 1000 or more; else some number below.
+        Greatest common divisor of the distances between timestamps where that is 1000 or more; else some number below.
     """
 
     cdef readonly uint64_t frames
@@ -192,7 +192,7 @@ cdef class Arrivals:
             slots[to] += count
 
     cdef void cover(self, int64_t lowest, int64_t highest) noexcept nogil:
-        """Make the windows those of stamps from `lowest` to `highest`."""
+        """Make the windows those of timestamps from `lowest` to `highest`."""
         cdef int k
         cdef int64_t base, back
         if self.frames:
@@ -219,7 +219,7 @@ cdef class Arrivals:
         self.highest_ns = highest
 
     cdef inline void divide(self, int64_t apart) noexcept nogil:
-        """Take a distance between stamps into the common divisor."""
+        """Take a distance between timestamps into the common divisor."""
         cdef int64_t a = self.divisor_ns, b = apart if apart >= 0 else -apart, rest
         while b:
             rest = a % b
@@ -231,7 +231,7 @@ cdef class Arrivals:
         """Count the rows of a batch whose timestamp source is `source`."""
         cdef Py_ssize_t i
         cdef int k
-        cdef int64_t stamp, slot, period
+        cdef int64_t timestamp, slot, period
         cdef int64_t begun[CLOCKS]
         cdef int64_t number[CLOCKS]
         cdef bint known = False
@@ -241,21 +241,21 @@ cdef class Arrivals:
             for i in range(frames.count):
                 if frames.timestamp_source[i] != source:
                     continue
-                stamp = clamped(frames.timestamp_ns[i])
-                if self.frames == 0 or stamp < self.lowest_ns or stamp > self.highest_ns:
-                    self.cover(stamp, stamp)
+                timestamp = clamped(frames.timestamp_ns[i])
+                if self.frames == 0 or timestamp < self.lowest_ns or timestamp > self.highest_ns:
+                    self.cover(timestamp, timestamp)
                 if self.divisor_ns >= 1000 or self.divisor_ns == 0:
-                    self.divide(difference(stamp, self.lowest_ns))
+                    self.divide(difference(timestamp, self.lowest_ns))
                 for k in range(SCALES):
-                    slot = (stamp >> self.shifts[k]) - self.bases[k]
+                    slot = (timestamp >> self.shifts[k]) - self.bases[k]
                     if slot >= SLOTS:
                         continue
                     self.slots[k][slot] += 1
                 for k in range(CLOCKS):
-                    if not known or stamp < begun[k] or difference(stamp, begun[k]) >= PERIODS[k]:
-                        number[k] = floor_divide(stamp, PERIODS[k])
+                    if not known or timestamp < begun[k] or difference(timestamp, begun[k]) >= PERIODS[k]:
+                        number[k] = floor_divide(timestamp, PERIODS[k])
                         begun[k] = number[k] * PERIODS[k]
-                    visit(&self.phases[k][(stamp - begun[k]) // WIDTHS[k]], number[k])
+                    visit(&self.phases[k][(timestamp - begun[k]) // WIDTHS[k]], number[k])
                 known = True
                 self.frames += 1
 
@@ -284,7 +284,7 @@ cdef class Arrivals:
         self.frames += later.frames
 
     def scale(self, int k):
-        """Return the width of a scale's slots in ns, and the counts of those from the first stamp to the last.
+        """Return the width of a scale's slots in ns, and the counts of those from the first timestamp to the last.
 
         Returns
         -------
@@ -375,12 +375,12 @@ cdef inline void count_gap(Gaps *gaps, int64_t gap) noexcept nogil:
         gaps.sums[bucket] = saturating_add_unsigned(gaps.sums[bucket], <uint64_t> gap)
 
 
-cdef inline void arrive(Gaps *gaps, int64_t stamp) noexcept nogil:
+cdef inline void arrive(Gaps *gaps, int64_t timestamp) noexcept nogil:
     if gaps.frames == 0:
-        gaps.first_ns = stamp
+        gaps.first_ns = timestamp
     else:
-        count_gap(gaps, difference(stamp, gaps.last_ns))
-    gaps.last_ns = stamp
+        count_gap(gaps, difference(timestamp, gaps.last_ns))
+    gaps.last_ns = timestamp
     gaps.frames += 1
 
 
@@ -402,7 +402,7 @@ def track_beats(FrameColumns frames, HeaderColumns headers, uint8_t[::1] flow_tr
     with nogil:
         for i in range(frames.count):
             flow = headers.flow[i]
-            if frames.timestamp_source[i] >= NO_STAMP or flow < 0 or flow >= flows:
+            if frames.timestamp_source[i] >= NO_TIMESTAMP or flow < 0 or flow >= flows:
                 continue
             track = &of_flow[flow]
             arrive(&track.every, frames.timestamp_ns[i])

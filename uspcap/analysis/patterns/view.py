@@ -51,7 +51,7 @@ def _periods(view: Section, result: PatternsResult, context: Context) -> None:
             Column("window", [row.window_ns for row in shown], rank=3, unit=Unit.DURATION),
         ]
         if len({row.source for row in rows}) > 1:
-            columns.insert(0, Column("stamped by", [row.source for row in shown], left=True))
+            columns.insert(0, Column("source", [row.source for row in shown], left=True))
         view.table(columns)
         view.more(len(rows) - len(shown), "period")
     view.paragraph(result.period_test, tone="note")
@@ -61,7 +61,7 @@ def _phases(view: Section, result: PatternsResult, context: Context) -> None:
     several = len({one.source for one in result.phases}) > 1
     for one in result.phases:
         view.line()
-        of = f", stamped by {one.source}" if several else ""
+        of = f", timestamped by {one.source}" if several else ""
         title = f"Phases of the {'second' if one.period_ns == 10**9 else 'millisecond'}{of}"
         if not one.tested:
             view.line(title, "strong")

@@ -22,16 +22,17 @@ from uspcap.protocols.rules import KNOWN, KnownFinder, RuleFinder, RulePair
 from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
-    "from the stamp of a request to that of the first response under its key, by one stamp source; a request again "
+    "from the timestamp of a request to that of the first response under its key, by one timestamp source; a request "
+    "again "
     "before that is the same one, sent again, and both times are told; an answer is waited for until a frame is "
-    "stamped more than the timeout from the last of the exchange"
+    "timestamped more than the timeout from the last of the exchange"
 )
 
 MEASURES = ("from_first", "from_last")
 
 
 class Requests(Analysis):
-    """Histograms of response times by rule and stamp source, and what was not answered, not asked for, or said twice.
+    """Histograms of response times by rule and timestamp source, and what was unanswered, unsolicited or duplicate.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class Requests(Analysis):
         )
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return histograms by rule, stamp source and measure, joined by dots."""
+        """Return histograms by rule, timestamp source and measure, joined by dots."""
         return {
             f"{outcome.name}.{TimestampSource(source).name}.{measure}": outcome.histogram(measure, source)[0]
             for track, outcome in zip(self._pairs.tracks, self._outcomes(), strict=True)

@@ -117,7 +117,7 @@ class PairOutcome:
     followed : tuple of int
         Those of the classes that the bound left.
     sampled_one_in : int
-    unstamped, without_key, matched_both : int
+    without_timestamp, without_key, matched_both : int
     by_replies : list of int
         Rounds by how many responders replied, from none on.
     responders : int
@@ -134,18 +134,18 @@ class PairOutcome:
         self.seen: tuple[int, int] = (int(seen[0].sum()), int(seen[1].sum()))
         self.followed: tuple[int, int] = (int(seen[0, self._level :].sum()), int(seen[1, self._level :].sum()))
         self.sampled_one_in = 1 << runs.level
-        self.unstamped = runs.unstamped
+        self.without_timestamp = runs.without_timestamp
         self.without_key, self.matched_both = finder.without_key, finder.matched_both
         self.responders, self.more_responders = runs.responders_seen()
         self._tracks = ledger.tracks_by_group()
         self._cells = ledger.by_group()
 
     def sources(self) -> list[int]:
-        """Return the stamp sources that have any time measured."""
+        """Return the timestamp sources that have any time measured."""
         return [int(one) for one in np.flatnonzero(self._tracks["count"][:, :, self._level :].sum(axis=(0, 2)))]
 
     def histogram(self, measure: str, source: int) -> tuple[Histogram, int]:
-        """Return the histogram of a measure and a stamp source, and the frame that the longest time began with."""
+        """Return the histogram of a measure and a timestamp source, and the frame that the longest time began with."""
         number = MEASURES[measure]
         tracks = self._tracks[number, source, self._level :]
         histogram = Histogram()
@@ -227,14 +227,14 @@ class PairOutcome:
             unanswered=self.counts["unanswered"],
             across_clocks=self.counts["across_clocks"],
             negative=self.counts["negative"],
-            without_stamp=self.unstamped,
+            without_timestamp=self.without_timestamp,
             without_key=self.without_key,
             matched_both=self.matched_both,
         )
 
 
 def _latency(row: Any, field: str, source_field: str) -> int | None:
-    """Return the time to the answer; None where the two stamps are of different sources."""
+    """Return the time to the answer; None where the two timestamps are of different sources."""
     return int(row["answer_ns"]) - int(row[field]) if row[source_field] == row["answer_source"] else None
 
 

@@ -1,9 +1,10 @@
 """What runs of requests and responses come to: counts, histograms and lists, each by class of the run's key.
 
-A. Everything is kept by class (`request_runs`, D), so that classes that a bound left out later can be left out of all of
-   it. Lists keep the first rows of each class by rank, whatever order they come in; so the first of the classes that count
-   are among them.
-B. Times of different stamp sources are not subtracted; what is negative is in no histogram. Both are counted.
+A. Everything is kept by class (`request_runs`, D), so that classes that a bound left out later can be left out of all
+of
+   it. Lists keep the first rows of each class by rank, whatever order they come in; so the first of the classes that
+   count are among them.
+B. Times of different timestamp sources are not subtracted; what is negative is in no histogram. Both are counted.
 C. Sums take 128 bits, in two words.
 """
 
@@ -193,7 +194,7 @@ cdef class RequestLedger:
 
     cdef bint measure(self, int which, int64_t source, int in_class, int64_t later_ns, int64_t earlier_ns,
                       int64_t frame) noexcept nogil:
-        """Count a time between two stamps of one source; False where it is negative."""
+        """Count a time between two timestamps of one source; False where it is negative."""
         cdef Track *track = &self.tracks[which][source][in_class]
         cdef int64_t time_ns = difference(later_ns, earlier_ns)
         if time_ns < 0:
@@ -329,7 +330,7 @@ cdef class RequestLedger:
         return dict(zip(COUNT_NAMES, totals, strict=True)), by_replies
 
     def tracks_by_group(self):
-        """Return count, extremes and sum of each group, TRACK_DTYPE of shape (measures, stamp sources, CLASS_COUNT)."""
+        """Return count, extremes and sum of each group, TRACK_DTYPE of shape (measures, timestamp sources, CLASS_COUNT)."""
         tracks = np.zeros((MEASURES, SOURCES, CLASSES), TRACK_DTYPE)
         cdef uint8_t[::1] raw = tracks.reshape(-1).view(np.uint8)
         memcpy(&raw[0], &self.tracks[0][0][0], sizeof(self.tracks))

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from uspcap.stats.buckets cimport leading_zeros
 
 cdef enum:
-    SOURCES = 6             # stamp sources that stamp: values of uspcap.frames.TimestampSource below NONE
+    SOURCES = 6             # timestamp sources that timestamp: values of uspcap.frames.TimestampSource below NONE
     CLASSES = 16
     MAXIMUM_REPLIES = 32
     REQUEST = 1

@@ -1,22 +1,25 @@
 """Runs: requests and the responses to them, put together by key in one pass.
 
 A. A run is what comes under one key without a boundary. Between two neighbours of a key there is a boundary where
-   (1) a frame after the first of them, up to and including the second, is stamped more than the timeout before or after
-       the first, by the same stamp source (stamps of different sources are never compared);
-   (2) since the first of them, SILENCE frames came in a row none of which its stamp source stamped;
-   (3) the second is a request, and the first a response (not in rounds), or a request of another stamp source, or any
+   (1) a frame after the first of them, up to and including the second, is timestamped more than the timeout before or
+   after
+       the first, by the same timestamp source (timestamps of different sources are never compared);
+   (2) since the first of them, SILENCE frames came in a row none of which its timestamp source timestamped;
+   (3) the second is a request, and the first a response (not in rounds), or a request of another timestamp source, or
+   any
        request at all where each stands for itself.
-   Each of these looks at what lies between the two only, not at what came before. That is what makes the law hold: a run
-   is cut in two by a cut of the capture, and `join` puts the two together again. It is associative.
+   Each of these looks at what lies between the two only, not at what came before. That is what makes the law hold: a
+   run is cut in two by a cut of the capture, and `join` puts the two together again. It is associative.
 B. A run that (1) or (2) has ended is taken out at once, so that there are only as many as the timeout makes there be. A
-   heap a stamp source, with the earliest last stamp on top, says which these are. Of the latest there is only a bound,
-   as time mostly runs forward; a step back makes a heap of them, which is kept up for as many events as it had runs, so
-   that stepping to and fro costs no more than that each.
+   heap a timestamp source, with the earliest last timestamp on top, says which these are. Of the latest there is only a
+   bound, as time mostly runs forward; a step back makes a heap of them, which is kept up for as many events as it had
+   runs, so that stepping to and fro costs no more than that each.
 C. The first run of a key may continue one of the part of the capture before: a head. What it takes to tell later, the
-   extremes of stamps up to its first frame, is kept with it. Once stamps of a source have spread over more than two
-   timeouts, or it was silent for long, no frame of that source before the part can matter; once that holds for all
+   extremes of timestamps up to its first frame, is kept with it. Once timestamps of a source have spread over more than
+   two timeouts, or it was silent for long, no frame of that source before the part can matter; once that holds for all
    sources, there are no further heads.
-D. The number is bounded by sampling on the hash of the key, as in flow_index.pyx. A class is the number of zero bits that a
+D. The number is bounded by sampling on the hash of the key, as in flow_index.pyx. A class is the number of zero bits
+that a
    key's hash begins with; at level L only runs of classes from L on are followed. The level rises until no more than
    `maximum` frames of a source fall in a slot of one timeout (aligned to the epoch, as long as no other slot comes
    between). That depends on the stream alone. What is settled is kept by class (request_ledger), and the classes below
@@ -34,7 +37,7 @@ from uspcap._core.saturating cimport difference
 from uspcap._core.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
 )
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 
 SILENT_FRAMES = 1 << 16
 REPLIES_KEPT = MAXIMUM_REPLIES
@@ -58,7 +61,7 @@ POLICIES = {"retransmitted": RETRANSMITTED, "each": EACH, "rounds": ROUNDS}
 cdef struct Context:
     int64_t lowest_ns[6]
     int64_t highest_ns[6]
-    int64_t seen            # bit set of stamp sources
+    int64_t seen            # bit set of timestamp sources
     int64_t silent          # those that were silent for long, in between or at the beginning
 
 cdef struct Visit:
@@ -168,7 +171,7 @@ cdef class RequestRuns:
     """
 
     cdef readonly int level
-    cdef readonly int64_t unstamped
+    cdef readonly int64_t without_timestamp
     cdef readonly Py_ssize_t stride
     cdef readonly Py_ssize_t live
     cdef readonly Runs over
@@ -191,7 +194,7 @@ cdef class RequestRuns:
     cdef Heap earliest[6]
     cdef Heap latest[6]
     cdef int64_t kept[6]        # events that `latest` is still kept up for; empty and out of use at 0
-    cdef int64_t highest[6]     # no open run has a later last stamp
+    cdef int64_t highest[6]     # no open run has a later last timestamp
     # What this part of the capture has shown.
     cdef Context context
     cdef int64_t first_frame[6]
@@ -247,7 +250,7 @@ cdef class RequestRuns:
         for source in range(SOURCES):
             pack(&packed, self.earliest[source].items, self.earliest[source].count * sizeof(int32_t))
             pack(&packed, self.latest[source].items, self.latest[source].count * sizeof(int32_t))
-        counted = (self.level, self.unstamped, self.live, self.frames_read, self.used, self.spares, self.settled,
+        counted = (self.level, self.without_timestamp, self.live, self.frames_read, self.used, self.spares, self.settled,
                    self.context_count, self.responder_count, self.more_responders, self.failed)
         return _request_runs, ((self.timeout_ns, self.policy, self.maximum), counted, self.over, self.heads,
                                finished(&packed))
@@ -290,7 +293,7 @@ cdef class RequestRuns:
         """Read what was packed into a new object."""
         cdef Py_ssize_t used, spares, contexts, rows = self.allocated
         cdef int source
-        (self.level, self.unstamped, self.live, self.frames_read, used, spares, self.settled, contexts,
+        (self.level, self.without_timestamp, self.live, self.frames_read, used, spares, self.settled, contexts,
          self.responder_count, self.more_responders, self.failed) = counted
         while rows < used:
             rows *= 2
@@ -399,7 +402,7 @@ cdef class RequestRuns:
         self.place(number)
         return number
 
-    # Heaps: order 0 has the earliest stamp on top, 1 the latest.
+    # Heaps: order 0 has the earliest timestamp on top, 1 the latest.
 
     cdef inline bint above(self, int32_t a, int32_t b, int order) noexcept nogil:
         cdef int64_t x = self.row(a).last_ns, y = self.row(b).last_ns
@@ -461,7 +464,7 @@ cdef class RequestRuns:
         self.rise(heap, heap.count - 1, order)
 
     cdef void place(self, int32_t number) noexcept nogil:
-        """Put a run into the heaps of the stamp source of its last frame."""
+        """Put a run into the heaps of the timestamp source of its last frame."""
         cdef int64_t source = self.row(number).last_source
         self.arrive(&self.earliest[source], number, 0)
         if self.earliest[source].count == 1 or self.row(number).last_ns > self.highest[source]:
@@ -502,7 +505,7 @@ cdef class RequestRuns:
             self.close(self.earliest[source].items[self.earliest[source].count - 1])
 
     cdef void reach(self, int source, int64_t timestamp_ns) noexcept nogil:
-        """End the runs that a stamp is too far from."""
+        """End the runs that a timestamp is too far from."""
         cdef Heap *early = &self.earliest[source]
         cdef Heap *late = &self.latest[source]
         cdef Py_ssize_t i
@@ -733,8 +736,8 @@ cdef class RequestRuns:
         with nogil:
             for row in range(frames.count):
                 source = frames.timestamp_source[row]
-                if source >= NO_STAMP:
-                    self.unstamped += kinds[row] != 0
+                if source >= NO_TIMESTAMP:
+                    self.without_timestamp += kinds[row] != 0
                     continue
                 frame = frames.frame_number[row] + frame_shift
                 self.observe(source, frames.timestamp_ns[row], frame)
@@ -793,7 +796,7 @@ cdef class RequestRuns:
         for i in range(CLASSES):
             self.requests_seen[i] += later.requests_seen[i]
             self.responses_seen[i] += later.responses_seen[i]
-        self.unstamped += later.unstamped
+        self.without_timestamp += later.without_timestamp
         self.frames_read += later.frames_read
         if self.failed:
             raise MemoryError
@@ -929,7 +932,7 @@ cdef class RequestRuns:
         return runs
 
     def seen(self):
-        """Return requests and responses with a stamp, ndarray of int64, shape (2, CLASS_COUNT)."""
+        """Return requests and responses with a timestamp, ndarray of int64, shape (2, CLASS_COUNT)."""
         counts = np.empty((2, CLASSES), np.int64)
         cdef int i
         for i in range(CLASSES):

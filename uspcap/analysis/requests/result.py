@@ -38,9 +38,9 @@ class PairCounts(Record):
     ]
     answered: Count
     unanswered: Count
-    across_clocks: Annotated[Count, "Pairs of two stamp sources, which make no time."]
-    negative: Annotated[Count, "Pairs whose answer is stamped before the question."]
-    without_stamp: Count
+    across_clocks: Annotated[Count, "Pairs of two timestamp sources, which make no time."]
+    negative: Annotated[Count, "Pairs whose answer is timestamped before the question."]
+    without_timestamp: Count
     without_key: Count
     matched_both: Annotated[Count, "Frames that both rules match; they count as requests."]
 
@@ -52,8 +52,8 @@ class AnsweredRequest(Record):
     request_ns: Instant
     last_request_frame: FrameNumber
     response_frame: FrameNumber
-    latency_from_first_ns: Annotated[Step | None, "Null where two sources stamped them."]
-    latency_from_last_ns: Annotated[Step | None, "Null where two sources stamped them."]
+    latency_from_first_ns: Annotated[Step | None, "Null where two sources timestamped them."]
+    latency_from_last_ns: Annotated[Step | None, "Null where two sources timestamped them."]
     requests: Annotated[Count, "How often it was sent."]
     responses: Count
     source: SourceName
@@ -108,7 +108,7 @@ class RequestRule(PairCounts):
     """Requests and responses of one rule."""
 
     rule: str
-    requests: Annotated[Count, "Frames with a stamp, whether followed or not."]
+    requests: Annotated[Count, "Frames with a timestamp, whether followed or not."]
     responses: Count
     requests_followed: Count
     responses_followed: Count

@@ -35,7 +35,7 @@ MEASURES = {
     "quorum_reply": "quorum",
     "last_reply": "last reply",
 }
-"""How a measure's column is headed, behind the stamp source."""
+"""How a measure's column is headed, behind the timestamp source."""
 
 
 def section(result: RequestsResult, context: Context) -> Section:
@@ -79,7 +79,7 @@ def section(result: RequestsResult, context: Context) -> Section:
 
 
 def _left_out(rule: PairCounts) -> bool:
-    return bool(rule.without_stamp or rule.without_key)
+    return bool(rule.without_timestamp or rule.without_key)
 
 
 def times(view: Section, measured: dict[tuple[str, str], ReplyTimes]) -> None:
@@ -156,14 +156,14 @@ def costs(view: Section, rule: PairCounts) -> None:
             tone="warning",
         )
     for field, what in (
-        ("across_clocks", "{} stamped by different clocks, which makes no time"),
-        ("negative", "{} with the answer stamped before the question, which is in no histogram"),
+        ("across_clocks", "{} timestamped by different clocks, which makes no time"),
+        ("negative", "{} with the answer timestamped before the question, which is in no histogram"),
     ):
         if rule[field]:
             told = f"{safe_text(rule.name)}: {what.format(plural(rule[field], 'pair'))}"
             view.paragraph(told, tone="warning")
     for field, what in (
-        ("without_stamp", "without a stamp, left out"),
+        ("without_timestamp", "without a timestamp, left out"),
         ("without_key", "without the key (too short, or cut), left out"),
         ("matched_both", "matched by both rules, taken for what asks"),
     ):
@@ -225,7 +225,7 @@ def headlines(result: RequestsResult) -> Iterator[Headline]:
 
 
 def answered(sources: Mapping[str, ReplyMeasures], unanswered: int, name: str) -> Iterator[Headline]:
-    """Return how long answers took by stamp source, and how many never came."""
+    """Return how long answers took by timestamp source, and how many never came."""
     for source, measures in sources.items():
         yield spread(f"{name} {source}", measures.from_first)
     yield Headline(name, (("without response", count(unanswered)),))

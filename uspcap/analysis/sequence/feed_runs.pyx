@@ -1,7 +1,7 @@
 """Packets of feeds, into runs of packets that follow each other.
 
-What a payload says is read by the feed's rule (feed_rule.pyx). A stream is a flow and what the rule takes as its session
-and channel (numbered_streams.pyx).
+What a payload says is read by the feed's rule (feed_rule.pyx). A stream is a flow and what the rule takes as its
+session and channel (numbered_streams.pyx).
 """
 
 from libc.stdint cimport int64_t, uint8_t

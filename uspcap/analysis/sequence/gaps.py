@@ -64,7 +64,7 @@ class SequenceGap:
     filled : int
         How many came late.
     filled_ns : int
-        When the last of these came, at the gap's end where stamps say before.
+        When the last of these came, at the gap's end where timestamps say before.
     torn : bool
         Bytes of the TCP stream that carries the numbers were missing there.
     """
@@ -266,7 +266,7 @@ class StreamGaps:
         Packets, or announcements, at the end of the stream of which that is not known.
     extents, lateness_ns : list of int
         Of each packet that filled something: how many packets of the stream came between the gap's end and it (RFC
-        4737, 4.2.1), and how long it was, none where stamps say that it came before.
+        4737, 4.2.1), and how long it was, none where timestamps say that it came before.
     gaps : list of SequenceGap
         In the order in which they were found, of all epochs.
     gaps_before : int
@@ -520,5 +520,5 @@ class StreamGaps:
         if touched is not None:
             # A packet that is sent again is none of the stream's.
             self.extents.append(self.packets - touched.after_packet - (0 if again else 1))
-            # By stamps it may have come before: where a capture is not in the order of time.
+            # By timestamps it may have come before: where a capture is not in the order of time.
             self.lateness_ns.append(clipped_ns(max(0, piece.at_ns - touched.end_ns)))

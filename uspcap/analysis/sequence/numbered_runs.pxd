@@ -4,14 +4,15 @@ A. A run is packets of a stream each of which begins with the number that the on
    goes on with a run depends on the packet before it and on nothing else. So the runs of a capture are the runs of its
    parts, one after the other, but that the last run of a part and the first one of the next may be one run: cutting and
    merging changes nothing, whatever the numbers are.
-B. Numbers stay as their field has them. Where they begin again after the highest, they are compared modulo that. Which of
+B. Numbers stay as their field has them. Where they begin again after the highest, they are compared modulo that. Which
+of
    them are new, late or double is worked out of the runs when a result is asked for (analysis/sequence/gaps.py).
 C. A run below the highest number is looked at packet by packet: of the first packets of a run it is kept where they end
    and when they came, fewer in the later runs of a stream (`ends_kept`). The packets behind those are taken together.
 D. State is bounded, whatever the order. Of each stream the first `most_runs` runs are followed. What a stream costs, in
-   words, depends on the number of its runs only; who holds the tables keeps the cost of all streams within `most_words`,
-   by following a sample of them. A part of a capture has no more runs than the whole, so that it costs no more, and none of
-   its runs stands later in its stream, so that it keeps no less.
+   words, depends on the number of its runs only; who holds the tables keeps the cost of all streams within
+   `most_words`, by following a sample of them. A part of a capture has no more runs than the whole, so that it costs no
+   more, and none of its runs stands later in its stream, so that it keeps no less.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -40,7 +41,7 @@ cdef struct Run:
     int32_t stream
     uint8_t kind
     uint8_t line            # where two lines are compared
-    uint8_t source          # of the stamp, where two lines are compared
+    uint8_t source          # of the timestamp, where two lines are compared
     uint8_t is_rest         # its first packet is the rest of one that came before (line_pair.pyx)
     int32_t first_end       # -1 for none
     int32_t last_end

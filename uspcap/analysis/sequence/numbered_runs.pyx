@@ -25,7 +25,7 @@ RUN_DTYPE = np.dtype([
 PACKET_END_DTYPE = np.dtype([
     ("after", np.uint64), ("at_ns", np.int64), ("next", np.int32), ("unused", np.int32),
 ])
-"""Where a packet of a run ends, how many numbers from the run's first on, and its stamp; the next one, or -1."""
+"""Where a packet of a run ends, how many numbers from the run's first on, and its timestamp; the next one, or -1."""
 
 STREAM_DTYPE = np.dtype([
     ("run", np.int64), ("next", np.uint64), ("packets", np.int64), ("messages", np.uint64, 2),

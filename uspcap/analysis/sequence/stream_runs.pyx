@@ -9,7 +9,8 @@ C. SoupBinTCP: a login accepted (A) says which number comes next, and each seque
    packets have no number. Where bytes are missing packets are counted on from the last one seen.
 D. What of TCP's bytes is missing stands among the runs, before the first message after it whose number tells something.
 E. Nothing of a login but session and number is kept.
-F. Where there are too many connections, or their streams are too many or have too many runs, a sample of the connections
+F. Where there are too many connections, or their streams are too many or have too many runs, a sample of the
+connections
    is followed (connection_tables.pyx), and of the sessions of each as well.
 """
 

@@ -67,7 +67,7 @@ class SegmentSequence(Sequence):
         numbers : ndarray of int64
             What the sender of each has acknowledged.
         """
-        # Stamps of two sources make two flows of one direction: then what came last is not known.
+        # Timestamps of two sources make two flows of one direction: then what came last is not known.
         ends: dict[Flow, int] = {}
         for at, flow in enumerate(flows):
             one = replace(flow, timestamp_source=TimestampSource.NONE)

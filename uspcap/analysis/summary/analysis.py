@@ -29,7 +29,7 @@ FEW_COPIES: Final = 3
 ALL_TWICE: Final = 0.4
 """The same where nearly every packet came twice, as few packets show, too."""
 
-FEWEST_STAMPS: Final = 100
+FEWEST_TIMESTAMPS: Final = 100
 """Of fewer timestamps it is not said what they are multiples of."""
 
 _NEVER = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
@@ -94,9 +94,9 @@ class Summary(Analysis):
 
     @property
     def _ends(self) -> tuple[int, int] | tuple[None, None]:
-        """The first and the last stamp in the order of the frames."""
-        stamped, first, last = (int(value) for value in self._extremes[4:7])
-        return (first, last) if stamped else (None, None)
+        """The first and the last timestamp in the order of the frames."""
+        timestamped, first, last = (int(value) for value in self._extremes[4:7])
+        return (first, last) if timestamped else (None, None)
 
     def _merge_interfaces(self, later: Summary) -> None:
         """Add the counts of equal interfaces; where a part has several equal ones, the n-th to the n-th."""
@@ -153,10 +153,10 @@ class Summary(Analysis):
 
     def _coarse_clock(self) -> Iterator[str]:
         """Say what all timestamps are multiples of, where the files have finer ones."""
-        stamped, multiple_ns = int(self._extremes[4]), int(self._extremes[7])
+        timestamped, multiple_ns = int(self._extremes[4]), int(self._extremes[7])
         ticks = [one.ticks_per_second for one in self._interfaces if one.ticks_per_second]
         finest_ns = -(-NANOSECONDS // max(ticks)) if ticks else 1
-        if stamped >= FEWEST_STAMPS and multiple_ns > finest_ns:
+        if timestamped >= FEWEST_TIMESTAMPS and multiple_ns > finest_ns:
             yield (
                 f"all timestamps are multiples of {exact_duration(multiple_ns)}, though the files have room for "
                 f"{exact_duration(finest_ns)}: what is shorter was not measured, and neither was what comes of it, as "
@@ -194,9 +194,9 @@ class Summary(Analysis):
 
     def result(self) -> SummaryResult:
         frames, bytes_on_wire = self.frames, int(self._by_size[:, 1].sum())
-        stamped = int(self._extremes[4])
-        earliest, latest = (int(stamp) for stamp in self._extremes[:2])
-        duration_ns = latest - earliest if stamped else None
+        timestamped = int(self._extremes[4])
+        earliest, latest = (int(timestamp) for timestamp in self._extremes[:2])
+        duration_ns = latest - earliest if timestamped else None
         return SummaryResult(
             packets=frames,
             bytes_on_wire=bytes_on_wire,
@@ -204,10 +204,10 @@ class Summary(Analysis):
             cut_packets=int(self._by_interface[:, 2].sum()),
             first_timestamp_ns=self._ends[0],
             last_timestamp_ns=self._ends[1],
-            earliest_timestamp_ns=earliest if stamped else None,
-            latest_timestamp_ns=latest if stamped else None,
+            earliest_timestamp_ns=earliest if timestamped else None,
+            latest_timestamp_ns=latest if timestamped else None,
             duration_ns=duration_ns,
-            packets_per_second=round(stamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            packets_per_second=round(timestamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
             bits_per_second=round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
             shortest_packet_bytes=int(self._extremes[2]) if frames else None,
             longest_packet_bytes=int(self._extremes[3]) if frames else None,

@@ -143,7 +143,7 @@ class Tcp(Analysis):
         )
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return the histograms by stamp source, kind and side."""
+        """Return the histograms by timestamp source, kind and side."""
         return {
             f"{source}.{kind}.{side}": one.histogram
             for source, kinds in self._finished().sources.items()
@@ -177,7 +177,7 @@ def _sums(tracks: NDArray[Any]) -> list[int]:
 
 
 class _Group:
-    """All times of one kind on one side, by one stamp source.
+    """All times of one kind on one side, by one timestamp source.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ class _Final:
         return "whole" if end is None else SIDES[end != initiator]
 
     def _groups(self) -> dict[str, dict[str, dict[str, _Group]]]:
-        """Return the times of all connections: by stamp source, kind and side."""
+        """Return the times of all connections: by timestamp source, kind and side."""
         initiators = self.initiators[self.blocks["connection"]]
         sources = np.unique(self.blocks["source"]).tolist()
         sides = (*SIDES, "whole")
@@ -307,7 +307,7 @@ class _Final:
             yield kind, self._side(end, int(self.initiators[block["connection"]])), times
 
     def _blocks_of(self, row: int) -> list[int]:
-        """Return a connection's blocks by stamp source."""
+        """Return a connection's blocks by timestamp source."""
         of_row = np.flatnonzero(self.blocks["connection"] == row)
         found: list[int] = of_row[np.argsort(self.blocks["source"][of_row])].tolist()
         return found
@@ -348,7 +348,7 @@ class _Final:
         return table
 
     def round_trip_table(self) -> Table:
-        """Return the times of each connection, a row for each stamp source, kind and side."""
+        """Return the times of each connection, a row for each timestamp source, kind and side."""
         rows = []
         for at in np.lexsort((self.blocks["source"], self.blocks["connection"])).tolist():
             row = int(self.blocks["connection"][at])

@@ -40,7 +40,7 @@ class SegmentCounts(Record):
     restarts: Annotated[Count, "Sequence numbers so far away that the stream began anew."]
     ambiguous: Annotated[Count, "Acks of this end's data without a time: bytes sent again, out of order or missing."]
     unmatched: Annotated[Count, "Acks of this end's data whose segment is not kept."]
-    different_sources: Annotated[Count, "Times whose ends have stamps of different sources, or none."]
+    different_sources: Annotated[Count, "Times whose ends have timestamps of different sources, or none."]
     negative: Annotated[Count, "Times that end before they begin."]
     crowded_holes: Annotated[Count, "Holes given up for newer ones."]
 
@@ -95,7 +95,7 @@ class Connection(Record):
     from_responder: SegmentCounts
     round_trips: Annotated[
         Mapping[SourceName, Mapping[Kind, Mapping[Side, ConnectionRoundTrips]]],
-        "By stamp source, kind and side, where there are any.",
+        "By timestamp source, kind and side, where there are any.",
     ]
 
 
@@ -126,6 +126,6 @@ class TcpResult(Result):
     fragments: Annotated[Count, "Segments of which only the first IP fragment is read."]
     connections: Connections
     counts: Directions
-    sources: Annotated[Mapping[SourceName, SourceRoundTrips], "By stamp source, kind and side."]
+    sources: Annotated[Mapping[SourceName, SourceRoundTrips], "By timestamp source, kind and side."]
     listed: Annotated[tuple[Connection, ...], "Connections, those with most segments first."]
     unsettled_connections: Annotated[Count, "Not known exactly where parts of the capture were joined."]

@@ -60,14 +60,14 @@ cdef struct Segment:
     uint32_t sequence
     uint32_t acknowledgment
     uint32_t length
-    uint32_t stamp_value
-    uint32_t stamp_echo
+    uint32_t timestamp_value
+    uint32_t timestamp_echo
     int32_t connection
     uint16_t window
     uint16_t flags
     uint8_t source
     uint8_t direction
-    uint8_t stamped
+    uint8_t timestamped
     uint8_t padding
 
 cdef struct Sample:
@@ -104,7 +104,7 @@ cdef struct Facts:
     uint32_t acknowledged
     uint32_t joined_at
     uint32_t doubt_end
-    uint32_t last_stamp
+    uint32_t last_timestamp
     uint16_t window
     uint16_t joined_for
     uint16_t unanswered
@@ -112,7 +112,7 @@ cdef struct Facts:
     uint8_t acknowledged_known
     uint8_t window_known
     uint8_t doubt
-    uint8_t stamps
+    uint8_t timestamps
     uint8_t duplicates
     uint8_t hole_count
     uint8_t padding[3]
@@ -120,7 +120,7 @@ cdef struct Facts:
 
 cdef struct Way:
     Waiting segments
-    Waiting stamps
+    Waiting timestamps
     Facts facts
 
 cdef struct Handshake:

@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from uspcap._core.saturating cimport difference
 from uspcap._core.states cimport Packed, Unpacked, pack, unpacked_new
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 
 COUNTS = (
     "segments", "payload_bytes", "syns", "retransmissions", "retransmitted_bytes", "fast_retransmissions",
@@ -198,7 +198,7 @@ cdef uint32_t fill_holes(Facts *facts, uint32_t start, uint32_t end, int64_t *co
 cdef void empty(Way *way) noexcept nogil:
     """Forget all; the memory stays."""
     clear(&way.segments)
-    clear(&way.stamps)
+    clear(&way.timestamps)
     memset(&way.facts, 0, sizeof(Facts))
 
 
@@ -221,7 +221,7 @@ cdef void start_with_acknowledgment(Way *way, uint32_t acknowledgment) noexcept 
     start_with(way, acknowledgment)
     way.facts.acknowledged = acknowledgment
     way.facts.acknowledged_known = True
-    way.facts.stamps = NONE_WAITS
+    way.facts.timestamps = NONE_WAITS
 
 
 cdef void begin_with_syn(Way *way, const Segment *segment) noexcept nogil:
@@ -229,7 +229,7 @@ cdef void begin_with_syn(Way *way, const Segment *segment) noexcept nogil:
     # The SYN itself is measured as part of the handshake: it waits for nothing here.
     way.facts.acknowledged = segment.sequence + 1
     way.facts.acknowledged_known = True
-    way.facts.stamps = NONE_WAITS
+    way.facts.timestamps = NONE_WAITS
     if segment.flags & ACK:
         way.facts.window = segment.window
         way.facts.window_known = True
@@ -261,13 +261,13 @@ cdef void grow_older(Way *way, int64_t *counts) noexcept nogil:
         facts.unanswered += 1
         if deaf(facts):
             clear(&way.segments)
-            clear(&way.stamps)
+            clear(&way.timestamps)
             end_doubt(facts)
             facts.acknowledged = 0
             facts.acknowledged_known = False
             facts.duplicates = 0
-            facts.stamps = UNKNOWN
-            facts.last_stamp = 0
+            facts.timestamps = UNKNOWN
+            facts.last_timestamp = 0
     for number in range(facts.hole_count):
         facts.holes[number].age += 1
     number = 0
@@ -282,7 +282,7 @@ cdef void grow_older(Way *way, int64_t *counts) noexcept nogil:
 cdef bint measured(Sample *sample, uint32_t measure, const Segment *segment, int64_t begin_ns, uint32_t source,
                    int64_t *counts) noexcept nogil:
     """Take the time from `begin_ns` to a segment; False where it is none."""
-    if source != segment.source or source >= NO_STAMP:
+    if source != segment.source or source >= NO_TIMESTAMP:
         counts[DIFFERENT_SOURCES] += 1
         return False
     sample.time_ns = difference(segment.timestamp_ns, begin_ns)
@@ -427,15 +427,15 @@ cdef bint take_sequence(Way *way, const Segment *segment, int64_t *counts, bint 
             return False
     else:
         take_behind(way, segment, end, counts)
-    if not segment.stamped or deaf(facts):
+    if not segment.timestamped or deaf(facts):
         return True
-    if facts.stamps == OF_LAST and beyond(segment.stamp_value, facts.last_stamp) <= 0:
+    if facts.timestamps == OF_LAST and beyond(segment.timestamp_value, facts.last_timestamp) <= 0:
         return True
     # Where a stream was joined, the first TSval may have been sent before.
-    if facts.stamps != UNKNOWN and not wait_for(&way.stamps, segment.stamp_value, segment.stamp_value, segment):
+    if facts.timestamps != UNKNOWN and not wait_for(&way.timestamps, segment.timestamp_value, segment.timestamp_value, segment):
         return False
-    facts.last_stamp = segment.stamp_value
-    facts.stamps = OF_LAST
+    facts.last_timestamp = segment.timestamp_value
+    facts.timestamps = OF_LAST
     return True
 
 
@@ -454,12 +454,12 @@ cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, in
                           counts)
     elif facts.acknowledged_known:
         counts[UNMATCHED] += 1
-    if segment.stamped:
-        entry = found(&way.stamps, segment.stamp_echo, True)
+    if segment.timestamped:
+        entry = found(&way.timestamps, segment.timestamp_echo, True)
         if entry != NULL:
             taken += measured(samples + taken, BY_TIMESTAMPS + segment.direction, segment, entry.timestamp_ns,
                               entry.source, counts)
-        drop_until(&way.stamps, segment.stamp_echo)
+        drop_until(&way.timestamps, segment.timestamp_echo)
     drop_until(&way.segments, acknowledgment)
     while facts.hole_count and beyond(acknowledgment, facts.holes[0].start) > 0:
         if beyond(acknowledgment, facts.holes[0].end) < 0:
@@ -477,9 +477,9 @@ cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, in
     facts.acknowledged_known = True
     facts.duplicates = 0
     if acknowledgment == facts.next:
-        facts.stamps = NONE_WAITS
-        facts.last_stamp = 0
-        clear(&way.stamps)
+        facts.timestamps = NONE_WAITS
+        facts.last_timestamp = 0
+        clear(&way.timestamps)
     return taken
 
 
@@ -569,8 +569,8 @@ cdef void conversation_free(Conversation *conversation) noexcept nogil:
     for direction in range(2):
         free(conversation.ways[direction].segments.recent.entries)
         free(conversation.ways[direction].segments.sparse.entries)
-        free(conversation.ways[direction].stamps.recent.entries)
-        free(conversation.ways[direction].stamps.sparse.entries)
+        free(conversation.ways[direction].timestamps.recent.entries)
+        free(conversation.ways[direction].timestamps.sparse.entries)
     memset(conversation, 0, sizeof(Conversation))
 
 
@@ -595,8 +595,8 @@ cdef bint conversation_copy(Conversation *target, const Conversation *source) no
     for direction in range(2):
         copied &= copy_ring(&target.ways[direction].segments.recent, &source.ways[direction].segments.recent)
         copied &= copy_ring(&target.ways[direction].segments.sparse, &source.ways[direction].segments.sparse)
-        copied &= copy_ring(&target.ways[direction].stamps.recent, &source.ways[direction].stamps.recent)
-        copied &= copy_ring(&target.ways[direction].stamps.sparse, &source.ways[direction].stamps.sparse)
+        copied &= copy_ring(&target.ways[direction].timestamps.recent, &source.ways[direction].timestamps.recent)
+        copied &= copy_ring(&target.ways[direction].timestamps.sparse, &source.ways[direction].timestamps.sparse)
     if not copied:
         conversation_free(target)
     return copied
@@ -605,7 +605,7 @@ cdef bint conversation_copy(Conversation *target, const Conversation *source) no
 cdef inline Ring *ring_of(Conversation *conversation, int number) noexcept nogil:
     """Return one of its eight rings."""
     cdef Way *way = &conversation.ways[number & 1]
-    cdef Waiting *waiting = &way.stamps if number & 2 else &way.segments
+    cdef Waiting *waiting = &way.timestamps if number & 2 else &way.segments
     return &waiting.sparse if number & 4 else &waiting.recent
 
 
@@ -653,7 +653,7 @@ cdef bint conversation_equal(const Conversation *a, const Conversation *b) noexc
         if (memcmp(&a.ways[direction].facts, &b.ways[direction].facts, sizeof(Facts))
                 or not rings_equal(&a.ways[direction].segments.recent, &b.ways[direction].segments.recent)
                 or not rings_equal(&a.ways[direction].segments.sparse, &b.ways[direction].segments.sparse)
-                or not rings_equal(&a.ways[direction].stamps.recent, &b.ways[direction].stamps.recent)
-                or not rings_equal(&a.ways[direction].stamps.sparse, &b.ways[direction].stamps.sparse)):
+                or not rings_equal(&a.ways[direction].timestamps.recent, &b.ways[direction].timestamps.recent)
+                or not rings_equal(&a.ways[direction].timestamps.sparse, &b.ways[direction].timestamps.sparse)):
             return False
     return True

@@ -9,9 +9,10 @@ B. The law of analyses. A part of a capture cannot know what was before it. So i
    all the same, and the connection is counted in `unsettled`.
 C. A result is `absorb` into empty tracks that count at once (`at_once`), so that the state here stays as it is.
 D. The log is bounded, for each connection and in all. Connections are bounded by sampling on the hash of the key, as
-   flows are (flow_index.pyx); the level rises also when the histograms take too many lines. Both depend only on what there
-   was, not on its order.
-E. Times are kept in one block a connection and stamp source: count, extremes and sum of each measure, and in `cells`
+   flows are (flow_index.pyx); the level rises also when the histograms take too many lines. Both depend only on what
+   there was, not on its order.
+E. Times are kept in one block a connection and timestamp source: count, extremes and sum of each measure, and in
+`cells`
    its histogram, as flow block * MEASURES + measure.
 """
 
@@ -27,7 +28,7 @@ from uspcap._core.saturating cimport add_wide
 from uspcap._core.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
 )
-from uspcap._core.timestamp_sources cimport NO_STAMP
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.analysis.tcp.tcp_state cimport (
     COUNT_OF_COUNTS, MEASURES, MOST_SAMPLES, SYN, ACK, Conversation, Sample, Segment,
     advance, conversation_copy, conversation_equal, conversation_free, conversation_pack, conversation_unpack,
@@ -52,7 +53,7 @@ cdef struct Connection:
     int64_t first_frame
     int64_t last_frame
     int64_t counts[2 * COUNT_OF_COUNTS]
-    int32_t blocks[NO_STAMP]    # number and one, 0 for none
+    int32_t blocks[NO_TIMESTAMP]    # number and one, 0 for none
     int32_t logged
     uint8_t counting            # its log is over
     uint8_t initiator           # 0 the lower end, 1 the higher, UNKNOWN_END
@@ -91,11 +92,11 @@ cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
     return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
 
 
-cdef void read_stamps(const uint8_t *options, Py_ssize_t length, Segment *segment) noexcept nogil:
+cdef void read_timestamps(const uint8_t *options, Py_ssize_t length, Segment *segment) noexcept nogil:
     """Look for the timestamps option (RFC 7323, section 3.2) in the options that were captured."""
     cdef Py_ssize_t position = 0, size
-    segment.stamped = False
-    segment.stamp_value = segment.stamp_echo = 0
+    segment.timestamped = False
+    segment.timestamp_value = segment.timestamp_echo = 0
     while position < length and options[position] != 0:
         if options[position] == 1:
             position += 1
@@ -106,9 +107,9 @@ cdef void read_stamps(const uint8_t *options, Py_ssize_t length, Segment *segmen
         if size < 2 or position + size > length:
             return
         if options[position] == 8 and size == 10:
-            segment.stamped = True
-            segment.stamp_value = be32(options + position + 2)
-            segment.stamp_echo = be32(options + position + 6)
+            segment.timestamped = True
+            segment.timestamp_value = be32(options + position + 2)
+            segment.timestamp_echo = be32(options + position + 6)
             return
         position += size
 
@@ -283,7 +284,7 @@ cdef class TcpTracks:
         return number
 
     cdef int64_t block_of(self, Py_ssize_t number, uint32_t source) noexcept nogil:
-        """Return the number of a connection's block of a stamp source, a new one where it is new; -1 without memory."""
+        """Return the number of a connection's block of a timestamp source, a new one where it is new; -1 without memory."""
         cdef Connection *connection = &self.connections[number]
         cdef Py_ssize_t capacity = self.block_capacity * 2 or 16
         cdef void *grown
@@ -340,7 +341,7 @@ cdef class TcpTracks:
                 options = header_length
                 if start + options > frames.captured_length[i]:
                     options = <int64_t> frames.captured_length[i] - start
-                read_stamps(header + HEADER, options - HEADER, &segment)
+                read_timestamps(header + HEADER, options - HEADER, &segment)
                 segment.timestamp_ns = frames.timestamp_ns[i]
                 segment.frame = frames.frame_number[i] + frame_shift
                 segment.source = frames.timestamp_source[i]
@@ -520,7 +521,7 @@ cdef class TcpTracks:
                 if number < 0:
                     continue
                 self.adopt(&self.connections[number], theirs, frame_shift)
-                for source in range(NO_STAMP):
+                for source in range(NO_TIMESTAMP):
                     if theirs.blocks[source]:
                         block = self.block_of(number, <uint32_t> source)
                         if block < 0:

@@ -140,7 +140,7 @@ def _both(listed: Sequence[Connection], name: str) -> list[str]:
 
 
 def _cell(row: Connection, kind: str, side: str, key: str) -> str:
-    """Return a time of a connection, by the first stamp source that has it."""
+    """Return a time of a connection, by the first timestamp source that has it."""
     for kinds in row.round_trips.values():
         times = kinds.get(kind, {}).get(side)
         if times is not None:
@@ -160,7 +160,7 @@ def _qualifications(view: Section, result: TcpResult) -> None:
         (total.before_join, "{} from before the first that was captured of a stream: not told apart", "segment"),
         (total.restarts, "{} so far from what was expected that a stream began anew", "segment"),
         (total.unmatched, "{} of a segment that is not kept: no time (too much was in flight)", "acknowledgment"),
-        (total.different_sources, "{} left out: its ends have stamps of different sources, or none", "time"),
+        (total.different_sources, "{} left out: its ends have timestamps of different sources, or none", "time"),
         (total.negative, "{} left out: it ends before it begins", "time"),
         (total.crowded_holes, "{} given up for newer ones: what fills them counts as sent again", "hole"),
         (result.undecoded, "{} left out: the header is cut or contradicts itself", "segment"),

@@ -14,18 +14,21 @@ from uspcap.protocols.rules import RuleFinder, RulePair
 from uspcap.stats.histogram import Histogram
 
 BY_ID = (
-    "from the stamp of a trigger to that of the first response with the same key; a trigger with that key again before "
+    "from the timestamp of a trigger to that of the first response with the same key; a trigger with that key again "
+    "before "
     "the response (the other line of a feed) is the same one"
 )
 
 BY_NEAREST = (
-    "from the stamp of a trigger to that of the first response after it, before the next trigger: what went out is put "
+    "from the timestamp of a trigger to that of the first response after it, before the next trigger: what went out "
+    "is put "
     "down to what came in last, whether or not it was the cause"
 )
 
-STAMPED = (
-    "times are those of the stamps, first byte in to first byte out where the stamps are of the first byte; a response "
-    "is waited for until a frame is stamped more than the timeout from the last of the exchange"
+TIMESTAMPED = (
+    "times are those of the timestamps, first byte in to first byte out where the timestamps are of the first byte; "
+    "a response "
+    "is waited for until a frame is timestamped more than the timeout from the last of the exchange"
 )
 
 UNBOUNDED = 1 << 62
@@ -91,7 +94,7 @@ class TickToTrade(Analysis):
         counts = outcome.counts
         return outcome.base().extended(
             TickToTradeResult,
-            definition=f"{BY_ID if self._by_id else BY_NEAREST}; {STAMPED}",
+            definition=f"{BY_ID if self._by_id else BY_NEAREST}; {TIMESTAMPED}",
             timeout_ns=self._timeout_ns,
             fragments=self._pairs.whole().counts(),
             trigger=self._pair.request.text,
@@ -118,7 +121,7 @@ class TickToTrade(Analysis):
         )
 
     def histograms(self) -> dict[str, Histogram]:
-        """Return histograms by stamp source and measure, joined by a dot."""
+        """Return histograms by timestamp source and measure, joined by a dot."""
         outcome = self._track.outcome()
         return {
             f"{TimestampSource(source).name}.{measure}": outcome.histogram(measure, source)[0]

@@ -6,7 +6,7 @@ from uspcap.analysis.declaration import Declaration, Runs, on_use
 
 ANALYSIS = Declaration(
     name="timestamps",
-    summary="resolution observed, duplicates, backward steps, runs of equal stamps, TAI-like jumps, by stamp source",
+    summary="by timestamp source: observed resolution, equal timestamps, steps backward, TAI-like jumps",
     place=20,
     runs=Runs.ALWAYS,
     make=on_use("uspcap.analysis.timestamps.analysis:Timestamps"),

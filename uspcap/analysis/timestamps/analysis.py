@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from uspcap.analysis.base import Analysis, Table
-from uspcap.analysis.timestamps.loop import RUN_LENGTH_CLASSES, SOURCES, STAMP_TRACK_DTYPE, STEP_DTYPE, track_stamps
+from uspcap.analysis.timestamps.loop import (
+    RUN_LENGTH_CLASSES,
+    SOURCES,
+    STEP_DTYPE,
+    TIMESTAMP_TRACK_DTYPE,
+    track_timestamps,
+)
 from uspcap.analysis.timestamps.result import ClockStep, RunLengths, SourceQuality, TimestampsResult
 from uspcap.frames import NANOSECONDS, UNTRUSTED, FrameBatch, TimestampSource
 from uspcap.records import table
@@ -21,17 +27,17 @@ JUMP_NS = (35 * NANOSECONDS, 38 * NANOSECONDS)
 """Steps of this size, either way, look like TAI taken for UTC: the two have been 35 to 37 s apart since 2012."""
 
 BATCHED_SHARE = 0.05
-"""From this share of stamps equal to the one before, the report warns of batching."""
+"""From this share of timestamps equal to the one before, the report warns of batching."""
 
 
 class Timestamps(Analysis):
-    """Resolution, duplicates, backward steps, runs of equal stamps and TAI-like jumps, by stamp source."""
+    """Resolution, duplicates, backward steps, runs of equal timestamps and TAI-like jumps, by timestamp source."""
 
     name = "timestamps"
 
     def __init__(self) -> None:
         super().__init__()
-        self._tracks = np.zeros(SOURCES, STAMP_TRACK_DTYPE)
+        self._tracks = np.zeros(SOURCES, TIMESTAMP_TRACK_DTYPE)
         self._steps = np.zeros(STEPS_LISTED, STEP_DTYPE)
         self._steps_used = 0
         self._frames = self._untrusted = 0
@@ -41,10 +47,12 @@ class Timestamps(Analysis):
     def _update(self, batch: FrameBatch) -> None:
         self._frames += batch.count
         self._untrusted += int(np.count_nonzero(batch.timestamp_source >= UNTRUSTED))
-        self._steps_used = track_stamps(batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used)
+        self._steps_used = track_timestamps(
+            batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used
+        )
 
     @property
-    def _unstamped(self) -> int:
+    def _without_timestamp(self) -> int:
         return self._frames - self._untrusted - int(self._tracks["frames"].sum())
 
     def _merge(self, later: Timestamps) -> None:
@@ -78,15 +86,16 @@ class Timestamps(Analysis):
                 warnings += _warnings(name, sources[name])
         if len(sources) > 1:
             warnings.append(
-                f"stamps come from {len(sources)} sources ({', '.join(sources)}); times are never compared across them"
+                f"timestamps come from {len(sources)} sources ({', '.join(sources)}); times are never compared "
+                f"across them"
             )
-        if self._unstamped:
-            warnings.append(f"{self._unstamped} frames have no timestamp and count in no timing")
+        if self._without_timestamp:
+            warnings.append(f"{self._without_timestamp} frames have no timestamp and count in no timing")
         if self._untrusted:
             warnings.append(f"{self._untrusted} timestamps are not to be trusted and count in no timing")
         return TimestampsResult(
             sources=sources,
-            frames_without_stamp=self._unstamped,
+            frames_without_timestamp=self._without_timestamp,
             untrusted=self._untrusted,
             steps=tuple(
                 ClockStep(
@@ -153,7 +162,7 @@ def _stitch(source: int, track: Any, other: Any) -> list[Any]:
 
 
 def _close_run(track: Any) -> None:
-    """End the open run of equal stamps, as the compiled loop does."""
+    """End the open run of equal timestamps, as the compiled loop does."""
     if track["runs"] == 0:
         track["first_run"] = track["last_run"]
     else:
@@ -199,23 +208,29 @@ def _quality(track: Any) -> SourceQuality:
 
 
 def _warnings(name: str, quality: SourceQuality) -> list[str]:
-    """Say what a reader of any other analysis must know about these stamps."""
+    """Say what a reader of any other analysis must know about these timestamps."""
     warnings = []
     frames, resolution = quality.frames, quality.observed_resolution_ns
     if frames >= 100 and resolution > 1:
-        warnings.append(f"{name} stamps resolve {resolution} ns only; shorter times in this report are not measured")
+        warnings.append(
+            f"{name} timestamps resolve {resolution} ns only; shorter times in this report are not measured"
+        )
     elif frames >= 100 and quality.common_divisor_ns > 1:
-        warnings.append(f"{name} stamps are all multiples of {quality.common_divisor_ns} ns apart (quantised clock)")
+        warnings.append(
+            f"{name} timestamps are all multiples of {quality.common_divisor_ns} ns apart (quantised clock)"
+        )
     if quality.backward_steps:
         warnings.append(
-            f"{name} stamps step backward {quality.backward_steps} times, "
+            f"{name} timestamps step backward {quality.backward_steps} times, "
             f"by {quality.backward_largest_ns} ns at most; such steps count in no histogram"
         )
     if frames >= 100 and quality.duplicates > BATCHED_SHARE * frames:
         warnings.append(
-            f"{quality.duplicates} of {frames} {name} stamps equal the one before "
-            f"(runs of up to {quality.longest_run}): frames were stamped in batches, or by a coarse clock"
+            f"{quality.duplicates} of {frames} {name} timestamps equal the one before "
+            f"(runs of up to {quality.longest_run}): frames were timestamped in batches, or by a coarse clock"
         )
     if quality.tai_like_jumps:
-        warnings.append(f"{name} stamps jump by 35 to 38 s {quality.tai_like_jumps} times: TAI and UTC may be mixed")
+        warnings.append(
+            f"{name} timestamps jump by 35 to 38 s {quality.tai_like_jumps} times: TAI and UTC may be mixed"
+        )
     return warnings

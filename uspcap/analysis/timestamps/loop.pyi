@@ -7,10 +7,10 @@ from uspcap._core.columns import FrameColumns
 
 SOURCES: int
 RUN_LENGTH_CLASSES: int
-STAMP_TRACK_DTYPE: np.dtype[Any]
+TIMESTAMP_TRACK_DTYPE: np.dtype[Any]
 STEP_DTYPE: np.dtype[Any]
 
-def track_stamps(
+def track_timestamps(
     frames: FrameColumns,
     frame_shift: int,
     tracks: NDArray[np.uint8],

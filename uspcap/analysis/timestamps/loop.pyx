@@ -12,7 +12,7 @@ import numpy as np
 
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport difference, distance
-from uspcap._core.timestamp_sources cimport NO_STAMP, SOURCE_COUNT
+from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
 from uspcap.stats.buckets cimport leading_zeros
 
 SOURCES = SOURCE_COUNT
@@ -25,7 +25,7 @@ cdef enum:
 RUN_LENGTH_CLASSES = RUN_CLASSES
 
 
-cdef struct StampTrack:
+cdef struct TimestampTrack:
     uint64_t frames
     int64_t first_ns
     int64_t last_ns
@@ -46,7 +46,7 @@ cdef struct StampTrack:
     uint64_t trailing_zeros[10]
     uint64_t run_lengths[64]
 
-STAMP_TRACK_DTYPE = np.dtype([
+TIMESTAMP_TRACK_DTYPE = np.dtype([
     ("frames", np.uint64),
     ("first_ns", np.int64),
     ("last_ns", np.int64),
@@ -88,8 +88,8 @@ cdef uint64_t common_divisor(uint64_t a, uint64_t b) noexcept nogil:
     return a
 
 
-cdef inline void close_run(StampTrack *track) noexcept nogil:
-    """The run of equal stamps at the end is over: count it, unless it is the first, which is kept apart."""
+cdef inline void close_run(TimestampTrack *track) noexcept nogil:
+    """The run of equal timestamps at the end is over: count it, unless it is the first, which is kept apart."""
     if track.runs == 0:
         track.first_run = track.last_run
     else:
@@ -100,50 +100,50 @@ cdef inline void close_run(StampTrack *track) noexcept nogil:
     track.runs += 1
 
 
-def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, uint8_t[::1] steps,
+def track_timestamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, uint8_t[::1] steps,
                  Py_ssize_t steps_used):
-    """Update the stamp tracks with a batch; return how many rows of `steps` are used now.
+    """Update the timestamp tracks with a batch; return how many rows of `steps` are used now.
 
     Parameters
     ----------
     frame_shift : int
         Added to the batch's frame numbers.
-    tracks : IN OUT, STAMP_TRACK_DTYPE of shape (SOURCES,) as bytes
+    tracks : IN OUT, TIMESTAMP_TRACK_DTYPE of shape (SOURCES,) as bytes
     steps : IN OUT, STEP_DTYPE of shape (any,) as bytes
         Steps backward and jumps of 35 to 38 s, the first that have room.
     """
-    cdef StampTrack *track
-    cdef StampTrack *all_tracks = <StampTrack *> &tracks[0]
+    cdef TimestampTrack *track
+    cdef TimestampTrack *all_tracks = <TimestampTrack *> &tracks[0]
     cdef Step *listed = <Step *> &steps[0]
     cdef Py_ssize_t i, zeros, room = steps.shape[0] // <Py_ssize_t> sizeof(Step), used = steps_used
-    cdef int64_t stamp, step, rest
+    cdef int64_t timestamp, step, rest
     cdef uint64_t apart
     cdef int source
     cdef bint odd
-    if tracks.shape[0] != SOURCE_COUNT * sizeof(StampTrack):
+    if tracks.shape[0] != SOURCE_COUNT * sizeof(TimestampTrack):
         raise ValueError("tracks have another layout")
     with nogil:
         for i in range(frames.count):
             source = frames.timestamp_source[i]
-            if source >= NO_STAMP:
+            if source >= NO_TIMESTAMP:
                 continue
             track = &all_tracks[source]
-            stamp = frames.timestamp_ns[i]
+            timestamp = frames.timestamp_ns[i]
             zeros = 0
-            rest = stamp
+            rest = timestamp
             while zeros < 9 and rest % 10 == 0:
                 rest = rest // 10
                 zeros += 1
             track.trailing_zeros[zeros] += 1
             if track.frames == 0:
-                track.first_ns = stamp
-                track.lowest_ns = stamp
-                track.highest_ns = stamp
+                track.first_ns = timestamp
+                track.lowest_ns = timestamp
+                track.highest_ns = timestamp
                 track.first_frame = frames.frame_number[i] + frame_shift
                 track.last_run = 1
                 track.last_run_frame = track.first_frame
             else:
-                step = difference(stamp, track.last_ns)
+                step = difference(timestamp, track.last_ns)
                 if step == 0:
                     track.duplicates += 1
                     track.last_run += 1
@@ -152,7 +152,7 @@ def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, 
                     track.last_run = 1
                     track.last_run_frame = frames.frame_number[i] + frame_shift
                     if track.divisor != 1:
-                        apart = distance(stamp, track.first_ns)
+                        apart = distance(timestamp, track.first_ns)
                         if track.divisor == 0 or apart % track.divisor:
                             track.divisor = common_divisor(apart, track.divisor)
                     odd = False
@@ -161,20 +161,20 @@ def track_stamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, 
                         track.backward += 1
                         if -step > track.backward_largest_ns:
                             track.backward_largest_ns = -step
-                        if stamp < track.lowest_ns:
-                            track.lowest_ns = stamp
+                        if timestamp < track.lowest_ns:
+                            track.lowest_ns = timestamp
                         step = -step
-                    elif stamp > track.highest_ns:
-                        track.highest_ns = stamp
+                    elif timestamp > track.highest_ns:
+                        track.highest_ns = timestamp
                     if JUMP_LOW_S * <int64_t> 1000000000 <= step <= JUMP_HIGH_S * <int64_t> 1000000000:
                         odd = True
                         track.jumps += 1
                     if odd and used < room:
-                        listed[used] = Step(frames.frame_number[i] + frame_shift, track.last_ns, stamp, source)
+                        listed[used] = Step(frames.frame_number[i] + frame_shift, track.last_ns, timestamp, source)
                         used += 1
-            track.last_ns = stamp
+            track.last_ns = timestamp
             track.frames += 1
     return used
 
 
-assert STAMP_TRACK_DTYPE.itemsize == sizeof(StampTrack)
+assert TIMESTAMP_TRACK_DTYPE.itemsize == sizeof(TimestampTrack)

@@ -27,7 +27,7 @@ class SourceQuality(Record):
     latest_ns: Instant
     observed_resolution_ns: Annotated[Span, "What the decimal zeros at the end of timestamps say that they resolve."]
     common_divisor_ns: Annotated[Span, "All timestamps are multiples of it apart."]
-    trailing_zeros: Annotated[tuple[Count, ...], Length(10), "Stamps that end in exactly so many decimal zeros."]
+    trailing_zeros: Annotated[tuple[Count, ...], Length(10), "Timestamps that end in exactly so many decimal zeros."]
     duplicates: Annotated[Count, "Timestamps equal to the one before."]
     backward_steps: Count
     backward_largest_ns: Span
@@ -52,7 +52,7 @@ class TimestampsResult(Result):
     """Quality of the timestamps; its warnings qualify every other analysis."""
 
     sources: Mapping[SourceName, SourceQuality]
-    frames_without_stamp: Count
+    frames_without_timestamp: Count
     untrusted: Annotated[Count, "Timestamps of frames that were put in order and that do not fit the others."]
     steps: Annotated[tuple[ClockStep, ...], "The first ones."]
     warnings: tuple[str, ...]

@@ -16,12 +16,12 @@ ROWS_SHOWN = 10
 """Rows of a list; the JSON report holds more."""
 
 
-ENOUGH_STAMPS = 100
-"""Stamps that it takes to tell what they resolve."""
+ENOUGH_TIMESTAMPS = 100
+"""Timestamps that it takes to tell what they resolve."""
 
 
 def section(result: TimestampsResult, context: Context) -> Section:
-    """Quality by stamp source, and the steps that no clock should make."""
+    """Quality by timestamp source, and the steps that no clock should make."""
     view = Section("Timestamps")
     sources = result.sources
     if not sources:
@@ -30,7 +30,7 @@ def section(result: TimestampsResult, context: Context) -> Section:
     rows = list(sources.values())
     view.table(
         [
-            Column("stamped by", list(sources), left=True),
+            Column("source", list(sources), left=True),
             Column("frames", [row.frames for row in rows], unit=Unit.COUNT),
             Column("resolves", [_resolution(row) for row in rows]),
             Column("equal to last", [(row.duplicates, row.frames) for row in rows], rank=2, unit=Unit.SHARE),
@@ -50,7 +50,7 @@ def section(result: TimestampsResult, context: Context) -> Section:
                 Column("step", [step.step_ns for step in shown], unit=Unit.DURATION),
                 context.instants("from", [step.before_ns for step in shown], 2),
                 context.instants("to", [step.after_ns for step in shown], 3),
-                Column("stamped by", [step.source for step in shown], left=True, rank=1),
+                Column("source", [step.source for step in shown], left=True, rank=1),
             ],
         )
         view.more(len(result.steps) - len(shown), "step")
@@ -58,21 +58,21 @@ def section(result: TimestampsResult, context: Context) -> Section:
 
 
 def _resolution(quality: SourceQuality) -> str:
-    """Return what stamps resolve; of few stamps that is no more than a bound."""
-    bound = "" if quality.frames >= ENOUGH_STAMPS else "≤"
+    """Return what timestamps resolve; of few timestamps that is no more than a bound."""
+    bound = "" if quality.frames >= ENOUGH_TIMESTAMPS else "≤"
     return bound + exact_duration(quality.observed_resolution_ns)
 
 
 def headlines(result: TimestampsResult) -> Iterator[Headline]:
     """What the intervals of a capture and its live view say."""
     if result.warnings:
-        yield Headline("stamp quality", (("", plural(len(result.warnings), "warning")),))
+        yield Headline("timestamp quality", (("", plural(len(result.warnings), "warning")),))
 
 
 def resolutions(result: TimestampsResult) -> dict[str, int]:
-    """Return what stamps were seen to resolve in ns, by stamp source; those with enough stamps to tell."""
+    """Return what timestamps were seen to resolve in ns, by timestamp source; those with enough timestamps to tell."""
     return {
         name: quality.observed_resolution_ns
         for name, quality in result.sources.items()
-        if quality.frames >= ENOUGH_STAMPS
+        if quality.frames >= ENOUGH_TIMESTAMPS
     }

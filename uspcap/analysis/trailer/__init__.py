@@ -1,4 +1,4 @@
-"""Stamps that taps and switches put into frames."""
+"""Timestamps that taps and switches put into frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
     if asked.trailer is None:
-        raise UsageError("the analysis trailer needs stamps in the frames: add --timestamps trailer")
+        raise UsageError("the analysis trailer needs timestamps in the frames: add --timestamps trailer")
     return {}
 
 
@@ -25,7 +25,7 @@ def _brought_by(given: Given, named: Sequence[str]) -> bool:
 
 ANALYSIS = Declaration(
     name="trailer",
-    summary="with `--timestamps trailer`: stamps that a tap or switch put into frames, and what the capturing host "
+    summary="with `--timestamps trailer`: timestamps that a tap or switch put into frames, and what the capturing host "
     "added (`docs/trailers.md`)",
     place=150,
     prepare=_prepare,

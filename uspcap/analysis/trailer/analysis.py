@@ -1,4 +1,4 @@
-"""Stamps from taps and switches: what was found, by device and port, and what the capturing host added."""
+"""Timestamps from taps and switches: what was found, by device and port, and what the capturing host added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uspcap.analysis.trailer.result import (
     Difference,
     FormatEvidence,
     FramesByStatus,
-    PortStamps,
+    PortTimestamps,
     TrailerResult,
 )
 from uspcap.frames import NANOSECONDS, FrameBatch
@@ -30,7 +30,8 @@ from uspcap.timestamps.trailer_decoding import (
 from uspcap.timestamps.trailers import TrailerChoice
 
 DEFINITION = (
-    "the file's stamp less the trailer's: what lies between the tap and the capturing host's clock, the difference of "
+    "the file's timestamp less the trailer's: what lies between the tap and the capturing host's clock, the "
+    "difference of "
     "the two clocks included; negative ones are counted apart, and in no histogram"
 )
 
@@ -41,7 +42,7 @@ _NEVER = (np.iinfo(np.int64).max, 0, 0)
 
 
 class Trailer(Analysis):
-    """What became of looking for stamps in frames, and a histogram of the difference from the file's stamps.
+    """What became of looking for timestamps in frames, and a histogram of the difference from the file's timestamps.
 
     Parameters
     ----------
@@ -103,13 +104,13 @@ class Trailer(Analysis):
             highest_ns=int(self._extremes[1]),
         )
 
-    def _port_rows(self) -> tuple[PortStamps, ...]:
+    def _port_rows(self) -> tuple[PortTimestamps, ...]:
         kind = None if self.choice is None else self.choice.format
         rows = []
         for row in self._ports.rows():
             device, port = _device_and_port(kind, int(row["key"]))
             rows.append(
-                PortStamps(
+                PortTimestamps(
                     device=device,
                     port=port,
                     frames=int(row["frames"]),
@@ -127,38 +128,39 @@ class Trailer(Analysis):
         return int(self._by_mark[int(mark).bit_length() - 1])
 
     def _warnings(self, histogram: Histogram) -> list[str]:
-        """Say what a reader of any other analysis must know about these stamps."""
+        """Say what a reader of any other analysis must know about these timestamps."""
         warnings = []
         found, negative = int(self._by_status[TrailerStatus.FOUND]), int(self._sums[2])
         frames = int(self._by_status.sum()) - int(self._by_status[TrailerStatus.PADDING])
         if frames > found:
             warnings.append(
-                f"{frames - found} of {frames} frames hold no stamp of this format; they keep the file's, and times "
+                f"{frames - found} of {frames} frames hold no timestamp of this format; they keep the file's, and "
+                f"times "
                 "are never compared across the two"
             )
         if found and self._marked(TrailerMark.DEGRADED):
             warnings.append(
-                f"{self._marked(TrailerMark.DEGRADED)} stamps are degraded: the tap's clock was not synchronised"
+                f"{self._marked(TrailerMark.DEGRADED)} timestamps are degraded: the tap's clock was not synchronised"
             )
         if self.choice is not None and self.choice.anchors and self._marked(TrailerMark.EXTENDED):
             warnings.append(
-                f"{self._marked(TrailerMark.EXTENDED)} stamps count from a moment that they do not say: the first "
-                "frame of each ERSPAN session has the file's timestamp, and only what lies between the stamps of a "
+                f"{self._marked(TrailerMark.EXTENDED)} timestamps count from a moment that they do not say: the first "
+                "frame of each ERSPAN session has the file's timestamp, and only what lies between the timestamps of a "
                 "session is measured"
             )
         if negative:
             most_ns = -int(self._extremes[2])
             why = "the two clocks differ by at least that"
             if most_ns < self._file_resolution_ns:
-                why = f"less than the file's stamps resolve ({self._file_resolution_ns} ns)"
-            warnings.append(f"{negative} trailers are later than the file's stamp, by {most_ns} ns at most: {why}")
+                why = f"less than the file's timestamps resolve ({self._file_resolution_ns} ns)"
+            warnings.append(f"{negative} trailers are later than the file's timestamp, by {most_ns} ns at most: {why}")
         if 2 * (found - negative) > found and histogram.value_at("50") >= FAR_NS:
             warnings.append(
-                f"half of the file's stamps are {histogram.value_at('50') / NANOSECONDS:.3f} s or more after the "
+                f"half of the file's timestamps are {histogram.value_at('50') / NANOSECONDS:.3f} s or more after the "
                 "trailer's: one of the clocks is not on UTC"
             )
         elif 2 * negative > found and -int(self._extremes[2]) >= FAR_NS:
-            warnings.append("most trailers are far later than the file's stamps: one of the clocks is not on UTC")
+            warnings.append("most trailers are far later than the file's timestamps: one of the clocks is not on UTC")
         return warnings
 
     def result(self) -> TrailerResult:
@@ -194,7 +196,7 @@ class Trailer(Analysis):
     def tables(self) -> dict[str, Table]:
         ports = self._port_rows()
         return {
-            "ports": table(PortStamps, ports) if ports else {},
+            "ports": table(PortTimestamps, ports) if ports else {},
             "difference": self._histogram().table(),
         }
 

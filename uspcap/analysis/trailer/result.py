@@ -21,7 +21,7 @@ class FormatEvidence(Record):
     """What speaks for a format."""
 
     format: FormatName
-    possible: Annotated[Count, "Frames that could hold a stamp of it."]
+    possible: Annotated[Count, "Frames that could hold a timestamp of it."]
     found: Count
     share: Share
     backward_steps: Annotated[Count, "Within a device's port."]
@@ -35,14 +35,14 @@ class Detection(Record):
 
 
 class FramesByStatus(Record):
-    """Frames by what came of looking for a stamp."""
+    """Frames by what came of looking for a timestamp."""
 
     found: Count
     absent: Annotated[Count, "Without room for one."]
     cut: Annotated[Count, "Cut before it."]
-    implausible: Annotated[Count, "With bytes there that are no stamp near the file's."]
+    implausible: Annotated[Count, "With bytes there that are no timestamp near the file's."]
     unknown_length: Annotated[Count, "Whose headers do not say where the payload ends."]
-    no_file_stamp: Annotated[Count, "Without a stamp of the file to compare with."]
+    no_file_timestamp: Annotated[Count, "Without a timestamp of the file to compare with."]
     other_link: Annotated[Count, "That are not Ethernet."]
     padding: Annotated[Count, "Records without a frame, left out."]
 
@@ -51,12 +51,12 @@ class Difference(HistogramSummary):
     """The file's timestamps less the trailers'."""
 
     definition: str
-    negative: Annotated[Count, "Trailers later than the file's stamp, which count in no histogram."]
+    negative: Annotated[Count, "Trailers later than the file's timestamp, which count in no histogram."]
     most_negative_ns: StepBack
 
 
-class PortStamps(Record):
-    """Stamps of one port of a device."""
+class PortTimestamps(Record):
+    """Timestamps of one port of a device."""
 
     device: Annotated[str | None, "Null where the format does not say."]
     port: Annotated[Count | None, "Null where the format does not say."]
@@ -70,20 +70,20 @@ class PortStamps(Record):
 
 
 class TrailerResult(Result):
-    """Stamps that taps and switches put into frames."""
+    """Timestamps that taps and switches put into frames."""
 
     format: Annotated[FormatName | None, "Null where none were looked for."]
     detection: Annotated[Detection | None, "What the format was told from; null where it was named."]
     frames: FramesByStatus
-    degraded: Annotated[Count, "Stamps of a clock that was not synchronised."]
+    degraded: Annotated[Count, "Timestamps of a clock that was not synchronised."]
     duplicates: Annotated[Count, "Frames that are marked as duplicates."]
     bad_fcs: Annotated[Count, "Frames whose original FCS was not valid."]
-    finer_than_ns: Annotated[Count, "Stamps that lost what the trailer said below 1 ns."]
-    from_tai: Annotated[Count, "Stamps of TAI, put on UTC."]
-    seconds_extended: Annotated[Count, "Stamps whose high bits are those of the file's."]
+    finer_than_ns: Annotated[Count, "Timestamps that lost what the trailer said below 1 ns."]
+    from_tai: Annotated[Count, "Timestamps of TAI, put on UTC."]
+    seconds_extended: Annotated[Count, "Timestamps whose high bits are those of the file's."]
     truncated: Annotated[Count, "Frames that the capturing host truncated."]
     dropped_by_capture: Annotated[Count, "Frames that the capturing host dropped, footers say."]
     difference: Difference
-    ports: tuple[PortStamps, ...]
+    ports: tuple[PortTimestamps, ...]
     ports_sampled_one_in: OneIn
     warnings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The terminal report's section on stamps of taps and switches."""
+"""The terminal report's section on timestamps of taps and switches."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PORTS_SHOWN = 10
 _NOT_FOUND = (
     ("absent", "without room for one"),
     ("cut", "cut before it"),
-    ("implausible", "with bytes there that are no stamp near the file's"),
+    ("implausible", "with bytes there that are no timestamp near the file's"),
     ("unknown_length", "whose headers do not say where the payload ends"),
-    ("no_file_stamp", "without a stamp of the file to compare with"),
+    ("no_file_timestamp", "without a timestamp of the file to compare with"),
     ("other_link", "that are not Ethernet"),
 )
 
 
 def section(result: TrailerResult, context: Context) -> Section:
     """What was found, what the capturing host added, and from which ports."""
-    view = Section("Trailer stamps", timed=True)
+    view = Section("Trailer timestamps", timed=True)
     if result.format is None:
         view.line("none were looked for: --timestamps trailer does", "note")
         return view
@@ -46,7 +46,7 @@ def section(result: TrailerResult, context: Context) -> Section:
     if not frames.found:
         return view
     difference = result.difference
-    view.heading("File's stamp less trailer's")
+    view.heading("File's timestamp less trailer's")
     cells = {
         "frames": count(difference.count),
         "min": duration(difference.min_ns),
@@ -74,7 +74,7 @@ def _how_known(result: TrailerResult) -> str:
     best, second = detection.formats[:2]
     return (
         f"told from the first {plural(detection.frames_looked_at, 'frame')}: {count(best.found)} of "
-        f"{count(best.possible)} that could hold a stamp do, {plural(best.backward_steps, 'step')} backward "
+        f"{count(best.possible)} that could hold a timestamp do, {plural(best.backward_steps, 'step')} backward "
         f"within a port; next best {second.format} {count(second.found)} of {count(second.possible)}"
     )
 
@@ -87,10 +87,10 @@ def _facts(result: TrailerResult) -> list[str]:
         ("bad_fcs", "whose original FCS was not valid"),
         ("finer_than_ns", "finer than 1 ns; what is below was dropped"),
         ("from_tai", "of TAI, put on UTC by 35 to 37 s (37 s since 2017)"),
-        ("seconds_extended", "of 48 bits, whose high bits are those of the file's stamp"),
+        ("seconds_extended", "of 48 bits, whose high bits are those of the file's timestamp"),
         ("truncated", "of frames that the capturing host truncated"),
     )
-    lines = [f"{plural(result[key], 'stamp')} {what}" for key, what in told if result[key]]
+    lines = [f"{plural(result[key], 'timestamp')} {what}" for key, what in told if result[key]]
     if result.dropped_by_capture:
         lines.append(f"{plural(result.dropped_by_capture, 'frame')} dropped by the capturing host, footers say")
     if result.frames.padding:
@@ -126,6 +126,6 @@ def headlines(result: TrailerResult) -> Iterator[Headline]:
         return
     frames = result.frames
     looked_at = sum(number for _, number in frames.items()) - frames.padding
-    yield Headline("trailer stamps", (("", f"in {share(frames.found, looked_at)} of frames"),))
+    yield Headline("trailer timestamps", (("", f"in {share(frames.found, looked_at)} of frames"),))
     if result.difference.count:
-        yield spread("file's stamp less trailer's", result.difference)
+        yield spread("file's timestamp less trailer's", result.difference)

@@ -50,7 +50,7 @@ from uspcap.network.netlink import Rtnetlink
 from uspcap.network.watch import Hook
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 BestXdp = Literal["zero-copy", "copy", "skb"]
 """How frames come from the driver: into uspcap's memory by the NIC; copied at the driver's hook; copied after it."""
@@ -98,9 +98,9 @@ class AfXdpSource(RingSource):
     take_all : bool
         Take every frame even of an interface that the host uses itself.
     timestamps : Timestamps
-        Who is to stamp: the NIC, where the driver hands its stamps to XDP programs, the hook, or the reader.
+        Who is to timestamp: the NIC, where the driver hands its timestamps to XDP programs, the hook, or the reader.
     calls : KernelCalls, optional
-        For stamping.
+        For timestamping.
     busy_poll_us : int, optional
         Drive the driver's queues from the reader, which then never sleeps; the interface's interrupts are held back
         for that, until `close` or the end of the process.
@@ -116,12 +116,12 @@ class AfXdpSource(RingSource):
     hand_over_ns : int
         How long frames that were read may wait in a batch for others.
     modes : sequence of AttachMode
-        Which to try, in this order; DEVICE_BOUND is of use for hardware stamps only.
+        Which to try, in this order; DEVICE_BOUND is of use for hardware timestamps only.
 
     Raises
     ------
     UsageError
-        Every frame of an interface in use would be taken, or the kernel is to stamp.
+        Every frame of an interface in use would be taken, or the kernel is to timestamp.
     CaptureError
         There is no such interface, or a queue cannot be had.
     HookOccupied
@@ -166,8 +166,8 @@ class AfXdpSource(RingSource):
                 "give a filter, --take-all if that is meant, or use the packet_mmap backend",
             )
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
-        # Before any socket: to switch stamping on can make a driver set up its rings anew.
-        stamping = Stamping(network_interface.name, timestamps, TimestampSource.XDP, calls)
+        # Before any socket: to switch timestamping on can make a driver set up its rings anew.
+        timestamping = Timestamping(network_interface.name, timestamps, TimestampSource.XDP, calls)
         queues = network_interface.queues
         self._buffer_bytes = buffer_bytes
         self._ring_frames = network_interface.ring_frames
@@ -180,10 +180,10 @@ class AfXdpSource(RingSource):
         if busy_poll_us is not None:
             self._nap_ns = notice_every = 0
         try:
-            super().__init__(network_interface, expression, snaplen, stamping)
+            super().__init__(network_interface, expression, snaplen, timestamping)
             self._maps = CaptureMaps(network_interface.most_queues, notice_every)
         except BaseException:
-            stamping.close()
+            timestamping.close()
             raise
         filling = self._maps.filling
         self._notices = None if filling is None else FillNotices(filling.ours, filling.kernels, filling.fd)
@@ -243,9 +243,9 @@ class AfXdpSource(RingSource):
                 spinning=busy_poll_us is not None,
                 follows_tai=True,
             )
-            if stamping.hardware and self._mode is not AttachMode.DEVICE_BOUND:
-                stamping.give_up_hardware(f"it granted {self._mode.value} XDP only, without them")
-                self._stamped.expect(stamping.expected)
+            if timestamping.hardware and self._mode is not AttachMode.DEVICE_BOUND:
+                timestamping.give_up_hardware(f"it granted {self._mode.value} XDP only, without them")
+                self._timestamped.expect(timestamping.expected)
         except BaseException:
             self.close()
             raise
@@ -329,8 +329,8 @@ class AfXdpSource(RingSource):
                 "times that the kernel found the fill ring empty": kernel.fill_ring_empty,
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
                 "receive queues that the kernel did not let uspcap poll": len(self._sockets) if in_vain else 0,
-                "frames without the hook's timestamp, stamped when they were read": (
-                    0 if self._stamping.user else sum(one.queue.unstamped for one in self._sockets)
+                "frames without the hook's timestamp, timestamped when they were read": (
+                    0 if self._timestamping.user else sum(one.queue.without_timestamp for one in self._sockets)
                 ),
                 "frames shorter than their IP header says": sum(one.queue.truncated for one in self._sockets),
             },
@@ -347,7 +347,7 @@ class AfXdpSource(RingSource):
         if self._busy_poll_us is not None:
             polling = f", busy polling {self._busy_poll_us} us"
         remarks = [
-            *self._stamping.remarks,
+            *self._timestamping.remarks,
             *self._link_remarks,
             *self._refusals,
             *self._interface.alterations("skb" if self._mode is AttachMode.SKB else "driver"),
@@ -379,7 +379,7 @@ class AfXdpSource(RingSource):
             f"{self._mode.value} XDP, {copying}, {memory}{polling}",
             len(self._sockets),
             self._interface.queues,
-            str(self._stamping),
+            str(self._timestamping),
             tuple(remarks),
         )
 
@@ -411,11 +411,11 @@ class AfXdpSource(RingSource):
                 self._notices.close()
             self._maps.close()
         finally:
-            self._stamping.close()
+            self._timestamping.close()
 
     def _modes_to_try(self, modes: Sequence[AttachMode], best: BestXdp, link_reset: bool) -> list[AttachMode]:
         """Return the modes that this driver can be used in, best first; why others are left out is in `_refusals`."""
-        wanted = [mode for mode in modes if self._stamping.hardware or mode is not AttachMode.DEVICE_BOUND]
+        wanted = [mode for mode in modes if self._timestamping.hardware or mode is not AttachMode.DEVICE_BOUND]
         if best == "skb":
             return [AttachMode.SKB]
         if AttachMode.SKB not in wanted:
@@ -456,8 +456,8 @@ class AfXdpSource(RingSource):
             number,
             chunks_of=self._chunks_of,
             snaplen=self._snaplen,
-            hardware_timestamps=self._stamping.hardware,
-            interfaces=self._stamped.table,
+            hardware_timestamps=self._timestamping.hardware,
+            interfaces=self._timestamped.table,
             cookie=self._cookie,
             zero_copy=zero_copy,
             busy_poll_us=self._busy_poll_us,
@@ -487,7 +487,7 @@ class AfXdpSource(RingSource):
             one.close()
 
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
-        metadata = not self._stamping.user
+        metadata = not self._timestamping.user
         return attach_capture(
             self._interface.name, self._program, self._maps, modes=modes, metadata=metadata, cookie=self._cookie
         )
@@ -495,8 +495,8 @@ class AfXdpSource(RingSource):
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
         self._adopt_added()
         read_at_ns = time.time_ns()
-        end = self._gathered(batch, self._stamping.tai.refresh(), timeout_ns)
-        self._stamping.tai.correct(batch, read_at_ns)
+        end = self._gathered(batch, self._timestamping.tai.refresh(), timeout_ns)
+        self._timestamping.tai.correct(batch, read_at_ns)
         self._lossy = self._lossy or any(one.queue.lossy for one in self._sockets)
         return end
 

@@ -29,7 +29,7 @@ cdef class ReceiveQueue(FrameRing):
     cdef uint64_t cookie
     cdef bint ethernet
     cdef readonly int64_t malformed
-    cdef readonly int64_t unstamped
+    cdef readonly int64_t without_timestamp
     cdef readonly int64_t truncated
     cdef readonly int64_t cut
     cdef uint64_t rest
@@ -46,7 +46,7 @@ cdef class ReceiveQueue(FrameRing):
     cdef const uint8_t *descriptor(self, uint32_t at) noexcept nogil
     cdef bint within(self, uint64_t address, uint64_t length) noexcept nogil
     cdef uint32_t head_of(self, uint64_t address, uint32_t length) noexcept nogil
-    cdef void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head, int64_t tai_offset_ns,
+    cdef void timestamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head, int64_t tai_offset_ns,
                     int64_t read_at_ns) noexcept nogil
     cdef void check_length(self, uint64_t length, uint64_t claimed) noexcept nogil
     cdef void copy_bytes(self, uint8_t *out, uint32_t kept, uint32_t at, uint32_t head) noexcept nogil

@@ -21,7 +21,7 @@ class Ring:
 
 class ReceiveQueue(FrameRing):
     malformed: int
-    unstamped: int
+    without_timestamp: int
     truncated: int
     cut: int
     lost: int

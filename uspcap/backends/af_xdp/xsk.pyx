@@ -9,15 +9,15 @@ B. A chunk goes back as soon as its bytes are copied, whatever the consumer of t
 C. A frame longer than a chunk comes as several descriptors, all but the last with XDP_PKT_CONTD. It is
    taken only when its last descriptor is there, so no half frame is kept between calls.
 D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment or, where a driver has no room for it
-   there, at its head, told by a number that nobody else knows, and is left out of the frame. A frame is stamped from
-   it only if magic and version are right; otherwise by the time that the ring was read. Metadata that was read is
-   wiped out, so that the next frame in its chunk is not stamped from it.
+   there, at its head, told by a number that nobody else knows, and is left out of the frame. A frame is timestamped
+   from it only if magic and version are right; otherwise by the time that the ring was read. Metadata that was read is
+   wiped out, so that the next frame in its chunk is not timestamped from it.
 E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
 F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
 G. The kernel counts what it loses and does not say where. It is asked before a visit, once in `LOSSES_EVERY_NS` where
-   the ring was found half full, as frames are lost where it is full, and more seldom else. What was lost was lost before
-   the producer's index of that moment, so the count goes to the frame at that index: the first that certainly came
-   after the loss.
+   the ring was found half full, as frames are lost where it is full, and more seldom else. What was lost was lost
+   before the producer's index of that moment, so the count goes to the frame at that index: the first that certainly
+   came after the loss.
 H. A chunk that is sent is the kernel's until it stands on the completion ring; then it goes on the fill ring. A chunk
    is on one ring at most, so none of them is ever full.
 I. A driver may cut a frame that is longer than its buffer and hand the pieces over as frames (igb does). Then the IP
@@ -34,7 +34,9 @@ from uspcap._core.clock cimport realtime_ns
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.frame_lengths cimport claimed_length
 from uspcap._core.saturating cimport LATEST_NS, clamped
-from uspcap._core.timestamped_interfaces cimport STAMP_HARDWARE, STAMP_USER, STAMP_XDP, STAMPED_ENTRIES, stamped_interface
+from uspcap._core.timestamped_interfaces cimport (
+    TIMESTAMP_HARDWARE, TIMESTAMP_USER, TIMESTAMP_XDP, TIMESTAMPED_ENTRIES, timestamped_interface
+)
 from uspcap._core.unaligned cimport load16, load32, load64
 from uspcap.backends.gathering cimport FrameRing
 
@@ -81,7 +83,7 @@ cdef enum:
     METADATA_HOOK = 8
     METADATA_HARDWARE = 16
     METADATA_COOKIE = 24
-    HARDWARE_STAMPED = 1 << 0
+    HARDWARE_TIMESTAMPED = 1 << 0
     HEAD_MAGIC = 0x75737068
 
 cdef enum:
@@ -142,9 +144,9 @@ cdef class ReceiveQueue(FrameRing):
     queue : int
         What the batch's `queue` column says.
     hardware : bool
-        Take the NIC's stamp where there is one; the hook's stamp otherwise.
+        Take the NIC's timestamp where there is one; the hook's timestamp otherwise.
     interfaces : ndarray of uint16, shape (9,)
-        Table of `StampedInterfaces`.
+        Table of `TimestampedInterfaces`.
     cookie : int
         Stands in metadata at the head of a frame; 0 where there is none.
     ethernet : bool
@@ -154,7 +156,7 @@ cdef class ReceiveQueue(FrameRing):
     ----------
     malformed : int
         Frames left out because a descriptor points outside of the UMEM, or a frame has no end.
-    unstamped : int
+    without_timestamp : int
         Frames that came without metadata.
     truncated : int
         Frames shorter than their IP header says.
@@ -171,8 +173,8 @@ cdef class ReceiveQueue(FrameRing):
             raise ValueError(f"{umem.shape[0]} bytes of UMEM cannot be cut into chunks of {chunk_bytes}")
         if <uint64_t> umem.shape[0] // chunk_bytes > fill.size:
             raise ValueError(f"a fill ring of {fill.size} entries has no room for all chunks")
-        if interfaces.shape[0] != STAMPED_ENTRIES:
-            raise ValueError(f"the table of interfaces has {interfaces.shape[0]} entries, not {STAMPED_ENTRIES}")
+        if interfaces.shape[0] != TIMESTAMPED_ENTRIES:
+            raise ValueError(f"the table of interfaces has {interfaces.shape[0]} entries, not {TIMESTAMPED_ENTRIES}")
         self.umem = umem
         self.interfaces = interfaces
         self.receive = receive
@@ -186,7 +188,7 @@ cdef class ReceiveQueue(FrameRing):
         self.cookie = cookie
         self.ethernet = ethernet
         self.malformed = 0
-        self.unstamped = self.truncated = self.cut = 0
+        self.without_timestamp = self.truncated = self.cut = 0
         self.rest = self.piece = 0
         self.lost = 0
         self.lost_before = 0
@@ -281,9 +283,9 @@ cdef class ReceiveQueue(FrameRing):
         used : int
             Bytes of `frames.data` that earlier rows hold.
         tai_offset_ns : int
-            CLOCK_TAI minus UTC, taken from the hook's stamps.
+            CLOCK_TAI minus UTC, taken from the hook's timestamps.
         read_at_ns : int
-            Now, UTC: the stamp of frames that have none.
+            Now, UTC: the timestamp of frames that have none.
 
         Returns
         -------
@@ -340,7 +342,7 @@ cdef class ReceiveQueue(FrameRing):
                 if row:
                     break
                 kept = <uint32_t> (frames.data_length - used)
-            self.stamp(frames, row, address, head, tai_offset_ns, read_at_ns)
+            self.timestamp(frames, row, address, head, tai_offset_ns, read_at_ns)
             self.copy_bytes(frames.data + used, kept, self.consumed, head)
             if self.ethernet:
                 self.check_length(length, claimed_length(
@@ -382,11 +384,11 @@ cdef class ReceiveQueue(FrameRing):
             return METADATA_LENGTH
         return 0
 
-    cdef inline void stamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head,
+    cdef inline void timestamp(self, FrameColumns frames, Py_ssize_t row, uint64_t address, uint32_t head,
                            int64_t tai_offset_ns, int64_t read_at_ns) noexcept nogil:
         cdef uint8_t *area = NULL
-        cdef uint8_t source = STAMP_USER
-        cdef int64_t stamp_ns = read_at_ns
+        cdef uint8_t source = TIMESTAMP_USER
+        cdef int64_t timestamp_ns = read_at_ns
         cdef uint64_t hardware_ns
         cdef uint32_t none = 0
         if head:
@@ -397,18 +399,18 @@ cdef class ReceiveQueue(FrameRing):
                 area = NULL
         if area != NULL:
             hardware_ns = load64(area + METADATA_HARDWARE)
-            if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_STAMPED:
-                source = STAMP_HARDWARE
-                stamp_ns = <int64_t> hardware_ns if hardware_ns < <uint64_t> LATEST_NS else LATEST_NS
+            if self.hardware and hardware_ns and load16(area + METADATA_FLAGS) & HARDWARE_TIMESTAMPED:
+                source = TIMESTAMP_HARDWARE
+                timestamp_ns = <int64_t> hardware_ns if hardware_ns < <uint64_t> LATEST_NS else LATEST_NS
             else:
-                source = STAMP_XDP
-                stamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
+                source = TIMESTAMP_XDP
+                timestamp_ns = <int64_t> (load64(area + METADATA_HOOK) - <uint64_t> tai_offset_ns)
             memcpy(area, &none, 4)
         else:
-            self.unstamped += 1
-        frames.timestamp_ns[row] = clamped(stamp_ns)
+            self.without_timestamp += 1
+        frames.timestamp_ns[row] = clamped(timestamp_ns)
         frames.timestamp_source[row] = source
-        frames.interface[row] = stamped_interface(&self.interfaces[0], source)
+        frames.interface[row] = timestamped_interface(&self.interfaces[0], source)
 
     cdef inline void check_length(self, uint64_t length, uint64_t claimed) noexcept nogil:
         """Count a frame that is only the beginning of one, and what may be its rest."""

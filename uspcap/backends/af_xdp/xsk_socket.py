@@ -117,7 +117,7 @@ class XskSocket:
     snaplen : int
     hardware_timestamps : bool
     interfaces : ndarray of uint16, shape (9,)
-        Table of `StampedInterfaces`.
+        Table of `TimestampedInterfaces`.
     cookie : int
         As in `ReceiveQueue`.
     zero_copy : bool

@@ -41,7 +41,7 @@ from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.stamping import Stamping
+from uspcap.timestamps.timestamping import Timestamping
 
 Fanout = Literal["cpu", "hash", "qm"]
 
@@ -50,7 +50,7 @@ BLOCK_BYTES: Final = 1 << 18
 
 BLOCK_TIMEOUT_MS: Final = 20
 """A block that is not full is handed over after so long, where nothing else is asked for: it delays frames, not their
-stamps."""
+timestamps."""
 
 DEFAULT_BUFFER_BYTES: Final = 32 << 20
 """Size of all rings together."""
@@ -170,9 +170,9 @@ class PacketMmapSource(RingSource):
     rings : int
         How many; more than one needs `fanout`.
     timestamps : Timestamps
-        Who is to stamp: the NIC, where it does, the kernel, or the reader of the ring.
+        Who is to timestamp: the NIC, where it does, the kernel, or the reader of the ring.
     calls : KernelCalls, optional
-        For stamping.
+        For timestamping.
     latency_ns : int, optional
         How long the kernel may gather frames in a block before it hands them over; whole milliseconds.
     hand_over_ns : int
@@ -215,20 +215,20 @@ class PacketMmapSource(RingSource):
         self._program = kernel_program(
             "" if self._filter else expression, network_interface.link_type, snaplen, direction
         )
-        stamping = Stamping(network_interface.name, timestamps, TimestampSource.KERNEL, calls)
+        timestamping = Timestamping(network_interface.name, timestamps, TimestampSource.KERNEL, calls)
         try:
-            super().__init__(network_interface, expression, snaplen, stamping)
+            super().__init__(network_interface, expression, snaplen, timestamping)
         except BaseException:
-            stamping.close()
+            timestamping.close()
             raise
         self._block_timeout_ms = BLOCK_TIMEOUT_MS if latency_ns is None else max(1, latency_ns // 1_000_000)
         # What the kernel has put in a block is handed over when that block's time is up.
         self.settling_ms = 3 * self._block_timeout_ms
         self._fanout = fanout
         self._promiscuous = promiscuous
-        self._timestamping = _SOF_TIMESTAMPING_SOFTWARE
-        if stamping.hardware:
-            self._timestamping |= _SOF_TIMESTAMPING_RAW_HARDWARE
+        self._so_timestamping = _SOF_TIMESTAMPING_SOFTWARE
+        if timestamping.hardware:
+            self._so_timestamping |= _SOF_TIMESTAMPING_RAW_HARDWARE
         # The loopback's frames come back in: with both directions each would be there twice.
         loopback = self._interface.name == "lo"
         self._ignore_outgoing = direction == "in" or (direction == "inout" and loopback)
@@ -260,7 +260,7 @@ class PacketMmapSource(RingSource):
     def capabilities_needed(self) -> frozenset[str]:
         if self._filter is not None:
             # On no frames: libpcap is loaded and the filter compiled while its files can still be read.
-            self._batch.set_interfaces(self._stamped.known)
+            self._batch.set_interfaces(self._timestamped.known)
             self._filter.apply(self._batch)
         return super().capabilities_needed()
 
@@ -289,13 +289,13 @@ class PacketMmapSource(RingSource):
         mode = f"TPACKET_V3, {rings}, {memory} MiB, blocks handed over after {self._block_timeout_ms} ms"
         if self._fanout is not None:
             mode += f", fanout {self._fanout}"
-        remarks = (*self._stamping.remarks, *self._interface.alterations("stack"))
+        remarks = (*self._timestamping.remarks, *self._interface.alterations("stack"))
         if self._filter is not None:
             remarks += ("the filter speaks of VLANs, so it runs after the ring",)
         if not self._interface.up:
             remarks += (f"{self._interface.name} is down: no frame comes until it is up",)
         queues = self._interface.queues
-        return Description(self._interface.name, self.backend, mode, queues, queues, str(self._stamping), remarks)
+        return Description(self._interface.name, self.backend, mode, queues, queues, str(self._timestamping), remarks)
 
     def close(self) -> None:
         self._end_watch()
@@ -303,7 +303,7 @@ class PacketMmapSource(RingSource):
             for one in self._sockets:
                 one.close()
         finally:
-            self._stamping.close()
+            self._timestamping.close()
 
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
         end = super()._gather(batch, timeout_ns)
@@ -354,7 +354,7 @@ class PacketMmapSource(RingSource):
         try:
             self._attach(raw, _REJECT_ALL)
             raw.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-            raw.setsockopt(_SOL_PACKET, _PACKET_TIMESTAMP, self._timestamping)
+            raw.setsockopt(_SOL_PACKET, _PACKET_TIMESTAMP, self._so_timestamping)
             raw.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             if self._ignore_outgoing:
                 raw.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -376,8 +376,8 @@ class PacketMmapSource(RingSource):
             self._snaplen,
             self._interface.ethernet,
             number,
-            self._stamping.user,
-            self._stamped.table,
+            self._timestamping.user,
+            self._timestamped.table,
         )
         return _Socket(number, raw, memory, packet_ring)
 

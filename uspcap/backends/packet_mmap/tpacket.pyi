@@ -18,7 +18,7 @@ class PacketRing(FrameRing):
         snaplen: int,
         tags: bool,
         queue: int,
-        stamp_on_reading: bool,
+        timestamp_on_reading: bool,
         interfaces: NDArray[np.uint16],
     ) -> None: ...
     @property

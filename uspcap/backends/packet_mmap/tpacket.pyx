@@ -11,7 +11,7 @@ D. The kernel strips a VLAN tag from the frame and hands it over beside it. It i
    addresses; captured and wire length grow by its 4 bytes.
 E. The clock is read for each block, after its status word, and again where a later call goes on in a block: so no
    frame was read before it was there.
-F. A hardware stamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
+F. A hardware timestamp of 0 is none, never 1970: such a frame gets the time that the ring was read.
 G. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
    row of the first frame of the first such block is kept, for the caller who asks how many.
 H. The kernel counts a frame in its block before it hands the block over, and numbers the blocks that it begins. Once
@@ -27,7 +27,7 @@ from libc.string cimport memcpy
 from uspcap._core.clock cimport realtime_ns
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.timestamped_interfaces cimport (
-    STAMP_HARDWARE, STAMP_KERNEL, STAMP_USER, STAMPED_ENTRIES, stamped_interface,
+    TIMESTAMP_HARDWARE, TIMESTAMP_KERNEL, TIMESTAMP_USER, TIMESTAMPED_ENTRIES, timestamped_interface,
 )
 from uspcap._core.unaligned cimport load16, load32, load64
 from uspcap.backends.gathering cimport FrameRing
@@ -103,10 +103,10 @@ cdef class PacketRing(FrameRing):
         Put VLAN tags back: the frames are Ethernet.
     queue : int
         What the batch's `queue` column says.
-    stamp_on_reading : bool
-        Stamp every frame with the time that the ring was read, whatever the kernel says.
+    timestamp_on_reading : bool
+        Timestamp every frame with the time that the ring was read, whatever the kernel says.
     interfaces : ndarray of uint16, shape (9,)
-        Table of `StampedInterfaces`.
+        Table of `TimestampedInterfaces`.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ cdef class PacketRing(FrameRing):
     cdef uint32_t snaplen
     cdef bint tags
     cdef uint32_t queue
-    cdef bint stamp_on_reading
+    cdef bint timestamp_on_reading
     cdef Py_ssize_t block
     cdef Py_ssize_t position
     cdef uint32_t frames_left
@@ -137,13 +137,13 @@ cdef class PacketRing(FrameRing):
     cdef readonly Py_ssize_t losing_row
 
     def __init__(self, uint8_t[::1] memory, Py_ssize_t block_bytes, Py_ssize_t block_count, uint32_t snaplen,
-                 bint tags, uint32_t queue, bint stamp_on_reading, uint16_t[::1] interfaces):
+                 bint tags, uint32_t queue, bint timestamp_on_reading, uint16_t[::1] interfaces):
         if block_bytes < BLOCK_HEADER_BYTES + FRAME_HEADER_BYTES or block_bytes % 8 or block_count < 1:
             raise ValueError(f"{block_count} blocks of {block_bytes} bytes are no ring")
         if block_bytes > memory.shape[0] // block_count:
             raise ValueError(f"{memory.shape[0]} bytes do not hold {block_count} blocks of {block_bytes}")
-        if interfaces.shape[0] != STAMPED_ENTRIES:
-            raise ValueError(f"the table of interfaces has {interfaces.shape[0]} entries, not {STAMPED_ENTRIES}")
+        if interfaces.shape[0] != TIMESTAMPED_ENTRIES:
+            raise ValueError(f"the table of interfaces has {interfaces.shape[0]} entries, not {TIMESTAMPED_ENTRIES}")
         if <uintptr_t> &memory[0] % 8:
             raise ValueError("a ring starts at a multiple of 8")
         self.memory = memory
@@ -153,7 +153,7 @@ cdef class PacketRing(FrameRing):
         self.snaplen = snaplen
         self.tags = tags
         self.queue = queue
-        self.stamp_on_reading = stamp_on_reading
+        self.timestamp_on_reading = timestamp_on_reading
         self.block = 0
         self.open = False
         self.sequence = 0
@@ -171,7 +171,7 @@ cdef class PacketRing(FrameRing):
         used : int
             Bytes of `frames.data` that earlier rows hold.
         read_at_ns : int
-            Now, UTC: the stamp of frames that have none.
+            Now, UTC: the timestamp of frames that have none.
 
         Returns
         -------
@@ -229,7 +229,7 @@ cdef class PacketRing(FrameRing):
         cdef uint16_t tag_type
         cdef uint32_t block_status
         cdef uint8_t source, packet_type
-        cdef int64_t stamp_ns
+        cdef int64_t timestamp_ns
         cdef int64_t found_ns = realtime_ns() if self.open else 0
         cdef bint tagged
         while row < frames.capacity:
@@ -286,18 +286,18 @@ cdef class PacketRing(FrameRing):
             else:
                 memcpy(out, block + mac, kept)
             if status & TP_STATUS_TS_RAW_HARDWARE:
-                source = STAMP_HARDWARE
+                source = TIMESTAMP_HARDWARE
             elif status & TP_STATUS_TS_SOFTWARE:
-                source = STAMP_KERNEL
+                source = TIMESTAMP_KERNEL
             else:
-                source = STAMP_USER
-            stamp_ns = <int64_t> load32(frame + FRAME_SECONDS) * 1_000_000_000 + load32(frame + FRAME_NANOSECONDS)
-            if self.stamp_on_reading or (source == STAMP_HARDWARE and stamp_ns == 0):
-                source = STAMP_USER
-                stamp_ns = read_at_ns
-            frames.timestamp_ns[row] = stamp_ns
+                source = TIMESTAMP_USER
+            timestamp_ns = <int64_t> load32(frame + FRAME_SECONDS) * 1_000_000_000 + load32(frame + FRAME_NANOSECONDS)
+            if self.timestamp_on_reading or (source == TIMESTAMP_HARDWARE and timestamp_ns == 0):
+                source = TIMESTAMP_USER
+                timestamp_ns = read_at_ns
+            frames.timestamp_ns[row] = timestamp_ns
             frames.timestamp_source[row] = source
-            frames.interface[row] = stamped_interface(interfaces, source)
+            frames.interface[row] = timestamped_interface(interfaces, source)
             frames.wire_length[row] = length
             frames.captured_length[row] = kept
             frames.offset[row] = used

@@ -24,7 +24,7 @@ SHORTEST_WAIT_S = 0.001
 
 
 class ReplaySource(LiveSource):
-    """Frames of capture files, with the stamps that the files have.
+    """Frames of capture files, with the timestamps that the files have.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class ReplaySource(LiveSource):
     expression : str
         Filter as of pcap-filter(7).
     speed : float
-        1 keeps the time between frames, 2 halves it; 0 does not wait at all. A frame with an earlier stamp than
-        the one before it comes at once, and so does one without a stamp.
+        1 keeps the time between frames, 2 halves it; 0 does not wait at all. A frame with an earlier timestamp than
+        the one before it comes at once, and so does one without a timestamp.
     loops : int
-        How often to go through the files; 0 is for ever. From the second time on, stamps are moved on by how long
+        How often to go through the files; 0 is for ever. From the second time on, timestamps are moved on by how long
         the files last and their mean time between frames, so that time goes on.
     clock : callable
         Nanoseconds that never step back.
@@ -81,7 +81,7 @@ class ReplaySource(LiveSource):
         self._first_interface: dict[int, int] = {}
         self._part = FrameBatch(BATCH_FRAMES)
         self._began: tuple[int, int] | None = None
-        self._stamped = False
+        self._timestamped = False
         self._lowest_ns = self._highest_ns = 0
         self._frames_read = self._received = self._delivered = 0
         self._stopped = False
@@ -142,7 +142,7 @@ class ReplaySource(LiveSource):
         self._wake.close()
 
     def _read(self) -> Iterator[FrameBatch]:
-        """Yield all batches of all files and loops, numbered and stamped as one stream."""
+        """Yield all batches of all files and loops, numbered and timestamped as one stream."""
         loop = moved_ns = period_ns = 0
         straightener = self._straightener()
         while not self._stopped and (loop < self._loops or not self._loops):
@@ -166,7 +166,7 @@ class ReplaySource(LiveSource):
             if not frames:
                 return
             if not loop:
-                length_ns = self._highest_ns - self._lowest_ns if self._stamped else 0
+                length_ns = self._highest_ns - self._lowest_ns if self._timestamped else 0
                 period_ns = length_ns + length_ns // max(frames - 1, 1)
             moved_ns += period_ns
             loop += 1
@@ -208,7 +208,7 @@ class ReplaySource(LiveSource):
     def _adopt(
         self, batch: FrameBatch, file: int, interfaces: Sequence[Interface], frames_of_others: int, moved_ns: int
     ) -> None:
-        """Turn a reader's batch into one of this source: its interfaces, numbers and stamps."""
+        """Turn a reader's batch into one of this source: its interfaces, numbers and timestamps."""
         count = batch.count
         first = self._first_interface.setdefault(file, len(self._interfaces))
         if first + len(interfaces) > len(self._interfaces):
@@ -218,42 +218,42 @@ class ReplaySource(LiveSource):
         batch.storage("interface")[:count] += np.uint16(first)
         batch.storage("frame_number")[:count] += frames_of_others
         batch.frames_before += frames_of_others
-        stamped = batch.timestamp_source < TimestampSource.NONE
-        if stamped.any():
+        timestamped = batch.timestamp_source < TimestampSource.NONE
+        if timestamped.any():
             if moved_ns:
-                self._move(batch, stamped, moved_ns)
+                self._move(batch, timestamped, moved_ns)
                 self._clamp(batch, self._paths[file])
-            stamps = batch.timestamp_ns[stamped]
-            lowest, highest = int(stamps.min()), int(stamps.max())
-            self._lowest_ns = min(self._lowest_ns, lowest) if self._stamped else lowest
-            self._highest_ns = max(self._highest_ns, highest) if self._stamped else highest
-            self._stamped = True
+            timestamps = batch.timestamp_ns[timestamped]
+            lowest, highest = int(timestamps.min()), int(timestamps.max())
+            self._lowest_ns = min(self._lowest_ns, lowest) if self._timestamped else lowest
+            self._highest_ns = max(self._highest_ns, highest) if self._timestamped else highest
+            self._timestamped = True
 
     @staticmethod
-    def _move(batch: FrameBatch, stamped: NDArray[np.bool_], moved_ns: int) -> None:
-        """Move stamps on, as far as uspcap counts."""
-        stamps = batch.storage("timestamp_ns")[: batch.count]
-        stamps[stamped] += np.minimum(min(moved_ns, 2 * LATEST_NS), LATEST_NS - stamps[stamped])
+    def _move(batch: FrameBatch, timestamped: NDArray[np.bool_], moved_ns: int) -> None:
+        """Move timestamps on, as far as uspcap counts."""
+        timestamps = batch.storage("timestamp_ns")[: batch.count]
+        timestamps[timestamped] += np.minimum(min(moved_ns, 2 * LATEST_NS), LATEST_NS - timestamps[timestamped])
 
     def _due(self, batch: FrameBatch, at: int) -> tuple[int, float]:
         """Return how many rows from `at` on are due, and in how many seconds the next one is."""
         left = batch.count - at
         if not self._speed:
             return left, 0.0
-        stamps = batch.timestamp_ns[at:]
+        timestamps = batch.timestamp_ns[at:]
         waiting = batch.timestamp_source[at:] < TimestampSource.NONE
         now = self._clock()
         if self._began is None:
             if not waiting.any():
                 return left, 0.0
-            self._began = now, int(stamps[waiting.argmax()])
-        clock_then, stamp_then = self._began
+            self._began = now, int(timestamps[waiting.argmax()])
+        clock_then, timestamp_then = self._began
         # At a high speed this has no end.
-        waiting &= stamps > stamp_then + int(min((now - clock_then) * self._speed, 2.0 * LATEST_NS))
+        waiting &= timestamps > timestamp_then + int(min((now - clock_then) * self._speed, 2.0 * LATEST_NS))
         if not waiting.any():
             return left, 0.0
         due = int(waiting.argmax())
-        wait_ns = (int(stamps[due]) - stamp_then) / self._speed - (now - clock_then)
+        wait_ns = (int(timestamps[due]) - timestamp_then) / self._speed - (now - clock_then)
         return due, wait_ns / NANOSECONDS
 
     def _cut_out(self, batch: FrameBatch, at: int, count: int) -> FrameBatch:

@@ -185,7 +185,7 @@ class KernelEnd:
     @property
     def about(self) -> str:
         room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        return f"UDP socket with room for {room >> 10} KiB, recvmsg, software stamp of the socket buffer"
+        return f"UDP socket with room for {room >> 10} KiB, recvmsg, software timestamp of the socket buffer"
 
     def begin(self, active: Collection[Path]) -> None:
         if self._filtered:
@@ -405,7 +405,7 @@ class XskEnd:
             self._unbind(from_hook=False)
 
     def _open(self, zero_copy: bool) -> None:
-        # Where stamps of a capture go into interfaces; nothing is captured here.
+        # Where timestamps of a capture go into interfaces; nothing is captured here.
         no_interfaces = np.zeros(9, np.uint16)
         try:
             for number in range(self._interface.queues):

@@ -360,7 +360,9 @@ class LiveComparison:
             )
         what = f"no probe to UDP port {settings.port} came to {settings.interface}"
         if counts.other:
-            what += f", only {counts.other:,} frames of other traffic, which carry no stamp of the hook's to the reader"
+            what += (
+                f", only {counts.other:,} frames of other traffic, which carry no timestamp of the hook's to the reader"
+            )
         return CaptureError(
             f"{what}: start 'uspcap probe send ADDRESS:{settings.port} --one-way' on another host, or compare by what "
             "comes with --other-traffic"
@@ -383,7 +385,7 @@ class LiveComparison:
             end = ends[path.kind]
             reader = end.reader(path, room[path.kind])
             readings.append(_Reading(path, end, reader, self.placement.cpus[path.name], drops_before=end.drops()))
-        hook.take_stamps()
+        hook.take_timestamps()
         before = hook.counts()
         softirq_ns = _softirq_ns()
         start_ns = time.time_ns()
@@ -398,13 +400,20 @@ class LiveComparison:
             if answering is not None:
                 time.sleep(SETTLING_S)
         answers = None if answering is None else answering.records()
-        stamps = hook.take_stamps() if settings.other_traffic else None
+        timestamps = hook.take_timestamps() if settings.other_traffic else None
         softirq_ns = _softirq_ns() - softirq_ns
         counts = hook.counts().since(before)
         offset_ns = tai_offset_ns(calls)
         return [
             self._finish(
-                one, counts, start_ns, offset_ns, softirq_ns if len(readings) == 1 else None, active, answers, stamps
+                one,
+                counts,
+                start_ns,
+                offset_ns,
+                softirq_ns if len(readings) == 1 else None,
+                active,
+                answers,
+                timestamps,
             )
             for one in readings
         ]
@@ -418,7 +427,7 @@ class LiveComparison:
         softirq_ns: int | None,
         active: Sequence[Path],
         answers: NDArray[np.int64] | None,
-        stamps: NDArray[np.void] | None,
+        timestamps: NDArray[np.void] | None,
     ) -> PathRun:
         reader, path = one.reader, one.path
         one.end.finish(reader)
@@ -428,11 +437,11 @@ class LiveComparison:
             # Refused by the socket's filter, these are drops to the kernel.
             refused = sum(counts.sent[other.number] for other in active if other.kind == "packet_mmap")
             drops = {cause: max(0, number - refused) for cause, number in drops.items()}
-        received, foreign, ambiguous, unstamped = reader.received, reader.foreign, 0, 0
-        if stamps is not None:
-            again = find_again(reader.records(), stamps, offset_ns)
+        received, foreign, ambiguous, without_timestamp = reader.received, reader.foreign, 0, 0
+        if timestamps is not None:
+            again = find_again(reader.records(), timestamps, offset_ns)
             kept, latency, segments = measure(again.records, path.kind, offset_ns, self.settings.trim)
-            unstamped = counts.unstamped
+            without_timestamp = counts.without_timestamp
             received, sent = again.received, again.received + again.lost
             foreign, ambiguous = foreign + again.foreign, again.ambiguous
             if path.kind == "af_xdp":
@@ -459,7 +468,7 @@ class LiveComparison:
             malformed=malformed_of(reader),
             unrecorded=reader.unrecorded,
             ambiguous=ambiguous,
-            unstamped=unstamped,
+            without_timestamp=without_timestamp,
             error_number=reader.error_number,
             cycles_error=reader.cycles_error,
             cost=Cost(

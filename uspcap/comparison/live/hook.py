@@ -21,9 +21,9 @@ from uspcap.bpf.path_program import (
     MOST_PATHS,
     RANDOM_MAP,
     SOCKET_MAP,
-    STAMP_RING,
     SWITCH,
     SWITCH_MAP,
+    TIMESTAMP_RING,
     PathCounter,
     Switch,
     build_path_program,
@@ -31,7 +31,7 @@ from uspcap.bpf.path_program import (
 from uspcap.bpf.syscalls import LoadedProgram, Map, possible_cpus
 from uspcap.capabilities import effective_capabilities
 from uspcap.comparison.live.settings import LiveSettings, Path
-from uspcap.comparison.live.stamp_ring import STAMP_DTYPE, StampRing
+from uspcap.comparison.live.timestamp_ring import TIMESTAMP_DTYPE, TimestampRing
 from uspcap.errors import BpfError
 
 PROGRAM_NAME = "uspcap_paths"
@@ -46,7 +46,7 @@ class HookCounts:
 
     Attributes
     ----------
-    seen, matched, other, off, no_socket, unstamped : int
+    seen, matched, other, off, no_socket, without_timestamp : int
         As `PathCounter` has them.
     sent : tuple of int
         Frames sent to each path, by number.
@@ -57,7 +57,7 @@ class HookCounts:
     other: int
     off: int
     no_socket: int
-    unstamped: int
+    without_timestamp: int
     sent: tuple[int, ...]
 
     def since(self, before: HookCounts) -> HookCounts:
@@ -68,7 +68,7 @@ class HookCounts:
             self.other - before.other,
             self.off - before.off,
             self.no_socket - before.no_socket,
-            self.unstamped - before.unstamped,
+            self.without_timestamp - before.without_timestamp,
             tuple(now - then for now, then in zip(self.sent, before.sent, strict=True)),
         )
 
@@ -123,7 +123,7 @@ class PathHook:
             )
             self._ring = None
             if settings.other_traffic:
-                self._ring = opened.enter_context(closing(StampRing(STAMP_RING)))
+                self._ring = opened.enter_context(closing(TimestampRing(TIMESTAMP_RING)))
             seeds = seeds_of_cpus(settings.seed, possible_cpus())
             self._random.update(_ONLY_ENTRY, struct.pack(f"={len(seeds)}Q", *seeds))
             self._opened = opened.pop_all()
@@ -133,7 +133,7 @@ class PathHook:
     @property
     def fds(self) -> dict[str, int]:
         """File descriptors by the names under which the program refers to the maps."""
-        ring = {} if self._ring is None else {STAMP_RING: self._ring.fd}
+        ring = {} if self._ring is None else {TIMESTAMP_RING: self._ring.fd}
         return ring | {
             SOCKET_MAP: self._sockets.fd,
             SWITCH_MAP: self._switch.fd,
@@ -224,9 +224,9 @@ class PathHook:
             value = SWITCH.pack(Switch.RANDOM, len(paths))
         self._switch.update(_ONLY_ENTRY, value)
 
-    def take_stamps(self) -> NDArray[np.void]:
-        """Return the stamps of other traffic since the last call: an array of `STAMP_DTYPE`."""
-        return np.empty(0, STAMP_DTYPE) if self._ring is None else self._ring.take()
+    def take_timestamps(self) -> NDArray[np.void]:
+        """Return the timestamps of other traffic since the last call: an array of `TIMESTAMP_DTYPE`."""
+        return np.empty(0, TIMESTAMP_DTYPE) if self._ring is None else self._ring.take()
 
     def counts(self) -> HookCounts:
         """Return what the program has counted so far."""
@@ -241,7 +241,7 @@ class PathHook:
             sums[PathCounter.OTHER],
             sums[PathCounter.OFF],
             sums[PathCounter.NO_SOCKET],
-            sums[PathCounter.UNSTAMPED],
+            sums[PathCounter.WITHOUT_TIMESTAMP],
             tuple(sums[first : first + MOST_PATHS]),
         )
 

@@ -34,11 +34,11 @@ class Measured:
     histogram : Histogram
         Of those that are not negative.
     negative : int
-        Others: the clocks or the order of stamps do not allow them, or only in generic XDP.
+        Others: the clocks or the order of timestamps do not allow them, or only in generic XDP.
     lowest_negative_ns : int
         The furthest below 0; 0 where there is none.
     missing : int
-        Frames without one of the two stamps.
+        Frames without one of the two timestamps.
     """
 
     histogram: Histogram
@@ -48,7 +48,7 @@ class Measured:
 
     @classmethod
     def between(cls, start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> Measured:
-        """Measure from one stamp to another; a stamp of 0 is none."""
+        """Measure from one timestamp to another; a timestamp of 0 is none."""
         there = (start_ns != 0) & (end_ns != 0)
         lengths = difference_ns(end_ns, start_ns)[there]
         below = lengths[lengths < 0]
@@ -155,9 +155,9 @@ class PathRun:
     segments : dict of str to Measured
     drops : dict of str to int
         What the kernel says that it dropped, by cause; `unexplained` closes the account with `lost`.
-    foreign, malformed, unrecorded, ambiguous, unstamped : int
+    foreign, malformed, unrecorded, ambiguous, without_timestamp : int
         Frames that are none of this path; that lie where none can; that there was no room to record; of other traffic,
-        that could be one or another; that have no stamp, as the hook's ring buffer was full.
+        that could be one or another; that have no timestamp, as the hook's ring buffer was full.
     cost : Cost
     """
 
@@ -174,7 +174,7 @@ class PathRun:
     unrecorded: int
     cost: Cost
     ambiguous: int = 0
-    unstamped: int = 0
+    without_timestamp: int = 0
     error_number: int = 0
     cycles_error: int = field(default=0, repr=False)
 
@@ -195,7 +195,7 @@ def measure(
         As `PathReader.records` gives them.
     kind : str
     tai_offset_ns : int
-        CLOCK_TAI less UTC: hook and user are on the former, the kernel's stamps and intended times on the latter.
+        CLOCK_TAI less UTC: hook and user are on the former, the kernel's timestamps and intended times on the latter.
     settings : Trim
     """
     columns = dict(zip(COLUMNS, records, strict=True))
@@ -204,10 +204,10 @@ def measure(
     kept = trim(columns["intended_ns"][order], settings)
     rows = order[kept.as_slice()]
     hook, kernel, found, user = (columns[name][rows] for name in ("hook_ns", "kernel_ns", "found_ns", "user_ns"))
-    stamped = np.where(kernel != 0, kernel + tai_offset_ns, 0)
+    timestamped = np.where(kernel != 0, kernel + tai_offset_ns, 0)
     ends = {
-        "hook_to_skb": (hook, stamped),
-        "skb_to_user": (stamped, user),
+        "hook_to_skb": (hook, timestamped),
+        "skb_to_user": (timestamped, user),
         "hook_to_ring": (hook, found),
         "ring_to_user": (found, user),
     }
@@ -217,16 +217,16 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class FoundAgain:
-    """Frames of other traffic that a reader had, by the hook's stamps.
+    """Frames of other traffic that a reader had, by the hook's timestamps.
 
     Attributes
     ----------
     records : ndarray of int64, shape (6, frames)
         As `PathReader.records` gives them, completed, of the frames that are found again for sure.
     received, lost : int
-        Stamps whose frame was read, and others.
+        Timestamps whose frame was read, and others.
     foreign : int
-        Frames read that the hook has no stamp of.
+        Frames read that the hook has no timestamp of.
     ambiguous : int
         Frames read whose digest came more often on one side than on the other: which is which cannot be told.
     """
@@ -238,38 +238,38 @@ class FoundAgain:
     ambiguous: int
 
 
-def find_again(records: NDArray[np.int64], stamps: NDArray[np.void], tai_offset_ns: int) -> FoundAgain:
-    """Find the hook's stamp of each frame that a path's reader had: the n-th of a digest is the n-th of it.
+def find_again(records: NDArray[np.int64], timestamps: NDArray[np.void], tai_offset_ns: int) -> FoundAgain:
+    """Find the hook's timestamp of each frame that a path's reader had: the n-th of a digest is the n-th of it.
 
     Parameters
     ----------
     records : ndarray of int64, shape (6, frames)
         Of a reader of other traffic.
-    stamps : ndarray of STAMP_DTYPE, shape (frames,)
+    timestamps : ndarray of TIMESTAMP_DTYPE, shape (frames,)
         Of this path, in the order in which they were made.
     tai_offset_ns : int
         CLOCK_TAI less UTC. What is due is not known of other traffic: `intended_ns` becomes the time at the hook.
     """
     read = records[COLUMNS.index("sequence")].view(np.uint64)
-    digests, of_both = np.unique(np.concatenate([read, stamps["digest"]]), return_inverse=True)
-    of_read, of_stamps = of_both[: len(read)], of_both[len(read) :]
+    digests, of_both = np.unique(np.concatenate([read, timestamps["digest"]]), return_inverse=True)
+    of_read, of_timestamps = of_both[: len(read)], of_both[len(read) :]
     times_read = np.bincount(of_read, minlength=len(digests))
-    times_stamped = np.bincount(of_stamps, minlength=len(digests))
-    sure = times_read == times_stamped
+    times_timestamped = np.bincount(of_timestamps, minlength=len(digests))
+    sure = times_read == times_timestamped
     # Stable sorting keeps the order of frames with one digest.
     rows = np.argsort(of_read, kind="stable")
     rows = rows[sure[of_read[rows]]]
-    those = np.argsort(of_stamps, kind="stable")
-    those = those[sure[of_stamps[those]]]
+    those = np.argsort(of_timestamps, kind="stable")
+    those = those[sure[of_timestamps[those]]]
     found = records[:, rows]
-    hook_ns = stamps["hook_ns"][those]
+    hook_ns = timestamps["hook_ns"][those]
     found[COLUMNS.index("hook_ns")] = hook_ns
     found[COLUMNS.index("intended_ns")] = hook_ns - tai_offset_ns
-    both = np.minimum(times_read, times_stamped)
+    both = np.minimum(times_read, times_timestamped)
     return FoundAgain(
         found,
         received=int(both.sum()),
-        lost=int((times_stamped - both).sum()),
+        lost=int((times_timestamped - both).sum()),
         foreign=int((times_read - both).sum()),
         ambiguous=int(times_read[~sure & (both > 0)].sum()),
     )

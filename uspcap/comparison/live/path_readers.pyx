@@ -95,8 +95,8 @@ cdef extern from *:
         return read(fd, &value, sizeof value) == sizeof value ? (int64_t) value : -1;
     }
 
-    /* One datagram with the kernel's software receive stamp, 0 where it has none. */
-    static ssize_t uspcap_take_datagram(int fd, void *data, size_t room, int flags, int64_t *stamp_ns,
+    /* One datagram with the kernel's software receive timestamp, 0 where it has none. */
+    static ssize_t uspcap_take_datagram(int fd, void *data, size_t room, int flags, int64_t *timestamp_ns,
                                         struct sockaddr_storage *from, socklen_t *from_bytes) {
         union { struct cmsghdr align; char bytes[256]; } control;
         struct iovec vector = {data, room};
@@ -112,15 +112,15 @@ cdef extern from *:
         message.msg_controllen = sizeof control.bytes;
         received = recvmsg(fd, &message, flags);
         *from_bytes = message.msg_namelen;
-        *stamp_ns = 0;
+        *timestamp_ns = 0;
         if (received < 0)
             return received;
         for (one = CMSG_FIRSTHDR(&message); one; one = CMSG_NXTHDR(&message, one))
             if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SO_TIMESTAMPING
                     && one->cmsg_len >= CMSG_LEN(sizeof(struct scm_timestamping))) {
-                struct scm_timestamping stamps;
-                memcpy(&stamps, CMSG_DATA(one), sizeof stamps);
-                *stamp_ns = (int64_t) stamps.ts[0].tv_sec * 1000000000 + stamps.ts[0].tv_nsec;
+                struct scm_timestamping timestamps;
+                memcpy(&timestamps, CMSG_DATA(one), sizeof timestamps);
+                *timestamp_ns = (int64_t) timestamps.ts[0].tv_sec * 1000000000 + timestamps.ts[0].tv_nsec;
             }
         return received;
     }
@@ -225,7 +225,7 @@ cdef enum:
 
 COLUMNS = ("sequence", "intended_ns", "hook_ns", "kernel_ns", "found_ns", "user_ns")
 WAKEUPS = ("block", "poll", "epoll", "spin")
-ANSWERS = ("none", "marked", "stamped")
+ANSWERS = ("none", "marked", "timestamped")
 """None; with the hook's mark left in, for `AnswerReader`; with the times of docs/probe.md in its place."""
 
 cdef enum:
@@ -239,7 +239,7 @@ cdef enum:
 cdef enum:
     NO_ANSWER = 0
     MARKED = 1
-    STAMPED = 2
+    TIMESTAMPED = 2
 
 # A probe at the hook: docs/probe.md and uspcap.bpf.path_program.
 cdef enum:
@@ -374,7 +374,7 @@ cdef class PathReader:
         how : str
             Of `ANSWERS`.
         tai_offset_ns : int
-            CLOCK_TAI minus UTC, taken from the times in answers that are `stamped`.
+            CLOCK_TAI minus UTC, taken from the times in answers that are `timestamped`.
         most : int
             Answers after which `run` ends.
 
@@ -390,7 +390,7 @@ cdef class PathReader:
         self.most_answers = most
 
     def take_others(self):
-        """Take any UDP, not probes: `sequence` is the digest by which the hook's stamp is found, `hook_ns` is 0."""
+        """Take any UDP, not probes: `sequence` is the digest by which the hook's timestamp is found, `hook_ns` is 0."""
         self.by_digest = True
 
     cdef bint can_answer(self):
@@ -428,7 +428,7 @@ cdef class PathReader:
     cdef void fill_in(self, uint8_t *payload, int64_t found_ns) noexcept nogil:
         """Make an answer of a probe."""
         payload[AT_KIND] = KIND_ANSWER
-        if self.answers == STAMPED:
+        if self.answers == TIMESTAMPED:
             put_time(payload + AT_HOOK, difference(get_time(payload + AT_HOOK), self.tai_offset_ns))
             put_time(payload + AT_MARK, difference(found_ns, self.tai_offset_ns))
         put_time(payload + AT_ANSWERED, difference(tai_ns(), self.tai_offset_ns))
@@ -551,7 +551,7 @@ cdef inline void put_time(uint8_t *at, int64_t time_ns) noexcept nogil:
 
 
 cdef class SocketReader(PathReader):
-    """Reads probes from a UDP socket with SO_TIMESTAMPING's software receive stamps and a receive timeout of 50 ms.
+    """Reads probes from a UDP socket with SO_TIMESTAMPING's software receive timestamps and a receive timeout of 50 ms.
 
     Parameters
     ----------
@@ -610,7 +610,8 @@ cdef class SocketReader(PathReader):
 cdef class AnswerReader(SocketReader):
     """Reads marked answers of all paths where their probes are sent from: the columns hold other things here.
 
-    `hook_ns` is the hook's stamp (CLOCK_TAI), `kernel_ns` the number of the path, `found_ns` when the probe was sent,
+    `hook_ns` is the hook's timestamp (CLOCK_TAI), `kernel_ns` the number of the path, `found_ns` when the probe was
+    sent,
     `user_ns` when the answer was read; intended, sent and read are on the sender's time line.
 
     Parameters

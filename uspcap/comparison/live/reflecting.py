@@ -107,7 +107,7 @@ class XskReflection:
             reader = end.reader(_PATH, np.zeros((len(COLUMNS), 1), np.int64))
             most = _FOREVER if settings.frames is None else settings.frames
             with closing(KernelCalls()) as calls:
-                reader.answer("stamped", tai_offset_ns=tai_offset_ns(calls), most=most)
+                reader.answer("timestamped", tai_offset_ns=tai_offset_ns(calls), most=most)
             watch = InterfaceWatch(
                 interface.index,
                 interface.name,

@@ -1,4 +1,4 @@
-"""The BPF ring buffer that stamps of other traffic come in, taken run by run.
+"""The BPF ring buffer that timestamps of other traffic come in, taken run by run.
 
 Two positions in bytes run freely: the kernel's, where the next record will be, and ours, up to where records were
 taken. All records are of one size here, each behind a header of eight bytes, and the memory is mapped twice in a row,
@@ -18,19 +18,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.bpf.path_program import STAMP
+from uspcap.bpf.path_program import TIMESTAMP
 from uspcap.bpf.ring_buffer import RingBuffer
 
 RING_BYTES: Final = 64 << 20
 """Room for two million frames a run."""
 
-STAMP_DTYPE: Final = np.dtype([("digest", np.uint64), ("hook_ns", np.int64), ("path", np.uint32), ("zero", np.uint32)])
+TIMESTAMP_DTYPE: Final = np.dtype(
+    [("digest", np.uint64), ("hook_ns", np.int64), ("path", np.uint32), ("zero", np.uint32)]
+)
 
-_RECORD_DTYPE: Final = np.dtype([("length", np.uint32), ("page", np.uint32), ("stamp", STAMP_DTYPE)])
+_RECORD_DTYPE: Final = np.dtype([("length", np.uint32), ("page", np.uint32), ("timestamp", TIMESTAMP_DTYPE)])
 _POSITION: Final = struct.Struct("=Q")
 
 
-class StampRing:
+class TimestampRing:
     """The ring buffer, mapped.
 
     Parameters
@@ -57,7 +59,7 @@ class StampRing:
         return self._ring.fd
 
     def take(self) -> NDArray[np.void]:
-        """Return what has come since the last call: an array of `STAMP_DTYPE`; while nothing is being written."""
+        """Return what has come since the last call: an array of `TIMESTAMP_DTYPE`; while nothing is being written."""
         (begin,) = _POSITION.unpack_from(self._ring.ours)
         (end,) = _POSITION.unpack_from(self._ring.kernels)
         records = np.frombuffer(
@@ -67,11 +69,11 @@ class StampRing:
             offset=mmap.PAGESIZE + begin % self._size,
         )
         # A record that is being written has a bit set in its length, and so has what comes after it to wait.
-        written = records["length"] == STAMP.size
+        written = records["length"] == TIMESTAMP.size
         whole = len(records) if written.all() else int(np.argmin(written))
-        stamps = records["stamp"][:whole].copy()
+        timestamps = records["timestamp"][:whole].copy()
         _POSITION.pack_into(self._ring.ours, 0, begin + whole * _RECORD_DTYPE.itemsize)
-        return stamps
+        return timestamps
 
     def close(self) -> None:
         """Unmap and give it back; may be called again."""

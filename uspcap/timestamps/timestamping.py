@@ -1,4 +1,4 @@
-"""Who stamps the frames of a capture: from what was asked for to what this interface can give."""
+"""Who timestamps the frames of a capture: from what was asked for to what this interface can give."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from uspcap.errors import CaptureError, UsageError
 from uspcap.frames import NANOSECONDS, FrameBatch, TimestampSource
 from uspcap.timestamps import Timestamps
 from uspcap.timestamps.kernel_calls import KernelCalls
-from uspcap.timestamps.nic import HWTSTAMP_FILTER_ALL, StampingAbilities, StampingSetting, SwitchedOnStamping
+from uspcap.timestamps.nic import (
+    HWTSTAMP_FILTER_ALL,
+    SwitchedOnTimestamping,
+    TimestampingAbilities,
+    TimestampingSetting,
+)
 from uspcap.timestamps.nic_clock import ClockAccount, NicClock
 from uspcap.timestamps.tai import TaiOffset
 
 TRUSTED_BOUND_NS: Final = 10_000
-"""`auto` takes hardware stamps only where the NIC's clock can be compared with UTC this well; the kernel's own stamp
-is late by an interrupt and a poll, which is about as much."""
+"""`auto` takes hardware timestamps only where the NIC's clock can be compared with UTC this well; the kernel's own
+timestamp is late by an interrupt and a poll, which is about as much."""
 
 _IS_READ: Final = "when uspcap read the ring (CLOCK_REALTIME)"
 _PACKET_RING: Final = {
@@ -30,23 +35,24 @@ _XDP_RING: Final = {
 }
 
 
-class Stamping:
-    """Who stamps on one interface; holds the NIC's clock and setting until `close`.
+class Timestamping:
+    """Who timestamps on one interface; holds the NIC's clock and setting until `close`.
 
     Parameters
     ----------
     interface : str
     wanted : Timestamps
     software : {TimestampSource.KERNEL, TimestampSource.XDP}
-        Who stamps before uspcap does where the NIC does not: the kernel in PACKET_MMAP's rings, the hook in AF_XDP's.
+        Who timestamps before uspcap does where the NIC does not: the kernel in PACKET_MMAP's rings, the hook in
+        AF_XDP's.
     calls : KernelCalls, optional
 
     Attributes
     ----------
     expected : TimestampSource
-        Who stamps, where nothing comes in between.
+        Who timestamps, where nothing comes in between.
     texts : dict of TimestampSource to str
-        How each place's stamps are described.
+        How each place's timestamps are described.
     remarks : list of str
         What a user must know: what was changed, what is odd about the clock, what would be better.
     tai : TaiOffset
@@ -54,7 +60,7 @@ class Stamping:
     Raises
     ------
     UsageError
-        There is no such stamp in this backend.
+        There is no such timestamp in this backend.
     CaptureError, PermissionDenied
         `hardware` was asked for and cannot be had; nothing is changed then.
     """
@@ -65,14 +71,14 @@ class Stamping:
         self._interface = interface
         self._wanted = wanted
         self._software = software
-        _refuse_other_backends_stamps(interface, wanted, software)
+        _refuse_other_backends_timestamps(interface, wanted, software)
         self.texts = dict(_PACKET_RING if software is TimestampSource.KERNEL else _XDP_RING)
         if wanted == "user":
             self.texts[TimestampSource.USER] = _IS_READ
         self.expected = TimestampSource.USER if wanted == "user" else software
         self.remarks: list[str] = []
         self._clock: NicClock | None = None
-        self._switched_on: SwitchedOnStamping | None = None
+        self._switched_on: SwitchedOnTimestamping | None = None
         self._calls = calls or KernelCalls()
         self.tai = TaiOffset(self._calls)
         self._ptp_only = wanted == "hardware:ptp"
@@ -85,12 +91,12 @@ class Stamping:
 
     @property
     def hardware(self) -> bool:
-        """Frames are to bring the NIC's stamp, where it made one."""
+        """Frames are to bring the NIC's timestamp, where it made one."""
         return self.expected is TimestampSource.HARDWARE
 
     @property
     def user(self) -> bool:
-        """Every frame is stamped when it is read, whatever it brings."""
+        """Every frame is timestamped when it is read, whatever it brings."""
         return self.expected is TimestampSource.USER
 
     def __str__(self) -> str:
@@ -105,7 +111,7 @@ class Stamping:
         return self._switched_on is not None and bool(self._switched_on.announcement)
 
     def give_up_hardware(self, why: str) -> None:
-        """Do without the NIC's stamps, as the backend cannot get at them.
+        """Do without the NIC's timestamps, as the backend cannot get at them.
 
         Raises
         ------
@@ -114,7 +120,7 @@ class Stamping:
         """
         if self._wanted in ("hardware", "hardware:ptp"):
             raise CaptureError(
-                f"{self._interface} cannot hand over hardware stamps: {why}; use --timestamps auto, or the "
+                f"{self._interface} cannot hand over hardware timestamps: {why}; use --timestamps auto, or the "
                 "packet_mmap backend"
             )
         self.expected = self._software
@@ -126,20 +132,20 @@ class Stamping:
             self._clock.follow()
 
     def convert(self, batch: FrameBatch) -> None:
-        """Put the NIC's stamps in a batch, which were just read from the ring, on UTC."""
+        """Put the NIC's timestamps in a batch, which were just read from the ring, on UTC."""
         if self._clock is None:
             return
-        stamps = batch.storage("timestamp_ns")[: batch.count]
+        timestamps = batch.storage("timestamp_ns")[: batch.count]
         by_nic = batch.timestamp_source == TimestampSource.HARDWARE
         if not self._ptp_only:
             self._clock.frames_unstamped += int(np.count_nonzero(~by_nic))
         if by_nic.all():
-            stamps[:] = self._clock.convert(stamps)
+            timestamps[:] = self._clock.convert(timestamps)
         elif by_nic.any():
-            stamps[by_nic] = self._clock.convert(stamps[by_nic])
+            timestamps[by_nic] = self._clock.convert(timestamps[by_nic])
 
     def accounts(self) -> tuple[ClockAccount, ...]:
-        """Return how stamps were converted, where any were."""
+        """Return how timestamps were converted, where any were."""
         return () if self._clock is None else (self._clock.account(),)
 
     def close(self) -> None:
@@ -156,25 +162,25 @@ class Stamping:
             self._calls.close()
 
     def _use_hardware(self) -> None:
-        """Take the NIC's stamps; where `auto` cannot trust them, leave it."""
-        abilities = StampingAbilities.ask(self._interface, self._calls)
+        """Take the NIC's timestamps; where `auto` cannot trust them, leave it."""
+        abilities = TimestampingAbilities.ask(self._interface, self._calls)
         refusal = abilities.refusal(self._interface, ptp_only=self._ptp_only)
         if self._wanted == "auto":
             if refusal:
                 return
-            if not self._stamps_already():
+            if not self._timestamps_already():
                 self.remarks.append(
-                    f"{self._interface} could stamp in hardware; --timestamps hardware switches that on"
+                    f"{self._interface} could timestamp in hardware; --timestamps hardware switches that on"
                 )
                 return
             try:
                 self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
             except CaptureError as error:
-                self.remarks.append(f"hardware stamps are not used: {error}")
+                self.remarks.append(f"hardware timestamps are not used: {error}")
                 return
             if not self._clock.usable or self._clock.bound_ns > TRUSTED_BOUND_NS:
                 self.remarks.append(
-                    f"hardware stamps are not used: {self._clock.name} can be compared with UTC within "
+                    f"hardware timestamps are not used: {self._clock.name} can be compared with UTC within "
                     f"{self._clock.bound_ns} ns only; --timestamps hardware uses them"
                 )
                 self._end_hardware()
@@ -186,16 +192,16 @@ class Stamping:
             if not self._clock.usable:
                 raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
             needs = PACKET_SOCKET_NEEDS if self._software is TimestampSource.KERNEL else af_xdp_needs()
-            self._switched_on = SwitchedOnStamping(self._interface, self._calls, needs)
+            self._switched_on = SwitchedOnTimestamping(self._interface, self._calls, needs)
             self._switched_on.switch_on(abilities.ptp_filter if self._ptp_only else HWTSTAMP_FILTER_ALL)
             if self._switched_on.announcement:
                 self.remarks.append(self._switched_on.announcement)
         self.expected = TimestampSource.HARDWARE
         self.texts[TimestampSource.HARDWARE] = self._describe(self._clock)
 
-    def _stamps_already(self) -> bool:
+    def _timestamps_already(self) -> bool:
         try:
-            return StampingSetting.read(self._interface, self._calls).rx_filter == HWTSTAMP_FILTER_ALL
+            return TimestampingSetting.read(self._interface, self._calls).rx_filter == HWTSTAMP_FILTER_ALL
         except OSError:
             return False
 
@@ -205,13 +211,14 @@ class Stamping:
             ahead_s = account.ahead_of_utc_ns / NANOSECONDS
             self.remarks.append(
                 f"{clock.name} is {ahead_s:.6f} s ahead of CLOCK_REALTIME, as TAI is, but the kernel's TAI offset is "
-                "0: stamps are converted by comparing both clocks, so they are right where CLOCK_REALTIME shows UTC; "
+                "0: timestamps are converted by comparing both clocks, so they are right where CLOCK_REALTIME shows "
+                "UTC; "
                 "let the time daemon set the offset (chrony: leapseclist or leapsectz)"
             )
         elif account.time_scale not in ("UTC", "TAI"):
             self.remarks.append(
                 f"{clock.name} is {account.ahead_of_utc_ns / NANOSECONDS:.6f} s ahead of UTC, so nothing sets it; "
-                "stamps are converted all the same"
+                "timestamps are converted all the same"
             )
         return (
             f"NIC clock {clock.name} on {account.time_scale}, put on UTC by {clock.method} within {clock.bound_ns} ns "
@@ -227,14 +234,15 @@ class Stamping:
             self._switched_on.restore()
 
 
-def _refuse_other_backends_stamps(interface: str, wanted: Timestamps, software: TimestampSource) -> None:
+def _refuse_other_backends_timestamps(interface: str, wanted: Timestamps, software: TimestampSource) -> None:
     if wanted == "xdp" and software is TimestampSource.KERNEL:
         raise UsageError(
-            f"packet_mmap gets frames of {interface} long after the XDP hook, and without its stamps: use --backend "
+            f"packet_mmap gets frames of {interface} long after the XDP hook, and without its timestamps: use "
+            f"--backend "
             "af_xdp, or --timestamps kernel"
         )
     if wanted == "kernel" and software is TimestampSource.XDP:
         raise UsageError(
-            f"AF_XDP takes frames of {interface} before the kernel stamps them: use --timestamps xdp, or --backend "
+            f"AF_XDP takes frames of {interface} before the kernel timestamps them: use --timestamps xdp, or --backend "
             "packet_mmap"
         )
