@@ -1,7 +1,7 @@
 """Sequence numbers of a feed on two lines, side by side with the gap finder that a user would write.
 
 Makes a capture of MoldUDP64 on lines A and B: 2.5 million packets each, one to seven messages of 20 to 36 bytes in a
-packet, B 13 us after A; a packet in ten thousand is missing on either line, one in fifty thousand comes twice and as
+packet, B 13 us after A; a packet in ten thousand is missing on either line, one in fifty thousand is duplicated and as
 many come late. Whole processes, by turns:
 
     uspcap    uspcap analyze --only sequence --protocol moldudp64 FILE, with its report
@@ -34,7 +34,7 @@ LINES = (
 )
 DESTINATIONS = ("233.252.0.1:26401", "233.252.0.2:26402")
 MOST_MESSAGES = 7
-LOST, TWICE, LATE = 1e-4, 2e-5, 2e-5
+LOST, DUPLICATE, LATE = 1e-4, 2e-5, 2e-5
 B_LATER_NS = 13_000
 MEAN_GAP_NS = 2_000
 SEED = 5
@@ -71,7 +71,7 @@ def make_capture(path: Path, packets: int) -> int:
         # What jitters stays in order: only those that are late are overtaken.
         times = np.maximum.accumulate(sent[kept] + line * B_LATER_NS + random.integers(0, 1_000, len(kept)))
         times[random.random(len(kept)) < LATE] += 20_000
-        again = np.flatnonzero(random.random(len(kept)) < TWICE)
+        again = np.flatnonzero(random.random(len(kept)) < DUPLICATE)
         rows += [kept, kept[again]]
         lines += [np.full(len(kept) + len(again), line)]
         timestamps += [times, times[again] + 500]

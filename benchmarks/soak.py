@@ -192,8 +192,8 @@ def soak(backend: str, seconds: float, rate: float, seed: int) -> Figures:
     ]
     with (
         veth_pair() as namespace,
-        tempfile.TemporaryFile("w+b") as told,
-        capturing(namespace, command, "timestamps:", stdout=told, pinned=False) as capture,
+        tempfile.TemporaryFile("w+b") as output,
+        capturing(namespace, command, "timestamps:", stdout=output, pinned=False) as capture,
     ):
         process = capture.process
         samples = Samples(process.pid)
@@ -215,8 +215,8 @@ def soak(backend: str, seconds: float, rate: float, seed: int) -> Figures:
         figures.seconds = time.monotonic() - began
         time.sleep(1.0)
         status = capture.end()
-        told.seek(0)
-        reports = told.read().decode().splitlines()
+        output.seek(0)
+        reports = output.read().decode().splitlines()
         if status:
             figures.faults.append(f"exit code {status}: {capture.said.strip().splitlines()[-1]}")
     _judge(figures, reports, samples, disturbances)

@@ -61,7 +61,7 @@ BATCH_FRAMES = 64
 """Frames that the kernel hands on at once where there is no rate; veth takes 256."""
 
 BATCH_NS = 100_000
-"""With a rate, of so many nanoseconds at most: at 10,000 frames/s each is handed on by itself."""
+"""With a rate, of so many nanoseconds at most: at 10,000 frames/s each is handed on alone."""
 
 LOOK_TIMES = 4000
 """How often the program looks at the clock for one frame; as much as the verifier follows. About 100 us."""

@@ -1,7 +1,7 @@
 """What being woken costs: CPU, delay and idle system calls of captures at rates that leave the reader idle.
 
 A reader that is woken for every frame takes more CPU than one that lets them gather, and has them sooner; so each
-figure stands beside the other. What sleeping alone costs, of a process that does nothing else, is the least that a
+figure stands beside the other. What sleeping alone costs, of a process that does nothing else, is the minimum that a
 given delay can be had for. Everything is run by turns, medians of the ratios of pairs to tcpdump in the same round.
 
     python benchmarks/live.py --wakeups                        both backends and tcpdump at 10,000 and 100,000 frames/s
@@ -70,11 +70,14 @@ class Delay:
 
 def path_latency(command: Sequence[str], namespace: str, sending: Callable[[], object]) -> Delay:
     """Run uspcap with `--analyze path_latency --format json`, and return what it says of its own reader."""
-    with tempfile.TemporaryFile("w+b") as told, capturing(namespace, command, "timestamps:", stdout=told) as capture:
+    with (
+        tempfile.TemporaryFile("w+b") as output,
+        capturing(namespace, command, "timestamps:", stdout=output) as capture,
+    ):
         sending()
         capture.end()
-        told.seek(0)
-        (path,) = json.load(told)["analyses"]["path_latency"]["sources"].values()
+        output.seek(0)
+        (path,) = json.load(output)["analyses"]["path_latency"]["sources"].values()
     return Delay(path["percentiles_ns"]["50"] / 1e6, path["percentiles_ns"]["99"] / 1e6)
 
 
@@ -176,7 +179,7 @@ class Waker:
     subject : Subject
         Writes to a file.
     delayed : list of str
-        The same with what tells its delay; `delay` runs it.
+        The same with the option that prints its delay; `delay` runs it.
     delay : callable
         `path_latency` or `delay_to_pipe`.
     """

@@ -9,7 +9,7 @@ on them. Counts of earlier runs are cleared. The build has gcov's counters; a co
 of a .pyx or .pxd the statements after it are. A line is reached where any of its statements is, in any module. What
 Cython adds of its own (modules set up, access to attributes, arguments parsed) is no line of a module.
 
-Lines that are not reached are told by function, with the reason: of the kinds in `KINDS`, or as `REASONS` has it. Where
+Lines that are not reached are listed by function, with the reason: of the kinds in `KINDS`, or from `REASONS`. Where
 neither says one, an input leads there, and none that was tried is it.
 """
 
@@ -94,10 +94,10 @@ def lines_reached() -> dict[str, dict[int, int]]:
         for path in PACKAGE.rglob("*.p[yx][xd]")
     }
     for path in sorted(BUILD.rglob("*.gcno")):
-        told = subprocess.run(
+        printed = subprocess.run(
             ["gcov", "--json-format", "--stdout", str(path)], cwd=BUILD, check=True, capture_output=True, text=True
         ).stdout
-        for file in json.loads(told)["files"]:
+        for file in json.loads(printed)["files"]:
             written = BUILD / file["file"]
             if not written.name.endswith(".pyx.c"):
                 continue
@@ -180,9 +180,9 @@ def main() -> int:
     for name, counts in sorted(lines_reached().items()):
         numbers = sorted(number for number, times in counts.items() if not times)
         share = 1 - len(numbers) / len(counts)
-        told = missed(name, numbers, sorted(counts))
-        modules.append({"module": name, "lines": len(counts), "percent": 100 * share, "missed": told})
-        print(f"{name}: {100 * share:.1f} % of {len(counts)} lines; {'; '.join(told) or 'all'}")
+        reasons = missed(name, numbers, sorted(counts))
+        modules.append({"module": name, "lines": len(counts), "percent": 100 * share, "missed": reasons})
+        print(f"{name}: {100 * share:.1f} % of {len(counts)} lines; {'; '.join(reasons) or 'all'}")
         status |= name.endswith(".pyx") and share < WANTED
     write(LINES, {**about, "modules": modules})
     return status

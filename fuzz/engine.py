@@ -1,7 +1,7 @@
 """The fuzzing loop: generate or mutate, run, keep what reached new code, write down what went wrong.
 
 A target is one module of `targets/` with `generate(random) -> value` and `run(value)`; one with `VARIANTS` is as many
-targets, `module:variant`, and both functions are told which one. Where inputs are not to be mutated, it says
+targets, `module:variant`, and both functions get the variant. Where inputs are not to be mutated, it says
 `MUTATES = False`; where they may lose keys of dicts, `DROPS_KEYS = True`. `run` returns where the input was taken, or
 refused as it should be; anything that it raises is a finding, and so is a process that ends by a signal (a sanitizer's
 report is one) or does not end.
@@ -96,9 +96,9 @@ class Fuzzer:
     def __init__(self, target: str, seed: int, current: Path | None) -> None:
         name, _, variant = target.partition(":")
         module = importlib.import_module(f"targets.{name}")
-        told = (variant,) if variant else ()
-        self._generate: Callable[[Random], Any] = lambda random: module.generate(random, *told)
-        self._run: Callable[[Any], None] = lambda value: module.run(value, *told)
+        arguments = (variant,) if variant else ()
+        self._generate: Callable[[Random], Any] = lambda random: module.generate(random, *arguments)
+        self._run: Callable[[Any], None] = lambda value: module.run(value, *arguments)
         self._mutates: bool = getattr(module, "MUTATES", True)
         self._drops_keys: bool = getattr(module, "DROPS_KEYS", False)
         self._random = Random(f"{seed} {target}")
@@ -288,13 +288,13 @@ def main() -> int:
         running = {
             target: pool.submit(supervise, target, given.seed, directory=directory, **limits) for target in targets
         }
-        accounts = [_told(directory, running[target].result()) for target in targets]
+        accounts = [_recorded(directory, running[target].result()) for target in targets]
     print(f"all: {sum(account.inputs for account in accounts)} inputs of {len(accounts)} targets")
     return int(any(account.findings for account in accounts))
 
 
-def _told(directory: Path, account: Account) -> Account:
-    """Write an account down, and say it."""
+def _recorded(directory: Path, account: Account) -> Account:
+    """Write an account down, and print it."""
     (directory / f"{account.target}.current").unlink(missing_ok=True)
     (directory / f"{account.target}.json").write_text(json.dumps(asdict(account), indent=2))
     how = f"{account.generated} generated, {account.mutated} mutated, {account.kept} kept"

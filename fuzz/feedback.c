@@ -1,4 +1,4 @@
-/* Tells a fuzzer that an input went where none had been before.
+/* Notifies a fuzzer that an input went where none had been before.
  *
  * Linked into every compiled module of a build with -Dinstrument=sanitizers. The compiler calls
  * __sanitizer_cov_trace_pc at every basic block (-fsanitize-coverage=trace-pc); a pair of blocks executed one after

@@ -3,7 +3,7 @@
 
     fuzz/find_again.py [PATCH...]            all of fuzz/regressions/*.patch unless named
 
-A patch takes a mend out again. Its first lines say which targets look for it and what the finding is to hold:
+A patch reverts a fix. Its first lines say which targets look for it and what the finding is to hold:
 
     target: analysis:bursts
     finding: analysis/bursts/loop.pyx

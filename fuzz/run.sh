@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzz under sanitizers: fuzz/run.sh 30m|90s|2h|5000 [TARGET...]
 # A duration is for all targets together, shared out evenly and run on all cores, or JOBS=N of them; LEAST=N goes on until
-# each has tried so many inputs all the same. A bare number is inputs of each target.
+# each has tried so many inputs, however long that takes. A bare number is inputs of each target.
 # The build is made where it is not there (fuzz/build.sh sanitizers). SEED=N for other inputs; what was tried and found
 # is in .instrumented/fuzz (fuzz/accounts.py puts it into fuzz/README.md), of each target what its last run came to; 1 is
 # the exit code where anything was found.

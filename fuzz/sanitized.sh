@@ -7,7 +7,7 @@ reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
 
 # Neither CPython nor numpy is instrumented: their leaks are none of ours. Without pymalloc every object has a fence, and
-# Python takes twice as long: PYTHONMALLOC=pymalloc leaves the fences to arrays and to objects beyond 512 bytes.
+# Python takes 2 times as long: PYTHONMALLOC=pymalloc leaves the fences to arrays and to objects beyond 512 bytes.
 common="abort_on_error=1:log_path=$reports/report"
 export ASAN_OPTIONS="detect_leaks=0:quarantine_size_mb=64:malloc_context_size=8:allocator_may_return_null=1:$common${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="print_stacktrace=1:$common${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"

@@ -236,7 +236,7 @@ def check_stream(value: Stream, name: str) -> None:
         # What mutation made of the settings no option lets through; options are another target's.
         return
     whole = analysed(value, settings, 0, count, 4096)
-    told = outcome(whole)
+    expected = outcome(whole)
     cuts = sorted(_within(cut, 0, count) for cut in value["cuts"])
     parts = [
         analysed(value, settings, first, last, _within(value["batch"], 1, 4096))
@@ -248,8 +248,8 @@ def check_stream(value: Stream, name: str) -> None:
     for later in parts[1:]:
         parts[0].merge(later)
     merged = outcome(parts[0])
-    assert merged == told, f"cut at {cuts}: {differences(told, merged)}"
-    for result, tables, _ in told.values():
+    assert merged == expected, f"cut at {cuts}: {differences(expected, merged)}"
+    for result, tables, _ in expected.values():
         check_numbers(result, name)
         check_numbers(tables, f"{name} tables")
     if value.get("validate"):

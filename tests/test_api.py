@@ -251,7 +251,7 @@ def test_a_live_report_needs_an_end_and_analyses_that_there_are() -> None:
 
 
 @needs_cases
-def test_filters_speak_of_innermost_packets_and_tunnels_are_decoded_where_they_carry_most_frames() -> None:
+def test_filters_apply_to_innermost_packets_and_tunnels_are_decoded_where_they_carry_most_frames() -> None:
     path = CASES / "files/p10_vxlan.pcap"
 
     def ports(**options: object) -> set[int]:

@@ -32,7 +32,7 @@ def test_effective_capabilities_are_those_of_proc() -> None:
 
 @needs_root
 @pytest.mark.parametrize("held", [(), ("CAP_BPF", "CAP_NET_RAW"), ("CAP_NET_ADMIN",)])
-def test_effective_capabilities_are_told_without_proc(held: tuple[str, ...]) -> None:
+def test_effective_capabilities_are_reported_without_proc(held: tuple[str, ...]) -> None:
     script = "from uspcap.capabilities import effective_capabilities; print(*sorted(effective_capabilities()))"
     command = nobody_with(held, script)
     hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", *command]

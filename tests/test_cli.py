@@ -102,7 +102,7 @@ def test_every_error_becomes_its_exit_code_and_one_line(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine lacks /dev/full")
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("dump", "--help")])
-def test_a_full_disk_is_told_in_one_line(arguments: tuple[str, ...]) -> None:
+def test_a_full_disk_is_reported_in_one_line(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 1

@@ -136,7 +136,7 @@ def test_capabilities_of_an_own_interpreter_serve_its_group_and_nobody_else(
     assert of_everybody.stdout == b""
 
 
-def test_situation_of_each_installation_is_told_from_within(own: Installation, shared: Installation) -> None:
+def test_situation_of_each_installation_is_reported_from_within(own: Installation, shared: Installation) -> None:
     script = (
         "import dataclasses, json; from uspcap.granting import Situation\n"
         "print(json.dumps(dataclasses.asdict(Situation.here()), default=sorted))"
@@ -178,9 +178,7 @@ def test_file_capabilities_that_would_have_no_effect_are_not_proposed() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
-def test_program_that_may_not_be_looked_at_is_named_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_program_that_may_not_be_looked_at_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = tmp_path / "private"
     private.mkdir(0o700)
     (private / "uspcap").touch()
@@ -211,13 +209,13 @@ def test_user_without_a_name_is_a_number() -> None:
         (("-Ur",), "in_user_namespace"),
     ],
 )
-def test_user_namespace_is_told(words: tuple[str, ...], capability: str) -> None:
+def test_user_namespace_is_reported(words: tuple[str, ...], capability: str) -> None:
     script = f"from uspcap.granting import Situation; print(Situation.here().{capability})"
-    for command, told in (([], "False"), (["unshare", *words], "True")):
+    for command, expected in (([], "False"), (["unshare", *words], "True")):
         done = subprocess.run([*command, sys.executable, "-c", script], capture_output=True, text=True, check=False)
         if "unshare" in done.stderr:
             pytest.skip(f"this machine lacks user namespaces: {done.stderr.strip()}")
-        assert done.stdout.strip() == told, done.stderr
+        assert done.stdout.strip() == expected, done.stderr
 
 
 def test_capabilities_out_of_reach_are_those_outside_of_the_bounding_set() -> None:

@@ -125,7 +125,7 @@ def test_whatever_is_in_a_record_comes_back(point: Point, name: str, remark: str
     assert point.is_part_of(whole.by_name[name])
 
 
-def test_frame_numbers_are_told_by_their_type_wherever_they_are() -> None:
+def test_frame_numbers_are_reported_by_their_type_wherever_they_are() -> None:
     assert frame_fields(Marked) == {"frame"} and frame_fields(Ended) == {"last_frame"}
     assert Ended(last_frame=None).with_frames(lambda number: number + 1).last_frame is None
     moved = LISTED.with_frames(lambda number: number + 100)

@@ -23,9 +23,9 @@ def test_only_what_takes_room_is_called_so(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NAMED)
-def test_limits_are_told_for_every_call_and_nothing_else(number: int) -> None:
-    told = limit_remedy(number, "otherwise")
-    assert (told != "otherwise") == (number in (errno.EMFILE, errno.ENFILE))
+def test_limits_are_reported_for_every_call_and_nothing_else(number: int) -> None:
+    remedy = limit_remedy(number, "otherwise")
+    assert (remedy != "otherwise") == (number in (errno.EMFILE, errno.ENFILE))
     assert limit_remedy(None, "otherwise") == "otherwise"
 
 

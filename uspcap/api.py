@@ -124,11 +124,11 @@ class Capture:
     expression : str
         Filter as of pcap-filter(7); empty keeps everything.
     tunnels : bool or None
-        Let the innermost headers count; None does where tunnels carry most frames, or the filter speaks of them.
+        Let the innermost headers count; None does where tunnels carry most frames, or the filter applies to them.
     reading : Reading
         Interfaces, range of time and unit of timestamps.
     outer : bool
-        Let the filter speak of outer frames, as tcpdump does.
+        Apply the filter to outer frames, as tcpdump does.
     """
 
     paths: tuple[str, ...]
@@ -238,9 +238,9 @@ def open(
         As of pcap-filter(7).
     tunnels : bool, optional
         Let the innermost headers count, or not; by default they do where tunnels carry most frames, or the filter
-        speaks of what they carry.
+        applies to what they carry.
     outer : bool
-        Let the filter speak of outer frames, as tcpdump does.
+        Apply the filter to outer frames, as tcpdump does.
     interfaces : sequence of str
         Only frames of these interfaces, by name or number; `FILE@eth0` is for one file.
     start, end : str, optional
@@ -339,9 +339,9 @@ def analyze(
         As of pcap-filter(7).
     tunnels : bool, optional
         Let the innermost headers count, or not; by default they do where tunnels carry most frames, or the filter
-        speaks of what they carry.
+        applies to what they carry.
     outer : bool
-        Let the filter speak of outer frames, as tcpdump does.
+        Apply the filter to outer frames, as tcpdump does.
     max_flows : int, optional
         Flows followed one by one.
     timestamps : str, optional

@@ -37,7 +37,7 @@ UMEM_BYTES: Final = 64 << 20
 CAPABILITY_VERSION_3: Final = 0x20080522
 CAPABILITY_HEADER: Final = struct.Struct("=Ii")
 CAPABILITY_SETS: Final = struct.Struct("=6I")
-"""struct __user_cap_data_struct twice: effective, permitted, inheritable, the low 32 bits first, then the high ones."""
+"""Two struct __user_cap_data_struct: effective, permitted, inheritable, the low 32 bits first, then the high ones."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -102,7 +102,7 @@ def explain_missing(needed: Sequence[str], further: Sequence[str] = ()) -> str:
 
 
 def explain_refusal(needed: Sequence[str], further: Sequence[str] = ()) -> Explanation:
-    """Tell why an operation is not permitted.
+    """Explain why an operation is not permitted.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def explain_refusal(needed: Sequence[str], further: Sequence[str] = ()) -> Expla
     situation = Situation.here()
     present = effective_capabilities()
     if not missing_of(needed, present):
-        return _refused_all_the_same(needed, situation)
+        return _refused_anyway(needed, situation)
     every = list(dict.fromkeys((*needed, *further)))
     # It does without, where less memory is asked for: it is granted with the others, and not said to be missing.
     optional = [name for name in missing_of(every, present) if name == "CAP_IPC_LOCK" and name not in needed]
@@ -138,8 +138,8 @@ def explain_refusal(needed: Sequence[str], further: Sequence[str] = ()) -> Expla
     return Explanation(said, remedy, (for_one_run, *situation.for_good(granted)))
 
 
-def _refused_all_the_same(needed: Sequence[str], situation: Situation) -> Explanation:
-    """Tell why an operation is not permitted to a process that has what it needs."""
+def _refused_anyway(needed: Sequence[str], situation: Situation) -> Explanation:
+    """Explain why an operation is not permitted to a process that has what it needs."""
     if situation.in_user_namespace:
         return Explanation(
             f"{listed(needed)} of a user namespace (a rootless container, 'unshare -U') "
@@ -149,7 +149,7 @@ def _refused_all_the_same(needed: Sequence[str], situation: Situation) -> Explan
     if situation.under_seccomp:
         return Explanation(
             f"the process has {listed(needed)}, and the seccomp filter of its container or service, a security module "
-            "or kernel lockdown forbids it all the same",
+            "or kernel lockdown forbids it anyway",
             "allow the system call there (docker: --security-opt seccomp=...), or run uspcap on the host",
         )
     return Explanation(

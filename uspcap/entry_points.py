@@ -92,10 +92,10 @@ def registered(group: str, kind: type[_Declared], what: str) -> dict[str, _Decla
         try:
             declared = point.load()
         except Exception as error:
-            say(f"the {what} {point.name} cannot be loaded ({point.value}: {error}): mend or remove its package")
+            say(f"the {what} {point.name} cannot be loaded ({point.value}: {error}): fix or remove its package")
             continue
         if not isinstance(declared, kind):
-            say(f"{point.value} declares no {what}: mend or remove its package")
+            say(f"{point.value} declares no {what}: fix or remove its package")
         elif declared.name in found:
             say(f"{point.value} declares the {what} {declared.name}, which there is already: rename one of them")
         else:

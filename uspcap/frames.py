@@ -171,7 +171,7 @@ class ClampedTimestamps:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What uspcap decided by itself about an input before it was analyzed.
+    """What uspcap decided automatically about an input before it was analyzed.
 
     Attributes
     ----------
@@ -442,7 +442,7 @@ class FrameBatch(FrameColumns):
         return self._clamped
 
     def keep(self, mask: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
-        """Keep the rows where `mask` is not 0; header columns are decoded anew on next use."""
+        """Keep the rows where `mask` is not 0; header columns are decoded again on next use."""
         self.select(mask)
         self.refilled()
 

@@ -7,7 +7,7 @@ putting a setting back, is registered by `before_the_end`.
 
 Commands that have something to end in good order (a capture, probes) take the signals over with `Ending`: until they
 know how to stop, the signal unwinds them as an exception; then it calls what stops them; a second SIGINT or SIGTERM
-ends the process at once. SIGHUP counts as none of the two: who loses a terminal often gets it twice, or SIGTERM too.
+ends the process at once. SIGHUP is never the second: a process that loses its terminal often gets two, or SIGTERM too.
 
 A signal that was ignored when the process began stays ignored: `nohup` and background jobs of shell scripts rely on
 that.

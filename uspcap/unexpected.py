@@ -35,7 +35,7 @@ _OUTPUT_ADVICE: Final = {
     errno.ECONNRESET: "its reader has gone",
     errno.EBADF: "it is not open for writing: send it elsewhere",
 }
-"""What writing to standard output can fail with; everywhere else these are told by whoever opened the file."""
+"""What writing to standard output can fail with; everywhere else whoever opened the file reports these."""
 
 
 def explain(error: BaseException) -> UspcapError:
@@ -57,7 +57,7 @@ def _sentence(error: BaseException) -> str:
             "flows (--max-flows) need less"
         )
     if isinstance(error, ImportError):
-        return f"cannot load {error.name or 'a module'} ({_text(error)}): install uspcap and what it needs anew"
+        return f"cannot load {error.name or 'a module'} ({_text(error)}): reinstall uspcap and its dependencies"
     if isinstance(error, UnicodeEncodeError):
         return f"cannot write the output in {error.encoding}: set PYTHONIOENCODING=utf-8, or send it to a file"
     if isinstance(error, OSError):
@@ -119,11 +119,11 @@ class Threads:
 
 @contextmanager
 def watch_threads() -> Iterator[Threads]:
-    """Tell in a sentence each what ends other threads than the main one; give what tells whether there was any."""
+    """Report in a sentence each what ends threads other than the main one; yield what knows whether there was any."""
     threads = Threads()
     before = threading.excepthook, sys.unraisablehook
-    threading.excepthook = lambda told: threads.take(told.exc_type, told.exc_value, told.exc_traceback)
-    sys.unraisablehook = lambda told: threads.take(told.exc_type, told.exc_value, told.exc_traceback)
+    threading.excepthook = lambda end: threads.take(end.exc_type, end.exc_value, end.exc_traceback)
+    sys.unraisablehook = lambda end: threads.take(end.exc_type, end.exc_value, end.exc_traceback)
     try:
         yield threads
     finally:

@@ -49,8 +49,8 @@ def run(value: Any) -> None:
         if value["parts"] is not None:
             with patch("uspcap.formats.parts.SMALLEST_PART", max(1, abs(value["parts"]))):
                 in_parts = analysed(paths, value, 3).as_dict()
-            told = streams.differences(document["analyses"], in_parts["analyses"])
-            assert in_parts["analyses"] == document["analyses"], told
+            differences = streams.differences(document["analyses"], in_parts["analyses"])
+            assert in_parts["analyses"] == document["analyses"], differences
     except UspcapError as error:
         assert "\n" not in str(error)
         return

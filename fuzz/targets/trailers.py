@@ -1,4 +1,4 @@
-"""Timestamps of taps and switches: every format over frames of every format, taken out and told from the frames."""
+"""Timestamps of taps and switches: every format over frames of every format, taken out and detected in the frames."""
 
 from random import Random
 from typing import Any

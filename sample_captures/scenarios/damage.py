@@ -13,8 +13,8 @@ from scenarios.wire import (
     Host,
     Truth,
     ethernet,
+    gap_between,
     pcapng,
-    silence_between,
     skewed,
     udp,
 )
@@ -29,7 +29,7 @@ DAMAGED_PAUSE = (220, 25 * MILLISECOND)
 """After which frame nothing comes, and how much longer than usual."""
 DAMAGED_CUT_BYTES = 50
 """Bytes that are left of the last block."""
-DAMAGED_SILENCE_THRESHOLD_NS = 5 * MILLISECOND
+DAMAGED_GAP_THRESHOLD_NS = 5 * MILLISECOND
 
 
 def damaged() -> tuple[bytes, Truth]:
@@ -59,6 +59,6 @@ def damaged() -> tuple[bytes, Truth]:
             {"offset": sum(map(len, blocks[:spoiled])), "lengths": [len(block), len(block) + 4]},
             {"offset": sum(map(len, blocks[:-1])), "bytes_left": DAMAGED_CUT_BYTES, "block_bytes": whole},
         ],
-        "silence_threshold_ns": DAMAGED_SILENCE_THRESHOLD_NS,
-        "silences": [silence_between(readable[pause], readable[pause + 1])],
+        "gap_threshold_ns": DAMAGED_GAP_THRESHOLD_NS,
+        "gaps": [gap_between(readable[pause], readable[pause + 1])],
     }

@@ -16,8 +16,8 @@ from scenarios.wire import (
     Host,
     Truth,
     ethernet,
+    gap_between,
     pcapng,
-    silence_between,
     skewed,
     udp,
 )
@@ -46,7 +46,7 @@ FEED_SCHEDULE = (
     ("send", 220),
     ("idle", 110 * MILLISECOND),  # no messages, but heartbeats
     ("send", 180),
-    ("silence", 90 * MILLISECOND),  # not even those
+    ("gap", 90 * MILLISECOND),  # not even those
     ("send", 150),
     ("idle", 45 * MILLISECOND),
 )
@@ -61,7 +61,7 @@ FEED_DUPLICATED = (("B", 30, 2_100), ("B", 301, 1_850), ("A", 290, 40 * MILLISEC
 """Line, packet, and how much later it comes again, in ns."""
 FEED_HELD = (("A", 101), ("A", 223), ("A", 391))
 """Line and packet: written into the file one frame late, as where two queues are read in turn."""
-FEED_SILENCE_THRESHOLD_NS = 40 * MILLISECOND
+FEED_GAP_THRESHOLD_NS = 40 * MILLISECOND
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def itch_message(random: Random, sequence: int, at_ns: int) -> bytes:
 
 
 def feed_packets(random: Random) -> tuple[list[FeedPacket], list[FeedPacket], int]:
-    """Play the schedule; return data packets, heartbeats, and when the silence began."""
+    """Play the schedule; return data packets, heartbeats, and when the gap began."""
     now, sequence, silent_from = OPEN_NS + 100 * MICROSECOND, 1, 0
     packets: list[FeedPacket] = []
     heartbeats: list[FeedPacket] = []
@@ -165,10 +165,10 @@ def feed_two_lines() -> tuple[bytes, Truth]:
             "after_frame": after.number,
         }
 
-    def silence(line: Line) -> Truth:
+    def gap(line: Line) -> Truth:
         frames = [data[line.name, n] for n, _ in enumerate(packets, 1) if (line.name, n) in data]
         last = next(frame for frame in reversed(frames) if frame.timestamp_ns <= silent_from + MILLISECOND)
-        return silence_between(last, frames[frames.index(last) + 1]) | {
+        return gap_between(last, frames[frames.index(last) + 1]) | {
             "flow": f"UDP {line.source.ip}:{line.port} > {line.group.ip}:{line.port}"
         }
 
@@ -205,8 +205,8 @@ def feed_two_lines() -> tuple[bytes, Truth]:
         "heartbeats": [
             {"line": name, "frame": frame.number, "next_sequence": beat.first_sequence} for name, beat, frame in beats
         ],
-        "silence_threshold_ns": FEED_SILENCE_THRESHOLD_NS,
-        "silences": [silence(line) for line in FEED_LINES],
+        "gap_threshold_ns": FEED_GAP_THRESHOLD_NS,
+        "gaps": [gap(line) for line in FEED_LINES],
         "backward_steps": [
             {"frame": frame.number, "step_ns": frame.timestamp_ns - capture.frames[frame.number - 2].timestamp_ns}
             for frame in held

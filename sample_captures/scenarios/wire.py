@@ -147,8 +147,8 @@ def _padded(value: bytes) -> bytes:
     return value + bytes(-len(value) % 4)
 
 
-def silence_between(before: Frame, after: Frame) -> Truth:
-    """Return the truth about a silence, in the words of uspcap's reports."""
+def gap_between(before: Frame, after: Frame) -> Truth:
+    """Return the truth about a gap, in the words of uspcap's reports."""
     return {
         "before_frame": before.number,
         "after_frame": after.number,

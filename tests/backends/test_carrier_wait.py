@@ -40,7 +40,7 @@ def test_link_that_was_not_there_before_is_not_waited_for() -> None:
     assert watch(False).wait() == 0
 
 
-def test_link_that_comes_back_is_waited_for_and_was_away() -> None:
+def test_wait_for_a_link_that_comes_back_and_was_away() -> None:
     watched = watch(True, False, False, False, True)
     before = time.monotonic()
     away_s = watched.wait()
@@ -56,7 +56,7 @@ def test_interface_that_is_gone_is_not_waited_for() -> None:
     assert watch(True, False, exists=False).wait() == 0
 
 
-def test_carrier_and_driver_are_those_that_the_kernel_tells(pair: Pair) -> None:
+def test_carrier_and_driver_are_those_that_the_kernel_reports(pair: Pair) -> None:
     with pair.here.entered():
         interface = NetworkInterface.look_up(HERE)
         assert interface.has_carrier()

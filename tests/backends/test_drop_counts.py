@@ -46,7 +46,7 @@ def losses(received: Received) -> list[tuple[int, int]]:
     return [(row, gap) for row, gap in enumerate(gaps) if gap]
 
 
-def told(received: Received) -> list[tuple[int, int]]:
+def reported(received: Received) -> list[tuple[int, int]]:
     return [(row, count) for row, count in enumerate(received.drop_counts) if count]
 
 
@@ -68,13 +68,13 @@ def test_first_frame_after_a_loss_says_how_many_were_lost(pair: Pair, open_small
             if batch is not None:
                 received.take(batch)
         statistics = source.statistics()
-    assert len(told(received)) == 3
-    assert told(received) == losses(received)
+    assert len(reported(received)) == 3
+    assert reported(received) == losses(received)
     assert sum(received.drop_counts) == statistics.dropped_total > 0
     assert statistics.unaccounted == 0
 
 
-def test_nothing_is_told_where_nothing_is_lost(pair: Pair, open_small: Callable[[], LiveSource]) -> None:
+def test_nothing_is_reported_where_nothing_is_lost(pair: Pair, open_small: Callable[[], LiveSource]) -> None:
     with pair.here.entered(), open_small() as source:
         pair.send(*[numbered_frame(number) for number in range(100)])
         received, statistics = receive(source, 100)
@@ -132,7 +132,7 @@ def test_independent_reader_finds_queue_direction_and_losses_in_the_file(
                     writer.write(batch)
                     received.take(batch)
     assert len(set(received.queues)) > 1
-    assert told(received)
+    assert reported(received)
     fields = ("frame.interface_queue", "frame.packet_flags_direction", "frame.drop_count")
     rows = [dict(zip(fields, row, strict=True)) for row in tshark_fields(path, *fields)]
     assert [int(row["frame.interface_queue"] or 0) for row in rows] == received.queues

@@ -160,9 +160,9 @@ def positions() -> NDArray[np.uint64]:
 
 def test_a_notice_ends_a_nap_and_is_cleared_by_the_visit(silent: int, positions: NDArray[np.uint64]) -> None:
     fake = FakeRing(BLOCK, 3)
-    noticed = os.eventfd(0)
+    wakeup = os.eventfd(0)
     ours, kernels = positions[:1].view(np.uint8), positions[1:].view(np.uint8)
-    notices = FillNotices(ours, kernels, noticed)
+    notices = FillNotices(ours, kernels, wakeup)
     gatherer = Gatherer((ring_of(fake),), (silent,), room_bytes=2048, nap_ns=FOR_EVER_NS, notices=notices)
     batch = empty_batch()
     fill(fake, 0, 0)
@@ -173,13 +173,13 @@ def test_a_notice_ends_a_nap_and_is_cleared_by_the_visit(silent: int, positions:
     def fill_up() -> None:
         fill(fake, 2, 2)
         positions[1] = 24
-        os.eventfd_write(noticed, 1)
+        os.eventfd_write(wakeup, 1)
 
     threading.Timer(0.02, fill_up).start()
     assert gatherer.gather(batch, 64, 0, FOR_EVER_NS) == HANDED_OVER
     assert (batch.count, positions[0]) == (1, 24)
     assert gatherer.gather(batch, 64, 0, 0) == QUIET
-    os.close(noticed)
+    os.close(wakeup)
 
 
 def test_notices_let_go_of_their_memory(positions: NDArray[np.uint64]) -> None:

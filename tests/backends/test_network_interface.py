@@ -46,7 +46,7 @@ def test_losses_are_those_since_the_start_and_ambiguous_ones_apart() -> None:
     assert losses_since(before, {}) == ({}, {})
 
 
-def test_offloads_that_alter_frames_are_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offloads_that_alter_frames_are_reported(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     with pair.here.entered():
         found = NetworkInterface.look_up(HERE)
     features = [("rx-gro", True, True, 0, 1), ("rx-lro", False, True, 0, 2), ("rx-vlan-hw-parse", True, True, 0, 4)]

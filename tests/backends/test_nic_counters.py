@@ -30,7 +30,7 @@ def test_no_number_is_made_up_where_no_counter_has_all_frames() -> None:
     assert received({"rx_queue_0_packets": 1000, "rx_bytes": 64_000}, by_kernel=3, at_hook=1001) is None
 
 
-def test_losses_are_those_that_speak_of_reception_lost() -> None:
+def test_losses_are_counters_of_frames_lost_in_reception() -> None:
     # Names of igb, ixgbe, mlx5, ena, bnxt and veth.
     lost = {
         *("rx_no_buffer_count", "rx_missed_errors", "rx_fifo_errors", "rx_discards_phy", "rx_out_of_buffer"),

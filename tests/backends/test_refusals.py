@@ -84,7 +84,7 @@ def test_limit_on_locked_memory_binds_only_those_without_the_capability(monkeypa
 
 
 @pytest.mark.usefixtures("kernel_bpf")
-def test_veth_with_too_few_receive_queues_is_told_with_the_command_that_mends_it(pair: Pair) -> None:
+def test_veth_with_too_few_receive_queues_is_reported_with_the_command_that_fixes_it(pair: Pair) -> None:
     here, there = pair.here, pair.there
     here.ip("link", "delete", HERE)
     end = ("type", "veth", "peer", "name", THERE, "numtxqueues", "4", "numrxqueues", "1")
@@ -123,7 +123,7 @@ from uspcap.backends.af_xdp.source import AfXdpSource
 from uspcap.errors import UspcapError
 
 if sys.argv[3] == "undeclared":
-    # As of a kernel that does not tell what drivers declare: zero copy is tried, and refused twice.
+    # As with a kernel that does not report what drivers declare: zero copy is tried, and refused two times.
     network_interface.xdp_features = lambda index: None
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
@@ -149,7 +149,7 @@ def test_documented_buffer_fits_into_the_usual_limit_again_and_again(pair: Pair,
 
 
 @pytest.mark.usefixtures("kernel_bpf")
-def test_more_than_the_limit_is_told_with_the_limit(pair: Pair) -> None:
+def test_more_than_the_limit_is_reported_with_the_limit(pair: Pair) -> None:
     command = nobody_with(["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"], SCRIPT, str(8 << 20), str(16 << 20), "declared")
     done = subprocess.run(pair.here.command(*command), capture_output=True, text=True, check=False)
     assert done.stdout.startswith(

@@ -225,7 +225,7 @@ def test_slow_reader_loses_frames_of_the_interface_that_they_came_to(two: Pair) 
     assert statistics.dropped == statistics.by_interface[HERE].dropped
 
 
-def test_descriptions_of_all_are_told_and_remarks_name_theirs(two: Pair) -> None:
+def test_descriptions_of_all_are_reported_and_remarks_name_theirs(two: Pair) -> None:
     with two.here.entered(), open_source(Request((HERE, BLUE), backend="af_xdp")) as source:
         description = source.describe()
     assert [line.split(":")[0] for line in description.headlines] == [HERE, BLUE]
@@ -235,10 +235,10 @@ def test_descriptions_of_all_are_told_and_remarks_name_theirs(two: Pair) -> None
     assert f"{HERE}: no zero copy: the driver declares none" in description.remarks
 
 
-def test_interface_named_twice_or_one_that_is_none_is_refused_and_nothing_stays_open(two: Pair) -> None:
+def test_duplicate_interface_or_one_that_is_none_is_refused_and_nothing_stays_open(two: Pair) -> None:
     two.here.ip("link", "property", "add", "dev", HERE, "altname", "same")
     with two.here.entered():
-        with pytest.raises(UsageError, match="here0 was named twice with -i"):
+        with pytest.raises(UsageError, match="here0 is given more than once with -i"):
             open_source(Request((HERE, "same")))
         with pytest.raises(CaptureError, match="there is no interface 'none'"):
             open_source(Request((HERE, "none")))

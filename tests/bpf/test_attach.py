@@ -221,7 +221,7 @@ def test_capabilities_for_capture_suffice_to_attach_in_the_best_mode(pair: Pair)
     assert done.stdout == "DEVICE_BOUND\n", done.stderr
 
 
-def test_interface_that_goes_away_is_noticed(pair: Pair) -> None:
+def test_interface_that_goes_away_is_detected(pair: Pair) -> None:
     with pair.here.entered(), CaptureMaps(1) as maps, attach_capture(HERE, None, maps) as attachment:
         pair.here.ip("link", "delete", HERE)
         assert wait_until(lambda: not attachment.attached)

@@ -96,7 +96,7 @@ def test_label_must_be_placed_exactly_once() -> None:
     with pytest.raises(ValueError, match="never placed"):
         builder.build()
     builder.place(label)
-    with pytest.raises(ValueError, match="placed twice"):
+    with pytest.raises(ValueError, match="already placed"):
         builder.place(label)
 
 

@@ -140,7 +140,7 @@ def test_terms_about_frames_and_lengths_are_about_the_outer_one(expression, expe
         "udp[8:2] = 4789",
     ],
 )
-def test_what_names_no_encapsulation_speaks_of_the_innermost_packet(expression):
+def test_what_names_no_encapsulation_applies_to_the_innermost_packet(expression):
     assert reading_of(expression).name == "inner"
     assert reading_of(expression, outer=True).name == "outer"
 
@@ -169,15 +169,15 @@ def test_what_names_no_encapsulation_speaks_of_the_innermost_packet(expression):
         ("ether[12:2] = 0x88a8", "ether [ 12 : 2 ] = 0x88a8"),
     ],
 )
-def test_what_names_an_encapsulation_speaks_of_the_outer_frame(expression, named):
+def test_what_names_an_encapsulation_applies_to_the_outer_frame(expression, named):
     reading = reading_of(expression)
     assert (reading.name, reading.why) == ("outer", f"{named} names what carries packets")
 
 
 @pytest.mark.parametrize("expression", ["greater 100", "ether multicast and less 90", "ether proto 0x0806"])
-def test_what_is_about_frames_only_speaks_of_the_outer_frame(expression):
+def test_what_is_about_frames_only_applies_to_the_outer_frame(expression):
     assert reading_of(expression).why == "it is about frames and lengths only"
 
 
-def test_what_is_not_known_speaks_of_the_outer_frame():
+def test_what_is_not_known_applies_to_the_outer_frame():
     assert reading_of("wlan type mgt subtype beacon").why == "it has a term that is read only as tcpdump does"

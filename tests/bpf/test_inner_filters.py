@@ -461,7 +461,7 @@ IN_VXLAN = ethernet(0x0800, outer_ip(17, udp(vxlan(ethernet(0x0800, PACKETS[0]))
             [IN_VXLAN] * 3,
             "matches no innermost packet, but the outer headers of 3 frames: --",
         ),
-        ("not ip", False, [TAGGED_DNS], "matches no innermost packet, but the outer headers of 1 frame: --outer lets"),
+        ("not ip", False, [TAGGED_DNS], "matches no innermost packet, but the outer headers of 1 frame: --outer"),
         ("udp port 53", True, [TAGGED_DNS] * 2, "matches no outer frame, but the innermost packet of 2 frames: leave"),
         ("not tcp and udp port 53", True, [IN_VXLAN], "matches no outer frame, but the innermost packet of 1 frame"),
         ("not port 4789", False, [IN_VXLAN], "because port 4789 names what carries packets; leave that out"),

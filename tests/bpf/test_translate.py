@@ -93,7 +93,7 @@ def read_frames(path: Path) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def real_frames() -> list[bytes]:
-    """Give frames of other people's captures: a few of each file, none twice, all linear in a test run."""
+    """Give frames of other people's captures: a few of each file, without duplicates, all linear in a test run."""
     captures = SHARED / "captures"
     if not captures.is_dir():
         pytest.skip("no captures to read: set USPCAP_SHARED")

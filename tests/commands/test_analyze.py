@@ -341,7 +341,7 @@ def test_a_damaged_file_gives_a_full_report_one_line_and_1(tmp_path: Path, form:
         "pcap-variants/nDPI__fuzz-2021-10-13.pcap",
     ],
 )
-def test_captures_damaged_by_others_are_reported_on_all_the_same(name: str) -> None:
+def test_captures_damaged_by_others_are_reported_on(name: str) -> None:
     document = report(CAPTURES / name, code=1)
     assert document["source"]["problems"]
     ended = invoke("analyze", CAPTURES / name)
@@ -400,7 +400,7 @@ def test_a_closed_pipe_ends_it_quietly(capture: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine lacks /dev/full")
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_full_disk_is_told_in_one_line(capture: Path, form: str) -> None:
+def test_a_full_disk_is_reported_in_one_line(capture: Path, form: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*PROGRAM, "analyze", capture, "--format", form], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
@@ -429,7 +429,7 @@ def test_a_full_disk_is_told_in_one_line(capture: Path, form: str) -> None:
         (("{}", "-o", "."), "directory"),
         (("{}", "no", "such", "words"), "does not compile"),
         (("{}", "-f", "tcp port"), "does not compile"),
-        (("{}", "-f", "tcp", "udp"), "given twice"),
+        (("{}", "-f", "tcp", "udp"), "given more than once"),
         (("{}", "--show-outliers", "--format", "json"), "--show-outliers"),
         (("-", "--show-outliers"), "--show-outliers"),
         (("{}", "--show-outliers", "--only", "summary,bursts"), "--only"),
@@ -441,7 +441,7 @@ def test_wrong_usage_ends_with_2_and_one_clear_line(capture: Path, arguments: tu
     assert ended.stdout == ""
 
 
-def test_a_pipe_is_not_read_twice(capture: Path, tmp_path: Path) -> None:
+def test_a_pipe_is_read_once(capture: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert_one_clear_line(invoke("analyze", pipe, "--show-outliers"), 2, "pipes")
@@ -512,12 +512,12 @@ def test_times_at_the_ends_are_reported_and_what_they_are_worth_is_said(tmp_path
     ended = start("analyze", path, "--only", every, "--format", "json")
     assert ended.code == 1
     assert "frame " in ended.stderr and ended.stderr.count("\n") == 1
-    told = json.loads(ended.stdout)
-    jsonschema.validate(told, load_schema())
-    first = told["source"]["problems"][0]
+    report = json.loads(ended.stdout)
+    jsonschema.validate(report, load_schema())
+    first = report["source"]["problems"][0]
     assert first["frame"] is not None
     assert first["what"].startswith("the timestamp lies ")
-    for analysis, result in told["analyses"].items():
+    for analysis, result in report["analyses"].items():
         assert bool(result["caveats"]) == (analysis != "overhead")
     text = start("analyze", path, "--only", every)
     assert text.code == 1
@@ -585,7 +585,7 @@ def test_a_filter_that_matches_nothing_gets_one_hint() -> None:
     found = report(path, "--outer", "-f", "udp port 26400")["source"]["notes"]
     assert [note for note in found if "matches no" in note] == [
         "the filter 'udp port 26400' matches no outer frame, but the innermost packet of 299 frames: leave out --outer "
-        "to let it speak of those"
+        "to apply it to those"
     ]
     shown = invoke("dump", path, "not", "port", "4789")
     assert not shown.stdout
@@ -600,7 +600,7 @@ def test_a_rule_that_matches_nothing_gets_a_hint_and_flows_are_counted_once() ->
     found = report(path, "--only", "requests,inter_arrival,gaps", *rules)
     assert found["analyses"]["requests"]["caveats"] == [
         "the rule of --request 'not udp port 4789' matches no outer frame, but the innermost packet of 299 frames: it "
-        "speaks of outer frames because port 4789 names what carries packets; leave that out to let it speak of "
+        "applies to outer frames because port 4789 names what carries packets; leave that out to apply it to "
         "innermost packets"
     ]
     plain = report(path, "--tunnels", "--only", "inter_arrival,gaps")
@@ -609,7 +609,7 @@ def test_a_rule_that_matches_nothing_gets_a_hint_and_flows_are_counted_once() ->
 
 
 @needs_cases
-def test_rules_speak_of_outer_frames_where_that_is_asked_for() -> None:
+def test_rules_apply_to_outer_frames_where_that_is_asked_for() -> None:
     path = CASES / "files/v1_vlan.pcap"
     found = report(path, "--outer", *SOMEIP)["analyses"]["requests"]
     assert next(rule for rule in found["rules"] if rule["name"] == "someip")["requests"] == 0

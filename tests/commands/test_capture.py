@@ -137,7 +137,7 @@ def test_kill_leaves_a_file_that_is_good_up_to_what_was_written(pair: Pair, run:
     assert list(in_order(frames_of(path))) == list(range(50))
 
 
-def test_interface_that_goes_away_is_told_and_the_file_kept(pair: Pair, run: Run, tmp_path: Path) -> None:
+def test_interface_that_goes_away_is_reported_and_the_file_kept(pair: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
     running = run("-i", HERE, "-w", str(path)).ready()
     pair.send(numbered_frame(1))
@@ -383,7 +383,7 @@ def test_replay_writes_what_it_reads(tmp_path: Path) -> None:
     assert "received 593 = 593 written" in done.stderr
 
 
-def test_damaged_file_is_replayed_as_far_as_it_goes_and_told(tmp_path: Path) -> None:
+def test_damaged_file_is_replayed_as_far_as_it_goes_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "cut.pcap"
     path.write_bytes(SAMPLE.read_bytes()[:-5])
     done = subprocess.run(

@@ -162,7 +162,7 @@ def test_file_is_whole_where_nobody_reads_what_is_said(pair: Pair, tmp_path: Pat
     assert list(in_order(frames_of(path))) == list(range(50))
 
 
-def test_accounts_so_far_are_told_when_asked_for(pair: Pair, run: Run, tmp_path: Path) -> None:
+def test_accounts_so_far_are_reported_when_asked_for(pair: Pair, run: Run, tmp_path: Path) -> None:
     running = run("-i", HERE, "-w", str(tmp_path / "x.pcapng")).ready()
     running.process.send_signal(signal.SIGUSR1)
     assert wait_until(lambda: "uspcap: so far: received 0 = 0 written" in running.stderr)
@@ -178,7 +178,7 @@ def test_flush_brings_compressed_frames_to_the_file(
 ) -> None:
     pytest.importorskip("zstandard")
     path = tmp_path / "x.pcap.zst"
-    # Without it, a zstd frame ends after a second by itself: the clock of the compressor stands still.
+    # Without it, a zstd frame ends automatically after a second: the clock of the compressor stands still.
     patch = "import uspcap.formats.compression as c; c.FRAME_AGE_S = 1e9; c.HEAD_BYTES = 100; "
     monkeypatch.setitem(globals(), "USPCAP", [*USPCAP[:-1], patch + USPCAP[-1]])
     monkeypatch.setattr("support.capturing.USPCAP", USPCAP)
@@ -324,7 +324,7 @@ def test_fifo_is_written_once_it_has_a_reader(pair: Pair, run: Run, tmp_path: Pa
     ],
     ids=["deleted", "moved", "overwritten", "replaced"],
 )
-def test_file_that_is_taken_away_is_told_and_fails(
+def test_file_that_is_taken_away_is_reported_and_fails(
     pair: Pair, run: Run, tmp_path: Path, taken_away: object, loss: str, words: tuple[str, ...]
 ) -> None:
     path = tmp_path / "x.pcapng"
@@ -332,7 +332,7 @@ def test_file_that_is_taken_away_is_told_and_fails(
     send(pair, 0, 5)
     assert received(running, 5)
     taken_away(path)  # type: ignore[operator]
-    sentence = f"uspcap: {path} {loss} while it was written: begin the capture anew, with a name that stays\n"
+    sentence = f"uspcap: {path} {loss} while it was written: start the capture again, with a name that stays\n"
     assert wait_until(lambda: sentence in running.stderr)
     send(pair, 5, 10)
     assert running.end() == 1
@@ -340,7 +340,7 @@ def test_file_that_is_taken_away_is_told_and_fails(
     assert counts(running) == "received 10 = 10 written"
 
 
-def test_file_that_is_taken_away_at_the_last_moment_is_told_too(pair: Pair, run: Run, tmp_path: Path) -> None:
+def test_file_that_is_taken_away_at_the_last_moment_is_reported_too(pair: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     running = run("-i", HERE, "-w", str(path)).ready()
     path.unlink()
@@ -450,7 +450,7 @@ def test_link_of_somebody_else_is_not_followed(tmp_path: Path, words: tuple[str,
     assert list((tmp_path / "secret").iterdir()) == []
 
 
-def test_command_on_files_that_takes_long_is_told_and_can_be_left(
+def test_command_on_files_that_takes_long_is_reported_and_can_be_left(
     pair: Pair, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "from uspcap.__main__ import run; run()"
@@ -465,8 +465,8 @@ def test_command_on_files_that_takes_long_is_told_and_can_be_left(
     send(pair, 0, 32)
     assert received(running, 32)
     running.process.send_signal(signal.SIGINT)
-    told = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C does not wait\n"
-    assert wait_until(lambda: told in running.stderr)
+    expected = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C does not wait\n"
+    assert wait_until(lambda: expected in running.stderr)
     assert counts(running) == "received 32 = 32 written"
     assert wait_until(lambda: sum(bool(path.read_text()) for path in marks.iterdir()) == 4)
     processes = [int(path.read_text()) for path in marks.iterdir()]

@@ -46,7 +46,7 @@ def test_detached_program_ends_the_capture_with_one_sentence(pair: Pair, run: Ru
 
 
 @pytest.mark.parametrize("backend", ["packet_mmap", "af_xdp"])
-def test_link_that_flaps_is_told_and_the_capture_goes_on(pair: Pair, run: Run, backend: str) -> None:
+def test_link_that_flaps_is_reported_and_the_capture_goes_on(pair: Pair, run: Run, backend: str) -> None:
     running = run("-i", HERE, "--backend", backend, "--analyze", "summary", "--format", "json").ready()
     pair.here.ip("link", "set", HERE, "down")
     assert wait_until(lambda: "here0 was set down: no frame comes until it is up" in running.stderr)
@@ -74,7 +74,7 @@ def test_interface_that_is_moved_is_not_said_to_be_gone(
 
 @pytest.mark.usefixtures("kernel_bpf")
 @pytest.mark.parametrize("user", [(), ("-Z", "nobody")], ids=["root", "nobody"])
-def test_added_queues_are_told_and_every_frame_has_its_place(
+def test_added_queues_are_reported_and_every_frame_has_its_place(
     pair: Pair, run: Run, tmp_path: Path, user: tuple[str, ...]
 ) -> None:
     pair.here.add_veth("here4", pair.there, "there4", queues=4)

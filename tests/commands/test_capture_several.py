@@ -69,7 +69,7 @@ def test_one_file_has_an_interface_each_with_its_counts(two: Pair, run: Run, tmp
 
 
 @pytest.mark.parametrize("backend", ["packet_mmap", "af_xdp"])
-def test_report_tells_of_each_interface(two: Pair, run: Run, backend: str) -> None:
+def test_report_covers_each_interface(two: Pair, run: Run, backend: str) -> None:
     import jsonschema
 
     words = ("--analyze", "summary,path_latency", "--format", "json", "-c", "40")
@@ -97,12 +97,12 @@ def test_limits_hold_for_all_together(two: Pair, run: Run, tmp_path: Path) -> No
     assert frames_of(path) == []
 
 
-def test_interface_that_goes_away_is_told_at_once_and_at_the_end(two: Pair, run: Run, tmp_path: Path) -> None:
+def test_interface_that_goes_away_is_reported_at_once_and_at_the_end(two: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     running = run("-i", HERE, "-i", BLUE, "-w", str(path)).ready()
     two.here.ip("link", "delete", BLUE)
-    told = "uspcap: interface blue0 is gone: what came before was kept; the capture goes on with here0"
-    assert wait_until(lambda: told in running.stderr)
+    expected = "uspcap: interface blue0 is gone: what came before was kept; the capture goes on with here0"
+    assert wait_until(lambda: expected in running.stderr)
     two.send(numbered_frame(1))
     assert running.end() == 1
     assert running.stderr.splitlines()[-1] == "uspcap: interface blue0 is gone: what came before was kept"
@@ -156,6 +156,8 @@ def test_interval_reports_and_privileges_go_with_several(two: Pair, run: Run) ->
     assert "threads that ran before keep theirs" not in running.stderr
 
 
-def test_one_name_twice_is_wrong_usage(two: Pair) -> None:
+def test_duplicate_name_is_wrong_usage(two: Pair) -> None:
     with two.here.entered():
-        assert_one_clear_line(invoke("capture", "-i", HERE, "-i", HERE, "-w", "/dev/null"), 2, "named twice with -i")
+        assert_one_clear_line(
+            invoke("capture", "-i", HERE, "-i", HERE, "-w", "/dev/null"), 2, "given more than once with -i"
+        )

@@ -25,16 +25,16 @@ def test_feed_on_the_wire_is_followed_and_its_lines_arbitrated(pair: Pair, run: 
     assert running.end() == 0
     analyses = json.loads(running.stdout)["analyses"]
     slow = SlowPair.of(told_by_lines(packets), 1 << 15)
-    (told,) = analyses["arbitration"]["pairs"]
-    for at, (line, stream) in enumerate(zip(told["lines"].values(), analyses["sequence"]["streams"], strict=True)):
+    (pair,) = analyses["arbitration"]["pairs"]
+    for at, (line, stream) in enumerate(zip(pair["lines"].values(), analyses["sequence"]["streams"], strict=True)):
         account = slow.account(at)
         assert line["lost"] == stream["lost"] == account.missing
         assert line["late"] == stream["late"] == account.late
         assert line["duplicate"] == stream["duplicate"] == account.duplicate
         assert line["brought_alone"] == slow.alone[at]
-    assert told["arbitrated"]["lost"] == slow.arbitrated().missing
-    assert told["compared"] == len(slow.skews)
-    assert list(told["skew"]) == ["KERNEL" if backend == "packet_mmap" else "XDP"]
+    assert pair["arbitrated"]["lost"] == slow.arbitrated().missing
+    assert pair["compared"] == len(slow.skews)
+    assert list(pair["skew"]) == ["KERNEL" if backend == "packet_mmap" else "XDP"]
 
 
 def test_replay_says_of_requests_and_orders_what_analyze_says() -> None:

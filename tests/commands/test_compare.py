@@ -20,7 +20,7 @@ MS = 1_000_000
 
 
 def sent(count: int = 200) -> list[Sent]:
-    """Every 50th is lost, every 40th comes twice, every 30th late enough to be overtaken."""
+    """Every 50th is lost, every 40th is duplicated, every 30th late enough to be overtaken."""
     return [
         Sent(
             number * MS,

@@ -110,12 +110,12 @@ def test_a_signal_ends_it_with_what_is_there(live_pair: LivePair, number: int, r
                 break
         process.send_signal(number)
         # Ten times what is promised.
-        told, said = process.communicate(timeout=5)
+        printed, said = process.communicate(timeout=5)
     finally:
         process.kill()
         process.wait()
     assert "Traceback" not in said
     assert process.returncode == (0 if runs_seen else 1), said
-    assert told.startswith(f"uspcap compare {HERE}\n" if runs_seen else "")
-    assert bool(told) == bool(runs_seen)
+    assert printed.startswith(f"uspcap compare {HERE}\n" if runs_seen else "")
+    assert bool(printed) == bool(runs_seen)
     assert "xdp" not in live_pair.here.ip("link", "show", HERE)

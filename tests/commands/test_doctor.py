@@ -173,7 +173,7 @@ def test_change_that_is_refused_is_one_sentence_and_an_exit_code(merging: Pair, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_may_not_change_settings_is_told_the_capability(merging: Pair) -> None:
+def test_missing_capability_to_change_settings_is_reported(merging: Pair) -> None:
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     record = Path("/var/tmp") / f"uspcap-test-{os.getpid()}" / "doctor.json"
@@ -263,7 +263,7 @@ def _offloads() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("other", ["blue", "x" * 100])
-def test_alternative_name_is_taken_and_the_name_is_told(merging: Pair, tmp_path: Path, other: str) -> None:
+def test_alternative_name_is_taken_and_the_name_is_reported(merging: Pair, tmp_path: Path, other: str) -> None:
     merging.here.ip("link", "property", "add", "dev", HERE, "altname", other)
     record = tmp_path / "doctor.json"
     with merging.here.entered():

@@ -109,7 +109,7 @@ def test_standard_input_is_read_plain_and_compressed(capture: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 15, 17, 60])
-def test_frames_before_damage_are_printed_and_it_is_told_in_one_line(tmp_path: Path, cut: int) -> None:
+def test_frames_before_damage_are_printed_and_it_is_reported_in_one_line(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "cut.pcap"
     whole = pcap_of(FRAMES)
     path.write_bytes(whole[:-cut])
@@ -120,7 +120,7 @@ def test_frames_before_damage_are_printed_and_it_is_told_in_one_line(tmp_path: P
     assert_one_clear_line(ended, 1, f"{path}: byte {offset}: the file ends")
 
 
-def test_every_damage_of_several_files_is_told_in_a_line_of_its_own(capture: Path, tmp_path: Path) -> None:
+def test_every_damage_of_several_files_is_reported_in_a_line_of_its_own(capture: Path, tmp_path: Path) -> None:
     path, other = tmp_path / "cut.pcap", tmp_path / "other.pcap"
     path.write_bytes(pcap_of(FRAMES)[:-1])
     other.write_bytes(pcap_of(FRAMES[:3])[:-1])
@@ -133,7 +133,7 @@ def test_every_damage_of_several_files_is_told_in_a_line_of_its_own(capture: Pat
     assert "more" not in ended.stderr
 
 
-def test_damage_in_compressed_data_is_told(tmp_path: Path, capture: Path) -> None:
+def test_damage_in_compressed_data_is_reported(tmp_path: Path, capture: Path) -> None:
     compressed = subprocess.run(["gzip", "-c", capture], check=True, capture_output=True).stdout
     path = tmp_path / "cut.pcap.gz"
     path.write_bytes(compressed[:-20])
@@ -142,7 +142,7 @@ def test_damage_in_compressed_data_is_told(tmp_path: Path, capture: Path) -> Non
     assert ended.lines == lines_of(capture)[: len(ended.lines)]
 
 
-def test_a_clamped_timestamp_is_told_with_its_frame(tmp_path: Path) -> None:
+def test_a_clamped_timestamp_is_reported_with_its_frame(tmp_path: Path) -> None:
     path = tmp_path / "far.pcapng"
     path.write_bytes(section() + interface(options=option(9, b"\0")) + packet(2**63, b"x"))
     ended = invoke("dump", path)
@@ -160,7 +160,7 @@ def test_a_clamped_timestamp_is_told_with_its_frame(tmp_path: Path) -> None:
         (("{}", "--frame", "9-7"), "3,7-9"),
         (("{}", "--frame", ""), "3,7-9"),
         (("{}", "--no-such-option"), "--no-such-option"),
-        (("{}", "-f", "tcp", "udp"), "given twice"),
+        (("{}", "-f", "tcp", "udp"), "given more than once"),
         (("{}", "no", "such", "words"), "does not compile"),
         (("{}", "-f", "tcp port"), "does not compile"),
     ],
@@ -223,7 +223,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine lacks /dev/full")
-def test_a_full_disk_is_told_in_one_line(capture: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(capture: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PROGRAM, "dump", capture], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1

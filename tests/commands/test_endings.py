@@ -221,10 +221,10 @@ def test_probes_end_without_waiting_for_answers_that_do_not_come(tmp_path: Path)
         assert "sending from" in process.stderr.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=DEADLINE_S)
+        printed, _ = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 0
-    assert " 0 lost " in told
-    assert "not waited for long enough, as the run was ended" in told
+    assert " 0 lost " in printed
+    assert "not waited for long enough, as the run was ended" in printed

@@ -74,7 +74,7 @@ def addressed(pair: Pair) -> Pair:
 
 @pytest.fixture
 def lose(addressed: Pair, make_namespace: MakeNamespace) -> Callable[[str], str]:
-    """Give a function that takes the near end away and returns how that is told."""
+    """Give a function that takes the near end away and returns how that is reported."""
 
     def away(how: str) -> str:
         if how == "delete":

@@ -154,7 +154,7 @@ def test_no_problems_are_no_end(reported: bool, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == ("", "")
 
 
-def test_of_problems_in_a_report_one_line_tells_and_of_others_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_in_a_report_get_one_line_and_others_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     damage = Problem("a\nb.pcap", 24, "the file ends \x1b[31m")
     line = "uspcap: a\\x0ab.pcap: byte 24: the file ends \\x1b[31m"
     for problems, reported, said in (
@@ -231,6 +231,6 @@ def test_what_is_read_or_written_already_is_not_written(tmp_path: Path) -> None:
     assert not new.exists()
 
 
-def test_devices_and_pipes_may_be_written_twice(tmp_path: Path) -> None:
+def test_devices_and_pipes_may_be_written_more_than_once(tmp_path: Path) -> None:
     ended = invoke("compare", SAMPLE, SAMPLE, "--table", "/dev/null", "--only-a", "/dev/null", "--only-b", "/dev/null")
     assert ended.code == 0

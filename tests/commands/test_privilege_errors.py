@@ -1,4 +1,4 @@
-"""Who may not do something is told each capability that is missing, all at once, and the command that grants them."""
+"""Errors name every missing capability at once, and the command that grants them."""
 
 import os
 import re
@@ -80,7 +80,7 @@ def test_namespace_to_send_from_needs_a_capability_of_its_own(live_pair: LivePai
     assert "CAP_SYS_ADMIN" in done.stderr.split(" missing")[0]
 
 
-def test_low_port_is_told_from_a_broadcast_address(live_pair: LivePair) -> None:
+def test_low_port_is_distinguished_from_a_broadcast_address(live_pair: LivePair) -> None:
     done = run_as_nobody(live_pair, (), ("probe", "reflect", f"{ADDRESS}:99", "--duration", "1ms"))
     assert done.returncode == 1
     assert "CAP_NET_BIND_SERVICE is missing" in done.stderr

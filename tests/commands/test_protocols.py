@@ -29,7 +29,7 @@ def test_every_protocol_is_listed_with_its_source() -> None:
         }  # fmt: skip
 
 
-def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
+def test_protocol_is_detected_in_the_capture_and_how_sure_that_is() -> None:
     ended = invoke("analyze", SAMPLE, "--protocol", "auto", "--only", "sequence", "--format", "json")
     result = json.loads(ended.stdout)["analyses"]["sequence"]
     assert result["protocol"] == "moldudp64"
@@ -37,7 +37,7 @@ def test_protocol_is_told_from_the_capture_and_how_sure_that_is() -> None:
     assert (result["lost"], result["late"]) == (46, 2)
 
 
-def test_session_over_tcp_is_told_by_its_numbered_messages() -> None:
+def test_session_over_tcp_is_detected_by_its_numbered_messages() -> None:
     path = SAMPLE.parent / "order-session.pcap"
     ended = invoke("analyze", path, "--protocol", "auto", "--only", "sequence", "--format", "json")
     result = json.loads(ended.stdout)["analyses"]["sequence"]
@@ -119,7 +119,7 @@ def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
         ("request-response.pcapng", "name one with --protocol"),
     ],
 )
-def test_protocol_that_cannot_be_told_is_one_clear_line(sample: str, said: str) -> None:
+def test_protocol_that_cannot_be_detected_is_one_clear_line(sample: str, said: str) -> None:
     ended = invoke("analyze", SAMPLE.parent / sample, "--only", "sequence", "--protocol", "auto")
     assert_one_clear_line(ended, 2, said)
 

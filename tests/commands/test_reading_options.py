@@ -227,7 +227,7 @@ def test_more_than_two_captures_are_refused_with_what_to_do(tmp_path: Path) -> N
     assert_one_clear_line(invoke("compare", a, b, b), 2, "3 captures", "quoted glob", "--a FILE")
     assert_one_clear_line(invoke("compare", a), 2, "name two captures")
     assert_one_clear_line(invoke("compare", "--a", a), 2, "name two captures")
-    assert_one_clear_line(invoke("compare", "--a", a, "--b", b, b), 2, "named twice")
+    assert_one_clear_line(invoke("compare", "--a", a, "--b", b, b), 2, "given more than once")
 
 
 def test_frames_that_cross_the_ends_of_a_range_are_not_lost(tmp_path: Path) -> None:

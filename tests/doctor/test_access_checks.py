@@ -1,4 +1,4 @@
-"""What is told of things that were tried: which step failed, why, and what mends it."""
+"""What is reported of attempts: which step failed, why, and what fixes it."""
 
 import dataclasses
 import errno
@@ -114,7 +114,7 @@ def test_memory_is_locked_as_far_as_the_kernel_lets_it_be(
         assert finding.commands == ("prlimit --pid $$ --memlock=unlimited", "grant it")
 
 
-def test_only_what_the_limit_allows_is_waited_for(tmp_path: Path) -> None:
+def test_only_what_the_limit_allows_is_awaited(tmp_path: Path) -> None:
     attempts = MadeUpAttempts(umem_limit_bytes=4 * MIB)
     access_checks.check_locked_memory(made_up_host(tmp_path, {}, attempts=attempts, locked_memory_bytes=8 * MIB))
     assert attempts.umem_asked_for == [

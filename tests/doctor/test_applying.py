@@ -136,10 +136,10 @@ def test_one_change_that_the_driver_refuses_leaves_the_others(bench: Bench) -> N
     assert bench.recorded == [change for change in CHANGES if change.what != "rx"]
 
 
-def test_change_that_the_driver_ignores_is_told_and_not_remembered(bench: Bench) -> None:
+def test_change_that_the_driver_ignores_is_reported_and_not_remembered(bench: Bench) -> None:
     bench.driver.stubborn = True
     assert not bench.apply(GRO)
-    assert bench.said == ["not changed: gro of eth0 was told off and is on all the same"]
+    assert bench.said == ["not changed: gro of eth0 was set to off but is still on"]
     assert bench.recorded == []
 
 
@@ -174,13 +174,13 @@ def test_setting_that_comes_back_in_part_is_put_back_in_full_by_the_next_undo(be
     bench.apply(CHANGES[2:3])
     bench.driver.rounds_to = 1000
     assert not bench.undo()
-    assert bench.said[0] == "not put back: rx of eth0: 4096 → 512: it is 1000 all the same"
+    assert bench.said[0] == "not put back: rx of eth0: 4096 → 512: it is still 1000"
     bench.driver.rounds_to = 1
     assert bench.undo()
     assert bench.said == ["put back rx of eth0: 1000 → 512"]
 
 
-def test_what_is_so_already_is_told_and_not_remembered(bench: Bench) -> None:
+def test_what_is_so_already_is_reported_and_not_remembered(bench: Bench) -> None:
     bench.driver.the_features["gro"] = Feature(False)
     assert bench.apply(GRO)
     assert bench.said == ["nothing to change: gro of eth0 is off already"]
@@ -254,7 +254,7 @@ def test_interface_of_another_namespace_is_left_alone(bench: Bench, elsewhere: N
     assert bench.values() == [change.before for change in CHANGES]
 
 
-def test_namespace_is_told_by_its_inode_where_the_kernel_has_no_cookies(bench: Bench) -> None:
+def test_namespace_is_identified_by_its_inode_where_the_kernel_has_no_cookies(bench: Bench) -> None:
     bench.driver.the_namespace = NetworkNamespace(4026531840, 0)
     bench.apply(GRO)
     assert bench.undo()
@@ -280,7 +280,7 @@ def test_interface_with_a_new_name_is_found(bench: Bench) -> None:
     assert bench.said == ["put back gro of lan0: off → on"]
 
 
-def test_interface_that_is_gone_is_told(bench: Bench) -> None:
+def test_interface_that_is_gone_is_reported(bench: Bench) -> None:
     bench.apply(GRO)
     bench.driver.the_link = None
     assert not bench.undo()

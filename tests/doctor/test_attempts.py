@@ -103,7 +103,7 @@ def test_limit_on_locked_memory_is_met_as_the_kernel_counts() -> None:
     ]
 
 
-def test_process_without_descriptors_left_is_told_by_its_errno() -> None:
+def test_process_without_descriptors_left_is_recognized_by_its_errno() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     attempts = KernelAttempts()
     attempts.bpf_maps()  # everything is imported

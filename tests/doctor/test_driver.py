@@ -67,7 +67,7 @@ def test_feature_is_switched_for_ethtool_too(pair: Pair) -> None:
             assert f"generic-receive-offload: {word}" in ethtool(pair, "-k", HERE)
 
 
-def test_xdp_abilities_of_veth_are_told_where_the_kernel_does(pair: Pair) -> None:
+def test_xdp_abilities_of_veth_are_reported_where_the_kernel_does(pair: Pair) -> None:
     with pair.here.entered():
         abilities = KernelDriver().xdp(HERE)
         loopback = KernelDriver().xdp("lo")
@@ -108,7 +108,7 @@ def test_interface_that_is_gone_is_said_to_be(pair: Pair) -> None:
             driver.set_feature(HERE, "gro", False)
 
 
-def test_namespaces_are_told_apart_by_inode_and_cookie(pair: Pair) -> None:
+def test_namespaces_are_distinguished_by_inode_and_cookie(pair: Pair) -> None:
     outside = NetworkNamespace.current()
     with pair.here.entered():
         here = NetworkNamespace.current()

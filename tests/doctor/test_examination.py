@@ -62,7 +62,7 @@ def test_host_that_makes_no_sense_gets_a_row_for_each_check(tmp_path: Path, bloc
         try:
             examination = examine("eth0", host, driver, calls)
         except CaptureError as error:
-            assert "there is no interface 'eth0'" in str(error) or "tells nothing" in str(error)
+            assert "there is no interface 'eth0'" in str(error) or "reports nothing" in str(error)
             examination = examine(None, host, driver, calls)
         check_everything(examination)
         names = {finding.name for finding in examination.findings if finding.subject == "host"}
@@ -76,7 +76,7 @@ def test_host_that_makes_no_sense_gets_a_row_for_each_check(tmp_path: Path, bloc
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("block", range(5))
-def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_told(tmp_path: Path, block: int) -> None:
+def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_reported(tmp_path: Path, block: int) -> None:
     for number in range(HOSTILE_HOSTS // 10):
         choose = random.Random(f"changes {block} {number}")
         root = tmp_path / str(number)
@@ -95,8 +95,8 @@ def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_told(tmp_path:
         entries = changer.record.read()
         said.clear()
         put_back = changer.undo()
-        told = [line for line in said if line.startswith(("put back", "left", "not put back"))]
-        assert len(told) == len(entries)
+        outcomes = [line for line in said if line.startswith(("put back", "left", "not put back"))]
+        assert len(outcomes) == len(entries)
         assert put_back == (not any(line.startswith("not put back") for line in said))
         assert put_back == (changer.record.read() == [])
         for line in said:
@@ -130,7 +130,7 @@ def test_check_that_fails_leaves_one_row_and_the_others_go_on(
     assert said in row.evidence
 
 
-def test_what_is_left_of_a_container_without_sys_is_told(tmp_path: Path) -> None:
+def test_what_is_left_of_a_container_without_sys_is_reported(tmp_path: Path) -> None:
     host = dataclasses.replace(made_up_host(tmp_path, {}), files=host_files(tmp_path / "empty", {}))
     examination = examine(None, host, MadeUpDriver(), NicKernel())
     check_everything(examination)

@@ -25,7 +25,7 @@ def test_tuned_host_has_nothing_to_change(tmp_path: Path) -> None:
     assert len(found) == len(HOST_CHECKS)
 
 
-def test_untuned_host_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> None:
+def test_untuned_host_gets_what_costs_latency_and_what_changes_it(tmp_path: Path) -> None:
     host = made_up_host(
         tmp_path, UNTUNED, clock=ClockState(False, 16_000_000, 0), processes=frozenset({"irqbalance", "bash"})
     )
@@ -63,7 +63,7 @@ def test_untuned_host_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> 
         assert bool(finding.consequence) == (finding.status is not Status.OK)
 
 
-def test_host_that_tells_nothing_is_unknown_and_not_well(tmp_path: Path) -> None:
+def test_host_that_reports_nothing_is_unknown_and_not_well(tmp_path: Path) -> None:
     found = findings(made_up_host(tmp_path, {}, clock=None))
     for name in ("bpf-jit", "clock-source", "utc", "tai-offset", "idle-states", "governor", "hyper-threads"):
         assert found[name].status is Status.UNKNOWN
@@ -82,7 +82,7 @@ def test_host_that_tells_nothing_is_unknown_and_not_well(tmp_path: Path) -> None
         ("6.²", True, Status.UNKNOWN, ""),
     ],
 )
-def test_kernel_that_is_too_old_is_told_for_what(
+def test_kernel_that_is_too_old_is_reported_with_what_it_lacks(
     tmp_path: Path, release: str, btf: bool, status: Status, said: str
 ) -> None:
     texts = {"/sys/kernel/btf/vmlinux": ""} if btf else {"/sys/kernel/other": ""}

@@ -55,7 +55,7 @@ def test_tuned_nic_has_nothing_to_change(tmp_path: Path) -> None:
     assert kernel.open_clocks == 0
 
 
-def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> None:
+def test_untuned_nic_gets_what_costs_latency_and_what_changes_it(tmp_path: Path) -> None:
     driver = MadeUpDriver(
         the_features={name: Feature(True) for name in FEATURES},
         the_rings=Rings(1024, 8192),
@@ -104,7 +104,7 @@ def test_untuned_nic_is_told_what_costs_and_what_changes_it(tmp_path: Path) -> N
         assert bool(one.consequence) == (one.status is not Status.OK)
 
 
-def test_cloud_nic_that_tells_little_is_unknown_where_it_tells_nothing(tmp_path: Path) -> None:
+def test_cloud_nic_that_reports_little_is_unknown_where_it_reports_nothing(tmp_path: Path) -> None:
     kernel = NicKernel(flags=0, rx_filters=1 << NONE, clock_index=-1)
     found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="ena", calls=kernel))
     assert [name for name, one in found.items() if one.status is Status.UNKNOWN] == [
@@ -119,7 +119,7 @@ def test_cloud_nic_that_tells_little_is_unknown_where_it_tells_nothing(tmp_path:
     assert found["nic-clock"].evidence == "has none that can be read"
 
 
-def test_nic_that_timestamps_ptp_only_is_told(tmp_path: Path) -> None:
+def test_nic_that_timestamps_ptp_only_is_reported(tmp_path: Path) -> None:
     kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT, refuses_opening=13)
     found = findings(made_up_nic(tmp_path, MadeUpDriver(), module="i40e", calls=kernel))
     assert found["hardware-timestamps"].evidence == (
@@ -147,7 +147,7 @@ def test_driver_without_xdp_leaves_the_generic_mode(tmp_path: Path) -> None:
     ("places", "status"),
     [({"7": "0", "8": "0"}, Status.ADVICE), ({"7": "0", "8": "1"}, Status.OK), ({"7": "0-1"}, Status.OK)],
 )
-def test_queues_on_one_cpu_are_told(tmp_path: Path, places: Mapping[str, str], status: Status) -> None:
+def test_queues_on_one_cpu_are_reported(tmp_path: Path, places: Mapping[str, str], status: Status) -> None:
     texts = {f"{DEVICE}/msi_irqs/{number}": "msix" for number in places}
     texts |= {f"/proc/irq/{number}/smp_affinity_list": cpus for number, cpus in places.items()}
     assert nic_checks.check_interrupts(made_up_nic(tmp_path, MadeUpDriver(), texts=texts)).status is status
@@ -160,7 +160,7 @@ def test_interface_that_is_down_is_a_problem(tmp_path: Path) -> None:
     assert finding.commands == ("ip link set eth0 up",)
 
 
-def test_feature_that_the_driver_fixes_is_told_and_not_offered(tmp_path: Path) -> None:
+def test_feature_that_the_driver_fixes_is_reported_and_not_offered(tmp_path: Path) -> None:
     driver = MadeUpDriver(
         the_features={"gro": Feature(True), "gro-hw": Feature(True, fixed=True), "lro": Feature(False, fixed=True)}
     )
@@ -195,14 +195,14 @@ def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(t
     assert finding.evidence.startswith("could not be looked at, because")
 
 
-def test_table_of_interrupts_that_is_none_is_told(tmp_path: Path) -> None:
+def test_table_of_interrupts_that_is_none_is_reported(tmp_path: Path) -> None:
     table = "ERR: 0 eth0\n\ufffd\x00\n: eth0\n9999999999999: eth0\n 12 eth0\n"
     driver = MadeUpDriver(the_link=Link(1, "eth0", kind="veth", bus="", device="", flags=1, mtu=1500))
     finding = nic_checks.check_interrupts(made_up_nic(tmp_path, driver, texts={"/proc/interrupts": table}))
-    assert (finding.status, finding.evidence) == (Status.UNKNOWN, "none are told")
+    assert (finding.status, finding.evidence) == (Status.UNKNOWN, "none are reported")
 
 
-def test_many_interrupts_are_told_in_short(tmp_path: Path) -> None:
+def test_many_interrupts_are_summarized(tmp_path: Path) -> None:
     texts = {f"{DEVICE}/msi_irqs/{number}": "msix" for number in range(100, 200)}
     finding = nic_checks.check_interrupts(made_up_nic(tmp_path, MadeUpDriver(), texts=texts))
     assert finding.evidence.endswith("and 84 more")

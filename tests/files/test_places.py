@@ -206,21 +206,21 @@ def test_open_files_of_other_processes_are_opened_as_the_kernel_does(tmp_path: P
         other.wait()
 
 
-def test_fifo_is_waited_for_and_that_is_told_once(tmp_path: Path) -> None:
+def test_wait_for_a_fifo_is_reported_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    told: list[int] = []
+    waits: list[int] = []
     opened: list[int] = []
 
     def write() -> None:
         with place_of(tmp_path / "fifo") as place:
-            opened.append(open_place(place, waiting=lambda: told.append(1))[0])
+            opened.append(open_place(place, waiting=lambda: waits.append(1))[0])
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert wait_until(lambda: bool(told))
+    assert wait_until(lambda: bool(waits))
     reading = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     thread.join(30)
-    assert told == [1]
+    assert waits == [1]
     os.write(opened[0], b"x")
     assert os.read(reading, 10) == b"x"
     os.close(opened[0])

@@ -210,18 +210,18 @@ def test_pipe_is_written_as_it_comes(tmp_path: Path, path: str) -> None:
         os.close(descriptor)
 
 
-def test_fifo_is_waited_for(tmp_path: Path) -> None:
+def test_wait_for_a_fifo(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    told: list[int] = []
+    waits: list[int] = []
 
     def work() -> None:
-        with whole_file(fifo, waiting=lambda: told.append(1)) as stream:
+        with whole_file(fifo, waiting=lambda: waits.append(1)) as stream:
             stream.write("x" * 100_000)
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert wait_until(lambda: bool(told))
+    assert wait_until(lambda: bool(waits))
     assert fifo.read_text() == "x" * 100_000
     thread.join()
 
@@ -248,7 +248,7 @@ def test_devices_are_written() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine lacks /dev/full")
-def test_first_error_is_the_one_that_is_told() -> None:
+def test_first_error_is_the_one_that_is_reported() -> None:
     with pytest.raises(LookupError, match="first"), whole_file("/dev/full") as stream:
         stream.write("not written")
         raise LookupError("first")

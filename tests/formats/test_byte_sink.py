@@ -48,7 +48,7 @@ def test_a_pipe_cannot_be_cut_back():
     os.close(writing)
 
 
-def test_a_non_blocking_pipe_is_waited_for(monkeypatch):
+def test_wait_for_a_non_blocking_pipe(monkeypatch):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     # Standard output keeps the flag; opening /dev/fd/N would not.

@@ -248,7 +248,7 @@ def test_a_buffer_without_room_reads_nothing(tmp_path):
         assert read_all(source) == b"abc"
 
 
-def test_a_non_blocking_pipe_is_waited_for():
+def test_wait_for_a_non_blocking_pipe():
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     timer = threading.Timer(0.05, lambda: (os.write(writing, b"plain bytes"), os.close(writing)))

@@ -429,7 +429,7 @@ def test_packets_that_straddle_windows_and_batches_are_whole(tmp_path, size):
     assert not facts.problems
 
 
-def test_more_interfaces_than_a_column_can_name_are_told_and_left_out(tmp_path):
+def test_more_interfaces_than_a_column_can_name_are_reported_and_left_out(tmp_path):
     content = section() + interface() * 65537 + packet(1, b"abc", number=65535)
     rows, facts = read_bytes(tmp_path, content)
     assert [row.interface for row in rows] == [65535]

@@ -63,6 +63,6 @@ def test_what_goes_well_is_counted(engine):
     assert account["inputs"] == account["generated"] + account["mutated"] == 50
 
 
-def test_a_target_goes_on_until_it_has_tried_the_least(engine):
+def test_a_target_goes_on_until_it_has_tried_the_minimum(engine):
     _, account = engine("least", "def run(value): pass\n", "--seconds", "0.01", "--least", "500")
     assert account["inputs"] >= 500

@@ -21,7 +21,7 @@ def test_there_are_patches() -> None:
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
 def test_a_mended_bug_can_be_put_back(patch: Path) -> None:
     ended = subprocess.run(["git", "apply", "--check", str(patch)], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, f"{patch.name} is to be made anew: {ended.stderr}"
+    assert ended.returncode == 0, f"{patch.name} is to be regenerated: {ended.stderr}"
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)

@@ -1,4 +1,4 @@
-"""Interfaces as rtnetlink tells them, against what ip(8) prints."""
+"""Interfaces as rtnetlink reports them, against what ip(8) prints."""
 
 import json
 import socket

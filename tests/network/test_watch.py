@@ -1,4 +1,4 @@
-"""What happens to an interface is noticed and told: down and up, gone, moved, another's program, more queues."""
+"""What happens to an interface is detected and reported: down and up, gone, moved, another's program, more queues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uspcap.network.watch import InterfaceWatch
 
 @dataclass
 class MadeUpHook:
-    """A hook that has seen what it is told."""
+    """A hook that has seen as many frames as the test sets."""
 
     seen: int = 0
     trouble: str = ""
@@ -64,7 +64,7 @@ def watching(pair: Pair, said: list[str], monkeypatch: pytest.MonkeyPatch) -> It
         one.close()
 
 
-def test_down_and_up_are_told_and_counted(pair: Pair, watching: Watching, said: list[str]) -> None:
+def test_down_and_up_are_reported_and_counted(pair: Pair, watching: Watching, said: list[str]) -> None:
     watch = watching()
     for lap in range(3):
         pair.here.ip("link", "set", HERE, "down")
@@ -77,7 +77,7 @@ def test_down_and_up_are_told_and_counted(pair: Pair, watching: Watching, said: 
     assert said[1].startswith("here0 is up again after 0.")
 
 
-def test_carrier_that_comes_and_goes_is_told(pair: Pair, watching: Watching, said: list[str]) -> None:
+def test_carrier_that_comes_and_goes_is_reported(pair: Pair, watching: Watching, said: list[str]) -> None:
     watching()
     pair.there.ip("link", "set", "there0", "down")
     assert wait_until(lambda: "here0 has lost its carrier" in said)
@@ -102,7 +102,7 @@ def test_successor_of_the_same_name_is_no_substitute(pair: Pair, watching: Watch
     assert watch.ended in ("interface here0 is gone", "interface here0 is gone, and another has its name")
 
 
-def test_interface_that_moved_is_told_from_one_that_is_gone(
+def test_interface_that_moved_is_distinguished_from_one_that_is_gone(
     pair: Pair, make_namespace: MakeNamespace, watching: Watching
 ) -> None:
     watch = watching()
@@ -137,7 +137,7 @@ def test_port_that_leaves_its_bridge_is_still_there(pair: Pair, watching: Watchi
     assert (watch.ended, said, watch._deleted) == ("", [], False)
 
 
-def test_new_name_is_told_and_followed(pair: Pair, watching: Watching, said: list[str]) -> None:
+def test_new_name_is_reported_and_followed(pair: Pair, watching: Watching, said: list[str]) -> None:
     watch = watching()
     pair.here.ip("link", "set", HERE, "name", "blue0")
     assert wait_until(lambda: said == ["here0 is called blue0 now"])
@@ -145,7 +145,7 @@ def test_new_name_is_told_and_followed(pair: Pair, watching: Watching, said: lis
     assert wait_until(lambda: watch.ended == "interface blue0 is gone")
 
 
-def test_queues_that_are_added_and_taken_away_are_told(
+def test_queues_that_are_added_and_taken_away_are_reported(
     make_pair: MakePair, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So long that only a notice can be why it looks.
@@ -173,7 +173,7 @@ def test_program_that_is_gone_ends_the_watch_with_what_went_past_it(pair: Pair, 
     assert watch.past_the_hook == 2
 
 
-def test_hook_that_sees_nothing_of_what_the_interface_receives_is_told_once(
+def test_hook_that_sees_nothing_of_what_the_interface_receives_is_reported_once(
     pair: Pair, watching: Watching, said: list[str]
 ) -> None:
     hook = MadeUpHook()
@@ -182,16 +182,16 @@ def test_hook_that_sees_nothing_of_what_the_interface_receives_is_told_once(
         pair.send(numbered_frame(number))
         time.sleep(0.02)
     assert wait_until(lambda: watch.past_the_hook == 40)
-    (told,) = said
-    assert told.startswith("here0 has received ")
-    assert " frames that its XDP hook did not see: " in told
+    (sentence,) = said
+    assert sentence.startswith("here0 has received ")
+    assert " frames that its XDP hook did not see: " in sentence
     hook.seen += 3
     pair.send(*[numbered_frame(number) for number in range(3)])
     assert wait_until(lambda: said[-1] == "the XDP hook of here0 sees what comes again")
     assert watch.past_the_hook == 40
 
 
-def test_hook_that_sees_a_part_is_told(pair: Pair, watching: Watching, said: list[str]) -> None:
+def test_hook_that_sees_a_part_is_reported(pair: Pair, watching: Watching, said: list[str]) -> None:
     hook = MadeUpHook()
     watch = watching(hook=hook)
     for number in range(8):

@@ -188,7 +188,7 @@ def line_of(running: Running) -> str:
     return line
 
 
-def test_live_capture_tells_each_stage_and_the_interface_is_counted_as_the_kernel_counts_it(
+def test_live_capture_reports_each_stage_and_the_interface_is_counted_as_the_kernel_counts_it(
     pair: Pair, run: Run, tmp_path: Path, backend: Sequence[str]
 ) -> None:
     def kernels_count() -> int:
@@ -223,13 +223,15 @@ def test_report_as_json_carries_the_stages(pair: Pair, run: Run, backend: Sequen
     assert running.process.wait(30) == 0
     report = json.loads(running.stdout)
     jsonschema.validate(report, load_schema())
-    told = report["source"]["accounts"]
-    assert (told["kept"], told["written"], told["dropped"], told["unaccounted"]) == (5, None, 0, 0)
-    by_name = {stage["name"]: stage for stage in told["stages"]}
+    accounts = report["source"]["accounts"]
+    assert (accounts["kept"], accounts["written"], accounts["dropped"], accounts["unaccounted"]) == (5, None, 0, 0)
+    by_name = {stage["name"]: stage for stage in accounts["stages"]}
     assert list(by_name) == ["nic", *(["xdp"] if "af_xdp" in backend else []), "socket", "reader", "analyses"]
     assert by_name["analyses"]["passed"] == 5
-    assert by_name["analyses"]["left"] == ({"after the limit": told["received"] - 5} if told["received"] > 5 else {})
-    assert all(stage["unaccounted"] in (0, None) for stage in told["stages"])
+    assert by_name["analyses"]["left"] == (
+        {"after the limit": accounts["received"] - 5} if accounts["received"] > 5 else {}
+    )
+    assert all(stage["unaccounted"] in (0, None) for stage in accounts["stages"])
 
 
 def test_drivers_counters_have_their_names_and_those_of_one_name_add_up(
@@ -238,8 +240,8 @@ def test_drivers_counters_have_their_names_and_those_of_one_name_add_up(
     with pair.here.entered():
         interface = NetworkInterface.look_up(HERE)
         assert set(interface.driver_counters()) == set(_ethtool_names(pair))
-        told = [("Rx Queue#", 0), ("  ucast pkts rx", 3), ("Rx Queue#", 1), ("  ucast pkts rx", 4)]
-        monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: told)
+        counters = [("Rx Queue#", 0), ("  ucast pkts rx", 3), ("Rx Queue#", 1), ("  ucast pkts rx", 4)]
+        monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: counters)
         assert interface.driver_counters() == {"Rx Queue#": 1, "ucast pkts rx": 7}
         monkeypatch.setattr("uspcap.backends.network_interface.ask_driver", lambda name, question: None)
         assert interface.driver_counters() == {}

@@ -14,21 +14,21 @@ from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
 from uspcap.errors import CaptureError
 from uspcap.pipeline.intervals import LARGEST_SHARE, LONGEST_PACED_NS, SHORTEST_PACED_NS, Intervals
-from uspcap.pipeline.keeping import HereKeeper, Interval, Keeper, Teller
+from uspcap.pipeline.keeping import HereKeeper, Interval, IntervalReporter, Keeper
 
 ALL = Settings(registry.default_names(live=True))
 UTC_NS = 1_700_000_000_000_000_000
 
 
-class Rig(Teller):
-    """Intervals whose clock goes as it is told, and what they told."""
+class Rig(IntervalReporter):
+    """Intervals whose clock the test sets, and what was reported."""
 
     def __init__(self, length_ns: int = 100, chosen: Settings = ALL, *, paced: bool = False) -> None:
         self.now_ns = 1_000
         self.cpu_ns = self.cost_ns = 0
         self.statistics = SourceStatistics()
         self.unread_ns: int | None = None
-        self.told: list[tuple[int, int]] = []
+        self.reported: list[tuple[int, int]] = []
         self.counts: list[tuple[int, int, dict[str, int]]] = []
         self.unread: list[int | None] = []
         self.whole: Interval | None = None
@@ -47,8 +47,8 @@ class Rig(Teller):
     def copied(self) -> SourceStatistics:
         return SourceStatistics(received=self.statistics.received, dropped=dict(self.statistics.dropped))
 
-    def tell(self, interval: Interval) -> None:
-        self.told.append((interval.start_ns - UTC_NS, interval.end_ns - UTC_NS))
+    def report(self, interval: Interval) -> None:
+        self.reported.append((interval.start_ns - UTC_NS, interval.end_ns - UTC_NS))
         self.counts.append((interval.suite.summary.result()["packets"], interval.received, interval.dropped))
         self.unread.append(interval.longest_unread_ns)
         self.cpu_ns += self.cost_ns
@@ -62,7 +62,7 @@ class Rig(Teller):
 
 
 class BusyKeeper(HereKeeper):
-    """A keeper that is busy for as long as it is told."""
+    """A keeper that is busy for as long as the test sets."""
 
     is_busy = False
 
@@ -87,9 +87,9 @@ def test_intervals_merge_into_the_whole(frames: list[Frame], steps_ns: list[int]
     rig.intervals.end()
     assert results(rig.intervals.total) == results(whole)
     assert sum(packets for packets, _, _ in rig.counts) == len(frames)
-    assert rig.told[0][0] == 0
-    assert [end for _, end in rig.told[:-1]] == [start for start, _ in rig.told[1:]]
-    assert rig.told[-1][1] == rig.now_ns - 1_000
+    assert rig.reported[0][0] == 0
+    assert [end for _, end in rig.reported[:-1]] == [start for start, _ in rig.reported[1:]]
+    assert rig.reported[-1][1] == rig.now_ns - 1_000
 
 
 def test_interval_ends_with_the_first_look_after_its_time() -> None:
@@ -97,9 +97,9 @@ def test_interval_ends_with_the_first_look_after_its_time() -> None:
     for step_ns in (60, 39, 1, 99, 1, 350, 49, 1, 99):
         rig.after(step_ns)
     # The third interval is looked at late; the next still ends at a multiple of the length.
-    assert rig.told == [(0, 100), (100, 200), (200, 550), (550, 600)]
+    assert rig.reported == [(0, 100), (100, 200), (200, 550), (550, 600)]
     rig.intervals.end()
-    assert rig.told[-1] == (600, 699)
+    assert rig.reported[-1] == (600, 699)
 
 
 def test_interval_counts_what_came_and_was_lost_in_it() -> None:
@@ -133,7 +133,7 @@ def test_interval_is_longer_where_the_one_before_is_not_dealt_with_yet() -> None
     rig.after(5)
     rig.after(24)
     rig.after(1)
-    assert rig.told == [(0, 100), (100, 375), (375, 400)]
+    assert rig.reported == [(0, 100), (100, 375), (375, 400)]
 
 
 def test_intervals_nobody_asked_for_grow_with_what_they_cost() -> None:
@@ -142,12 +142,12 @@ def test_intervals_nobody_asked_for_grow_with_what_they_cost() -> None:
         rig.after(rig.intervals.length_ns)
     # What an interval has cost is known when the next one ends.
     lengths = (*[SHORTEST_PACED_NS] * 3, *[LARGEST_SHARE * 50_000_000] * 2, LONGEST_PACED_NS)
-    assert tuple(end - start for start, end in rig.told) == lengths
+    assert tuple(end - start for start, end in rig.reported) == lengths
 
 
-def test_frames_of_an_interval_that_could_not_be_told_are_in_the_whole() -> None:
-    class Refusing(Teller):
-        def tell(self, interval: Interval) -> None:
+def test_frames_of_an_interval_that_could_not_be_reported_are_in_the_whole() -> None:
+    class Refusing(IntervalReporter):
+        def report(self, interval: Interval) -> None:
             raise CaptureError("nobody listens")
 
     keeper: Keeper = HereKeeper(ALL, Refusing())

@@ -1,4 +1,4 @@
-"""The process that reports on intervals: what it tells and keeps, and that nothing it does holds the capture up."""
+"""The process that reports on intervals: what it reports and keeps, and that nothing it does holds the capture up."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from uspcap.analysis import registry
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
 from uspcap.errors import CaptureError, UspcapError
-from uspcap.pipeline.keeping import HereKeeper, Interval, Teller
+from uspcap.pipeline.keeping import HereKeeper, Interval, IntervalReporter
 from uspcap.pipeline.keeping_process import KeepingProcess
 
 SETTINGS = Settings(registry.default_names(live=True))
 
 
-class Talker(Teller):
-    """Writes a line about each thing that it is to tell, and does what it is made to do first."""
+class Talker(IntervalReporter):
+    """Writes a line about each thing that it is to report, and first does what the test makes it do."""
 
     def __init__(self, act: Callable[[Interval], None] = lambda interval: None) -> None:
         self.read, self.written = os.pipe()
@@ -36,7 +36,7 @@ class Talker(Teller):
     def say(self, *words: object) -> None:
         os.write(self.written, (json.dumps([os.getpid(), *words]) + "\n").encode())
 
-    def tell(self, interval: Interval) -> None:
+    def report(self, interval: Interval) -> None:
         self.act(interval)
         self.say("interval", interval.start_ns, interval.suite.summary.result()["packets"])
 
@@ -106,18 +106,18 @@ def test_whole_is_that_of_intervals_kept_where_they_were_made(make: Any) -> None
         whole = keeper.end(interval(3))
     assert results(whole) == results(here.end(interval(3)))
     keeper.check()
-    told = [words for _, *words in talker.heard()]
-    assert [words for words in told if words[0] == "interval"] == [
+    lines = [words for _, *words in talker.heard()]
+    assert [words for words in lines if words[0] == "interval"] == [
         ["interval", 0, 50],
         ["interval", 1, 50],
         ["interval", 2, 0],
         ["interval", 3, 50],
     ]
-    assert [words[1] for words in told if words[0] == "whole"] == [50, 100, 100, 150]
-    assert told[-1] == ["closed"]
+    assert [words[1] for words in lines if words[0] == "whole"] == [50, 100, 100, 150]
+    assert lines[-1] == ["closed"]
 
 
-def test_everything_is_told_by_another_process(make: Any) -> None:
+def test_everything_is_reported_by_another_process(make: Any) -> None:
     keeper, talker = make()
     with keeper:
         keeper.draw(7, SourceStatistics(received=11))
@@ -147,7 +147,7 @@ def test_capture_goes_on_while_a_report_takes_its_time(make: Any) -> None:
     os.close(opened)
 
 
-def test_failure_to_tell_is_raised_once_and_nothing_is_lost(make: Any) -> None:
+def test_failure_to_report_is_raised_once_and_nothing_is_lost(make: Any) -> None:
     def refuse(interval: Interval) -> None:
         if interval.start_ns == 1:
             raise CaptureError("nobody listens")
@@ -163,7 +163,7 @@ def test_failure_to_tell_is_raised_once_and_nothing_is_lost(make: Any) -> None:
     assert whole.summary.result()["packets"] == 150
 
 
-def test_fault_in_telling_is_one_sentence(make: Any) -> None:
+def test_fault_in_reporting_is_one_sentence(make: Any) -> None:
     def fail(interval: Interval) -> None:
         raise ZeroDivisionError("a fault")
 
@@ -213,10 +213,10 @@ def test_process_ends_with_the_capture_however_that_ends(tmp_path: Path) -> None
     code = (
         "import os, sys\n"
         "from uspcap.analysis.suite import Settings\n"
-        "from uspcap.pipeline.keeping import Teller\n"
+        "from uspcap.pipeline.keeping import IntervalReporter\n"
         "from uspcap.pipeline.keeping_process import KeepingProcess\n"
-        "class Silent(Teller):\n"
-        "    def tell(self, interval): ...\n"
+        "class Silent(IntervalReporter):\n"
+        "    def report(self, interval): ...\n"
         "    def close(self): open(sys.argv[1], 'w').close()\n"
         "keeper = KeepingProcess(Settings(('summary',)), Silent(), [])\n"
         "keeper.__enter__()\n"

@@ -46,7 +46,7 @@ def test_thread_runs_where_it_was_pinned(affinity: frozenset[int]) -> None:
 
 
 @pytest.mark.parametrize(("node", "near"), [("1", None), ("1", ""), ("1", "x"), ("", "0"), ("\0", "0")])
-def test_sysfs_that_tells_nonsense_does_not_keep_a_thread_from_its_cpu(
+def test_nonsense_in_sysfs_does_not_keep_a_thread_from_its_cpu(
     affinity: frozenset[int], tmp_path: Path, node: str, near: str | None
 ) -> None:
     (tmp_path / "net/eth0/device").mkdir(parents=True)

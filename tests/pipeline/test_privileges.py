@@ -96,7 +96,7 @@ def test_root_goes_on_as_the_user_and_everything_still_closes(
         assert "0" not in thread["Groups"].split()
         assert capabilities_of(thread) == 0
         assert thread["NoNewPrivs"] == "1"
-    # Losses must be counted all the same: nobody reads, and the ring is small.
+    # Losses must still be counted: nobody reads, and the ring is small.
     os.kill(running.process.pid, signal.SIGSTOP)
     sent = 2000
     pair.send(*[numbered_frame(number, 1000) for number in range(sent)])

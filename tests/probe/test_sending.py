@@ -46,7 +46,7 @@ def test_every_frame_is_answered_once_and_its_times_are_in_order(wakeup: str) ->
         assert (answers.residence.sum_ns or 0) <= (answers.service.sum_ns or 0)
 
 
-def test_lost_duplicate_and_reordered_answers_are_told_apart() -> None:
+def test_lost_duplicate_and_reordered_answers_are_distinguished() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
         there.bind(("127.0.0.1", 0))
         there.settimeout(10)
@@ -56,7 +56,7 @@ def test_lost_duplicate_and_reordered_answers_are_told_apart() -> None:
             for _ in range(10):
                 data, source = there.recvfrom(1000)
                 held.append((data, source))
-            # 3 is lost, 5 comes twice, 8 overtakes 7.
+            # 3 is lost, 5 is duplicated, 8 overtakes 7.
             for number in (0, 1, 2, 4, 5, 5, 6, 8, 7, 9):
                 data, source = held[number]
                 there.sendto(decode(data)._replace(kind=ANSWER).wire(len(data)), source)  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ def test_a_reflector_that_is_not_there_is_said_in_one_sentence() -> None:
     assert "no answer to 20 frames" in str(outcome.failure)
 
 
-def test_silence_is_said_to_be_silence() -> None:
+def test_no_answer_at_all_is_reported_as_such() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))
         target = Endpoint(*mute.getsockname())

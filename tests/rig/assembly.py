@@ -39,7 +39,7 @@ class Assembly:
         Root of what runs here and in the guest: QEMU, busybox, teamd.
     kernel : Path
     release : str
-        As `uname -r` tells it in the guest.
+        As `uname -r` reports it in the guest.
     modules : Path
         To be /lib/modules in the guest.
     initramfs : Path

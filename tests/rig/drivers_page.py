@@ -30,7 +30,7 @@ capture says what was obtained.
 Emulated NICs in virtual machines (`tests/rig`, QEMU without hardware virtualisation), on {date}, with Linux {kernel}.
 It proves how drivers and uspcap work together, not speed, latencies or what a real NIC's hardware does. Frames are
 compared byte by byte with what was sent: every length from 60 bytes to the MTU (every seventh, but on igb), untagged,
-tagged and tagged twice.
+tagged and double-tagged.
 
 """
 
@@ -42,7 +42,7 @@ where the tables above say so. "?" is: not looked up.
 
 - *fragments*: a frame longer than a chunk comes in several.
 - *metadata*: there is room before frames for the XDP hook's timestamp. Where there is none, uspcap begins the frame 32
-  bytes earlier and takes them off again, so that timestamps are the hook's all the same.
+  bytes earlier and takes them off again, so that timestamps are still the hook's.
 - *timestamp for XDP*: the driver hands the NIC's receive timestamp to XDP programs.
 - *buffer unit*: how a driver rounds the size of a chunk's room with zero copy. uspcap counts whole KiB only, whatever
   the driver, and refuses zero copy where an MTU's longest frame does not fit.

@@ -131,7 +131,7 @@ def compare(sent: Iterable[bytes], written: Iterable[bytes]) -> Outcome:
 def send(interface: str, frames: Sequence[bytes], *, burst: int = 32, pause_s: float = 0.0) -> int:
     """Send frames from an interface of the calling thread's namespace; return how many the kernel took.
 
-    Between bursts a pause of `pause_s`; where the device's queue is full, it is waited for.
+    Between bursts a pause of `pause_s`; where the device's queue is full, sending waits for room.
     """
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
         link.bind((interface, 0))

@@ -1,4 +1,4 @@
-"""The NICs by name, and how QEMU is told; those of one machine are in one guest."""
+"""The NICs by name, and their QEMU options; those of one machine are in one guest."""
 
 from __future__ import annotations
 

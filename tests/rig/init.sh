@@ -35,7 +35,7 @@ mount -t 9p -o "$share,cache=loose,ro" modules /root/run/modules
 mkdir -p /root/usr/lib/modules
 mount --bind /root/run/modules /root/usr/lib/modules
 
-# What the kernel asks for by itself, it asks for here.
+# What the kernel requests automatically, it requests here.
 mkdir -p /sbin
 printf '#!/bin/sh\nexec /bin/busybox chroot /root /sbin/modprobe "$@"\n' >/sbin/modprobe
 chmod 755 /sbin/modprobe

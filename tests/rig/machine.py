@@ -21,7 +21,7 @@ from rig.guests import Guest
 MEMORY_MIB: Final = 3072
 CPUS: Final = 2
 
-SILENCE_S: Final = 600
+WITHOUT_OUTPUT_S: Final = 600
 """A guest that reports nothing for so long hangs; a busy machine takes a tenth of that for the longest test."""
 
 
@@ -109,13 +109,13 @@ class Machine:
         Raises
         ------
         GuestFailed
-            It does, and has reported nothing for `SILENCE_S`; it is ended then.
+            It does, and has reported nothing for `WITHOUT_OUTPUT_S`; it is ended then.
         """
         if self._process.poll() is not None:
             return False
-        if time.monotonic() - self._silent_since_s > SILENCE_S:
+        if time.monotonic() - self._silent_since_s > WITHOUT_OUTPUT_S:
             self.kill()
-            raise GuestFailed(f"{self._name} reported nothing for {SILENCE_S} s\n{self.console_end()}")
+            raise GuestFailed(f"{self._name} reported nothing for {WITHOUT_OUTPUT_S} s\n{self.console_end()}")
         return True
 
     def wait(self) -> int:

@@ -1,4 +1,4 @@
-"""uspcap's commands as its users run them, in a process of their own that need not import everything anew.
+"""uspcap's commands as its users run them, in a process of their own that need not import everything again.
 
 Where a CPU is emulated, imports take longer than most tests; a child of this process has made them.
 """
@@ -18,7 +18,7 @@ from rig.frames import Outcome, compare, read_frames
 from uspcap.cli import main
 
 PATIENCE_S: Final = 120
-"""Nothing that is waited for here takes a tenth of that."""
+"""Nothing awaited here takes a tenth of that."""
 
 SETTLED_S: Final = 1.0
 """Frames that are on their way when nothing has come for so long do not exist."""

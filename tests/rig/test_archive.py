@@ -1,4 +1,4 @@
-"""What is told of an archive that is out of reach, and of one that has changed."""
+"""What is reported of an archive that is out of reach, and of one that has changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_frames_of_every_length_are_all_different_and_have_their_lengths() -> No
         assert len(set(frames)) == len(frames)
 
 
-def test_comparison_tells_what_is_missing_and_what_was_never_sent() -> None:
+def test_comparison_shows_what_is_missing_and_what_was_never_sent() -> None:
     sent = [frame(number, 100) for number in range(3)]
     outcome = compare(sent, [sent[0], sent[1][:-1]])
     assert (outcome.exact, outcome.missing, outcome.other) == (1, 2, 1)

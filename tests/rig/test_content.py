@@ -28,7 +28,7 @@ Note = Callable[[str, object], None]
 
 
 def frames_of_all_lengths(mtu: int, step: int = 1) -> list[bytes]:
-    """Untagged, tagged and tagged twice, up to the longest that a packet socket sends at that MTU."""
+    """Untagged, tagged and double-tagged, up to the longest that a packet socket sends at that MTU."""
     frames: list[bytes] = []
     for tags, more in (((), 0), ((5,), 4), ((7, 9), 0)):
         frames += of_every_length(mtu + ETHERNET_BYTES + more, tags, first=len(frames), step=step)
@@ -68,7 +68,7 @@ def test_af_xdp_writes_frames_of_every_length_as_they_were_sent(
     record_property("mode", mode_of(capture))
     record_property("frames", str(outcome))
     if guest.name == "virtio-no-merge" and xdp == "copy":
-        # Its driver takes the program and never runs it, and no refusal of zero copy has told so.
+        # Its driver takes the program and never runs it, and no refusal of zero copy has shown it.
         assert code == 1
         assert "none to its XDP hook" in capture.stderr
         record_property("frames", "none: the driver never runs the program, which the capture says, with exit code 1")

@@ -218,7 +218,7 @@ def test_frames_without_a_timestamp_say_so_and_are_counted(nics: Nics, phc: Phc,
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.rig("phc")
-def test_nic_that_timestamps_nothing_is_told_in_one_sentence(
+def test_nic_that_timestamps_nothing_is_reported_in_one_sentence(
     nics: Nics, phc: Phc, backend: str, tmp_path: Path
 ) -> None:
     (PARAMETERS / "timestamp_nothing").write_text("1")

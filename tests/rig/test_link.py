@@ -15,7 +15,7 @@ FRAMES = [frame(number, 60 + number * 4) for number in range(300)]
 
 
 @pytest.mark.rig("virtio-no-merge")
-def test_refused_zero_copy_leads_to_copy_and_is_told(nics: Nics, tmp_path: Path) -> None:
+def test_refused_zero_copy_leads_to_copy_and_is_reported(nics: Nics, tmp_path: Path) -> None:
     capture = Capture(tmp_path, nics.here, "--backend", "af_xdp", "--take-all")
     nics.wait_for_carrier()
     assert nics.send(FRAMES, pause_s=0.005) == len(FRAMES)

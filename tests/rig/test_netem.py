@@ -1,4 +1,4 @@
-"""A path with known delay and loss: what uspcap tells is what the queue discipline did, and what two tcpdumps saw."""
+"""A path with known delay and loss: what uspcap reports is what the queue discipline did, and what two tcpdumps saw."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_frames_reach_the_file_without_more_coming(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 100, 5_000, 123_456])
-def test_full_disk_is_told_to_the_writer_and_the_file_has_what_is_said(
+def test_full_disk_is_reported_to_the_writer_and_the_file_has_what_is_said(
     room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out"
@@ -181,7 +181,9 @@ def test_full_disk_is_told_to_the_writer_and_the_file_has_what_is_said(
     assert numbers_of(path) == list(range(room // 1032))
 
 
-def test_failure_that_shows_only_at_the_end_is_told_by_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_that_shows_only_at_the_end_is_reported_by_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = open_writer(str(tmp_path / "out"), interfaces=[ETHERNET], output=QueuedOutput(FileOutput(), MIB))
     original = os.close
 
@@ -199,7 +201,7 @@ def test_failure_that_shows_only_at_the_end_is_told_by_close(tmp_path: Path, mon
     assert not any(one.name == "disk writer" for one in threading.enumerate())
 
 
-def test_next_file_that_cannot_be_opened_is_told_and_the_one_before_kept(tmp_path: Path) -> None:
+def test_next_file_that_cannot_be_opened_is_reported_and_the_one_before_kept(tmp_path: Path) -> None:
     path = tmp_path / "out"
     writer = open_writer(str(path), interfaces=[ETHERNET], output=QueuedOutput(FileOutput(), MIB))
     writer.write(numbered(0, 5))

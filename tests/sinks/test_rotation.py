@@ -224,7 +224,7 @@ def test_oldest_files_are_deleted_and_foreign_ones_left_alone(tmp_path: Path) ->
     assert ring.warning == ""
 
 
-def test_file_that_cannot_be_deleted_is_told_once_and_one_that_was_moved_is_not(tmp_path: Path) -> None:
+def test_file_that_cannot_be_deleted_is_reported_once_and_one_that_was_moved_is_not(tmp_path: Path) -> None:
     ring = FileRing(1)
     for name in ("gone", "directory", "directory2", "last"):
         ring.opening(str(tmp_path / name))

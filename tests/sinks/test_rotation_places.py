@@ -50,7 +50,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, pattern:
     assert sentence.format(tmp_path) in str(raised.value)
 
 
-def test_a_file_system_that_takes_nothing_is_told() -> None:
+def test_a_file_system_that_takes_nothing_is_reported() -> None:
     with pytest.raises(CaptureFileError, match="cannot write /proc/x: /proc: "):
         check_directory("/proc/x")
 

@@ -55,7 +55,7 @@ def untidy(draw: st.DrawFn, frames: list[Sent]) -> list[list[Sent]]:
 
 
 def outcome(paths: list[str], files: list[list[Sent]], asked: Asked, **options: Any) -> Any:
-    """Return what is found, with frames named by their timestamps, or that no protocol can be told."""
+    """Return what is found, with frames named by their timestamps, or that no protocol can be detected."""
     try:
         report = uspcap.analyze(paths, asked.only, **asked.options, **options)
     except UsageError as error:

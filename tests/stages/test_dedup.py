@@ -53,7 +53,7 @@ def kept(path: Path, **options: object) -> list[int]:
     return [int.from_bytes(batch.frame_bytes(row)[-8:], "big") for batch in batches for row in range(batch.count)]
 
 
-def test_what_a_mirror_port_gave_twice_counts_once(tmp_path: Path) -> None:
+def test_mirror_copies_count_once(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pcap", mirrored())
     assert kept(path, dedup="100ms") == list(range(200))
     report = uspcap.analyze(path, "summary", dedup="100ms")
@@ -92,7 +92,7 @@ def test_copies_do_not_depend_on_threads_or_files(tmp_path: Path, jobs: int) -> 
     [
         pytest.param([udp(1), udp(1)], 1, id="alike"),
         pytest.param([udp(1, identification=0), udp(1, identification=0)], 2, id="no identification"),
-        pytest.param([udp(1, identification=5), udp(1, identification=6)], 2, id="sent again"),
+        pytest.param([udp(1, identification=5), udp(1, identification=6)], 2, id="retransmitted"),
         pytest.param([udp(1, identification=5), udp(2, identification=5)], 2, id="another payload"),
         pytest.param([bytes(60), bytes(60)], 2, id="no IP"),
     ],

@@ -57,7 +57,7 @@ def test_it_is_said_in_text_and_changes_no_timestamp(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_ns", [150_000_000, HOUR_NS])
-def test_a_jump_of_all_interfaces_and_the_silence_of_one_are_gaps(tmp_path: Path, by_ns: int) -> None:
+def test_a_jump_of_all_interfaces_and_a_pause_of_one_are_gaps(tmp_path: Path, by_ns: int) -> None:
     assert order_of(tmp_path, moved(beside(), 301, by_ns, None))["forward_steps"] == []
     silent = [one for at, one in enumerate(beside()) if one[2] == 0 or not 201 <= at < 401]
     assert order_of(tmp_path, silent)["forward_steps"] == []

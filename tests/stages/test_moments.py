@@ -53,8 +53,8 @@ def test_times_without_a_zone_are_of_the_zone_named():
     assert parse_moment("2024-07-05T09:30Z", NEW_YORK).ns == instant("2024-07-05T09:30:00+00:00")
 
 
-def test_a_time_that_clocks_show_twice_or_never_is_refused():
-    with pytest.raises(ValueError, match="twice"):
+def test_a_time_that_clocks_repeat_or_skip_is_refused():
+    with pytest.raises(ValueError, match="two times"):
         parse_moment("2024-11-03T01:30", NEW_YORK)
     with pytest.raises(ValueError, match="put forward"):
         parse_moment("2024-03-10T02:30", NEW_YORK)

@@ -229,7 +229,7 @@ def test_where_hardly_any_timestamps_agree_that_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("step_ns", [200_000_000, SECOND_NS, HOUR_NS])
-def test_a_step_back_that_stays_is_told_with_both_sides_and_a_gap_is_none(tmp_path, tidy, step_ns):
+def test_a_step_back_that_stays_is_reported_with_both_sides_and_a_gap_is_none(tmp_path, tidy, step_ns):
     frames, _ = tidy
     back = [(ns - step_ns, data) if at >= 300 else (ns, data) for at, (ns, data) in enumerate(frames)]
     found = order(pcap(tmp_path / "a.pcap", back))
@@ -380,7 +380,7 @@ class TestOtherCommands:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
-    def test_an_interface_is_put_in_order_by_itself(self, tmp_path, tidy):
+    def test_each_interface_is_put_in_order_separately(self, tmp_path, tidy):
         frames, whole = tidy
         numbered = [[(ns, data, 1) for ns, data in frames[300:]], [(ns, data, 1) for ns, data in frames[:300]]]
         numbered[0] += [(BEGIN_NS, frame_of(7, 9), 0)]

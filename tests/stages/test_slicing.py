@@ -95,7 +95,7 @@ def inputs(draw):
     now = begin_ns
     turn = 0
     for number in range(draw(st.integers(0, 200))):
-        # Equal times are common, long silences are not.
+        # Equal times are common, long gaps are not.
         now += made.choice([0, 0, made.randint(0, longest_ns), made.randint(0, 2 * longest_ns)])
         now += SECOND_NS if made.random() < 0.005 else 0
         turn = turn if made.random() < 0.5 else made.randrange(many)

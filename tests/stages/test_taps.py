@@ -55,7 +55,7 @@ STREAMS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "gaps": ("request-response.pcapng", {"gap_threshold": "25ms"}, ("count", "total_ns", "flows_tracked")),
 }
-"""Analyses that know flows: a sample that each finds something in, its options, and what there is twice at two taps."""
+"""Analyses that know flows: a sample that each finds something in, its options, and what two taps both see."""
 
 Frame = tuple[int, bytes]
 
@@ -191,7 +191,7 @@ def test_two_directions_of_several_taps_are_paired_by_their_times(
 ) -> None:
     taps = directions(tmp_path, later_ns)
     assert taps.numbers == numbers
-    assert "which of them are directions of one tap is told by their times" in taps.notes()[0]
+    assert "their times show which are directions of one tap" in taps.notes()[0]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_few_packets_in_common_are_no_second_tap(tmp_path: Path) -> None:
     assert taps_of(path) == ONE_TAP
 
 
-def test_a_tap_that_lost_some_shows_the_same_packets_all_the_same(tmp_path: Path) -> None:
+def test_a_tap_that_lost_some_still_shows_the_same_packets(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp, lambda number: udp(number) if number % 3 else None])
     assert taps_of(path).numbers == (1, 2)
 
@@ -282,7 +282,7 @@ def test_other_blocks_between_packets_do_not_matter(tmp_path: Path) -> None:
 
 
 @needs_cases
-def test_fragments_are_put_together_at_each_tap_by_itself(tmp_path: Path) -> None:
+def test_fragments_are_reassembled_at_each_tap_separately(tmp_path: Path) -> None:
     frames = frames_of(CASES / "files" / "p9_frag_lost2.pcap")
     both = sorted(
         ((tap, (at + LATER_NS * tap, data)) for at, data in frames for tap in (0, 1)), key=lambda shown: shown[1][0]
@@ -319,12 +319,12 @@ def test_two_files_of_two_taps_are_kept_apart_and_files_of_a_ring_are_not(tmp_pa
         assert uspcap.analyze(split, "tcp")["tcp"]["counts"] == once["counts"]
 
 
-def test_a_file_that_is_named_twice_is_no_second_tap(tmp_path: Path) -> None:
+def test_a_duplicate_file_is_no_second_tap(tmp_path: Path) -> None:
     path = captured(tmp_path, [udp])
     assert find_taps([(str(path), ()), (str(path), ())]) == [ONE_TAP, ONE_TAP]
 
 
-def test_packets_that_look_alike_or_were_sent_again_are_no_second_tap(tmp_path: Path) -> None:
+def test_similar_or_retransmitted_packets_are_no_second_tap(tmp_path: Path) -> None:
     second = 1_000_000_000
     alike = [(number * 1_000_000, udp(number % 5)) for number in range(100)]
     again = [(at + 10 * second, data) for at, data in alike]

@@ -74,7 +74,7 @@ def test_a_replay_analyses_them_and_writes_the_frames_as_they_are(tmp_path: Path
 def test_a_format_that_no_file_can_say_is_to_be_named() -> None:
     ended = invoke("capture", "-i", "lo", "--timestamps", "trailer", "--analyze", "trailer")
     assert ended.code == 2
-    assert "name it, as in --timestamps trailer:metamako" in ended.stderr
+    assert "name the format, as in --timestamps trailer:metamako" in ended.stderr
 
 
 def test_who_timestamps_must_be_one_of_those_there_are() -> None:

@@ -51,11 +51,11 @@ def test_a_long_file_weighs_as_many_frames_as_it_has(tmp_path: Path) -> None:
     assert choose_tunnels(inputs, asked=None, looks_inside=False).tunnels
 
 
-def test_what_speaks_of_innermost_packets_decides(tmp_path: Path) -> None:
+def test_what_applies_to_innermost_packets_decides(tmp_path: Path) -> None:
     one = file_of(tmp_path / "a.pcap", [TUNNELLED] + [PLAIN] * 9)
     choice = choose_tunnels([one], asked=None, looks_inside=True)
     assert choice.tunnels
-    assert choice.decisions[0].why.startswith("a filter or rule speaks of the innermost packet, and 1 of 10 frames")
+    assert choice.decisions[0].why.startswith("a filter or rule applies to the innermost packet, and 1 of 10 frames")
     assert not choose_tunnels([file_of(tmp_path / "b.pcap", [PLAIN])], asked=None, looks_inside=True).decisions
 
 

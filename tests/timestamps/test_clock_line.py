@@ -146,7 +146,7 @@ def test_distance_to_a_sample_is_closed_without_a_step() -> None:
 
 
 @given(st.integers(-(10**12), 10**12).filter(lambda step: abs(step) > 60_000))
-def test_step_is_told_from_drift(step_ns: int) -> None:
+def test_step_is_distinguished_from_drift(step_ns: int) -> None:
     clock = Clock(ppb=20_000)
     line = ClockLine(clock.sample(START_NS))
     line.add(clock.sample(START_NS + 100 * MS))

@@ -128,7 +128,7 @@ def capture(path: Path, count: int = 200) -> Path:
     return path
 
 
-def test_the_switchs_clock_tells_what_lies_between_frames(tmp_path: Path) -> None:
+def test_the_switchs_clock_gives_the_time_between_frames(tmp_path: Path) -> None:
     path = capture(tmp_path / "a.pcap")
     command = ("analyze", path, "--timestamps", "trailer:erspan", "--format", "json", "--only", "inter_arrival,trailer")
     ended = invoke(*command)

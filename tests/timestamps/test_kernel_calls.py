@@ -32,7 +32,7 @@ def test_kernel_writes_into_the_payload_of_an_ioctl() -> None:
         calls.close()
 
 
-def test_clock_that_is_not_there_is_told() -> None:
+def test_clock_that_is_not_there_is_reported() -> None:
     calls = KernelCalls()
     assert calls.clock_name(9999) == ""
     with pytest.raises(CaptureError, match=r"clock /dev/ptp9999: No such file or directory$"):

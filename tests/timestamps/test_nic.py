@@ -24,7 +24,7 @@ def switched_on(kernel: NicKernel) -> SwitchedOnTimestamping:
     return switched
 
 
-def test_abilities_are_those_that_the_driver_tells() -> None:
+def test_abilities_are_those_that_the_driver_reports() -> None:
     assert TimestampingAbilities.ask("x0", NicKernel()) == TimestampingAbilities(True, 3, 0b11)
     assert TimestampingAbilities.ask("x0", NicKernel(flags=RAW_HARDWARE)) == TimestampingAbilities(False, 3, 0b11)
     assert TimestampingAbilities.ask("x0", NicKernel(flags=RECEIVE_HARDWARE, clock_index=-1)) == TimestampingAbilities(
@@ -66,7 +66,7 @@ def test_what_is_on_already_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("obtained", [SOME, PTP_V2_EVENT, NONE, 99])
-def test_driver_that_sets_another_filter_is_told_and_its_setting_put_back(obtained: int) -> None:
+def test_driver_that_sets_another_filter_is_reported_and_its_setting_put_back(obtained: int) -> None:
     kernel = NicKernel(widens={ALL: obtained}, setting=(0, 0, 13))
     with pytest.raises(
         CaptureError, match=f"x0 was asked to timestamp every frame and timestamps {filter_name(obtained)}"
@@ -104,7 +104,7 @@ def test_driver_that_does_not_tell_its_setting_is_not_asked_to_change_it() -> No
     assert kernel.settings_asked_for == []
 
 
-def test_setting_that_cannot_be_put_back_is_told_with_the_command() -> None:
+def test_setting_that_cannot_be_put_back_is_reported_with_the_command() -> None:
     kernel = NicKernel(setting=(0, 1, PTP_V2_EVENT))
     switched = switched_on(kernel)
     kernel.refuses_setting = errno.EIO

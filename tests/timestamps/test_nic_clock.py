@@ -57,7 +57,7 @@ class Capture:
 @pytest.mark.parametrize("methods", [{PRECISE}, {EXTENDED}, {PLAIN}])
 @pytest.mark.parametrize("rate_ppm", [0.0, 37.5, -100.0])
 @pytest.mark.parametrize("offset_ns", [0, 37 * SECOND, 123 - START_NS])
-def test_every_timestamp_is_within_the_bound_that_is_told(methods: set[int], rate_ppm: float, offset_ns: int) -> None:
+def test_every_timestamp_is_within_the_reported_bound(methods: set[int], rate_ppm: float, offset_ns: int) -> None:
     capture = Capture(NicKernel(methods=methods, rate_ppm=rate_ppm, clock_offset_ns=offset_ns))
     capture.go_on(5 * SECOND)
     account = capture.clock.account()
@@ -94,7 +94,9 @@ def test_samples_are_taken_while_nothing_comes() -> None:
 @pytest.mark.parametrize("step_ns", [37 * SECOND, -37 * SECOND, SECOND, -SECOND, 20 * MS, -20 * MS])
 @pytest.mark.parametrize("of_utc", [False, True])
 @pytest.mark.parametrize("at_ms", [1001, 1050, 1093])
-def test_step_is_told_and_no_timestamp_is_off_by_more_than_the_bound(step_ns: int, of_utc: bool, at_ms: int) -> None:
+def test_step_is_reported_and_no_timestamp_is_off_by_more_than_the_bound(
+    step_ns: int, of_utc: bool, at_ms: int
+) -> None:
     kernel = NicKernel(rate_ppm=20, methods={EXTENDED}, reading_ns=800)
 
     def step() -> None:
@@ -107,8 +109,8 @@ def test_step_is_told_and_no_timestamp_is_off_by_more_than_the_bound(step_ns: in
     capture.go_on(3 * SECOND, at_ms * MS, step)
     account = capture.clock.account()
     assert account.steps_total == 1
-    (told,) = account.steps
-    assert abs(told.step_ns - step_ns) < 10_000
+    (step,) = account.steps
+    assert abs(step.step_ns - step_ns) < 10_000
     assert "was stepped 1 times, first by" in str(account)
     if of_utc:
         # Which UTC a frame of that moment has is a matter of definition; all others are right.
@@ -116,7 +118,7 @@ def test_step_is_told_and_no_timestamp_is_off_by_more_than_the_bound(step_ns: in
         return
     assert max(capture.errors) <= account.error_bound_ns
     if abs(step_ns) > SECOND:
-        # Frames from before the step were still in the ring when it was found, and are right all the same.
+        # Frames from before the step were still in the ring when it was found, and are still right.
         assert max(capture.errors) < 1 * MS
 
 
@@ -164,7 +166,7 @@ def test_clock_that_falls_silent_is_counted_and_the_bound_goes_on_growing() -> N
 
 
 @pytest.mark.parametrize("rate_ppm", [1_500_000.0, -400_000.0, 2_000.0])
-def test_clock_whose_rate_is_off_is_told_as_a_rate_and_not_as_steps(rate_ppm: float) -> None:
+def test_clock_whose_rate_is_off_is_reported_as_a_rate_and_not_as_steps(rate_ppm: float) -> None:
     capture = Capture(NicKernel(methods={PLAIN}, rate_ppm=rate_ppm))
     capture.go_on(4 * SECOND)
     account = capture.clock.account()
@@ -190,7 +192,7 @@ def test_steps_of_a_clock_that_somebody_sets_are_no_rate() -> None:
     assert "stepped 5 times" in str(account)
 
 
-def test_nic_that_timestamps_nothing_is_told_so() -> None:
+def test_nic_that_timestamps_nothing_is_reported() -> None:
     clock = NicClock("x0", 3, NicKernel())
     clock.frames_unstamped = 500
     assert str(clock.account()) == "the NIC timestamped none of 500 frames"

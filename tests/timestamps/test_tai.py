@@ -23,7 +23,7 @@ from uspcap.timestamps.tai import TaiOffset, tai_offset_ns, time_scale
         (10**18, "a time of its own"),
     ],
 )
-def test_scale_is_told_from_the_distance_to_utc(ahead_ns: int, scale: str) -> None:
+def test_scale_is_detected_from_the_distance_to_utc(ahead_ns: int, scale: str) -> None:
     assert time_scale(ahead_ns) == scale
 
 

@@ -137,7 +137,7 @@ def test_clock_on_tai_without_the_kernels_offset_is_warned_of() -> None:
         assert ("the kernel's TAI offset is 0" in "".join(timestamping.remarks)) is warned
 
 
-def test_clock_that_nothing_sets_is_used_and_told() -> None:
+def test_clock_that_nothing_sets_is_used_and_reported() -> None:
     kernel = NicKernel(setting=(0, 1, ALL), clock_offset_ns=-123_456 * SECOND)
     timestamping = Timestamping("x0", "auto", KERNEL, kernel)
     assert timestamping.hardware
@@ -178,7 +178,7 @@ def test_only_the_nics_timestamps_are_converted() -> None:
     assert account.time_scale == "TAI"
 
 
-def test_setting_that_cannot_be_put_back_is_told_after_all_is_closed() -> None:
+def test_setting_that_cannot_be_put_back_is_reported_after_all_is_closed() -> None:
     kernel = NicKernel()
     timestamping = Timestamping("x0", "hardware", KERNEL, kernel)
     kernel.refuses_setting = errno.EIO
@@ -199,7 +199,7 @@ def test_ptp_alone_is_taken_where_the_nic_cannot_timestamp_more() -> None:
     assert kernel.setting[2] == NONE
 
 
-def test_frames_of_ptp_alone_do_not_make_the_others_unstamped() -> None:
+def test_frames_of_ptp_alone_do_not_count_the_others_as_without_timestamp() -> None:
     kernel = NicKernel(rx_filters=1 << NONE | 1 << PTP_V2_EVENT)
     timestamping = Timestamping("x0", "hardware:ptp", TimestampSource.KERNEL, kernel)
     batch = FrameBatch(4)

@@ -35,7 +35,7 @@ def batch_of(kind: str | None, count: int, *, every: int = 1, backward: bool = F
 
 
 @pytest.mark.parametrize("kind", DETECTABLE)
-def test_a_format_that_all_frames_hold_is_told(kind: TrailerFormat) -> None:
+def test_a_format_that_all_frames_hold_is_detected(kind: TrailerFormat) -> None:
     detection = detect([batch_of(kind.name.lower(), 100)])
     assert detection.format == kind
     assert detection.frames == 100
@@ -44,11 +44,11 @@ def test_a_format_that_all_frames_hold_is_told(kind: TrailerFormat) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "vss"])
-def test_noise_and_vss_are_never_told(kind: str | None) -> None:
+def test_noise_and_vss_are_never_detected(kind: str | None) -> None:
     assert detect([batch_of(kind, 500)]).format is None
 
 
-def test_a_format_that_every_other_frame_holds_is_not_told() -> None:
+def test_a_format_that_every_other_frame_holds_is_not_detected() -> None:
     assert detect([batch_of("metamako", 200, every=2)]).format is None
 
 
@@ -89,14 +89,14 @@ def test_looking_changes_nothing() -> None:
     assert batch.timestamp_ns.tolist() == [FILE_NS + at * STEP_NS for at in range(50)]
 
 
-def test_a_format_that_is_named_needs_no_frames_and_one_that_cannot_be_told_is_an_error() -> None:
+def test_a_format_that_is_named_needs_no_frames_and_one_that_cannot_be_detected_is_an_error() -> None:
     named = TrailerChoice(TrailerFormat.VSS)
     assert resolve(named, "a.pcap", iter(())) is named
     with pytest.raises(CaptureFileError, match=r"a\.pcap: the first 50 frames do not agree .*metamako 0 of 50"):
         resolve(TrailerChoice(None), "a.pcap", [batch_of(None, 50)])
-    told = resolve(TrailerChoice(None), "a.pcap", [batch_of("metamako", 50)])
-    assert told.format == TrailerFormat.METAMAKO
-    assert told.detection is not None
+    resolved = resolve(TrailerChoice(None), "a.pcap", [batch_of("metamako", 50)])
+    assert resolved.format == TrailerFormat.METAMAKO
+    assert resolved.detection is not None
 
 
 def test_vss_in_short_frames_is_not_taken_for_another() -> None:
@@ -107,7 +107,7 @@ def test_vss_in_short_frames_is_not_taken_for_another() -> None:
 @pytest.mark.oracle
 @needs_captures
 def test_captures_by_others_hold_a_trailer_only_where_they_do() -> None:
-    told, looked_at = {}, 0
+    detected, looked_at = {}, 0
     for entry in manifest():
         if entry["status"] != "ok":
             continue
@@ -115,6 +115,8 @@ def test_captures_by_others_hold_a_trailer_only_where_they_do() -> None:
             kind = detect(reader.batches()).format
         looked_at += 1
         if kind is not None:
-            told[entry["file"]] = kind
+            detected[entry["file"]] = kind
     assert looked_at > 500
-    assert told == {"timestamp-trailers/rust_metamako_exercise__metamako_trailer_rec1-60.pcap": TrailerFormat.METAMAKO}
+    assert detected == {
+        "timestamp-trailers/rust_metamako_exercise__metamako_trailer_rec1-60.pcap": TrailerFormat.METAMAKO
+    }

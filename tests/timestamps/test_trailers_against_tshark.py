@@ -195,7 +195,7 @@ def test_headers_of_the_r3_series_are_read_as_tcpdump_does(tmp_path: Path) -> No
     assert not any(map(any, tshark(path, "arista")))
 
 
-def test_padding_that_is_not_zero_is_told_by_the_ip_length_where_tshark_sees_a_trailer(tmp_path: Path) -> None:
+def test_padding_that_is_not_zero_is_recognized_by_the_ip_length_where_tshark_sees_a_trailer(tmp_path: Path) -> None:
     frame = plain(0)[:42] + b"\x55" * 18
     path = write(tmp_path / "a.pcap", [frame + metamako(FILE_NS), frame + vss(FILE_NS)])
     assert found(path, "metamako")[0] == (FILE_NS, 165 << 8 | 14)

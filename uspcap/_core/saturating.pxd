@@ -10,7 +10,7 @@ C. Sums of what is not negative saturate, which is associative, so that merging 
 
 from libc.stdint cimport int64_t, uint64_t
 
-# Frames with a clamped timestamp that are told one by one, the first of an input.
+# Frames with a clamped timestamp that are listed one by one, the first of an input.
 cdef enum:
     MOST_CLAMPED = 16
 

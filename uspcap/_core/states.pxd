@@ -1,7 +1,7 @@
 """The state of compiled objects as bytes, so that it can be pickled: it goes to another process of the same program.
 
 What is packed is read back in the same order. Structs go as they lie in memory; whoever has pointers in one packs what
-they point to as well, and makes them anew.
+they point to as well, and allocates it again.
 """
 
 from libc.stdint cimport uint8_t

@@ -209,7 +209,7 @@ class LiveSource(ABC):
 
     @abstractmethod
     def batches(self, timeout_s: float) -> Iterator[FrameBatch | None]:
-        """Yield frames as they come, in one batch that is filled anew each time.
+        """Yield frames as they come, in one batch that is refilled each time.
 
         Yields None when no frame came for `timeout_s` seconds, so that the caller can steer. Ends once `stop` was
         called and what was received before is yielded, or when there is nothing more to come.
@@ -257,7 +257,7 @@ class LiveSource(ABC):
         return ()
 
     def capabilities_needed(self) -> frozenset[str]:
-        """Prepare for going on without privileges; return the capabilities that are needed all the same.
+        """Prepare for going on without privileges; return the capabilities that are still needed.
 
         Files and rings that are open stay usable, and everything is given back at the end; what would need a
         privilege while frames come is done now.
@@ -304,7 +304,7 @@ class TimestampedInterfaces:
         self.expect(first.timestamp_source)
 
     def expect(self, source: TimestampSource) -> None:
-        """Number anew, from `source` on; only before the first frame."""
+        """Restart the numbering from `source`; only before the first frame."""
         self.table[:8] = UNKNOWN_SOURCE
         self.table[source] = 0
         self.table[8] = 1

@@ -11,7 +11,7 @@ from typing import Final
 from uspcap.backends.network_interface import NetworkInterface
 
 PATIENCE_S: Final = 10.0
-"""A link that is trained anew takes a few seconds; one that has lost its other end never comes back."""
+"""A link that is trained again takes a few seconds; one that has lost its other end never comes back."""
 
 _LOOK_EVERY_S: Final = 0.01
 

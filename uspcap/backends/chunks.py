@@ -1,7 +1,7 @@
 """How large the chunks of a UMEM are, so that no frame of an interface is longer than what a driver fills of one.
 
 The kernel keeps 256 bytes of a chunk. When it copies, all the rest is the frame's, and of the metadata that some
-drivers have no room for before it. With zero copy the NIC writes, and a driver tells it the size of a buffer in units
+drivers have no room for before it. With zero copy the NIC writes, and a driver gives it the size of a buffer in units
 of its own: igb and igc in whole KiB, rounded down, i40e and ice in 128 bytes. What is longer is cut, and igb's receive
 path for zero copy takes each piece for a frame, without a word. So with zero copy only whole KiB count, whatever the
 driver.
@@ -33,7 +33,7 @@ _CHECK_SEQUENCE_BYTES: Final = 4
 
 
 def longest_frame_bytes(mtu: int) -> int:
-    """Return the length of the longest frame that an Ethernet interface with this MTU receives, tagged twice."""
+    """Return the length of the longest frame that an Ethernet interface with this MTU receives, double-tagged."""
     return mtu + _ADDRESSES_AND_TYPE_BYTES + _MOST_TAGS * _TAG_BYTES
 
 

@@ -1,4 +1,4 @@
-"""What a backend declares of itself, once; everything else that knows backends takes it from there.
+"""What a backend declares, in one place; everything else that knows backends takes it from there.
 
 A backend is a package whose `__init__` holds a `Backend`, registered as an entry point of the group `uspcap.backends`.
 It imports nothing that takes time: its source is loaded when it is opened.
@@ -99,7 +99,7 @@ class Backend:
     options : tuple of Option
         Beside those of a `Request`; the command refuses them with other backends.
     automatic : callable
-        Given the options, tells whether it is taken for what it reads where none is named.
+        Given the options, returns whether this backend is the default for what it reads.
     """
 
     name: str

@@ -32,7 +32,7 @@ LINK_TAKEN_DOWN: Final = frozenset(
         *("atlantic", "vmxnet3"),
     )
 )
-"""Drivers that close and open the device, or reset it: mostly the link is trained anew, seconds at each end."""
+"""Drivers that close and open the device, or reset it: mostly the link is trained again, seconds at each end."""
 
 FRAMES_OF_OTHERS: Final = {
     "bonding": "a bond hands native XDP frames of its members, which no AF_XDP socket of the bond may take",
@@ -42,7 +42,7 @@ FRAMES_OF_OTHERS: Final = {
 
 
 def why_native_is_vain(driver: str, refusals: Collection[int]) -> str:
-    """Return why a driver would take a native program and never run it, as its refusal of zero copy tells; or nothing.
+    """Return why a driver would take a native program and never run it, as its refusal of zero copy shows; or nothing.
 
     Parameters
     ----------

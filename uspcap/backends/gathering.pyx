@@ -1,7 +1,7 @@
 """Reading rings in turn into one batch, and waiting for frames, without the GIL.
 
 A. A visit looks at every ring once. To be woken costs more than to read a few dozen frames, and to hand a batch to
-   Python costs more than to be woken; so frames gather twice: on the rings, for as long as the latency from hook to
+   Python costs more than to be woken; so frames gather in two places: on the rings, for as long as the latency from hook to
    reader may be, and in the batch, for as long as file and analyses may lag behind the reader.
 B. Where the last visit emptied the rings and found frames, more are likely to come: the reader naps before the next,
    which comes `nap_ns` after it, however long its frames were dealt with meanwhile. Where it found none, the kernel
@@ -383,12 +383,12 @@ cdef class Gatherer:
     cdef int nap(self, int64_t ns) noexcept nogil:
         """Let frames gather; return what ends the batch."""
         cdef timespec pause = spec(ns)
-        cdef pollfd noticed
+        cdef pollfd waiting
         if self.notices is None:
             return END_INTERRUPTED if clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL) == EINTR else GO_ON
-        noticed.fd = self.notices.descriptor
-        noticed.events = POLLIN
-        return END_INTERRUPTED if ppoll(&noticed, 1, &pause, NULL) < 0 and errno == EINTR else GO_ON
+        waiting.fd = self.notices.descriptor
+        waiting.events = POLLIN
+        return END_INTERRUPTED if ppoll(&waiting, 1, &pause, NULL) < 0 and errno == EINTR else GO_ON
 
     cdef int wait(self, int64_t ns) noexcept nogil:
         """Wait for a frame; return what ends the batch."""

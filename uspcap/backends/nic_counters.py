@@ -37,7 +37,7 @@ def summed(counters: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def losses(counters: Mapping[str, int]) -> dict[str, int]:
-    """Return those of a driver's counters whose name speaks of frames not received; a frame may be in several."""
+    """Return a driver's counters of frames that were not received, by their names; a frame may be in several."""
     return {
         name: value
         for name, value in counters.items()

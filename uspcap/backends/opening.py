@@ -63,7 +63,7 @@ def chosen_backend(request: Request) -> Backend:
     if request.backend == AUTO:
         chosen = next((one for one in fitting if one.automatic(request.options)), None)
         if chosen is None:
-            raise UsageError(f"no backend takes {reads} by itself: name one of {', '.join(known)} with --backend")
+            raise UsageError(f"no backend is the default for {reads}: name one of {', '.join(known)} with --backend")
         return chosen
     named = known.get(request.backend)
     if named is None:
@@ -107,9 +107,9 @@ def _open_several(request: Request, backend: Backend) -> LiveSource:
     from uspcap.backends.several import SeveralSources
 
     names = [named_link(name).name for name in request.interfaces]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{twice} was named twice with -i: name each interface once")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UsageError(f"{repeated} is given more than once with -i: give each interface once")
     if request.buffer_bytes is not None:
         request = replace(request, buffer_bytes=request.buffer_bytes // len(names))
     with ExitStack() as opened:

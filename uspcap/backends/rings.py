@@ -178,7 +178,7 @@ class RingSource(LiveSource):
         """Take the pending error of the socket that `_gatherer.troubled` names: an errno, or 0."""
 
     def _look_after(self) -> None:
-        """See to what the kernel does not see to by itself, once a second."""
+        """Do once a second what the kernel does not do automatically."""
 
     def _hook(self) -> Hook | None:
         """Return the program at the XDP hook, to be watched; None where there is none."""
@@ -256,8 +256,8 @@ class RingSource(LiveSource):
             self._watch.close()
 
     def _settle(self) -> Iterator[FrameBatch]:
-        """Yield what was taken before `stop`: until every frame is accounted for, or for twice `settling_ms`."""
-        self.frames_wanted = 1  # nothing is waited for that could join it
+        """Yield what was taken before `stop`: until every frame is accounted for, or for 2 x `settling_ms`."""
+        self.frames_wanted = 1  # without waiting for more to join it
         settling_ns = self.settling_ms * 1_000_000
         end_ns = time.monotonic_ns() + 2 * settling_ns
         wait_ns = min(_GRACE_NS, settling_ns)

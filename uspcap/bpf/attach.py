@@ -115,7 +115,7 @@ class CaptureMaps:
         if queue_count < 1:
             raise ValueError(f"an interface has at least one receive queue, not {queue_count}")
         self.queue_count = queue_count
-        # Before anything is made: without it no counter can be read, and frames would be taken all the same.
+        # Before anything is made: without it no counter can be read, and frames would be taken anyway.
         self._sockets = Map(MapType.BPF_MAP_TYPE_XSKMAP, name=SOCKET_MAP, max_entries=queue_count)
         try:
             self._counters = Map(
@@ -470,7 +470,7 @@ def _refuse_if_occupied(interface: str, ifindex: int) -> None:
     try:
         attached = find_attached(ifindex)
     except OSError:
-        return  # attaching tells why
+        return  # attaching reports why
     if attached is not None:
         name = f" named '{attached.name}'" if attached.name else ""
         raise HookOccupied(

@@ -121,7 +121,7 @@ class Builder:
             The label is placed already.
         """
         if self._places[label] is not None:
-            raise ValueError(f"label {label} is placed twice")
+            raise ValueError(f"label {label} is already placed")
         self._places[label] = len(self._items)
 
     def add(self, *instructions: Instruction) -> None:

@@ -45,10 +45,10 @@ class MatchCounts:
     @property
     def hint(self) -> str:
         """What to try where nothing matched and something would have, a sentence without a full stop; else ''."""
-        return self.hint_for("the filter", "--outer lets it speak of those")
+        return self.hint_for("the filter", "--outer applies it to those")
 
     def hint_for(self, what: str, remedy: str) -> str:
-        """Return the same of what is no filter of a command; `remedy` is for what speaks of innermost packets."""
+        """Return the same of what is no filter of a command; `remedy` is for what applies to innermost packets."""
         if self.matched or not self.otherwise:
             return ""
         return hint_of(f"{what} {self.expression!r}", self.reading, self.otherwise, remedy)
@@ -57,7 +57,7 @@ class MatchCounts:
 class FrameFilter:
     """Keeps the frames of each batch that an expression matches.
 
-    Under the outer reading an expression means what it means to `tcpdump -r`. Under the inner one it speaks of the
+    Under the outer reading an expression means what it means to `tcpdump -r`. Under the inner one it applies to the
     innermost packet that the batch's headers know (`FrameBatch.decode_tunnels`), tagged or not, over IPv4 and IPv6
     alike, but for its terms about frames and lengths. Where nothing carries a frame's packet and it is of IPv4, the
     two are one and the same program. A term that asks for bytes that were not captured rejects the frame, behind `not`
@@ -80,7 +80,7 @@ class FrameFilter:
     expression : str
         As in pcap-filter(7); an empty one, or only white space, keeps everything and needs no libpcap.
     reading : FilterReading
-        What it speaks of; as tcpdump reads it, unless asked otherwise (`filter_of_files`).
+        What it applies to; as tcpdump reads it, unless asked otherwise (`filter_of_files`).
     otherwise : FilterReading, optional
         The other reading, which is tried on frames for as long as none has matched.
 
@@ -128,7 +128,7 @@ class FrameFilter:
         Parameters
         ----------
         batch : FrameBatch
-            Changed in place. Header columns decoded before are decoded anew if a frame is taken out.
+            Changed in place. Header columns decoded before are decoded again if a frame is taken out.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class FrameFilter:
 
         self._verified = True
         if not is_taken_apart_right(self.reading.node, program, "big" if big_endian else "little"):
-            self.reading = FilterReading("outer", "it is read as tcpdump does, as its terms could not be told apart")
+            self.reading = FilterReading("outer", "it is read as tcpdump does, as its terms could not be separated")
             self._otherwise = None
 
     def _compile(self, interfaces: Sequence[Interface], big_endian: bool) -> None:

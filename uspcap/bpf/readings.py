@@ -1,4 +1,4 @@
-"""What a filter speaks of: the innermost packet of a frame, or the frame itself, as tcpdump has it."""
+"""What a filter applies to: the innermost packet of a frame, or the frame itself, as tcpdump has it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def reading_for_writing(expression: str) -> FilterReading:
     reading = reading_of(expression)
     if reading.name == "outer":
         return reading
-    why = "with -w a filter speaks of outer frames, VLAN tags aside, unless --inner is given"
+    why = "with -w a filter applies to outer frames, VLAN tags aside, unless --inner is given"
     return FilterReading("outer", why, reading.node, tags_aside=True)
 
 
@@ -103,15 +103,14 @@ def hint_of(what: str, reading: FilterReading, frames: int, remedy: str) -> str:
     if reading.name == "inner":
         return f"{what} matches no innermost packet, but the outer headers of {many}: {remedy}"
     if reading.tags_aside:
-        return f"{what} matches no outer frame, but the innermost packet of {many}: --inner lets it speak of those"
+        return f"{what} matches no outer frame, but the innermost packet of {many}: --inner applies it to those"
     if reading.why == OUTER_ASKED:
         return (
-            f"{what} matches no outer frame, but the innermost packet of {many}: leave out --outer "
-            "to let it speak of those"
+            f"{what} matches no outer frame, but the innermost packet of {many}: leave out --outer to apply it to those"
         )
     return (
-        f"{what} matches no outer frame, but the innermost packet of {many}: it speaks of outer "
-        f"frames because {reading.why}; leave that out to let it speak of innermost packets"
+        f"{what} matches no outer frame, but the innermost packet of {many}: it applies to outer "
+        f"frames because {reading.why}; leave that out to apply it to innermost packets"
     )
 
 

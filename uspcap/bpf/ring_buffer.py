@@ -29,7 +29,7 @@ class RingBuffer:
     ours : mmap
         Begins with the position up to which we have read, 64 bits.
     kernels : mmap
-        Begins with the position up to which the kernel has written; the data follow from the second page on, twice.
+        Begins with the position up to which the kernel has written; the data follow on the second page, two times.
 
     Raises
     ------

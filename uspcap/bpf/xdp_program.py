@@ -22,7 +22,7 @@ earlier, and they hold::
          24   u64  the capture's cookie, a random number, so that no frame from outside looks like that
 
 The reader leaves them out. So do frames that go on into the kernel, where the queue has no socket. A frame that gets
-neither is redirected all the same, and counted.
+neither is still redirected, and counted.
 
 Needs Linux 6.1 (bpf_ktime_get_tai_ns); hardware timestamps need Linux 6.3 and a device-bound program.
 

@@ -85,7 +85,7 @@ def command(
     name one interface: day.pcapng@eth0. Several files are one stream, in order of time.
     What follows the files is a FILTER as tcpdump takes it: uspcap analyze day.pcap udp port 30001
 
-    The exit code is 1 where a file was damaged; what could be read of it is in the report all the same.
+    The exit code is 1 where a file was damaged; what could be read of it is still in the report.
     """
     inputs, expression = files_and_filter(words, expression)
     files = [one.path for one in inputs]

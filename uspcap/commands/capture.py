@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 @click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
 @analysis_options("--analyze", "names")
 @outer_option()
-@click.option("--inner", is_flag=True, help="With -r and -w: let FILTER speak of innermost packets.")
+@click.option("--inner", is_flag=True, help="With -r and -w: apply FILTER to innermost packets.")
 @click.option(
     "-Z",
     "--relinquish-privileges",
@@ -136,7 +136,7 @@ def command(
     packet_mmap copies frames; the kernel and its programs get them as ever. af_xdp takes those that match away from
     the kernel, before its stack; auto uses it only with --take-all.
 
-    What was obtained, and at the end where every frame went, is told on stderr.
+    Stderr shows what was obtained and, at the end, where every frame went.
     """
     if list_interfaces:
         _list_interfaces(form)
@@ -150,7 +150,7 @@ def command(
         raise UsageError(
             "--inner and --outer ask for two readings of the filter: keep one"
             if outer
-            else "--inner is about files that are replayed with -r: filters of interfaces speak of outer frames"
+            else "--inner is about files that are replayed with -r: filters of interfaces apply to outer frames"
         )
     inputs = plan(expand_all(files), reading).inputs
     paths = tuple(planned.path for planned in inputs)
@@ -264,9 +264,9 @@ class _Job:
     ) -> tuple[CaptureOutcome, CaptureWriter | RotatingWriter | None]:
         description = source.describe()
         output, patience = self.output, Patience()
-        writer, not_told = None, ""
+        writer, remark = None, ""
         if output is not None:
-            not_told = check_link_types(output, source)
+            remark = check_link_types(output, source)
             commented = output.format == "pcapng" and self.comment
             section = section_texts(source, self.expression) if commented else SectionTexts()
             writer = open_output(output, source, section, patience)
@@ -294,7 +294,7 @@ class _Job:
         ending.stop_with(stop)
         with session.attention.listening():
             # Only now can it be stopped in good order, and may others rely on what the first line says.
-            for line in filter(None, (*description.headlines, *description.remarks, not_told, given_up)):
+            for line in filter(None, (*description.headlines, *description.remarks, remark, given_up)):
                 say(line)
             with watch or nullcontext():
                 return session.run(), writer
@@ -339,7 +339,7 @@ class _Job:
 
 
 def _reading(expression: str, *, writing: bool, inner: bool, outer: bool) -> FilterReading:
-    """Return what the filter of files that are replayed speaks of."""
+    """Return what the filter of files that are replayed applies to."""
     return reading_for_writing(expression) if writing and not (inner or outer) else reading_of(expression, outer=outer)
 
 
@@ -360,7 +360,7 @@ def _tunnels(inputs: Sequence[PlannedInput], settings: Settings) -> TunnelChoice
 
 
 def _wait_for_commands(writer: RotatingWriter) -> None:
-    """Wait for what is run on each file; everything else is told and done, and a signal leaves it running."""
+    """Wait for what is run on each file; everything else is reported and done, and a signal leaves it running."""
     with Ending():
         writer.wait()
     for warning in writer.warnings:
@@ -409,7 +409,7 @@ def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerCh
         return choice
     if not files:
         raise UsageError(
-            "what a format of trailers is told from is a file: name it, as in --timestamps trailer:metamako"
+            "trailer formats are auto-detected in files only: name the format, as in --timestamps trailer:metamako"
         )
     check_trailer(choice, files)
     return resolved_trailer(choice, files)

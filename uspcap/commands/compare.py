@@ -125,10 +125,10 @@ def _sides(
         A directory or glob has no file.
     """
     if words and (files_a or files_b):
-        raise UsageError(f"captures are named twice: by --a or --b and by {words[0]!r}; keep one of the two ways")
+        raise UsageError(f"captures are given more than once, by --a or --b and by {words[0]!r}: keep one of the two")
     if len(words) > 2:
         raise UsageError(
-            f"{len(words)} captures are named, and which are of A and which of B cannot be told: name each side as one "
+            f"{len(words)} captures are named, and it is not clear which are A and which are B: name each side as one "
             "argument (a file, a directory or a quoted glob as 'a/*.pcap'), or repeat --a FILE and --b FILE"
         )
     if len(words) != 2 and not (files_a and files_b):

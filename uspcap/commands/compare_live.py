@@ -24,8 +24,8 @@ _OPTIONS = (
     click.option("-i", "--interface", metavar="NAME", help="Compare paths from this interface, live."),
     click.option(
         "--paths",
-        help="With -i: which, of kernel,packet_mmap,af_xdp (the default); one named twice shows what differences this "
-        "host makes up.",
+        help="With -i: comma-separated paths to compare [default: kernel,packet_mmap,af_xdp]; naming one two times "
+        "shows the differences that this host adds.",
     ),
     click.option(
         "--round-trip",

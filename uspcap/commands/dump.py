@@ -48,7 +48,7 @@ def command(
     the files is a FILTER as tcpdump takes it.
 
     The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed,
-    and each damage is told in a line on standard error.
+    and each damage is reported in a line on standard error.
     """
     files, expression = files_and_filter(words, expression)
     frame_filter = filter_of_files(expression, outer=outer)

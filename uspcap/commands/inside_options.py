@@ -24,4 +24,4 @@ def inside_options() -> Decorator:
 
 def outer_option() -> Decorator:
     """Return `--outer`."""
-    return click.option("--outer", is_flag=True, help="Let filters and rules speak of outer frames, as tcpdump does.")
+    return click.option("--outer", is_flag=True, help="Apply filters and rules to outer frames, as tcpdump does.")

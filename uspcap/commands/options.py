@@ -37,7 +37,7 @@ class CountType(click.IntRange):
     """A whole number within bounds, such as `10`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number; what is refused is told with the bounds."""
+        """Return the number; an error names the bounds."""
         try:
             return whole_number(str(value), int(self.min or 0), None if self.max is None else int(self.max))
         except ValueError as error:
@@ -205,7 +205,7 @@ def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        A format is to be told from the beginning of a file that can be read only once.
+        A format is to be detected at the beginning of a file that can be read only once.
     """
     once = any(file == "-" or Path(file).is_fifo() for file in files[:1])
     if choice is not None and once and choice.format is not None and choice.format.name == "ERSPAN":
@@ -215,7 +215,7 @@ def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
         )
     if choice is not None and once and choice.format is None:
         raise UsageError(
-            "a format of trailers is told from the beginning of a file, which standard input and pipes give only once: "
+            "a trailer format is detected at the beginning of a file, which standard input and pipes give only once: "
             "name it, as in --timestamps trailer:metamako"
         )
 
@@ -246,12 +246,14 @@ def files_and_filter(words: Sequence[str], expression: str) -> tuple[list[Input]
     """
     files, filter_words = split_files(words)
     if expression and filter_words:
-        raise UsageError(f"the filter is given twice: by -f and by {' '.join(filter_words)!r}; keep one of them")
+        raise UsageError(
+            f"the filter is given more than once, by -f and by {' '.join(filter_words)!r}: keep one of them"
+        )
     return expand_all(files), expression or join_words(filter_words)
 
 
 def refuse_same_files(inputs: Sequence[str], outputs: Sequence[str | None]) -> None:
-    """Refuse to write a regular file that is read, or one file twice.
+    """Refuse to write a regular file that is read, or one file more than once.
 
     Raises
     ------

@@ -161,7 +161,7 @@ class Changer:
             if now == change.after:
                 self._say(f"changed {change}")
             elif now == change.before:
-                self._say(f"not changed: {change.setting} was told {change.after} and is {now} all the same")
+                self._say(f"not changed: {change.setting} was set to {change.after} but is still {now}")
             else:
                 self._say(f"changed {replace(change, after=now)}, though {change.after} was asked for")
         if now == change.before:
@@ -203,7 +203,7 @@ class Changer:
                 raise _NotPutBack(str(error), entry) from error
             if obtained != back.after:
                 partly = replace(entry, change=replace(entry.change, after=obtained))
-                raise _NotPutBack(f"it is {obtained} all the same", entry if partly.change.flaw() else partly)
+                raise _NotPutBack(f"it is still {obtained}", entry if partly.change.flaw() else partly)
             self._say(f"put back {replace(back, before=now)}")
 
     def _find_interface(self, entry: Entry) -> str:

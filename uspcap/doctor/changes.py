@@ -97,7 +97,7 @@ class Settings:
         self._driver = driver
 
     def value(self, change: Change) -> str | None:
-        """Return what a setting is now; None where it cannot be told, whatever the reason."""
+        """Return what a setting is now; None where it cannot be read, whatever the reason."""
         # Answers of drivers are taken apart by others' code, which may raise anything over one that it does not know.
         with contextlib.suppress(Exception):
             return self._value(change)

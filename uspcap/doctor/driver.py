@@ -59,7 +59,7 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Coalescing:
-    """How long a NIC may wait with its interrupt, and whether the driver changes that by itself."""
+    """How long a NIC may wait with its interrupt, and whether the driver changes that automatically."""
 
     microseconds: int
     adaptive: bool

@@ -170,7 +170,7 @@ def examine(interface: str | None, host: Host, driver: Driver, calls: KernelCall
     try:
         link = driver.link(interface)
     except DRIVER_ERRORS as error:
-        raise CaptureError(f"the kernel tells nothing about interface {interface!r}: {error}") from error
+        raise CaptureError(f"the kernel reports nothing about interface {interface!r}: {error}") from error
     if link is None:
         raise CaptureError(f"there is no interface {interface!r}: name one of {', '.join(sorted(names))}")
     findings += nic_findings(link, host, driver, calls)

@@ -23,7 +23,7 @@ class Status(StrEnum):
 
     OK = "ok"
     UNKNOWN = "unknown"
-    """It cannot be told here; the evidence says why."""
+    """It cannot be determined here; the evidence says why."""
     ADVICE = "advice"
     """There is something to gain, or to know."""
     WARNING = "warning"

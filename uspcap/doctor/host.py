@@ -77,12 +77,12 @@ class Host:
     locked_memory_bytes : int
         Limit on locked memory; -1 for none.
     memory_room_bytes : int or None
-        How much memory this process can have without anybody being short of it; None where that is not told.
+        How much memory this process can have without anybody being short of it; None where that is not reported.
     clock : ClockState or None
     processes : frozenset of str
         Names of those that run, as far as this process sees them.
     explain : callable
-        Tells why capabilities, of which some are given as needed and some as needed next, do not permit something.
+        Explains why capabilities, of which some are given as needed and some as needed next, do not permit something.
     """
 
     release: str

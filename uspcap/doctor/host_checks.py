@@ -139,9 +139,7 @@ def check_idle_states(host: Host) -> Finding:
     states = host.files.matching(pattern)
     if not states:
         driver = host.files.text(f"{CPUS}/cpuidle/current_driver") or "no driver"
-        return Finding(
-            "idle-states", Status.UNKNOWN, f"none are told ({driver}); a hypervisor keeps them to itself", pattern
-        )
+        return Finding("idle-states", Status.UNKNOWN, f"none are reported ({driver}); a hypervisor hides them", pattern)
     slow: dict[str, int] = {}
     changes = []
     unclear = 0
@@ -159,11 +157,11 @@ def check_idle_states(host: Host) -> Finding:
             evidence = f"{unclear} of {len(states)} do not tell how long they take to leave, or whether they are in use"
             return Finding("idle-states", Status.UNKNOWN, evidence, pattern)
         return Finding("idle-states", Status.OK, f"every state is left within {SLOW_WAKE_US} us", pattern)
-    told = ", ".join(f"{name} {wake_us} us" for name, wake_us in sorted(slow.items(), key=lambda item: item[1]))
+    waits = ", ".join(f"{name} {wake_us} us" for name, wake_us in sorted(slow.items(), key=lambda item: item[1]))
     return Finding(
         "idle-states",
         Status.WARNING,
-        f"to wake up takes: {told}{partly}",
+        f"to wake up takes: {waits}{partly}",
         pattern,
         "A CPU that waits for a frame adds this to its latency. (A program can also hold /dev/cpu_dma_latency open; "
         "who does cannot be seen.)",
@@ -178,15 +176,15 @@ def check_governor(host: Host) -> Finding:
     governors = {path: host.files.text(path) or "" for path in host.files.matching(pattern)}
     if not governors:
         return Finding("governor", Status.UNKNOWN, "CPU clocks are not the kernel's to choose here", pattern)
-    told = [value for value in governors.values() if value]
-    if not told:
+    known = [value for value in governors.values() if value]
+    if not known:
         return _unknown(host, "governor", next(iter(governors)))
     slow = {path: value for path, value in governors.items() if value and value != "performance"}
-    evidence = ", ".join(f"{value} on {told.count(value)} CPUs" for value in sorted(set(told)))
-    if len(told) < len(governors):
-        evidence += f", not told on {len(governors) - len(told)}"
+    evidence = ", ".join(f"{value} on {known.count(value)} CPUs" for value in sorted(set(known)))
+    if len(known) < len(governors):
+        evidence += f", not reported on {len(governors) - len(known)}"
     if not slow:
-        status = Status.OK if len(told) == len(governors) else Status.UNKNOWN
+        status = Status.OK if len(known) == len(governors) else Status.UNKNOWN
         return Finding("governor", status, evidence, pattern)
     return Finding(
         "governor",
@@ -267,7 +265,7 @@ def check_huge_pages(host: Host) -> Finding:
     values = {name: int(value) for name, value in re.findall(r"^(Huge\w+):\s+([0-9]{1,15})\b", text, re.MULTILINE)}
     free, size_kib = values.get("HugePages_Free"), values.get("Hugepagesize", 0)
     if free is None or not size_kib:
-        reason = host.files.why_not(path) or "it tells of no huge pages"
+        reason = host.files.why_not(path) or "it lists no huge pages"
         return Finding("huge-pages", Status.UNKNOWN, f"could not be looked at, because {reason}", path)
     evidence = f"{free} of {size_kib} KiB are free"
     needed = -(-UMEM_BYTES // (size_kib << 10))

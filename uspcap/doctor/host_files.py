@@ -1,4 +1,4 @@
-"""The files in which a kernel tells about its host, below a root that tests can choose."""
+"""The files in which a kernel describes its host, below a root that tests can choose."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class NetworkNamespace:
         return cls(inode, cookie)
 
     def is_same_as(self, other: NetworkNamespace) -> bool:
-        """Whether both are one namespace; False where that cannot be told."""
+        """Whether both are one namespace; False where that cannot be determined."""
         if self.cookie and other.cookie:
             return self.cookie == other.cookie
         return bool(self.inode) and self.inode == other.inode

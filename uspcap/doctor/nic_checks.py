@@ -28,7 +28,7 @@ from uspcap.timestamps.ptp_clock import PtpClock
 from uspcap.timestamps.tai import time_scale
 
 _MOST_SHOWN: Final = 16
-"""Interrupts that are told one by one."""
+"""Interrupts that are listed one by one."""
 
 XDP_FRAME_ROOM: Final = 3498
 """MTU that fits into a page with what XDP and the kernel add, on x86-64; drivers without fragments stop there."""
@@ -170,7 +170,7 @@ def check_interrupts(nic: Nic) -> Finding:
     numbers = _interrupts(nic)
     source = "/proc/interrupts, /proc/irq/N/smp_affinity_list"
     if not numbers:
-        return nic.finding("interrupts", Status.UNKNOWN, "none are told", source)
+        return nic.finding("interrupts", Status.UNKNOWN, "none are reported", source)
     places = {
         number: nic.files.text(f"/proc/irq/{number}/effective_affinity_list")
         or nic.files.text(f"/proc/irq/{number}/smp_affinity_list")
@@ -244,8 +244,7 @@ def check_coalescing(nic: Nic) -> Finding:
         Status.WARNING,
         evidence,
         "ethtool -c",
-        f"Frames wait {waits} before the kernel is told of them; software timestamps include that. Without it there "
-        f"are "
+        f"Frames wait {waits} before the NIC interrupts; software timestamps include that. Without the wait there are "
         "more interrupts.",
         (f"ethtool -C {nic.word} adaptive-rx off rx-usecs 0",),
         tuple(changes),
@@ -299,8 +298,10 @@ def check_timestamping(nic: Nic) -> Finding:
     try:
         now = TimestampingSetting.read(nic.name, nic.calls).rx_filter
     except OSError as error:
-        told = f"can timestamp every frame; the driver does not tell whether it does ({os.strerror(error.errno or 0)})"
-        return nic.finding("hardware-timestamps", Status.UNKNOWN, told, source)
+        evidence = (
+            f"can timestamp every frame; the driver does not report whether it does ({os.strerror(error.errno or 0)})"
+        )
+        return nic.finding("hardware-timestamps", Status.UNKNOWN, evidence, source)
     if now == HWTSTAMP_FILTER_ALL:
         return nic.finding("hardware-timestamps", Status.OK, "every received frame is timestamped", source)
     return nic.finding(

@@ -30,7 +30,7 @@ _MOST_LINKS: Final = 40
 """As many as the kernel follows (linux/namei.h, MAXSYMLINKS)."""
 
 _MOST_TRIES: Final = 100
-"""Opening is tried anew where somebody creates or removes the file in between."""
+"""Opening is tried again where somebody creates or removes the file in between."""
 
 _LOOK_S: Final = 0.05
 """A FIFO without a reader is tried so often."""
@@ -157,7 +157,7 @@ def open_place(
 ) -> tuple[int, os.stat_result, bool]:
     """Open a place for writing, and create the file where there is none. Nothing is emptied.
 
-    A FIFO is waited for until somebody reads it.
+    With a FIFO, wait until somebody reads it.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def open_place(
         descriptor = os.dup(place.own_descriptor)
         return descriptor, os.fstat(descriptor), False
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if place.magic else os.O_NOFOLLOW)
-    told = False
+    has_waited = False
     tries = 0
     while True:
         if not place.magic:
@@ -199,8 +199,8 @@ def open_place(
                 continue
             if error.errno != errno.ENXIO or not _is_fifo(place):
                 raise
-            if not told:
-                told = True
+            if not has_waited:
+                has_waited = True
                 waiting()
             time.sleep(_LOOK_S)
             continue

@@ -47,7 +47,7 @@ def whole_file(
     mode : int
         Permissions of a file that is new.
     waiting : callable
-        Called once where a FIFO has no reader yet, which is waited for.
+        Called once where a FIFO has no reader yet, before waiting for one.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _text(descriptor: int, newline: str | None) -> Iterator[TextIO]:
     try:
         yield stream
     except BaseException:
-        # What could not be written cannot be on closing either: the first error tells.
+        # What could not be written cannot be on closing either: the first error is the one to report.
         with suppress(OSError):
             stream.close()
         raise

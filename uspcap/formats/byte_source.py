@@ -149,7 +149,7 @@ class _RawFile:
             if path == "-":
                 self._descriptor = os.dup(0)
             else:
-                # A FIFO without a writer is waited for in reading, where the wait can be ended.
+                # The wait for a FIFO's writer is in reading, where it can be ended.
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             status = os.fstat(self._descriptor)
         except (OSError, ValueError) as error:

@@ -226,7 +226,7 @@ class _Bzip2Stream:
             except (OSError, EOFError, ValueError) as error:
                 if not steps:
                     raise
-                self._failure = error  # told by the next call, after what was made before it
+                self._failure = error  # raised by the next call, after what was made before it
                 break
             data = b""
             if step:

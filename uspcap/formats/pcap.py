@@ -221,7 +221,7 @@ class PcapReader(FormatReader):
             fractions = walker.fractions(window.data, window.start, end, SAMPLE_RECORDS)
             if len(fractions) or window.at_end or window.available >= SAMPLE_BYTES:
                 break
-            window.refill()  # a pipe, which is waited for until it has given a frame
+            window.refill()  # a pipe: wait until it has given a frame
         yield fractions
         if not source.seekable_plain or self._header_at or source.size is None:
             return

@@ -35,7 +35,7 @@ BOUNDARY_SEARCH = 2 * 1024 * 1024
 """Bytes that are looked at for the start of a record."""
 
 FIRST_LOOK = 128 * 1024
-"""Bytes in which it is looked for first; frames of 1,500 bytes need 100 kB to be told for sure."""
+"""Bytes in which it is looked for first; frames of 1,500 bytes need 100 kB to be recognized for sure."""
 
 BOUNDARY_CHAIN = 64
 """Records in a row that must look right there."""
@@ -222,7 +222,7 @@ class CaptureReader:
         return self.window.offset + int(batch.offset[row]) - self._reader.bytes_before_frame
 
     def batches(self) -> Iterator[FrameBatch]:
-        """Yield all frames; the same batch each time, filled anew.
+        """Yield all frames; the same batch each time, refilled.
 
         Damage ends the iteration, or is stepped over, and is then in `facts`; it never raises.
 

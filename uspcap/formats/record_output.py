@@ -23,7 +23,7 @@ class RecordOutput(ABC):
 
     @abstractmethod
     def know_records(self, whole: Whole) -> None:
-        """Set what tells records apart; the writer does that before anything else, as it knows the format."""
+        """Set what finds the ends of records; the writer does that before anything else, as it knows the format."""
 
     @property
     @abstractmethod
@@ -46,7 +46,7 @@ class RecordOutput(ABC):
         """Why frames that were handed over are not in a file, where some are not."""
 
     def tell_failure(self) -> None:
-        """Raise what failed meanwhile, where nobody was told yet."""
+        """Raise what failed meanwhile, where it was not raised yet."""
         return
 
     @abstractmethod
@@ -187,7 +187,7 @@ class FileOutput(RecordOutput):
         try:
             sink.finish()
         except OSError as error:
-            raise self._mend(sink, error, memoryview(b""), 0) from error
+            raise self._repaired(sink, error, memoryview(b""), 0) from error
         finally:
             sink.close()
         if self._finished is not None and not self._broken and sink is not self._lost:
@@ -230,16 +230,16 @@ class FileOutput(RecordOutput):
             del self._marks[0]
 
     def _guarded(self, sink: ByteSink, write: Callable[[], None], data: memoryview, frames: int) -> None:
-        """Do what writes; where that fails, mend the file and raise."""
+        """Do what writes; where that fails, repair the file and raise."""
         try:
             write()
         except OSError as error:
-            raise self._mend(sink, error, data, frames) from error
+            raise self._repaired(sink, error, data, frames) from error
         except BaseException:
             self._broken = not self._cut_back(sink, data, frames)
             raise
 
-    def _mend(self, sink: ByteSink, error: OSError, data: memoryview, frames: int) -> CaptureFileError:
+    def _repaired(self, sink: ByteSink, error: OSError, data: memoryview, frames: int) -> CaptureFileError:
         self._broken = True
         return self._write_error(error, self._cut_back(sink, data, frames))
 

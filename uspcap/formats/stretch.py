@@ -40,7 +40,7 @@ SMALLEST_FILE: Final = 32 * 1024 * 1024
 """Bytes below which a file is read whole, which takes no time."""
 
 SLACK_NS: Final = 1_000_000_000
-"""How far frames, and places, may be out of order; twice that is read on either side of a range."""
+"""How far frames, and places, may be out of order; two times that is read on either side of a range."""
 
 LONE_FRAMES: Final = 8
 """Frames of a place that may be out of order by more: wrong timestamps of single frames."""

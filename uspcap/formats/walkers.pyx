@@ -394,7 +394,7 @@ cdef class PcapngWalker:
         self.longest = max(self.longest, longest)
 
     def begin_section(self, bint swap):
-        """Interfaces are numbered anew from here on, and this is the byte order."""
+        """Interface numbers restart here, and this is the byte order."""
         self.swap = swap
         self.section_base = self.interface_count
 

@@ -1,1 +1,1 @@
-"""Network interfaces as the kernel tells of them: links, addresses, routes, who uses them, what becomes of them."""
+"""Network interfaces as the kernel reports them: links, addresses, routes, who uses them, what becomes of them."""

@@ -140,7 +140,7 @@ def uses(state: NetworkState, index: int) -> tuple[Use, ...]:
 
 
 def _ends(state: NetworkState, link: Link) -> Iterator[str]:
-    """Say what makes an interface by itself used."""
+    """Say why an interface is in use, whatever is stacked on it."""
     addresses = state.addresses.get(link.index, ())
     if addresses:
         yield f"has the address {addresses[0]}"
@@ -167,7 +167,7 @@ def _other_ports(links: tuple[Link, ...], master: Link, link: Link) -> list[Link
     """Return the other ports that frames of one may be handed on to."""
     ports = [port for port in links if port.master == master.index and port.index != link.index]
     if master.kind == "openvswitch":
-        # Internal ports, as the one with a bridge's name, have no master; which datapath they are of is not told.
+        # Internal ports, as the one with a bridge's name, have no master; the kernel does not report their datapath.
         ports += [port for port in links if port.kind == master.kind and port.index != master.index]
     return ports
 
@@ -199,7 +199,7 @@ def _membership(master: Link) -> str:
 
 
 def say_uses(found: tuple[Use, ...]) -> str:
-    """Return one clause that tells of the first uses and how many more there are."""
+    """Return one clause that names the first uses and how many more there are."""
     said = ", and ".join(map(str, found[:_MOST_NAMED]))
     more = len(found) - _MOST_NAMED
     return f"{said}, and {more} more like that" if more > 0 else said

@@ -1,4 +1,4 @@
-"""Network interfaces of one network namespace, their addresses and their routes, as rtnetlink tells them.
+"""Network interfaces of one network namespace, their addresses and their routes, as rtnetlink reports them.
 
 References
 ----------
@@ -348,7 +348,7 @@ def all_links(netlink: Rtnetlink, namespace: int | None = None) -> tuple[Link, .
 
 
 def all_addresses(netlink: Rtnetlink) -> dict[int, tuple[str, ...]]:
-    """Return the IP addresses of each interface, by its index, without those that IPv6 gives every link by itself."""
+    """Return the IP addresses of each interface, by its index, without those that IPv6 assigns automatically."""
     return addresses_in(answer.body for answer in netlink.dump(RTM_GETADDR, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0)))
 
 
@@ -378,7 +378,7 @@ def routes_by(netlink: Rtnetlink, index: int) -> tuple[Route, ...]:
             # A kernel without IPv6.
             if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
                 raise
-    # Of a route over a next hop object, the kernel may not tell the interface, by which it has chosen all the same.
+    # Of a route over a next hop object, the kernel may not report the interface, although it has chosen by it.
     return tuple(route for route in found if index in route.devices or not route.devices)
 
 

@@ -1,6 +1,6 @@
 """Interfaces of other network namespaces that are made on interfaces of this one.
 
-A container's macvlan or VLAN is in a namespace of its own, and nothing in this one tells of it. So the namespaces that
+A container's macvlan or VLAN is in a namespace of its own, and nothing in this one shows it. So the namespaces that
 processes are in, and those that have a name, are entered by a thread of its own, which needs CAP_SYS_ADMIN.
 """
 

@@ -1,11 +1,11 @@
-"""What becomes of an interface while something runs on it: one thread that looks now and then, and when told.
+"""What happens to an interface while something runs on it: one thread that polls, and listens to rtnetlink.
 
-The thread hears rtnetlink's notices, so that what happens is known at once, and asks, so that what no notice tells is
-known as well: once a second where there is a program at the hook, less often where there is none, or notices found no
-room. It is a thread of its own because the kernel answers under a lock that a driver may hold for seconds, while rings
+The thread listens to rtnetlink, so that it learns of changes at once, and polls for those that rtnetlink does not
+announce: once a second where there is a program at the hook, less often where there is none, or notices found no room.
+It is a thread of its own because the kernel answers under a lock that a driver may hold for seconds, while rings
 have to be read. A look takes five system calls, six where frames come to a hook.
 
-What ends the use of an interface is in `ended`; what else happens is told in sentences.
+What ends the use of an interface is in `ended`; what else happens is reported in sentences.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from uspcap.network.netlink import (
 )
 
 LOOK_EVERY_S: Final = 1.0
-"""Where there is a hook, of which no notice tells."""
+"""Where there is a hook, which sends no notice."""
 
 _LOOK_WITHOUT_HOOK_EVERY_S: Final = 5.0
 """Of everything else notices tell."""
 
 _LOOK_AT_MOST_EVERY_S: Final = 0.05
-_NOTICED_WITHIN_S: Final = 0.3
+_DETECTED_WITHIN_S: Final = 0.3
 _SHORT_LOOKS: Final = 2
-"""After so many looks that find more frames past the hook it is told: what lasts is no matter of when one looks."""
+"""Frames that bypass the hook are reported after this many looks that found more: one look alone may be timing."""
 
 _FEW_FRAMES: Final = 64
 _PART_TOLERATED: Final = 50
@@ -80,7 +80,7 @@ class InterfaceWatch:
     on_end : callable, optional
         Called by the watching thread once `ended` is set.
     down_is_the_end : bool
-        An interface that was set down gives nothing any more; without, it is waited for.
+        An interface that is set down gives no more frames; if false, wait until it is up again.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class InterfaceWatch:
         otherwise : str
             What to return where it is still of use.
         """
-        self._has_ended.wait(_NOTICED_WITHIN_S)
+        self._has_ended.wait(_DETECTED_WITHIN_S)
         return self.ended or otherwise
 
     def close(self) -> None:
@@ -220,7 +220,7 @@ class InterfaceWatch:
 
     def _look(self, *, last: bool = False) -> None:
         link = link_at(self._asked, self._index)
-        # What came before is heard by now, and only tells how the interface got where it is.
+        # Earlier notices are read by now, and only say how the interface got where it is.
         self._hear()
         states, self._states = self._states, []
         if link is None:

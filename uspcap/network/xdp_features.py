@@ -39,7 +39,7 @@ class XdpFeatures:
     metadata : int
         NETDEV_XDP_RX_METADATA_*.
     zero_copy_segments : int
-        Most pieces of a frame that zero copy hands over; 0 where that is not told.
+        Most pieces of a frame that zero copy hands over; 0 where that is not reported.
     """
 
     actions: int

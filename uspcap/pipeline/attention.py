@@ -39,11 +39,11 @@ class Attention:
         self._writer = writer
         self._clock = clock
         self._next_ns = clock() + LOOK_NS
-        self._losses_told = 0
+        self._losses_reported = 0
         self._accounts_asked = self._flush_asked = False
 
     def ask_accounts(self) -> None:
-        """Have the accounts so far told; may be called by a signal handler."""
+        """Request a report of the accounts so far; may be called by a signal handler."""
         self._accounts_asked = True
 
     def ask_flush(self) -> None:
@@ -75,11 +75,11 @@ class Attention:
         if now_ns >= self._next_ns and self._writer is not None:
             self._next_ns = now_ns + LOOK_NS
             self._writer.look_at_file()
-        self.tell_losses()
+        self.report_losses()
 
-    def tell_losses(self) -> None:
-        """Tell what happened to files and was not told yet."""
+    def report_losses(self) -> None:
+        """Report what happened to files and was not reported yet."""
         losses = () if self._writer is None else self._writer.losses
-        for loss in losses[self._losses_told :]:
-            self._losses_told += 1
-            say(f"{loss}: begin the capture anew, with a name that stays")
+        for loss in losses[self._losses_reported :]:
+            self._losses_reported += 1
+            say(f"{loss}: start the capture again, with a name that stays")

@@ -1,4 +1,4 @@
-"""A source whose frames are filtered after it: files, whose filters speak of more than the source's own can."""
+"""A source whose frames are filtered after it: files, whose filters apply to more than the source's own can."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Intervals:
         Raises
         ------
         UspcapError
-            The keeper could not tell of an interval.
+            The keeper could not report an interval.
         """
         now_ns = self._clock()
         if self._keeper.busy:
@@ -123,7 +123,7 @@ class Intervals:
         Raises
         ------
         UspcapError
-            The keeper could not tell of an interval, or has lost the whole.
+            The keeper could not report an interval, or has lost the whole.
         """
         self.total = self._keeper.end(self._close(self._clock()))
         self._keeper.check()

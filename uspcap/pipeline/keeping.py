@@ -22,7 +22,7 @@ class Interval:
     start_ns, end_ns : int
         UTC when the capture began, and the monotonic time since: steps of UTC in between move neither.
     suite : Suite
-        The analyses of these frames; of use until the interval was told.
+        The analyses of these frames; of use until the interval was reported.
     received : int
         Frames that came to the source meanwhile.
     dropped : dict of str to int
@@ -55,8 +55,8 @@ class Interval:
         )
 
 
-class Teller(ABC):
-    """Tells whoever watches of the intervals of one capture.
+class IntervalReporter(ABC):
+    """Reports the intervals of one capture.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Teller(ABC):
     draws: bool = False
 
     @abstractmethod
-    def tell(self, interval: Interval) -> None:
+    def report(self, interval: Interval) -> None:
         """Report on an interval.
 
         Raises
@@ -111,15 +111,15 @@ class Whole:
         self.suite = Suite(settings)
         self.interval: Interval | None = None
 
-    def take(self, interval: Interval, teller: Teller) -> None:
-        """Have an interval told, and merge it, whose suite is used up; that is done where telling fails, too."""
+    def take(self, interval: Interval, reporter: IntervalReporter) -> None:
+        """Report an interval and merge it, which uses up its suite; it is merged even where the report fails."""
         try:
-            teller.tell(interval)
+            reporter.report(interval)
         finally:
             self.suite.merge(interval.suite)
             before = self.interval
             self.interval = replace(interval, suite=self.suite) if before is None else before.followed_by(interval)
-        teller.sum_up(self.interval)
+        reporter.sum_up(self.interval)
 
 
 class Keeper(ABC):
@@ -176,20 +176,20 @@ class HereKeeper(Keeper):
     Parameters
     ----------
     settings : Settings
-    teller : Teller
+    reporter : IntervalReporter
     cpu_clock : callable
         Nanoseconds of CPU that the thread has used.
     """
 
     def __init__(
-        self, settings: Settings, teller: Teller, *, cpu_clock: Callable[[], int] = time.thread_time_ns
+        self, settings: Settings, reporter: IntervalReporter, *, cpu_clock: Callable[[], int] = time.thread_time_ns
     ) -> None:
         self._whole = Whole(settings)
-        self._teller = teller
+        self._reporter = reporter
         self._cpu_clock = cpu_clock
         self._cost_ns = 0
         self._failure: UspcapError | None = None
-        self.draws = teller.draws
+        self.draws = reporter.draws
 
     @property
     def busy(self) -> bool:
@@ -202,13 +202,13 @@ class HereKeeper(Keeper):
     def take(self, interval: Interval) -> None:
         began_ns = self._cpu_clock()
         try:
-            self._whole.take(interval, self._teller)
+            self._whole.take(interval, self._reporter)
         except UspcapError as error:
             self._failure = error
         self._cost_ns = self._cpu_clock() - began_ns
 
     def draw(self, now_ns: int, statistics: SourceStatistics) -> None:
-        self._teller.draw(now_ns, statistics)
+        self._reporter.draw(now_ns, statistics)
 
     def check(self) -> None:
         failure, self._failure = self._failure, None
@@ -220,11 +220,11 @@ class HereKeeper(Keeper):
         return self._whole.suite
 
     def close_view(self) -> None:
-        self._teller.close()
+        self._reporter.close()
 
     def __enter__(self) -> Keeper:
-        self._teller.open()
+        self._reporter.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._teller.close()
+        self._reporter.close()

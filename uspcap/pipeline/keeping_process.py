@@ -6,7 +6,7 @@ does at the end of an interval is to begin the next. Frames never travel.
 
 The process is forked before there is any thread, when the capture has given up its privileges, and closes all that it
 does not need: a descriptor of the hook that it kept would keep the hook attached. It ignores what ends the capture,
-since it is to tell of the last interval, and ends when the capturing process does, however that ends.
+since it is to report the last interval, and ends when the capturing process does, however that ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final, NoReturn, Protocol, cast
 from uspcap.analysis.suite import Settings, Suite
 from uspcap.backends.base import SourceStatistics
 from uspcap.errors import CaptureError, UspcapError
-from uspcap.pipeline.keeping import Interval, Keeper, Teller, Whole
+from uspcap.pipeline.keeping import Interval, IntervalReporter, Keeper, Whole
 from uspcap.unexpected import explain, show_traceback
 
 HURRY: Final = signal.SIGRTMIN + 1
@@ -63,17 +63,17 @@ class KeepingProcess(Keeper):
     Parameters
     ----------
     settings : Settings
-    teller : Teller
+    reporter : IntervalReporter
         Works in that process only.
     descriptors : collection of int
         What it writes to, beside standard error.
     """
 
-    def __init__(self, settings: Settings, teller: Teller, descriptors: Collection[int]) -> None:
+    def __init__(self, settings: Settings, reporter: IntervalReporter, descriptors: Collection[int]) -> None:
         self._settings = settings
-        self._teller = teller
+        self._reporter = reporter
         self._descriptors = descriptors
-        self.draws = teller.draws
+        self.draws = reporter.draws
         self._pid = 0
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -130,7 +130,7 @@ class KeepingProcess(Keeper):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._pid = os.fork()
             if not self._pid:
-                _serve(theirs, parent, before, self._settings, self._teller, self._descriptors)
+                _serve(theirs, parent, before, self._settings, self._reporter, self._descriptors)
         except OSError as error:
             ours.close()
             raise CaptureError(
@@ -150,7 +150,7 @@ class KeepingProcess(Keeper):
             self._closing = True
             self._changed.notify_all()
         if self._socket is not None:
-            # The process ends at the end of what it is told.
+            # The process ends with the last message.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread is not None:
@@ -216,7 +216,7 @@ class KeepingProcess(Keeper):
             if os.WIFSIGNALED(status):
                 how = f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
         if not isinstance(error, EOFError | OSError):
-            how = f"cannot be told of an interval ({explain(error)})"
+            how = f"cannot be sent an interval ({explain(error)})"
         show_traceback(error)
         with self._changed:
             self._lost = True
@@ -238,23 +238,23 @@ def _serve(
     parent: int,
     mask: Iterable[int],
     settings: Settings,
-    teller: Teller,
+    reporter: IntervalReporter,
     descriptors: Collection[int],
 ) -> NoReturn:
     """Do what the forked process is for, and end it."""
     status = 1
     try:
         _close_all_but({theirs.fileno(), 2, *descriptors})
-        _listen(parent, mask, teller)
+        _listen(parent, mask, reporter)
         with suppress(OSError):
             os.nice(NICENESS)
         _libc.prctl(_PR_SET_NAME, b"uspcap-reports", 0, 0, 0)
-        teller.open()
+        reporter.open()
         try:
             with theirs.makefile("rb", _BUFFER_BYTES) as messages, theirs.makefile("wb", _BUFFER_BYTES) as answers:
-                _Desk(settings, teller, answers).work(messages)
+                _Desk(settings, reporter, answers).work(messages)
         finally:
-            teller.close()
+            reporter.close()
         status = 0
     except (EOFError, ConnectionError):
         status = 0
@@ -268,8 +268,8 @@ def _serve(
 class _Desk:
     """Deals with what the capturing process sends."""
 
-    def __init__(self, settings: Settings, teller: Teller, answers: _Writable) -> None:
-        self._teller = teller
+    def __init__(self, settings: Settings, reporter: IntervalReporter, answers: _Writable) -> None:
+        self._reporter = reporter
         self._answers = answers
         self._whole = Whole(settings)
 
@@ -282,9 +282,9 @@ class _Desk:
             cost_ns = 0
             try:
                 if kind == "interval":
-                    self._whole.take(content[0], self._teller)
+                    self._whole.take(content[0], self._reporter)
                 elif kind == "draw":
-                    self._teller.draw(*content)
+                    self._reporter.draw(*content)
             except Exception as error:
                 show_traceback(error)
                 # An error's cause may not be picklable.
@@ -293,7 +293,7 @@ class _Desk:
                 cost_ns = _cpu_ns() - before_ns
             del content
             if kind == "end":
-                self._teller.close()
+                self._reporter.close()
             _send(self._answers, (cost_ns, failure, self._whole.suite if kind == "end" else None))
             if kind == "end":
                 return
@@ -317,19 +317,19 @@ def _close_all_but(kept: Collection[int]) -> None:
     os.closerange(first, most if most != resource.RLIM_INFINITY else 1 << 20)
 
 
-def _listen(parent: int, mask: Iterable[int], teller: Teller) -> None:
+def _listen(parent: int, mask: Iterable[int], reporter: IntervalReporter) -> None:
     """Ignore what ends a capture, and end where its process has gone."""
 
     def end_as_an_orphan(number: int, frame: FrameType | None) -> None:
         if os.getppid() != parent:
-            teller.close()
+            reporter.close()
             os._exit(1)
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end_as_an_orphan)
-    signal.signal(cast("Any", HURRY), lambda number, frame: teller.hurry())
-    signal.signal(cast("Any", LEAVE_VIEW), lambda number, frame: teller.close())
+    signal.signal(cast("Any", HURRY), lambda number, frame: reporter.hurry())
+    signal.signal(cast("Any", LEAVE_VIEW), lambda number, frame: reporter.close())
     signal.set_wakeup_fd(-1)
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -52,7 +52,7 @@ def pin(cpus: Collection[int], interfaces: Sequence[str], *, network: Path = _NE
         try:
             near = parse_ranges((nodes / f"node{node}" / "cpulist").read_text())
         except (OSError, ValueError):
-            said += f"; {interface} is at NUMA node {node}, and sysfs does not tell which CPUs are near"
+            said += f"; {interface} is at NUMA node {node}, and sysfs does not show which CPUs are near"
             continue
         far = set(cpus) - near
         if far:

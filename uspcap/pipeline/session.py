@@ -195,7 +195,7 @@ class CaptureSession:
     patience : Patience, optional
         With the reader of a pipe that the writer writes to; ended with the capture.
     tell : callable
-        Told what happens to the source while it is read, a sentence each.
+        Called with what happens to the source while it is read, a sentence each.
 
     Attributes
     ----------
@@ -304,8 +304,8 @@ class CaptureSession:
             self._close_writer(None, started_ns)
             raise
         self._close_writer(statistics, started_ns)
-        self._tell_what_happened()
-        self.attention.tell_losses()
+        self._report_events()
+        self.attention.report_losses()
         accounts = self._accounts(statistics)
         complaint = accounts.complaint(description.what)
         if complaint and self._failure is None:
@@ -358,12 +358,12 @@ class CaptureSession:
                 self._analyzing = self._guarded(self._suite.update, batch)
 
     def _look(self) -> None:
-        self._tell_what_happened()
+        self._report_events()
         if self._intervals is not None and self._analyzing:
             self._analyzing = self._guarded(self._intervals.look)
         self._guarded(self.attention.look, lambda: self._accounts(self._source.statistics(), so_far=True))
 
-    def _tell_what_happened(self) -> None:
+    def _report_events(self) -> None:
         for message in self._source.messages():
             self._happened.append(message)
             self._tell(message)

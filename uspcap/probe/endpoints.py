@@ -105,7 +105,7 @@ def open_socket(
     local : Endpoint or None
         What to bind to; the kernel chooses without it.
     remote : Endpoint or None
-        What to connect to, so that only its datagrams are received, and its ICMP errors are told.
+        What to connect to, so that only its datagrams are received, and its ICMP errors are reported.
     interface : str or None
         Send and receive there only (SO_BINDTODEVICE).
     receive_buffer_bytes : int

@@ -428,7 +428,7 @@ cdef class ProbeReceiver(_Socket):
         Frames answered in time; the histograms count these, except where a time is missing or negative.
     late, duplicate, reordered, older : int
         Answers: in time no more; to a frame answered before; after the answer to a later frame (of those answered);
-        so far behind the latest one (WINDOW frames) that it cannot be told whether it is a duplicate.
+        so far behind the latest one (WINDOW frames) that a duplicate cannot be recognized.
     foreign, malformed, refused : int
         Datagrams that are no answers of this session; answers whose times make no sense; ICMP's words that nobody
         listens.

@@ -73,7 +73,7 @@ class Answerer(Protocol):
     def run(self, started: Callable[[str], None] = ..., tell: Callable[[str], None] = ...) -> ReflectOutcome:
         """Answer until a limit is reached, `stop` is called or the interface is of no use any more.
 
-        `started` is told where, `tell` what happens to the interface.
+        `started` is called with the address, `tell` with what happens to the interface.
         """
 
     def stop(self) -> None:
@@ -109,9 +109,9 @@ class Reflection:
         Parameters
         ----------
         started : callable
-            Told the address once probes are received there.
+            Called with the address once probes are received there.
         tell : callable
-            Told what happens to the interface; may be called by another thread.
+            Called with what happens to the interface; by another thread, maybe.
 
         Raises
         ------

@@ -194,9 +194,9 @@ class ProbeRun:
         Parameters
         ----------
         started : callable
-            Told the address that frames come from, before the first one is sent.
+            Called with the address that frames come from, before the first one is sent.
         tell : callable
-            Told what happens to the interface; may be called by another thread.
+            Called with what happens to the interface; by another thread, maybe.
 
         Raises
         ------
@@ -305,7 +305,7 @@ class ProbeRun:
 
 
 class _Marks:
-    """How many frames were sent by when, as far back as an answer is waited for."""
+    """How many frames were sent by when, as far back as the timeout for answers."""
 
     def __init__(self, sender: ProbeSender, patience_ns: int) -> None:
         self._sender = sender

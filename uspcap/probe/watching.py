@@ -15,7 +15,7 @@ from uspcap.network.watch import InterfaceWatch
 def watch_for(
     interface: str | None, host: str, tell: Callable[[str], None], on_end: Callable[[], None]
 ) -> Iterator[InterfaceWatch | None]:
-    """Watch the interface that datagrams come to, as long as it can be told which one that is.
+    """Watch the interface that datagrams come to, as long as it is known which one that is.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def watch_for(
         Address that the socket is bound to; without an interface, the one that has it is watched, and none for
         0.0.0.0 and ::.
     tell : callable
-        Told what happens to it; called by another thread.
+        Called with what happens to it, by another thread.
     on_end : callable
         Called, by another thread, when it can be of no use any more: gone, moved to another namespace, or set down.
     """

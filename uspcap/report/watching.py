@@ -11,7 +11,7 @@ from uspcap.bpf.readings import FilterReading
 from uspcap.formats.byte_sink import Patience
 from uspcap.notices import say
 from uspcap.pipeline.intervals import SHORTEST_PACED_NS, Intervals
-from uspcap.pipeline.keeping import HereKeeper, Interval, Keeper, Teller
+from uspcap.pipeline.keeping import HereKeeper, Interval, IntervalReporter, Keeper
 from uspcap.pipeline.keeping_process import KeepingProcess
 from uspcap.report.document import report_of_interval
 from uspcap.report.interval_reports import IntervalReports, PatientStream
@@ -19,7 +19,7 @@ from uspcap.report.progress import is_terminal
 from uspcap.report.renderers.live_view import LiveView
 
 
-class WatchTeller(Teller):
+class WatchReporter(IntervalReporter):
     """Tells of intervals, on a live view and in reports.
 
     Parameters
@@ -53,7 +53,7 @@ class WatchTeller(Teller):
         self._patience = patience
         self.draws = view is not None
 
-    def tell(self, interval: Interval) -> None:
+    def report(self, interval: Interval) -> None:
         report = report_of_interval(interval, self._what, self._expression, self._reading)
         if self._view is not None:
             self._view.tell(report, interval.dropped)
@@ -123,13 +123,15 @@ class Watch:
         reports = None
         if interval_ns is not None and not (screen is not None and is_terminal(stream)):
             reports = IntervalReports(cast("TextIO", PatientStream(stream, patience)) if apart else stream, form)
-        teller = WatchTeller(description.what, settings.expression, view, reports, patience, settings.filter_reading)
+        reporter = WatchReporter(
+            description.what, settings.expression, view, reports, patience, settings.filter_reading
+        )
         self._streams = [each for each in (stream, screen) if each is not None]
         self._keeper: Keeper
         if apart:
-            self._keeper = KeepingProcess(settings, teller, descriptors)
+            self._keeper = KeepingProcess(settings, reporter, descriptors)
         else:
-            self._keeper = HereKeeper(settings, teller)
+            self._keeper = HereKeeper(settings, reporter)
         self.intervals = Intervals(
             settings,
             interval_ns or SHORTEST_PACED_NS,

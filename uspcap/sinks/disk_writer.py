@@ -28,7 +28,7 @@ GATHER_S = 0.02
 writing a few frames."""
 
 IDLE_S = 0.25
-"""Where nothing comes, the output is told so this often."""
+"""How often the output is called while nothing comes."""
 
 ROOM_BYTES = 1 << 12
 """A block with less room than this is full."""
@@ -81,7 +81,7 @@ class QueuedOutput(RecordOutput):
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
-        self._failure_told = False
+        self._failure_raised = False
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -98,8 +98,8 @@ class QueuedOutput(RecordOutput):
 
     @property
     def broken(self) -> bool:
-        # What the thread found and nobody was told yet is for `tell_failure`.
-        return self._failure_told or (self._thread is None and self._inner.broken)
+        # A failure of the thread that was not raised yet is for `tell_failure`.
+        return self._failure_raised or (self._thread is None and self._inner.broken)
 
     @property
     def refusal(self) -> str:
@@ -116,8 +116,8 @@ class QueuedOutput(RecordOutput):
         return self._inner.losses
 
     def tell_failure(self) -> None:
-        if self._failure is not None and not self._failure_told:
-            self._failure_told = True
+        if self._failure is not None and not self._failure_raised:
+            self._failure_raised = True
             raise self._failure
 
     def make_room(self, formatter: RecordFormatter) -> bool:

@@ -253,7 +253,7 @@ def section_texts(source: LiveSource, expression: str) -> SectionTexts:
 
 
 def _driver(name: str, calls: KernelCalls) -> tuple[str | None, str | None, str | None, str | None]:
-    """Return driver, version, firmware and bus address, each None where it is not told."""
+    """Return driver, version, firmware and bus address, each None where it is not reported."""
     payload = bytearray(ETHTOOL_DRVINFO.size)
     struct.pack_into("=I", payload, 0, ETHTOOL_GDRVINFO)
     try:
@@ -296,8 +296,8 @@ def _channels(answer: Any) -> dict[str, int]:
 def _coalescing(answer: Any) -> dict[str, int]:
     if answer is None:
         return {}
-    told = {unit: int(getattr(answer, attribute)) for attribute, unit in _COALESCING.items()}
-    return {**told, "adaptive": int(answer.use_adaptive_rx_coalesce)}
+    delays = {unit: int(getattr(answer, attribute)) for attribute, unit in _COALESCING.items()}
+    return {**delays, "adaptive": int(answer.use_adaptive_rx_coalesce)}
 
 
 def _offloads(features: Any) -> dict[str, bool]:

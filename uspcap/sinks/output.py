@@ -122,8 +122,8 @@ def open_output(
 ) -> CaptureWriter | RotatingWriter:
     """Return a writer for what a source gives.
 
-    Of many files, the first is opened with the first frame: `check_directory` tells whether that can be done, here and,
-    where privileges are given up, to be called again afterwards.
+    Of many files, the first is opened with the first frame: `check_directory` checks here that this can be done, and is
+    to be called again where privileges are given up afterwards.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def has_thread(request: OutputRequest) -> bool:
 
 
 def file_system(path: str) -> str:
-    """Return the type of file system that a file to be written lies on, empty where it is none or cannot be told.
+    """Return the type of file system that a file to be written lies on, empty where it is none or is not known.
 
     References
     ----------
@@ -233,13 +233,13 @@ def interface_statistics(
     # The counts are of an interface itself; the first of its descriptions stands for it.
     parts = source.parts()
     counts = tuple(statistics.by_interface.values()) or (statistics,)
-    told: dict[int, InterfaceStatistics] = {}
+    by_number: dict[int, InterfaceStatistics] = {}
     for number, (part, counted) in enumerate(zip(parts, counts, strict=True)):
         said = [str(clock) for clock in part.clocks()]
         if too_slow:
             which = ", of all interfaces" if len(parts) > 1 else ""
             said.append(f"dropped because the disk was too slow{which}: {too_slow}")
-        told[number] = InterfaceStatistics(
+        by_number[number] = InterfaceStatistics(
             start_timestamp_ns=started_ns,
             end_timestamp_ns=time.time_ns(),
             received=counted.received,
@@ -248,7 +248,7 @@ def interface_statistics(
             os_dropped=counted.dropped_total + (too_slow if len(parts) == 1 else 0),
             comment="; ".join(said),
         )
-    return told
+    return by_number
 
 
 def check_link_types(request: OutputRequest, source: LiveSource) -> str:
@@ -263,9 +263,9 @@ def check_link_types(request: OutputRequest, source: LiveSource) -> str:
         return ""
     types = {one.name: link_type_name(one.link_type) for one in source.interfaces}
     if len(set(types.values())) > 1:
-        told = " and ".join(f"{name} {link_type}" for name, link_type in types.items())
+        listed = " and ".join(f"{name} {link_type}" for name, link_type in types.items())
         raise UsageError(
-            f"a pcap file has one link type, and these interfaces have several ({told}): write pcapng, as with -w "
+            f"a pcap file has one link type, and these interfaces have several ({listed}): write pcapng, as with -w "
             f"{request.path.removesuffix('.zst').removesuffix('.pcap')}.pcapng"
         )
     return "a pcap file does not tell which interface a frame came from, as pcapng does"

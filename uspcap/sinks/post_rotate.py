@@ -20,7 +20,7 @@ MOST_AT_ONCE: Final = 4
 LOWEST_PRIORITY: Final = 19
 
 SOON_S: Final = 0.5
-"""Whoever waits longer at the end is told for what."""
+"""A longer wait at the end is reported, with what it is for."""
 
 
 class PostRotateCommand:
@@ -73,7 +73,7 @@ class PostRotateCommand:
 
     def wait(self) -> None:
         """Wait until it has run on every file; say so where that takes a while."""
-        told = False
+        reported = False
         while True:
             with self._lock:
                 self._start()
@@ -81,9 +81,9 @@ class PostRotateCommand:
                     return
                 process, left = self._running[0][1], len(self._running) + len(self._waiting)
             try:
-                process.wait(None if told else SOON_S)
+                process.wait(None if reported else SOON_S)
             except subprocess.TimeoutExpired:
-                told = True
+                reported = True
                 say(f"waiting for {self._command!r} on {left} {'file' if left == 1 else 'files'}; Ctrl-C does not wait")
 
     def _start(self) -> None:

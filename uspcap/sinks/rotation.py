@@ -148,7 +148,7 @@ class RotatingWriter:
     statistics : callable
         Returns what each file but the last says of its interfaces at its end.
     ring : FileRing, optional
-        Told of each file by the writer's output.
+        Notified of each file by the writer's output.
     command : PostRotateCommand, optional
         Given each file by the writer's output.
     """

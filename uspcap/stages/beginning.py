@@ -26,7 +26,7 @@ DATA_BYTES: Final = 1 << 20
 
 
 def beginning(paths: Sequence[str], frames: int, wake: Wake | None = None) -> Generator[FrameBatch, None, None]:
-    """Yield the first frames of files, the same batch each time, filled anew.
+    """Yield the first frames of files, the same batch each time, refilled.
 
     Where one can be read only once, its frames are given as they lie.
 

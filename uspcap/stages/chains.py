@@ -142,7 +142,7 @@ def merged_batches(
     known: InterfaceNumbers,
     number: Callable[[FrameBatch], None] | None,
 ) -> Iterator[FrameBatch]:
-    """Yield what a merger gives; the same batch each time, filled anew.
+    """Yield what a merger gives; the same batch each time, refilled.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""A clock that went forward, and stayed there: what tells it from silence is an interface beside it that goes on.
+"""A clock that stepped forward: an interface beside it that goes on distinguishes that from a gap.
 
 Frames of the interfaces of a file are written as they come, side by side. Where those of one jump forward and stay, and
 those of another that are written among them go on where time had been, the clocks of the two parted there. Of an
-interface by itself a jump forward is a gap: whether a clock was set or nothing was sent, its timestamps do not say.
+interface alone, a jump forward is a gap: whether a clock was set or nothing was sent, its timestamps do not say.
 """
 
 from __future__ import annotations

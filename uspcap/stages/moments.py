@@ -125,7 +125,7 @@ def parse_moment(text: str, zone: tzinfo = UTC) -> Moment:
     Raises
     ------
     ValueError
-        It names none, or a time that the clocks of the zone do not show, or show twice.
+        It names none, or a time that the clocks of the zone skip or repeat.
     """
     stripped = text.strip()
     if stripped[:1] in ("+", "-"):
@@ -161,7 +161,7 @@ def _instant_ns(text: str, day: date, since_midnight_ns: int, zone: tzinfo) -> i
     Raises
     ------
     ValueError
-        They never do, or do so twice.
+        They never do, or do so two times.
     """
     seconds, below_ns = divmod(since_midnight_ns, NANOSECONDS)
     shown = datetime(day.year, day.month, day.day) + timedelta(seconds=seconds)
@@ -177,7 +177,9 @@ def _instant_ns(text: str, day: date, since_midnight_ns: int, zone: tzinfo) -> i
     if not found:
         raise ValueError(f"{text!r} is no time in {zone}: clocks are put forward there; name the offset, as in -05:00")
     if len(found) > 1:
-        raise ValueError(f"{text!r} comes twice in {zone}, where clocks are put back; name the offset, as in -05:00")
+        raise ValueError(
+            f"{text!r} occurs two times in {zone}, where clocks are put back; give the offset, as in -05:00"
+        )
     since = found[0] - _EPOCH
     return (since.days * 86_400 + since.seconds) * NANOSECONDS + below_ns
 

@@ -93,9 +93,9 @@ class Outlier:
     kind : {'outlier', 'undetermined'}
         Undetermined: no frames before, or after, say whether time goes on there.
     trusted : bool
-        The timestamp counts all the same.
+        The timestamp still counts.
     frames : int
-        In the run that begins with it, where that is told as one.
+        In the run that begins with it, where that is reported as one.
     """
 
     file: str
@@ -153,7 +153,7 @@ class PossibleStep(Step):
     interface : str
         Whose clock.
     evidence : str
-        What says so beside the jump, which by itself is a gap.
+        What says so beside the jump, which alone is a gap.
     """
 
     interface: str

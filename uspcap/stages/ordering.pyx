@@ -14,7 +14,7 @@ B. A timestamp that is not trusted keeps its value, and its source gets the bit 
    anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
 C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go
 before them: what is to come within the
-   window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes all the same; what
+   window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes anyway; what
    comes too late then goes at once, and counts as beyond the window. Nothing is sorted across a step.
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
    without it, it was no step: the frames between came late, and count as beyond the window.

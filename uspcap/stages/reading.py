@@ -325,7 +325,7 @@ def expand(word: str) -> list[Input]:
 def expand_all(words: Iterable[str]) -> list[Input]:
     """Return the capture files that words name, in their order, each once.
 
-    A file that is named again, by whatever path, or of which all is read anyhow, would have every packet twice.
+    A file that is named again, by whatever path, or of which all is read anyhow, would have every packet duplicated.
     """
     named = [(one, _identity(one.path)) for word in words for one in expand(word)]
     whole = {file for one, file in named if file is not None and not one.interfaces}

@@ -33,7 +33,7 @@ from uspcap.stages.run_merging import MOST_INPUTS, RunMerger
 from uspcap.stages.selection import FrameSelection
 
 Progress = Callable[[int, int], None]
-"""Told of bytes and frames read since it was last called."""
+"""Called with the bytes and frames read since the last call."""
 
 SMALL_FILE: Final = 1 << 20
 """Bytes up to which a file is looked at whole."""
@@ -338,7 +338,7 @@ class Slice:
         return None
 
     def batches(self, wake: Wake | None, progress: Progress) -> Iterator[FrameBatch]:
-        """Yield its frames in order, numbered by their place; the same batch each time, filled anew.
+        """Yield its frames in order, numbered by their place; the same batch each time, refilled.
 
         Parameters
         ----------

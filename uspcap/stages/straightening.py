@@ -1,7 +1,7 @@
 """Putting the frames of inputs in order of time, once it is known that they are not.
 
 Every input is looked at first, by its times alone: from when to when it goes, and whether its sections and interfaces
-are in order each by itself where they are not together. What follows in time is one chain; chains that overlap are
+are each in order where they are not together. What follows in time is one chain; chains that overlap are
 merged (`uspcap.stages.ordering`). Inputs that can be read only once are one chain, in the order in which they were
 named.
 """
@@ -39,7 +39,7 @@ class Straightener:
     pool : Executor, optional
         To look at inputs side by side.
     progress : callable, optional
-        Told of bytes and frames read since it was last called.
+        Called with the bytes and frames read since the last call.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class Straightener:
             piece.disorder = chain.step_count + chain.beyond_window + chain.outlier_count
 
     def batches(self, numbers: FrameNumbers | None = None) -> Iterator[FrameBatch]:
-        """Yield all frames in order; the same batch each time, filled anew.
+        """Yield all frames in order; the same batch each time, refilled.
 
         Parameters
         ----------

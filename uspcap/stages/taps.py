@@ -1,6 +1,6 @@
 """Interfaces, of one file or several, that show the same packets: taps whose flows are kept apart.
 
-A capture of two ports of a switch, or of both sides of a firewall, has each packet twice, once an interface or a file.
+A capture of two ports of a switch, or of both sides of a firewall, has each packet once per interface or file.
 Taken for one stream, each would be its own retransmission. Interfaces that carry opposite directions or different flows
 belong to one tap. Samples decide before anything is read, so that it is the same for every part.
 """
@@ -34,7 +34,7 @@ SAMPLE_FRAMES: Final = 8192
 FEWEST_SAME: Final = 3
 """So many packets that two interfaces have in common are no chance."""
 NEAR_NS: Final = 1_000_000_000
-"""Two taps see a packet within so long; what looks alike further apart was sent again."""
+"""Two taps see a packet within so long; what looks alike further apart was retransmitted."""
 MOST_REMARKS: Final = 3
 """Pairs of interfaces that are said to look alike."""
 MOST_INTERFACES: Final = 64
@@ -103,7 +103,7 @@ def each_apart(paths: Sequence[str], has_one: Callable[[str], bool]) -> list[Tap
     ----------
     paths : sequence of str
     has_one : callable
-        Tells whether a file can have one interface only.
+        Returns whether a file can have one interface only.
     """
     if len(paths) == 1:
         return [Taps(each=True)]
@@ -165,7 +165,7 @@ def find_taps(
     same = {}
     remarks = []
     for one, other in combinations(range(len(shown)), 2):
-        if _is_named_twice(files, shown[one], shown[other]):
+        if _is_one_file(files, shown[one], shown[other]):
             continue
         near, far, seen = _shared(shown[one], shown[other])
         if near >= FEWEST_SAME and 4 * near >= 3 * seen:
@@ -184,7 +184,7 @@ def find_taps(
     more = ""
     if by_time:
         more = (
-            f", as {len(same) - 1} more pairs do; which of them are directions of one tap is told by their times: by "
+            f", as {len(same) - 1} more pairs do; their times show which are directions of one tap: by "
             "one clock, of two taps the one that sees first what goes up sees last what comes down"
         )
     elif len(same) > 1:
@@ -292,7 +292,7 @@ def _look_alike(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: 
     )
 
 
-def _is_named_twice(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown) -> bool:
+def _is_one_file(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown) -> bool:
     """Whether a file was named more than once."""
     return files[one.file][0] == files[other.file][0] and one.number == other.number
 

@@ -93,7 +93,7 @@ def choose_tunnels(
     """Decide for captures, each of one input or several, alike whether tunnels are decoded.
 
     They are where they carry most of the frames of a capture, however these are split over files, and where a filter
-    or rule speaks of innermost packets. Frames are looked at at the beginning, in the middle and at the end of each
+    or rule applies to innermost packets. Frames are looked at at the beginning, in the middle and at the end of each
     input, and stand for those that are not; of one that cannot be sought in only at the beginning, and of one that can
     be read only once nowhere.
 
@@ -103,7 +103,7 @@ def choose_tunnels(
     asked : bool or None
         What `--tunnels` or `--no-tunnels` say.
     looks_inside : bool
-        A filter or a rule speaks of the innermost packet.
+        A filter or a rule applies to the innermost packet.
     wake : Wake, optional
 
     Raises
@@ -127,7 +127,7 @@ def choose_tunnels(
             ),
         )
     if looks_inside:
-        why = "a filter or rule speaks of the innermost packet, and"
+        why = "a filter or rule applies to the innermost packet, and"
         return TunnelChoice(True, tuple(Decision(path, "--tunnels", f"{why} {found}") for path, found in met))
     more = "their outer headers count, --tunnels lets the innermost ones count"
     return TunnelChoice(False, notes=tuple((path, f"{path}: {found}: {more}") for path, found in met))

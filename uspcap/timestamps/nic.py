@@ -59,7 +59,7 @@ class TimestampingAbilities:
     ----------
     receives_in_hardware : bool
         It timestamps received frames. That it does not claim to hand over raw timestamps
-        (SOF_TIMESTAMPING_RAW_HARDWARE) means nothing: packet sockets and XDP programs get them all the same.
+        (SOF_TIMESTAMPING_RAW_HARDWARE) means nothing: packet sockets and XDP programs still get them.
     clock_index : int
         Of /dev/ptp<index>; -1 where the NIC has no clock that can be read.
     rx_filters : int

@@ -218,7 +218,7 @@ class Timestamping:
         elif account.time_scale not in ("UTC", "TAI"):
             self.remarks.append(
                 f"{clock.name} is {account.ahead_of_utc_ns / NANOSECONDS:.6f} s ahead of UTC, so nothing sets it; "
-                "timestamps are converted all the same"
+                "timestamps are converted anyway"
             )
         return (
             f"NIC clock {clock.name} on {account.time_scale}, put on UTC by {clock.method} within {clock.bound_ns} ns "

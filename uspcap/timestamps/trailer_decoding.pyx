@@ -3,7 +3,7 @@
 A. `look` only reads. It finds where a frame's payload ends by what its headers claim (IPv4's total length, IPv6's
    payload length, ARP's address lengths, an 802.3 length) and looks for a trailer between there and the end of the
    frame, from the end on: padding comes before the trailer. A frame whose headers claim nothing has none that could be
-   told from its payload.
+   distinguished from its payload.
 B. Every byte is read only after its offset was compared with the captured length, and a trailer only where all of the
    frame was captured: what a snaplen cut off is absent.
 C. `strip` takes what was found out of the frames: lengths shrink, the timestamp becomes the frame's. A header is taken

@@ -27,10 +27,10 @@ DETECTABLE: Final = (TrailerFormat.METAMAKO, TrailerFormat.EXABLAZE, TrailerForm
 """Formats that are found without being named; VSS is not, as too much else looks like it."""
 
 FRAMES_LOOKED_AT: Final = 1000
-"""Frames at the beginning of the first file that a format is told from."""
+"""Frames at the beginning of the first file in which a format is detected."""
 
 FEWEST_FRAMES: Final = 10
-"""With fewer frames that could hold a timestamp nothing is told."""
+"""With fewer frames that could hold a timestamp nothing is detected."""
 
 NEARLY_ALL: Final = 0.95
 """Share of the frames that could hold a timestamp of a format and do."""
@@ -90,7 +90,7 @@ class Detection:
     frames : int
         Frames looked at.
     evidence : tuple of Evidence
-        Of each format that can be told, the likeliest first.
+        Of each format that can be detected, the likeliest first.
     """
 
     frames: int
@@ -116,9 +116,9 @@ class TrailerChoice:
     Attributes
     ----------
     format : TrailerFormat or None
-        None has it told from the first frames.
+        None has it detected in the first frames.
     detection : Detection or None
-        What it was told from; None where it was named.
+        What it was detected from; None where it was named.
     anchors : tuple of tuple of int
         Of ERSPAN: sessions, and the time of the tick 0 of each.
     """
@@ -196,9 +196,9 @@ def resolve(choice: TrailerChoice, file: str, batches: Iterable[FrameBatch]) -> 
         return choice
     detection = detect(batches)
     if detection.format is None:
-        told = ", ".join(map(str, detection.evidence))
+        evidence = ", ".join(map(str, detection.evidence))
         raise CaptureFileError(
-            f"{file}: the first {detection.frames} frames do not agree on one format of timestamp trailers ({told} "
+            f"{file}: the first {detection.frames} frames do not agree on one format of timestamp trailers ({evidence} "
             "frames that could hold one); name it, as in --timestamps trailer:metamako, or leave the option out"
         )
     return TrailerChoice(detection.format, detection)

@@ -77,7 +77,7 @@ def test_settings_that_are_high_enough_stay(pair: Pair, run: Run, kernel_bpf: No
     assert settings(pair) == [10, 1_000_000]
 
 
-def test_queues_that_were_not_polled_are_told(pair: Pair, run: Run, kernel_bpf: None) -> None:
+def test_queues_that_were_not_polled_are_reported(pair: Pair, run: Run, kernel_bpf: None) -> None:
     running = run(*AF_XDP, "--analyze", "summary", "--busy-poll=50").ready()
     pair.send(*[numbered_frame(one) for one in range(50)])
     assert running.end() == 0
@@ -130,7 +130,7 @@ def test_watcher_that_was_killed_does_not_keep_the_settings_from_being_restored(
     assert [(tmp_path / HERE / name).read_text() for name in SETTINGS] == ["0\n", "0\n"]
 
 
-def test_socket_is_told_to_poll(pair: Pair) -> None:
+def test_socket_is_set_to_poll(pair: Pair) -> None:
     with pair.here.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         poll_busily(one, 33, NetworkInterface.look_up(HERE))
         # The kernel does not give the budget back.

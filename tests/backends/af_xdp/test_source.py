@@ -278,7 +278,7 @@ def test_interface_that_goes_away_ends_the_capture_with_what_it_gave(pair: Pair)
         assert source.statistics().unaccounted == 0
 
 
-def test_driver_without_room_before_frames_gives_the_hooks_timestamps_all_the_same(
+def test_driver_without_room_before_frames_still_gives_the_hooks_timestamps(
     pair: Pair, cramped_driver: Callable[..., None]
 ) -> None:
     cramped_driver(head=True)

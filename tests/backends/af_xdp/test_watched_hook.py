@@ -94,7 +94,7 @@ def test_program_that_is_replaced_from_outside_ends_the_capture(pair: Pair) -> N
                 pass
 
 
-def test_program_that_is_put_in_its_place_anew_is_no_replacement_from_outside(pair: Pair) -> None:
+def test_program_that_is_attached_again_is_no_replacement_from_outside(pair: Pair) -> None:
     with pair.here.entered(), AfXdpSource(HERE) as source:
         batches = source.batches(0.02)
         assert next(batches) is None
@@ -123,14 +123,14 @@ def test_queues_that_are_added_are_read(make_pair: MakePair, before: int, window
             pair.here.set_queues(HERE, rx=4)
             said: list[str] = []
 
-            def told() -> bool:
+            def reported() -> bool:
                 batch = next(batches)
                 if batch is not None:
                     received.take(batch)
                 said.extend(source.messages())
                 return bool(said)
 
-            assert wait_until(told)
+            assert wait_until(reported)
             pair.there.set_queues(THERE, tx=4)
             more = flows(400, 200)
             pair.send(*more)
@@ -207,7 +207,7 @@ def test_interface_that_is_lost_ends_the_capture_with_its_reason(
 
 
 @pytest.mark.parametrize("kind", [AfXdpSource, PacketMmapSource])
-def test_interface_that_goes_down_and_up_is_told_and_captured_on(
+def test_interface_that_goes_down_and_up_is_reported_and_captured_on(
     pair: Pair, kind: type[AfXdpSource] | type[PacketMmapSource]
 ) -> None:
     said: list[str] = []

@@ -85,7 +85,7 @@ def test_no_driver_both_leaves_the_link_alone_and_takes_it_down() -> None:
     assert not LINK_LEFT_ALONE & LINK_TAKEN_DOWN
 
 
-def test_refusal_that_tells_that_programs_are_not_run_leads_to_skb_mode(
+def test_refusal_that_shows_that_programs_are_not_run_leads_to_skb_mode(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """virtio_net says ENOENT to zero copy where it would take a program and not run it; veth says EOPNOTSUPP."""

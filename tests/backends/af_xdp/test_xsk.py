@@ -204,7 +204,7 @@ def test_wish_to_be_woken_is_seen() -> None:
     rows=st.integers(1, 5),
     room=st.integers(5000, 9000),
 )
-def test_no_frame_is_lost_or_twice_whatever_the_sizes(laps: list[list[int]], rows: int, room: int) -> None:
+def test_no_frame_is_lost_or_duplicated_whatever_the_sizes(laps: list[list[int]], rows: int, room: int) -> None:
     rig = Rig(16, rows=rows, room=room)
     sent, received = [], []
     for lengths in laps:
@@ -251,7 +251,7 @@ def test_memory_that_does_not_fit_is_refused() -> None:
         rig.queue.drain(rig.batch, 0, 0, 0)
 
 
-def test_loss_is_told_by_the_first_frame_after_what_the_ring_held_then() -> None:
+def test_loss_is_reported_by_the_first_frame_after_what_the_ring_held_then() -> None:
     rig = Rig(8)
     for number in range(3):
         rig.socket.deliver(numbered_frame(number))
@@ -322,7 +322,7 @@ def test_metadata_is_taken_once() -> None:
 
 
 def whole_frame(length: int, tags: int = 0, version: int = 4) -> bytes:
-    """An Ethernet frame whose IP header tells its length."""
+    """An Ethernet frame whose IP header gives its length."""
     head = bytes(12) + b"\x81\x00\x00\x05" * tags
     room = length - len(head) - 2
     if version == 4:

@@ -62,7 +62,7 @@ def test_filter_keeps_what_matches_and_the_rest_is_not_counted(pair: Pair) -> No
 def test_filter_on_vlans_sees_the_tags_and_counts_what_it_takes_out(pair: Pair) -> None:
     frames = [numbered_frame(0), tagged(numbered_frame(1), 7), tagged(numbered_frame(2), 8)]
     with pair.here.entered(), PacketMmapSource(HERE, "vlan 7 and udp port 5000") as source:
-        assert "the filter speaks of VLANs" in str(source.describe())
+        assert "the filter tests VLAN tags" in str(source.describe())
         pair.send(*frames)
         received, statistics = receive(source, 3, patience=20)
     assert received.frames == frames[1:2]

@@ -239,7 +239,7 @@ def test_step_that_leads_nowhere_ends_the_block(step: int) -> None:
     room=st.integers(700, 2000),
     count=st.integers(1, 3),
 )
-def test_no_frame_is_lost_or_twice_whatever_the_sizes_of_batches_and_rings(
+def test_no_frame_is_lost_or_duplicated_whatever_the_sizes_of_batches_and_rings(
     blocks: list[list[int]], rows: int, room: int, count: int
 ) -> None:
     fake, interfaces = FakeRing(BLOCK, count), make_interfaces()

@@ -158,7 +158,7 @@ def test_frames_without_a_timestamp_come_at_once(tmp_path: Path) -> None:
     assert clock.sleeps == []
 
 
-def test_damage_is_told_once(tmp_path: Path) -> None:
+def test_damage_is_reported_once(tmp_path: Path) -> None:
     path = Path(write_file(tmp_path / "a.pcap", [START_NS, START_NS + 1]))
     path.write_bytes(path.read_bytes()[:-10])
     with ReplaySource([str(path)], speed=0, loops=3) as source:
@@ -182,7 +182,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         take_all(source)
 
 
-def test_time_that_cannot_go_on_stays_at_the_end_and_is_told(tmp_path: Path) -> None:
+def test_time_that_cannot_go_on_stays_at_the_end_and_is_reported(tmp_path: Path) -> None:
     path = write_file(tmp_path / "a.pcapng", [0, LATEST_NS - 1])
     with ReplaySource([path], speed=0, loops=5) as source:
         received = take_all(source)
@@ -193,7 +193,7 @@ def test_time_that_cannot_go_on_stays_at_the_end_and_is_told(tmp_path: Path) -> 
     assert {problem.file for problem in clamped.problems()} == {path}
 
 
-def test_frames_clamped_by_the_reader_are_told_once(tmp_path: Path) -> None:
+def test_frames_clamped_by_the_reader_are_reported_once(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     described = section() + interface(options=option(9, b"\x09"))
     path.write_bytes(described + b"".join(packet(ticks, b"x") for ticks in (2**63, 1, 2**64 - 1)))

@@ -36,7 +36,7 @@ from uspcap.frames import FrameBatch, Interface, TimestampSource
 from uspcap.pipeline.intervals import DRAWN_EVERY_NS, Intervals
 from uspcap.pipeline.keeping import HereKeeper
 from uspcap.report.renderers.live_view import LARGEST_SHARE, LiveView
-from uspcap.report.watching import WatchTeller
+from uspcap.report.watching import WatchReporter
 
 ENTER, LEAVE, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 SAMPLE = Path(__file__).parents[3] / "sample_captures" / "microburst.pcap"
@@ -89,7 +89,7 @@ class Rig:
             settings,
             10**9,
             statistics=self.source.statistics,
-            keeper=HereKeeper(settings, WatchTeller(what, "", self.view, None, Patience())),
+            keeper=HereKeeper(settings, WatchReporter(what, "", self.view, None, Patience())),
             clock=lambda: self.now_ns,
         )
 

@@ -75,7 +75,7 @@ _LONGEST_NAP_NS: Final = 2_000_000
 """Where no other latency is asked for."""
 
 _NOTICES_A_RING: Final = 4
-"""So often the hook tells of the frames that fit on a ring, on each CPU: the reader takes note of one that came while
+"""How often the hook notifies per ringful of frames, on each CPU: the reader takes note of one that came while
 it was about to sleep, so that two may pass before it wakes."""
 
 
@@ -110,7 +110,7 @@ class AfXdpSource(RingSource):
         A driver may take the link down to attach XDP. Where it may not, native XDP is left to drivers that are known
         to leave the link alone.
     announce : callable
-        Told, a line each, what is about to be done to an interface that others use.
+        Called with a line for each thing that is about to be done to an interface that others use.
     latency_ns : int, optional
         How long frames may wait on their ring for others, so that the reader is woken for many at a time.
     hand_over_ns : int
@@ -166,7 +166,7 @@ class AfXdpSource(RingSource):
                 "give a filter, --take-all if that is meant, or use the packet_mmap backend",
             )
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
-        # Before any socket: to switch timestamping on can make a driver set up its rings anew.
+        # Before any socket: switching timestamping on can make a driver set up its rings again.
         timestamping = Timestamping(network_interface.name, timestamps, TimestampSource.XDP, calls)
         queues = network_interface.queues
         self._buffer_bytes = buffer_bytes

@@ -9,11 +9,11 @@ B. A chunk goes back as soon as its bytes are copied, whatever the consumer of t
 C. A frame longer than a chunk comes as several descriptors, all but the last with XDP_PKT_CONTD. It is
    taken only when its last descriptor is there, so no half frame is kept between calls.
 D. The metadata of `uspcap.bpf.xdp_program` lies before the first fragment or, where a driver has no room for it
-   there, at its head, told by a number that nobody else knows, and is left out of the frame. A frame is timestamped
+   there, at its head, marked by a number that nobody else knows, and is left out of the frame. A frame is timestamped
    from it only if magic and version are right; otherwise by the time that the ring was read. Metadata that was read is
    wiped out, so that the next frame in its chunk is not timestamped from it.
 E. The clock is read once a call, after the producer index, so that no frame was read before it was there.
-F. Addresses and lengths are the kernel's and are checked all the same, in 64 bits.
+F. Addresses and lengths are the kernel's but are checked anyway, in 64 bits.
 G. The kernel counts what it loses and does not say where. It is asked before a visit, once in `LOSSES_EVERY_NS` where
    the ring was found half full, as frames are lost where it is full, and more seldom else. What was lost was lost
    before the producer's index of that moment, so the count goes to the frame at that index: the first that certainly
@@ -217,7 +217,7 @@ cdef class ReceiveQueue(FrameRing):
 
     @property
     def needs_wakeup(self):
-        """Whether the kernel waits to be told that there are chunks on the fill ring."""
+        """Whether the kernel needs a wakeup to see that there are chunks on the fill ring."""
         self.check_open()
         return bool(load_relaxed(self.fill.flags) & XDP_RING_NEED_WAKEUP)
 
@@ -502,7 +502,7 @@ cdef class TransmitQueue:
         self.completed = load_relaxed(completion.consumer)
 
     cdef void push(self, uint64_t address, uint32_t length) noexcept nogil:
-        """Hand a frame to the kernel, which sends it once it is told to."""
+        """Hand a frame to the kernel, which sends it after the next wakeup."""
         cdef uint8_t *entry = self.transmit.entries + DESCRIPTOR_BYTES * <Py_ssize_t> (
             self.produced & (self.transmit.size - 1))
         cdef uint32_t options = 0

@@ -181,7 +181,7 @@ class XskSocket:
         whole = chunk_bytes_for(interface.mtu, zero_copy=True)
         declared = interface.xdp
         if zero_copy and declared is not None and not declared.zero_copy:
-            # What is refused all the same would count against the limit on locked memory for a while.
+            # A request that is refused anyway would count against the limit on locked memory for a while.
             zero_copy = False
             self.refusals.append("the driver declares none")
         in_pieces = declared is None or declared.zero_copy_segments != 1

@@ -95,7 +95,7 @@ class _Socket:
     packets: int = 0
     drops: int = 0
     freezes: int = 0
-    drops_told: int = 0
+    drops_reported: int = 0
     counting: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self) -> None:
@@ -127,15 +127,15 @@ class _Socket:
         losing_row = self.ring.losing_row
         if losing_row >= 0:
             self.count()
-        if self.drops == self.drops_told:
+        if self.drops == self.drops_reported:
             return False
         mine = np.flatnonzero(batch.column("queue") == self.number)
         if not len(mine):
             return False
         # Where the block has given no frame yet, or others have asked the kernel meanwhile, the first there is.
         row = losing_row if losing_row in mine else int(mine[0])
-        batch.storage("drop_count")[row] += self.drops - self.drops_told
-        self.drops_told = self.drops
+        batch.storage("drop_count")[row] += self.drops - self.drops_reported
+        self.drops_reported = self.drops
         return True
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class PacketMmapSource(RingSource):
     interface : str
         Name, as `ip link` shows it.
     expression : str
-        Filter as of pcap-filter(7). It runs in the kernel; where it speaks of VLANs, it runs after the ring,
+        Filter as of pcap-filter(7). It runs in the kernel; where it tests VLAN tags, it runs after the ring,
         because the kernel's frames have their tags taken out and this class puts them back.
     snaplen : int
         Bytes kept of each frame.
@@ -229,7 +229,7 @@ class PacketMmapSource(RingSource):
         self._so_timestamping = _SOF_TIMESTAMPING_SOFTWARE
         if timestamping.hardware:
             self._so_timestamping |= _SOF_TIMESTAMPING_RAW_HARDWARE
-        # The loopback's frames come back in: with both directions each would be there twice.
+        # The loopback's frames come back in: with both directions each would be duplicated.
         loopback = self._interface.name == "lo"
         self._ignore_outgoing = direction == "in" or (direction == "inout" and loopback)
         self._snaplen = snaplen
@@ -291,7 +291,7 @@ class PacketMmapSource(RingSource):
             mode += f", fanout {self._fanout}"
         remarks = (*self._timestamping.remarks, *self._interface.alterations("stack"))
         if self._filter is not None:
-            remarks += ("the filter speaks of VLANs, so it runs after the ring",)
+            remarks += ("the filter tests VLAN tags, so it runs after the ring",)
         if not self._interface.up:
             remarks += (f"{self._interface.name} is down: no frame comes until it is up",)
         queues = self._interface.queues
@@ -327,16 +327,16 @@ class PacketMmapSource(RingSource):
             self._filter.apply(batch)
             return
         rows = np.flatnonzero(batch.column("drop_count"))
-        told = zip(batch.frame_number[rows].tolist(), batch.column("drop_count")[rows].tolist(), strict=True)
+        losses = zip(batch.frame_number[rows].tolist(), batch.column("drop_count")[rows].tolist(), strict=True)
         batch.storage("drop_count").fill(0)
         self._filter.apply(batch)
-        for number, lost in told:
+        for number, lost in losses:
             # Where the frame that was to say it is out, the next one does.
             row = int(np.searchsorted(batch.frame_number, number))
             if row < batch.count:
                 batch.storage("drop_count")[row] += lost
             else:
-                self._sockets[0].drops_told -= lost
+                self._sockets[0].drops_reported -= lost
 
     def _socket_error(self) -> int:
         assert self._gatherer is not None

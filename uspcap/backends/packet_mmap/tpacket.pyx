@@ -5,7 +5,7 @@ A. The ring is shared with the kernel: blocks of one size, each filled by the ke
    with release order, so that nothing of a block is read before it is ours nor after it was given back.
 B. Frames are copied out in the same pass, so that a block goes back as soon as its last frame is in the
    batch, whatever the consumer does. Where the batch is full in the middle of a block, the place is kept.
-C. Offsets and lengths in a block are the kernel's, and are checked all the same: a frame that would lie
+C. Offsets and lengths in a block are the kernel's, but are checked anyway: a frame that would lie
    outside of its block is counted as malformed, and the rest of that block is left out.
 D. The kernel strips a VLAN tag from the frame and hands it over beside it. It is put back after the two
    addresses; captured and wire length grow by its 4 bytes.
@@ -15,8 +15,8 @@ F. A hardware timestamp of 0 is none, never 1970: such a frame gets the time tha
 G. A block says TP_STATUS_LOSING where, when it was closed, frames had been lost that nobody had asked for yet. The
    row of the first frame of the first such block is kept, for the caller who asks how many.
 H. The kernel counts a frame in its block before it hands the block over, and numbers the blocks that it begins. Once
-   nothing more can come, frames of a block whose time is not up are read where they lie; its number tells it from one
-   of the lap before, which the kernel has not begun anew.
+   nothing more can come, frames of a block whose time is not up are read where they lie; its number distinguishes it from one
+   of the lap before, which the kernel has not begun again.
 
 Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 """

@@ -47,7 +47,7 @@ class ReplaySource(LiveSource):
     Raises
     ------
     UsageError
-        The numbers make no sense, or standard input is to be read twice.
+        The numbers make no sense, or standard input is to be read more than once.
     """
 
     backend = "replay"
