@@ -25,11 +25,11 @@ from uspcap.version import __version__
 
 COMMANDS = {
     "capture": "Capture frames on an interface into a file, a report or both.",
-    "analyze": "Histograms, gaps and bursts of capture files.",
-    "dump": "Print frames decoded, one line each.",
+    "analyze": "Report histograms, gaps and bursts of capture files.",
+    "dump": "Print decoded frames, one per line.",
     "compare": "Match two captures frame by frame: delay, loss, order.",
     "protocols": "List the feeds whose sequence numbers can be followed.",
-    "doctor": "What host and NIC can do, and what costs latency.",
+    "doctor": "Check host and NIC: what they can do, what costs latency.",
     "probe": "Send numbered, timestamped test traffic on a schedule, or answer it.",
 }
 """Command to its one line of help; each is `uspcap.commands.<name>.command`."""

@@ -91,7 +91,7 @@ def test_options_of_a_live_comparison_need_an_interface(words: list[str], said: 
 
 
 def test_help_says_that_nothing_is_sent_unless_asked_for() -> None:
-    assert "nothing is sent without" in " ".join(invoke("compare", "--help").stdout.split())
+    assert "without it nothing is sent" in " ".join(invoke("compare", "--help").stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -35,16 +35,17 @@ def analysis_options(naming: str, parameter: str, *, live: bool = True) -> Decor
             parameter,
             callback=_names,
             metavar="NAME,...",
-            help=f"Analyses to run, of {', '.join(registry.names(live=live))}.",
+            help=f"Analyses to run: {', '.join(registry.names(live=live))}.",
         ),
         *map(click_option, registry.options()),
         tunnels_option(),
         click.option(
             "--max-flows",
             type=CountType(1, MOST_FLOWS),
+            metavar="N",
             default=MAXIMUM_FLOWS,
             show_default=True,
-            help="Flows followed one by one; beyond it, a sample.",
+            help="How many flows to track; of more, a sample is tracked.",
         ),
     ]
 

@@ -41,26 +41,29 @@ if TYPE_CHECKING:
 
 @click.command("analyze")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
+@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of words after the files.")
 @format_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there, not to stdout.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="Write the report to this file instead of stdout."
+)
 @click.option(
     "--tables",
     type=click.Path(file_okay=False),
-    help=f"Also write tables and histograms into this directory: {', '.join(table_formats())}.",
+    help=f"Also write tables and histograms to this directory, as {', '.join(table_formats())}.",
 )
 @click.option(
     "--timestamps",
     "trailer",
     callback=timestamps_of_files,
     metavar=TIMESTAMPS_METAVAR,
-    help="Timestamps in trailers of taps and switches: metamako, exablaze, arista, vss, expcap, erspan, or detected.",
+    help="Use the timestamps that taps or switches put into the frames: metamako, exablaze, arista, vss, expcap or "
+    "erspan; auto-detected without FORMAT.",
 )
 @reading_options()
 @analysis_options("--only", "only", live=False)
 @outer_option()
-@click.option("--show-outliers", is_flag=True, help="Show the frames around the longest gaps, decoded.")
-@click.option("-j", "--jobs", type=CountType(1, 256), help="Threads; as many as there are cores by default.")
+@click.option("--show-outliers", is_flag=True, help="Show the decoded frames around the longest gaps.")
+@click.option("-j", "--jobs", type=CountType(1, 256), metavar="N", help="Number of threads. Default: one per core.")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
     words: tuple[str, ...],
@@ -79,13 +82,14 @@ def command(
     reading: Reading,
     **options: Any,
 ) -> None:
-    """Report timing, gaps, bursts and overhead of capture FILEs, `-` being standard input.
+    """Report timing, gaps, bursts and overhead of capture FILEs; `-` is standard input.
 
-    pcap and pcapng are read, plain or in gzip, bzip2, zstd, xz or lz4. A FILE may be a directory, a quoted glob, or
-    name one interface: day.pcapng@eth0. Several files are one stream, in order of time.
-    What follows the files is a FILTER as tcpdump takes it: uspcap analyze day.pcap udp port 30001
+    Reads pcap and pcapng, plain or compressed with gzip, bzip2, zstd, xz or lz4. A FILE may be a directory, a quoted
+    glob, or one interface of a file: day.pcapng@eth0. Several files are analyzed as one stream, in time order.
 
-    The exit code is 1 where a file was damaged; what could be read of it is still in the report.
+    A FILTER (pcap-filter syntax, as in tcpdump) follows the files: uspcap analyze day.pcap udp port 30001
+
+    The exit code is 1 if a file is damaged; the report still covers what could be read.
     """
     inputs, expression = files_and_filter(words, expression)
     files = [one.path for one in inputs]

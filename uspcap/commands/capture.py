@@ -68,38 +68,40 @@ if TYPE_CHECKING:
     "interfaces",
     multiple=True,
     metavar="NAME",
-    help="Interface to capture on, by a name or the number that -D shows; repeat it for several at once.",
+    help="Capture on this interface: its name, or its number as -D lists it. Repeat for several.",
 )
 @click.option(
     "-D",
     "--list-interfaces",
     is_flag=True,
-    help="List interfaces with what each backend can do there, and who uses them.",
+    help="List interfaces: what each backend can do there, and what uses them.",
 )
 @output_options
-@click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead; may be repeated.")
-@click.option("-c", "--count", type=CountType(1), help="End after so many frames.")
-@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option("-r", "--read", "files", multiple=True, metavar="FILE", help="Replay this file instead. Repeatable.")
+@click.option("-c", "--count", type=CountType(1), metavar="N", help="Stop after N frames.")
+@click.option("--duration", type=DurationType(), help="Stop after this time, e.g. 10s.")
 @request_options
-@click.option("--cpu", "cpus", type=CpuListType(), help="Read, write and analyze on these CPUs only, as 2 or 2,4-5.")
+@click.option("--cpu", "cpus", type=CpuListType(), help="Run only on these CPUs, e.g. 2 or 2,4-5.")
 @analysis_options("--analyze", "names")
 @outer_option()
-@click.option("--inner", is_flag=True, help="With -r and -w: apply FILTER to innermost packets.")
+@click.option("--inner", is_flag=True, help="With -r and -w: apply FILTER to the innermost packet.")
 @click.option(
     "-Z",
     "--relinquish-privileges",
     "user_name",
     metavar="USER",
-    help="Once rings and files are open, go on as this user, without privileges.",
+    help="Drop all privileges and run as USER once rings and files are open.",
 )
 @reading_options(interface=False)
-@click.option("--no-comment", is_flag=True, help="Leave out of the file how host and NIC are set up.")
+@click.option("--no-comment", is_flag=True, help="Do not record the host's and NIC's settings in the file.")
 @format_option
-@click.option("--interval", type=DurationType(), help="Report on each interval of this length too, as 10s, as it ends.")
+@click.option(
+    "--interval", type=DurationType(), help="Also report on each interval of this length as it ends, e.g. 10s."
+)
 @click.option(
     "--live/--no-live",
     default=None,
-    help="Show the last interval and the whole while it runs; by default on a terminal that gets nothing else.",
+    help="Show the last interval and the totals while capturing. Default: on a terminal that gets no other output.",
 )
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
 def command(
@@ -127,16 +129,16 @@ def command(
     reading: Reading,
     **options: Any,
 ) -> None:
-    """Capture frames that match FILTER, which is as tcpdump takes it.
+    """Capture the frames that match FILTER (pcap-filter syntax, as in tcpdump).
 
-    Frames go to a file (-w), to analyses (--analyze), or both; with neither, all analyses run. Ctrl-C, SIGTERM and
-    SIGHUP end the capture in good order, a second one at once. SIGUSR1 prints the accounts so far; SIGUSR2 flushes the
-    file, or begins the next one.
+    Frames go to a file (-w), to analyses (--analyze), or to both; with neither option, all analyses run. Ctrl-C,
+    SIGTERM or SIGHUP stops the capture cleanly; a second one ends it at once. SIGUSR1 prints the accounts so
+    far. SIGUSR2 flushes the file, or starts the next one when files rotate.
 
-    packet_mmap copies frames; the kernel and its programs get them as ever. af_xdp takes those that match away from
-    the kernel, before its stack; auto uses it only with --take-all.
+    Backends: packet_mmap copies frames, and the host still receives them. af_xdp takes matching frames away from the
+    host, before the network stack; auto uses it only with --take-all.
 
-    Stderr shows what was obtained and, at the end, where every frame went.
+    Stderr shows the capture's settings when it starts and, when it ends, where every frame went.
     """
     if list_interfaces:
         _list_interfaces(form)

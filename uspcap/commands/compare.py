@@ -40,42 +40,44 @@ _CAPTURE_OPTIONS: Final = READING_OPTIONS | {
 
 @click.command("compare")
 @click.argument("words", metavar="[A B | REPORT1 REPORT2 | -i NAME [FILTER]...]", nargs=-1)
-@click.option("--a", "files_a", multiple=True, metavar="FILE", help="A capture file of side A; repeat it for several.")
-@click.option("--b", "files_b", multiple=True, metavar="FILE", help="The same for side B.")
-@click.option("-f", "--filter", "expression", default="", help="Compare only frames that match, as tcpdump takes it.")
+@click.option("--a", "files_a", multiple=True, metavar="FILE", help="Capture file of side A. Repeatable.")
+@click.option("--b", "files_b", multiple=True, metavar="FILE", help="Capture file of side B. Repeatable.")
+@click.option("-f", "--filter", "expression", default="", help="Compare only frames that match this filter.")
 @click.option(
     "--key",
     type=click.Choice(["network", "payload", "whole", "fields"]),
     default="network",
     show_default=True,
-    help="What makes a frame the same: from IP on without what changes on the way, the payload, every byte, "
-    "or header fields.",
+    help="What identifies a frame: the packet from IP on, less what changes in transit (network); its payload; every "
+    "byte (whole); or header fields.",
 )
 @click.option(
     "--clock",
     type=click.Choice(["auto", "same", "offset"]),
     default="auto",
     show_default=True,
-    help="Whether one clock timestamped both; offset: find how far the clocks are apart, and drift.",
+    help="same: one clock timestamped both sides. offset: estimate the offset and drift between two clocks.",
 )
 @click.option(
     "--window",
     type=DurationType(),
     default="100ms",
     show_default=True,
-    help="Most that a frame's timestamps may differ.",
+    help="Largest difference between the two timestamps of a frame.",
 )
-@click.option("--offset", type=SignedDurationType(), help="B's clock minus A's, roughly, where it is known: as -37s.")
+@click.option(
+    "--offset", type=SignedDurationType(), help="Approximate offset of B's clock from A's, if known, e.g. -37s."
+)
 @click.option(
     "--timestamps",
     "trailer",
     callback=timestamps_of_files,
     metavar=TIMESTAMPS_METAVAR,
-    help="Timestamps that a tap or switch put into the frames of both captures, instead of the files'.",
+    help="Use the timestamps that taps or switches put into the frames, instead of the files'.",
 )
 @click.option("--table", type=click.Path(dir_okay=False), help="Write every matched pair to this CSV file.")
-@click.option("--only-a", type=click.Path(dir_okay=False), help="Write frames of A that match none to this CSV file.")
-@click.option("--only-b", type=click.Path(dir_okay=False), help="The same for B.")
+@click.option("--only-a", type=click.Path(dir_okay=False), help="Write unmatched frames of A to this CSV file.")
+@click.option("--only-b", type=click.Path(dir_okay=False), help="Write unmatched frames of B to this CSV file.")
 @inside_options()
 @reading_options(interface=False)
 @live_options
@@ -83,19 +85,19 @@ _CAPTURE_OPTIONS: Final = READING_OPTIONS | {
 def command(
     words: tuple[str, ...], expression: str, form: str, interface: str | None, reading: Reading, **options: Any
 ) -> None:
-    """Compare two captures of the same traffic, or the paths from an interface to an application, or reports of those.
+    """Compare two captures of the same traffic, the paths from an interface to an application, or two reports on paths.
 
-    A B: which frame of A is which of B; delay is B's timestamp minus A's. Each is a file, a directory, a quoted glob,
-    or one interface of a file: tap.pcapng@eth0 tap.pcapng@eth1. Several files a side are named with --a and --b. Each
-    is read once, both in step, and memory depends on the window only. Lost frames, duplicates, reordering, delays with
-    their intervals, and how far clocks are apart are in the report. The exit code is 1 where a capture is damaged; what
-    could be read is compared.
+    A B: match the frames of A with those of B; delay is B's timestamp minus A's. Each is a file, a directory, a quoted
+    glob, or one interface of a file: tap.pcapng@eth0 tap.pcapng@eth1. For several files per side, use --a and --b. The
+    report has lost frames, duplicates, reordering, delays with confidence intervals, and the offset between the clocks.
+    Both sides are read once, in step; memory depends only on the window. The exit code is 1 if a capture is damaged;
+    what could be read is compared.
 
-    REPORT1 REPORT2: what -i … --format json wrote, on two hosts or before and after a change. Settings that differ are
-    shown first, then the latency of each path in 2 less that in 1.
+    REPORT1 REPORT2: compare two reports of -i … --format json, from two hosts or from before and after a change. The
+    settings that differ come first, then, for each path, its latency in REPORT2 minus that in REPORT1.
 
-    -i NAME: probes that come in are sent along the kernel's path, PACKET_MMAP and AF_XDP, in turn or at random, and the
-    latency of each, from the XDP hook to the application, is compared.
+    -i NAME: send incoming probes through the kernel's stack, PACKET_MMAP and AF_XDP, in turn or at random, and compare
+    the latency of each path from the XDP hook to the application.
     """
     if interface is not None:
         _refuse_options(_CAPTURE_OPTIONS, "two captures, and -i names an interface")

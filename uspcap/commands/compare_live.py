@@ -21,7 +21,7 @@ from uspcap.signals import Ending
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("-i", "--interface", metavar="NAME", help="Compare paths from this interface, live."),
+    click.option("-i", "--interface", metavar="NAME", help="Compare the paths from this interface, live."),
     click.option(
         "--paths",
         help="With -i: comma-separated paths to compare [default: kernel,packet_mmap,af_xdp]; naming one two times "
@@ -30,34 +30,35 @@ _OPTIONS = (
     click.option(
         "--round-trip",
         is_flag=True,
-        help="With --probe: let kernel and af_xdp answer, and compare the round trips.",
+        help="With --probe: answer probes through kernel and af_xdp, and compare round-trip times.",
     ),
     click.option(
         "--port",
         type=CountType(1, 65535),
-        help="With -i: UDP port that frames come to; 7000 for probes.",
+        metavar="PORT",
+        help="With -i: UDP port that frames are sent to. Default for probes: 7000.",
     ),
     click.option(
         "--other-traffic",
         is_flag=True,
-        help="With -i: compare by UDP frames that come anyway, found again by a digest, and not by probes.",
+        help="With -i: measure with the UDP traffic of the interface, identified by a digest, instead of probes.",
     ),
     click.option(
-        "--take", is_flag=True, help="With --other-traffic: af_xdp may take frames away from whom they are for."
+        "--take", is_flag=True, help="With --other-traffic: let af_xdp take frames away from their receivers."
     ),
     click.option(
         "--group",
         "groups",
         multiple=True,
         metavar="ADDRESS",
-        help="With --other-traffic: multicast group that the kernel's path joins; may be repeated.",
+        help="With --other-traffic: multicast group for the kernel path to join. Repeatable.",
     ),
     click.option(
         "--design",
         type=click.Choice(["auto", "frame", "block"]),
         default="auto",
         show_default=True,
-        help="With -i: each frame on a path at random, or one path at a time in random order.",
+        help="With -i: a random path for each frame, or one path at a time, in random order (block).",
     ),
     click.option(
         "--wakeup",
@@ -66,51 +67,62 @@ _OPTIONS = (
         show_default=True,
         help="With -i: how readers wait.",
     ),
-    click.option("--runs", type=CountType(1), default=12, show_default=True, help="With -i: short runs of each path."),
     click.option(
-        "--run-duration", type=DurationType(), default="1s", show_default=True, help="With -i: length of each."
+        "--runs",
+        type=CountType(1),
+        metavar="N",
+        default=12,
+        show_default=True,
+        help="With -i: number of runs of each path.",
     ),
     click.option(
-        "--warm-up", type=DurationType(), default="100ms", show_default=True, help="With -i: left out of each run."
+        "--run-duration", type=DurationType(), default="1s", show_default=True, help="With -i: length of each run."
     ),
     click.option(
-        "--cool-down", type=DurationType(), default="50ms", show_default=True, help="With -i: left out at its end."
+        "--warm-up",
+        type=DurationType(),
+        default="100ms",
+        show_default=True,
+        help="With -i: time left out at the start of each run.",
+    ),
+    click.option(
+        "--cool-down", type=DurationType(), default="50ms", show_default=True, help="With -i: time left out at its end."
     ),
     click.option(
         "--seed",
         type=CountType(0, (1 << 64) - 1),
+        metavar="N",
         default=1,
         show_default=True,
-        help="With -i: of order, choice and bootstrap.",
+        help="With -i: random seed of order, choice and bootstrap.",
     ),
-    click.option("--cpus", type=CpuListType(), help="With -i: where readers run, as 2 or 2,4-5."),
+    click.option("--cpus", type=CpuListType(), help="With -i: CPUs for the readers, e.g. 2 or 2,4-5."),
     click.option(
         "--probe",
         type=EndpointType(7000),
         metavar="ADDRESS[:PORT]",
-        help="With -i: send probes there meanwhile; nothing is sent without.",
+        help="With -i: send probes to this address; without it nothing is sent.",
     ),
+    click.option("--probe-namespace", metavar="NAME", help="With --probe: network namespace (ip netns) to send from."),
     click.option(
-        "--probe-namespace", metavar="NAME", help="With --probe: send from this network namespace (ip netns)."
-    ),
-    click.option(
-        "--rate", type=FrameRateType(), default="2k", show_default=True, help="With --probe: frames a second."
+        "--rate", type=FrameRateType(), default="2k", show_default=True, help="With --probe: frames per second."
     ),
     click.option(
         "--schedule",
         type=click.Choice(["constant", "poisson"]),
         default="poisson",
         show_default=True,
-        help="With --probe: when they are due.",
+        help="With --probe: spacing of the frames.",
     ),
     click.option(
         "--size",
         type=CountType(64, 65507),
+        metavar="BYTES",
         default=64,
         show_default=True,
         help="With --probe: bytes of UDP payload.",
     ),
-    click.option("--probe-cpu", type=CountType(0), help="With --probe: where the sender runs."),
+    click.option("--probe-cpu", type=CountType(0), metavar="N", help="With --probe: CPU for the sender."),
 )
 
 LIVE_OPTIONS: Final = frozenset(

@@ -22,25 +22,27 @@ from uspcap.timestamps.kernel_calls import KernelCalls
 
 
 @click.command("doctor")
-@click.option("-i", "--interface", metavar="NAME", help="Look at this interface too.")
-@click.option("--apply", "names", metavar="NAME,...", help="Change what these findings propose; all: every one.")
-@click.option("--undo", "take_back", is_flag=True, help="Put back what --apply changed, and do nothing else.")
-@click.option("--forget", is_flag=True, help="With --undo: drop from the record what cannot be put back.")
+@click.option("-i", "--interface", metavar="NAME", help="Also check this interface.")
+@click.option(
+    "--apply", "names", metavar="NAME,...", help="Apply the changes that these findings propose; all: every one."
+)
+@click.option("--undo", "take_back", is_flag=True, help="Undo what --apply changed, and do nothing else.")
+@click.option("--forget", is_flag=True, help="With --undo: remove from the record what cannot be undone.")
 @click.option(
     "--record",
     type=click.Path(path_type=Path),
     default=RECORD,
     show_default=True,
-    help="Where --apply remembers what it changed.",
+    help="File in which --apply records its changes.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning or a problem.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if there is a warning or a problem.")
 @format_option
 def command(
     interface: str | None, names: str | None, take_back: bool, forget: bool, record: Path, strict: bool, form: str
 ) -> None:
-    """Tell what this host can do, what costs it latency, and which command changes that.
+    """Check what this host can do and what costs it latency, and show the commands that improve it.
 
-    Nothing is changed without --apply, and what that changed is put back by --undo, until the next boot.
+    Nothing is changed without --apply. --undo restores what --apply changed, until the next boot.
     """
     if take_back and (names or interface):
         raise UsageError("--undo puts back everything that --apply changed: give it alone")

@@ -23,10 +23,10 @@ from uspcap.stages.tunnels import choose_tunnels
 
 @click.command("dump")
 @click.argument("words", nargs=-1, required=True, metavar="FILE... [FILTER]...")
-@click.option("-c", "--count", type=CountType(1), help="Stop after so many frames.")
-@click.option("--frame", "frames", type=FrameSetType(), help="Only these frames, by their number in the files: 3,7-9.")
-@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of trailing words.")
-@click.option("-x", "show_bytes", is_flag=True, help="Show each frame's bytes below its line.")
+@click.option("-c", "--count", type=CountType(1), metavar="N", help="Stop after N frames.")
+@click.option("--frame", "frames", type=FrameSetType(), help="Only the frames with these numbers, e.g. 3,7-9.")
+@click.option("-f", "--filter", "expression", default="", help="Filter expression, instead of words after the files.")
+@click.option("-x", "show_bytes", is_flag=True, help="Print each frame's bytes below its line.")
 @inside_options()
 @reading_options(taps=False, sort="off")
 @click.option("-n", "no_names", is_flag=True, hidden=True, help="Accepted as in tcpdump; names are never looked up.")
@@ -41,14 +41,14 @@ def command(
     no_names: bool,
     reading: Reading,
 ) -> None:
-    """Print the frames of capture FILEs, one decoded line each; `-` is standard input.
+    """Print the frames of capture FILEs, decoded, one per line; `-` is standard input.
 
-    A FILE may be a directory, a quoted glob, or name one interface: day.pcapng@eth0. A line has number, time (UTC, or
-    as --tz says), length on the wire (captured/wire where the frame was cut), then what the frame holds. What follows
-    the files is a FILTER as tcpdump takes it.
+    A FILE may be a directory, a quoted glob, or one interface of a file: day.pcapng@eth0. Each line has the frame's
+    number, time (UTC unless --tz is given), wire length (captured/wire if the frame was cut), and contents. A FILTER
+    (pcap-filter syntax, as in tcpdump) follows the files.
 
-    The exit code is 1 where a file that was read to its end is damaged; the frames that could be read are printed,
-    and each damage is reported in a line on standard error.
+    The exit code is 1 if a file that was read to its end is damaged; the readable frames are printed, and each
+    damaged place is reported on a line of standard error.
     """
     files, expression = files_and_filter(words, expression)
     frame_filter = filter_of_files(expression, outer=outer)

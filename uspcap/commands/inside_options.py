@@ -7,8 +7,8 @@ import click
 from uspcap.commands.declared_options import Decorator, give
 
 TUNNELS_HELP = (
-    "Let the innermost headers count, or never: GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP. By default where they "
-    "carry most frames."
+    "Decode tunnels (GRE, ERSPAN, VXLAN, GENEVE, GTP-U, IP in IP) and use the innermost headers, or never do. Default: "
+    "where tunnels carry most frames."
 )
 
 
@@ -24,4 +24,4 @@ def inside_options() -> Decorator:
 
 def outer_option() -> Decorator:
     """Return `--outer`."""
-    return click.option("--outer", is_flag=True, help="Apply filters and rules to outer frames, as tcpdump does.")
+    return click.option("--outer", is_flag=True, help="Apply filters and rules to the outer frame, as tcpdump does.")

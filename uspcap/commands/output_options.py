@@ -17,30 +17,40 @@ _Command = Callable[..., Any]
 
 _OPTIONS: Final = (
     click.option(
-        "-w", "--write", "path", metavar="FILE", help="Write frames there; '-' is stdout, '.pcap' means pcap."
+        "-w",
+        "--write",
+        "path",
+        metavar="FILE",
+        help="Write frames to FILE: pcapng, or pcap if it ends in .pcap; '-' is stdout.",
     ),
     click.option(
-        "-C", "--rotate-size", type=SizeType(), help="Begin a new file before SIZE: millions of bytes, or 1G."
+        "-C",
+        "--rotate-size",
+        type=SizeType(),
+        help="Start a new file before this one exceeds SIZE: a number is in MB; or e.g. 1G.",
     ),
     click.option(
-        "-G", "--rotate-time", type=PeriodType(), help="Begin a new file so often, by timestamps: seconds, or 1h."
+        "-G",
+        "--rotate-time",
+        type=PeriodType(),
+        help="Start a new file at this interval of timestamps: seconds, or e.g. 1h.",
     ),
-    click.option("--align", is_flag=True, help="With -G: count from the epoch in UTC, so that 1h begins on the hour."),
-    click.option("--rotate-frames", type=CountType(1), metavar="N", help="Begin a new file after so many frames."),
-    click.option("-W", "--keep-files", type=CountType(1), metavar="N", help="Keep N files; delete the oldest."),
-    click.option("-z", "--post-rotate", metavar="COMMAND", help="Run this on each finished file, whose name is added."),
+    click.option("--align", is_flag=True, help="With -G: align files to UTC, so that 1h starts on the hour."),
+    click.option("--rotate-frames", type=CountType(1), metavar="N", help="Start a new file after N frames."),
     click.option(
-        "--compress", type=CompressType(), help="zstd[:LEVEL] or none; by default, as -w ends in .zst or not."
+        "-W", "--keep-files", type=CountType(1), metavar="N", help="Keep the newest N files; delete older ones."
     ),
+    click.option("-z", "--post-rotate", metavar="COMMAND", help="Run COMMAND FILE for each finished file."),
     click.option(
-        "--mode", type=FileModeType(), help="Permissions of new files, as 640; 600 by default, less the umask."
+        "--compress", type=CompressType(), help="zstd[:LEVEL] or none. Default: zstd if the file name ends in .zst."
     ),
-    click.option("--direct", is_flag=True, help="Write past the page cache (O_DIRECT)."),
+    click.option("--mode", type=FileModeType(), help="Permissions of new files, less the umask. Default: 600."),
+    click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT)."),
     click.option(
         "--write-buffer",
         type=CountType(0, 1 << 20),
         metavar="MIB",
-        help=f"What may wait for the disk ({DEFAULT_BUFFER_MIB}); 0: the reader itself writes, and waits.",
+        help=f"Buffer for frames waiting for the disk; 0: the reader writes and waits. Default: {DEFAULT_BUFFER_MIB}.",
     ),
 )
 _PARAMETERS: Final = (

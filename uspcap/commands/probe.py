@@ -70,46 +70,54 @@ class FrameRateType(_FrameRateType):
 def command() -> None:
     """Send timestamped, numbered UDP frames on a schedule, or answer them.
 
-    Nothing is sent but to the address that you name. docs/probe.md describes the frames.
+    Frames go only to the address that you give. docs/probe.md describes them.
     """
 
 
 @command.command("send")
 @click.argument("target", type=EndpointType())
-@click.option("--rate", type=FrameRateType(), default="100", show_default=True, help="Frames a second, as 250 or 10k.")
-@click.option("--schedule", "kind", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
-@click.option("--seed", type=CountType(0, (1 << 64) - 1), default=1, show_default=True, help="Of --schedule poisson.")
 @click.option(
-    "--like", "files", multiple=True, metavar="FILE", help="Timing of this capture's frames; may be repeated."
+    "--rate", type=FrameRateType(), default="100", show_default=True, help="Frames per second, e.g. 250 or 10k."
 )
-@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), help="End after so many frames.")
-@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option("--schedule", "kind", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
+@click.option(
+    "--seed",
+    type=CountType(0, (1 << 64) - 1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Random seed of --schedule poisson.",
+)
+@click.option(
+    "--like", "files", multiple=True, metavar="FILE", help="Send with the timing of this capture's frames. Repeatable."
+)
+@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), metavar="N", help="Stop after N frames.")
+@click.option("--duration", type=DurationType(), help="Stop after this time, e.g. 10s.")
 @click.option(
     "--size",
     type=CountType(64, 65507),
+    metavar="BYTES",
     default=64,
     show_default=True,
-    help="Bytes of UDP payload; with 28 (IPv4) or 48 (IPv6) more it should fit the MTU.",
+    help="Bytes of UDP payload; headers add 28 (IPv4) or 48 (IPv6), and the sum should fit the MTU.",
 )
 @click.option("-i", "--interface", metavar="NAME", help="Send and receive on this interface only.")
 @click.option("--bind", "source", type=EndpointType(0), metavar="ADDRESS[:PORT]", help="Send from this address.")
-@click.option("--one-way", is_flag=True, help="Read no answers; report lateness only.")
+@click.option("--one-way", is_flag=True, help="Expect no answers; report only how late frames were sent.")
 @click.option(
-    "--wait", type=DurationType(), default="1s", show_default=True, help="An answer so long after its time is late."
+    "--wait", type=DurationType(), default="1s", show_default=True, help="Timeout: a later answer counts as late."
 )
 @click.option(
-    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How answers are awaited."
+    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How to wait for answers."
 )
 @click.option(
     "--spin",
     type=DurationType(),
     default="200us",
     show_default=True,
-    help="Look at the clock so long before each frame.",
+    help="Spin on the clock for this long before each frame.",
 )
-@click.option(
-    "--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5; two are needed, at best."
-)
+@click.option("--cpu", "cpus", type=CpuListType(), help="Run only on these CPUs, e.g. 2 or 2,4-5; two are best.")
 @format_option
 def send(
     target: Endpoint,
@@ -129,10 +137,10 @@ def send(
     cpus: frozenset[int] | None,
     form: str,
 ) -> None:
-    """Send to TARGET, an address and port as 192.0.2.1:7000, and report the round trips.
+    """Send probes to TARGET, e.g. 192.0.2.1:7000, and report round-trip times.
 
-    Each frame goes when it is due, whatever became of those before; latency counts from then, so that a stall is seen
-    in full. Without --count, --duration and --like it goes on until Ctrl-C.
+    Each frame is sent when it is due, whether or not earlier ones were answered; latency counts from the due time, so
+    that a stall shows in full. Without --count, --duration or --like, sending goes on until Ctrl-C.
     """
     from uspcap.probe.schedules import at_rate, like
     from uspcap.probe.sending import ProbeRun, SendSettings
@@ -175,20 +183,20 @@ def send(
 
 @command.command("reflect")
 @click.argument("local", type=EndpointType(), metavar="ADDRESS:PORT")
-@click.option("-i", "--interface", metavar="NAME", help="Answer what comes on this interface only.")
+@click.option("-i", "--interface", metavar="NAME", help="Answer only what comes in on this interface.")
 @click.option(
     "--through",
     type=click.Choice(["kernel", "af_xdp"]),
     default="kernel",
     show_default=True,
-    help="By which path; af_xdp needs -i, and answers from where the frame lies.",
+    help="Path of the answers; af_xdp needs -i, and answers from the buffer that the probe is in.",
 )
-@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), help="End after so many answers.")
-@click.option("--duration", type=DurationType(), help="End after so long, as 10s.")
+@click.option("-c", "--count", type=CountType(1, MOST_FRAMES), metavar="N", help="Stop after N answers.")
+@click.option("--duration", type=DurationType(), help="Stop after this time, e.g. 10s.")
 @click.option(
-    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How probes are awaited."
+    "--wakeup", type=click.Choice(WAKEUPS), default="block", show_default=True, help="How to wait for probes."
 )
-@click.option("--cpu", "cpus", type=CpuListType(), help="Run on these CPUs only, as 2 or 2,4-5.")
+@click.option("--cpu", "cpus", type=CpuListType(), help="Run only on these CPUs, e.g. 2 or 2,4-5.")
 @format_option
 def reflect(
     local: Endpoint,
@@ -200,10 +208,10 @@ def reflect(
     cpus: frozenset[int] | None,
     form: str,
 ) -> None:
-    """Answer probes that come to ADDRESS:PORT of this host, as 192.0.2.1:7000 or [::]:7000.
+    """Answer probes to ADDRESS:PORT of this host, e.g. 192.0.2.1:7000 or [::]:7000.
 
-    Port 0 takes a free one. An answer is as long as its probe, and goes to where that came from; nothing else is
-    answered. Ctrl-C ends it with a report.
+    Port 0 picks a free port. Each answer is as long as its probe and goes back to its sender; nothing else is
+    answered. Ctrl-C stops it and prints a report.
     """
     from uspcap.probe.reflecting import Answerer, Reflection, ReflectSettings
     from uspcap.report.probe import reflect_report

@@ -44,30 +44,30 @@ def reading_options(*, interface: bool = True, taps: bool = True, sort: str = "a
             "--from",
             "time_from",
             metavar="WHEN",
-            help="Only frames from then on: 14:30, 2024-03-05T09:30:00-05:00, +5m after the first or -1m before the "
-            "last frame.",
+            help="Only frames from this time on: 14:30, 2024-03-05T09:30:00-05:00, +5m (after the first frame) or -1m "
+            "(before the last).",
         ),
-        click.option("--to", "time_to", metavar="WHEN", help="Only frames before then, written alike."),
+        click.option("--to", "time_to", metavar="WHEN", help="Only frames before this time, in the same notation."),
         click.option(
             "--tz",
             "zone",
             metavar="ZONE",
-            help="Zone of times without one, and of those in text: UTC (default), local, -05:00, America/New_York.",
+            help="Time zone of times without one and of times in text: local, -05:00, America/New_York. Default: UTC.",
         ),
         click.option(
             "--timestamp-unit",
             type=click.Choice(["auto", "us", "ns"]),
             default="auto",
             show_default=True,
-            help="What fractions of a second in pcap files count; auto: what the file says, unless that cannot be.",
+            help="Unit of fractional seconds in pcap files. auto: as the file header says, unless that is impossible.",
         ),
         click.option(
             "--sort",
             default=sort,
             show_default=True,
             metavar="WINDOW",
-            help="Put frames in order of time that lie out of it by up to WINDOW, as 250ms; auto is 100ms, off leaves "
-            "files and frames as they are.",
+            help="Sort frames that are out of order by up to WINDOW, e.g. 250ms. auto: 100ms. off: leave files and "
+            "frames as they are.",
         ),
         click.option(
             "--dedup",
@@ -75,8 +75,8 @@ def reading_options(*, interface: bool = True, taps: bool = True, sort: str = "a
             is_flag=False,
             flag_value=DEDUP_WINDOW,
             metavar="[WINDOW]",
-            help=f"Leave out packets that were captured before within WINDOW ({DEDUP_WINDOW}), as a mirror port of "
-            "both directions gives them.",
+            help=f"Leave out mirror copies: packets captured again within WINDOW ({DEDUP_WINDOW}), as by a mirror port "
+            "of both directions.",
         ),
     ]
     if interface and taps:
@@ -87,8 +87,8 @@ def reading_options(*, interface: bool = True, taps: bool = True, sort: str = "a
                 type=click.Choice(["auto", "join", "apart"]),
                 default="auto",
                 show_default=True,
-                help="Interfaces of a file: one stream (join), each its own (apart), or apart where they show the same "
-                "packets (auto).",
+                help="Treat interfaces of a file as one stream (join), each as its own (apart), or apart where they "
+                "show the same packets (auto).",
             )
         )
     if interface:
@@ -98,8 +98,8 @@ def reading_options(*, interface: bool = True, taps: bool = True, sort: str = "a
                 "of_interfaces",
                 multiple=True,
                 metavar="NAME",
-                help="Only frames of this interface of the files, by name or number; may be repeated. FILE@NAME is for "
-                "one file.",
+                help="Only frames of this interface of the files, by name or number. Repeatable. FILE@NAME is for one "
+                "file.",
             )
         )
 

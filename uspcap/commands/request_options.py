@@ -23,38 +23,47 @@ _OPTIONS: Final = (
         "-s",
         "--snaplen",
         type=CountType(0, DEFAULT_SNAPLEN),
+        metavar="BYTES",
         default=DEFAULT_SNAPLEN,
         show_default=True,
-        help="Bytes kept of a frame; 0 is the default, too.",
+        help="Bytes to keep of each frame; 0: the default.",
     ),
-    click.option("-p", "--no-promiscuous", is_flag=True, help="Leave out what is for other stations."),
     click.option(
-        "-Q", "--direction", type=click.Choice(["in", "out", "inout"]), help="Frames received, sent, or both (default)."
+        "-p",
+        "--no-promiscuous",
+        is_flag=True,
+        help="Do not put the interface into promiscuous mode.",
     ),
-    click.option("-B", "--buffer-size", type=CountType(1, 1 << 22), metavar="KIB", help="Size of all rings together."),
+    click.option(
+        "-Q",
+        "--direction",
+        type=click.Choice(["in", "out", "inout"]),
+        help="Frames received (in), sent (out), or both. Default: inout.",
+    ),
+    click.option("-B", "--buffer-size", type=CountType(1, 1 << 22), metavar="KIB", help="Total size of all rings."),
     click.option(
         "--timestamps",
         type=TimestampsType(),
         metavar=f"[{'|'.join(TIMESTAMPS)}|{TIMESTAMPS_METAVAR}]",
         default="auto",
         show_default=True,
-        help="Who timestamps: auto takes the best there is; hardware switches the NIC's timestamping on until the end; "
-        "trailer[:FORMAT] has analyses take what a tap or switch put into the frames.",
+        help="Timestamp source. auto: the best available. hardware: the NIC's, switched on for the capture. "
+        "trailer[:FORMAT]: for analyses, the timestamps that a tap or switch put into the frames.",
     ),
     click.option(
         "--merge",
         type=DurationType(),
         metavar="WINDOW",
-        help="Put frames of several rings in order within this time (5ms, PACKET_MMAP 50ms); 0s: leave them as they "
-        "come.",
+        help="Merge the frames of several rings by timestamp, within this window; 0s: do not. Default: 5ms, "
+        "PACKET_MMAP 50ms.",
     ),
     click.option(
         "--latency-target",
         "latency",
         type=DurationType(),
         metavar="DURATION",
-        help="Let frames wait so long for others before they are read: longer takes less CPU (AF_XDP 1.6ms or what the "
-        "ring holds, PACKET_MMAP 20ms).",
+        help="How long a frame may wait in the ring before it is read; longer takes less CPU. Default: AF_XDP 1.6ms or "
+        "what the ring holds, PACKET_MMAP 20ms.",
     ),
 )
 _PARAMETERS: Final = (

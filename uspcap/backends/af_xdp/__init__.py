@@ -52,7 +52,7 @@ BACKEND = Backend(
             argument="take_all",
             kind=Kind.SWITCH,
             default=False,
-            help="Let AF_XDP take every frame, even of an interface that is in use.",
+            help="Let AF_XDP take every frame away from the host, even on an interface in use.",
         ),
         Option(
             flag="--busy-poll",
@@ -61,7 +61,7 @@ BACKEND = Backend(
             bounds=(1, MOST_BUSY_POLL_US),
             bare_value=DEFAULT_BUSY_POLL_US,
             metavar="[USEC]",
-            help="AF_XDP: never sleep, drive the driver's queues; the kernel may poll so long in one go (20).",
+            help="AF_XDP: busy-poll the driver's queues, never sleep; the kernel polls for up to USEC. Default: 20.",
         ),
         Option(
             flag="--xdp",
@@ -69,14 +69,15 @@ BACKEND = Backend(
             kind=Kind.CHOICE,
             choices=("zero-copy", "copy", "skb"),
             default="zero-copy",
-            help="AF_XDP: the best way to try (zero-copy); copy leaves the NIC's buffers alone, skb its driver.",
+            help="AF_XDP: best mode to try. copy: leave the NIC's buffers alone. skb: leave the driver alone. "
+            "Default: zero-copy.",
         ),
         Option(
             flag="--no-link-reset",
             argument="no_link_reset",
             kind=Kind.SWITCH,
             default=False,
-            help="AF_XDP: go without native XDP where the driver may take the link down for it.",
+            help="AF_XDP: do not use native XDP if the driver may take the link down for it.",
         ),
     ),
     open=_open,

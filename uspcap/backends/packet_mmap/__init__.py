@@ -58,7 +58,7 @@ BACKEND = Backend(
             kind=Kind.OTHER,
             read=spreading,
             metavar="MODE[:RINGS]",
-            help="PACKET_MMAP: spread frames over rings by cpu, hash or qm.",
+            help="PACKET_MMAP: spread frames over several rings, by cpu, hash or qm (the NIC's queue).",
         ),
     ),
     open=_open,
