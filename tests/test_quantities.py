@@ -9,7 +9,7 @@ from uspcap.quantities import number
 
 @pytest.mark.parametrize("text", ["x", "", "-1", "nan", "inf", "1e400", "0x10", "1_0", "9" * 5000])
 def test_what_is_no_finite_number_is_refused_with_the_bound(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no number of 0 or more$"):
+    with pytest.raises(ValueError, match=r"is not a number of 0 or more$"):
         number(text, least=0)
 
 

@@ -194,7 +194,7 @@ def test_a_signal_ends_a_command_wherever_it_is(number: int, busy: str) -> None:
     assert done.returncode == -number
     assert done.stdout == "done first"
     name = signal.Signals(number).name
-    assert done.stderr == f"uspcap: ended by {name} before it was done: what was not written until then will not be\n"
+    assert done.stderr == f"uspcap: ended by {name} before it was done: what was not written yet is lost\n"
 
 
 def test_commands_that_end_in_good_order_give_signals_back() -> None:

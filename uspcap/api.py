@@ -599,7 +599,7 @@ class LiveCapture:
         from uspcap.pipeline.accounts import as_dict
 
         if self._outcome is None:
-            raise UsageError("the accounts are drawn up at the end of a capture, which has not come yet")
+            raise UsageError("the accounts are complete at the end of a capture, which is still running")
         return as_dict(self._outcome.accounts)
 
     def batches(self) -> Iterator[FrameBatch]:

@@ -151,7 +151,7 @@ class ClampedTimestamps:
         if len(self.listed) < CLAMPED_LISTED:
             end = "after 2116-02-20T23:53:38Z" if later else "before 1823-11-12T00:06:21Z"
             self.listed.append(
-                Problem(file, offset, f"the timestamp lies {end}, beyond what uspcap counts in; that was taken", frame)
+                Problem(file, offset, f"the timestamp lies {end}, outside uspcap's range, and was clamped to it", frame)
             )
 
     def append(self, later: ClampedTimestamps, frames_before: int) -> None:
@@ -165,7 +165,7 @@ class ClampedTimestamps:
         more = self.count - len(self.listed)
         if not more:
             return self.listed
-        what = f"and {more} more timestamps after this one lie beyond what uspcap counts in"
+        what = f"and {more} more timestamps after this one are outside uspcap's range"
         return [*self.listed, replace(self.listed[-1], what=what)]
 
 

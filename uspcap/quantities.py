@@ -40,10 +40,10 @@ def duration_ns(text: str) -> int:
     """
     match = re.fullmatch(rf"\s*({NUMBER})\s*(ns|us|µs|ms|s|m|h)\s*", text)
     if match is None:
-        raise ValueError(f"{text!r} is no length of time; write a number and ns, us, ms, s, m or h, as in 250us")
+        raise ValueError(f"{text!r} is not a duration; write a number and ns, us, ms, s, m or h, as in 250us")
     nanoseconds = Fraction(match[1]) * _DURATION_NS[match[2]]
     if nanoseconds.denominator != 1 or nanoseconds > _LONGEST_NS:
-        raise ValueError(f"{text!r} is no whole number of nanoseconds up to 146 years; write another, as 250us")
+        raise ValueError(f"{text!r} is not a whole number of nanoseconds up to 146 years; write another, as 250us")
     return int(nanoseconds)
 
 
@@ -57,7 +57,7 @@ def bit_rate(text: str) -> int:
     match = re.fullmatch(rf"\s*({NUMBER})\s*([kmgtKMGT]?)(?:[bB]it/s|[bB]its?|b/s|bps)?\s*", text)
     rate = int(Fraction(match[1]) * _RATE_BPS[match[2].lower()]) if match else 0
     if rate <= 0:
-        raise ValueError(f"{text!r} is no bit rate; write a number and k, M, G or T, as in 10G")
+        raise ValueError(f"{text!r} is not a bit rate; write a number and k, M, G or T, as in 10G")
     return rate
 
 
@@ -70,7 +70,7 @@ def whole_number(text: str, least: int, most: int | None = None) -> int:
     """
     number = int(text) if re.fullmatch(r"\s*[+-]?[0-9]{1,40}\s*", text) else None
     if number is None or number < least or (most is not None and number > most):
-        raise ValueError(f"{text!r} is no whole number {within(least, most)}; write one, as {least or 1}")
+        raise ValueError(f"{text!r} is not a whole number {within(least, most)}; write one, as {least or 1}")
     return number
 
 
@@ -83,7 +83,7 @@ def number(text: str, least: float) -> float:
     """
     value = float(text) if re.fullmatch(rf"\s*{NUMBER}(?:[eE][+-]?[0-9]{{1,3}})?\s*", text) else math.nan
     if not math.isfinite(value) or value < least:
-        raise ValueError(f"{text!r} is no number {within(least, None)}")
+        raise ValueError(f"{text!r} is not a number {within(least, None)}")
     return value
 
 

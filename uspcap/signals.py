@@ -110,7 +110,7 @@ def end_by(number: int, sentence: str = "") -> NoReturn:
 
 def ended_by(number: int) -> str:
     """Return the sentence for a command that a signal ended."""
-    return f"ended by {signal.Signals(number).name} before it was done: what was not written until then will not be"
+    return f"ended by {signal.Signals(number).name} before it was done: what was not written yet is lost"
 
 
 class _Waiter:

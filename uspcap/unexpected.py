@@ -66,7 +66,7 @@ def _sentence(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{reason(error)}; {remedy(error, _reporting(error))}"
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return "the system starts no further thread: raise its limit ('ulimit -u', the control group's pids.max)"
+        return "the system refuses to start another thread: raise its limit ('ulimit -u', the control group's pids.max)"
     what = f"{type(error).__name__}: {_text(error)}" if str(error) else type(error).__name__
     return f"internal error, {what}; {_reporting(error)}"
 

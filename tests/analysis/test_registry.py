@@ -63,8 +63,8 @@ def test_an_analysis_that_cannot_be_loaded_is_said_and_left_out(registered, caps
     registered(ImportError("no module named x"), GAPS, "nothing", GAPS)
     assert list(registry.declarations()) == ["gaps"]
     assert [re.sub(r"made\d", "made", line) for line in capsys.readouterr().err.splitlines()] == [
-        "uspcap: the analysis made cannot be loaded (made:ANALYSIS: no module named x): mend or remove its package",
-        "uspcap: made:ANALYSIS declares no analysis: mend or remove its package",
+        "uspcap: the analysis made cannot be loaded (made:ANALYSIS: no module named x): fix or remove its package",
+        "uspcap: made:ANALYSIS declares no analysis: fix or remove its package",
         "uspcap: made:ANALYSIS declares the analysis gaps, which there is already: rename one of them",
     ]
 

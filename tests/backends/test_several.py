@@ -153,8 +153,8 @@ def test_one_interface_that_is_lost_leaves_the_others(two: Pair, backend: str) -
                 assert batch is None
         statistics = source.statistics()
         names = names_of(source, received)
-    assert said == ["interface here0 is gone: what came before was kept; the capture goes on with blue0"]
-    assert str(caught.value) == "interface here0 is gone: what came before was kept"
+    assert said == ["interface here0 is gone: frames before that were kept; the capture goes on with blue0"]
+    assert str(caught.value) == "interface here0 is gone: frames before that were kept"
     assert names == [HERE, BLUE]
     assert (statistics.received, statistics.unaccounted) == (2, 0)
 
@@ -176,7 +176,7 @@ def test_capture_ends_with_its_last_interface(two: Pair) -> None:
             for _ in batches:
                 pass
     assert str(caught.value) == (
-        "interface here0 is gone: what came before was kept; interface blue0 is gone: what came before was kept"
+        "interface here0 is gone: frames before that were kept; interface blue0 is gone: frames before that were kept"
     )
 
 
@@ -198,7 +198,7 @@ def test_more_than_can_be_held_goes_before_its_time_and_nothing_is_lost(
 def test_unmerged_frames_are_in_order_within_their_interface(two: Pair) -> None:
     frames = [numbered_frame(number) for number in range(400)]
     with two.here.entered(), open_source(Request((HERE, BLUE), merge_window_ns=0)) as source:
-        assert "frames of several interfaces are not put in order" in source.describe().remarks
+        assert "frames of several interfaces are not sorted by time" in source.describe().remarks
         with senders(two) as ends:
             for number, frame in enumerate(frames):
                 ends[number % 2].send(frame)

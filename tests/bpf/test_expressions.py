@@ -171,7 +171,7 @@ def test_what_names_no_encapsulation_applies_to_the_innermost_packet(expression)
 )
 def test_what_names_an_encapsulation_applies_to_the_outer_frame(expression, named):
     reading = reading_of(expression)
-    assert (reading.name, reading.why) == ("outer", f"{named} names what carries packets")
+    assert (reading.name, reading.why) == ("outer", f"{named} names an encapsulation")
 
 
 @pytest.mark.parametrize("expression", ["greater 100", "ether multicast and less 90", "ether proto 0x0806"])

@@ -464,7 +464,7 @@ IN_VXLAN = ethernet(0x0800, outer_ip(17, udp(vxlan(ethernet(0x0800, PACKETS[0]))
         ("not ip", False, [TAGGED_DNS], "matches no innermost packet, but the outer headers of 1 frame: --outer"),
         ("udp port 53", True, [TAGGED_DNS] * 2, "matches no outer frame, but the innermost packet of 2 frames: leave"),
         ("not tcp and udp port 53", True, [IN_VXLAN], "matches no outer frame, but the innermost packet of 1 frame"),
-        ("not port 4789", False, [IN_VXLAN], "because port 4789 names what carries packets; leave that out"),
+        ("not port 4789", False, [IN_VXLAN], "because port 4789 names an encapsulation; leave that out"),
         ("not udp port 9", False, [TAGGED_DNS], ""),
         ("udp port 53", False, [TAGGED_DNS, IN_VXLAN], ""),
         ("udp port 54", False, [TAGGED_DNS, IN_VXLAN], ""),

@@ -521,7 +521,7 @@ def test_times_at_the_ends_are_reported_and_what_they_are_worth_is_said(tmp_path
         assert bool(result["caveats"]) == (analysis != "overhead")
     text = start("analyze", path, "--only", every)
     assert text.code == 1
-    assert "beyond what uspcap counts in" in " ".join(text.stdout.split())
+    assert "outside uspcap's range" in " ".join(text.stdout.split())
     assert f"frame {first['frame']}" in text.stdout
 
 
@@ -570,7 +570,7 @@ def test_the_report_says_how_the_filter_was_read() -> None:
     assert inner["filter"] == {
         "expression": "udp port 26400",
         "reading": "inner",
-        "why": "nothing in it names what carries packets",
+        "why": "nothing in it names an encapsulation",
     }
     assert inner["source"]["packets"] == 299
     assert report(path, "-f", "udp port 4789")["filter"]["reading"] == "outer"
@@ -589,7 +589,7 @@ def test_a_filter_that_matches_nothing_gets_one_hint() -> None:
     ]
     shown = invoke("dump", path, "not", "port", "4789")
     assert not shown.stdout
-    assert "because port 4789 names what carries packets" in shown.stderr
+    assert "because port 4789 names an encapsulation" in shown.stderr
     assert "matches no" not in invoke("dump", path, "udp", "port", "26400").stderr
 
 
@@ -600,7 +600,7 @@ def test_a_rule_that_matches_nothing_gets_a_hint_and_flows_are_counted_once() ->
     found = report(path, "--only", "requests,inter_arrival,gaps", *rules)
     assert found["analyses"]["requests"]["caveats"] == [
         "the rule of --request 'not udp port 4789' matches no outer frame, but the innermost packet of 299 frames: it "
-        "applies to outer frames because port 4789 names what carries packets; leave that out to apply it to "
+        "applies to outer frames because port 4789 names an encapsulation; leave that out to apply it to "
         "innermost packets"
     ]
     plain = report(path, "--tunnels", "--only", "inter_arrival,gaps")
@@ -623,7 +623,7 @@ def test_a_replay_decodes_tunnels_that_carry_most_frames() -> None:
     command = ("capture", "-r", path, "--analyze", "sequence", "--protocol", "moldudp64", "--format", "json")
     ended = invoke(*command)
     assert json.loads(ended.stdout)["analyses"]["sequence"]["lost"] == 1
-    assert "299 of 299 frames that were looked at are in VXLAN (as --tunnels)" in ended.stderr
+    assert "299 of 299 frames checked are in VXLAN (as --tunnels)" in ended.stderr
     outer = invoke(*command, "--no-tunnels")
     assert json.loads(outer.stdout)["analyses"]["sequence"]["lost"] == 0
     assert "VXLAN" not in outer.stderr

@@ -292,7 +292,7 @@ def test_fifo_without_a_reader_says_that_it_waits_and_can_be_left(pair: Pair, ru
     os.mkfifo(fifo)
     running = run("-i", HERE, "-w", str(fifo))
     assert wait_until(lambda: "is a FIFO" in running.stderr)
-    assert running.stderr == f"uspcap: {fifo} is a FIFO: waiting for a program that reads it\n"
+    assert running.stderr == f"uspcap: {fifo} is a FIFO: waiting for a reader\n"
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(DEADLINE_S) == -signal.SIGTERM
     assert running.stderr.splitlines()[-1].startswith("uspcap: ended by SIGTERM before it was done")
@@ -425,7 +425,7 @@ def test_mode_that_is_none_is_wrong_usage(mode: str) -> None:
         [*USPCAP, "capture", "-r", str(SAMPLE), "-w", "x", "--mode", mode], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert "are no permissions; write three octal digits, as 640" in done.stderr
+    assert "is not a file mode; write three octal digits, as 640" in done.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("--rotate-frames", "100")])
@@ -443,9 +443,7 @@ def test_link_of_somebody_else_is_not_followed(tmp_path: Path, words: tuple[str,
         timeout=60,
     )
     assert done.returncode == 1
-    assert (
-        "'link' on its way is a symbolic link of user nobody, neither root's nor yours; name the place" in done.stderr
-    )
+    assert "'link' on its way is a symbolic link of user nobody, not of root or you; name the place" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "secret").iterdir()) == []
 
@@ -465,7 +463,7 @@ def test_command_on_files_that_takes_long_is_reported_and_can_be_left(
     send(pair, 0, 32)
     assert received(running, 32)
     running.process.send_signal(signal.SIGINT)
-    expected = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C does not wait\n"
+    expected = f"uspcap: waiting for '{script}' on 7 files; Ctrl-C ends the wait\n"
     assert wait_until(lambda: expected in running.stderr)
     assert counts(running) == "received 32 = 32 written"
     assert wait_until(lambda: sum(bool(path.read_text()) for path in marks.iterdir()) == 4)

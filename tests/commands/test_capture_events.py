@@ -36,8 +36,8 @@ def test_detached_program_ends_the_capture_with_one_sentence(pair: Pair, run: Ru
     pair.send(*[numbered_frame(number) for number in range(20, 35)])
     assert running.process.wait(60) == 1
     assert running.stderr.splitlines()[-1] == (
-        "uspcap: the XDP program was taken off here0 from outside, as 'bpftool link detach' does, and its frames have "
-        "gone to the kernel since: what came before was kept"
+        "uspcap: the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames have "
+        "gone to the kernel since: frames before that were kept"
     )
     assert running.accounts.startswith(
         "received 20 = 20 written; frames that the interface counted and the XDP hook did not see: 15"
@@ -49,14 +49,14 @@ def test_detached_program_ends_the_capture_with_one_sentence(pair: Pair, run: Ru
 def test_link_that_flaps_is_reported_and_the_capture_goes_on(pair: Pair, run: Run, backend: str) -> None:
     running = run("-i", HERE, "--backend", backend, "--analyze", "summary", "--format", "json").ready()
     pair.here.ip("link", "set", HERE, "down")
-    assert wait_until(lambda: "here0 was set down: no frame comes until it is up" in running.stderr)
+    assert wait_until(lambda: "here0 was set down: no frames until it is up" in running.stderr)
     pair.here.ip("link", "set", HERE, "up")
     assert wait_until(lambda: "here0 is up again after" in running.stderr)
     pair.send(numbered_frame(1))
     assert running.end() == 0
     source = json.loads(running.stdout)["source"]
     assert source["accounts"]["received"] == 1
-    assert "here0 was set down: no frame comes until it is up" in source["notes"]
+    assert "here0 was set down: no frames until it is up" in source["notes"]
     assert "times that the interface went down: 1" in running.accounts
 
 
@@ -68,7 +68,7 @@ def test_interface_that_is_moved_is_not_said_to_be_gone(
     pair.here.ip("link", "set", HERE, "netns", make_namespace().name)
     assert running.process.wait(60) == 1
     assert running.stderr.splitlines()[-1] == (
-        "uspcap: interface here0 was moved to another network namespace: what came before was kept"
+        "uspcap: interface here0 was moved to another network namespace: frames before that were kept"
     )
 
 

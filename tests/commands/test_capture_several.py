@@ -101,11 +101,11 @@ def test_interface_that_goes_away_is_reported_at_once_and_at_the_end(two: Pair, 
     path = tmp_path / "a.pcapng"
     running = run("-i", HERE, "-i", BLUE, "-w", str(path)).ready()
     two.here.ip("link", "delete", BLUE)
-    expected = "uspcap: interface blue0 is gone: what came before was kept; the capture goes on with here0"
+    expected = "uspcap: interface blue0 is gone: frames before that were kept; the capture goes on with here0"
     assert wait_until(lambda: expected in running.stderr)
     two.send(numbered_frame(1))
     assert running.end() == 1
-    assert running.stderr.splitlines()[-1] == "uspcap: interface blue0 is gone: what came before was kept"
+    assert running.stderr.splitlines()[-1] == "uspcap: interface blue0 is gone: frames before that were kept"
     assert frames_of(path) == [numbered_frame(1)]
 
 
@@ -127,7 +127,7 @@ def test_pcap_has_one_link_type(two: Pair, run: Run, tmp_path: Path) -> None:
     running = run("-i", HERE, "-i", BLUE, "-w", str(tmp_path / "c.pcap")).ready()
     frames = send_in_turn(two, 10)
     assert running.end() == 0
-    assert "a pcap file does not tell which interface a frame came from, as pcapng does" in running.stderr
+    assert "a pcap file does not record which interface a frame came from; pcapng does" in running.stderr
     assert frames_of(tmp_path / "c.pcap") == frames
 
 

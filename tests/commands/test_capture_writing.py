@@ -146,7 +146,7 @@ def test_command_that_fails_is_one_warning_and_no_failure(tmp_path: Path) -> Non
     [
         (("-w", "-", "-C", "1"), "standard output is one file: name a file with -w to rotate"),
         (("-w", "-", "--direct"), "standard output cannot be written past the page cache"),
-        (("-w", "x", "-W", "3"), "-W is for a capture in many files: add -C, -G or --rotate-frames"),
+        (("-w", "x", "-W", "3"), "-W is for rotated files: add -C, -G or --rotate-frames"),
         (("-w", "x", "-z", "true"), "-z is for a capture in many files"),
         (("-w", "x", "-C", "1", "--align"), "--align puts files on the clock, and needs -G"),
         (("-w", "x", "-C", "1", "-z", "no-such-program"), "there is no such program"),

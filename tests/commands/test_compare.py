@@ -210,7 +210,7 @@ def test_a_mirrored_capture_is_compared_with_a_plain_one(tmp_path: Path) -> None
     assert (report["frames"]["matched"], report["delay"]["min_ns"], report["delay"]["max_ns"]) == (50, 7000, 7000)
     assert report["filter_reading"]["reading"] == "inner"
     assert not report["a"]["decisions"]
-    assert report["b"]["decisions"][0]["why"].endswith("50 of 50 frames that were looked at are in ERSPAN")
+    assert report["b"]["decisions"][0]["why"].endswith("50 of 50 frames checked are in ERSPAN")
     assert "erspan UDP" in report["worst"][0]["decoded"]
     assert compared("--no-tunnels")["frames"]["matched"] == 0
     outer = compared("--outer", "-f", "udp port 26400")

@@ -72,7 +72,7 @@ def test_what_is_applied_is_announced_and_taken_back(pair: Pair, tmp_path: Path)
         assert applied.stderr == f"uspcap: changed rxvlan of {HERE}: on → off\n"
         assert _offloads() == {**before, "rxvlan": "off"}
         undone = invoke("doctor", "--undo", "--record", record)
-        assert (undone.code, undone.stdout) == (0, f"uspcap: put back rxvlan of {HERE}: off → on\n")
+        assert (undone.code, undone.stdout) == (0, f"uspcap: restored rxvlan of {HERE}: off → on\n")
         assert _offloads() == before
         assert invoke("doctor", "--undo", "--record", record).stdout == "uspcap: nothing was changed\n"
 
@@ -97,7 +97,7 @@ def test_other_namespace_and_other_interface_of_the_same_name_are_left_alone(mer
         before = _offloads()
         elsewhere = invoke("doctor", "--undo", "--record", record)
         assert elsewhere.code == 1
-        assert len(re.findall(r"not put back: \w+ of here0: .*in another network namespace", elsewhere.stdout)) == 2
+        assert len(re.findall(r"not restored: \w+ of here0: .*in another network namespace", elsewhere.stdout)) == 2
         assert _offloads() == before
     assert record.read_bytes() == written
     pair.here.ip("link", "delete", HERE)
@@ -106,7 +106,7 @@ def test_other_namespace_and_other_interface_of_the_same_name_are_left_alone(mer
         before = _offloads()
         made_again = invoke("doctor", "--undo", "--record", record)
         assert made_again.code == 1
-        assert len(re.findall("not put back: .* here0 is not the interface that was changed", made_again.stdout)) == 2
+        assert len(re.findall("not restored: .* here0 is not the interface that was changed", made_again.stdout)) == 2
         assert _offloads() == before
         assert record.read_bytes() == written
         forgotten = invoke("doctor", "--undo", "--forget", "--record", record)
@@ -114,14 +114,14 @@ def test_other_namespace_and_other_interface_of_the_same_name_are_left_alone(mer
     assert not record.exists()
 
 
-def test_interface_that_was_renamed_is_put_back(pair: Pair, tmp_path: Path) -> None:
+def test_interface_that_was_renamed_is_restore(pair: Pair, tmp_path: Path) -> None:
     record = tmp_path / "doctor.json"
     with pair.here.entered():
         before = _offloads()
         invoke("doctor", "-i", HERE, "--apply", "rxvlan", "--record", record)
         pair.here.ip("link", "set", HERE, "name", "lan0")
         undone = invoke("doctor", "--undo", "--record", record)
-        assert (undone.code, undone.stdout) == (0, "uspcap: put back rxvlan of lan0: off → on\n")
+        assert (undone.code, undone.stdout) == (0, "uspcap: restored rxvlan of lan0: off → on\n")
         pair.here.ip("link", "set", "lan0", "name", HERE)
         assert _offloads() == before
 
@@ -197,11 +197,11 @@ def test_record_that_is_none_is_one_clear_line(merging: Pair, tmp_path: Path) ->
     record = tmp_path / "doctor.json"
     record.write_text('{"schema": "uspcap.doctor-record/1", "changes": [{"kind": "file", "where": "/etc/passwd"}]}')
     with merging.here.entered():
-        assert_one_clear_line(invoke("doctor", "--undo", "--record", record), 1, str(record), "no record of changes")
+        assert_one_clear_line(invoke("doctor", "--undo", "--record", record), 1, str(record), "not a record of changes")
         applied = invoke("doctor", "-i", HERE, "--apply", "gro", "--record", record)
-        assert_one_clear_line(applied, 1, str(record), "no record of changes")
-        assert_one_clear_line(invoke("doctor", "--undo", "--record", tmp_path), 1, "no regular file")
-        assert_one_clear_line(invoke("doctor", "--undo", "--record", "/dev/null"), 1, "no regular file")
+        assert_one_clear_line(applied, 1, str(record), "not a record of changes")
+        assert_one_clear_line(invoke("doctor", "--undo", "--record", tmp_path), 1, "not a regular file")
+        assert_one_clear_line(invoke("doctor", "--undo", "--record", "/dev/null"), 1, "not a regular file")
 
 
 def test_second_doctor_waits_for_nobody(pair: Pair, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_second_doctor_waits_for_nobody(pair: Pair, tmp_path: Path) -> None:
     with pair.here.entered(), Record(record).locked():
         before = _offloads()
         applied = invoke("doctor", "-i", HERE, "--apply", "rxvlan", "--record", record)
-        assert_one_clear_line(applied, 1, f"another uspcap doctor (process {os.getpid()}) changes settings now")
+        assert_one_clear_line(applied, 1, f"another uspcap doctor (process {os.getpid()}) is changing settings")
         record.write_text("{")
         assert_one_clear_line(invoke("doctor", "--undo", "--record", record), 1, "another uspcap doctor")
         assert _offloads() == before
@@ -275,7 +275,7 @@ def test_alternative_name_is_taken_and_the_name_is_reported(merging: Pair, tmp_p
     assert {finding["subject"] for finding in document["findings"]} == {"host", HERE}
     assert next(row for row in listed["overview"] if row["name"] == HERE)["other_names"] == [other]
     assert applied.stderr == f"uspcap: changed gro of {HERE}: on → off\n"
-    assert undone.stdout == f"uspcap: put back gro of {HERE}: off → on\n"
+    assert undone.stdout == f"uspcap: restored gro of {HERE}: off → on\n"
 
 
 def test_wrong_use_is_one_clear_line(pair: Pair) -> None:

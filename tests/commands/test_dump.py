@@ -269,7 +269,7 @@ def test_tunnels_shows_the_innermost_headers() -> None:
     for options in ([], ["--tunnels"]):
         inner = invoke("dump", "-c", "1", *options, path)
         assert "vxlan ICMP 192.168.203.3 > 192.168.203.5 echo request" in inner.stdout
-        said = "" if options else f"uspcap: {path}: 10 of 10 frames that were looked at are in VXLAN (as --tunnels)"
+        said = "" if options else f"uspcap: {path}: 10 of 10 frames checked are in VXLAN (as --tunnels)"
         assert inner.stderr.strip() == said
 
 

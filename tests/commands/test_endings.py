@@ -178,7 +178,7 @@ def test_a_report_that_nobody_reads_can_be_left(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     try:
-        assert process.stderr.readline() == f"uspcap: {fifo} is a FIFO: waiting for a program that reads it\n"
+        assert process.stderr.readline() == f"uspcap: {fifo} is a FIFO: waiting for a reader\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == -signal.SIGINT
     finally:

@@ -39,7 +39,7 @@ def test_application_behind_a_bridge_port_keeps_its_datagrams(bridged: Pair, run
     assert refused.code == 2
     assert refused.stderr == (
         "uspcap: AF_XDP would take every frame of here0 from the kernel, and here0 is a port of bridge br0, which has "
-        "the address 10.77.0.1/24: give a filter, --take-all if that is meant, or use the packet_mmap backend\n"
+        "the address 10.77.0.1/24: give a filter, or --take-all if you mean it, or use the packet_mmap backend\n"
     )
     running = run("-i", HERE, "--backend", "af_xdp", "-w", str(tmp_path / "b.pcapng"), "tcp").ready()
     with bridged.here.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:

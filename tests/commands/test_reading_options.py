@@ -79,8 +79,8 @@ def test_every_command_reads_the_same_range(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--from", "half past"), "is no moment"),
-        (("--from", "+5"), "is no length of time"),
+        (("--from", "half past"), "is not a time"),
+        (("--from", "+5"), "is not a duration"),
         (("--from", "+5m", "--to", "+4m"), "ends before it begins"),
         (("--tz", "Mars"), "there is no time zone"),
     ],

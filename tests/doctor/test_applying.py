@@ -69,14 +69,14 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_changes_are_made_and_put_back(bench: Bench) -> None:
+def test_changes_are_made_and_restore(bench: Bench) -> None:
     before = bench.values()
     assert bench.apply(CHANGES)
     assert bench.said[0] == f"changed {FILE}: powersave → performance"
     assert bench.values() == [change.after for change in CHANGES]
     assert bench.recorded == CHANGES
     assert bench.undo()
-    assert bench.said[0] == "put back rx-usecs of eth0: 0 → 50"
+    assert bench.said[0] == "restored rx-usecs of eth0: 0 → 50"
     assert bench.values() == before
     assert list((bench.root / "run").iterdir()) == []
     assert bench.undo()
@@ -143,13 +143,13 @@ def test_change_that_the_driver_ignores_is_reported_and_not_remembered(bench: Be
     assert bench.recorded == []
 
 
-def test_value_that_the_driver_rounds_is_remembered_as_it_is_and_put_back(bench: Bench) -> None:
+def test_value_that_the_driver_rounds_is_remembered_as_it_is_and_restore(bench: Bench) -> None:
     bench.driver.rounds_to = 1000
     assert not bench.apply(CHANGES[2:3])
     assert bench.said == ["changed rx of eth0: 512 → 5000, though 4096 was asked for"]
     bench.driver.rounds_to = 1
     assert bench.undo()
-    assert bench.said == ["put back rx of eth0: 5000 → 512"]
+    assert bench.said == ["restored rx of eth0: 5000 → 512"]
 
 
 def test_setting_that_cannot_be_read_after_a_refusal_stays_in_the_record(
@@ -170,14 +170,14 @@ def test_setting_that_cannot_be_read_after_a_refusal_stays_in_the_record(
     assert bench.driver.the_rings.current == 512
 
 
-def test_setting_that_comes_back_in_part_is_put_back_in_full_by_the_next_undo(bench: Bench) -> None:
+def test_setting_that_comes_back_in_part_is_restored_in_full_by_the_next_undo(bench: Bench) -> None:
     bench.apply(CHANGES[2:3])
     bench.driver.rounds_to = 1000
     assert not bench.undo()
-    assert bench.said[0] == "not put back: rx of eth0: 4096 → 512: it is still 1000"
+    assert bench.said[0] == "not restored: rx of eth0: 4096 → 512: it is still 1000"
     bench.driver.rounds_to = 1
     assert bench.undo()
-    assert bench.said == ["put back rx of eth0: 1000 → 512"]
+    assert bench.said == ["restored rx of eth0: 1000 → 512"]
 
 
 def test_what_is_so_already_is_reported_and_not_remembered(bench: Bench) -> None:
@@ -220,15 +220,15 @@ def test_what_another_has_changed_meanwhile_stays(bench: Bench) -> None:
     assert bench.driver.the_rings.current == 1024
 
 
-def test_what_could_not_be_put_back_stays_in_the_record_with_a_sentence_each(bench: Bench) -> None:
+def test_what_could_not_be_restored_stays_in_the_record_with_a_sentence_each(bench: Bench) -> None:
     bench.apply(CHANGES)
     bench.driver.refuses = {"gro"}
     (bench.root / "host" / FILE.lstrip("/")).unlink()
     assert not bench.undo()
-    assert [line for line in bench.said if line.startswith("not put back")] == [
-        "not put back: gro of eth0: off → on: gro of eth0 cannot be on: EOPNOTSUPP (Operation not supported); the "
+    assert [line for line in bench.said if line.startswith("not restored")] == [
+        "not restored: gro of eth0: off → on: gro of eth0 cannot be on: EOPNOTSUPP (Operation not supported); the "
         "driver does not change this; leave it as it is",
-        f"not put back: {FILE}: performance → powersave: it cannot be read",
+        f"not restored: {FILE}: performance → powersave: it cannot be read",
     ]
     assert "stays in" in bench.said[-1]
     assert bench.recorded == CHANGES[:2]
@@ -277,7 +277,7 @@ def test_interface_with_a_new_name_is_found(bench: Bench) -> None:
     bench.apply(GRO)
     bench.driver.name = "lan0"
     assert bench.undo()
-    assert bench.said == ["put back gro of lan0: off → on"]
+    assert bench.said == ["restored gro of lan0: off → on"]
 
 
 def test_interface_that_is_gone_is_reported(bench: Bench) -> None:
@@ -309,7 +309,7 @@ def test_nothing_is_changed_where_the_record_is_none(bench: Bench) -> None:
     bench.record.path.parent.mkdir()
     bench.record.path.write_text("{")
     before = bench.values()
-    with pytest.raises(CaptureError, match="is no record of changes"):
+    with pytest.raises(CaptureError, match="is not a record of changes"):
         bench.apply(CHANGES)
     assert bench.values() == before
     assert bench.record.path.read_text() == "{"
@@ -325,7 +325,7 @@ def test_two_doctors_do_not_change_settings_at_once(bench: Bench) -> None:
     with bench.record.locked():
         bench.record.path.write_text("{")
         for attempt in (lambda: bench.apply(GRO), bench.undo):
-            with pytest.raises(CaptureError, match=r"another uspcap doctor \(process \d+\) changes settings now"):
+            with pytest.raises(CaptureError, match=r"another uspcap doctor \(process \d+\) is changing settings"):
                 attempt()
         bench.record.path.unlink()
     assert bench.apply(GRO)

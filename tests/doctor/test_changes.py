@@ -59,7 +59,7 @@ def test_anything_else_is_refused(change: Change) -> None:
     [
         (OSError(errno.EPERM, ""), "EPERM"),
         (OSError(errno.EINVAL, ""), "it does not take this value"),
-        (OSError(errno.ENODEV, ""), "not there any more"),
+        (OSError(errno.ENODEV, ""), "no longer exists"),
         (OSError(errno.EBUSY, ""), r"EBUSY \(Device or resource busy\); .*dmesg"),
         (NotSupportedError("eth0"), "NotSupportedError"),
         (NetlinkError(errno.EOPNOTSUPP, "no"), "cannot be off"),

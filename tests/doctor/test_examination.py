@@ -94,11 +94,11 @@ def test_what_is_offered_on_a_host_that_makes_no_sense_is_made_or_reported(tmp_p
         assert complete or any("not changed" in line or "though" in line for line in said)
         entries = changer.record.read()
         said.clear()
-        put_back = changer.undo()
-        outcomes = [line for line in said if line.startswith(("put back", "left", "not put back"))]
+        restored = changer.undo()
+        outcomes = [line for line in said if line.startswith(("restored", "left", "not restored"))]
         assert len(outcomes) == len(entries)
-        assert put_back == (not any(line.startswith("not put back") for line in said))
-        assert put_back == (changer.record.read() == [])
+        assert restored == (not any(line.startswith("not restored") for line in said))
+        assert restored == (changer.record.read() == [])
         for line in said:
             assert "\n" not in safe_text(line)
         shutil.rmtree(root)
@@ -126,7 +126,7 @@ def test_check_that_fails_leaves_one_row_and_the_others_go_on(
     assert len(examination.findings) == len(checks)
     row = examination.findings[1]
     assert (row.name, row.status, row.source, row.subject) == ("broken", Status.UNKNOWN, "/sys/x", "host")
-    assert row.evidence.startswith("could not be looked at, because ")
+    assert row.evidence.startswith("could not be checked, because ")
     assert said in row.evidence
 
 
@@ -157,7 +157,7 @@ def test_changes_are_those_of_the_names_each_once(tmp_path: Path) -> None:
     changes, complete = examination.changes(["lro", "receive-ring"], said.append)
     assert (changes, complete) == ([], False)
     assert said == [
-        "not changed: lro (on [fixed]) is nothing that uspcap can change",
+        "not changed: lro (on [fixed]) is not something that uspcap can change",
         "nothing to change: receive-ring is as it should be (8192 of at most 8192)",
     ]
     with pytest.raises(UsageError, match="no finding 'speed' to apply"):

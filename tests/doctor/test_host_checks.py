@@ -58,7 +58,7 @@ def test_untuned_host_gets_what_costs_latency_and_what_changes_it(tmp_path: Path
     assert [change.where for change in found["governor"].changes] == [f"{CPUS}/cpu0/cpufreq/scaling_governor"]
     # 64 MiB are 32 pages of 2 MiB, beside the 4 that are there.
     assert found["huge-pages"].commands == ("sysctl -w vm.nr_hugepages=36",)
-    assert found["utc"].evidence == "not synchronised, maximum error 16,000.0 ms; no daemon known runs"
+    assert found["utc"].evidence == "not synchronised, maximum error 16,000.0 ms; no known daemon runs"
     for finding in found.values():
         assert bool(finding.consequence) == (finding.status is not Status.OK)
 
@@ -116,11 +116,11 @@ def test_this_host_is_looked_at_without_an_error() -> None:
         (f"{CPUS}/smt/active", "9\n", "hyper-threads", "says '9'"),
         (f"{CPUS}/isolated", "0-99999999999\n", "cpu-isolation", "no list of CPUs"),
         (f"{CPUS}/isolated", "\ufffd\x00\x01", "cpu-isolation", "no list of CPUs"),
-        ("/proc/meminfo", "HugePages_Free: 1\nHugepagesize: 0 kB\n", "huge-pages", "could not be looked at"),
-        ("/proc/meminfo", "HugePages_Free: ²\n", "huge-pages", "could not be looked at"),
+        ("/proc/meminfo", "HugePages_Free: 1\nHugepagesize: 0 kB\n", "huge-pages", "could not be checked"),
+        ("/proc/meminfo", "HugePages_Free: ²\n", "huge-pages", "could not be checked"),
         ("/proc/cpuinfo", "processor : 0\nBogoMIPS : 50\n", "hypervisor", "no flags on this kind of machine"),
         ("/proc/sys/net/core/bpf_jit_enable", "-1\n", "bpf-jit", "says '-1'"),
-        (f"{CPUS}/cpu0/cpuidle/state3/latency", "-1\n", "idle-states", "1 of 2 do not tell"),
+        (f"{CPUS}/cpu0/cpuidle/state3/latency", "-1\n", "idle-states", "1 of 2 do not report"),
         (f"{CPUS}/cpu0/cpufreq/scaling_governor", "\n", "governor", "is empty"),
     ],
 )
@@ -133,7 +133,7 @@ def test_absurd_content_is_unknown_and_nothing_is_offered(
     assert not finding.changes
 
 
-def test_governor_that_could_not_be_put_back_is_not_offered(tmp_path: Path) -> None:
+def test_governor_that_could_not_be_restored_is_not_offered(tmp_path: Path) -> None:
     texts = {**TUNED, f"{CPUS}/cpu0/cpufreq/scaling_governor": "power save\x1b[2J\n"}
     finding = findings(made_up_host(tmp_path, texts))["governor"]
     assert (finding.status, finding.changes) == (Status.WARNING, ())

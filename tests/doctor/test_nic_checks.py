@@ -192,7 +192,7 @@ def test_interface_that_vanishes_while_it_is_looked_at_leaves_rows_that_say_so(t
     driver = MadeUpDriver(the_link=Link(2**31 - 1, "eth0", kind="veth", bus="", device="", flags=1, mtu=1500))
     finding = findings(made_up_nic(tmp_path, driver))["xdp-hook"]
     assert finding.status is Status.UNKNOWN
-    assert finding.evidence.startswith("could not be looked at, because")
+    assert finding.evidence.startswith("could not be checked, because")
 
 
 def test_table_of_interrupts_that_is_none_is_reported(tmp_path: Path) -> None:

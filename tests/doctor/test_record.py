@@ -78,7 +78,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_file_that_is_no_record_is_one_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "doctor.json"
     path.write_text(text)
-    with pytest.raises(CaptureError, match="is no record of changes") as caught:
+    with pytest.raises(CaptureError, match="is not a record of changes") as caught:
         Record(path).read()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -135,7 +135,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -
         os.mkfifo(path)
     else:
         path = Path("/dev/zero")
-    with pytest.raises(CaptureError, match="no regular file"):
+    with pytest.raises(CaptureError, match="not a regular file"):
         Record(path).read()
 
 

@@ -82,7 +82,7 @@ def test_its_option_is_on_every_command_that_runs_analyses(installed: dict[str, 
     assert "left out: 1 VLAN with fewer frames" in done.stdout
     refused = run(installed, "capture", "-r", SAMPLE, "--analyze", "vlans", "--fewest-frames", "0")
     assert refused.returncode == 2
-    assert "'0' is no whole number of 1 or more; write one, as 1" in refused.stderr
+    assert "'0' is not a whole number of 1 or more; write one, as 1" in refused.stderr
     unused = run(installed, "analyze", SAMPLE, "--only", "gaps", "--fewest-frames", "3")
     assert "--fewest-frames is about vlans: add --only vlans, or leave it out" in unused.stderr
 

@@ -154,7 +154,7 @@ def test_link_of_root_is_followed_by_everybody(tmp_path: Path, shared: Path) -> 
 def test_file_of_another_is_not_written_where_everybody_makes_files(shared: Path) -> None:
     (shared / "theirs").write_text("theirs")
     another_ones(shared / "theirs")
-    with pytest.raises(Untrusted, match="it is there already, belongs to user nobody, and others may write"):
+    with pytest.raises(Untrusted, match="it exists, belongs to user nobody, and others may write"):
         lead_to(shared / "theirs")
     os.mkfifo(shared / "fifo")
     another_ones(shared / "fifo")
@@ -179,7 +179,7 @@ def test_file_of_another_is_written_where_only_its_owner_makes_files(tmp_path: P
 def test_second_name_of_a_file_is_not_written_where_everybody_makes_files(tmp_path: Path, shared: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (shared / "name").hardlink_to(tmp_path / "file")
-    with pytest.raises(Untrusted, match="it is there already under another name too"):
+    with pytest.raises(Untrusted, match="it exists under another name too"):
         lead_to(shared / "name")
     assert lead_to(tmp_path / "file") == tmp_path / "file"
 

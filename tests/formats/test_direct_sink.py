@@ -107,7 +107,7 @@ def test_file_system_that_refuses_is_one_clear_sentence(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_refused() -> None:
-    with pytest.raises(CaptureFileError, match="it is no regular file; leave --direct out"):
+    with pytest.raises(CaptureFileError, match="it is not a regular file; leave --direct out"):
         DirectSink("/dev/null")
 
 

@@ -328,4 +328,4 @@ def test_namespaces_that_may_not_be_looked_into_are_named(pair: Pair, monkeypatc
         link = find_link(netlink, HERE)
         assert link is not None
         said = refuse_if_in_use(link.index, "every frame", "take another")
-    assert said == "other network namespaces that may use here0 could not be looked into (that of process 7)"
+    assert said == "other network namespaces that may use here0 could not be checked (that of process 7)"

@@ -73,7 +73,7 @@ def test_down_and_up_are_reported_and_counted(pair: Pair, watching: Watching, sa
     assert watch.times_down == 3
     assert watch.down_ns > 0
     assert watch.ended == ""
-    assert said[0] == "here0 was set down: no frame comes until it is up"
+    assert said[0] == "here0 was set down: no frames until it is up"
     assert said[1].startswith("here0 is up again after 0.")
 
 
@@ -140,7 +140,7 @@ def test_port_that_leaves_its_bridge_is_still_there(pair: Pair, watching: Watchi
 def test_new_name_is_reported_and_followed(pair: Pair, watching: Watching, said: list[str]) -> None:
     watch = watching()
     pair.here.ip("link", "set", HERE, "name", "blue0")
-    assert wait_until(lambda: said == ["here0 is called blue0 now"])
+    assert wait_until(lambda: said == ["here0 was renamed to blue0"])
     pair.here.ip("link", "delete", "blue0")
     assert wait_until(lambda: watch.ended == "interface blue0 is gone")
 
@@ -167,9 +167,9 @@ def test_program_that_is_gone_ends_the_watch_with_what_went_past_it(pair: Pair, 
     watch = watching(hook=hook)
     pair.send(*[numbered_frame(number) for number in range(5)])
     hook.seen = 3
-    hook.trouble = "it was taken off"
+    hook.trouble = "it was detached"
     assert wait_until(lambda: bool(watch.ended))
-    assert watch.ended == "it was taken off"
+    assert watch.ended == "it was detached"
     assert watch.past_the_hook == 2
 
 
@@ -187,7 +187,7 @@ def test_hook_that_sees_nothing_of_what_the_interface_receives_is_reported_once(
     assert " frames that its XDP hook did not see: " in sentence
     hook.seen += 3
     pair.send(*[numbered_frame(number) for number in range(3)])
-    assert wait_until(lambda: said[-1] == "the XDP hook of here0 sees what comes again")
+    assert wait_until(lambda: said[-1] == "the XDP hook of here0 sees all frames again")
     assert watch.past_the_hook == 40
 
 
@@ -239,7 +239,7 @@ def test_notices_that_found_no_room_are_looked_after(
 
     monkeypatch.setattr(watch._heard, "notices", lost)
     pair.here.ip("link", "set", HERE, "down")
-    assert wait_until(lambda: f"{HERE} was set down: no frame comes until it is up" in said)
+    assert wait_until(lambda: f"{HERE} was set down: no frames until it is up" in said)
 
 
 def test_flood_of_notices_does_not_make_it_look_all_the_time(

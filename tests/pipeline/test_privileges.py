@@ -88,7 +88,7 @@ def test_root_goes_on_as_the_user_and_everything_still_closes(
     path = tmp_path / "out.pcapng"
     words = ("-i", HERE, "-Z", "nobody", *backend, "-B", "512", "-w", str(path), "--analyze", "summary,bursts")
     running = run(*words).ready()
-    assert wait_until(lambda: "goes on as nobody without any capability" in running.stderr)
+    assert wait_until(lambda: "continues as nobody without any capability" in running.stderr)
     assert promiscuous(pair)
     for thread in status_of(running.process.pid):
         assert thread["Uid"].split() == [str(NOBODY)] * 4
@@ -156,7 +156,7 @@ def test_settings_of_busy_polling_are_put_back_without_privileges(
 
     before = settings()
     running = run("-i", HERE, "-Z", "nobody", "--take-all", "--busy-poll", "-w", str(tmp_path / "out.pcapng")).ready()
-    assert wait_until(lambda: "goes on as nobody" in running.stderr)
+    assert wait_until(lambda: "continues as nobody" in running.stderr)
     assert settings() != before
     pair.send(numbered_frame(1))
     assert running.end() == 0
@@ -165,7 +165,7 @@ def test_settings_of_busy_polling_are_put_back_without_privileges(
 
 def test_user_and_groups_are_changed_and_no_capability_is_left() -> None:
     said, effective, *status = as_root('say(relinquish(find_user("nobody"), Source()))')
-    assert said == "goes on as nobody without any capability"
+    assert said == "continues as nobody without any capability"
     assert effective == "[]"
     assert f"Uid: {' '.join(['65534'] * 4)}" in status
     assert [line for line in status if line.startswith("Cap")] == [
@@ -176,7 +176,7 @@ def test_user_and_groups_are_changed_and_no_capability_is_left() -> None:
 
 def test_only_what_is_needed_until_the_end_is_kept() -> None:
     said, effective, *status = as_root('say(relinquish(find_user("nobody"), Source(["CAP_NET_ADMIN"])))')
-    assert said == "goes on as nobody with CAP_NET_ADMIN only"
+    assert said == "continues as nobody with CAP_NET_ADMIN only"
     assert effective == "['CAP_NET_ADMIN']"
     assert f"CapPrm: {mask('CAP_NET_ADMIN')}" in status
     assert f"CapInh: {0:016x}" in status
@@ -201,7 +201,7 @@ except OSError as error:
 
 def test_kernel_that_wants_a_capability_for_reading_maps_gets_it() -> None:
     said, effective, *_ = as_root('say(relinquish(find_user("nobody"), Source([], "CAP_BPF")))')
-    assert said == "goes on as nobody with CAP_BPF only"
+    assert said == "continues as nobody with CAP_BPF only"
     assert effective == "['CAP_BPF']"
 
 
@@ -243,12 +243,12 @@ except UsageError as error:
 """
     )
     assert say(*nobody_with([], script)) == [
-        "only root can go on as another user (-Z root): leave -Z out, or run uspcap as root"
+        "only root can switch to another user (-Z root): leave -Z out, or run uspcap as root"
     ]
 
 
 def test_unknown_user_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="there is no user 'no-such-user' to go on as"):
+    with pytest.raises(UsageError, match="there is no user 'no-such-user' for -Z"):
         find_user("no-such-user")
 
 

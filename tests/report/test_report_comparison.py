@@ -77,7 +77,7 @@ def test_a_report_beside_a_capture_is_wrong_usage(tmp_path: Path) -> None:
     one = written(tmp_path, "before")
     capture = tmp_path / "x.pcap"
     capture.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
-    assert_one_clear_line(invoke("compare", one, capture), 2, "x.pcap is no report")
+    assert_one_clear_line(invoke("compare", one, capture), 2, "x.pcap is not a report")
     assert_one_clear_line(invoke("compare", one, tmp_path / "missing"), 1, "No such file")
     assert_one_clear_line(
         invoke("compare", one, one, "--key", "whole"), 2, "--key is for comparing captures, and these are reports"

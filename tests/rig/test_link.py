@@ -36,7 +36,7 @@ def test_start_line_comes_when_the_link_is_back_and_says_how_long_it_was_away(ni
     assert code == 0
     warned, *_ = capture.stderr.splitlines()
     assert f"takes the link of {nics.here} down now" in warned
-    away = re.findall(r"was away for (\d+\.\d) s", capture.stderr)
+    away = re.findall(r"was down for (\d+\.\d) s", capture.stderr)
     assert len(away) == 2, capture.stderr
     assert all(float(seconds) > 0 for seconds in away)
 

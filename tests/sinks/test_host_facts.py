@@ -202,7 +202,7 @@ def test_replay_says_nothing_of_this_host(tmp_path: Path) -> None:
     words = [*USPCAP, "capture", "-r", str(sample), "--speed", "0", "-w", str(path)]
     subprocess.run(words, check=True, capture_output=True)
     section = section_of(path)
-    assert "replay, as fast as it goes" in section["Capture comment"]
+    assert "replay, as fast as possible" in section["Capture comment"]
     assert "kernel:" not in section["Capture comment"]
     assert "Capture hardware" not in section
     assert "Capture oper-sys" not in section

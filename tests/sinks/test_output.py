@@ -196,7 +196,7 @@ def test_what_does_not_go_together_is_refused(request_: OutputRequest, sentence:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("none/x", "No such file or directory"), ("file/x", "its directory is none")]
+    ("name", "reason"), [("none/x", "No such file or directory"), ("file/x", "it is not a directory")]
 )
 def test_directory_that_cannot_take_files_is_refused_before_a_frame_comes(
     name: str, reason: str, tmp_path: Path

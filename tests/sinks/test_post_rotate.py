@@ -44,7 +44,7 @@ def test_command_that_a_signal_ends_or_that_cannot_start_has_failed(tmp_path: Pa
     killed = PostRotateCommand(script(tmp_path, "os.kill(os.getpid(), 9)"))
     killed.run("f")
     killed.wait()
-    assert "first for f (signal 9 ended it)" in killed.warning
+    assert "first for f (it was killed by signal 9)" in killed.warning
     no_program = tmp_path / "empty"
     no_program.write_bytes(b"\x7fELF")
     no_program.chmod(0o755)

@@ -230,7 +230,7 @@ def test_file_that_cannot_be_deleted_is_reported_once_and_one_that_was_moved_is_
         ring.opening(str(tmp_path / name))
         if name.startswith("directory"):
             (tmp_path / name).mkdir()
-    assert ring.warning.startswith(f"{tmp_path}/directory should have been deleted and stays: Is a directory")
+    assert ring.warning.startswith(f"{tmp_path}/directory should have been deleted but remains: Is a directory")
 
 
 def test_name_that_comes_again_on_purpose_counts_once_in_the_ring(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_directories_named_by_time_are_made_and_no_others(
 
 
 def test_a_fixed_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(CaptureFileError, match=r"its directory .*/none/2026 cannot be made: No such file"):
+    with pytest.raises(CaptureFileError, match=r"its directory .*/none/2026 cannot be created: No such file"):
         make_directories(str(tmp_path / "none" / "%Y" / "x"), str(tmp_path / "none" / "2026" / "x"))
     assert below(tmp_path) == []
 

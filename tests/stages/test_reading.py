@@ -218,7 +218,7 @@ def test_a_further_section_makes_the_file_be_read_whole(tmp_path, searched, monk
     path.write_bytes(pcapng_of(frames[:1500], sections[:1]) + pcapng_of(frames[1500:], sections[1:]))
     (one,) = plan([str(path)], reading(frames[2000][0], frames[2100][0])).inputs
     assert one.stretch.why_whole
-    assert "read whole" in one.notes[0]
+    assert "read in full" in one.notes[0]
 
 
 def test_a_large_pcapng_file_is_not_searched_for_further_sections_and_that_is_said(tmp_path, searched, monkeypatch):
@@ -289,7 +289,7 @@ def test_frames_without_a_timestamp_are_in_no_range(tmp_path):
             selection.apply(batch)
             kept += len(batch)
     assert kept == 3
-    assert "1 frames without a timestamp" in selection.notes("x")[0]
+    assert "1 frames have no timestamp" in selection.notes("x")[0]
 
 
 def test_what_counts_from_the_end_is_refused_of_a_pipe():
@@ -378,8 +378,8 @@ def test_a_file_named_again_by_any_path_is_read_once():
     inputs = expand_all(words)
     assert [(one.path, one.interfaces, one.repeats) for one in inputs] == [("a.pcap", (), 5), ("b.pcap", (), 1)]
     assert [one.notes for one in plan(inputs, Reading()).inputs] == [
-        ["a.pcap was named 6 times and is read once"],
-        ["b.pcap was named 2 times and is read once"],
+        ["a.pcap was named 6 times, but is read once"],
+        ["b.pcap was named 2 times, but is read once"],
     ]
     assert uspcap.analyze(words, "summary")["summary"]["packets"] == 2
 

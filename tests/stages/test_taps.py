@@ -139,7 +139,7 @@ def test_a_packet_on_two_interfaces_is_no_retransmission() -> None:
     assert decision["option"] == "--interfaces apart"
     text = " ".join(invoke("analyze", path, "--only", "tcp").stdout.split())
     assert "2 connections, 400 segments" in text
-    assert "interfaces 0 (eth0) and 1 (veth1) show the same packets, 200 of 200 that were looked at" in text
+    assert "interfaces 0 (eth0) and 1 (veth1) show the same packets, 200 of 200 that were checked" in text
 
 
 def udp(number: int, *, source: int = 1) -> bytes:
@@ -340,4 +340,4 @@ def test_similar_or_retransmitted_packets_are_no_second_tap(tmp_path: Path) -> N
         notes = [note for one in taps for note in one.notes()]
         assert len(notes) == (name == "replayed"), name
         if notes:
-            assert "more than a second apart, 100 of 100 that were looked at: traffic that was played again" in notes[0]
+            assert "more than a second apart, 100 of 100 that were checked: replayed traffic" in notes[0]

@@ -28,7 +28,7 @@ def test_most_frames_of_an_input_decide(tmp_path: Path, tunnelled: int, chosen: 
     one = file_of(tmp_path / "a.pcap", [TUNNELLED] * tunnelled + [PLAIN] * (10 - tunnelled))
     choice = choose_tunnels([one], asked=None, looks_inside=False)
     assert choice.tunnels is chosen
-    said = f"{tunnelled} of 10 frames that were looked at are in VXLAN"
+    said = f"{tunnelled} of 10 frames checked are in VXLAN"
     assert [(decision.option, decision.why) for decision in choice.decisions] == (
         [("--tunnels", said)] if chosen else []
     )
@@ -112,4 +112,4 @@ def test_parts_of_a_file_decide_and_filter_as_the_whole(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(("name", "kind"), [("p10_vxlan.pcap", "VXLAN"), ("p10_erspan2.pcap", "ERSPAN")])
 def test_mirrored_and_overlaid_feeds_are_found(name: str, kind: str) -> None:
     choice = choose_tunnels([PlannedInput(str(CASES / "files" / name))], asked=None, looks_inside=False)
-    assert choice.decisions[0].why == f"299 of 299 frames that were looked at are in {kind}"
+    assert choice.decisions[0].why == f"299 of 299 frames checked are in {kind}"

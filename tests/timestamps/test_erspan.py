@@ -147,6 +147,4 @@ def test_the_switchs_clock_gives_the_time_between_frames(tmp_path: Path) -> None
     [("analyze", "-", "--timestamps", "trailer:erspan"), ("capture", "-i", "lo", "--timestamps", "trailer:erspan")],
 )
 def test_where_they_begin_has_to_be_seen_first(command: tuple[str, ...]) -> None:
-    assert_one_clear_line(
-        invoke(*command), 2, "where ERSPAN's timestamps begin to count is seen at the beginning of a file"
-    )
+    assert_one_clear_line(invoke(*command), 2, "the epoch of ERSPAN's timestamps is found at the beginning of a file")

@@ -99,7 +99,7 @@ def test_driver_that_refuses_leaves_nothing_changed(refusal: int, kind: type[Exc
 
 def test_driver_that_does_not_tell_its_setting_is_not_asked_to_change_it() -> None:
     kernel = NicKernel(refuses_reading=errno.EOPNOTSUPP)
-    with pytest.raises(CaptureError, match="could not be put back"):
+    with pytest.raises(CaptureError, match="could not be restored"):
         switched_on(kernel)
     assert kernel.settings_asked_for == []
 

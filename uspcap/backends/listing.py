@@ -23,7 +23,7 @@ XDP_MODES: Final = {
     "zero_copy": "native, zero copy",
     "native": "native, copy",
     "skb": "skb, copy",
-    "unknown": "native or skb: the kernel does not tell before it is tried",
+    "unknown": "native or skb: the kernel does not report it before it is tried",
 }
 """What AF_XDP can be had with, as the driver declares it."""
 

@@ -244,7 +244,7 @@ class RingSource(LiveSource):
         self.stop()
         yield from self._settle()
         if self._lost_interface:
-            raise CaptureError(f"{self._lost_interface}: what came before was kept")
+            raise CaptureError(f"{self._lost_interface}: frames before that were kept")
 
     @property
     def _lost_interface(self) -> str:
@@ -374,7 +374,7 @@ class RingSource(LiveSource):
         """Raise where reading cannot go on; what happened to the interface is the watch's to tell."""
         if number in (0, errno.ENETDOWN) or (self._watch is not None and self._watch.why_it_failed("")):
             return
-        raise CaptureError(f"cannot go on capturing on {self._interface.name}: {os.strerror(number)}; start again")
+        raise CaptureError(f"cannot continue capturing on {self._interface.name}: {os.strerror(number)}; start again")
 
 
 def _without_zeros(counts: dict[str, int]) -> dict[str, int]:

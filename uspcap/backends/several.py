@@ -151,7 +151,7 @@ class SeveralSources(LiveSource):
             timestamps="; ".join(dict.fromkeys(one.timestamps for one in each)),
             remarks=(
                 *dict.fromkeys(_with_name(remark, one.what) for one in each for remark in one.remarks),
-                merged if self._window_ns else "frames of several interfaces are not put in order",
+                merged if self._window_ns else "frames of several interfaces are not sorted by time",
             ),
             each=tuple(each),
         )

@@ -296,7 +296,7 @@ def link_fault(link: Link, interface: str, own: Collection[int], programs: Colle
         return ""  # older kernels tell only who has CAP_BPF, which may have been given up
     if not info.ifindex:
         return (
-            f"the XDP program was taken off {interface} from outside, as 'bpftool link detach' does, and its "
+            f"the XDP program was detached from {interface} from outside, as 'bpftool link detach' does, and its "
             "frames have gone to the kernel since"
         )
     others = [program for program in (int(info.prog_id), *programs) if program not in own]
@@ -525,7 +525,7 @@ def load_capture_program(
     if hardware_timestamps:
         functions = kernel_function_ids([RX_TIMESTAMP_FUNCTION])
         if not functions:
-            raise MissingFeature(f"this kernel has no {RX_TIMESTAMP_FUNCTION}, which Linux 6.3 brought")
+            raise MissingFeature(f"this kernel has no {RX_TIMESTAMP_FUNCTION}, which needs Linux 6.3")
     try:
         return LoadedProgram.load(
             program.link(maps.fds, functions),

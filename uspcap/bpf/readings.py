@@ -69,10 +69,10 @@ def reading_of(expression: str, *, outer: bool = False) -> FilterReading:
         return FilterReading("outer", "it has a term that is read only as tcpdump does")
     named = next((said for term in terms_of(node) if (said := _encapsulation(term))), "")
     if named:
-        return FilterReading("outer", f"{named} names what carries packets")
+        return FilterReading("outer", f"{named} names an encapsulation")
     if all(is_outer(term) for term in terms_of(node)):
         return FilterReading("outer", "it is about frames and lengths only")
-    return FilterReading("inner", "nothing in it names what carries packets", node)
+    return FilterReading("inner", "nothing in it names an encapsulation", node)
 
 
 def reading_for_writing(expression: str) -> FilterReading:

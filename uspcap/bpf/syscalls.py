@@ -512,6 +512,6 @@ def possible_cpus(path: str | os.PathLike[str] = "/sys/devices/system/cpu/possib
         return int(ranges.replace("-", ",").rsplit(",", 1)[-1]) + 1
     except (OSError, ValueError) as error:
         raise MissingFeature(
-            f"cannot tell how many CPUs this kernel has from {path} ({reason(error)}), which the program's counters "
+            f"cannot determine from {path} how many CPUs this kernel has ({reason(error)}), as the program's counters "
             f"need: {remedy(error, 'mount sysfs at /sys, or use the packet_mmap backend')}"
         ) from error

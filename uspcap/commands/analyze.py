@@ -111,7 +111,7 @@ def command(
     check_names_for_files(settings.names)
     if show_outliers:
         if trailer is not None:
-            raise UsageError("--show-outliers shows frames with the file's timestamps: leave out it or --timestamps")
+            raise UsageError("--show-outliers shows frames with the file's timestamps: leave out one of the two")
         _check_outliers(files, form, settings.names)
     if tables is not None:
         table_renderers()

@@ -150,7 +150,7 @@ def command(
         refuse_reading(reading, "name some to replay with -r")
     if inner and (outer or not files):
         raise UsageError(
-            "--inner and --outer ask for two readings of the filter: keep one"
+            "--inner and --outer contradict each other: keep one"
             if outer
             else "--inner is about files that are replayed with -r: filters of interfaces apply to outer frames"
         )
@@ -402,7 +402,7 @@ def _resolved(choice: TrailerChoice | None, files: tuple[str, ...]) -> TrailerCh
     if choice.format is not None and choice.format.name == "ERSPAN":
         if not files:
             raise UsageError(
-                "where ERSPAN's timestamps begin to count is seen at the beginning of a file: capture with -w, then "
+                "the epoch of ERSPAN's timestamps is found at the beginning of a file: capture with -w, then "
                 "analyze that with --timestamps trailer:erspan"
             )
         check_trailer(choice, files)

@@ -36,6 +36,6 @@ def compare_reports(path_1: str, path_2: str, form: str) -> None:
 
     for path in (path_1, path_2):
         if Path(path).exists() and not is_report(path):
-            raise UsageError(f"{path} is no report, and the other file is one: name two reports, or two captures")
+            raise UsageError(f"{path} is not a report, but the other file is: name two reports, or two captures")
     report = report_comparison(load(path_1), load(path_2))
     put_out(Output(report, lambda: report_comparison_page(report)), form, sys.stdout)

@@ -45,13 +45,13 @@ def command(
     Nothing is changed without --apply. --undo restores what --apply changed, until the next boot.
     """
     if take_back and (names or interface):
-        raise UsageError("--undo puts back everything that --apply changed: give it alone")
+        raise UsageError("--undo restores everything that --apply changed: give it alone")
     if forget and not take_back:
-        raise UsageError("--forget says what --undo does with changes that cannot be put back: give it with --undo")
+        raise UsageError("--forget says what --undo does with changes that cannot be restored: give it with --undo")
     files, driver = HostFiles(), KernelDriver()
     if take_back:
-        put_back = Changer(files, driver, Record(record), _say).undo(forget=forget)
-        sys.exit(0 if put_back or forget else 1)
+        restored = Changer(files, driver, Record(record), _say).undo(forget=forget)
+        sys.exit(0 if restored or forget else 1)
     complete = True
     calls = KernelCalls()
     try:

@@ -86,7 +86,7 @@ class SizeType(_WholeNumberType):
             power = "kmgt".index(match[2].lower()) + 1 if match[2] else 2
             size = int(Fraction(match[1]) * (1000 if match[2] is None or match[3] == "B" else 1024) ** power)
         if size <= 0:
-            self.fail(f"{value!r} is no size; write millions of bytes or a unit, as in 100, 100MiB or 1G", param)
+            self.fail(f"{value!r} is not a size; write millions of bytes or a unit, as in 100, 100MiB or 1G", param)
         return size
 
 
@@ -98,7 +98,7 @@ class PeriodType(DurationType):
         bare = re.fullmatch(r"\s*[0-9]+\s*", value) if isinstance(value, str) else None
         period = super().convert(f"{value.strip()}s" if bare else value, param, ctx)
         if period <= 0:
-            self.fail(f"{value!r} is no length of time that passes; write seconds or a unit, as in 60 or 1h", param)
+            self.fail(f"{value!r} is not a duration above 0; write seconds or a unit, as in 60 or 1h", param)
         return period
 
 
@@ -116,7 +116,7 @@ class CompressType(_WholeNumberType):
         if value == "none":
             return 0
         if match is None or level not in LEVELS:
-            self.fail(f"{value!r} is no compression; write zstd, zstd:1 to zstd:{LEVELS[-1]}, or none", param)
+            self.fail(f"{value!r} is not a compression; write zstd, zstd:1 to zstd:{LEVELS[-1]}, or none", param)
         return level
 
 
@@ -130,7 +130,7 @@ class FileModeType(_WholeNumberType):
         if isinstance(value, int):
             return value
         if not re.fullmatch(r"(?:0o?)?[0-7]{3}", str(value)):
-            self.fail(f"{value!r} are no permissions; write three octal digits, as 640", param)
+            self.fail(f"{value!r} is not a file mode; write three octal digits, as 640", param)
         return int(str(value)[-3:], 8)
 
 
@@ -148,7 +148,7 @@ class FrameSetType(_RangesType):
             match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
             if not 1 <= first <= last:
-                self.fail(f"{part!r} is no frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
+                self.fail(f"{part!r} is not a frame number; write numbers from 1 on and ranges, as in 3,7-9", param)
             ranges.append(range(first, last + 1))
         return tuple(ranges)
 
@@ -165,7 +165,7 @@ class CpuListType(_CpuListType):
         try:
             return parse_ranges(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no list of CPUs; write numbers and ranges, as in 2,4-5", param)
+            self.fail(f"{value!r} is not a list of CPUs; write numbers and ranges, as in 2,4-5", param)
 
 
 TIMESTAMPS_METAVAR = "trailer[:FORMAT]"
@@ -210,7 +210,7 @@ def check_trailer(choice: TrailerChoice | None, files: Sequence[str]) -> None:
     once = any(file == "-" or Path(file).is_fifo() for file in files[:1])
     if choice is not None and once and choice.format is not None and choice.format.name == "ERSPAN":
         raise UsageError(
-            "where ERSPAN's timestamps begin to count is seen at the beginning of a file, which standard input and "
+            "the epoch of ERSPAN's timestamps is found at the beginning of a file, which standard input and "
             "pipes give only once: save it to a file first"
         )
     if choice is not None and once and choice.format is None:

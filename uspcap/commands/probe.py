@@ -47,7 +47,7 @@ class EndpointType(_EndpointType):
         try:
             return parse_endpoint(value, self.default_port)
         except ValueError:
-            self.fail(f"{value!r} is no address with a port; write 192.0.2.1:7000 or [2001:db8::1]:7000", param)
+            self.fail(f"{value!r} is not an address with a port; write 192.0.2.1:7000 or [2001:db8::1]:7000", param)
 
 
 class FrameRateType(_FrameRateType):
@@ -62,7 +62,7 @@ class FrameRateType(_FrameRateType):
         match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kmKM]?)\s*", str(value))
         rate = Fraction(match[1]) * _TIMES[match[2].lower()] if match else Fraction(0)
         if not rate:
-            self.fail(f"{value!r} is no number of frames a second; write one as 250, 0.5 or 10k", param)
+            self.fail(f"{value!r} is not a number of frames per second; write one as 250, 0.5 or 10k", param)
         return rate
 
 

@@ -139,7 +139,7 @@ def _reading(
     )
     sorting = _parsed("--sort", parse_sorting, sort)
     if dedup is not None and dedup < 1:
-        raise UsageError("--dedup: a window of 0 holds no copy")
+        raise UsageError("--dedup: a window of 0 finds no copies")
     if dedup is not None and sorting == "off":
         raise UsageError("--dedup needs frames in order of time: leave --sort off out")
     return Reading(of_interfaces, begin, end, timestamp_unit, taps, sorting, dedup)

@@ -1,4 +1,4 @@
-"""Making changes, and putting back what they changed, in another process and after a crash, too.
+"""Making changes, and restoring what they changed, in another process and after a crash, too.
 
 Every change is in the record before it is made, so that a process that is killed at any moment leaves nothing that
 the record does not know. Putting back goes from the newest to the oldest, leaves alone what another has changed
@@ -82,17 +82,17 @@ class Changer:
         return complete
 
     def undo(self, *, forget: bool = False) -> bool:
-        """Put back what was changed, newest first.
+        """Restore what was changed, newest first.
 
         Parameters
         ----------
         forget : bool
-            Drop from the record what cannot be put back.
+            Drop from the record what cannot be restored.
 
         Returns
         -------
         bool
-            False where a setting could not be put back; it stays in the record, unless it is to be forgotten.
+            False where a setting could not be restored; it stays in the record, unless it is to be forgotten.
 
         Raises
         ------
@@ -110,15 +110,15 @@ class Changer:
             while entries:
                 entry = entries.pop()
                 try:
-                    self._put_back(entry)
-                except _NotPutBack as failure:
+                    self._restore(entry)
+                except _NotRestored as failure:
                     complete = False
-                    self._say(f"{'forgotten' if forget else 'not put back'}: {_back(entry.change)}: {failure}")
+                    self._say(f"{'forgotten' if forget else 'not restored'}: {_back(entry.change)}: {failure}")
                     kept = kept if forget else [failure.entry, *kept]
                 self.record.write([*entries, *kept])
         if kept:
             self._say(
-                f"what was not put back ({len(kept)}) stays in {self.record.path}: run --undo again once it can be "
+                f"what was not restored ({len(kept)}) stays in {self.record.path}: run --undo again once it can be "
                 "done, or --undo --forget to drop it"
             )
         return complete
@@ -155,7 +155,7 @@ class Changer:
             self._say(f"not changed: {error}")
             now = self._settings.value(change)
             if now is None:
-                return entry  # Who knows what it is now: putting back has to look.
+                return entry  # Who knows what it is now: restoring has to look.
         else:
             assert now is not None
             if now == change.after:
@@ -169,20 +169,20 @@ class Changer:
         obtained = replace(change, after=now)
         return entry if obtained.flaw() else replace(entry, change=obtained, made=True)
 
-    def _put_back(self, entry: Entry) -> None:
-        """Put one setting back, or tell why there is nothing to put back.
+    def _restore(self, entry: Entry) -> None:
+        """Restore one setting, or report why there is nothing to restore.
 
         Raises
         ------
-        _NotPutBack
+        _NotRestored
             It could not be done.
         """
         back = _back(entry.change)
         if entry.boot and self._boot and entry.boot != self._boot:
-            self._say(f"left: {back}: the host was booted since, which took the change back")
+            self._say(f"left: {back}: the host was booted since, which undid the change")
             return
         if entry.change.in_namespace and not entry.namespace.is_same_as(self._namespace):
-            raise _NotPutBack(
+            raise _NotRestored(
                 f"it was changed in another network namespace ({entry.namespace}; this is {self._namespace}): undo it "
                 "there",
                 entry,
@@ -191,7 +191,7 @@ class Changer:
             back = replace(back, where=self._find_interface(entry))
         now = self._settings.value(back)
         if now is None:
-            raise _NotPutBack("it cannot be read", entry)
+            raise _NotRestored("it cannot be read", entry)
         if now == back.after:
             self._say(f"left: {back} is so already")
         elif now != back.before and entry.made:
@@ -200,18 +200,18 @@ class Changer:
             try:
                 obtained = self._settings.set(back)
             except CaptureError as error:
-                raise _NotPutBack(str(error), entry) from error
+                raise _NotRestored(str(error), entry) from error
             if obtained != back.after:
                 partly = replace(entry, change=replace(entry.change, after=obtained))
-                raise _NotPutBack(f"it is still {obtained}", entry if partly.change.flaw() else partly)
-            self._say(f"put back {replace(back, before=now)}")
+                raise _NotRestored(f"it is still {obtained}", entry if partly.change.flaw() else partly)
+            self._say(f"restored {replace(back, before=now)}")
 
     def _find_interface(self, entry: Entry) -> str:
         """Return what the interface is called now that was changed.
 
         Raises
         ------
-        _NotPutBack
+        _NotRestored
             It is not there; another may have its name.
         """
         name = entry.change.where
@@ -221,13 +221,13 @@ class Changer:
                 return called
         link = self._link(name)
         if link is not None:
-            raise _NotPutBack(
+            raise _NotRestored(
                 f"{name} is not the interface that was changed (that was ifindex {entry.ifindex}, "
                 f"{entry.device or 'virtual'}; this is {link.index}, {link.identity or 'virtual'}), which is gone with "
                 "its settings or was moved to another network namespace",
                 entry,
             )
-        raise _NotPutBack(
+        raise _NotRestored(
             f"{name} (ifindex {entry.ifindex}) is not here: it is gone with its settings, or was moved to another "
             "network namespace",
             entry,
@@ -245,8 +245,8 @@ class Changer:
         return None
 
 
-class _NotPutBack(Exception):
-    """A setting could not be put back; `entry` is what is to stay in the record."""
+class _NotRestored(Exception):
+    """A setting could not be restored; `entry` is what is to stay in the record."""
 
     def __init__(self, reason: str, entry: Entry) -> None:
         super().__init__(reason)

@@ -76,7 +76,7 @@ class Change:
         else:
             return f"there is no kind {self.kind!r} of setting"
         if not known:
-            return f"{self.setting!r} is no setting that the doctor changes"
+            return f"{self.setting!r} is not a setting that the doctor changes"
         for value in (self.before, self.after):
             if not values.fullmatch(value):
                 return f"{self.setting!r} cannot have the value {value!r}"
@@ -174,7 +174,7 @@ def _why_refused(change: Change, error: Exception) -> str:
     elif number in (errno.EINVAL, errno.ERANGE):
         then = "it does not take this value; leave it as it is"
     elif number in (errno.ENODEV, errno.ENOENT):
-        then = "it is not there any more"
+        then = "it no longer exists"
     else:
         then = "leave it as it is, or look into the kernel's log (dmesg)"
     return f"{change.setting} cannot be {change.after}: {said}; {then}"

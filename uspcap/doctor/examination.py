@@ -95,7 +95,7 @@ class Examination:
                 say(f"nothing to change: {name} is as it should be ({finding.evidence})")
             elif not finding.changes:
                 complete = False
-                say(f"not changed: {name} ({finding.evidence}) is nothing that uspcap can change")
+                say(f"not changed: {name} ({finding.evidence}) is not something that uspcap can change")
         return changes, complete
 
     def as_document(self) -> dict[str, Any]:

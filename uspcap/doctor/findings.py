@@ -98,7 +98,7 @@ class Check(Generic[Subject]):
         try:
             found = self.look(subject)
         except Exception as error:
-            evidence = _shortened(f"could not be looked at, because {_reason(error)}")
+            evidence = _shortened(f"could not be checked, because {_reason(error)}")
             return [Finding(self.name, Status.UNKNOWN, evidence, self.source, subject=about)]
         found = found if isinstance(found, list) else [found]
         return [
@@ -113,7 +113,7 @@ def _shortened(evidence: str) -> str:
 
 
 def _sound(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Return the changes whose values are such that they can be made and put back."""
+    """Return the changes whose values are such that they can be made and restored."""
     return tuple(change for change in changes if not change.flaw())
 
 

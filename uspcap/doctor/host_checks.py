@@ -86,7 +86,7 @@ def check_clock_source(host: Host) -> Finding:
         Status.WARNING,
         f"{current}; there are {', '.join(available) or 'no others'}",
         path,
-        "Each reading of the clock leaves the process or the machine: about a microsecond, in every software "
+        "Each clock reading is a system call or leaves the virtual machine: about a microsecond, in every software "
         "timestamp.",
         (f"echo {better} > {path}",) if better else (),
         (Change("file", path, "", current, better),) if better else (),
@@ -96,11 +96,11 @@ def check_clock_source(host: Host) -> Finding:
 def check_time(host: Host) -> Finding:
     """Tell whether UTC can be trusted."""
     daemons = [name for name in _TIME_DAEMONS if name in host.processes]
-    running = f"{' and '.join(daemons)} {'run' if len(daemons) > 1 else 'runs'}" if daemons else "no daemon known runs"
+    running = f"{' and '.join(daemons)} {'run' if len(daemons) > 1 else 'runs'}" if daemons else "no known daemon runs"
     if not daemons and not _sees_all_processes(host):
         running = "daemons of the host cannot be seen from here"
     if host.clock is None:
-        return Finding("utc", Status.UNKNOWN, f"the kernel does not tell; {running}", "adjtimex")
+        return Finding("utc", Status.UNKNOWN, f"the kernel does not report it; {running}", "adjtimex")
     error = f"maximum error {host.clock.maximum_error_us / 1000:,.1f} ms"
     if host.clock.synchronised:
         return Finding("utc", Status.OK, f"synchronised, {error}; {running}", "adjtimex, /proc")
@@ -117,7 +117,7 @@ def check_time(host: Host) -> Finding:
 def check_tai(host: Host) -> Finding:
     """Tell whether the kernel knows how far TAI is ahead of UTC."""
     if host.clock is None:
-        return Finding("tai-offset", Status.UNKNOWN, "the kernel does not tell", "adjtimex")
+        return Finding("tai-offset", Status.UNKNOWN, "the kernel does not report it", "adjtimex")
     evidence = f"CLOCK_TAI is {host.clock.tai_offset_s} s ahead of UTC"
     if host.clock.tai_offset_s:
         return Finding("tai-offset", Status.OK, evidence, "adjtimex")
@@ -151,10 +151,12 @@ def check_idle_states(host: Host) -> Finding:
         elif wake_us > SLOW_WAKE_US and disabled == "0":
             slow[host.files.text(f"{state}/name") or state] = wake_us
             changes.append(Change("file", f"{state}/disable", "", "0", "1"))
-    partly = f"; {unclear} of {len(states)} do not tell" if unclear else ""
+    partly = f"; {unclear} of {len(states)} do not report it" if unclear else ""
     if not slow:
         if unclear:
-            evidence = f"{unclear} of {len(states)} do not tell how long they take to leave, or whether they are in use"
+            evidence = (
+                f"{unclear} of {len(states)} do not report how long they take to leave, or whether they are in use"
+            )
             return Finding("idle-states", Status.UNKNOWN, evidence, pattern)
         return Finding("idle-states", Status.OK, f"every state is left within {SLOW_WAKE_US} us", pattern)
     waits = ", ".join(f"{name} {wake_us} us" for name, wake_us in sorted(slow.items(), key=lambda item: item[1]))
@@ -227,7 +229,7 @@ def check_irqbalance(host: Host) -> Finding:
     """Tell whether interrupts stay where they are put."""
     if "irqbalance" not in host.processes:
         if not _sees_all_processes(host):
-            evidence = "could not be looked at, because the host's processes cannot be seen from here"
+            evidence = "could not be checked, because the host's processes cannot be seen from here"
             return Finding("irqbalance", Status.UNKNOWN, evidence, "/proc")
         return Finding("irqbalance", Status.OK, "does not run", "/proc")
     return Finding(
@@ -266,7 +268,7 @@ def check_huge_pages(host: Host) -> Finding:
     free, size_kib = values.get("HugePages_Free"), values.get("Hugepagesize", 0)
     if free is None or not size_kib:
         reason = host.files.why_not(path) or "it lists no huge pages"
-        return Finding("huge-pages", Status.UNKNOWN, f"could not be looked at, because {reason}", path)
+        return Finding("huge-pages", Status.UNKNOWN, f"could not be checked, because {reason}", path)
     evidence = f"{free} of {size_kib} KiB are free"
     needed = -(-UMEM_BYTES // (size_kib << 10))
     if free >= needed:
@@ -291,7 +293,7 @@ def check_hypervisor(host: Host) -> Finding:
     flags = re.search(r"^flags\s*:(.*)$", host.files.text(path) or "", re.MULTILINE)
     if flags is None:
         reason = host.files.why_not(path) or f"{path} has no flags on this kind of machine"
-        return Finding("hypervisor", Status.UNKNOWN, f"could not be looked at, because {reason}", path)
+        return Finding("hypervisor", Status.UNKNOWN, f"could not be checked, because {reason}", path)
     if "hypervisor" not in flags[1].split():
         return Finding("hypervisor", Status.OK, "none", path)
     return Finding(
@@ -329,7 +331,7 @@ HOST_CHECKS: Final[tuple[Check[Host], ...]] = (
 def _unknown(host: Host, name: str, path: str) -> Finding:
     """Return the finding about a file that is missing, cannot be read, or says what it should not."""
     reason = host.files.why_not(path) or f"{path} says {host.files.text(path)!r:.60}"
-    return Finding(name, Status.UNKNOWN, f"could not be looked at, because {reason}", path)
+    return Finding(name, Status.UNKNOWN, f"could not be checked, because {reason}", path)
 
 
 def _sees_all_processes(host: Host) -> bool:

@@ -116,7 +116,7 @@ def check_xdp(nic: Nic) -> Finding:
     abilities = nic.driver.xdp(nic.name)
     source = "netdev netlink, xdp-features"
     if abilities is None:
-        return nic.finding("xdp", Status.UNKNOWN, "the kernel does not tell; a capture's first line does", source)
+        return nic.finding("xdp", Status.UNKNOWN, "the kernel does not report it; a capture's first line does", source)
     if not abilities.native:
         return nic.finding(
             "xdp",
@@ -149,7 +149,7 @@ def check_queues(nic: Nic) -> Finding:
     """Tell over how many queues traffic is spread."""
     queues = nic.driver.queues(nic.name)
     if queues is None:
-        return nic.finding("receive-queues", Status.UNKNOWN, "the driver does not tell", "ethtool -l")
+        return nic.finding("receive-queues", Status.UNKNOWN, "the driver does not report it", "ethtool -l")
     spread = nic.driver.spread_over(nic.name)
     evidence = f"{queues} in use" + (f", RSS spreads over {len(spread)}" if spread else "")
     if queues <= max(1, len(nic.cpus)):
@@ -209,7 +209,7 @@ def check_rings(nic: Nic) -> Finding:
     """Tell how many frames the NIC can keep until the kernel looks."""
     rings = nic.driver.rings(nic.name)
     if rings is None or not rings.most:
-        return nic.finding("receive-ring", Status.UNKNOWN, "the driver does not tell", "ethtool -g")
+        return nic.finding("receive-ring", Status.UNKNOWN, "the driver does not report it", "ethtool -g")
     evidence = f"{rings.current} of at most {rings.most}"
     if rings.current >= rings.most:
         return nic.finding("receive-ring", Status.OK, evidence, "ethtool -g")
@@ -229,11 +229,11 @@ def check_coalescing(nic: Nic) -> Finding:
     """Tell how long frames wait for their interrupt."""
     setting = nic.driver.coalescing(nic.name)
     if setting is None:
-        return nic.finding("coalescing", Status.UNKNOWN, "the driver does not tell", "ethtool -c")
+        return nic.finding("coalescing", Status.UNKNOWN, "the driver does not report it", "ethtool -c")
     evidence = f"rx-usecs {setting.microseconds}, adaptive-rx {'on' if setting.adaptive else 'off'}"
     if not setting.microseconds and not setting.adaptive:
         return nic.finding("coalescing", Status.OK, evidence, "ethtool -c")
-    waits = "as long as the driver thinks best" if setting.adaptive else f"up to {setting.microseconds} us"
+    waits = "as long as the driver chooses" if setting.adaptive else f"up to {setting.microseconds} us"
     changes = []
     if setting.adaptive:
         changes.append(Change("coalescing", nic.name, "adaptive-rx", "on", "off"))
@@ -263,7 +263,7 @@ def check_offloads(nic: Nic) -> list[Finding]:
     """Tell which offloads alter what is captured, and offer to switch off those that the driver lets be switched."""
     features = nic.driver.features(nic.name)
     if not features:
-        return [nic.finding("offloads", Status.UNKNOWN, "the driver does not tell", "ethtool -k")]
+        return [nic.finding("offloads", Status.UNKNOWN, "the driver does not report it", "ethtool -k")]
     findings = []
     for name, (status, consequence) in _OFFLOADS.items():
         feature = features.get(name)
@@ -293,7 +293,7 @@ def check_timestamping(nic: Nic) -> Finding:
             Status.ADVICE,
             refusal,
             source,
-            "Timestamps are the kernel's: they begin at the driver.",
+            "Timestamps are the kernel's, taken after the driver.",
         )
     try:
         now = TimestampingSetting.read(nic.name, nic.calls).rx_filter
@@ -309,7 +309,7 @@ def check_timestamping(nic: Nic) -> Finding:
         Status.ADVICE,
         f"can timestamp every frame, timestamps {filter_name(now)}",
         source,
-        "Switched on for the length of a capture, it takes the wait for the kernel out of the timestamps.",
+        "Switched on for the length of a capture, it removes the wait for the kernel from the timestamps.",
         (f"uspcap capture -i {nic.word} --timestamps hardware",),
     )
 
@@ -340,7 +340,7 @@ def check_clock(nic: Nic) -> Finding:
         Status.ADVICE,
         evidence,
         f"/dev/ptp{index}, {clock.method}",
-        "Nobody disciplines it. uspcap follows its drift; timestamps are as right as this host's UTC is.",
+        "Nothing disciplines it. uspcap follows its drift; timestamps are as right as this host's UTC is.",
         (f"phc2sys -s {nic.word} -O 0",),
     )
 

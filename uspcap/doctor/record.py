@@ -1,4 +1,4 @@
-"""What was changed and not put back yet, in a file that outlives the process that changed it.
+"""What was changed and not restored yet, in a file that outlives the process that changed it.
 
 The file is one JSON document. A new one takes the place of the old one in one step, so that whoever reads it, at
 whatever moment the writer was killed, reads a whole one. Whoever changes settings holds a lock on a file beside it.
@@ -165,7 +165,7 @@ class Record:
             return [Entry.from_document(entry) for entry in document["changes"]]
         except (ValueError, RecursionError) as error:
             raise CaptureError(
-                f"{self.path} is no record of changes ({error}): put the settings back by hand, then remove it"
+                f"{self.path} is not a record of changes ({error}): put the settings back by hand, then remove it"
             ) from error
 
     def write(self, entries: Iterable[Entry]) -> None:
@@ -186,7 +186,7 @@ class Record:
                 self.path.unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             raise CaptureError(
-                f"cannot remember changes in {self.path}: {reason(error)}; "
+                f"cannot record changes in {self.path}: {reason(error)}; "
                 f"{remedy(error, 'run as root, or choose another file with --record')}; nothing more is changed"
             ) from error
 
@@ -211,7 +211,7 @@ class Record:
                     os.close(descriptor)
                     process = f" (process {owner})" if owner.isdecimal() else ""
                     raise CaptureError(
-                        f"another uspcap doctor{process} changes settings now: wait until it has ended"
+                        f"another uspcap doctor{process} is changing settings: wait until it has ended"
                     ) from None
                 except BaseException:
                     os.close(descriptor)
@@ -246,15 +246,15 @@ class Record:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise CaptureError(f"{self.path} is no regular file, and so no record of changes: remove it")
+                raise CaptureError(f"{self.path} is not a regular file, and so not a record of changes: remove it")
             if status.st_uid not in (0, os.geteuid()):
                 raise CaptureError(
-                    f"{self.path} belongs to user {status.st_uid}, who is neither root nor you: what it says is not "
-                    "done; look at it, and remove it"
+                    f"{self.path} belongs to user {status.st_uid}, who is neither root nor you: it is not "
+                    "applied; inspect it, then remove it"
                 )
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise CaptureError(
-                    f"others than the owner may write {self.path}: what it says is not done; look at it, then "
+                    f"others than the owner may write {self.path}: it is not applied; inspect it, then "
                     f"'chmod 600 {self.path}' or remove it"
                 )
             with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -262,5 +262,5 @@ class Record:
         finally:
             os.close(descriptor)
         if len(content) > MOST_BYTES:
-            raise CaptureError(f"{self.path} is longer than {MOST_BYTES >> 20} MiB, and so no record of changes")
+            raise CaptureError(f"{self.path} is longer than {MOST_BYTES >> 20} MiB, and so not a record of changes")
         return content.decode("utf-8", "replace")

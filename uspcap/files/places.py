@@ -224,11 +224,9 @@ def check_existing(place: Place, status: os.stat_result) -> None:
         return
     advice = "remove it, or write into a directory of your own"
     if not _trusted(status) and status.st_uid != os.fstat(place.directory).st_uid:
-        raise Untrusted(
-            f"it is there already, belongs to {owner_name(status)}, and others may write to its directory", advice
-        )
+        raise Untrusted(f"it exists, belongs to {owner_name(status)}, and others may write to its directory", advice)
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-        raise Untrusted("it is there already under another name too, and others may write to its directory", advice)
+        raise Untrusted("it exists under another name too, and others may write to its directory", advice)
 
 
 def owner_name(status: os.stat_result) -> str:
@@ -247,8 +245,8 @@ def _trusted(status: os.stat_result) -> bool:
 def _check_link(component: str, status: os.stat_result) -> None:
     if not _trusted(status):
         raise Untrusted(
-            f"{component!r} on its way is a symbolic link of {owner_name(status)}, neither root's nor yours",
-            "name the place that it leads to",
+            f"{component!r} on its way is a symbolic link of {owner_name(status)}, not of root or you",
+            "name its target",
         )
 
 

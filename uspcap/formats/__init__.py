@@ -56,7 +56,7 @@ def open_capture(path: str, wake: Wake | None = None, *, unit: TimestampUnit = "
         if not start:
             raise NotACaptureFile(f"{path}: the file is empty; a capture has at least a file header")
         raise NotACaptureFile(
-            f"{path}: the first bytes ({start.hex(' ')}) are of no capture format that uspcap reads "
+            f"{path}: the first bytes ({start.hex(' ')}) match no capture format that uspcap reads "
             "(pcap and pcapng, plain or in gzip, bzip2, zstd, xz or lz4)"
         )
     except BaseException:

@@ -199,7 +199,7 @@ class FileSink(ByteSink):
                 os.ftruncate(self.descriptor, 0)
 
     def _tell_of_waiting(self) -> None:
-        say(f"{self.place} is a FIFO: waiting for a program that reads it")
+        say(f"{self.place} is a FIFO: waiting for a reader")
 
     def _first_offset(self) -> int:
         appending = fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_APPEND

@@ -224,7 +224,7 @@ class _RawFile:
         except OSError as error:
             raise self._failed("open", error) from error
         if (status.st_dev, status.st_ino) != self._identity:
-            raise CaptureFileError(f"{self.name} is another file now than when it was opened: start again")
+            raise CaptureFileError(f"{self.name} was replaced after it was opened: start again")
 
     def seek(self, offset: int) -> None:
         """Go on at a byte offset."""

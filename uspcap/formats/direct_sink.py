@@ -110,7 +110,7 @@ class DirectSink(ByteSink):
             self._used = rest
 
     def _begin_direct(self) -> None:
-        refusal = "it is no regular file"
+        refusal = "it is not a regular file"
         try:
             if stat.S_ISREG(os.fstat(self._file.descriptor).st_mode):
                 self._set_direct(True)

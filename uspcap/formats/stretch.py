@@ -173,7 +173,7 @@ def _look(reader: CaptureReader, offset: int) -> _Place:
     began_at = reader.began_at
     timestamps = _timestamps(reader, began_at + PLACE_BYTES)
     if reader.facts.problems or reader.facts.fractions.first or reader.facts.headers.count:
-        raise _CannotTell(f"what stands near byte {offset} is damaged, or the header of another file")
+        raise _CannotTell(f"the data near byte {offset} is damaged, or the header of another file")
     if not len(timestamps):
         raise _CannotTell(f"no frame near byte {offset} has a timestamp")
     displaced = np.abs(difference_ns(timestamps, np.sort(timestamps))) > SLACK_NS
@@ -200,7 +200,7 @@ def _prove(reader: CaptureReader, first: int, second: int) -> None:
         raise _CannotTell(f"no record is found near byte {first}")
     _timestamps(reader, second)
     if reader.stopped_at != second or reader.facts.problems or reader.facts.headers.count:
-        raise _CannotTell(f"what stands between byte {first} and byte {second} is damaged")
+        raise _CannotTell(f"the data between byte {first} and byte {second} is damaged")
 
 
 def _check_jumps(places: list[_Place]) -> None:

@@ -236,7 +236,7 @@ def refuse_if_in_use(index: int, what: str, instead: str, *, above_only: bool = 
     if found:
         raise UsageError(f"AF_XDP would take {what} of {name} from the kernel, and {say_uses(found)}: {instead}")
     if state.unseen:
-        return f"other network namespaces that may use {name} could not be looked into ({state.unseen})"
+        return f"other network namespaces that may use {name} could not be checked ({state.unseen})"
     return ""
 
 

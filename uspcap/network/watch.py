@@ -193,7 +193,7 @@ class InterfaceWatch:
                 looked_s = time.monotonic()
                 self._look()
         except (OSError, BpfError) as error:
-            self._tell(f"{self._name} is not watched any more: {error}")
+            self._tell(f"{self._name} is no longer watched: {error}")
 
     def _hear(self) -> bool:
         """Take note of what concerns this interface; False where nothing does, and nothing was lost."""
@@ -227,7 +227,7 @@ class InterfaceWatch:
             self._end(self._away())
             return
         if link.name != self._name:
-            self._tell(f"{self._name} is called {link.name} now")
+            self._tell(f"{self._name} was renamed to {link.name}")
             self._name = link.name
         for state in (*states, link):
             self._follow_state(state)
@@ -266,7 +266,7 @@ class InterfaceWatch:
             else:
                 self.times_down += 1
                 if not self._down_is_the_end:
-                    self._tell(f"{self._name} was set down: no frame comes until it is up")
+                    self._tell(f"{self._name} was set down: no frames until it is up")
             self._since_ns = now_ns
         carrier = bool(link.flags & IFF_LOWER_UP)
         if carrier != self._carrier:
@@ -298,12 +298,12 @@ class InterfaceWatch:
                 self.past_the_hook = self.ahead_of_hook
             if self._short_looks == _SHORT_LOOKS:
                 self._tell(
-                    f"{self._name} has received {self.ahead_of_hook} frames that its XDP hook did not see: frames of "
-                    "some queues go past it, or the NIC counts what it keeps for itself or hands to others"
+                    f"{self._name} has received {self.ahead_of_hook} frames that its XDP hook did not see: some "
+                    "queues bypass it, or the NIC counts frames that it keeps or hands to others"
                 )
         elif seen_since:
             if self._short_looks >= _SHORT_LOOKS:
-                self._tell(f"the XDP hook of {self._name} sees what comes again")
+                self._tell(f"the XDP hook of {self._name} sees all frames again")
             self._short_looks = 0
 
     def _follow_queues(self, link: Link, hook: Hook) -> bool:

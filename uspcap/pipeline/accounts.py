@@ -126,7 +126,7 @@ def stage_lines(accounts: Accounts) -> list[str]:
 def _on_the_way(found: tuple[Stage, ...], statistics: SourceStatistics) -> str:
     said = [*map(str, found)]
     if found[0].received is None and statistics.seen:
-        said[0] += " (no counter of it has the frames that XDP takes)"
+        said[0] += " (none of its counters includes the frames that XDP takes)"
     return " → ".join(said)
 
 

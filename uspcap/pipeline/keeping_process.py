@@ -222,7 +222,7 @@ class KeepingProcess(Keeper):
             self._lost = True
             self._busy, self._message = False, ()
             self._failure = CaptureError(
-                f"the process that reports on intervals {how}, and what was analyzed until then is lost; files are not"
+                f"the process that reports on intervals {how}, and its analyses so far are lost; files are not"
             )
             self._changed.notify_all()
 

@@ -45,9 +45,9 @@ def find_user(name: str) -> pwd.struct_passwd:
     try:
         user = pwd.getpwnam(name)
     except KeyError:
-        raise UsageError(f"there is no user {name!r} to go on as (-Z): name one of /etc/passwd") from None
+        raise UsageError(f"there is no user {name!r} for -Z: name one of /etc/passwd") from None
     if os.geteuid() != 0 and user.pw_uid != os.geteuid():
-        raise UsageError(f"only root can go on as another user (-Z {name}): leave -Z out, or run uspcap as root")
+        raise UsageError(f"only root can switch to another user (-Z {name}): leave -Z out, or run uspcap as root")
     return user
 
 
@@ -95,12 +95,12 @@ def relinquish(user: pwd.struct_passwd | None, source: LiveSource) -> str:
         _set_capabilities(kept, kept)
     except OSError as error:
         raise CaptureError(
-            f"cannot give privileges up: {error.strerror}; leave -Z out, or run uspcap with all that root has"
+            f"cannot drop privileges: {error.strerror}; leave -Z out, or run uspcap with all that root has"
         ) from error
     if _permitted() != kept:
-        raise CaptureError("privileges were given up and are still there: run uspcap without them, on files only")
+        raise CaptureError("privileges were dropped but are still held: run uspcap without them, on files only")
     names = sorted(name for name, bit in CAPABILITY_NUMBERS.items() if kept >> bit & 1)
-    who = f"goes on as {user.pw_name}" if root and user is not None else "goes on"
+    who = f"continues as {user.pw_name}" if root and user is not None else "goes on"
     said = f"{who} {'with ' + ' and '.join(names) + ' only' if names else 'without any capability'}"
     others = _threads_with_more(kept)
     return said + (f"; {others} threads that ran before keep theirs" if others else "")

@@ -88,21 +88,20 @@ class Accounts:
                 return idle_hook(name, (statistics.interface_counts or {})["rx_packets"])
             if statistics.cut:
                 return (
-                    f"the driver of {name} cut {statistics.cut} frames that are longer than its buffers, and each "
-                    "piece was taken for a frame: give all that send to it and it itself the same MTU, or capture with "
-                    "--xdp copy"
+                    f"the driver of {name} cut {statistics.cut} frames longer than its buffers, and each piece "
+                    "was counted as a frame: set the same MTU there and on all senders, or capture with --xdp copy"
                 )
         each = {name: statistics.unaccounted for name, statistics in self.statistics.by_interface.items()}
         for name, unaccounted in (*each.items(), (what, self.unaccounted)):
             if unaccounted > 0:
                 return (
-                    f"{unaccounted} frames that came to {name} are neither kept nor counted as lost by anybody: "
+                    f"{unaccounted} frames that came to {name} were neither kept nor counted as lost: "
                     "capture with --xdp skb or --backend packet_mmap"
                 )
             if unaccounted:
                 return (
                     f"{-unaccounted} more frames came from {name} than were counted there: its driver's counts are "
-                    "not to be relied on"
+                    "unreliable"
                 )
         return ""
 

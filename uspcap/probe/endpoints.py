@@ -82,7 +82,7 @@ def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
         # An IPv6 address without brackets is clear only where no port may follow.
         return Endpoint(str(ipaddress.IPv6Address(text)), default_port)
     if match is None or (match[3] is None and default_port is None):
-        raise ValueError(f"{text!r} is no address with a port, as 192.0.2.1:7000 or [2001:db8::1]:7000")
+        raise ValueError(f"{text!r} is not an address with a port, as 192.0.2.1:7000 or [2001:db8::1]:7000")
     address = ipaddress.IPv6Address(match[1]) if match[1] is not None else ipaddress.IPv4Address(match[2])
     port = default_port if match[3] is None else int(match[3])
     if port is None or port > 65535:

@@ -51,12 +51,12 @@ def at_rate(rate: Fraction, kind: Kind, seed: int) -> Schedule:
         The rate or the seed is out of range.
     """
     if not Fraction(1, 100 * 86_400) <= rate <= _HIGHEST_RATE:
-        raise UsageError(f"cannot send {rate} frames a second: ask for one in 100 days up to {_HIGHEST_RATE:,}")
+        raise UsageError(f"cannot send {rate} frames per second: give a rate from one in 100 days to {_HIGHEST_RATE:,}")
     if not 0 <= seed < 1 << 64:
         raise UsageError("a seed is a whole number below 2^64")
     period = NANOSECONDS / rate
     if max(period.numerator, period.denominator) >> 62:
-        raise UsageError("the rate has too many decimals: leave some out")
+        raise UsageError("the rate has too many decimals: use fewer")
     times = SendTimes(kind, period_numerator=period.numerator, period_denominator=period.denominator, seed=seed)
     about: dict[str, Any] = {"kind": kind, "rate_per_s": float(rate)}
     return Schedule(times, about | ({"seed": seed} if kind == "poisson" else {}))
@@ -83,7 +83,9 @@ def like(paths: Sequence[str]) -> Schedule:
                 without += batch.count - len(parts[-1])
             problems = reader.facts.all_problems(path)
         if problems:
-            raise CaptureFileError(f"{path}: {problems[0].place}: {problems[0].what}; repair or cut the file first")
+            raise CaptureFileError(
+                f"{path}: {problems[0].place}: {problems[0].what}; repair or truncate the file first"
+            )
     timestamps = np.concatenate(parts) if parts else np.empty(0, np.int64)
     if not len(timestamps):
         raise CaptureFileError(f"there is no frame with a timestamp in {', '.join(paths)}: choose another file")

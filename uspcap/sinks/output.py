@@ -101,11 +101,11 @@ class OutputRequest:
         """
         rules = self.rules
         if rules.aligned and rules.period_ns is None:
-            raise UsageError("--align puts files on the clock, and needs -G, how long each of them is")
+            raise UsageError("--align aligns files to the clock, and needs -G, the length of each")
         if not self.rotates:
             for given, option in ((rules.keep, "-W"), (self.command, "-z")):
                 if given is not None:
-                    raise UsageError(f"{option} is for a capture in many files: add -C, -G or --rotate-frames")
+                    raise UsageError(f"{option} is for rotated files: add -C, -G or --rotate-frames")
         if self.path == "-":
             if self.rotates:
                 raise UsageError("standard output is one file: name a file with -w to rotate")
@@ -268,7 +268,7 @@ def check_link_types(request: OutputRequest, source: LiveSource) -> str:
             f"a pcap file has one link type, and these interfaces have several ({listed}): write pcapng, as with -w "
             f"{request.path.removesuffix('.zst').removesuffix('.pcap')}.pcapng"
         )
-    return "a pcap file does not tell which interface a frame came from, as pcapng does"
+    return "a pcap file does not record which interface a frame came from; pcapng does"
 
 
 def _sink_opener(request: OutputRequest, patience: Patience) -> Callable[[str], ByteSink]:

@@ -84,7 +84,7 @@ class PostRotateCommand:
                 process.wait(None if reported else SOON_S)
             except subprocess.TimeoutExpired:
                 reported = True
-                say(f"waiting for {self._command!r} on {left} {'file' if left == 1 else 'files'}; Ctrl-C does not wait")
+                say(f"waiting for {self._command!r} on {left} {'file' if left == 1 else 'files'}; Ctrl-C ends the wait")
 
     def _start(self) -> None:
         """Look after what has ended, and start what waits."""
@@ -94,7 +94,7 @@ class PostRotateCommand:
             if code is None:
                 still.append((path, process))
             elif code:
-                self._fail(path, f"signal {-code} ended it" if code < 0 else f"exit code {code}")
+                self._fail(path, f"it was killed by signal {-code}" if code < 0 else f"exit code {code}")
         self._running = still
         while self._waiting and len(self._running) < MOST_AT_ONCE:
             path = self._waiting.popleft()

@@ -127,8 +127,8 @@ class FileRing:
                 Path(oldest).unlink(missing_ok=True)
             except OSError as error:
                 self.warning = self.warning or (
-                    f"{oldest} should have been deleted and stays: {error.strerror}; more files than were asked for "
-                    "may be left"
+                    f"{oldest} should have been deleted but remains: {error.strerror}; more files than "
+                    "-W allows may be left"
                 )
 
 

@@ -38,7 +38,7 @@ def check_directory(pattern: str) -> None:
             os.close(os.open(place.name, flags, 0o600, dir_fd=place.directory))
             os.unlink(place.name, dir_fd=place.directory)
     except (OSError, ValueError) as error:
-        why = "its directory is none" if isinstance(error, NotADirectoryError) else reason(error)
+        why = "it is not a directory" if isinstance(error, NotADirectoryError) else reason(error)
         advice = remedy(error, "name a file in a directory that you may write to")
         raise CaptureFileError(f"cannot write {pattern}: {directory}: {why}; {advice}") from error
 
@@ -67,9 +67,9 @@ def make_directories(pattern: str, path: str) -> None:
         except FileExistsError:
             continue
         except (OSError, ValueError) as error:
-            advice = remedy(error, "make it, or leave times out of its name")
+            advice = remedy(error, "create it, or leave times out of its name")
             raise CaptureFileError(
-                f"cannot write {path}: its directory {directory} cannot be made: {reason(error)}; {advice}"
+                f"cannot write {path}: its directory {directory} cannot be created: {reason(error)}; {advice}"
             ) from error
 
 

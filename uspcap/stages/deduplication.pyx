@@ -53,7 +53,7 @@ cdef class Deduplicator:
 
     def __cinit__(self, int64_t window_ns):
         if window_ns < 1:
-            raise ValueError("a window of 0 holds no copy")
+            raise ValueError("a window of 0 finds no copies")
         self.window_ns = window_ns
         self.younger = <Seen *> calloc(SLOTS, sizeof(Seen))
         self.elder = <Seen *> calloc(SLOTS, sizeof(Seen))

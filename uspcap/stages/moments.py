@@ -21,7 +21,7 @@ _TIME: Final = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
 _ZONE: Final = r"Z|[+-]\d{2}(?::?\d{2})?"
 
 HOW_TO_WRITE: Final = (
-    "write a date and time (2024-03-05T09:30:00-05:00, 2024-03-05T14:30), a time of day (14:30), so long after the "
+    "write a date and time (2024-03-05T09:30:00-05:00, 2024-03-05T14:30), a time of day (14:30), or a time after the "
     "first frame (+5m) or before the last (-1m)"
 )
 
@@ -109,7 +109,7 @@ def parse_zone(text: str) -> tzinfo:
             assert local is not None
             return local
         raise ValueError(
-            f"there is no time zone {text!r} here; write UTC, local, an offset as -05:00, or a name as America/New_York"
+            f"there is no time zone {text!r} here; write UTC, local, an offset (-05:00) or a name (America/New_York)"
         ) from None
 
 
@@ -135,12 +135,12 @@ def parse_moment(text: str, zone: tzinfo = UTC) -> Moment:
         return Moment(stripped, Kind.TIME_OF_DAY, _since_midnight(stripped, match.groups()), zone)
     match = re.fullmatch(rf"(\d{{4}})-(\d\d)-(\d\d)(?:[T ]{_TIME}\s*({_ZONE})?)?", stripped)
     if match is None:
-        raise ValueError(f"{text!r} is no moment; {HOW_TO_WRITE}")
+        raise ValueError(f"{text!r} is not a time; {HOW_TO_WRITE}")
     year, month, day, *clock, own = match.groups()
     try:
         day_named = date(int(year), int(month), int(day))
     except ValueError as error:
-        raise ValueError(f"{text!r} is no date: {error}") from None
+        raise ValueError(f"{text!r} is not a date: {error}") from None
     since_midnight = _since_midnight(stripped, clock) if clock[0] else 0
     instant_ns = _instant_ns(stripped, day_named, since_midnight, parse_zone(own) if own else zone)
     return Moment(stripped, Kind.INSTANT, min(max(instant_ns, EARLIEST_NS), LATEST_NS))
@@ -150,7 +150,7 @@ def _since_midnight(text: str, clock: tuple[str | None, ...] | list[str | None])
     hour, minute, second, fraction = clock
     numbers = int(hour or 0), int(minute or 0), int(second or 0)
     if numbers[0] > 23 or numbers[1] > 59 or numbers[2] > 59:
-        raise ValueError(f"{text!r} is no time of day: hours go to 23, minutes and seconds to 59")
+        raise ValueError(f"{text!r} is not a time of day: hours go to 23, minutes and seconds to 59")
     seconds = numbers[0] * 3600 + numbers[1] * 60 + numbers[2]
     return seconds * NANOSECONDS + int((fraction or "").ljust(9, "0"))
 
@@ -171,11 +171,13 @@ def _instant_ns(text: str, day: date, since_midnight_ns: int, zone: tzinfo) -> i
             instant = shown.replace(tzinfo=zone, fold=fold).astimezone(UTC)
             back = instant.astimezone(zone).replace(tzinfo=None)
         except OverflowError:
-            raise ValueError(f"{text!r} lies at the end of the calendar; name a time within it") from None
+            raise ValueError(f"{text!r} is outside the calendar; give a time within it") from None
         if back == shown and instant not in found:
             found.append(instant)
     if not found:
-        raise ValueError(f"{text!r} is no time in {zone}: clocks are put forward there; name the offset, as in -05:00")
+        raise ValueError(
+            f"{text!r} does not exist in {zone}, where clocks are put forward; give the offset, as in -05:00"
+        )
     if len(found) > 1:
         raise ValueError(
             f"{text!r} occurs two times in {zone}, where clocks are put back; give the offset, as in -05:00"

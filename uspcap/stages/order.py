@@ -55,7 +55,7 @@ def parse_sorting(text: str) -> Sorting:
     except ValueError:
         window_ns = 0
     if not window_ns:
-        raise ValueError(f"{text!r} is none of auto, off and a length of time of 1ns or more, as 250ms")
+        raise ValueError(f"{text!r} is not auto, off or a duration of 1ns or more, as 250ms")
     return window_ns
 
 

@@ -150,7 +150,7 @@ class PlannedInput:
     @property
     def notes(self) -> list[str]:
         """What is to be said of how the file is read, sentences without a full stop."""
-        again = [f"{self.path} was named {self.repeats + 1} times and is read once"] if self.repeats else []
+        again = [f"{self.path} was named {self.repeats + 1} times, but is read once"] if self.repeats else []
         return [*again, *self._range_notes(), *self.taps.notes()]
 
     def _range_notes(self) -> list[str]:
@@ -158,7 +158,7 @@ class PlannedInput:
         if stretch is None or stretch.why_whole == "it is short":
             return []
         if stretch.why_whole:
-            return [f"{self.path} was read whole for --from and --to: {stretch.why_whole}"]
+            return [f"{self.path} was read in full for --from and --to: {stretch.why_whole}"]
         to_end = stretch.end >= Path(self.path).stat().st_size
         if to_end and not stretch.begin:
             return []
@@ -262,8 +262,8 @@ def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) ->
     once = next((one.path for one in inputs if is_read_once(one.path)), None)
     if relative is not None and once is not None:
         raise UsageError(
-            f"{relative.text} is counted from when a capture begins or ends, and "
-            f"{'standard input' if once == '-' else once} can be read only once: name a date and time, as in "
+            f"{relative.text} is relative to the first or last frame, and "
+            f"{'standard input' if once == '-' else once} can be read only once: give a date and time, as in "
             "2024-03-05T14:30, or save it to a file first"
         )
 

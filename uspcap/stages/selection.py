@@ -95,7 +95,7 @@ class FrameSelection:
         """Return what is to be said once a file was read, sentences without a full stop."""
         if not self.without_timestamp:
             return []
-        return [f"{path}: {self.without_timestamp} frames without a timestamp are in no range of time"]
+        return [f"{path}: {self.without_timestamp} frames have no timestamp, and so are in no time range"]
 
     def _learn(self, interfaces: Sequence[Interface]) -> None:
         """Find out for each interface whether it is wanted."""

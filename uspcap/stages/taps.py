@@ -87,8 +87,8 @@ class Taps:
     def notes(self) -> list[str]:
         """Return what is to be said of the file, sentences without a full stop."""
         return [
-            f"{decision.why}: their flows are kept apart, and have {self.names} behind an @; --interfaces join takes "
-            "them for one stream"
+            f"{decision.why}: their flows are kept apart, and have {self.names} behind an @; --interfaces join treats "
+            "them as one stream"
             for decision in self.decisions
         ] + list(self.remarks)
 
@@ -193,7 +193,7 @@ def find_taps(
             f", as {len(same) - 1} more pairs do; which of them are directions of one tap is taken from their order, "
             "and a wrong one mixes their times: name the interfaces of one tap (FILE@NAME) to be sure"
         )
-    why = f"{called} show the same packets, {common} of {seen} that were looked at{more}"
+    why = f"{called} show the same packets, {common} of {seen} that were checked{more}"
     names = (
         "the interface"
         if len(files) == 1
@@ -286,8 +286,8 @@ def _may_differ(files: Sequence[tuple[str, Sequence[str]]], unit: TimestampUnit,
 def _look_alike(files: Sequence[tuple[str, Sequence[str]]], one: _Shown, other: _Shown, common: int, seen: int) -> str:
     return (
         f"{_called(files, one)} and {_called(files, other)} show the same packets more than a second apart, {common} "
-        f"of {seen} that were looked at: traffic that was played again, or two taps whose clocks differ; they are "
-        "taken for one stream, so that what came again counts as a repetition: --interfaces apart keeps interfaces "
+        f"of {seen} that were checked: replayed traffic, or two taps whose clocks differ; they are "
+        "treated as one stream, so that the second copy counts as a repetition: --interfaces apart keeps interfaces "
         "of a file apart, compare matches two files"
     )
 

@@ -84,7 +84,7 @@ class _Met:
 
     def __str__(self) -> str:
         kinds = " and ".join(kind for kind, _ in self.kinds.most_common())
-        return f"{self.tunnelled:,} of {self.frames:,} frames that were looked at are in {kinds}"
+        return f"{self.tunnelled:,} of {self.frames:,} frames checked are in {kinds}"
 
 
 def choose_tunnels(
@@ -129,7 +129,7 @@ def choose_tunnels(
     if looks_inside:
         why = "a filter or rule applies to the innermost packet, and"
         return TunnelChoice(True, tuple(Decision(path, "--tunnels", f"{why} {found}") for path, found in met))
-    more = "their outer headers count, --tunnels lets the innermost ones count"
+    more = "their outer headers are used; --tunnels uses the innermost"
     return TunnelChoice(False, notes=tuple((path, f"{path}: {found}: {more}") for path, found in met))
 
 

@@ -181,8 +181,8 @@ class SwitchedOnTimestamping:
             before = TimestampingSetting.read(interface, calls)
         except OSError as error:
             raise CaptureError(
-                f"the driver of {interface} does not tell how it timestamps now ({os.strerror(error.errno or 0)}), so "
-                "that could not be put back after a change; use --timestamps auto"
+                f"the driver of {interface} does not report how it timestamps now ({os.strerror(error.errno or 0)}), "
+                "so that could not be restored after a change; use --timestamps auto"
             ) from error
         if before.rx_filter in (HWTSTAMP_FILTER_ALL, rx_filter):
             return

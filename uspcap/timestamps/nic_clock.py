@@ -128,12 +128,12 @@ class ClockAccount:
             line += f"; {self.frames_unstamped} frames came without one"
         rate = self.off_rate
         if rate is not None:
-            line += f"; the clock {_gain(rate)}, so that its timestamps say nothing of UTC but roughly"
+            line += f"; the clock {_gain(rate)}, so its timestamps give UTC only roughly"
         elif self.steps_total:
             first = self.steps[0]
             line += (
                 f"; the clock or CLOCK_REALTIME was stepped {self.steps_total} times, first by "
-                f"{first.step_ns / NANOSECONDS:+.9f} s: timestamps of that moment may be off by a step"
+                f"{first.step_ns / NANOSECONDS:+.9f} s: timestamps around it may be off by a step"
             )
         return line
 

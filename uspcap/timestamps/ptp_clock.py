@@ -130,7 +130,7 @@ class PtpClock:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sample = self._reading(self._calls, self._descriptor)
         if not max(abs(sample.clock_ns), abs(sample.utc_ns)) < LATEST_NS:
-            raise OSError(errno.ERANGE, "a clock shows a time before 1823 or after 2116, beyond what uspcap counts in")
+            raise OSError(errno.ERANGE, "a clock shows a time before 1823 or after 2116, outside uspcap's range")
         return sample
 
     def close(self) -> None:

@@ -190,7 +190,7 @@ class Timestamping:
                 raise CaptureError(f"{refusal}; use --timestamps auto")
             self._clock = NicClock(self._interface, abilities.clock_index, self._calls)
             if not self._clock.usable:
-                raise CaptureError(f"{self._clock.name} does not answer any more; use --timestamps auto")
+                raise CaptureError(f"{self._clock.name} no longer answers; use --timestamps auto")
             needs = PACKET_SOCKET_NEEDS if self._software is TimestampSource.KERNEL else af_xdp_needs()
             self._switched_on = SwitchedOnTimestamping(self._interface, self._calls, needs)
             self._switched_on.switch_on(abilities.ptp_filter if self._ptp_only else HWTSTAMP_FILTER_ALL)

@@ -144,7 +144,7 @@ def parse_choice(text: str, others: Sequence[str] = ("file",)) -> TrailerChoice:
     what, colon, name = text.partition(":")
     if what != "trailer" or (colon and name not in NAMED):
         raise UsageError(
-            f"{text!r} is no source of timestamps; write {', '.join(others)}, trailer or trailer:FORMAT, of "
+            f"{text!r} is not a timestamp source; write {', '.join(others)}, trailer or trailer:FORMAT, of "
             f"{', '.join(NAMED)}"
         )
     return TrailerChoice(NAMED[name] if colon else None)

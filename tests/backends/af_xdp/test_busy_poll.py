@@ -146,7 +146,7 @@ def test_missing_capability_is_named(pair: Pair) -> None:
     )
     words = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code)
     done = subprocess.run(pair.here.command(*words), capture_output=True, text=True, timeout=60)
-    assert "PermissionDenied: cannot poll here0 busily: CAP_NET_ADMIN is missing" in done.stderr
+    assert "PermissionDenied: cannot busy-poll here0: CAP_NET_ADMIN is missing" in done.stderr
 
 
 def test_capture_in_which_nothing_comes_still_ends(pair: Pair, run: Run, kernel_bpf: None) -> None:

@@ -246,7 +246,7 @@ def test_promiscuous_mode_lasts_as_long_as_the_capture(pair: Pair) -> None:
 def test_interface_that_is_down_or_goes_down_is_captured_on_when_it_is_up(pair: Pair) -> None:
     pair.here.ip("link", "set", HERE, "down")
     with pair.here.entered(), AfXdpSource(HERE) as source:
-        assert "here0 is down: no frame comes until it is up" in str(source.describe())
+        assert "here0 is down: no frames until it is up" in str(source.describe())
         batches = source.batches(0.02)
         for lap in range(2):
             pair.here.ip("link", "set", HERE, "up")

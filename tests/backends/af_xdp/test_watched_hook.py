@@ -66,8 +66,8 @@ def test_program_that_is_detached_from_outside_ends_the_capture(pair: Pair, mode
                     received.take(batch)
         statistics = source.statistics()
     assert str(caught.value) == (
-        "the XDP program was taken off here0 from outside, as 'bpftool link detach' does, and its frames have gone to "
-        "the kernel since: what came before was kept"
+        "the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames have gone to "
+        "the kernel since: frames before that were kept"
     )
     assert len(received.frames) == 50
     assert statistics.unaccounted == 0
@@ -203,7 +203,7 @@ def test_interface_that_is_lost_ends_the_capture_with_its_reason(
                 pass
         assert source.statistics().unaccounted == 0
     lost = "is gone" if how == "delete" else "was moved to another network namespace"
-    assert str(caught.value) == f"interface here0 {lost}: what came before was kept"
+    assert str(caught.value) == f"interface here0 {lost}: frames before that were kept"
 
 
 @pytest.mark.parametrize("kind", [AfXdpSource, PacketMmapSource])
@@ -222,7 +222,7 @@ def test_interface_that_goes_down_and_up_is_reported_and_captured_on(
         read_until(source, batches, received, 1)
         source.stop()
         assert source.statistics().remarks == {"times that the interface went down": 1}
-    assert said[0] == "here0 was set down: no frame comes until it is up"
+    assert said[0] == "here0 was set down: no frames until it is up"
     assert any(one.startswith("here0 is up again after ") for one in said)
 
 

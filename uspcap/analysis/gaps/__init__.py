@@ -7,7 +7,7 @@ from uspcap.declared_options import Kind, Option
 
 ANALYSIS = Declaration(
     name="gaps",
-    summary="silences over a threshold, given (`--gap-threshold 1ms`) or each flow's own",
+    summary="gaps over a threshold, given (`--gap-threshold 1ms`) or each flow's own",
     place=40,
     runs=Runs.ALWAYS,
     options=(

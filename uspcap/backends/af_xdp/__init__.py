@@ -42,7 +42,7 @@ def _open(request: Request) -> LiveSource:
 
 BACKEND = Backend(
     name="af_xdp",
-    summary="takes matching frames away from the kernel, before its stack",
+    summary="takes matching frames away from the host, before the network stack",
     reads="interfaces",
     place=10,
     automatic=lambda given: bool(given.get("take_all")),

@@ -66,11 +66,11 @@ def poll_busily(one: socket.socket, duration_us: int, interface: NetworkInterfac
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionDenied(
-                f"cannot poll {interface.name} busily: {explain_missing(['CAP_NET_ADMIN'], af_xdp_needs())}",
+                f"cannot busy-poll {interface.name}: {explain_missing(['CAP_NET_ADMIN'], af_xdp_needs())}",
                 errno.EPERM,
             ) from None
         raise MissingFeature(
-            f"this kernel cannot poll {interface.name} busily ({error.strerror}), which Linux 5.11 brought: leave "
+            f"this kernel cannot busy-poll {interface.name} ({error.strerror}), which needs Linux 5.11: leave "
             "--busy-poll out"
         ) from None
 

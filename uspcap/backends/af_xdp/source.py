@@ -163,7 +163,7 @@ class AfXdpSource(RingSource):
             self._unseen_uses = refuse_if_in_use(
                 network_interface.index,
                 "every frame",
-                "give a filter, --take-all if that is meant, or use the packet_mmap backend",
+                "give a filter, or --take-all if you mean it, or use the packet_mmap backend",
             )
         self._program = list(compile_filter(expression, network_interface.link_type)) if expression.strip() else None
         # Before any socket: switching timestamping on can make a driver set up its rings again.
@@ -230,7 +230,7 @@ class AfXdpSource(RingSource):
             away_s = link.wait()
             if away_s:
                 self._link_remarks.append(
-                    f"the link of {interface} was away for {away_s:.1f} s, as {self._driver or 'its driver'} took it "
+                    f"the link of {interface} was down for {away_s:.1f} s, as {self._driver or 'its driver'} took it "
                     "down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
                 )
             self._count_from_now()
@@ -368,7 +368,7 @@ class AfXdpSource(RingSource):
                 f"frames longer than {longest} bytes are dropped, and counted with those that found no chunk free"
             )
         if not self._interface.up:
-            remarks.append(f"{self._interface.name} is down: no frame comes until it is up")
+            remarks.append(f"{self._interface.name} is down: no frames until it is up")
         if self._program is None:
             remarks.append(f"every frame of {self._interface.name} is taken from the kernel")
         if self._unseen_uses:
@@ -400,7 +400,7 @@ class AfXdpSource(RingSource):
             away_s = 0.0 if self._leaving is None else self._leaving.wait()
             if away_s:
                 self._parting_remarks.append(
-                    f"the link of {self._interface.name} was away for {away_s:.1f} s after XDP was detached"
+                    f"the link of {self._interface.name} was down for {away_s:.1f} s after XDP was detached"
                 )
             self._close_sockets()
             if self._deferred_interrupts is not None:

@@ -22,7 +22,7 @@ def spreading(text: str) -> tuple[str, int]:
     """
     match = re.fullmatch(r"(cpu|hash|qm)(?::([1-9]\d?))?", text)
     if match is None:
-        raise ValueError(f"{text!r} is no way to spread frames; write cpu, hash or qm, and rings as in hash:4")
+        raise ValueError(f"{text!r} is not a fanout mode; write cpu, hash or qm, and rings as in hash:4")
     return match[1], int(match[2]) if match[2] else len(os.sched_getaffinity(0))
 
 
@@ -47,7 +47,7 @@ def _open(request: Request) -> LiveSource:
 
 BACKEND = Backend(
     name="packet_mmap",
-    summary="copies frames; the kernel and its programs get them as ever",
+    summary="copies frames; the host still receives them",
     reads="interfaces",
     place=20,
     automatic=lambda given: True,

@@ -293,7 +293,7 @@ class PacketMmapSource(RingSource):
         if self._filter is not None:
             remarks += ("the filter tests VLAN tags, so it runs after the ring",)
         if not self._interface.up:
-            remarks += (f"{self._interface.name} is down: no frame comes until it is up",)
+            remarks += (f"{self._interface.name} is down: no frames until it is up",)
         queues = self._interface.queues
         return Description(self._interface.name, self.backend, mode, queues, queues, str(self._timestamping), remarks)
 

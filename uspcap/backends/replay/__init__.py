@@ -21,7 +21,7 @@ def _open(request: Request) -> LiveSource:
 
 BACKEND = Backend(
     name="replay",
-    summary="gives the frames of capture files (`-r`), at their own pace or another",
+    summary="replays capture files (`-r`), at their own pace or another",
     reads="files",
     place=30,
     automatic=lambda given: True,

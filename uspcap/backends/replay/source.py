@@ -130,7 +130,7 @@ class ReplaySource(LiveSource):
         )
 
     def describe(self) -> Description:
-        pace = "as fast as it goes"
+        pace = "as fast as possible"
         if self._speed:
             pace = "at the files' own pace" if self._speed == 1 else f"{self._speed:g} times as fast as the files"
         if self._loops != 1:
