@@ -36,8 +36,8 @@ def test_detached_program_ends_the_capture_with_one_sentence(pair: Pair, run: Ru
     pair.send(*[numbered_frame(number) for number in range(20, 35)])
     assert running.process.wait(60) == 1
     assert running.stderr.splitlines()[-1] == (
-        "uspcap: the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames have "
-        "gone to the kernel since: frames before that were kept"
+        "uspcap: the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames "
+        "have gone to the kernel since: frames before that were kept"
     )
     assert running.accounts.startswith(
         "received 20 = 20 written; frames that the interface counted and the XDP hook did not see: 15"

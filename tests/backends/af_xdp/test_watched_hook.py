@@ -66,8 +66,8 @@ def test_program_that_is_detached_from_outside_ends_the_capture(pair: Pair, mode
                     received.take(batch)
         statistics = source.statistics()
     assert str(caught.value) == (
-        "the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames have gone to "
-        "the kernel since: frames before that were kept"
+        "the XDP program was detached from here0 from outside, as 'bpftool link detach' does, and its frames have gone "
+        "to the kernel since: frames before that were kept"
     )
     assert len(received.frames) == 50
     assert statistics.unaccounted == 0
