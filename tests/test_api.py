@@ -149,7 +149,7 @@ def test_numbers_that_an_option_does_not_take_are_refused_as_text_is() -> None:
     for value in (-1, 0, "0"):
         with pytest.raises(UsageError, match="is no quorum"):
             uspcap.analyze(SAMPLES / "microburst.pcap", only="requests", quorum=value)
-    with pytest.raises(UsageError, match="no whole number"):
+    with pytest.raises(UsageError, match="not a whole number"):
         uspcap.analyze(SAMPLES / "microburst.pcap", top=0)
 
 
@@ -180,7 +180,7 @@ def test_batches_of_a_live_capture_are_the_frames_in_a_row_and_may_be_kept(
     pair: Pair, backend: str, options: dict[str, bool]
 ) -> None:
     capture = uspcap.capture(HERE, filter="udp", backend=backend, count=50, **options)
-    with pytest.raises(UsageError, match="accounts are drawn up at the end"):
+    with pytest.raises(UsageError, match="accounts are complete at the end"):
         _ = capture.accounts
     with frames_coming(pair), pair.here.entered():
         kept = list(capture.batches())

@@ -175,12 +175,12 @@ class Capture:
                     in_range.apply_range(batch)
                     yield batch
                 return
-            inputs = [one.planned for one in straightener.inputs]
+            inputs = [straight.planned for straight in straightener.inputs]
         frames_before = 0
-        for one in inputs:
-            selection = one.selection()
+        for entry in inputs:
+            selection = entry.selection()
             read = 0
-            with one.open() as reader:
+            with entry.open() as reader:
                 for batch in reader.batches():
                     read += batch.frames_read
                     selection.apply(batch)
@@ -193,9 +193,9 @@ class Capture:
     def problems(self) -> list[Problem]:
         """Read the files to their ends, and return what was wrong with them."""
         found: list[Problem] = []
-        for one in self._plan():
-            selection = one.selection()
-            with one.open() as reader:
+        for planned in self._plan():
+            selection = planned.selection()
+            with planned.open() as reader:
                 for batch in reader.batches():
                     selection.apply(batch)
                 found += reader.facts.all_problems(reader.name)
@@ -418,7 +418,7 @@ def _analyze(
         default=registry.default_names(live=False),
         named=named,
         naming="only",
-        files=[one.path for one in inputs],
+        files=[entry.path for entry in inputs],
         expression=expression,
         maximum_flows=MAXIMUM_FLOWS if max_flows is None else max_flows,
         tunnels=tunnels,
@@ -561,7 +561,7 @@ def compare(
     reading = _reading(interfaces, start, end, timezone, timestamp_unit, taps, sort, dedup)
     settings = Settings(key, clock, window_ns or DEFAULT_WINDOW_NS, offset_ns, filter, trailer, reading, tunnels, outer)
     sides = [
-        expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(one) for one in side])
+        expand_all([os.fspath(side)] if isinstance(side, str | os.PathLike) else [os.fspath(path) for path in side])
         for side in (a, b)
     ]
     return Report(comparison_report(compare_captures(sides[0], sides[1], settings)))

@@ -30,7 +30,7 @@ COMMANDS = {
     "compare": "Match two captures frame by frame: delay, loss, order.",
     "protocols": "List the feeds whose sequence numbers can be followed.",
     "doctor": "Check host and NIC: what they can do, what costs latency.",
-    "probe": "Send numbered, timestamped test traffic on a schedule, or answer it.",
+    "probe": "Send timestamped test traffic on a schedule, or answer it.",
 }
 """Command to its one line of help; each is `uspcap.commands.<name>.command`."""
 

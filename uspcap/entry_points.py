@@ -100,7 +100,7 @@ def registered(group: str, kind: type[_Declared], what: str) -> dict[str, _Decla
             say(f"{point.value} declares the {what} {declared.name}, which there is already: rename one of them")
         else:
             found[declared.name] = declared
-    return {one.name: one for one in sorted(found.values(), key=lambda one: (one.place, one.name))}
+    return {entry.name: entry for entry in sorted(found.values(), key=lambda entry: (entry.place, entry.name))}
 
 
 @cache

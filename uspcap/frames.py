@@ -340,7 +340,9 @@ class SourceFacts:
 
     def notes(self, name: str) -> list[str]:
         """Return what is to be said of the file beside problems, sentences without a full stop."""
-        return self.headers.notes(name) + [f"{one.file}: {one.why} (as {one.option})" for one in self.decisions]
+        return self.headers.notes(name) + [
+            f"{decision.file}: {decision.why} (as {decision.option})" for decision in self.decisions
+        ]
 
 
 class FrameBatch(FrameColumns):
@@ -411,7 +413,7 @@ class FrameBatch(FrameColumns):
     def set_interfaces(self, interfaces: Sequence[Interface]) -> None:
         """Set what the `interface` column points into."""
         self.interfaces = tuple(interfaces)
-        self.set_link_types(np.array([one.link_type for one in interfaces], np.int32))
+        self.set_link_types(np.array([interface.link_type for interface in interfaces], np.int32))
 
     def refilled(self) -> None:
         """Tell the batch that its rows are new; a source calls it before each yield."""
@@ -525,7 +527,9 @@ class FrameBatch(FrameColumns):
         batch = cls(max(count, 1))
         batch.set_data(np.frombuffer(b"".join(frames), np.uint8).copy())
         lengths = np.fromiter((len(frame) for frame in frames), np.uint32, count)
-        batch.storage("timestamp_ns")[:count] = [max(EARLIEST_NS, min(LATEST_NS, int(one))) for one in timestamps_ns]
+        batch.storage("timestamp_ns")[:count] = [
+            max(EARLIEST_NS, min(LATEST_NS, int(timestamp_ns))) for timestamp_ns in timestamps_ns
+        ]
         batch.storage("timestamp_source")[:count] = timestamp_source
         batch.storage("captured_length")[:count] = lengths
         batch.storage("wire_length")[:count] = lengths if wire_lengths is None else wire_lengths

@@ -677,7 +677,7 @@ def test_what_a_replay_writes_goes_by_outer_frames_with_tags_aside(tmp_path: Pat
     ("options", "sentence"),
     [
         (("-i", "lo", "--inner"), "--inner is about files that are replayed with -r"),
-        (("-r", "a.pcap", "--inner", "--outer"), "--inner and --outer ask for two readings of the filter"),
+        (("-r", "a.pcap", "--inner", "--outer"), "--inner and --outer contradict each other"),
     ],
 )
 def test_readings_that_make_no_sense_are_refused(options: tuple[str, ...], sentence: str) -> None:

@@ -184,9 +184,9 @@ def test_full_disk_in_the_middle_of_many_files_is_accounted_for(
     [
         (OutputRequest("-", RotationRules(frames=1)), "standard output is one file"),
         (OutputRequest("-", direct=True), "standard output cannot be written past the page cache"),
-        (OutputRequest("x", RotationRules(keep=2)), "-W is for a capture in many files"),
-        (OutputRequest("x", command="true"), "-z is for a capture in many files"),
-        (OutputRequest("x", RotationRules(frames=1, aligned=True)), "--align puts files on the clock, and needs -G"),
+        (OutputRequest("x", RotationRules(keep=2)), "-W is for rotated files"),
+        (OutputRequest("x", command="true"), "-z is for rotated files"),
+        (OutputRequest("x", RotationRules(frames=1, aligned=True)), "--align aligns files to the clock, and needs -G"),
         (OutputRequest("x", RotationRules(frames=1), command="no-such-program"), "there is no such program"),
     ],
 )

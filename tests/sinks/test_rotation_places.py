@@ -36,8 +36,8 @@ def test_a_place_relative_to_the_current_directory_is_found(tmp_path: Path, monk
     [
         ("none/x", "{0}/none: No such file or directory; name a file in"),
         ("none/%Y/x", "{0}/none: No such file or directory; name a file in"),
-        ("file/x", "{0}/file: its directory is none; name a file in"),
-        ("file/%Y/x", "{0}/file: its directory is none; name a file in"),
+        ("file/x", "{0}/file: it is not a directory; name a file in"),
+        ("file/%Y/x", "{0}/file: it is not a directory; name a file in"),
         ("a\0b/x", "embedded null"),
         ("y" * 300 + "/x", "File name too long; give a shorter name"),
     ],

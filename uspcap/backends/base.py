@@ -145,7 +145,7 @@ class Description:
     def headlines(self) -> tuple[str, ...]:
         """All but the remarks, a line an interface."""
         if self.each:
-            return tuple(line for one in self.each for line in one.headlines)
+            return tuple(line for part in self.each for line in part.headlines)
         parts = [f"{self.what}: {self.backend}, {self.mode}"]
         if self.queues_total:
             parts.append(f"{self.queues_covered} of {self.queues_total} receive queues")

@@ -112,7 +112,7 @@ class Backend:
 
     def values(self, request: Request) -> Mapping[str, Any]:
         """Return its options in a request by `Option.argument`, those left out at their defaults."""
-        return {one.argument: request.options.get(one.parameter, one.default) for one in self.options}
+        return {option.argument: request.options.get(option.parameter, option.default) for option in self.options}
 
 
 @cache
@@ -123,4 +123,4 @@ def backends() -> dict[str, Backend]:
 
 def backend_options() -> tuple[Option, ...]:
     """Return the options of all backends, each once."""
-    return tuple({option.flag: option for one in backends().values() for option in one.options}.values())
+    return tuple({option.flag: option for backend in backends().values() for option in backend.options}.values())

@@ -94,24 +94,24 @@ class Listing:
             "schema": SCHEMA,
             "interfaces": [
                 {
-                    "index": one.index,
-                    "name": one.name,
-                    "other_names": list(one.other_names),
-                    "state": one.state,
-                    "kind": one.kind,
-                    "link_type": one.link_type,
-                    "queues": one.queues,
-                    "most_queues": one.most_queues,
+                    "index": interface.index,
+                    "name": interface.name,
+                    "other_names": list(interface.other_names),
+                    "state": interface.state,
+                    "kind": interface.kind,
+                    "link_type": interface.link_type,
+                    "queues": interface.queues,
+                    "most_queues": interface.most_queues,
                     "backends": {
-                        "packet_mmap": one.link_type is not None,
-                        "af_xdp": one.xdp,
+                        "packet_mmap": interface.link_type is not None,
+                        "af_xdp": interface.xdp,
                     },
-                    "hardware_timestamps": one.hardware_timestamps,
-                    "xdp_timestamps": one.xdp_timestamps,
-                    "program": one.program or None,
-                    "uses": list(one.uses),
+                    "hardware_timestamps": interface.hardware_timestamps,
+                    "xdp_timestamps": interface.xdp_timestamps,
+                    "program": interface.program or None,
+                    "uses": list(interface.uses),
                 }
-                for one in self.interfaces
+                for interface in self.interfaces
             ],
             "namespaces_not_looked_into": self.unseen,
         }

@@ -59,9 +59,9 @@ def chosen_backend(request: Request) -> Backend:
     """
     known = backends()
     reads = "files" if request.files else "interfaces"
-    fitting = [one for one in known.values() if one.reads == reads]
+    fitting = [backend for backend in known.values() if backend.reads == reads]
     if request.backend == AUTO:
-        chosen = next((one for one in fitting if one.automatic(request.options)), None)
+        chosen = next((backend for backend in fitting if backend.automatic(request.options)), None)
         if chosen is None:
             raise UsageError(f"no backend is the default for {reads}: name one of {', '.join(known)} with --backend")
         return chosen

@@ -143,14 +143,16 @@ class SeveralSources(LiveSource):
         each = [reading.source.describe() for reading in self._readings]
         merged = f"interfaces merged by time within {self._window_ns / 1e6:g} ms"
         return Description(
-            what=", ".join(one.what for one in each),
+            what=", ".join(description.what for description in each),
             backend=each[0].backend,
-            mode="; ".join(f"{one.what}: {one.mode}" for one in each),
-            queues_covered=sum(one.queues_covered for one in each),
-            queues_total=sum(one.queues_total for one in each),
-            timestamps="; ".join(dict.fromkeys(one.timestamps for one in each)),
+            mode="; ".join(f"{description.what}: {description.mode}" for description in each),
+            queues_covered=sum(description.queues_covered for description in each),
+            queues_total=sum(description.queues_total for description in each),
+            timestamps="; ".join(dict.fromkeys(description.timestamps for description in each)),
             remarks=(
-                *dict.fromkeys(_with_name(remark, one.what) for one in each for remark in one.remarks),
+                *dict.fromkeys(
+                    _with_name(remark, description.what) for description in each for remark in description.remarks
+                ),
                 merged if self._window_ns else "frames of several interfaces are not sorted by time",
             ),
             each=tuple(each),
@@ -202,7 +204,7 @@ class SeveralSources(LiveSource):
             self._changed.notify()
 
     def _tell_loss(self, reading: _Reading) -> None:
-        others = [one.name for one in self._readings if not one.over]
+        others = [reading.name for reading in self._readings if not reading.over]
         if reading.error is not None and others:
             self._messages.append(f"{explain(reading.error)}; the capture goes on with {' and '.join(others)}")
 
@@ -282,34 +284,36 @@ class SeveralSources(LiveSource):
             raise CaptureError("; ".join(map(str, failed)))
 
 
-def _together(one: SourceStatistics, other: SourceStatistics) -> SourceStatistics:
+def _together(statistics: SourceStatistics, other: SourceStatistics) -> SourceStatistics:
     """Return the sums of two interfaces' counts."""
-    places = dict.fromkeys((*one.dropped_at, *other.dropped_at))
-    seen = (one.seen, other.seen)
+    places = dict.fromkeys((*statistics.dropped_at, *other.dropped_at))
+    seen = (statistics.seen, other.seen)
     counts: dict[str, int] | None = None
-    if one.interface_counts is not None and other.interface_counts is not None:
-        counts = _summed(one.interface_counts, other.interface_counts)
-        if "rx_packets" not in one.interface_counts or "rx_packets" not in other.interface_counts:
+    if statistics.interface_counts is not None and other.interface_counts is not None:
+        counts = _summed(statistics.interface_counts, other.interface_counts)
+        if "rx_packets" not in statistics.interface_counts or "rx_packets" not in other.interface_counts:
             counts.pop("rx_packets", None)  # what one of them cannot tell is in no sum
-    unread = [ns for ns in (one.longest_unread_ns, other.longest_unread_ns) if ns is not None]
+    unread = [ns for ns in (statistics.longest_unread_ns, other.longest_unread_ns) if ns is not None]
     return SourceStatistics(
-        received=one.received + other.received,
-        delivered=one.delivered + other.delivered,
-        filtered=one.filtered + other.filtered,
-        dropped=_summed(one.dropped, other.dropped),
-        waiting=one.waiting + other.waiting,
-        nic_dropped=_summed(one.nic_dropped, other.nic_dropped),
-        remarks=_summed(one.remarks, other.remarks),
-        dropped_at={place: _summed(one.dropped_at.get(place, {}), other.dropped_at.get(place, {})) for place in places},
+        received=statistics.received + other.received,
+        delivered=statistics.delivered + other.delivered,
+        filtered=statistics.filtered + other.filtered,
+        dropped=_summed(statistics.dropped, other.dropped),
+        waiting=statistics.waiting + other.waiting,
+        nic_dropped=_summed(statistics.nic_dropped, other.nic_dropped),
+        remarks=_summed(statistics.remarks, other.remarks),
+        dropped_at={
+            place: _summed(statistics.dropped_at.get(place, {}), other.dropped_at.get(place, {})) for place in places
+        },
         seen=None if seen[0] is None or seen[1] is None else seen[0] + seen[1],
-        cut=one.cut + other.cut,
+        cut=statistics.cut + other.cut,
         interface_counts=counts,
         longest_unread_ns=max(unread) if unread else None,
     )
 
 
-def _summed(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    return {what: one.get(what, 0) + other.get(what, 0) for what in dict.fromkeys((*one, *other))}
+def _summed(counts: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {what: counts.get(what, 0) + other.get(what, 0) for what in dict.fromkeys((*counts, *other))}
 
 
 def _with_name(remark: str, name: str) -> str:

@@ -119,7 +119,7 @@ def translate(
     Jumps of eBPF reach 32,767 slots; `Builder.build` raises `JumpTooFar` for a filter of several
     thousand classic instructions.
     """
-    instructions = [classic.Instruction._make(one) for one in program]
+    instructions = [classic.Instruction._make(instruction) for instruction in program]
     classic.validate(instructions)
     _Translation(builder, instructions, accept, reject, direct_indirect_loads).run()
 
@@ -146,7 +146,7 @@ class _Translation:
     def run(self) -> None:
         self.builder.add(ebpf.mov32_imm(_A, 0), ebpf.mov32_imm(_X, 0))
         memory_loads = (classic.BPF_LD | classic.BPF_MEM, classic.BPF_LDX | classic.BPF_MEM)
-        for word in sorted({one.k for one in self.instructions if one.code in memory_loads}):
+        for word in sorted({instruction.k for instruction in self.instructions if instruction.code in memory_loads}):
             self.builder.add(ebpf.st_mem(ebpf.BPF_W, R10, _SCRATCH_START + 4 * word, 0))
         for index, instruction in enumerate(self.instructions):
             self.builder.place(self.labels[index])

@@ -92,7 +92,7 @@ def command(
     The exit code is 1 if a file is damaged; the report still covers what could be read.
     """
     inputs, expression = files_and_filter(words, expression)
-    files = [one.path for one in inputs]
+    files = [entry.path for entry in inputs]
     refuse_same_files(files, [output])
     check_trailer(trailer, files)
     settings = settings_for(

@@ -169,7 +169,7 @@ def _compare_captures(
     from uspcap.comparison.captures import Settings, compare_captures
     from uspcap.report.comparison_tables import ComparisonTables
 
-    paths = [one.path for one in (*a, *b)]
+    paths = [entry.path for entry in (*a, *b)]
     if paths.count("-") > 1:
         raise UsageError("standard input is one capture: name the other one as a file")
     if window < 1:

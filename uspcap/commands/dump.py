@@ -54,8 +54,8 @@ def command(
     frame_filter = filter_of_files(expression, outer=outer)
     problems: list[Problem] = []
     planned = plan(files, reading)
-    for one in planned.inputs:
-        for note in one.notes:
+    for planned_input in planned.inputs:
+        for note in planned_input.notes:
             say(note)
     looks_inside = bool(frame_filter.expression) and frame_filter.reading.name == "inner"
     choice = choose_tunnels(planned.inputs, asked=tunnels, looks_inside=looks_inside)
@@ -87,9 +87,9 @@ def _wanted(
         return
     last = max(numbers[-1] for numbers in frames) if frames is not None else None
     before = 0
-    for one in inputs:
-        selection = one.selection()
-        with one.open() as reader:
+    for planned_input in inputs:
+        selection = planned_input.selection()
+        with planned_input.open() as reader:
             read = 0
             for batch in reader.batches():
                 selection.apply(batch)
@@ -126,10 +126,10 @@ def _in_order(
         for row, number in enumerate(batch.frame_number.tolist()):
             if frames is None or any(number in numbers for numbers in frames):
                 yield batch, row, number
-    for one in straightener.inputs:
-        problems += one.facts.all_problems(one.name)
-        problems += one.selection.problems(one.name, one.facts.interfaces)
-        for note in one.facts.notes(one.name):
+    for straight in straightener.inputs:
+        problems += straight.facts.all_problems(straight.name)
+        problems += straight.selection.problems(straight.name, straight.facts.interfaces)
+        for note in straight.facts.notes(straight.name):
             say(note)
     if not straightener.order.is_tidy:
         say(str(straightener.order))

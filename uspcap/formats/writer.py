@@ -389,12 +389,12 @@ class CaptureWriter(ABC):
         for interface in interfaces:
             wanted.append((interface, met[interface]))
             met[interface] += 1
-        missing = [one for one in wanted if one not in numbers]
+        missing = [interface for interface in wanted if interface not in numbers]
         for number, one in enumerate(missing, start=len(self.interfaces)):
             numbers[one] = number
         if missing:
             self.add_interfaces([interface for interface, _ in missing])
-        self._map = np.array([numbers[one] for one in wanted], np.uint32)
+        self._map = np.array([numbers[interface] for interface in wanted], np.uint32)
         self._mapped = interfaces
         return self._map
 
@@ -458,11 +458,11 @@ class PcapngWriter(CaptureWriter):
 
     def _finish(self, statistics: Mapping[int, InterfaceStatistics]) -> None:
         blocks = b""
-        for number, one in sorted(statistics.items()):
+        for number, counted in sorted(statistics.items()):
             if not 0 <= number < len(self.interfaces):
                 raise ValueError(f"statistics name interface {number} of {len(self.interfaces)}")
-            read_at = one.end_timestamp_ns if one.end_timestamp_ns is not None else time.time_ns()
-            blocks += pcapng_blocks.interface_statistics(number, one, read_at)
+            read_at = counted.end_timestamp_ns if counted.end_timestamp_ns is not None else time.time_ns()
+            blocks += pcapng_blocks.interface_statistics(number, counted, read_at)
         self._put(blocks)
 
     def _whole(self, data: memoryview) -> tuple[int, int]:

@@ -311,7 +311,7 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.dup2(null, descriptor)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     first = 3
-    for descriptor in sorted({one for one in kept if one >= 3}):
+    for descriptor in sorted({descriptor for descriptor in kept if descriptor >= 3}):
         os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, most if most != resource.RLIM_INFINITY else 1 << 20)

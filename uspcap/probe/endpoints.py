@@ -122,10 +122,10 @@ def open_socket(
     """
     if local is not None and remote is not None and local.family != remote.family:
         raise UsageError(f"cannot send from {local} to {remote}: one is IPv4, the other IPv6")
-    one = local or remote
-    if one is None:
+    address = local or remote
+    if address is None:
         raise UsageError("a socket needs an address")
-    opened = socket.socket(one.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    opened = socket.socket(address.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     doing = "open a UDP socket"
     try:
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)

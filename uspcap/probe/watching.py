@@ -45,6 +45,6 @@ def _with_address(netlink: Rtnetlink, host: str) -> Link | None:
         return find_link(netlink, scope)
     wanted = ipaddress.ip_address(address)
     for index, addresses in all_addresses(netlink).items():
-        if any(ipaddress.ip_interface(one).ip == wanted for one in addresses):
+        if any(ipaddress.ip_interface(address).ip == wanted for address in addresses):
             return link_at(netlink, index)
     return None

@@ -66,7 +66,7 @@ class OutputRequest:
     @property
     def rotates(self) -> bool:
         rules = self.rules
-        return any(one is not None for one in (rules.file_bytes, rules.period_ns, rules.frames))
+        return any(rule is not None for rule in (rules.file_bytes, rules.period_ns, rules.frames))
 
     @property
     def awaited(self) -> bool:
@@ -261,7 +261,7 @@ def check_link_types(request: OutputRequest, source: LiveSource) -> str:
     """
     if request.format != "pcap" or len(source.parts()) == 1:
         return ""
-    types = {one.name: link_type_name(one.link_type) for one in source.interfaces}
+    types = {interface.name: link_type_name(interface.link_type) for interface in source.interfaces}
     if len(set(types.values())) > 1:
         listed = " and ".join(f"{name} {link_type}" for name, link_type in types.items())
         raise UsageError(

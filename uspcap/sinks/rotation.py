@@ -215,7 +215,7 @@ class RotatingWriter:
     def warnings(self) -> list[str]:
         """What did not go as asked for and harmed no frame, one sentence each; complete after `wait`."""
         said = [self._ring.warning if self._ring else "", self._command.warning if self._command else ""]
-        return [one for one in said if one]
+        return [sentence for sentence in said if sentence]
 
     def write(self, batch: FrameBatch) -> None:
         """Write the frames of a batch, in its order, beginning files as the rules say.

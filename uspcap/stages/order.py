@@ -248,11 +248,11 @@ class Order:
             "furthest_ns": self.furthest_ns,
             "beyond_window": self.beyond_window,
             "outlier_count": self.outlier_count,
-            "outliers": [one.as_dict() for one in self.outliers[:MOST_LISTED]],
+            "outliers": [outlier.as_dict() for outlier in self.outliers[:MOST_LISTED]],
             "step_count": self.step_count,
-            "steps": [one.as_dict() for one in self.steps[:MOST_LISTED]],
+            "steps": [step.as_dict() for step in self.steps[:MOST_LISTED]],
             "copies_removed": self.copies_removed,
-            "forward_steps": [one.as_dict() for one in self.forward_steps[:MOST_LISTED]],
+            "forward_steps": [step.as_dict() for step in self.forward_steps[:MOST_LISTED]],
         }
 
 

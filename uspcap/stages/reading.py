@@ -203,7 +203,7 @@ def plan(paths: Sequence[str | Input], reading: Reading, wake: Wake | None = Non
     CaptureFileError, NotACaptureFile, MissingFeature
         A file cannot be opened.
     """
-    inputs = [Input(one) if isinstance(one, str) else one for one in paths]
+    inputs = [Input(path) if isinstance(path, str) else path for path in paths]
     time_range = _time_range(inputs, reading, wake) if reading.has_range else None
     read = None if time_range is None else time_range.moved(-margin_ns, margin_ns)
     taps = _taps(inputs, reading, wake)
@@ -211,28 +211,38 @@ def plan(paths: Sequence[str | Input], reading: Reading, wake: Wake | None = Non
     return Plan(tuple(planned), time_range)
 
 
-def _planned(one: Input, reading: Reading, time_range: TimeRange | None, taps: Taps, wake: Wake | None) -> PlannedInput:
+def _planned(
+    given: Input, reading: Reading, time_range: TimeRange | None, taps: Taps, wake: Wake | None
+) -> PlannedInput:
     stretch = None
     if time_range is not None:
         from uspcap.formats.stretch import Stretch, find_stretch
 
-        if is_read_once(one.path):
+        if is_read_once(given.path):
             stretch = Stretch(why_whole="it can be read only once")
         else:
-            stretch = find_stretch(one.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
-    interfaces = one.interfaces + reading.interfaces
+            stretch = find_stretch(given.path, time_range.from_ns, time_range.to_ns, unit=reading.unit, wake=wake)
+    interfaces = given.interfaces + reading.interfaces
     return PlannedInput(
-        one.path, interfaces, reading.unit, time_range, stretch, taps, reading.sorting, reading.dedup_ns, one.repeats
+        given.path,
+        interfaces,
+        reading.unit,
+        time_range,
+        stretch,
+        taps,
+        reading.sorting,
+        reading.dedup_ns,
+        given.repeats,
     )
 
 
 def _taps(inputs: Sequence[Input], reading: Reading, wake: Wake | None) -> list[Taps]:
     """Return the taps of each input."""
     if reading.taps == "apart":
-        return each_apart([one.path for one in inputs], _has_one_interface)
-    if reading.taps == "join" or not inputs or any(is_read_once(one.path) for one in inputs):
+        return each_apart([entry.path for entry in inputs], _has_one_interface)
+    if reading.taps == "join" or not inputs or any(is_read_once(entry.path) for entry in inputs):
         return [ONE_TAP for _ in inputs]
-    files = [(one.path, one.interfaces + reading.interfaces) for one in inputs]
+    files = [(entry.path, entry.interfaces + reading.interfaces) for entry in inputs]
     try:
         return find_taps(files, unit=reading.unit, wake=wake)
     except UspcapError:
@@ -256,10 +266,10 @@ def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) ->
     """Return the range of time in ns, for all files the same."""
     from uspcap.formats.stretch import ends_of
 
-    moments = [one for one in (reading.begin, reading.end) if one is not None]
-    relative = next((one for one in moments if one.kind is not Kind.INSTANT), None)
-    only_first = all(one.kind is Kind.AFTER_BEGIN for one in moments if one.kind is not Kind.INSTANT)
-    once = next((one.path for one in inputs if is_read_once(one.path)), None)
+    moments = [moment for moment in (reading.begin, reading.end) if moment is not None]
+    relative = next((moment for moment in moments if moment.kind is not Kind.INSTANT), None)
+    only_first = all(moment.kind is Kind.AFTER_BEGIN for moment in moments if moment.kind is not Kind.INSTANT)
+    once = next((entry.path for entry in inputs if is_read_once(entry.path)), None)
     if relative is not None and once is not None:
         raise UsageError(
             f"{relative.text} is relative to the first or last frame, and "
@@ -272,7 +282,7 @@ def _time_range(inputs: Sequence[Input], reading: Reading, wake: Wake | None) ->
         found = [
             ends_of(path, unit=reading.unit, wake=wake, only_first=only_first) for path in {i.path for i in inputs}
         ]
-        known = [one for one in found if one is not None]
+        known = [time_ns for time_ns in found if time_ns is not None]
         if not known:
             raise UsageError("no frame has a timestamp: leave out --from and --to")
         return min(first for first, _ in known), max(last for _, last in known)
@@ -287,12 +297,12 @@ def in_order_of_time(paths: Sequence[str | Input], reading: Reading) -> list[Inp
     """Return files that are one capture in the order of their first times; those without a time, or read once, last."""
     from uspcap.formats.stretch import ends_of
 
-    inputs = [Input(one) if isinstance(one, str) else one for one in paths]
+    inputs = [Input(path) if isinstance(path, str) else path for path in paths]
     if len(inputs) == 1:
         return inputs
 
-    def first_ns(one: Input) -> float:
-        ends = None if is_read_once(one.path) else ends_of(one.path, unit=reading.unit, only_first=True)
+    def first_ns(given: Input) -> float:
+        ends = None if is_read_once(given.path) else ends_of(given.path, unit=reading.unit, only_first=True)
         return float("inf") if ends is None else ends[0]
 
     return sorted(inputs, key=first_ns)
@@ -319,7 +329,7 @@ def expand(word: str) -> list[Input]:
         A glob or directory has none, or cannot be listed.
     """
     path, interfaces = split_interface(word)
-    return [Input(one, interfaces) for one in _files(path)]
+    return [Input(file, interfaces) for file in _files(path)]
 
 
 def expand_all(words: Iterable[str]) -> list[Input]:
@@ -327,15 +337,15 @@ def expand_all(words: Iterable[str]) -> list[Input]:
 
     A file that is named again, by whatever path, or of which all is read anyhow, would have every packet duplicated.
     """
-    named = [(one, _identity(one.path)) for word in words for one in expand(word)]
-    whole = {file for one, file in named if file is not None and not one.interfaces}
+    named = [(given, _identity(given.path)) for word in words for given in expand(word)]
+    whole = {file for given, file in named if file is not None and not given.interfaces}
     places: dict[tuple[object, tuple[str, ...]], int] = {}
     inputs: list[Input] = []
-    for one, file in named:
-        key = file, () if file in whole else one.interfaces
+    for given, file in named:
+        key = file, () if file in whole else given.interfaces
         if file is None or key not in places:
             places[key] = len(inputs)
-            inputs.append(one if file not in whole else replace(one, interfaces=()))
+            inputs.append(given if file not in whole else replace(given, interfaces=()))
         else:
             at = places[key]
             inputs[at] = replace(inputs[at], repeats=inputs[at].repeats + 1)
@@ -383,7 +393,7 @@ def _files(path: str) -> list[str]:
         return _in_directory(path) if Path(path).is_dir() else [path]
     if not _is_glob(path):
         return [path]
-    found = [one for match in _matches(path) for one in (_in_directory(match) if Path(match).is_dir() else [match])]
+    found = [file for match in _matches(path) for file in (_in_directory(match) if Path(match).is_dir() else [match])]
     if not found:
         raise CaptureFileError(f"no file matches {path}; check the directory and the pattern")
     return found
@@ -396,8 +406,10 @@ def _matches(pattern: str) -> list[str]:
 
 def _in_directory(path: str) -> list[str]:
     try:
-        files = sorted((one for one in Path(path).iterdir() if one.name[0] != "."), key=lambda one: _natural(one.name))
-        found = [str(one) for one in files if one.is_file() and one.stat().st_size and _is_capture(str(one))]
+        files = sorted(
+            (child for child in Path(path).iterdir() if child.name[0] != "."), key=lambda child: _natural(child.name)
+        )
+        found = [str(child) for child in files if child.is_file() and child.stat().st_size and _is_capture(str(child))]
     except OSError as error:
         raise CaptureFileError(f"cannot list {path}: {error.strerror}; ask for permission to read it") from error
     if not found:

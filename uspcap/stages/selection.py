@@ -84,10 +84,12 @@ class FrameSelection:
 
     def problems(self, path: str, known: Sequence[Interface]) -> list[Problem]:
         """Return what is wrong once a file was read: interfaces that were named and that it does not have."""
-        missing = [one for one in self._wanted if one not in self.found]
+        missing = [wanted for wanted in self._wanted if wanted not in self.found]
         if not missing:
             return []
-        listed = ", ".join(f"{number} ({one.name or 'unnamed'})" for number, one in list(enumerate(known))[:_LISTED])
+        listed = ", ".join(
+            f"{number} ({interface.name or 'unnamed'})" for number, interface in list(enumerate(known))[:_LISTED]
+        )
         more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
         return [Problem(path, 0, f"there is no interface {', '.join(missing)}; there are {listed or 'none'}{more}")]
 

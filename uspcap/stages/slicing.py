@@ -122,7 +122,7 @@ class Survey:
     @property
     def is_tidy(self) -> bool:
         """Whether each chain, as far as was seen, is in order without a jump close to an end."""
-        return _are_tidy(self, lambda one: one.ends)
+        return _are_tidy(self, lambda entry: entry.ends)
 
 
 def survey(
@@ -150,19 +150,19 @@ def survey(
         A file cannot be opened.
     """
     found = []
-    for one in (pool.map if pool is not None else map)(partial(_look_at, wake), inputs):
-        if one is None:
+    for entry in (pool.map if pool is not None else map)(partial(_look_at, wake), inputs):
+        if entry is None:
             return None
-        found.append(one)
+        found.append(entry)
     window_ns = bounds(sorting).window_ns
-    for one in found:
-        one.input.pieces = [Piece(one.input, extent=one.ends.extent(window_ns))]
-    found.sort(key=lambda one: one.input.begins)
+    for entry in found:
+        entry.input.pieces = [Piece(entry.input, extent=entry.ends.extent(window_ns))]
+    found.sort(key=lambda entry: entry.input.begins)
     known = InterfaceNumbers()
-    for one in found:
-        one.numbers = known.of(one.interfaces, one.numbers, one.planned.taps)
-    chains = chained([one.input.pieces[0] for one in found], window_ns)
-    numbers = {id(one.input): at for at, one in enumerate(found)}
+    for entry in found:
+        entry.numbers = known.of(entry.interfaces, entry.numbers, entry.planned.taps)
+    chains = chained([entry.input.pieces[0] for entry in found], window_ns)
+    numbers = {id(entry.input): at for at, entry in enumerate(found)}
     order = Order(sorting, window_ns, overlapping(chains))
     by_number = [[numbers[id(piece.input)] for piece in pieces] for pieces in chains]
     return Survey(found, by_number, known, order, window_ns)
@@ -182,13 +182,13 @@ def first_time(planned: PlannedInput, wake: Wake | None = None) -> int | None:
 
 def _look_at(wake: Wake | None, planned: PlannedInput) -> Surveyed | None:
     """Look at the first and last frames of an input; None where they do not say when it begins and ends."""
-    one = Straight(planned)
+    straight = Straight(planned)
     selection = planned.selection()
     head = OrderCheck()
     with planned.open(wake) as reader:
         if not reader.source.seekable_plain or reader.size is None:
             return None
-        one.format = reader.format
+        straight.format = reader.format
         for batch in reader.batches():
             selection.apply_interfaces(batch)
             head.update(batch)
@@ -196,8 +196,8 @@ def _look_at(wake: Wake | None, planned: PlannedInput) -> Surveyed | None:
             if is_enough and reader.size > planned.begin + SMALL_FILE:
                 break
         else:
-            return None if head.falls else Surveyed(one, head, list(reader.facts.interfaces), reader.size)
-        seen = Surveyed(one, head, list(reader.facts.interfaces), reader.size)
+            return None if head.falls else Surveyed(straight, head, list(reader.facts.interfaces), reader.size)
+        seen = Surveyed(straight, head, list(reader.facts.interfaces), reader.size)
         if not head.timestamped:
             return None
         read_to = reader.record_at(batch, batch.count - 1) + 1 if batch.count else reader.stopped_at
@@ -224,15 +224,15 @@ def _tail(reader: CaptureReader, offset: int, planned: PlannedInput) -> OrderChe
 
 def _are_tidy(surveyed: Survey, check_of: Callable[[Surveyed], OrderCheck]) -> bool:
     """Whether there is nothing to put in order but by merging chains."""
-    return not any(check_of(one).begins_unset for one in surveyed.inputs) and all(
+    return not any(check_of(entry).begins_unset for entry in surveyed.inputs) and all(
         _joined(check_of(surveyed.inputs[at]) for at in chain).is_tidy for chain in surveyed.chains
     )
 
 
 def _joined(checks: Iterator[OrderCheck]) -> OrderCheck:
     whole = OrderCheck()
-    for one in checks:
-        whole.merge(one)
+    for check in checks:
+        whole.merge(check)
     return whole
 
 
@@ -352,7 +352,7 @@ class Slice:
         CaptureFileError, ReadingEnded
             As readers raise.
         """
-        has_options = any(one.input.format == "pcapng" for one in self.survey.inputs)
+        has_options = any(entry.input.format == "pcapng" for entry in self.survey.inputs)
         merger = RunMerger(len(self.chains), has_options=has_options)
         kept = self._origins = Origins(len(self.chains), self.slices)
         origins = np.empty(BATCH_FRAMES, np.uint16)
@@ -428,7 +428,7 @@ def cut(surveyed: Survey, most: int, wake: Wake | None = None, pool: Executor | 
     inputs = surveyed.inputs
     if len(surveyed.chains) > MOST_INPUTS:
         raise NotInOrder
-    size = sum(one.end - one.planned.begin for one in inputs)
+    size = sum(entry.end - entry.planned.begin for entry in inputs)
     most = min(most, size // SMALLEST_PART, MOST_READERS // max(len(surveyed.chains), 1))
     times = _cut_times(surveyed, most, wake, pool)
     run = pool.map if pool is not None else map
@@ -450,28 +450,28 @@ def cut(surveyed: Survey, most: int, wake: Wake | None = None, pool: Executor | 
     return slices
 
 
-def _offsets(times: Sequence[int], wake: Wake | None, one: Surveyed) -> list[int]:
+def _offsets(times: Sequence[int], wake: Wake | None, entry: Surveyed) -> list[int]:
     """Return where an input is cut: its begin, the first frame of each time, and its end."""
-    planned = one.planned
+    planned = entry.planned
     found = [planned.begin]
     with planned.open(wake) as reader:
         for time_ns in times:
-            found.append(_offset_of(reader, one, found[-1], time_ns))
+            found.append(_offset_of(reader, entry, found[-1], time_ns))
     return [*found, planned.end]
 
 
-def _offset_of(reader: CaptureReader, one: Surveyed, low: int, time_ns: int) -> int:
+def _offset_of(reader: CaptureReader, entry: Surveyed, low: int, time_ns: int) -> int:
     """Return where the record of the first frame begins that is not before a time; the input's end if there is none."""
-    planned = one.planned
-    ends = one.ends
-    if low >= one.end or not ends.timestamped or ends.latest_ns < time_ns:
+    planned = entry.planned
+    ends = entry.ends
+    if low >= entry.end or not ends.timestamped or ends.latest_ns < time_ns:
         return planned.end
     if int(ends.head[0]) >= time_ns:
         return low
-    high = one.end
+    high = entry.end
     while high - low > NARROW_BYTES:
         middle = low + (high - low) // 2
-        found = _first_time(reader, middle, one)
+        found = _first_time(reader, middle, entry)
         if found is None or found[0] >= time_ns:
             high = middle
         else:
@@ -486,10 +486,10 @@ def _offset_of(reader: CaptureReader, one: Surveyed, low: int, time_ns: int) -> 
     return planned.end
 
 
-def _first_time(reader: CaptureReader, offset: int, one: Surveyed) -> tuple[int, int] | None:
+def _first_time(reader: CaptureReader, offset: int, entry: Surveyed) -> tuple[int, int] | None:
     """Return the first time behind an offset, and where that record begins; None where there is none."""
-    selection = one.planned.selection()
-    if not reader.jump_near(offset) or reader.began_at >= one.end:
+    selection = entry.planned.selection()
+    if not reader.jump_near(offset) or reader.began_at >= entry.end:
         return None
     for batch in reader.batches():
         selection.apply_interfaces(batch)
@@ -503,7 +503,7 @@ def _cut_times(surveyed: Survey, slices: int, wake: Wake | None, pool: Executor 
     """Return times between which about as many bytes lie."""
     if slices < 2:
         return []
-    timed = [one for one in surveyed.inputs if one.ends.timestamped]
+    timed = [entry for entry in surveyed.inputs if entry.ends.timestamped]
     places = max(PLACES // max(len(timed), 1), 2)
     run = pool.map if pool is not None else map
     courses = list(run(partial(_course, places, wake), timed))
@@ -518,19 +518,19 @@ def _cut_times(surveyed: Survey, slices: int, wake: Wake | None, pool: Executor 
     return [time_ns for time_ns in sorted({*found.tolist()}) if time_ns > begin]
 
 
-def _course(places: int, wake: Wake | None, one: Surveyed) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _course(places: int, wake: Wake | None, entry: Surveyed) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return rising times of an input and where in it they are met."""
-    begin, end = one.planned.begin, one.end
-    times, offsets = [int(one.ends.head[0])], [begin]
+    begin, end = entry.planned.begin, entry.end
+    times, offsets = [int(entry.ends.head[0])], [begin]
     if end - begin > places * NARROW_BYTES:
-        with one.planned.open(wake) as reader:
+        with entry.planned.open(wake) as reader:
             for number in range(1, places):
-                found = _first_time(reader, begin + (end - begin) * number // places, one)
+                found = _first_time(reader, begin + (end - begin) * number // places, entry)
                 if found is not None and found[0] > times[-1]:
                     times.append(found[0])
                     offsets.append(found[1])
-    if one.ends.latest_ns > times[-1]:
-        times.append(one.ends.latest_ns)
+    if entry.ends.latest_ns > times[-1]:
+        times.append(entry.ends.latest_ns)
         offsets.append(end)
     return np.array(times, np.int64), np.array(offsets, np.float64)
 
@@ -552,21 +552,21 @@ def conclude(surveyed: Survey, slices: Sequence[Slice]) -> None:
         straight = seen.input
         if not all(earlier.proves(later) for earlier, later in pairwise(its)):
             raise NotInOrder
-        straight.frames_before, straight.frames = frames, sum(one.frames for one in its)
+        straight.frames_before, straight.frames = frames, sum(entry.frames for entry in its)
         frames += straight.frames
-        straight.check = _joined(one.check for one in its)
+        straight.check = _joined(entry.check for entry in its)
         straight.facts = SourceFacts()
         straight.selection = seen.planned.selection()
-        for one in its:
-            straight.facts.append(one.facts)
-            straight.selection.append(one.selection)
+        for entry in its:
+            straight.facts.append(entry.facts)
+            straight.selection.append(entry.selection)
         straight.facts.interfaces = seen.interfaces
         if straight.check.extent(surveyed.window_ns) != straight.pieces[0].extent:
             raise NotInOrder
-    if not _are_tidy(surveyed, lambda one: one.input.check):
+    if not _are_tidy(surveyed, lambda entry: entry.input.check):
         raise NotInOrder
-    surveyed.order.timestamped = sum(one.input.check.timestamped for one in surveyed.inputs)
-    before = [one.input.frames_before for one in surveyed.inputs]
+    surveyed.order.timestamped = sum(entry.input.check.timestamped for entry in surveyed.inputs)
+    before = [entry.input.frames_before for entry in surveyed.inputs]
     for slice_ in slices:
         slice_.before = list(before)
         for stretch in slice_.stretches:

@@ -63,20 +63,20 @@ class Straightener:
         self._wake = wake
         self._known_interfaces = InterfaceNumbers()
         self.order = Order(sorting, self._bounds.window_ns)
-        self.inputs = [Straight(one) for one in inputs]
-        if any(is_read_once(one.planned.path) for one in self.inputs):
-            self._chains = [[Piece(one) for one in self.inputs]]
+        self.inputs = [Straight(planned) for planned in inputs]
+        if any(is_read_once(straight.planned.path) for straight in self.inputs):
+            self._chains = [[Piece(straight) for straight in self.inputs]]
             self._known = False
             return
         self._known = True
         list((pool.map if pool is not None else map)(self._look_at, self.inputs))
-        self.inputs.sort(key=lambda one: one.begins)
+        self.inputs.sort(key=lambda straight: straight.begins)
         frames_before = 0
-        for one in self.inputs:
-            one.frames_before = frames_before
-            frames_before += one.frames
-            self._known_interfaces.of(one.facts.interfaces, np.empty(0, np.uint16), one.planned.taps)
-        self._chains = chained([piece for one in self.inputs for piece in one.pieces], self._bounds.window_ns)
+        for straight in self.inputs:
+            straight.frames_before = frames_before
+            frames_before += straight.frames
+            self._known_interfaces.of(straight.facts.interfaces, np.empty(0, np.uint16), straight.planned.taps)
+        self._chains = chained([piece for straight in self.inputs for piece in straight.pieces], self._bounds.window_ns)
         self.order.merged_inputs = overlapping(self._chains)
 
     @property
@@ -89,45 +89,45 @@ class Straightener:
         """Whether there is anything to put in order or leave out; where not, reading inputs in turn is as good."""
         if not self._known or self._dedup_ns is not None:
             return True
-        if len(self._chains) > 1 or any(len(one.pieces) > 1 for one in self.inputs):
+        if len(self._chains) > 1 or any(len(straight.pieces) > 1 for straight in self.inputs):
             return True
         whole = OrderCheck()
-        for one in self.inputs:
-            whole.merge(one.check)
+        for straight in self.inputs:
+            whole.merge(straight.check)
         return not whole.is_tidy
 
-    def _look_at(self, one: Straight) -> None:
+    def _look_at(self, straight: Straight) -> None:
         """Find out from when to when an input goes, and what of it is taken as one."""
-        whole = Piece(one)
-        self._scan(one, [whole])
-        one.pieces = [whole]
-        interfaces, headers = len(one.facts.interfaces), one.facts.headers.count
+        whole = Piece(straight)
+        self._scan(straight, [whole])
+        straight.pieces = [whole]
+        interfaces, headers = len(straight.facts.interfaces), straight.facts.headers.count
         if not whole.disorder or not 1 < interfaces * (headers + 1) <= MOST_PIECES:
             return
-        pieces = [Piece(one, header, number) for header in range(headers + 1) for number in range(interfaces)]
-        one.forward_steps = ForwardSteps(self._bounds.window_ns)
-        self._scan(one, pieces, one.forward_steps)
+        pieces = [Piece(straight, header, number) for header in range(headers + 1) for number in range(interfaces)]
+        straight.forward_steps = ForwardSteps(self._bounds.window_ns)
+        self._scan(straight, pieces, straight.forward_steps)
         pieces = [piece for piece in pieces if piece.frames]
         if sum(piece.disorder for piece in pieces) < whole.disorder:
-            one.pieces = pieces
+            straight.pieces = pieces
 
-    def _scan(self, one: Straight, pieces: Sequence[Piece], forward_steps: ForwardSteps | None = None) -> None:
+    def _scan(self, straight: Straight, pieces: Sequence[Piece], forward_steps: ForwardSteps | None = None) -> None:
         chains = [self._bounds.chain(keeps_frames=False) for _ in pieces]
-        selection = one.planned.selection()
+        selection = straight.planned.selection()
         numbers = np.zeros(1 << 16, np.uint16)
-        with one.planned.open(self._wake) as reader:
-            one.frames, one.format = 0, reader.format
+        with straight.planned.open(self._wake) as reader:
+            straight.frames, straight.format = 0, reader.format
             for batch in reader.batches():
-                one.frames += batch.frames_read
+                straight.frames += batch.frames_read
                 selection.apply_interfaces(batch)
                 if len(pieces) == 1:
-                    one.check.update(batch)
+                    straight.check.update(batch)
                 if forward_steps is not None:
                     forward_steps.update(batch)
                 for piece, chain in zip(pieces, chains, strict=True):
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
                         chain.push(batch, numbers, 0, only_interface=-1 if piece.interface is None else piece.interface)
-            one.facts = reader.facts
+            straight.facts = reader.facts
         if forward_steps is not None:
             forward_steps.finish()
         for piece, chain in zip(pieces, chains, strict=True):
@@ -181,14 +181,14 @@ class Straightener:
     def _feed(self, pieces: Sequence[Piece], chain: Chain) -> Generator[bool, None, None]:
         """Push one batch after the other of a chain's pieces; yields after each."""
         for piece in pieces:
-            one = piece.input
-            selection = one.planned.selection()
-            first_time = not self._known or piece is one.pieces[0]
+            straight = piece.input
+            selection = straight.planned.selection()
+            first_time = not self._known or piece is straight.pieces[0]
             numbers = np.empty(0, np.uint16)
             if not self._known:
-                one.frames_before = self._frames_read
-            with one.planned.open(self._wake, len(self._chains)) as reader:
-                one.format = reader.format
+                straight.frames_before = self._frames_read
+            with straight.planned.open(self._wake, len(self._chains)) as reader:
+                straight.format = reader.format
                 position = reader.position
                 for batch in reader.batches():
                     if first_time:
@@ -196,16 +196,16 @@ class Straightener:
                         self._progress(reader.position - position, batch.frames_read)
                         position = reader.position
                     if not self._known:
-                        one.frames += batch.frames_read
+                        straight.frames += batch.frames_read
                     selection.apply_interfaces(batch)
                     if first_time:
                         self._left_out += batch.frames_read - batch.count
                     if piece.headers is None or piece.headers == reader.facts.headers.count:
-                        numbers = self._known_interfaces.of(batch.interfaces, numbers, one.planned.taps)
+                        numbers = self._known_interfaces.of(batch.interfaces, numbers, straight.planned.taps)
                         chain.push(
                             batch,
                             numbers,
-                            one.frames_before,
+                            straight.frames_before,
                             batch.big_endian_options,
                             -1 if piece.interface is None else piece.interface,
                         )
@@ -213,8 +213,8 @@ class Straightener:
                             reader.source.park()
                         yield True
                 if first_time:
-                    one.facts = reader.facts
-                    one.selection = selection
+                    straight.facts = reader.facts
+                    straight.selection = selection
 
     def _report(self, chains: Sequence[Chain]) -> None:
         order = self.order
@@ -246,30 +246,30 @@ class Straightener:
                     order.outliers.append(
                         Outlier(*self.place_of(number), ns, expected_ns, "undetermined", trusted=True, frames=frames)
                     )
-        for one in self.inputs:
-            order.forward_steps += _named(one)
+        for straight in self.inputs:
+            order.forward_steps += _named(straight)
         if order.is_tidy:
             order.timestamped = 0
-        order.outliers.sort(key=lambda one: (self._place(one.file), one.frame))
-        order.steps.sort(key=lambda one: (self._place(one.file), one.frame))
+        order.outliers.sort(key=lambda outlier: (self._place(outlier.file), outlier.frame))
+        order.steps.sort(key=lambda step: (self._place(step.file), step.frame))
 
     def _place(self, file: str) -> int:
-        return next((at for at, one in enumerate(self.inputs) if one.name == file), 0)
+        return next((at for at, straight in enumerate(self.inputs) if straight.name == file), 0)
 
     def place_of(self, number: int) -> tuple[str, int]:
         """Return the file of a running frame number, and the frame's number in it."""
-        starts = [one.frames_before for one in self.inputs]
+        starts = [straight.frames_before for straight in self.inputs]
         at = max(int(np.searchsorted(starts, number, side="left")) - 1, 0)
         return self.inputs[at].name, number - starts[at]
 
 
-def _named(one: Straight) -> list[PossibleStep]:
+def _named(straight: Straight) -> list[PossibleStep]:
     """Return the steps forward of an input's interfaces, with their names."""
-    steps = [] if one.forward_steps is None else one.forward_steps.found
-    names = [interface.name or f"interface {number}" for number, interface in enumerate(one.facts.interfaces)]
+    steps = [] if straight.forward_steps is None else straight.forward_steps.found
+    names = [interface.name or f"interface {number}" for number, interface in enumerate(straight.facts.interfaces)]
     return [
         PossibleStep(
-            one.name, step.before_frame, step.before_ns, one.name, step.frame, step.timestamp_ns,
+            straight.name, step.before_frame, step.before_ns, straight.name, step.frame, step.timestamp_ns,
             names[step.interface],
             f"{step.others} frames of {names[step.other]}, written among those behind it, go on where time had been",
         )

@@ -212,7 +212,7 @@ def find_taps(
 def _paired_by_order(shown: Sequence[_Shown], same: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
     """Return the tap of each interface: those without packets in common share one, the directions of one port."""
     numbers = [0] * len(shown)
-    for number in (number for number, one in enumerate(shown) if one.is_read):
+    for number in (number for number, interface in enumerate(shown) if interface.is_read):
         others = {0, *(numbers[other] for other in range(number) if (other, number) in same)}
         numbers[number] = next(tap for tap in (*numbers[:number], number + 1) if tap not in others)
     return numbers
@@ -223,7 +223,7 @@ def _paired_by_time(shown: Sequence[_Shown], same: Mapping[tuple[int, int], tupl
 
     What goes up passes the taps in one order, and what comes down in the other. None where times do not say which.
     """
-    read = [number for number, one in enumerate(shown) if one.is_read]
+    read = [number for number, interface in enumerate(shown) if interface.is_read]
     if len({shown[number].file for number in read}) > 1:
         # Two files may be of two clocks.
         return None

@@ -58,8 +58,8 @@ def resolved_trailer(choice: TrailerChoice, paths: Sequence[str]) -> TrailerChoi
         for path in paths if len(paths) > 1 and not any(map(is_read_once, paths)) else ():
             with closing(beginning([path], FRAMES_LOOKED_AT)) as batches:
                 agreed.append(detect(batches))
-        agreed = [one for one in agreed if one.format is not None]
-        if len({one.format for one in agreed}) != 1:
+        agreed = [detection for detection in agreed if detection.format is not None]
+        if len({detection.format for detection in agreed}) != 1:
             raise
-        best = max(agreed, key=lambda one: (one.evidence[0].share, one.frames))
+        best = max(agreed, key=lambda detection: (detection.evidence[0].share, detection.frames))
         return TrailerChoice(best.format, best)

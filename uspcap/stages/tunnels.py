@@ -58,7 +58,7 @@ class TunnelChoice:
     @property
     def sentences(self) -> list[str]:
         """What is to be said of it, without a full stop."""
-        said = [f"{one.file}: {one.why} (as {one.option})" for one in self.decisions]
+        said = [f"{decision.file}: {decision.why} (as {decision.option})" for decision in self.decisions]
         return said + [note for _, note in self.notes]
 
 
@@ -113,7 +113,7 @@ def choose_tunnels(
     """
     if asked is not None:
         return TunnelChoice(asked)
-    looked_at = [[(one.path, _look(one, wake)) for one in inputs] for inputs in captures]
+    looked_at = [[(planned.path, _look(planned, wake)) for planned in inputs] for inputs in captures]
     met = [(path, found) for capture in looked_at for path, found in capture if found.tunnelled]
     most = [capture for capture in looked_at if sum(found.majority for _, found in capture) > 0]
     if most:
@@ -133,12 +133,12 @@ def choose_tunnels(
     return TunnelChoice(False, notes=tuple((path, f"{path}: {found}: {more}") for path, found in met))
 
 
-def _look(one: PlannedInput, wake: Wake | None) -> _Met:
+def _look(planned: PlannedInput, wake: Wake | None) -> _Met:
     met = _Met()
-    if is_read_once(one.path):
+    if is_read_once(planned.path):
         return met
-    selection = one.selection()
-    for batch in _samples(one, met, wake):
+    selection = planned.selection()
+    for batch in _samples(planned, met, wake):
         selection.apply(batch)
         batch.decode_tunnels = True
         layers = batch.headers.column("layers")
@@ -156,9 +156,9 @@ def _look(one: PlannedInput, wake: Wake | None) -> _Met:
     return met
 
 
-def _samples(one: PlannedInput, met: _Met, wake: Wake | None) -> Iterator[FrameBatch]:
+def _samples(planned: PlannedInput, met: _Met, wake: Wake | None) -> Iterator[FrameBatch]:
     """Yield batches from three places of an input, and note how much of it they are."""
-    with one.open(wake) as reader:
+    with planned.open(wake) as reader:
         seen = 0
         for batch in reader.batches():
             seen += batch.frames_read
@@ -167,13 +167,13 @@ def _samples(one: PlannedInput, met: _Met, wake: Wake | None) -> Iterator[FrameB
                 break
         if reader.ended or not reader.source.seekable_plain or reader.size is None:
             return
-        read_to, begin = reader.position, one.stretch.begin if one.stretch is not None else 0
-        end = min(reader.size, NO_LIMIT if one.stretch is None else one.stretch.end)
+        read_to, begin = reader.position, planned.stretch.begin if planned.stretch is not None else 0
+        end = min(reader.size, NO_LIMIT if planned.stretch is None else planned.stretch.end)
         met.bytes_read, met.bytes_in_all = read_to - begin, end - begin
     for offset in (begin + (end - begin) // 2, end - SAMPLE_BYTES):
         if offset < read_to:
             continue
-        with open_capture(one.path, wake, unit=one.unit) as reader:
+        with open_capture(planned.path, wake, unit=planned.unit) as reader:
             if not reader.jump_near(offset):
                 continue
             reader.stop_at = offset + SAMPLE_BYTES

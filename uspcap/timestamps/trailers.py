@@ -17,7 +17,7 @@ from uspcap.frames import FrameBatch
 from uspcap.saturating import difference_ns
 from uspcap.timestamps.trailer_decoding import TrailerFormat, TrailerRows, TrailerStatus
 
-FORMATS: Final = {one.name.lower(): one for one in TrailerFormat if one is not TrailerFormat.ERSPAN}
+FORMATS: Final = {kind.name.lower(): kind for kind in TrailerFormat if kind is not TrailerFormat.ERSPAN}
 """Formats of timestamps that are put into frames and taken out of them, by the names that options take."""
 
 NAMED: Final = {**FORMATS, "erspan": TrailerFormat.ERSPAN}
@@ -154,27 +154,27 @@ def detect(batches: Iterable[FrameBatch]) -> Detection:
     """Tell the format from the first `FRAMES_LOOKED_AT` frames; the batches are left as they are."""
     frames = 0
     possible = dict.fromkeys(DETECTABLE, 0)
-    timestamps: dict[TrailerFormat, list[np.ndarray]] = {one: [] for one in DETECTABLE}
+    timestamps: dict[TrailerFormat, list[np.ndarray]] = {kind: [] for kind in DETECTABLE}
     for batch in batches:
         taken = min(batch.count, FRAMES_LOOKED_AT - frames)
         rows = TrailerRows(max(batch.count, 1))
-        for one in DETECTABLE:
-            rows.look(batch, batch.headers, one)
+        for kind in DETECTABLE:
+            rows.look(batch, batch.headers, kind)
             status = rows.column("status")[:taken]
-            possible[one] += taken - int(np.isin(status, _NOT_COUNTED).sum())
+            possible[kind] += taken - int(np.isin(status, _NOT_COUNTED).sum())
             found = np.flatnonzero(status == TrailerStatus.FOUND)
             pairs = (rows.column("key")[found].astype(np.int64), rows.column("trailer_ns")[found])
-            timestamps[one].append(np.stack(pairs))
+            timestamps[kind].append(np.stack(pairs))
         frames += taken
         if frames == FRAMES_LOOKED_AT:
             break
     evidence = []
-    for one in DETECTABLE:
-        keys, times = np.concatenate(timestamps[one], axis=1) if timestamps[one] else np.empty((2, 0), np.int64)
+    for kind in DETECTABLE:
+        keys, times = np.concatenate(timestamps[kind], axis=1) if timestamps[kind] else np.empty((2, 0), np.int64)
         order = np.argsort(keys, kind="stable")
         backward = (np.diff(keys[order]) == 0) & (np.diff(times[order]) < 0)
-        evidence.append(Evidence(one, possible[one], len(keys), int(backward.sum())))
-    return Detection(frames, tuple(sorted(evidence, key=lambda one: -one.share)))
+        evidence.append(Evidence(kind, possible[kind], len(keys), int(backward.sum())))
+    return Detection(frames, tuple(sorted(evidence, key=lambda kind: -kind.share)))
 
 
 def resolve(choice: TrailerChoice, file: str, batches: Iterable[FrameBatch]) -> TrailerChoice:

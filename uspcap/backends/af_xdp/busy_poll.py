@@ -49,7 +49,7 @@ done
 """For /bin/sh: wait for a line; where the pipe ends without one, put back what is still as it was set."""
 
 
-def poll_busily(one: socket.socket, duration_us: int, interface: NetworkInterface) -> None:
+def poll_busily(sock: socket.socket, duration_us: int, interface: NetworkInterface) -> None:
     """Let a bound socket drive its receive queue's driver when it is read.
 
     Raises
@@ -60,9 +60,9 @@ def poll_busily(one: socket.socket, duration_us: int, interface: NetworkInterfac
         The kernel is older than Linux 5.11.
     """
     try:
-        one.setsockopt(socket.SOL_SOCKET, _SO_PREFER_BUSY_POLL, 1)
-        one.setsockopt(socket.SOL_SOCKET, _SO_BUSY_POLL, duration_us)
-        one.setsockopt(socket.SOL_SOCKET, _SO_BUSY_POLL_BUDGET, BUDGET_FRAMES)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PREFER_BUSY_POLL, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BUSY_POLL, duration_us)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BUSY_POLL_BUDGET, BUDGET_FRAMES)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionDenied(
@@ -75,9 +75,9 @@ def poll_busily(one: socket.socket, duration_us: int, interface: NetworkInterfac
         ) from None
 
 
-def napi_id(one: socket.socket) -> int:
+def napi_id(sock: socket.socket) -> int:
     """Return which of the driver's queues a socket's last frame came through; 0 while none did that can be polled."""
-    return one.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_NAPI_ID)
+    return sock.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_NAPI_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,9 @@ class DeferredInterrupts:
             self.close()
             raise
         if self._changed:
-            changes = " and ".join(f"{one.path.name} from {one.before} to {one.now}" for one in self._changed)
+            changes = " and ".join(
+                f"{setting.path.name} from {setting.before} to {setting.now}" for setting in self._changed
+            )
             self.remarks = (f"{interface.name}: {changes}, until the end of the capture",)
 
     def close(self) -> None:
@@ -164,7 +166,7 @@ class DeferredInterrupts:
 
     def _watch(self, settings: list[_Setting]) -> None:
         """Start the process that restores the settings should this one be killed."""
-        words = [str(word) for one in settings for word in (one.path, one.now, one.before)]
+        words = [str(word) for setting in settings for word in (setting.path, setting.now, setting.before)]
         # In a session of its own, so that Ctrl-C and the like do not reach it.
         self._watcher = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "sh", *words],

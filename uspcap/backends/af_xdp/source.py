@@ -208,7 +208,7 @@ class AfXdpSource(RingSource):
             if busy_poll_us is not None:
                 self._deferred_interrupts = DeferredInterrupts(self._interface)
             self._open_sockets(zero_copy=best == "zero-copy" and self._modes != [AttachMode.SKB])
-            numbers = {number for one in self._sockets for number in one.refusal_numbers}
+            numbers = {number for xsk in self._sockets for number in xsk.refusal_numbers}
             if vain := why_native_is_vain(self._driver, numbers):
                 self._refusals.append(f"native XDP is not used: {vain}")
                 self._modes = [AttachMode.SKB]
@@ -217,7 +217,7 @@ class AfXdpSource(RingSource):
             self._warn_of_link_reset(announce)
             link = CarrierWait(self._interface)
             self._attachment = self._attach(self._modes)
-            if self._attachment.mode is AttachMode.SKB and any(one.zero_copy for one in self._sockets):
+            if self._attachment.mode is AttachMode.SKB and any(xsk.zero_copy for xsk in self._sockets):
                 # Generic XDP copies; sockets that wait for the driver would get nothing.
                 self._attachment.close()
                 self._close_sockets()
@@ -235,8 +235,8 @@ class AfXdpSource(RingSource):
                 )
             self._count_from_now()
             self._read_in_turn(
-                [one.queue for one in self._sockets],
-                [one.fileno() for one in self._sockets],
+                [xsk.queue for xsk in self._sockets],
+                [xsk.fileno() for xsk in self._sockets],
                 nap_ns=self._nap_ns,
                 notices=self._notices,
                 hand_over_ns=0 if busy_poll_us is not None else hand_over_ns,
@@ -312,9 +312,9 @@ class AfXdpSource(RingSource):
         in_vain = (
             self._busy_poll_us is not None
             and self._delivered
-            and not any(one.driver_is_polled for one in self._sockets)
+            and not any(xsk.driver_is_polled for xsk in self._sockets)
         )
-        kernel = reduce(add, (one.statistics() for one in self._sockets), XdpStatistics())
+        kernel = reduce(add, (xsk.statistics() for xsk in self._sockets), XdpStatistics())
         return RingCounts(
             received=hook[Counter.MATCHED],
             dropped={
@@ -322,7 +322,7 @@ class AfXdpSource(RingSource):
                 "xdp": {
                     "no socket on the queue, passed to the kernel": hook[Counter.NO_SOCKET],
                 },
-                "reader": {"malformed descriptor": sum(one.queue.malformed for one in self._sockets)},
+                "reader": {"malformed descriptor": sum(xsk.queue.malformed for xsk in self._sockets)},
             },
             seen=hook[Counter.SEEN],
             remarks={
@@ -330,18 +330,18 @@ class AfXdpSource(RingSource):
                 "addresses on the fill ring that the kernel refused": kernel.invalid,
                 "receive queues that the kernel did not let uspcap poll": len(self._sockets) if in_vain else 0,
                 "frames without the hook's timestamp, timestamped when they were read": (
-                    0 if self._timestamping.user else sum(one.queue.without_timestamp for one in self._sockets)
+                    0 if self._timestamping.user else sum(xsk.queue.without_timestamp for xsk in self._sockets)
                 ),
-                "frames shorter than their IP header says": sum(one.queue.truncated for one in self._sockets),
+                "frames shorter than their IP header says": sum(xsk.queue.truncated for xsk in self._sockets),
             },
-            cut=sum(one.queue.cut for one in self._sockets),
+            cut=sum(xsk.queue.cut for xsk in self._sockets),
         )
 
     def describe(self) -> Description:
-        copying = "zero copy" if all(one.zero_copy for one in self._sockets) else "copy"
-        fragments = all(one.fragments for one in self._sockets)
-        memory = f"{sum(one.chunks * one.chunk_bytes for one in self._sockets) >> 10} KiB"
-        if all(one.huge_pages for one in self._sockets):
+        copying = "zero copy" if all(xsk.zero_copy for xsk in self._sockets) else "copy"
+        fragments = all(xsk.fragments for xsk in self._sockets)
+        memory = f"{sum(xsk.chunks * xsk.chunk_bytes for xsk in self._sockets) >> 10} KiB"
+        if all(xsk.huge_pages for xsk in self._sockets):
             memory += " in huge pages"
         polling = f", frames gather for up to {self._nap_ns / 1e6:.2g} ms while they come" if self._nap_ns else ""
         if self._busy_poll_us is not None:
@@ -356,7 +356,7 @@ class AfXdpSource(RingSource):
             remarks.append(f"no zero copy: {'; '.join(self._sockets[0].refusals)}")
         if self._deferred_interrupts is not None:
             remarks += self._deferred_interrupts.remarks
-        chunks = min(one.chunks for one in self._sockets)
+        chunks = min(xsk.chunks for xsk in self._sockets)
         if chunks < _chunks_for_ring(self._interface.ring_frames):
             remarks.append(
                 f"the NIC's rings hold {self._interface.ring_frames} frames each, and {chunks} chunks a queue "
@@ -483,8 +483,8 @@ class AfXdpSource(RingSource):
     def _close_sockets(self) -> None:
         self._adopt_added()
         sockets, self._sockets = self._sockets, []
-        for one in sockets:
-            one.close()
+        for xsk in sockets:
+            xsk.close()
 
     def _attach(self, modes: Sequence[AttachMode]) -> Attachment:
         metadata = not self._timestamping.user
@@ -497,12 +497,12 @@ class AfXdpSource(RingSource):
         read_at_ns = time.time_ns()
         end = self._gathered(batch, self._timestamping.tai.refresh(), timeout_ns)
         self._timestamping.tai.correct(batch, read_at_ns)
-        self._lossy = self._lossy or any(one.queue.lossy for one in self._sockets)
+        self._lossy = self._lossy or any(xsk.queue.lossy for xsk in self._sockets)
         return end
 
     def _socket_error(self) -> int:
         assert self._gatherer is not None
-        (one,) = (one for one in self._sockets if one.fileno() == self._gatherer.troubled)
+        (one,) = (xsk for xsk in self._sockets if xsk.fileno() == self._gatherer.troubled)
         return one.take_error()
 
     def _look_after(self) -> None:
@@ -510,8 +510,8 @@ class AfXdpSource(RingSource):
         # Counted at the last look: the hook has had a second to see them.
         if min(before, self._unseen) >= FRAMES_THAT_TELL and not self.frames_seen():
             raise CaptureError(idle_hook(self._interface.name, self._unseen))
-        for one in self._sockets:
-            one.queue.ask_for_losses()
+        for xsk in self._sockets:
+            xsk.queue.ask_for_losses()
 
 
 def _users_of(index: int) -> str:

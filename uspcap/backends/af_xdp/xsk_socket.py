@@ -365,8 +365,8 @@ class XskSocket:
     def _close_socket(self) -> None:
         self.socket.close()
         maps, self._maps = self._maps, []
-        for one in maps:
-            _release(one)
+        for mapping in maps:
+            _release(mapping)
 
 
 def _release(memory: mmap.mmap) -> None:

@@ -239,13 +239,13 @@ class PacketMmapSource(RingSource):
             for number in range(rings):
                 self._sockets.append(self._open(number))
             self._join_fanout()
-            for one in self._sockets:
-                one.count()
-                one.packets = one.drops = one.freezes = 0
-                self._attach(one.socket, self._program)
+            for ring_socket in self._sockets:
+                ring_socket.count()
+                ring_socket.packets = ring_socket.drops = ring_socket.freezes = 0
+                self._attach(ring_socket.socket, self._program)
             self._read_in_turn(
-                [one.ring for one in self._sockets],
-                [one.socket.fileno() for one in self._sockets],
+                [ring_socket.ring for ring_socket in self._sockets],
+                [ring_socket.socket.fileno() for ring_socket in self._sockets],
                 hand_over_ns=hand_over_ns,
                 held_back_ns=2 * self._block_timeout_ms * 1_000_000,
             )
@@ -265,21 +265,23 @@ class PacketMmapSource(RingSource):
         return super().capabilities_needed()
 
     def _refuse_more(self) -> None:
-        for one in self._sockets:
-            self._attach(one.socket, _REJECT_ALL)
+        for ring_socket in self._sockets:
+            self._attach(ring_socket.socket, _REJECT_ALL)
 
     def _counts(self) -> RingCounts:
-        for one in self._sockets:
-            one.count()
+        for ring_socket in self._sockets:
+            ring_socket.count()
         return RingCounts(
-            received=sum(one.packets for one in self._sockets),
+            received=sum(ring_socket.packets for ring_socket in self._sockets),
             dropped={
-                "socket": {"ring full": sum(one.drops for one in self._sockets)},
-                "reader": {"malformed block": sum(one.ring.malformed for one in self._sockets)},
+                "socket": {"ring full": sum(ring_socket.drops for ring_socket in self._sockets)},
+                "reader": {"malformed block": sum(ring_socket.ring.malformed for ring_socket in self._sockets)},
             },
             remarks={
-                "frames cut because they did not fit in a block": sum(one.ring.frames_cut for one in self._sockets),
-                "times that a ring was found full": sum(one.freezes for one in self._sockets),
+                "frames cut because they did not fit in a block": sum(
+                    ring_socket.ring.frames_cut for ring_socket in self._sockets
+                ),
+                "times that a ring was found full": sum(ring_socket.freezes for ring_socket in self._sockets),
             },
         )
 
@@ -300,23 +302,23 @@ class PacketMmapSource(RingSource):
     def close(self) -> None:
         self._end_watch()
         try:
-            for one in self._sockets:
-                one.close()
+            for ring_socket in self._sockets:
+                ring_socket.close()
         finally:
             self._timestamping.close()
 
     def _gather(self, batch: FrameBatch, timeout_ns: int) -> int:
         end = super()._gather(batch, timeout_ns)
-        for one in self._sockets:
-            self._lossy |= one.tell_drops(batch)
+        for ring_socket in self._sockets:
+            self._lossy |= ring_socket.tell_drops(batch)
         return end
 
     def _take_unfinished(self, count: int) -> bool:
-        if sum(one.ring.unfinished for one in self._sockets) != count:
+        if sum(ring_socket.ring.unfinished for ring_socket in self._sockets) != count:
             return False
         self._batch.count = used = 0
-        for one in self._sockets:
-            used = one.ring.drain_unfinished(self._batch, used, time.time_ns())
+        for ring_socket in self._sockets:
+            used = ring_socket.ring.drain_unfinished(self._batch, used, time.time_ns())
         self._finish_batch()
         return True
 
@@ -340,7 +342,9 @@ class PacketMmapSource(RingSource):
 
     def _socket_error(self) -> int:
         assert self._gatherer is not None
-        (one,) = (one for one in self._sockets if one.socket.fileno() == self._gatherer.troubled)
+        (one,) = (
+            ring_socket for ring_socket in self._sockets if ring_socket.socket.fileno() == self._gatherer.troubled
+        )
         return one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def _open(self, number: int) -> _Socket:
@@ -408,10 +412,10 @@ class PacketMmapSource(RingSource):
         mode = _PACKET_FANOUT_MODES[self._fanout]
         wanted = (mode | _PACKET_FANOUT_FLAG_UNIQUEID) << 16
         try:
-            for one in self._sockets:
-                one.socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, wanted)
-                if one is self._sockets[0]:
-                    obtained = one.socket.getsockopt(_SOL_PACKET, _PACKET_FANOUT)
+            for ring_socket in self._sockets:
+                ring_socket.socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, wanted)
+                if ring_socket is self._sockets[0]:
+                    obtained = ring_socket.socket.getsockopt(_SOL_PACKET, _PACKET_FANOUT)
                     wanted = mode << 16 | obtained & 0xFFFF
         except OSError as error:
             raise CaptureError(

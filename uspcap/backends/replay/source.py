@@ -68,8 +68,8 @@ class ReplaySource(LiveSource):
             raise UsageError("a replay needs a capture file: name it with -r")
         if not 0 <= speed < float("inf") or loops < 0:
             raise UsageError(f"cannot replay {loops} times at speed {speed}: both are 0 or more")
-        self._files = [PlannedInput(one) if isinstance(one, str) else one for one in paths]
-        self._paths = tuple(one.path for one in self._files)
+        self._files = [PlannedInput(path) if isinstance(path, str) else path for path in paths]
+        self._paths = tuple(planned.path for planned in self._files)
         if "-" in self._paths and (loops != 1 or self._paths.count("-") > 1):
             raise UsageError("standard input can be replayed once only: save it to a file first")
         self._speed = speed
@@ -149,9 +149,9 @@ class ReplaySource(LiveSource):
             frames_before = self._frames_read
             if straightener is not None:
                 yield from self._read_in_order(straightener, moved_ns, tell=not loop)
-            for number, one in enumerate(self._files if straightener is None else ()):
-                selection = one.selection()
-                with one.open(self._wake) as reader:
+            for number, planned in enumerate(self._files if straightener is None else ()):
+                selection = planned.selection()
+                with planned.open(self._wake) as reader:
                     frames_of_others = self._frames_read
                     for batch in reader.batches():
                         self._frames_read += batch.count
@@ -159,9 +159,11 @@ class ReplaySource(LiveSource):
                         self._adopt(batch, number, reader.facts.interfaces, frames_of_others, moved_ns)
                         yield batch
                     if not loop:
-                        self.problems += reader.facts.all_problems(one.path)
-                        self.problems += selection.problems(one.path, reader.facts.interfaces)
-                        self._messages += one.notes + reader.facts.notes(one.path) + selection.notes(one.path)
+                        self.problems += reader.facts.all_problems(planned.path)
+                        self.problems += selection.problems(planned.path, reader.facts.interfaces)
+                        self._messages += (
+                            planned.notes + reader.facts.notes(planned.path) + selection.notes(planned.path)
+                        )
             frames = self._frames_read - frames_before
             if not frames:
                 return
@@ -183,8 +185,8 @@ class ReplaySource(LiveSource):
         if sorting == "off" or once is not None:
             return None
         straightener = Straightener(self._files, sorting, self._wake)
-        self._files = [one.planned for one in straightener.inputs]
-        self._paths = tuple(one.path for one in self._files)
+        self._files = [straight.planned for straight in straightener.inputs]
+        self._paths = tuple(planned.path for planned in self._files)
         return straightener if straightener.is_needed else None
 
     def _read_in_order(self, straightener: Straightener, moved_ns: int, *, tell: bool) -> Iterator[FrameBatch]:
@@ -199,10 +201,10 @@ class ReplaySource(LiveSource):
             yield batch
         if not tell:
             return
-        for one in straightener.inputs:
-            name, facts = one.name, one.facts
-            self.problems += facts.all_problems(name) + one.selection.problems(name, facts.interfaces)
-            self._messages += one.planned.notes + facts.notes(name) + one.selection.notes(name)
+        for straight in straightener.inputs:
+            name, facts = straight.name, straight.facts
+            self.problems += facts.all_problems(name) + straight.selection.problems(name, facts.interfaces)
+            self._messages += straight.planned.notes + facts.notes(name) + straight.selection.notes(name)
         self._messages += [*in_range.notes(", ".join(self._paths)), str(straightener.order)]
 
     def _adopt(
