@@ -151,7 +151,7 @@ def test_round_trips_are_those_on_the_wire_and_what_the_sender_adds(
     there.ip("address", "add", "192.0.2.2/24", "dev", "there0")
     start.reflector(there, "192.0.2.2", "-i", "there0")
     written = tmp_path / "wire.pcap"
-    listener = start(here, "tcpdump", "-i", "here0", "-U", "-w", str(written), "--time-stamp-precision=nano", "udp")
+    listener = start(here, "tcpdump", "-i", "here0", "-U", "-w", str(written), "--nano", "udp")
     listener.until("listening on")
     sender = start.probe(here, "send", f"192.0.2.2:{PORT}", "--rate", "1k", "-c", "400", "--format", "json")
     assert sender.ended() == 0
@@ -254,7 +254,7 @@ def test_frames_on_the_wire_are_as_described(here: Namespace, start: Start, tmp_
     timing.write_bytes(pcap_of([CapturedFrame(timestamp, 60, 0) for timestamp in timestamps]))
     written = tmp_path / "wire.pcap"
     start.reflector(here, "127.0.0.1")
-    listener = start(here, "tcpdump", "-i", "lo", "-U", "-w", str(written), "--time-stamp-precision=nano", "udp")
+    listener = start(here, "tcpdump", "-i", "lo", "-U", "-w", str(written), "--nano", "udp")
     listener.until("listening on")
     sender = start.probe(here, "send", f"127.0.0.1:{PORT}", "--like", str(timing), "--size", "90", "--format", "json")
     assert sender.ended() == 0

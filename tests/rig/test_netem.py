@@ -94,7 +94,7 @@ def records(path: Path) -> dict[bytes, int]:
 def test_loss_and_delays_are_those_of_the_queue_and_of_tcpdump(slow: SlowPath, tmp_path: Path) -> None:
     nics = slow.nics
     before, after = tmp_path / "before.pcap", tmp_path / "after.pcap"
-    dump = ("tcpdump", "-n", "--time-stamp-precision=nano", "-B", "65536", "-Q", "in")
+    dump = ("tcpdump", "-n", "--nano", "-B", "65536", "-Q", "in")
     processes = [
         subprocess.Popen(
             nics.far.command(*dump, "-i", slow.enters, "-w", str(before), *FILTER), stderr=subprocess.PIPE
