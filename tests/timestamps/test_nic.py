@@ -197,7 +197,7 @@ def test_kernel_answers_about_an_interface_without_a_clock(make_namespace: Calla
         TimestampingSetting.read("v0", calls)
     with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
         TimestampingSetting(0, 0, ALL).write("v0", calls)
-    with pytest.raises(CaptureError, match="does not tell how it timestamps"):
+    with pytest.raises(CaptureError, match="does not report how it timestamps"):
         SwitchedOnTimestamping("v0", calls).switch_on()
     assert TimestampingAbilities.ask("nowhere0", calls) == TimestampingAbilities(False, -1, 0)
     calls.close()
