@@ -69,6 +69,7 @@ def test_a_tidy_capture_is_said_to_be_one(tmp_path):
         "furthest_ns": 0,
         "beyond_window": 0,
         "outlier_count": 0,
+        "unset_count": 0,
         "outliers": [],
         "step_count": 0,
         "steps": [],

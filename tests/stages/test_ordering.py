@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.order_of_time import straightened
 
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.stages.ordering import ENDED, FULL, NEEDS_ROOM, Chain, Merger, first_fall
+from uspcap.stages.ordering import ENDED, FULL, MOST_LISTED, NEEDS_ROOM, Chain, Merger, first_fall
 
 START_NS = 1_700_000_000 * 10**9
 WINDOW_NS = 100
@@ -26,9 +26,12 @@ def batch_of(times, first=1):
     return batch
 
 
-def merged(inputs, sizes=(7,), *, window_ns=WINDOW_NS, most_frames=1 << 16, room=(64, 1 << 12)):
+def merged(inputs, sizes=(7,), *, window_ns=WINDOW_NS, most_frames=1 << 16, room=(64, 1 << 12), clock_is_set=False):
     """Return the chains and (frame number, untrusted, bytes) of each frame as it came out."""
-    chains = [Chain(window_ns=window_ns, most_frames=most_frames, most_bytes=1 << 30) for _ in inputs]
+    chains = [
+        Chain(window_ns=window_ns, most_frames=most_frames, most_bytes=1 << 30, clock_is_set=clock_is_set)
+        for _ in inputs
+    ]
     firsts = np.concatenate([[1], 1 + np.cumsum([len(times) for times in inputs])]).tolist()
     fed = [0] * len(inputs)
     merger = Merger(chains)
@@ -69,6 +72,8 @@ def courses(draw, most=120):
         now += draw(st.sampled_from([0] * 40 + [101, 5_000, -101, -5_000, 10**12]))
         off = draw(st.sampled_from([0] * 30 + [-99, -40, 99, -150, 150, 3_600 * 10**9, -(10**9), -now, None]))
         times.append(None if off is None else now + off)
+        if draw(st.integers(0, 60)) == 60:
+            times += [draw(st.integers(0, 2))] * draw(st.integers(1, 40))
     return times
 
 
@@ -77,14 +82,19 @@ def courses(draw, most=120):
     st.lists(st.integers(1, 50), min_size=1, max_size=4),
     st.sampled_from([0, 1, 50, 100, 10_000]),
     st.sampled_from([1, 2, 5, 1 << 16]),
+    st.booleans(),
 )
-def test_a_chain_is_straightened_as_the_slow_reference_says_however_it_is_fed(times, sizes, window_ns, most_frames):
-    wanted = straightened(times, window_ns, most_frames)
-    (chain,), out = merged([times], sizes, window_ns=window_ns, most_frames=most_frames)
+def test_a_chain_is_straightened_as_the_slow_reference_says_however_it_is_fed(
+    times, sizes, window_ns, most_frames, clock_is_set
+):
+    wanted = straightened(times, window_ns, most_frames, clock_is_set=clock_is_set)
+    (chain,), out = merged([times], sizes, window_ns=window_ns, most_frames=most_frames, clock_is_set=clock_is_set)
     assert [number - 1 for number, _, _ in out] == wanted.order
     assert sorted(number - 1 for number, untrusted, _ in out if untrusted) == wanted.untrusted
     assert all(data == bytes([number % 251]) * (1 + number % 7) for number, _, data in out)
-    assert [outlier[0] - 1 for outlier in chain.outliers if outlier[3]] == wanted.outliers[:100]
+    listed = [(first - 1 + after) for first, _, _, sure, frames in chain.outliers if sure for after in range(frames)]
+    assert listed == wanted.outliers[: len(listed)]
+    assert len(listed) == len(wanted.outliers) or len(chain.outliers) == MOST_LISTED
     assert [step[1] - 1 for step in chain.steps] == wanted.steps
     assert (chain.sorted, chain.beyond_window) == (wanted.late, wanted.beyond)
     assert (chain.frames, chain.outlier_count, chain.step_count) == (

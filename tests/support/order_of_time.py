@@ -21,7 +21,9 @@ class Straightened:
     beyond: int = 0
 
 
-def straightened(times: list[int | None], window_ns: int, most_frames: int) -> Straightened:
+def straightened(
+    times: list[int | None], window_ns: int, most_frames: int, *, clock_is_set: bool = False
+) -> Straightened:
     """Return what becomes of frames with these times, None for a frame without a timestamp."""
     found = Straightened()
     now: int | None = None
@@ -31,11 +33,14 @@ def straightened(times: list[int | None], window_ns: int, most_frames: int) -> S
     step_from = step_to = None
     since_step = 0
     for place, time in enumerate(times):
-        later = [t for t in times[place + 1 :] if t is not None][:AHEAD]
+        is_set = clock_is_set or (now is not None and now >= CLOCK_SET_NS)
+        later = [t for t in times[place + 1 :] if t is not None and not (is_set and t < CLOCK_SET_NS)][:AHEAD]
         if time is None:
             keys.append((epoch, float("-inf") if last_key is None else last_key, place))
             continue
         verdict = _verdict(time, now, later, window_ns)
+        if is_set and time < CLOCK_SET_NS:
+            verdict = "outlier"
         if verdict in ("outlier", "undetermined"):
             found.untrusted.append(place)
             if verdict == "outlier":
@@ -86,6 +91,4 @@ def _verdict(time: int, now: int | None, later: list[int], window_ns: int) -> st
         jump = later[back[0] - 1] - (later[back[0] - 2] if back[0] > 1 else time)
         if jump > window_ns and (len(later) < AHEAD or 2 * len(back) > len(later)):
             return "outlier"
-    if not back and len(later) < RUN:
-        return "outlier" if time < CLOCK_SET_NS <= now else "undetermined"
-    return "step"
+    return "undetermined" if not back and len(later) < RUN else "step"

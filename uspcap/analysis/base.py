@@ -50,6 +50,12 @@ class Result(Record):
         return self
 
 
+def clock_stepped(source: Mapping[str, Any]) -> bool:
+    """Tell of a report's source whether steps of the clock lie between its earliest and its latest timestamp."""
+    order = source.get("order")
+    return order is not None and order["step_count"] > 0
+
+
 RAW = "_raw"
 """What is behind an array's name in that of its view as bytes, which compiled loops take."""
 

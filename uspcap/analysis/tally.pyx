@@ -9,6 +9,7 @@ B. Size classes are those of RFC 2819 (etherStatsPkts64Octets ...) on the wire l
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.saturating cimport difference, saturating_add
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
 
 cdef enum:
@@ -59,9 +60,10 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     by_interface : IN OUT, shape (more than any interface, 3)
         Frames, bytes on the wire, frames that were cut.
     by_source : IN OUT, shape (at least 7,)
-    extremes : IN OUT, shape (8,)
+    extremes : IN OUT, shape (10,)
         Lowest and highest timestamp, shortest and longest wire length; then how many frames had a timestamp, the first
-        timestamp and the last; the largest of 10^9, 10^6, 10^3 and 1 ns of which all timestamps are multiples.
+        timestamp and the last; the largest of 10^9, 10^6, 10^3 and 1 ns of which all timestamps are multiples; bytes on
+        the wire of the frames with a timestamp, and the sum of what each timestamp is later than the one before it.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
     cdef int bit, source
     cdef int64_t timestamp
     if (by_protocol.shape[0] != CLASSES or by_size.shape[0] != SIZES or by_layer.shape[0] != LAYER_BITS
-            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 8
+            or by_interface.shape[0] < frames.interface_count or by_source.shape[0] < 7 or extremes.shape[0] != 10
             or headers.count != frames.count):
         raise ValueError("an array has another shape than its loop expects")
     with nogil:
@@ -103,8 +105,11 @@ def tally_frames(FrameColumns frames, HeaderColumns headers, uint64_t[:, ::1] by
                 timestamp = frames.timestamp_ns[i]
                 if extremes[4] == 0:
                     extremes[5] = timestamp
+                elif timestamp > extremes[6]:
+                    extremes[9] = saturating_add(extremes[9], difference(timestamp, extremes[6]))
                 extremes[4] += 1
                 extremes[6] = timestamp
+                extremes[8] += wire
                 while extremes[7] > 1 and not is_multiple(timestamp, extremes[7]):
                     extremes[7] //= 1000
                 if timestamp < extremes[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from uspcap.analysis.base import clock_stepped
 from uspcap.analysis.registry import view_of
 from uspcap.frames import NANOSECONDS
 from uspcap.report.format import MISSING, bit_rate, count, packet_rate
@@ -37,8 +38,10 @@ def _span_ns(report: RunReport) -> int | None:
 
 
 def timestamps_span_ns(report: RunReport) -> int | None:
-    """Return the time between the earliest and the latest timestamp, None where there is none."""
+    """Return the time between the earliest and the latest timestamp, without steps; None where there is none."""
     source = report.source
+    if clock_stepped(source):
+        return source.get("forward_ns")
     earliest = source.get("earliest_timestamp_ns", source["first_timestamp_ns"])
     latest = source.get("latest_timestamp_ns", source["last_timestamp_ns"])
     return None if earliest is None or latest is None else int(abs(latest - earliest))
@@ -48,9 +51,10 @@ def rate(source: Mapping[str, Any], span_ns: int | None, *, timestamped_only: bo
     """Return packets and bits a second over so long."""
     if not span_ns:
         return Headline("rate", (("", MISSING),))
-    packets = source["packets"] - (source["timestamp_sources"].get("NONE", 0) if timestamped_only else 0)
-    bits = source["bytes_on_wire"] * 8
-    rates = packet_rate(packets * NANOSECONDS / span_ns), bit_rate(bits * NANOSECONDS / span_ns)
+    packets, size = source["packets"], source["bytes_on_wire"]
+    if timestamped_only:
+        packets, size = source.get("timestamped_packets", packets), source.get("timestamped_bytes_on_wire", size)
+    rates = packet_rate(packets * NANOSECONDS / span_ns), bit_rate(8 * size * NANOSECONDS / span_ns)
     return Headline("rate", tuple(("", one) for one in rates))
 
 

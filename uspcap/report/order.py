@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from uspcap.report.format import count, duration, plural, safe_text, timestamp
+from uspcap.stages.order import CLOCK_SET_NS
 
 SHOWN: Final = 10
 """Outliers, and steps, that text names one by one; JSON has more."""
@@ -32,9 +33,10 @@ def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
     if order["copies_removed"]:
         yield f"{plural(order['copies_removed'], 'frame')} left out, as copies of packets that were captured before"
     yield from _outliers(order)
-    if order["outlier_count"] * 4 > order["timestamped"]:
+    misfits = order["outlier_count"] - order["unset_count"]
+    if misfits * 4 > order["timestamped"]:
         yield (
-            f"{count(order['outlier_count'])} of {count(order['timestamped'])} timestamps do not fit the others: no "
+            f"{count(misfits)} of {count(order['timestamped'])} timestamps do not fit the others: no "
             "course of time can be made out, and spans, rates and intervals are of the few that agree; --sort off "
             "takes all as they are"
         )
@@ -43,10 +45,24 @@ def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
-    for outlier in order["outliers"][:SHOWN]:
+    listed = order["outliers"]
+    unset = [outlier for outlier in listed if outlier["timestamp_ns"] < CLOCK_SET_NS and not outlier["trusted"]]
+    left = order["outlier_count"]
+    if order["unset_count"] > 1 and unset:
+        first = unset[0]
+        yield (
+            f"{safe_text(first['file'])}, frame {count(first['frame'])}: its timestamp is "
+            f"{timestamp(first['timestamp_ns'])}, as those of {plural(order['unset_count'] - 1, 'more frame')} whose "
+            "clock was not set: they count as frames and in no time"
+        )
+        listed = [outlier for outlier in listed if outlier not in unset]
+        left -= order["unset_count"]
+    for outlier in listed[:SHOWN]:
         where = f"{safe_text(outlier['file'])}, frame {count(outlier['frame'])}"
+        what = "its timestamp is"
         if outlier["frames"] > 1:
             where += f" and {plural(outlier['frames'] - 1, 'frame')} after it"
+            what = "timestamps from"
         off = ""
         if outlier["off_by_ns"] is not None:
             late = outlier["off_by_ns"] > 0
@@ -59,8 +75,8 @@ def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
             if outlier["trusted"]
             else "undetermined, a wrong timestamp or a step of the clock; it counts as a frame and in no time"
         )
-        yield f"{where}: its timestamp is {timestamp(outlier['timestamp_ns'])}{off}: {kind}"
-    left = order["outlier_count"] - len(order["outliers"][:SHOWN])
+        yield f"{where}: {what} {timestamp(outlier['timestamp_ns'])}{off}: {kind}"
+    left -= sum(1 if outlier["trusted"] else outlier["frames"] for outlier in listed[:SHOWN])
     if left > 0:
         yield f"and {plural(left, 'more timestamp', 'more timestamps')} like these"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from uspcap.analysis.base import clock_stepped
 from uspcap.report.format import byte_count, count, duration, plural, safe_text, timestamp
 from uspcap.report.headlines import rate, timestamps, timestamps_span_ns
 from uspcap.report.model import Page, Section
@@ -65,7 +66,8 @@ def _header(head: Section, report: RunReport) -> None:
     if first is not None:
         rows.append(("first", timestamp(first)))
     if span:
-        rows.append(("last", f"{timestamp(last)}  ({duration(span)} in all)"))
+        steps = "without steps" if clock_stepped(source) else "in all"
+        rows.append(("last", f"{timestamp(last)}  ({duration(span)} {steps})"))
     if span:
         rows.append(("rate", f"{rate(source, span, timestamped_only=True)} on average"))
     rows += [("link", ", ".join(source["link_types"])), ("timestamps", str(timestamps(source)))]

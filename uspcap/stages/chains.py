@@ -74,6 +74,8 @@ class Straight:
         What was seen when it was looked at.
     forward_steps : ForwardSteps or None
         Where interfaces of a file that is not in order were looked at side by side.
+    clock_is_set : bool
+        It has timestamps of 1980 or later.
     """
 
     planned: PlannedInput
@@ -86,6 +88,7 @@ class Straight:
     pieces: list[Piece] = field(default_factory=list)
     check: OrderCheck = field(default_factory=OrderCheck)
     forward_steps: ForwardSteps | None = None
+    clock_is_set: bool = False
 
     def __post_init__(self) -> None:
         self.name = self.planned.path

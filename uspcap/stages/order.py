@@ -66,9 +66,15 @@ class Bounds(NamedTuple):
     frames: int
     size: int
 
-    def chain(self, *, keeps_frames: bool = True) -> Chain:
+    def chain(self, *, keeps_frames: bool = True, clock_is_set: bool = False) -> Chain:
         """Return an empty chain with these bounds."""
-        return Chain(window_ns=self.window_ns, most_frames=self.frames, most_bytes=self.size, keeps_frames=keeps_frames)
+        return Chain(
+            window_ns=self.window_ns,
+            most_frames=self.frames,
+            most_bytes=self.size,
+            keeps_frames=keeps_frames,
+            clock_is_set=clock_is_set,
+        )
 
 
 def bounds(sorting: Sorting) -> Bounds:
@@ -95,7 +101,7 @@ class Outlier:
     trusted : bool
         The timestamp still counts.
     frames : int
-        In the run that begins with it, where that is reported as one.
+        In the run of outliers that begins with it: with one timestamp, or of years before a clock is set.
     """
 
     file: str
@@ -187,6 +193,8 @@ class Order:
     outliers : list of Outlier
         The first `MOST_LISTED`.
     outlier_count : int
+    unset_count : int
+        Of these, those of the years before a clock is set.
     steps : list of Step
         The first `MOST_LISTED`.
     step_count : int
@@ -204,6 +212,7 @@ class Order:
     beyond_window: int = 0
     outliers: list[Outlier] = field(default_factory=list)
     outlier_count: int = 0
+    unset_count: int = 0
     steps: list[Step] = field(default_factory=list)
     step_count: int = 0
     timestamped: int = 0
@@ -248,6 +257,7 @@ class Order:
             "furthest_ns": self.furthest_ns,
             "beyond_window": self.beyond_window,
             "outlier_count": self.outlier_count,
+            "unset_count": self.unset_count,
             "outliers": [outlier.as_dict() for outlier in self.outliers[:MOST_LISTED]],
             "step_count": self.step_count,
             "steps": [step.as_dict() for step in self.steps[:MOST_LISTED]],

@@ -19,10 +19,20 @@ class Chain:
     beyond_window: int
     outlier_count: int
     step_count: int
-    outliers: list[tuple[int, int, int | None, bool]]
+    outliers: list[tuple[int, int, int | None, bool, int]]
+    saw_set_clock: bool
+    unset_count: int
     steps: list[tuple[int, int, int, int]]
     finished: bool
-    def __init__(self, *, window_ns: int, most_frames: int, most_bytes: int, keeps_frames: bool = True) -> None: ...
+    def __init__(
+        self,
+        *,
+        window_ns: int,
+        most_frames: int,
+        most_bytes: int,
+        keeps_frames: bool = True,
+        clock_is_set: bool = False,
+    ) -> None: ...
     def push(
         self,
         batch: FrameColumns,

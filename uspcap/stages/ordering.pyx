@@ -9,7 +9,8 @@ A. A chain is one input, or several that follow each other in time. Of each fram
      far ahead: an outlier where one of the next RUN frames, and most of those that are looked at, lie between `now`
      and it; else a gap.
    Of the first frame of a chain, those after it say alone: where most of them lie far behind it, it is undetermined;
-   where it lies in the years before a clock is set and most do not, it is an outlier.
+   where it lies in the years before a clock is set and most do not, it is an outlier. Once the clock was set, and in a
+   chain of which that is known from the start, every timestamp of those years is an outlier, however many there are.
 B. A timestamp that is not trusted keeps its value, and its source gets the bit UNTRUSTED: such a frame has no time
    anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
 C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go
@@ -140,13 +141,18 @@ cdef class Chain:
         Held at a time.
     keeps_frames : bool
         False only looks at times, and gives nothing.
+    clock_is_set : bool
+        Some timestamps are known to be of a clock that was set: those of 1970 to 1979 are outliers from the start on.
 
     Attributes
     ----------
-    frames, timestamped, sorted, beyond_window, outlier_count, step_count : int
+    saw_set_clock : bool
+        Some timestamp so far is of 1980 or later.
+    frames, timestamped, sorted, beyond_window, outlier_count, unset_count, step_count : int
+        `unset_count` are the outliers of the years before a clock is set.
     outliers : list of tuple
-        Frame number, timestamp, where time was, frames in the run that were listed so far, whether that is sure,
-        whether the timestamp counts.
+        Frame number, timestamp, where time was, whether that is sure, and frames: outliers with one timestamp that
+        follow each other directly are listed as one, and so are those of years before a clock is set.
     steps : list of tuple
         Frame numbers before and after, times before and after.
     """
@@ -157,10 +163,13 @@ cdef class Chain:
     cdef readonly int64_t furthest_ns
     cdef readonly int64_t beyond_window
     cdef readonly int64_t outlier_count
+    cdef readonly int64_t unset_count
     cdef readonly int64_t step_count
     cdef readonly list outliers
     cdef readonly list steps
     cdef readonly bint finished
+    cdef readonly bint saw_set_clock
+    cdef bint clock_is_set
     cdef int64_t window_ns
     cdef int64_t most_frames
     cdef int64_t most_bytes
@@ -172,7 +181,8 @@ cdef class Chain:
     cdef int64_t first              # place of the oldest frame held
     cdef int64_t next_verdict       # place of the first frame without a verdict
     cdef int64_t end                # place of the next frame to come
-    cdef int64_t timestamped_waiting    # frames with a timestamp from `next_verdict` on
+    cdef int64_t set_waiting        # frames from `next_verdict` on with a timestamp of a clock that was set
+    cdef int64_t unset_waiting      # and with one of the years before
     cdef int64_t ready              # frames with a verdict
     cdef int64_t run_first[RUNS]    # places, NOWHERE where a run is empty
     cdef int64_t run_last[RUNS]
@@ -183,6 +193,10 @@ cdef class Chain:
     cdef uint8_t *arena
     cdef Py_ssize_t arena_room
     cdef Py_ssize_t arena_end
+
+    # The last outlier, and how many runs of them there were.
+    cdef int64_t outlier_runs, outlier_frame, outlier_ns
+    cdef bint outlier_sure
 
     cdef bint has_now
     cdef int64_t now_ns, now_frame
@@ -199,7 +213,8 @@ cdef class Chain:
     cdef bint has_step
     cdef int64_t step_from_ns, step_to_ns, since_step
 
-    def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True):
+    def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True,
+                  bint clock_is_set=False):
         cdef int run
         if window_ns < 0 or most_frames < 1 or most_bytes < 1:
             raise ValueError("a window is not negative, and holds a frame at least")
@@ -207,6 +222,7 @@ cdef class Chain:
         self.most_frames = most_frames
         self.most_bytes = most_bytes
         self.keeps_frames = keeps_frames
+        self.clock_is_set = clock_is_set
         self.outliers = []
         self.steps = []
         self.room = 256
@@ -357,7 +373,22 @@ cdef class Chain:
         self.frames += 1
         if one.source < NO_TIMESTAMP:
             self.timestamped += 1
-            self.timestamped_waiting += 1
+            self.count_waiting(one, 1)
+            self.saw_set_clock |= one.timestamp_ns >= CLOCK_SET_NS
+
+    cdef inline void count_waiting(self, const Held *one, int many) noexcept nogil:
+        if one.timestamp_ns < CLOCK_SET_NS:
+            self.unset_waiting += many
+        else:
+            self.set_waiting += many
+
+    cdef inline bint is_set(self) noexcept nogil:
+        """Whether timestamps of the years before a clock is set are none."""
+        return self.clock_is_set or self.has_now and self.now_ns >= CLOCK_SET_NS
+
+    cdef inline bint may_count(self, const Held *one) noexcept nogil:
+        """Whether a frame that waits has a timestamp that may say where time goes on."""
+        return one.source < NO_TIMESTAMP and not (one.timestamp_ns < CLOCK_SET_NS and self.is_set())
 
     cdef void forget_given(self) noexcept nogil:
         while self.first < self.next_verdict and self.held[self.first & (self.room - 1)].given:
@@ -425,9 +456,12 @@ cdef class Chain:
                 self.enter(one, place, self.last_key_ns)
                 continue
             distance_ns = difference(one.timestamp_ns, self.now_ns)
-            if self.has_now and -self.window_ns <= distance_ns <= self.window_ns:
+            if not self.may_count(one):
+                verdict = OUTLIER
+            elif self.has_now and -self.window_ns <= distance_ns <= self.window_ns:
                 verdict = TRUSTED
-            elif not self.finished and self.timestamped_waiting <= AHEAD and self.end - place < LOOKED_AT:
+            elif (not self.finished and self.set_waiting + (0 if self.is_set() else self.unset_waiting) <= AHEAD
+                    and self.end - place < LOOKED_AT):
                 return
             elif not self.has_now:
                 verdict = self.first_verdict(place, one.timestamp_ns)
@@ -438,10 +472,10 @@ cdef class Chain:
             if verdict == OUTLIER or verdict == UNDETERMINED:
                 self.note_outlier(one, verdict == OUTLIER)
                 one.source |= UNTRUSTED
-                self.timestamped_waiting -= 1
+                self.count_waiting(one, -1)
                 self.enter(one, place, self.last_key_ns)
                 continue
-            self.timestamped_waiting -= 1
+            self.count_waiting(one, -1)
             self.go_on(one, verdict, distance_ns)
             self.raise_floor(place)
             if one.timestamp_ns < self.floor_ns:
@@ -516,12 +550,22 @@ cdef class Chain:
             self.latest_ns = one.timestamp_ns
 
     cdef void note_outlier(self, Held *one, bint sure) noexcept nogil:
+        cdef bint alike = one.timestamp_ns == self.outlier_ns or max(one.timestamp_ns, self.outlier_ns) < CLOCK_SET_NS
+        cdef bint goes_on = (self.outlier_runs > 0 and alike and sure == self.outlier_sure
+                             and one.frame_number - 1 == self.outlier_frame)
         self.outlier_count += 1
-        if self.outlier_count <= LISTED:
+        self.unset_count += one.timestamp_ns < CLOCK_SET_NS
+        self.outlier_runs += not goes_on
+        self.outlier_frame, self.outlier_ns, self.outlier_sure = one.frame_number, one.timestamp_ns, sure
+        if self.outlier_runs <= LISTED:
             with gil:
-                self.outliers.append(
-                    (one.frame_number, one.timestamp_ns, self.now_ns if self.has_now else None, sure)
-                )
+                if goes_on:
+                    *listed, frames = self.outliers.pop()
+                    self.outliers.append((*listed, frames + 1))
+                else:
+                    self.outliers.append(
+                        (one.frame_number, one.timestamp_ns, self.now_ns if self.has_now else None, sure, 1)
+                    )
 
     cdef void note_step(self, Held *one) noexcept nogil:
         with gil:
@@ -536,7 +580,7 @@ cdef class Chain:
         cdef int64_t behind = 0, others = 0, set_since = 0, seen = 0, other_ns
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
+            if self.may_count(&self.held[at & (self.room - 1)]):
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 set_since += other_ns >= CLOCK_SET_NS
@@ -553,7 +597,7 @@ cdef class Chain:
         cdef int64_t back = 0, off = 0, seen = 0, returned = 0, other_ns
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
+            if self.may_count(&self.held[at & (self.room - 1)]):
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 if difference(other_ns, ns) >= -self.window_ns:
@@ -570,7 +614,7 @@ cdef class Chain:
         cdef bint jumped = False
         cdef int64_t at = place + 1
         while at < self.end and at < place + LOOKED_AT and seen < AHEAD:
-            if self.held[at & (self.room - 1)].source < NO_TIMESTAMP:
+            if self.may_count(&self.held[at & (self.room - 1)]):
                 seen += 1
                 other_ns = self.held[at & (self.room - 1)].timestamp_ns
                 if difference(other_ns, self.now_ns) >= -self.window_ns:
@@ -584,9 +628,7 @@ cdef class Chain:
             at += 1
         if 0 < returned <= RUN and jumped and (seen < AHEAD or back > off):
             return OUTLIER
-        if not returned and seen < RUN:
-            return OUTLIER if ns < CLOCK_SET_NS <= self.now_ns else UNDETERMINED
-        return STEP
+        return UNDETERMINED if not returned and seen < RUN else STEP
 
     cdef void enter(self, Held *one, int64_t place, int64_t key_ns) noexcept nogil:
         """Put a frame that has its verdict where it waits for its turn."""

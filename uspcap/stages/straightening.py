@@ -20,7 +20,7 @@ from uspcap.stages.chains import MOST_OPEN, InterfaceNumbers, Piece, Straight, c
 from uspcap.stages.deduplication import Deduplicator
 from uspcap.stages.forward_steps import ForwardSteps
 from uspcap.stages.frame_numbers import FrameNumbers
-from uspcap.stages.order import Order, OrderCheck, Outlier, PossibleStep, Sorting, Step, bounds
+from uspcap.stages.order import CLOCK_SET_NS, Order, OrderCheck, Outlier, PossibleStep, Sorting, Step, bounds
 from uspcap.stages.ordering import Chain, Merger
 from uspcap.stages.reading import PlannedInput, is_read_once
 
@@ -99,20 +99,30 @@ class Straightener:
     def _look_at(self, straight: Straight) -> None:
         """Find out from when to when an input goes, and what of it is taken as one."""
         whole = Piece(straight)
-        self._scan(straight, [whole])
+        self._scan(straight, [whole], check=straight.check)
+        if whole.extent is not None and whole.extent[0] < CLOCK_SET_NS and straight.clock_is_set:
+            # What came before a time of a clock that is set was taken for a time, too.
+            self._scan(straight, [whole])
         straight.pieces = [whole]
         interfaces, headers = len(straight.facts.interfaces), straight.facts.headers.count
         if not whole.disorder or not 1 < interfaces * (headers + 1) <= MOST_PIECES:
             return
         pieces = [Piece(straight, header, number) for header in range(headers + 1) for number in range(interfaces)]
         straight.forward_steps = ForwardSteps(self._bounds.window_ns)
-        self._scan(straight, pieces, straight.forward_steps)
+        self._scan(straight, pieces, forward_steps=straight.forward_steps)
         pieces = [piece for piece in pieces if piece.frames]
         if sum(piece.disorder for piece in pieces) < whole.disorder:
             straight.pieces = pieces
 
-    def _scan(self, straight: Straight, pieces: Sequence[Piece], forward_steps: ForwardSteps | None = None) -> None:
-        chains = [self._bounds.chain(keeps_frames=False) for _ in pieces]
+    def _scan(
+        self,
+        straight: Straight,
+        pieces: Sequence[Piece],
+        *,
+        check: OrderCheck | None = None,
+        forward_steps: ForwardSteps | None = None,
+    ) -> None:
+        chains = [self._bounds.chain(keeps_frames=False, clock_is_set=straight.clock_is_set) for _ in pieces]
         selection = straight.planned.selection()
         numbers = np.zeros(1 << 16, np.uint16)
         with straight.planned.open(self._wake) as reader:
@@ -120,8 +130,8 @@ class Straightener:
             for batch in reader.batches():
                 straight.frames += batch.frames_read
                 selection.apply_interfaces(batch)
-                if len(pieces) == 1:
-                    straight.check.update(batch)
+                if check is not None:
+                    check.update(batch)
                 if forward_steps is not None:
                     forward_steps.update(batch)
                 for piece, chain in zip(pieces, chains, strict=True):
@@ -134,6 +144,7 @@ class Straightener:
             chain.finish()
             piece.extent, piece.frames = chain.extent, chain.frames
             piece.disorder = chain.step_count + chain.beyond_window + chain.outlier_count
+            straight.clock_is_set |= chain.saw_set_clock
 
     def batches(self, numbers: FrameNumbers | None = None) -> Iterator[FrameBatch]:
         """Yield all frames in order; the same batch each time, refilled.
@@ -151,7 +162,10 @@ class Straightener:
         ReadingEnded
             The `Wake` is set.
         """
-        chains = [self._bounds.chain() for _ in self._chains]
+        chains = [
+            self._bounds.chain(clock_is_set=any(piece.input.clock_is_set for piece in pieces))
+            for pieces in self._chains
+        ]
         feeds = [self._feed(pieces, chain) for pieces, chain in zip(self._chains, chains, strict=True)]
         copies = None if self._dedup_ns is None else Deduplicator(self._dedup_ns)
         self._frames_read = self._left_out = 0
@@ -226,11 +240,12 @@ class Straightener:
             order.furthest_ns = max(order.furthest_ns, chain.furthest_ns)
             order.beyond_window += chain.beyond_window
             order.outlier_count += chain.outlier_count
+            order.unset_count += chain.unset_count
             order.step_count += chain.step_count
-            for number, ns, expected_ns, sure in chain.outliers:
+            for number, ns, expected_ns, sure, frames in chain.outliers:
                 file, frame = self.place_of(number)
                 kind = "outlier" if sure else "undetermined"
-                order.outliers.append(Outlier(file, frame, ns, expected_ns, kind))
+                order.outliers.append(Outlier(file, frame, ns, expected_ns, kind, frames=frames))
             for before, after, before_ns, after_ns in chain.steps:
                 order.steps.append(Step(*self.place_of(before), before_ns, *self.place_of(after), after_ns))
             # Where another input has frames beyond the jump, time did go on.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Self
 
-from uspcap.analysis.base import Result
+from uspcap.analysis.base import Result, clock_stepped
 from uspcap.records import BitRate, Bytes, Count, FrameNumber, Instant, Quantity, Ratio, Record, SourceName, Span
 
 LineRate = Annotated[int, Quantity("line_rate", "Bits a second.", minimum=0)]
@@ -20,7 +22,9 @@ class BusiestWindow(Record):
     peak_bytes_start_ns: Annotated[Instant, "Where the window with most bytes begins."]
     peak_bytes_first_frame: FrameNumber
     peak_bits_per_second: Annotated[BitRate, "Of `peak_bytes`."]
-    peak_to_mean: Annotated[Ratio | None, "Over the rate of all; null where all is shorter than the window."]
+    peak_to_mean: Annotated[
+        Ratio | None, "Over the rate of all; null where all is shorter than the window, and where the clock stepped."
+    ]
     line_rate_share: Annotated[
         Ratio | None, "Of the line's rate, with preamble, FCS and minimum gap; null where the line's is not given."
     ]
@@ -37,3 +41,9 @@ class BurstsResult(Result):
     definition: str
     line_rate_bps: LineRate | None
     windows: tuple[BusiestWindow, ...]
+
+    def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:
+        """Return it without comparisons with the mean where the clock stepped, as no time is known that all took."""
+        if not clock_stepped(source):
+            return self
+        return replace(self, windows=tuple(replace(window, peak_to_mean=None) for window in self.windows))

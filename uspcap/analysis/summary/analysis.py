@@ -47,7 +47,7 @@ class Summary(Analysis):
         self._by_layer = np.zeros(32, np.uint64)
         self._by_interface = np.zeros((16, 3), np.uint64)
         self._by_source = np.zeros(8, np.uint64)
-        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0, NANOSECONDS], np.int64)
+        self._extremes = np.array([*_NEVER, *_NEVER, 0, 0, 0, NANOSECONDS, 0, 0], np.int64)
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
         self._copies = Copies()
@@ -87,8 +87,15 @@ class Summary(Analysis):
         mine, others = self._extremes, later._extremes
         lower, higher = np.minimum(mine, others), np.maximum(mine, others)
         first, last = (mine if mine[4] else others)[5], (others if others[4] else mine)[6]
+        forward_ns = int(mine[9]) + int(others[9])
+        if mine[4] and others[4]:
+            forward_ns += max(int(others[5]) - int(mine[6]), 0)
         self._extremes = np.array(
-            [lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last, lower[7]], np.int64
+            [
+                *(lower[0], higher[1], lower[2], higher[3], mine[4] + others[4], first, last, lower[7]),
+                *(mine[8] + others[8], min(forward_ns, _NEVER[0])),
+            ],
+            np.int64,
         )
         self._bytes_captured += later._bytes_captured
 
@@ -127,6 +134,9 @@ class Summary(Analysis):
             "last_timestamp_ns": self._ends[1],
             "earliest_timestamp_ns": int(self._extremes[0]) if self._extremes[4] else None,
             "latest_timestamp_ns": int(self._extremes[1]) if self._extremes[4] else None,
+            "timestamped_packets": int(self._extremes[4]),
+            "timestamped_bytes_on_wire": int(self._extremes[8]),
+            "forward_ns": int(self._extremes[9]) if self._extremes[4] else None,
             "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
             "interfaces": [one.as_dict() for one in self._interface_results()],
             "timestamp_sources": {
@@ -197,6 +207,7 @@ class Summary(Analysis):
         timestamped = int(self._extremes[4])
         earliest, latest = (int(timestamp) for timestamp in self._extremes[:2])
         duration_ns = latest - earliest if timestamped else None
+        timestamped_bytes = int(self._extremes[8])
         return SummaryResult(
             packets=frames,
             bytes_on_wire=bytes_on_wire,
@@ -208,7 +219,7 @@ class Summary(Analysis):
             latest_timestamp_ns=latest if timestamped else None,
             duration_ns=duration_ns,
             packets_per_second=round(timestamped * NANOSECONDS / duration_ns, 3) if duration_ns else None,
-            bits_per_second=round(bytes_on_wire * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
+            bits_per_second=round(timestamped_bytes * 8 * NANOSECONDS / duration_ns, 3) if duration_ns else None,
             shortest_packet_bytes=int(self._extremes[2]) if frames else None,
             longest_packet_bytes=int(self._extremes[3]) if frames else None,
             mean_packet_bytes=round(bytes_on_wire / frames, 3) if frames else None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any, Self
 
-from uspcap.analysis.base import Result
+from uspcap.analysis.base import Result, clock_stepped
+from uspcap.frames import NANOSECONDS
 from uspcap.records import BitRate, Bytes, Count, Instant, PacketRate, Quantity, Record, Span
 
 MeanBytes = Annotated[float, Quantity("mean_bytes", "Bytes, on average.", minimum=0)]
@@ -51,9 +53,11 @@ class SummaryResult(Result):
     last_timestamp_ns: Annotated[Instant | None, "Of the last frame with a timestamp."]
     earliest_timestamp_ns: Instant | None
     latest_timestamp_ns: Instant | None
-    duration_ns: Annotated[Span | None, "From the earliest to the latest timestamp."]
+    duration_ns: Annotated[
+        Span | None, "From the earliest to the latest timestamp; without the steps, where the clock stepped."
+    ]
     packets_per_second: Annotated[PacketRate | None, "Of frames with a timestamp, over `duration_ns`."]
-    bits_per_second: Annotated[BitRate | None, "Of all bytes on the wire, over `duration_ns`."]
+    bits_per_second: Annotated[BitRate | None, "Of frames with a timestamp, over `duration_ns`."]
     shortest_packet_bytes: Bytes | None
     longest_packet_bytes: Bytes | None
     mean_packet_bytes: MeanBytes | None
@@ -61,3 +65,16 @@ class SummaryResult(Result):
     sizes: tuple[SizeTraffic, ...]
     layers: Annotated[Mapping[str, Count], "Frames in which each kind of header was met."]
     interfaces: tuple[InterfaceTraffic, ...]
+
+    def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:
+        """Return it with the duration that is left where the clock stepped, and the rates over that."""
+        duration_ns = source.get("forward_ns")
+        if not clock_stepped(source) or not duration_ns:
+            return self
+        packets, size = source["timestamped_packets"], source["timestamped_bytes_on_wire"]
+        return replace(
+            self,
+            duration_ns=duration_ns,
+            packets_per_second=round(packets * NANOSECONDS / duration_ns, 3),
+            bits_per_second=round(size * 8 * NANOSECONDS / duration_ns, 3),
+        )
