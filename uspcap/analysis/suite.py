@@ -28,7 +28,17 @@ from uspcap.protocols.rules import RulePair
 from uspcap.stages.frame_numbers import FrameNumbers, Numbers, SlicedNumbers
 from uspcap.stages.moments import TimeRange
 from uspcap.stages.order import Order, OrderCheck, bounds
-from uspcap.stages.reading import EVERYTHING, Input, Plan, PlannedInput, Reading, in_order_of_time, is_read_once, plan
+from uspcap.stages.reading import (
+    EVERYTHING,
+    Input,
+    Plan,
+    PlannedInput,
+    Reading,
+    captures_among,
+    in_order_of_time,
+    is_read_once,
+    plan,
+)
 from uspcap.stages.selection import FrameSelection
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import choose_tunnels
@@ -270,12 +280,11 @@ def analyze_files(
     UspcapError
         A file cannot be opened, the filter does not compile, or no format of trailers can be told.
     """
+    inputs, left_out = captures_among([Input(one) if isinstance(one, str) else one for one in paths])
     if settings.trailer is not None:
-        files = [one if isinstance(one, str) else one.path for one in paths]
-        settings = replace(settings, trailer=resolved_trailer(settings.trailer, files))
+        settings = replace(settings, trailer=resolved_trailer(settings.trailer, [one.path for one in inputs]))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         off = settings.reading.sorting == "off"
-        inputs = [Input(one) if isinstance(one, str) else one for one in paths]
         once = any(is_read_once(one.path) for one in inputs)
         if not off and not once:
             inputs = in_order_of_time(inputs, settings.reading)
@@ -306,6 +315,7 @@ def analyze_files(
     outcome.tunnels = choice.tunnels
     outcome.decisions[:0] = choice.decisions
     outcome.notes[:0] = choice.sentences
+    outcome.problems[:0] = left_out
     return outcome
 
 

@@ -30,7 +30,7 @@ from uspcap.errors import CaptureFileError, UsageError
 from uspcap.formats.waking import Wake
 from uspcap.saturating import added_ns, difference_ns, exact_sum, median_ns
 from uspcap.stages.order import bounds
-from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, in_order_of_time, plan
+from uspcap.stages.reading import EVERYTHING, Input, PlannedInput, Reading, captures_among, in_order_of_time, plan
 from uspcap.stages.straightening import Straightener
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
 from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
@@ -307,7 +307,9 @@ def compare_captures(
     UsageError
         The range of time is empty, or the clocks differ and nobody said how much.
     """
-    sides = [[one] if isinstance(one, str) else one for one in (a, b)]
+    named = [[one] if isinstance(one, str) else one for one in (a, b)]
+    parted = [captures_among([Input(one) if isinstance(one, str) else one for one in side]) for side in named]
+    sides = [captures for captures, _ in parted]
     if settings.reading.sorting != "off":
         sides = [in_order_of_time(one, settings.reading) for one in sides]
     with closing(Wake()) as wake, ExitStack() as opened:
@@ -345,7 +347,8 @@ def compare_captures(
             for inputs, time_range, straightener in zip(read, ranges, straighteners, strict=True)
         )
         window_ns = None if settings.reading.sorting == "off" else bounds(settings.reading.sorting).window_ns
-        for side in (reader_a.side, reader_b.side):
+        for side, (_, left_out) in zip((reader_a.side, reader_b.side), parted, strict=True):
+            side.problems += left_out
             side.take_choice(choice)
             side.order.window_ns = window_ns
         comparison = Comparison(settings, limit, reader_a.side, reader_b.side, range_a=ranges[0], range_b=ranges[1])

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uspcap.errors import CaptureFileError
+from uspcap.errors import CaptureFileError, NotACaptureFile
 from uspcap.formats.reader import (
     BIG_FRAME_LINK_TYPES,
     BOUNDARY_CHAIN,
@@ -75,7 +75,7 @@ class PcapReader(FormatReader):
         window = file.window
         self._header_at = window.position
         if not window.require(FILE_HEADER_LENGTH):
-            raise CaptureFileError(
+            raise NotACaptureFile(
                 f"{file.name}: the file ends {window.available} bytes into the pcap file header of "
                 f"{FILE_HEADER_LENGTH}; nothing can be read from it"
             )
@@ -83,7 +83,7 @@ class PcapReader(FormatReader):
         order = "<" if int.from_bytes(header[:4], "little") in _VARIANTS else ">"
         magic, major, minor, _, _, snaplen, link_field = struct.unpack(order + "IHHiIII", header)
         if major != 2:
-            raise CaptureFileError(
+            raise NotACaptureFile(
                 f"{file.name}: pcap version {major}.{minor} at byte {self._header_at + 4} is not one that is known "
                 "(2.x)"
             )

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uspcap.errors import CaptureFileError, UsageError, UspcapError
+from uspcap.errors import CaptureFileError, NotACaptureFile, UsageError, UspcapError
 from uspcap.formats import open_capture
 from uspcap.formats.parts import open_parts
 from uspcap.formats.reader import NO_LIMIT, CaptureReader, TimestampUnit
 from uspcap.formats.waking import Wake
+from uspcap.frames import Problem
 from uspcap.stages.moments import Kind, Moment, TimeRange, resolved
 from uspcap.stages.order import Sorting
 from uspcap.stages.selection import FrameSelection
@@ -28,7 +29,8 @@ from uspcap.stages.taps import ONE_TAP, InterfaceTaps, Taps, each_apart, find_ta
 if TYPE_CHECKING:
     from uspcap.formats.stretch import Stretch
 
-CAPTURE_SUFFIXES: Final = frozenset({".pcap", ".pcapng", ".cap", ".ntar", ".dmp", ".gz", ".bz2", ".zst", ".xz", ".lz4"})
+_COMPRESSED_SUFFIXES: Final = frozenset({".gz", ".bz2", ".zst", ".xz", ".lz4"})
+CAPTURE_SUFFIXES: Final = _COMPRESSED_SUFFIXES | {".pcap", ".pcapng", ".cap", ".ntar", ".dmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +310,35 @@ def in_order_of_time(paths: Sequence[str | Input], reading: Reading) -> list[Inp
     return sorted(inputs, key=first_ns)
 
 
+def captures_among(inputs: Sequence[Input]) -> tuple[list[Input], list[Problem]]:
+    """Part inputs that are captures from files that are none, each of which is a problem.
+
+    Raises
+    ------
+    NotACaptureFile
+        None of them is a capture.
+    CaptureFileError, MissingFeature
+        One cannot be opened.
+    """
+    if len(inputs) == 1:
+        return list(inputs), []
+    captures: list[Input] = []
+    problems: list[Problem] = []
+    refused: NotACaptureFile | None = None
+    for one in inputs:
+        try:
+            if not is_read_once(one.path):
+                open_capture(one.path).close()
+        except NotACaptureFile as error:
+            refused = refused or error
+            problems.append(Problem(one.path, 0, f"{str(error).removeprefix(f'{one.path}: ')}: left out"))
+        else:
+            captures.append(one)
+    if refused is not None and not captures:
+        raise refused
+    return captures, problems
+
+
 def is_read_once(path: str) -> bool:
     """Tell whether a path is standard input or a pipe."""
     try:
@@ -418,7 +449,8 @@ def _in_directory(path: str) -> list[str]:
 
 
 def _is_capture(path: str) -> bool:
-    if looks_like_capture(path):
+    plain = Path(path).with_suffix("") if Path(path).suffix.lower() in _COMPRESSED_SUFFIXES else Path(path)
+    if plain.suffix.lower() in CAPTURE_SUFFIXES:
         return True
     try:
         open_capture(path).close()
