@@ -24,3 +24,8 @@ fi
 # Outside the sanitizers' runtime a sanitized module cannot be imported, so nothing here may import the result.
 PATH="$(cd "$venv/bin" && pwd):$PATH" "$venv/bin/pip" install --quiet --no-build-isolation --no-deps --force-reinstall \
   --config-settings=build-dir="build/$instrument" --config-settings=setup-args="-Dinstrument=$instrument" --config-settings=setup-args=-Dbuildtype=plain .
+# A build that counts nothing would be fuzzed in vain.
+if [ "$instrument" = sanitizers ] && ! grep -q uspcap_discoveries "$venv"/lib/python*/site-packages/uspcap/_core/columns.*.so; then
+  echo "the modules are not instrumented: pip has dropped a setting; it must be 23.1 or later" >&2
+  exit 1
+fi
