@@ -280,3 +280,24 @@ def test_datagrams_in_fragments_that_lack_some_are_said(cuts: tuple[int, ...]) -
         "cut": 0,
     }
     assert any("1 of 3 UDP datagrams in IP fragments lacks some" in one for one in parts[0].caveats())
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,), (1, 4)])
+def test_frames_beside_fragments_are_looked_at_once(cuts: tuple[int, ...]) -> None:
+    """A batch is taken in pieces where fragments end; what lacks a key, or matches both filters, counts once."""
+    pieces = [piece.frame() for piece in fragments_of(bytes(60), 1, 32)]
+    short = udp(40_000, 7_000, b"ab")
+    frames = [short, pieces[0], short, *pieces[1:], short]
+    rules = named_pairs(
+        ["udp dst port 7000; key=payload[0:8]; name=key", "udp port 7000; name=both"],
+        ["udp src port 7000; key=payload[0:8]", "udp dst port 7000"],
+        "flow",
+    )
+    parts = []
+    for first, last in pairwise([0, *cuts, len(frames)]):
+        parts.append(Requests(rules))
+        parts[-1].update(FrameBatch.from_frames(frames[first:last], [START_NS + at for at in range(first, last)]))
+    for part in parts[1:]:
+        parts[0].merge(part)
+    found = {rule.name: (rule.without_key, rule.matched_both) for rule in parts[0].result().rules}
+    assert (found["key"][0], found["both"][1]) == (3, 3)

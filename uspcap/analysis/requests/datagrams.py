@@ -54,6 +54,26 @@ class FoundRows:
         return replace(self, frames=self.frames + frame_shift)
 
 
+class BatchFinds:
+    """What the frames of a batch are to each rule.
+
+    A finder counts what it looks at, so that it looks once at a batch, however many stretches take rows of it.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[Found] = []
+
+    def rows(self, tracks: Sequence[PairTrack], frames: FrameBatch, first: int, last: int) -> list[Found]:
+        """Return what rows of a batch are, of which row 0 is taken first; they may be written to."""
+        if first == 0:
+            rows = slice(0, frames.count)
+            self._found = [
+                (kinds[rows].copy(), keys[rows].copy())
+                for kinds, keys in (track.finder.find(frames) for track in tracks)
+            ]
+        return [(kinds[first:last], keys[first:last]) for kinds, keys in self._found]
+
+
 class PairsStretch(WaitingStretch[list[PairTrack], FoundRows]):
     """Requests and responses of all rules.
 
@@ -65,17 +85,20 @@ class PairsStretch(WaitingStretch[list[PairTrack], FoundRows]):
         Without a frame.
     kept : Kept, optional
         Given, frames wait.
+    finds : BatchFinds, optional
+        That of the stretches before.
     """
 
     needs_beginning: ClassVar[bool] = False
 
-    def __init__(self, tracks: Sequence[PairTrack], kept: Kept | None = None) -> None:
+    def __init__(self, tracks: Sequence[PairTrack], kept: Kept | None = None, finds: BatchFinds | None = None) -> None:
         super().__init__(kept or Kept(), list(tracks) if kept is None else None)
         self._template = list(tracks)
+        self._finds = finds or BatchFinds()
         self._is_first = kept is None
 
     def following(self, kept: Kept) -> PairsStretch:
-        return PairsStretch(self._template, kept)
+        return PairsStretch(self._template, kept, self._finds)
 
     def of_whole(self) -> PairsStretch:
         return PairsStretch([track.again(track.finder.again()) for track in self._template])
@@ -94,10 +117,7 @@ class PairsStretch(WaitingStretch[list[PairTrack], FoundRows]):
     ) -> Iterator[FoundRows]:
         assert isinstance(frames, FrameBatch)
         rows = slice(first, last)
-        found = [
-            (kinds[rows].copy(), keys[rows].copy())
-            for kinds, keys in (track.finder.find(frames) for track in self._template)
-        ]
+        found = self._finds.rows(self._template, frames, first, last)
         if datagrams is not None and datagrams.frames.count:
             completed = datagrams.rows[: datagrams.frames.count] - first
             batch = batch_of(datagrams)
