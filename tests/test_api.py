@@ -128,7 +128,7 @@ def test_a_comparison_is_that_of_the_command_line() -> None:
         ({"only": "path_latency"}, "there is no analysis 'path_latency' of files"),
         ({"speed": 3}, "no analysis has an option 'speed'; there are top, gap_threshold"),
         ({"gap_threshold": "5"}, "gap_threshold: '5' is not a duration; write a number and ns"),
-        ({"only": "gaps", "line_rate": "10G"}, "--line-rate is about bursts: add only bursts, or leave it out"),
+        ({"only": "gaps", "line_rate": "10G"}, "--line-rate is an option of bursts: add only bursts, or leave it out"),
         ({"only": "requests", "match": "none"}, "match is one of flow, client, key, and not 'none'"),
         ({"timestamps": "nobody"}, "'nobody' is not a timestamp source; write file, trailer or trailer:FORMAT"),
     ],

@@ -80,7 +80,7 @@ def check_both_paths(packet, wire, tunnels):
     """A tagged frame never takes the plain path; its hash has no part of the tag."""
     plain = decoded_row(ethernet(0x0800, packet), tunnels=tunnels, wire_length=14 + wire)
     general = decoded_row(ethernet(0x8100, vlan(3, 0x0800, packet)), tunnels=tunnels, wire_length=18 + wire)
-    # The tag shows in `layers` even where an inner Ethernet frame, of VXLAN or GENEVE, has set the other columns anew.
+    # The tag shows in `layers` even where an inner Ethernet frame, of VXLAN or GENEVE, has set the other columns again.
     assert general["layers"] & Layer.VLAN
     of_tag = {"vlan_id": 0, "vlan_depth": 0}
     assert moved(plain, 4) | of_tag | {"layers": plain["layers"] | Layer.VLAN} == general | of_tag

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.feeds import START_NS, Packet, batch_of, frame_of
-from support.lines import SlowPair, assert_pair_as_slow, told_by_lines, two_lines
+from support.lines import SlowPair, assert_pair_as_slow, line_packets, two_lines
 
 from uspcap.analysis.arbitration.analysis import Arbitration
 from uspcap.analysis.arbitration.line_pair import LONGEST_LOG
@@ -59,7 +59,7 @@ def assert_as_slow(packets: list[Packet], result: dict[str, Any], within: int = 
         return
     (pair,) = result["pairs"]
     assert list(pair["lines"]) == ["A", "B"]
-    assert_pair_as_slow(pair, SlowPair.of(told_by_lines(packets), within))
+    assert_pair_as_slow(pair, SlowPair.of(line_packets(packets), within))
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,10 +95,10 @@ def test_lines_of_packets_that_count_themselves_come_back_whatever_the_cuts(
     st.lists(st.integers(0, 600), max_size=4),
     st.booleans(),
 )
-def test_lines_that_begin_anew_do_so_each_for_itself_whatever_the_cuts(
-    seed: int, sends: int, anew: float, cuts: list[int], backward: bool
+def test_lines_restart_independently_whatever_the_cuts(
+    seed: int, sends: int, restart: float, cuts: list[int], backward: bool
 ) -> None:
-    packets = two_lines(seed, sends, loss=0.02, anew=anew)
+    packets = two_lines(seed, sends, loss=0.02, restart=restart)
     whole = arbitrated(packets, [])
     assert_as_slow(packets, whole.result().as_dict())
     edges = [0, *sorted(min(cut, len(packets)) for cut in cuts), len(packets)]
@@ -175,8 +175,8 @@ def test_percentiles_have_the_sign_of_first_less_second() -> None:
         packets.append(Packet(at + 1, 1, START_NS + 10_000 * at + 100 + at, line=1 - first))
     (pair,) = arbitrated(packets, []).result().as_dict()["pairs"]
     skews = sorted([-100 - at for at in range(300)] + [100 + at for at in range(300, 1_000)])
-    told = pair["skew"]["FILE"]["percentiles_ns"]
-    assert told == {one: skews[10 * int(one) - 1] for one in ("1", "10", "50", "90", "99")}
+    percentiles = pair["skew"]["FILE"]["percentiles_ns"]
+    assert percentiles == {one: skews[10 * int(one) - 1] for one in ("1", "10", "50", "90", "99")}
 
 
 def test_count_that_no_ring_holds_is_not_compared_and_costs_nothing() -> None:

@@ -172,7 +172,7 @@ def test_a_window_may_miss_what_a_free_one_of_its_width_holds():
     assert free_peaks(list(enumerate(frames, 1)), 10_000, 10) == (120, 2)
 
 
-def test_a_step_back_within_a_slot_starts_nothing_anew():
+def test_a_step_back_within_a_slot_restarts_nothing():
     frames = [Frame(START_NS + at, 60, 1) for at in (9, 3, 12, 1)]
     rows = feed(Bursts(widths_ns=(1_000, 10_000)), frames, 4096).result().as_dict()["windows"]
     assert [(row["restarts"], row["peak_frames"]) for row in rows] == [(2, 2), (1, 3)]

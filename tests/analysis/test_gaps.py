@@ -1,4 +1,4 @@
-"""Silences against plain loops over the same frames."""
+"""Gaps against plain loops over the same frames."""
 
 from collections import defaultdict
 from fractions import Fraction
@@ -46,7 +46,7 @@ def automatic_threshold(lengths):
 
 
 def expected(frames, threshold_ns):
-    """All silences as rows of the table, longest first; and count and total by flow."""
+    """All gaps as rows of the table, longest first; and count and total by flow."""
     rows, by_flow = [], {}
     for (flow, source), gaps in forward_gaps(frames).items():
         threshold = automatic_threshold([gap for gap, *_ in gaps]) if threshold_ns is None else threshold_ns
@@ -122,12 +122,12 @@ def test_automatic_thresholds_follow_their_rule(seed):
 @given(
     scale_ns=st.sampled_from([1, 31, 32, 33, 63, 64, 65, 1000, 4096, 10**9, 10**12, 2**42, 2**43]),
     count=st.integers(FEWEST_GAPS - 3, KEPT_A_FLOW),
-    silences=st.dictionaries(st.integers(0, 90), st.sampled_from([0, 4, 7, 8, 9, 15, 16, 17, 100]), max_size=5),
+    gaps=st.dictionaries(st.integers(0, 90), st.sampled_from([0, 4, 7, 8, 9, 15, 16, 17, 100]), max_size=5),
 )
-def test_the_automatic_threshold_at_the_edges_of_octaves(scale_ns, count, silences):
+def test_the_automatic_threshold_at_the_edges_of_octaves(scale_ns, count, gaps):
     timestamps = [START_NS]
     for at in range(count):
-        timestamps.append(timestamps[-1] + scale_ns * silences.get(at, 1))
+        timestamps.append(timestamps[-1] + scale_ns * gaps.get(at, 1))
     frames = [Frame(timestamp, 60, 1) for timestamp in timestamps]
     check(feed(Gaps(), frames, 4096), frames, None)
 
@@ -136,7 +136,7 @@ def test_the_automatic_threshold_at_the_edges_of_octaves(scale_ns, count, silenc
 def test_a_bound_keeps_the_longest_of_each_flow_and_exact_totals(threshold_ns, bounds):
     maximum, kept_a_flow = bounds
     frames = seeded_stream(15, 40_000, flows=12)
-    analysis = feed(Gaps(threshold_ns=threshold_ns, maximum_silences=maximum, kept_a_flow=kept_a_flow), frames, 4096)
+    analysis = feed(Gaps(threshold_ns=threshold_ns, maximum_gaps=maximum, kept_a_flow=kept_a_flow), frames, 4096)
     check(analysis, frames, threshold_ns, all_listed=False)
     rows, _ = expected(frames, threshold_ns)
     kept = listed(analysis)
@@ -149,16 +149,16 @@ def test_a_bound_keeps_the_longest_of_each_flow_and_exact_totals(threshold_ns, b
     assert kept[0] == rows[0]
 
 
-def test_equal_silences_are_kept_in_the_order_of_their_frames():
+def test_equal_gaps_are_kept_in_the_order_of_their_frames():
     frames = [Frame(START_NS + 1000 * step, 60, 1) for step in range(50)]
-    analysis = feed(Gaps(threshold_ns=10, maximum_silences=8), frames, 3)
+    analysis = feed(Gaps(threshold_ns=10, maximum_gaps=8), frames, 3)
     kept = listed(analysis)
     assert [row[5] for row in kept] == list(range(2, 2 + len(kept)))
     assert analysis.result().as_dict()["count"] == 49
     assert analysis.result().as_dict()["total_ns"] == 49_000
 
 
-def test_a_sample_of_flows_has_exact_silences():
+def test_a_sample_of_flows_has_exact_gaps():
     frames = seeded_stream(16, 30_000, flows=200)
     table = FlowTable(16)
     analysis = feed(Gaps(table, threshold_ns=20_000), frames, 4096)
@@ -172,7 +172,7 @@ def test_a_sample_of_flows_has_exact_silences():
     assert (result["count"], result["total_ns"]) == (len(mine), sum(row[1] for row in mine))
 
 
-def test_a_step_backward_is_no_silence_and_later_gaps_start_from_it():
+def test_a_step_backward_is_no_gap_and_later_gaps_start_from_it():
     frames = [Frame(START_NS + at, 60, 1) for at in (0, 5_000, 100, 2_000)]
     kept = listed(feed(Gaps(threshold_ns=1_000), frames, 4096))
     assert [(row[1], row[4], row[5]) for row in kept] == [(5_000, 1, 2), (1_900, 3, 4)]

@@ -25,10 +25,10 @@ from support.hostile_numbers import (
     udp_frame,
 )
 from support.lines import SlowPair, assert_pair_as_slow
-from support.numbered_streams import Carried, carry, direction_of, fix_told, soup_told
+from support.numbered_streams import Carried, carry, direction_of, fix_arrivals, soup_arrivals
 from support.order_sessions import Segment, feed
 from support.slow_feeds import SlowFeed
-from support.slow_numbers import SlowNumbers, Told, assert_as_slow
+from support.slow_numbers import Arrival, SlowNumbers, assert_as_slow
 
 from uspcap.analysis.arbitration.analysis import Arbitration
 from uspcap.analysis.base import Analysis
@@ -102,13 +102,13 @@ def outcome(analysis: Analysis) -> tuple[Any, Any, int]:
     return analysis.result().as_dict(), analysis.tables(), analysis.frames_read
 
 
-def numbers_in(told: Any, name: str = "") -> list[tuple[str, int]]:
+def numbers_in(result: Any, name: str = "") -> list[tuple[str, int]]:
     """Return every number of a result with its name, without percentiles, which are below 0 where line A was first."""
-    if isinstance(told, dict):
-        return [pair for key, one in told.items() if key != "percentiles_ns" for pair in numbers_in(one, key)]
-    if isinstance(told, list):
-        return [pair for one in told for pair in numbers_in(one, name)]
-    return [(name, told)] if isinstance(told, int) else []
+    if isinstance(result, dict):
+        return [pair for key, one in result.items() if key != "percentiles_ns" for pair in numbers_in(one, key)]
+    if isinstance(result, list):
+        return [pair for item in result for pair in numbers_in(item, name)]
+    return [(name, result)] if isinstance(result, int) else []
 
 
 def assert_in_range(result: dict[str, Any], bits: int) -> None:
@@ -143,11 +143,11 @@ def test_every_stream_is_as_a_slow_account_has_it_whatever_the_cuts(name: str, d
     assert result["foreign"] == slow.foreign
     assert (result["complete"], result["not_followed"], result["of_untracked_flows"]) == (True, 0, 0)
     found = {(stream["flow"], stream["key"]): stream for stream in result["streams"] + result["refused"]}
-    assert len(found) == len(slow.told)
+    assert len(found) == len(slow.arrivals)
     lateness_ns = []
-    for (flow, key), told in slow.told.items():
+    for (flow, key), arrivals in slow.arrivals.items():
         stream = found[flow_text(flow), protocol.key_text(key)]
-        account = SlowNumbers.of(told, modulus=protocol.modulus)
+        account = SlowNumbers.of(arrivals, modulus=protocol.modulus)
         account.excluded = slow.excluded[flow, key]
         assert_as_slow(stream, account, bits=8 * table["sequence"][1])
         lateness_ns += account.lateness_ns if "evidence" not in stream else []
@@ -182,7 +182,7 @@ def test_cutting_changes_nothing_whatever_the_bounds(name: str, data: st.DataObj
     whole = outcome(in_parts(make, frames, []))
     assert outcome(in_parts(make, frames, cuts, batch_frames, from_right=data.draw(st.booleans()))) == whole
     assert_in_range(whole[0], 8 * table["sequence"][1])
-    counted = sum(one.kind == "data" for told in SlowFeed.of(table, sent).told.values() for one in told)
+    counted = sum(one.kind == "data" for arrivals in SlowFeed.of(table, sent).arrivals.values() for one in arrivals)
     refused = sum(stream["packets"] for stream in whole[0]["refused"])
     assert whole[0]["packets"] + refused + whole[0]["of_untracked_flows"] == counted
     assert len(whole[0]["streams"]) <= bounds.get("maximum_streams", 1 << 16)
@@ -262,9 +262,9 @@ CUTS = st.lists(st.integers(0, 60), max_size=4)
 BATCHES = st.sampled_from([1, 2, 64])
 
 
-def tcp_told(segments: list[Segment], connection: int, from_venue: bool) -> tuple[list[Told], int]:
+def tcp_arrivals(segments: list[Segment], connection: int, from_venue: bool) -> tuple[list[Arrival], int]:
     """Say what the segments of one direction say, and how many of them are RST."""
-    told: list[Told] = []
+    arrivals: list[Arrival] = []
     resets = 0
     for frame, one in enumerate(segments, 1):
         if (one.connection, one.from_venue) != (connection, from_venue):
@@ -276,15 +276,15 @@ def tcp_told(segments: list[Segment], connection: int, from_venue: bool) -> tupl
             continue
         if syn:
             first = (first + 1) % 2**32
-            told.append(Told("reset", first, first, frame, timestamp))
+            arrivals.append(Arrival("reset", first, first, frame, timestamp))
         if one.payload or fin:
             after = first + len(one.payload) + fin
-            told.append(Told("data", first, after, frame, timestamp, messages=len(one.payload)))
+            arrivals.append(Arrival("data", first, after, frame, timestamp, messages=len(one.payload)))
             if fin:
-                told.append(Told("end", after, after, frame, timestamp))
+                arrivals.append(Arrival("end", after, after, frame, timestamp))
         elif not syn:
-            told.append(Told("next", first, first, frame, timestamp))
-    return told, resets
+            arrivals.append(Arrival("next", first, first, frame, timestamp))
+    return arrivals, resets
 
 
 @settings(deadline=None, max_examples=100)
@@ -302,8 +302,8 @@ def test_bytes_of_hostile_tcp_are_as_a_slow_account_has_them(
     assert len(result["streams"]) == len(ends)
     streams = {stream["flow"]: stream for stream in result["streams"]}
     for connection, side in ends:
-        told, excluded = tcp_told(segments, connection, side)
-        slow = SlowNumbers.of(told, modulus=1 << 32, far=1 << 30)
+        arrivals, excluded = tcp_arrivals(segments, connection, side)
+        slow = SlowNumbers.of(arrivals, modulus=1 << 32, far=1 << 30)
         slow.excluded = excluded
         assert_as_slow(streams[direction_of(side).replace(":40000", f":{40_000 + connection}")], slow)
 
@@ -344,8 +344,8 @@ def test_numbers_of_hostile_fix_are_as_a_slow_account_has_them(
     assert outcome(analysis) == outcome(feed(make(), session.segments))
     streams = {(stream["flow"], stream["key"]): stream for stream in result["streams"]}
     for side, messages in session.messages.items():
-        for key, told in fix_told(messages).items():
-            assert_as_slow(streams.pop((direction_of(side), key)), SlowNumbers.of(told), but=["excluded"])
+        for key, arrivals in fix_arrivals(messages).items():
+            assert_as_slow(streams.pop((direction_of(side), key)), SlowNumbers.of(arrivals), but=["excluded"])
     assert all(stream["packets"] == 0 and stream["joined_at"] is None for stream in streams.values())
 
 
@@ -362,8 +362,8 @@ def test_numbers_of_hostile_soupbintcp_are_as_a_slow_account_has_them(
     assert_in_range(result, 64)
     assert outcome(analysis) == outcome(feed(make(), session.segments))
     streams = {stream["key"]: stream for stream in result["streams"] if stream["flow"] == direction_of(True)}
-    told, _ = soup_told(session.messages[True])
-    for key, of_session in told.items():
+    arrivals, _ = soup_arrivals(session.messages[True])
+    for key, of_session in arrivals.items():
         assert_as_slow(streams[key], SlowNumbers.of(of_session), but=["excluded", "heartbeats"])
 
 

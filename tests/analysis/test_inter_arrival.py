@@ -255,9 +255,9 @@ def jitter_cut(gaps: list[int], cuts: list[int]) -> int:
     for start, end in pairwise(edges):
         merged.merge(feed(InterArrival(), frames[start:end], 4096))
     result = merged.result().as_dict()
-    told = {row["jitter_ns"] for row in (result["sources"]["FILE"], result["flows"]["by_count"][0])}
-    assert told == {merged.tables()["flows"]["jitter_ns"][0]}
-    return told.pop()
+    jitters = {row["jitter_ns"] for row in (result["sources"]["FILE"], result["flows"]["by_count"][0])}
+    assert jitters == {merged.tables()["flows"]["jitter_ns"][0]}
+    return jitters.pop()
 
 
 # Runs of few different gaps, whose jitter stands still at whole numbers and halves; and some of any size.
@@ -274,9 +274,9 @@ JITTERED = st.one_of(
 @given(JITTERED, st.lists(st.integers(0, 130), max_size=3))
 def test_jitter_is_that_of_the_rfc_to_the_nanosecond_however_cut(gaps: list[int], cuts: list[int]) -> None:
     exact = jitter_of(gaps)
-    told = jitter_cut(gaps, [])
-    assert abs(told - exact) <= Fraction(1, 2) + Fraction(1, 2**31)
-    assert jitter_cut(gaps, cuts) == told
+    jitter = jitter_cut(gaps, [])
+    assert abs(jitter - exact) <= Fraction(1, 2) + Fraction(1, 2**31)
+    assert jitter_cut(gaps, cuts) == jitter
 
 
 @pytest.mark.parametrize("cut", range(0, 70, 3))

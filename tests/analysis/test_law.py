@@ -50,9 +50,9 @@ def as_declared(name: str) -> Callable[[], Analysis]:
 VARIANTS: dict[str, Callable[[], Analysis]] = {
     "inter_arrival with few lines": lambda: InterArrival(maximum_lines=6),
     "inter_arrival with few flows": lambda: InterArrival(FlowTable(2)),
-    "gaps, automatic, with few kept": lambda: Gaps(maximum_silences=8, kept_a_flow=4),
+    "gaps, automatic, with few kept": lambda: Gaps(maximum_gaps=8, kept_a_flow=4),
     "gaps, given": lambda: Gaps(threshold_ns=1_000),
-    "gaps, given, with few kept": lambda: Gaps(threshold_ns=10, maximum_silences=4),
+    "gaps, given, with few kept": lambda: Gaps(threshold_ns=10, maximum_gaps=4),
     "gaps with few flows": lambda: Gaps(FlowTable(2), threshold_ns=10),
     "bursts against a line": lambda: Bursts(line_rate_bps=10**10),
     "overhead with framing": lambda: Overhead(framing=True),
@@ -153,7 +153,7 @@ def test_it_holds_where_times_are_at_the_ends_and_frames_of_any_kind(
 
 
 @pytest.mark.parametrize("name", HOSTILE_MAKERS)
-def test_timestamps_at_either_end_are_told_of_where_a_figure_rests_on_them(name: str) -> None:
+def test_timestamps_at_either_end_are_reported_where_a_figure_rests_on_them(name: str) -> None:
     frames = [Frame(moment, 60, 1) for moment in (-(1 << 63), EARLIEST_NS, START_NS, LATEST_NS, 1 << 63)]
     analysis = fed(HOSTILE_MAKERS[name](), frames, 2)
     if not analysis.rests_on_timestamps:

@@ -1,4 +1,4 @@
-"""Packets that a mirror port gives twice: counted as a slow account counts them, wherever the capture is cut."""
+"""Packets that a mirror port duplicates: counted as a slow account counts them, wherever the capture is cut."""
 
 from __future__ import annotations
 
@@ -116,15 +116,15 @@ def test_what_is_said_of_the_source_names_copies_of_a_mirror_port() -> None:
     assert (found["vlan_changed"], found["most_within_ns"]) == (0, 2048)
 
 
-def test_few_packets_that_all_came_twice_are_named_and_a_few_copies_among_many_are_not() -> None:
-    twice = [Packet(1 + at // 2, bytes([at // 2]) * 40) for at in range(200)]
-    found = summary_of(twice).facts["mirror_copies"]
+def test_few_packets_that_are_all_copied_are_named_and_a_few_copies_among_many_are_not() -> None:
+    copied = [Packet(1 + at // 2, bytes([at // 2]) * 40) for at in range(200)]
+    found = summary_of(copied).facts["mirror_copies"]
     assert (found["copies"], found["compared"]) == (6, 12)
-    assert summary_of(twice + [Packet(1_000 + at, b"once") for at in range(1_000)]).facts["mirror_copies"] is None
+    assert summary_of(copied + [Packet(1_000 + at, b"once") for at in range(1_000)]).facts["mirror_copies"] is None
 
 
 @pytest.mark.parametrize("only", ["tcp", "summary"])
-def test_every_report_says_first_that_packets_were_captured_twice(tmp_path: Path, only: str) -> None:
+def test_every_report_says_first_that_packets_were_duplicated(tmp_path: Path, only: str) -> None:
     records = []
     for at in range(2_000):
         frame = Packet(1 + at // 2, bytes([at // 2 % 251]) * 40, 64 - at % 2).frame()
@@ -132,7 +132,7 @@ def test_every_report_says_first_that_packets_were_captured_twice(tmp_path: Path
     path = tmp_path / "a.pcap"
     path.write_bytes(pcap_header(magic=0xA1B23C4D) + b"".join(records))
     text = " ".join(str(uspcap.analyze(path, only)).split())
-    assert "[1] 50 % of the packets that were compared" in text
+    assert "[1] 50 % of the packets compared" in text
     assert "90 % of them within 2.048 µs, 100 % of these with another TTL: a mirror port" in text
     assert "count each copy; --dedup leaves copies out" in text
     assert "copies of one" not in " ".join(str(uspcap.analyze(path, only, dedup="1ms")).split())

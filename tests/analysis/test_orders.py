@@ -61,8 +61,8 @@ def outcome(analysis: Orders) -> tuple[Any, Any, int]:
 def test_every_request_has_the_times_that_plain_python_finds(session: Session) -> None:
     expected = [expected_row(one, session.segments) for one in slow_requests(session.protocol, session.segments)]
     analysis = feed(Orders(session.protocol), session.segments)
-    told = ("connection", "source", "repeats")
-    assert [{key: row[key] for key in row if key not in told} for row in rows_of(analysis)] == expected
+    left_out = ("connection", "source", "repeats")
+    assert [{key: row[key] for key in row if key not in left_out} for row in rows_of(analysis)] == expected
     counted = analysis.result().as_dict()
     assert counted["streams"]["holes"] == 0
     assert counted["followed"] == len(expected)
@@ -136,7 +136,7 @@ def test_known_latencies_are_exact(protocol: str) -> None:
     assert (accepted(analysis)["min_ns"], accepted(analysis)["max_ns"]) == (1001, 1050)
 
 
-def test_fix_is_found_by_itself_and_ouch_is_proposed_not_guessed() -> None:
+def test_fix_is_detected_and_ouch_is_proposed_not_guessed() -> None:
     assert accepted(feed(Orders(), long_session("fix", 20)))["count"] == 20
     for protocol, fits in (("ouch-4.2", "fit_4_2"), ("ouch-5.0", "fit_5_0")):
         result = feed(Orders(), long_session(protocol, 20)).result().as_dict()
@@ -261,7 +261,7 @@ def test_possible_duplicates_and_status_reports_are_no_answers() -> None:
 
 
 @pytest.mark.parametrize("protocol", [None, *PROTOCOLS])
-def test_nothing_of_a_login_is_told(protocol: str | None) -> None:
+def test_nothing_of_a_login_is_reported(protocol: str | None) -> None:
     login = soup(b"L", b"uspcap" + b"secretword" + b" " * 10 + b"1".rjust(20))
     logon = fix("A", 1, (553, "trader"), (554, "secretword"), (96, "secretword"))
     segments = [

@@ -109,7 +109,7 @@ def test_real_messages_of_ouch_5_are_read(message: str, kind: str, identity: str
 
 
 @pytest.mark.parametrize("message", ["LoginAcceptedPacket", "LoginRequestPacket", "OrderAcceptedMessage"])
-def test_another_venue_s_messages_are_framed_and_its_login_is_not_told(message: str) -> None:
+def test_another_venue_s_messages_are_framed_and_its_login_is_not_reported(message: str) -> None:
     file = capture(f"market-data/omi-data-packets__Jnx__JnxEquities.Pts.Ouch.v1.11__{message}.pcap")
     result = orders_of(file)
     assert result["streams"]["messages"] == 1

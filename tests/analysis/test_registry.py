@@ -81,7 +81,7 @@ def test_analyses_without_a_place_come_last_by_name(registered) -> None:
 def test_two_options_of_one_name_must_be_the_same(registered) -> None:
     other = Option(flag="--gap-threshold", argument="threshold", kind=Kind.TEXT, help="")
     registered(GAPS, replace(GAPS, name="other", options=(other,)))
-    with pytest.raises(ValueError, match="the analysis other declares --gap-threshold anew"):
+    with pytest.raises(ValueError, match="the analysis other declares --gap-threshold again"):
         registry.options()
 
 
@@ -93,7 +93,7 @@ def test_options_go_to_the_analyses_that_declare_them() -> None:
 
 
 def test_an_option_that_means_nothing_for_what_runs_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^--line-rate is about bursts: add --only bursts, or leave it out$"):
+    with pytest.raises(UsageError, match=r"^--line-rate is an option of bursts: add --only bursts, or leave it out$"):
         settings_for({"line_rate": 10**9}, default=("gaps",), naming="--only")
     settings_for({"top": 3}, default=("bursts",), naming="--only")
 

@@ -41,7 +41,7 @@ def track_of(
 
 
 def everything(outcome: PairOutcome) -> dict[str, Any]:
-    """Return all that is told of a track."""
+    """Return all that is reported of a track."""
     return {
         "base": outcome.base(),
         "counts": outcome.counts,
@@ -49,7 +49,7 @@ def everything(outcome: PairOutcome) -> dict[str, Any]:
         "by_replies": outcome.by_replies,
         "responders": (outcome.responders, outcome.more_responders),
         "times": {
-            (measure, source): outcome.told(measure, source)
+            (measure, source): outcome.times(measure, source)
             for source in outcome.sources()
             for measure in MEASURE_NAMES
         },
@@ -172,7 +172,7 @@ def test_open_runs_do_not_pile_up_over_time() -> None:
     assert track._runs.live == TIMEOUT_NS // 100 + 1
 
 
-def test_a_silence_of_the_clock_ends_what_waits_for_it() -> None:
+def test_a_pause_of_the_clock_ends_what_waits_for_it() -> None:
     events = [
         Event(1, 0, TimestampSource.KERNEL, REQUEST, 1),
         Event(2, 0, TimestampSource.HARDWARE, NOTHING),

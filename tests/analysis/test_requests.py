@@ -52,12 +52,12 @@ def test_the_sample_has_the_latencies_that_were_put_into_it() -> None:
     rules = by_rule(analysis)
     pairs = rows(analysis.tables()["pairs"])
     for name, of_truth in (("dns", truth["dns"]), ("icmp_echo", truth["icmp_echo"])):
-        told = [
+        found = [
             (row["request_frame"], row["response_frame"], row["latency_from_first_ns"])
             for row in pairs
             if row["rule"] == name
         ]
-        assert told == [(one["frame"], one["response_frame"], one["latency_ns"]) for one in of_truth["answered"]]
+        assert found == [(one["frame"], one["response_frame"], one["latency_ns"]) for one in of_truth["answered"]]
         assert rules[name]["requests"] == of_truth["requests"]
         assert rules[name]["responses"] == of_truth["responses"]
         assert [one["request_frame"] for one in rules[name]["first_unanswered"]] == [
@@ -73,7 +73,7 @@ def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
         ["tcp dst port 24001; key=payload[4:18]; name=orders"], ["tcp src port 24001; key=payload[12:26]"], "flow"
     )
     analysis = analyzed(SAMPLES / "order-session.pcap", pairs=pairs)
-    told = {
+    found = {
         row["request_frame"]: (row["last_request_frame"], row["response_frame"], row["latency_from_last_ns"])
         for row in rows(analysis.tables()["pairs"])
     }
@@ -82,7 +82,7 @@ def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
     assert len(whole) == len(truth["orders"]) - 1
     for order in whole:
         frames = order["frames"]
-        assert told[frames[0]] == (frames[-1], order["answer_frame"], order["answer_ns"])
+        assert found[frames[0]] == (frames[-1], order["answer_frame"], order["answer_ns"])
 
 
 def tshark_times(path: Path, display_filter: str, time_field: str, frame_field: str) -> dict[int, tuple[int, int]]:
@@ -90,7 +90,7 @@ def tshark_times(path: Path, display_filter: str, time_field: str, frame_field: 
     command = ["tshark", "-n", "-r", str(path), "-Y", display_filter, "-T", "fields", "-E", "occurrence=f"]
     for field in ("frame.number", frame_field, time_field):
         command += ["-e", field]
-    # Whatever is wrong at the end of a capture, what was read before it is told.
+    # Whatever is wrong at the end of a capture, what was read before it is reported.
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     found = {}
     for line in lines:
@@ -117,7 +117,7 @@ def compared(path: Path, name: str) -> int:
     assert ours.keys() == theirs.keys(), path.name
     for frame, (request, time_ns) in theirs.items():
         row = ours[frame]
-        # It takes a request that was sent again for one request in DNS, and tells microseconds of echoes.
+        # It takes a retransmitted request for one request in DNS, and prints microseconds for echoes.
         assert request == row["request_frame"], (path.name, frame)
         assert abs(row["latency_from_first_ns"] - time_ns) <= (1000 if name == "icmp_echo" else 0), (path.name, frame)
     return len(theirs)
@@ -220,7 +220,7 @@ def test_rounds_of_known_replies(quorum: int | str, needed: int) -> None:
         )
 
 
-def test_a_reply_twice_counts_once_towards_the_quorum() -> None:
+def test_a_duplicate_reply_counts_once_towards_the_quorum() -> None:
     key = bytes(8)
     frames = [
         (START_NS, udp(9, 7000, key, "10.0.0.1", "239.0.0.1")),
@@ -233,7 +233,7 @@ def test_a_reply_twice_counts_once_towards_the_quorum() -> None:
     assert rule["duplicate_responses"] == 2
 
 
-def test_a_request_sent_again_has_two_times() -> None:
+def test_a_retransmitted_request_has_two_times() -> None:
     pairs = named_pairs(["udp dst port 7000; key=payload[0:8]"], ["udp src port 7000; key=payload[0:8]"], "flow")
     ask, answer = udp(9, 7000, bytes(8)), udp(7000, 9, bytes(8), "10.0.0.2", "10.0.0.1")
     frames = [(START_NS, ask), (START_NS + 1000, ask), (START_NS + 1300, answer), (START_NS + 1400, answer)]

@@ -60,8 +60,8 @@ def fed(make: Callable[[], Analysis], frames: Sequence[Sent], batch_frames: int 
 
 
 def result(analysis: Analysis) -> Any:
-    told = analysis.result()
-    return {name: value for name, value in told.items() if name != "fragments"}, analysis.tables()
+    found = analysis.result()
+    return {name: value for name, value in found.items() if name != "fragments"}, analysis.tables()
 
 
 PAIRS = named_pairs(RULES["requests"], RULES["responses"], "flow")
@@ -121,12 +121,12 @@ def dns(count: int, *, lost: int = -1) -> list[Sent]:
 
 
 def test_responses_in_fragments_answer_and_one_that_lacks_some_does_not() -> None:
-    told = fed(Requests, dns(5, lost=3)).result()
-    rule = told["rules"][0]
+    found = fed(Requests, dns(5, lost=3)).result()
+    rule = found["rules"][0]
     assert (rule["requests"], rule["responses"], rule["answered"], rule["unanswered"]) == (5, 4, 4, 1)
     assert rule["sources"]["FILE"]["from_first"]["max_ns"] == 3000
     assert rule["slowest"][0]["response_frame"] - rule["slowest"][0]["request_frame"] == 3
-    assert (told["fragments"]["put_together"], told["fragments"]["incomplete"]) == (4, 1)
+    assert (found["fragments"]["put_together"], found["fragments"]["incomplete"]) == (4, 1)
 
 
 def test_a_rule_about_the_link_layer_is_asked_about_first_fragments() -> None:
@@ -145,5 +145,5 @@ def test_what_is_more_than_is_kept_is_counted(monkeypatch: pytest.MonkeyPatch) -
     parts = [fed(Requests, frames[:20]), fed(Requests, frames[20:])]
     parts[0].merge(parts[1])
     assert parts[0].result()["fragments"]["cut"] > 0
-    assert any("more than is kept" in one for one in parts[0].caveats())
+    assert any("exceed what is kept" in one for one in parts[0].caveats())
     assert parts[0].result()["rules"][0]["requests"] == 10

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.feeds import START_NS, Packet, batch_of, feeds, frame_of
 from support.shared_captures import CAPTURES, needs_captures
-from support.slow_numbers import SlowNumbers, Told, assert_as_slow
+from support.slow_numbers import Arrival, SlowNumbers, assert_as_slow
 
 from uspcap.analysis.sequence.analysis import Sequence
 from uspcap.analysis.sequence.numbered_runs import KEPT_ENDS
@@ -60,7 +60,7 @@ def assert_feed_as_slow(packets: list[Packet], result: dict[str, Any]) -> None:
         assert result["streams"] == []
         return
     (stream,) = result["streams"] + result["refused"]
-    slow = SlowNumbers.of(packet.told(frame) for frame, packet in enumerate(packets, 1))
+    slow = SlowNumbers.of(packet.arrival(frame) for frame, packet in enumerate(packets, 1))
     assert_as_slow(stream, slow)
     assert result["lateness"]["count"] == len(slow.lateness_ns) or stream["coalesced"] or result["refused"]
     drops = [frame for frame, packet in enumerate(packets, 1) if packet.dropped_before]
@@ -97,7 +97,7 @@ def test_result_and_tables_do_not_depend_on_cuts(packets: list[Packet], one: int
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
-def test_long_stream_is_kept_as_few_runs_and_comes_back_all_the_same(disturbed: bool) -> None:
+def test_long_stream_is_kept_as_few_runs_and_comes_back_unchanged(disturbed: bool) -> None:
     random = np.random.default_rng(3)
     packets = []
     number = 1
@@ -215,8 +215,8 @@ def test_packets_of_one_datagram_are_numbered_each(packets: list[Packet], togeth
     if of_frame:
         (stream,) = result["streams"] + result["refused"]
         times = [START_NS + packet.at_ns - 1 for packet in of_frame]
-        told = [replace(packet.told(packet.at_ns), at_ns=at) for packet, at in zip(of_frame, times, strict=True)]
-        assert_as_slow(stream, SlowNumbers.of(told))
+        arrivals = [replace(packet.arrival(packet.at_ns), at_ns=at) for packet, at in zip(of_frame, times, strict=True)]
+        assert_as_slow(stream, SlowNumbers.of(arrivals))
     else:
         assert result["streams"] == []
 
@@ -301,7 +301,7 @@ def test_real_feeds_are_of_the_protocol_they_are_called_by(name: str) -> None:
 @pytest.mark.parametrize("name", ["go-iex__DEEP10_rec1-12236", "go-iex__TOPS16_rec1-7162"])
 def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
     analysis = Sequence(find_protocol("iex-tp"))
-    told = []
+    arrivals = []
     with open_capture(str(CAPTURES / "market-data" / f"{name}.pcap")) as reader:
         for batch in reader.batches():
             analysis.update(batch)
@@ -311,6 +311,6 @@ def test_real_iex_numbers_are_what_a_dictionary_says(name: str) -> None:
                 count, number = int.from_bytes(payload[14:16], "little"), int.from_bytes(payload[24:32], "little")
                 if count:
                     frame, at_ns = batch.frames_before + row + 1, int(batch.column("timestamp_ns")[row])
-                    told.append(Told("data", number, number + count, frame, at_ns))
+                    arrivals.append(Arrival("data", number, number + count, frame, at_ns))
     (stream,) = analysis.result().as_dict()["streams"]
-    assert_as_slow(stream, SlowNumbers.of(told), but=("heartbeats", "excluded"))
+    assert_as_slow(stream, SlowNumbers.of(arrivals), but=("heartbeats", "excluded"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import dpkt
 import pytest
 from support.shared_captures import CAPTURES, needs_captures
-from support.slow_numbers import SlowNumbers, Told
+from support.slow_numbers import Arrival, SlowNumbers
 
 from uspcap.analysis.sequence.analysis import Sequence
 from uspcap.analysis.sequence.detection import candidates, detect
@@ -180,7 +180,7 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
         for batch in reader.batches():
             analysis.update(batch)
     result = analysis.result().as_dict()
-    told: dict[tuple[object, bytes], list[Told]] = {}
+    arrivals: dict[tuple[object, bytes], list[Arrival]] = {}
     excluded = 0
     for frame, destination, payload in payloads(path):
         said = read(payload)
@@ -188,9 +188,9 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
             excluded += 1
         else:
             kind, after = "data" if said.count else "next", said.number + said.count
-            told.setdefault((destination, said.stream), []).append(Told(kind, said.number, after, frame, 0))
+            arrivals.setdefault((destination, said.stream), []).append(Arrival(kind, said.number, after, frame, 0))
     assert (result["foreign"], result["excluded"]) == (0, excluded)
-    slow = [SlowNumbers.of(of_stream) for of_stream in told.values()]
+    slow = [SlowNumbers.of(of_stream) for of_stream in arrivals.values()]
     streams = [stream for stream in result["streams"] if stream["joined_at"] is not None]
     # These captures have one sender to each destination.
     assert len(slow) == len(streams)
@@ -204,12 +204,12 @@ def test_numbers_are_where_other_code_finds_them(path: Path) -> None:
     ("name", "protocol"),
     [("go-iex__DEEP10_rec1-12236", "iex-tp"), ("go-iex__TOPS16_rec1-7162", "iex-tp")],
 )
-def test_protocol_of_long_captures_is_told_by_itself(name: str, protocol: str) -> None:
+def test_protocol_of_long_captures_is_detected(name: str, protocol: str) -> None:
     best, second, *_ = candidates([str(MARKET_DATA / f"{name}.pcap")], "", unverified=True)
     assert (best.protocol.name, best.share, second.explained) == (protocol, 1.0, 0)
 
 
-TOLD = {
+DETECTED = {
     "cxx-pcap-simba-decoder__simba-100_rec1-60.pcap": "cme-mdp3",
     "go-iex__DEEP10_rec1-12236.pcap": "iex-tp",
     "go-iex__TOPS16_rec1-7162.pcap": "iex-tp",
@@ -224,14 +224,14 @@ TOLD = {
 
 
 @needs_captures
-def test_no_protocol_is_told_of_captures_that_hold_none() -> None:
-    told = {}
+def test_no_protocol_is_detected_in_captures_that_hold_none() -> None:
+    detected = {}
     for path in (path for path in CAPTURES.glob("*/*") if path.is_file()):
         try:
-            told[path.name] = detect([str(path)], "", unverified=False).protocol.name
+            detected[path.name] = detect([str(path)], "", unverified=False).protocol.name
         except UspcapError:
             continue
-    assert told == TOLD
+    assert detected == DETECTED
 
 
 @needs_captures

@@ -15,7 +15,7 @@ from support.feeds import START_NS, Packet, frame_of
 from support.fragments import Fragment, SlowDatagrams, datagram_of, disturbed, fragments_of
 from support.shared_captures import CAPTURES, needs_captures
 from support.shared_cases import CASES, needs_cases
-from support.slow_numbers import SlowNumbers, Told, assert_as_slow
+from support.slow_numbers import Arrival, SlowNumbers, assert_as_slow
 
 from uspcap.analysis import ip_fragments
 from uspcap.analysis.sequence.analysis import Sequence
@@ -50,7 +50,7 @@ def sequence_of(sent: list[Sent], times_ns: list[int], cuts: list[int], batch_fr
 def assert_as_slow_account(sent: list[Sent], times_ns: list[int], sequence: Sequence) -> None:
     result = sequence.result().as_dict()
     slow = SlowDatagrams()
-    told: dict[bytes, list[Told]] = {}
+    arrivals: dict[bytes, list[Arrival]] = {}
     for frame, (one, at_ns) in enumerate(zip(sent, times_ns, strict=True), 1):
         payload = None
         if isinstance(one, Fragment):
@@ -63,12 +63,12 @@ def assert_as_slow_account(sent: list[Sent], times_ns: list[int], sequence: Sequ
             kind = {0: "next", 0xFFFF: "end"}.get(count, "data")
             after = number + count * (kind == "data")
             if (len(payload) > 20 or kind != "data") and after <= 1 << 64:
-                told.setdefault(session, []).append(Told(kind, number, after, frame, at_ns))
+                arrivals.setdefault(session, []).append(Arrival(kind, number, after, frame, at_ns))
     assert result["fragments"] == slow.counts()
     streams = result["streams"] + result["refused"]
     by_key = {stream["key"]: stream for stream in streams if stream["joined_at"] is not None}
-    assert len(by_key) == len(told)
-    for session, of_session in told.items():
+    assert len(by_key) == len(arrivals)
+    for session, of_session in arrivals.items():
         assert_as_slow(by_key[MOLD.key_text(session)], SlowNumbers.of(of_session), but=("excluded",))
 
 

@@ -164,14 +164,14 @@ def test_stream_that_is_nearly_all_duplicates_is_refused_with_the_evidence() -> 
     assert (result["duplicate"], result["packets"]) == (0, 100)
     (refused,) = result["refused"]
     assert (refused["key"], refused["packets"]) == ("SAME", 100)
-    assert refused["evidence"] == "99 of 100 packets bring no number that had not come before"
+    assert refused["evidence"] == "99 of 100 packets repeat numbers received before"
 
 
 def test_stream_that_is_nearly_all_lost_is_refused_with_the_evidence() -> None:
     result = of_numbers(list(range(1, 100_000, 1_000)))
     (refused,) = result["refused"]
     assert (result["streams"], result["lost"]) == ([], 0)
-    assert refused["evidence"] == "98,901 numbers are missing, in 99 gaps, and 100 came"
+    assert refused["evidence"] == "98,901 numbers are missing, in 99 gaps, and 100 were received"
 
 
 @pytest.mark.parametrize("protocol", ["offset=0,size=2,wraps=yes", "offset=0,size=4", "offset=0,size=8"])
@@ -189,7 +189,7 @@ def test_numbers_of_another_protocol_that_mostly_repeat_are_refused_where_nearly
     jump = 1 << 40
     result = of_numbers([1, 2, *range(jump, jump + 20), *(jump + at % 20 for at in range(100))])
     assert (len(result["refused"]), result["lost"]) == (1, 0)
-    assert result["refused"][0]["evidence"].endswith(f"{jump - 3:,} numbers are missing, and 122 came")
+    assert result["refused"][0]["evidence"].endswith(f"{jump - 3:,} numbers are missing, and 122 were received")
 
 
 @pytest.mark.parametrize("copies", [2, 3, 4])

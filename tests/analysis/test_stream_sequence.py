@@ -15,11 +15,11 @@ from support.numbered_streams import (
     Carried,
     TcpCapture,
     direction_of,
+    fix_arrivals,
     fix_of,
     fix_sessions,
-    fix_told,
+    soup_arrivals,
     soup_sessions,
-    soup_told,
     tcp_captures,
 )
 from support.order_sessions import ACK, START_NS, SYN, Segment, feed, in_parts, soup
@@ -59,15 +59,15 @@ CUTS = st.lists(st.integers(0, 60), max_size=4)
 def test_every_byte_of_tcp_is_where_a_dictionary_has_it_whatever_the_cuts(capture: TcpCapture, cuts: list[int]) -> None:
     analysis = followed(lambda: SegmentSequence(TCP), capture.segments, cuts)
     found = streams_of(analysis)
-    for side, told in capture.told.items():
-        if not told:
+    for side, arrivals in capture.arrivals.items():
+        if not arrivals:
             assert (direction_of(side), "") not in found
             continue
         stream = found[direction_of(side), ""]
-        slow = SlowNumbers.of(told, modulus=2**32, far=TCP.far)
+        slow = SlowNumbers.of(arrivals, modulus=2**32, far=TCP.far)
         assert_as_slow(stream, slow, but=["messages"])
-        assert stream["messages"] == sum(one.after - one.first for one in told if one.kind == "data") - sum(
-            one.kind == "end" for one in told
+        assert stream["messages"] == sum(one.after - one.first for one in arrivals if one.kind == "data") - sum(
+            one.kind == "end" for one in arrivals
         )
         acknowledged = capture.acknowledged[not side]
         for number, (gap, slow_gap) in enumerate(zip(stream["gaps"], slow.gaps, strict=True)):
@@ -84,7 +84,7 @@ def test_every_fix_message_is_where_a_dictionary_has_it_whatever_the_cuts(sessio
     assert len(found) == 2
     for side, messages in session.messages.items():
         stream = found[direction_of(side), "A > B"]
-        assert_as_slow(stream, SlowNumbers.of(fix_told(messages)["A > B"]))
+        assert_as_slow(stream, SlowNumbers.of(fix_arrivals(messages)["A > B"]))
         assert stream["undetermined"] == stream["holes"] == stream["missing_bytes"] == 0
 
 
@@ -93,12 +93,12 @@ def test_every_fix_message_is_where_a_dictionary_has_it_whatever_the_cuts(sessio
 def test_every_sequenced_packet_has_the_number_that_counting_gives(session: Carried, cuts: list[int]) -> None:
     analysis = followed(lambda: MessageSequence(SOUP), session.segments, cuts)
     found = {key: stream for (_, key), stream in streams_of(analysis).items()}
-    told, unnumbered = soup_told(session.messages[True])
+    arrivals, unnumbered = soup_arrivals(session.messages[True])
     assert found.pop("", {"excluded": 0})["excluded"] == unnumbered
-    assert set(found) == set(told)
+    assert set(found) == set(arrivals)
     of_session = heartbeats_by_session(session)
     for key, stream in found.items():
-        slow = SlowNumbers.of(told[key])
+        slow = SlowNumbers.of(arrivals[key])
         slow.heartbeats += of_session.get(key, 0)
         assert_as_slow(stream, slow)
 
@@ -246,14 +246,14 @@ def test_gap_fill_accounts_for_the_numbers_that_it_names() -> None:
         (fix_of("4", 900, (43, "Y"), (36, "40")), 0),
     ],
 )
-def test_resets_begin_anew_and_are_counted(message: bytes, resets: int) -> None:
+def test_resets_restart_the_stream_and_are_counted(message: bytes, resets: int) -> None:
     first = 41 if b"35=A" in message else 40
     stream = fix_stream([fix_of("D", 7), message, fix_of("D", first)])
     assert stream["resets"] == resets
     assert stream["gap_count"] == (0 if resets else 1)
 
 
-def test_logon_numbered_one_begins_anew_and_the_first_of_all_is_no_reset() -> None:
+def test_logon_numbered_one_restarts_the_stream_and_the_first_of_all_is_no_reset() -> None:
     day = [fix_of("A", 1), fix_of("D", 2), fix_of("5", 3)]
     stream = fix_stream(day + day)
     assert (stream["resets"], stream["duplicate"], stream["lost"], stream["ended"]) == (1, 0, 0, True)
@@ -267,7 +267,7 @@ def test_message_without_a_number_is_foreign_and_ids_that_are_missing_are_empty(
     assert [stream["key"] for stream in result["streams"]] == ["", "A > B"]
 
 
-def test_packets_after_bytes_that_are_missing_are_counted_on_and_the_next_login_tells_how_many_there_were() -> None:
+def test_packets_after_bytes_that_are_missing_are_counted_on_and_the_next_login_shows_how_many_there_were() -> None:
     messages = [LOGIN, *(soup(b"S", b"%d" % number) for number in range(1, 11))]
     (lost, kept) = (soup_stream(messages, lost=(4, 5)), soup_stream(messages))
     assert (kept["last"], kept["packets"], kept["holes"]) == (10, 10, 0)
@@ -327,13 +327,13 @@ def test_syn_that_is_said_again_begins_nothing(cut: int | None) -> None:
 
 
 @pytest.mark.parametrize("cut", [None, *range(7)])
-def test_connection_that_begins_with_the_same_number_again_begins_anew(cut: int | None) -> None:
+def test_connection_that_begins_with_the_same_number_again_restarts_the_stream(cut: int | None) -> None:
     once = bytes_sent((99, 0, SYN | ACK), (100, 10, ACK), (110, 10, ACK), (120, 0, FIN | ACK))
     stream = tcp_stream(once + once[:3], () if cut is None else (cut,))
     assert (stream["resets"], stream["duplicate"], stream["packets"]) == (1, 0, 5)
 
 
-def test_far_away_segment_begins_anew_and_the_largest_window_does_not() -> None:
+def test_far_away_segment_restarts_the_stream_and_the_largest_window_does_not() -> None:
     near = tcp_stream(bytes_sent((0, 10, ACK), (10 + 2**30, 10, ACK)))
     assert (near["resets"], near["lost"]) == (0, 2**30)
     far = tcp_stream(bytes_sent((0, 10, ACK), (11 + 2**30, 10, ACK)))
@@ -346,19 +346,19 @@ def test_bytes_that_the_receiver_has_acknowledged_were_lost_by_the_capture() -> 
     stream = tcp_stream([*sent, answer])
     assert [(gap["first"], gap["undetermined"]) for gap in stream["gaps"]] == [(110, True), (130, False)]
     assert (stream["lost"], stream["undetermined"]) == (10, 10)
-    # Of the connection before nothing can be told.
+    # Nothing can be known of the connection before.
     stream = tcp_stream([*sent, answer, *bytes_sent((999, 0, SYN | ACK))])
     assert (stream["lost"], stream["undetermined"]) == (20, 0)
 
 
-def test_acknowledgement_from_before_the_connection_began_anew_tells_nothing() -> None:
+def test_acknowledgement_from_before_the_connection_restarted_shows_nothing() -> None:
     old = Segment(START_NS, 0, False, 500, flags=ACK, acknowledgment=1_000)
-    anew = [
+    restarted = [
         Segment(START_NS, 0, False, 900, flags=SYN),
         *bytes_sent((99, 0, SYN | ACK), (100, 10, ACK), (120, 10, ACK)),
     ]
     for cuts in ((), (1,), (2,)):
-        stream = tcp_stream([old, *anew], cuts)
+        stream = tcp_stream([old, *restarted], cuts)
         assert (stream["lost"], stream["undetermined"]) == (10, 0)
 
 
@@ -417,7 +417,7 @@ def test_names_longer_than_what_is_kept_of_them_are_streams_of_their_own() -> No
     assert sorted(stream["packets"] for stream in found.values()) == [1, 2]
 
 
-def test_nothing_of_a_login_but_session_and_number_is_told() -> None:
+def test_nothing_of_a_login_but_session_and_number_is_reported() -> None:
     login = soup(b"L", b"uspcap" + b"secretword" + b" " * 10 + b"1".rjust(20))
     logon = fix_of("A", 1, (553, "trader"), (554, "secretword"))
     for protocol, message in ((SOUP, login), (FIX, logon)):

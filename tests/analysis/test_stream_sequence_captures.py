@@ -40,19 +40,19 @@ def test_numbers_of_real_fix_sessions_are_those_that_tshark_reads() -> None:
     path = CAPTURES / "fix-orders" / "nDPI__fix2.pcap"
     fields = ["ip.src", "tcp.srcport", "tcp.seq_raw", "fix.SenderCompID", "fix.MsgType", "fix.MsgSeqNum"]
     lines = tshark(path, "-Y", "fix", "-T", "fields", *(word for name in fields for word in ("-e", name)))
-    told: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    arrivals: dict[tuple[str, str], list[tuple[str, int]]] = {}
     seen: set[tuple[str, ...]] = set()
     for line in lines:
         address, port, sequence, _, kinds, numbers = line.split("\t")
-        # A segment that was sent again holds what is known.
+        # A retransmitted segment holds what is known.
         if (address, port, sequence) not in seen:
             seen.add((address, port, sequence))
             messages = zip(kinds.split(","), map(int, numbers.split(",")), strict=True)
-            told.setdefault((address, port), []).extend(messages)
+            arrivals.setdefault((address, port), []).extend(messages)
     streams = sequence_in(path, "fix")["streams"]
     found = {tuple(re.findall(r"TCP (\S+):(\d+) >", stream["flow"])[0]): stream for stream in streams}
-    assert set(found) == set(told)
-    for end, messages in told.items():
+    assert set(found) == set(arrivals)
+    for end, messages in arrivals.items():
         stream = found[end]
         logons = sum(message == ("A", 1) for message in messages)
         assert (stream["packets"], stream["resets"]) == (len(messages), logons - 1)
@@ -79,10 +79,10 @@ def test_lost_packets_of_real_rtp_are_as_many_as_tshark_says(name: str) -> None:
     path = CAPTURES / "rtp-mcast" / name
     lines = tshark(path, "-o", "rtp.heuristic_rtp:TRUE", "-q", "-z", "rtp,streams")
     listed = [re.search(r"0x([0-9A-F]{8})\s.*?\s(\d+)\s+(\d+) \([\d.]+%\)", line) for line in lines]
-    told = {one[1].lower(): (int(one[2]), int(one[3])) for one in listed if one is not None}
+    printed = {one[1].lower(): (int(one[2]), int(one[3])) for one in listed if one is not None}
     found = {stream["key"]: stream for stream in sequence_in(path, "rtp")["streams"]}
-    assert told
-    for key, (packets, lost) in told.items():
+    assert printed
+    for key, (packets, lost) in printed.items():
         # tshark takes payloads that signalling says are no RTP out of a stream: it may have fewer packets.
         assert found[key]["packets"] >= packets
         assert found[key]["lost"] == lost
@@ -90,7 +90,7 @@ def test_lost_packets_of_real_rtp_are_as_many_as_tshark_says(name: str) -> None:
 
 
 @needs_captures
-def test_login_of_a_real_soupbintcp_session_tells_the_next_number() -> None:
+def test_login_of_a_real_soupbintcp_session_shows_the_next_number() -> None:
     name = "omi-data-packets__Jnx__JnxEquities.Pts.Ouch.v1.11__LoginAcceptedPacket.pcap"
     path = CAPTURES / "market-data" / name
     (stream,) = sequence_in(path, "soupbintcp")["streams"]

@@ -118,9 +118,9 @@ def test_a_compressed_file_gives_the_report_of_the_plain_one(tmp_path):
 def test_progress_adds_up_to_all_frames_and_bytes_when_no_guess_was_wrong(tmp_path):
     path = tmp_path / "capture.pcap"
     path.write_bytes(CASES["pcap"].content)
-    told = []
-    analyze_files([str(path)], Settings(names=("summary",)), jobs=3, progress=lambda *one: told.append(one))
-    assert sum(frames for _, frames in told) == CASES["pcap"].frames
+    calls = []
+    analyze_files([str(path)], Settings(names=("summary",)), jobs=3, progress=lambda *one: calls.append(one))
+    assert sum(frames for _, frames in calls) == CASES["pcap"].frames
 
 
 def test_what_fails_in_one_part_does_not_wait_for_the_others(tmp_path):
@@ -205,5 +205,5 @@ def test_clamped_timestamps_are_named_by_their_number_in_the_file_whatever_part_
         assert [problem["offset"] for problem in of_file[:16]] == starts
         assert of_file[16]["what"].startswith("and 28 more timestamps")
     for name, result in report["analyses"].items():
-        told = [f"{2 * len(late)} frames have timestamps" in caveat for caveat in result["caveats"]]
-        assert told == ([] if name == "overhead" else [True])
+        warned = [f"{2 * len(late)} frames have timestamps" in caveat for caveat in result["caveats"]]
+        assert warned == ([] if name == "overhead" else [True])

@@ -137,8 +137,8 @@ def test_interfaces_of_parts_are_matched_one_by_one(together_first):
 @pytest.mark.parametrize(
     ("multiple_ns", "ticks", "said"),
     [
-        (1_000_000, 10**9, "all timestamps are multiples of 1 ms, though the files have room for 1 ns"),
-        (10**9, 10**6, "all timestamps are multiples of 1 s, though the files have room for 1 µs"),
+        (1_000_000, 10**9, "all timestamps are multiples of 1 ms, though the files can hold 1 ns"),
+        (10**9, 10**6, "all timestamps are multiples of 1 s, though the files can hold 1 µs"),
         (1_000, 10**6, None),
         (1, 10**9, None),
     ],
@@ -164,7 +164,7 @@ def test_link_types_that_are_not_decoded_are_named_with_their_frames():
     batch.storage("interface")[:3] = [0, 1, 1]
     summary.update(batch)
     assert summary.notes == [
-        "link type IEEE802_11_RADIOTAP is not decoded: its 2 frames count in totals, sizes and times, and in no stream "
+        "link type IEEE802_11_RADIOTAP is not decoded: its 2 frames count in totals, sizes and times, but in no stream "
         "or connection"
     ]
 

@@ -156,7 +156,7 @@ def download(
     timestamped: bool = True,
     acks: bool = True,
 ) -> list[Segment]:
-    """A handshake, a request and `count` segments from the responder, some in flight, one in seven sent again."""
+    """A handshake, a request and `count` segments from the responder, some in flight, one in seven retransmitted."""
     now, client, server = begin_ns, WRAP - 20, WRAP - 3_000
     segments: list[Segment] = []
 
@@ -210,14 +210,14 @@ def test_a_window_of_segments_is_enough_where_all_are_acknowledged() -> None:
     assert outcome(merged) == outcome(feed(Tcp(), segments))
 
 
-def test_a_log_that_is_too_short_is_told() -> None:
+def test_a_log_that_is_too_short_is_reported() -> None:
     segments = download(2_000, window=200)
     merged = feed(Tcp(logged_a_connection=10), segments[:1_000])
     merged.merge(feed(Tcp(logged_a_connection=10), segments[1_000:]))
     assert merged.result().as_dict()["unsettled_connections"] == 1
 
 
-def test_a_connection_that_begins_anew_needs_no_more_log() -> None:
+def test_a_connection_that_restarts_needs_no_more_log() -> None:
     segments = download(100) + download(100, begin_ns=START_NS + 10**9)
     merged = feed(Tcp(maximum_logged=0), segments[: len(segments) // 2])
     merged.merge(feed(Tcp(maximum_logged=0), segments[len(segments) // 2 :]))
@@ -246,14 +246,14 @@ def times_ns(segments: list[Segment], kind: str, side: str) -> dict[str, Any]:
     return found
 
 
-def test_the_two_sides_of_a_handshake_are_told_apart() -> None:
+def test_the_two_sides_of_a_handshake_are_distinguished() -> None:
     assert times_ns(HANDSHAKE, "handshake", "responder_side")["max_ns"] == 700
     assert times_ns(HANDSHAKE, "handshake", "initiator_side")["max_ns"] == 50
     assert times_ns(HANDSHAKE, "handshake", "whole")["max_ns"] == 750
     assert times_ns(HANDSHAKE, "handshake", "whole")["max_frame"] == 3
 
 
-def test_a_syn_that_was_sent_again_gives_no_time_to_its_answer() -> None:
+def test_a_retransmitted_syn_gives_no_time_to_its_answer() -> None:
     segments = [HANDSHAKE[0], replace(HANDSHAKE[0], timestamp_ns=START_NS + 600), *HANDSHAKE[1:]]
     assert times_ns(segments, "handshake", "responder_side")["count"] == 0
     assert times_ns(segments, "handshake", "initiator_side")["max_ns"] == 50
@@ -356,7 +356,7 @@ def test_a_fin_that_comes_again_is_a_retransmission_without_bytes() -> None:
     assert (counts["retransmissions"], counts["retransmitted_bytes"]) == (1, 0)
 
 
-def test_what_is_from_before_a_join_is_not_told_apart() -> None:
+def test_what_is_from_before_a_join_is_not_distinguished() -> None:
     segments = [at(0, sequence=2_000, length=10), at(1, length=10)]
     counts = feed(Tcp(), segments).result().as_dict()["counts"]["from_initiator"]
     assert (counts["before_join"], counts["retransmissions"], counts["out_of_order"]) == (1, 0, 0)

@@ -1,6 +1,6 @@
 """TCP connections of captures made by others: against the reference, and frame by frame against tshark's analysis.
 
-tshark's heuristics differ from the definitions here. What a definition explains is told by a rule below; the rest is
+tshark's heuristics differ from the definitions here. What a definition explains is given by a rule below; the rest is
 listed by file. Both must be met exactly: a difference that is not explained fails, and so does an explanation that no
 difference needs.
 """
@@ -44,7 +44,7 @@ RETRANSMISSIONS = {
 }
 """Retransmissions, segments out of order, and those before the join: of all that is behind, who calls what so."""
 
-TOLD_APART = {
+DISTINGUISHED = {
     "encap/zeek__pppoe-over-qinq.pcap": "bytes that had been captured come again within 3 ms",
     "fix-orders/nDPI__fix2.pcap": "a SYN-ACK that had been captured comes again within 3 ms",
     "pcapng-blocks/pcap-parser__err-buffertoosmall.pcapng": "an overtaken FIN, acknowledged before it was captured",
@@ -53,11 +53,11 @@ TOLD_APART = {
     "tcp/suricata-verify__http-pipeline-files-with-gap__input.pcap": "holes are filled long after they opened",
     "time-edge/arkime__tcp-reassembly-synthetic.pcap": "a hole is filled by a timestamp 10 ms back in time",
 }
-"""tshark tells retransmissions from reordering by time; here bytes captured before make the difference."""
+"""tshark distinguishes retransmissions from reordering by time; here bytes captured before make the difference."""
 
 FAST = {
     "fix-orders/nDPI__fix2.pcap": "tshark takes two duplicate acks for enough, within 20 ms",
-    "rtp-mcast/nDPI__rtsp.pcap": "every frame is there twice, so that every ack is a duplicate to tshark",
+    "rtp-mcast/nDPI__rtsp.pcap": "every frame is duplicated, so that every ack is a duplicate to tshark",
 }
 
 HANDSHAKES = {
@@ -65,19 +65,19 @@ HANDSHAKES = {
     "ipv6-frag/suricata-verify__tcp-session-ipv6-decode-malformed__input.pcap": "0 ns, which tshark does not show",
     "large-packets/suricata-verify__bug-8629-async-oneside__input.pcap": "of one end no segment was captured",
     "linktypes/zeek__ml-dsa-44-cert.pcap": "0 ns, which tshark does not show",
-    "pcap-variants/tcpdump__pptp.pcap": "the SYN-ACK came twice",
+    "pcap-variants/tcpdump__pptp.pcap": "the SYN-ACK is a duplicate",
     "pcapng-blocks/wireshark-notes__http2-16-ssl.pcapng": "refused",
     "pcapng-blocks/wireshark-notes__mysql-ssl.pcapng": "the SYN-ACK is timestamped years later",
     "pcapng-blocks/wireshark-notes__pop-ssl.pcapng": "the SYN-ACK is timestamped years later",
     "pcapng-blocks/wireshark-notes__smtp2525-ssl.pcapng": "the SYN-ACK is timestamped years later",
     "pcapng-blocks/wireshark-notes__sslv2.pcapng": "the SYN-ACK is timestamped years later",
-    "rtp-mcast/nDPI__rtsp.pcap": "every frame is there twice",
+    "rtp-mcast/nDPI__rtsp.pcap": "every frame is duplicated",
     "tcp/PcapPlusPlus__one_tcp_rst.pcap": "refused",
     "tcp/arkime__tcp_handshake_synthetic.pcap": "made-up handshakes: refused, of one end, with numbers that do not fit",
     "tcp/nDPI__tcp_scan.pcapng": "refused",
     "tcp/packets__tcp_refuseconnection.pcapng": "refused",
     "tcp/suricata-verify__bug-2491-01__simple_http_download.onesided.pcap": "of one end no segment was captured",
-    "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "the SYN was sent again",
+    "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "the SYN was retransmitted",
     "tcp/suricata-verify__tcp-fastopen-07__tcp_fastopen_segmentation.pcap": "tshark ends it with the responder's data",
     "time-edge/suricata-verify__dnp3-too-long-reassembly-request__input.pcap": "the SYN-ACK is timestamped before "
     "the SYN",
@@ -85,8 +85,8 @@ HANDSHAKES = {
 }
 
 TIMES = {
-    "rtp-mcast/nDPI__rtsp.pcap": "every SYN and SYN-ACK is there twice",
-    "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "the SYN was sent again",
+    "rtp-mcast/nDPI__rtsp.pcap": "every SYN and SYN-ACK is duplicated",
+    "tcp/suricata-verify__bug-4376__syn_retransmit_with_ts.pcap": "the SYN was retransmitted",
     "tcp/suricata-verify__tcp-split-handshake-01-4whs__split-handshake-4whs.pcap": "the first SYN is left unanswered",
 }
 
@@ -167,13 +167,13 @@ def test_what_is_behind_is_so_for_tshark_too() -> None:
     assert differing == set(RETRANSMISSIONS)
 
 
-def test_retransmissions_are_told_from_reordering_by_what_was_captured() -> None:
+def test_retransmissions_are_distinguished_from_reordering_by_what_was_captured() -> None:
     differing = set()
     for name, rows, _, found in captures():
         known = ours(found, "retransmissions", "out_of_order")
         if ours(found, "retransmissions") != theirs(rows, "retransmission") & known:
             differing.add(name)
-    assert differing == set(TOLD_APART)
+    assert differing == set(DISTINGUISHED)
 
 
 def test_fast_retransmissions_are_tsharks() -> None:

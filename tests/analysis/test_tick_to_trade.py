@@ -37,42 +37,42 @@ def result(frames: list[tuple[int, bytes]], *, by_id: bool, **options: Any) -> t
 
 def test_the_nearest_trigger_before_a_response_is_taken_for_its_cause() -> None:
     frames = [order(0), tick(100), tick(200), order(230), order(260), tick(300), tick(400), order(1000)]
-    told, analysis = result(frames, by_id=False)
-    assert told["matched_by"] == "nearest trigger"
-    assert [told[name] for name in ("triggers", "responses", "answered", "unanswered")] == [4, 4, 2, 2]
-    assert told["responses_without_trigger"] == 1
-    assert (told["with_several_responses"], told["further_responses"]) == (1, 1)
-    assert [row["request_frame"] for row in told["first_unanswered"]] == [2, 6]
-    assert [row["response_frame"] for row in told["first_unsolicited"]] == [1]
+    found, analysis = result(frames, by_id=False)
+    assert found["matched_by"] == "nearest trigger"
+    assert [found[name] for name in ("triggers", "responses", "answered", "unanswered")] == [4, 4, 2, 2]
+    assert found["responses_without_trigger"] == 1
+    assert (found["with_several_responses"], found["further_responses"]) == (1, 1)
+    assert [row["request_frame"] for row in found["first_unanswered"]] == [2, 6]
+    assert [row["response_frame"] for row in found["first_unsolicited"]] == [1]
     pairs = analysis.tables()["pairs"]
     assert list(pairs["latency_from_first_ns"]) == [30, 600]
     assert list(pairs["responses"]) == [2, 1]
-    assert told["sources"]["FILE"]["from_first"]["max_ns"] == 600
+    assert found["sources"]["FILE"]["from_first"]["max_ns"] == 600
 
 
 def test_by_id_the_cause_is_found_whatever_came_in_between() -> None:
     frames = [tick(0, 1), tick(10, 2), tick(20, 3), order(90, 1), order(95, 3), order(99, 7)]
-    told, analysis = result(frames, by_id=True)
-    assert told["matched_by"] == "id"
+    found, analysis = result(frames, by_id=True)
+    assert found["matched_by"] == "id"
     assert list(analysis.tables()["pairs"]["latency_from_first_ns"]) == [90, 75]
-    assert (told["unanswered"], told["responses_without_trigger"]) == (1, 1)
+    assert (found["unanswered"], found["responses_without_trigger"]) == (1, 1)
 
 
 def test_the_second_line_of_a_feed_is_the_same_trigger() -> None:
-    told, _ = result([tick(0, 1, line=1), tick(40, 1, line=2), order(100, 1)], by_id=True)
-    assert told["repeated_triggers"] == 1
-    measures = told["sources"]["FILE"]
+    found, _ = result([tick(0, 1, line=1), tick(40, 1, line=2), order(100, 1)], by_id=True)
+    assert found["repeated_triggers"] == 1
+    measures = found["sources"]["FILE"]
     assert (measures["from_first"]["max_ns"], measures["from_last"]["max_ns"]) == (100, 60)
 
 
 def test_a_response_after_the_timeout_has_no_trigger() -> None:
-    told, _ = result([tick(0), order(1001)], by_id=False, timeout_ns=1000)
-    assert (told["unanswered"], told["responses_without_trigger"]) == (1, 1)
-    told, _ = result([tick(0), order(1000)], by_id=False, timeout_ns=1000)
-    assert told["answered"] == 1
+    found, _ = result([tick(0), order(1001)], by_id=False, timeout_ns=1000)
+    assert (found["unanswered"], found["responses_without_trigger"]) == (1, 1)
+    found, _ = result([tick(0), order(1000)], by_id=False, timeout_ns=1000)
+    assert found["answered"] == 1
 
 
 def test_triggers_without_an_id_are_never_too_many() -> None:
     frames = [frame for at in range(500) for frame in (tick(at * 10), order(at * 10 + at % 7))]
-    told, _ = result(frames, by_id=False, maximum=5)
-    assert (told["sampled_one_in"], told["answered"]) == (1, 500)
+    found, _ = result(frames, by_id=False, maximum=5)
+    assert (found["sampled_one_in"], found["answered"]) == (1, 500)

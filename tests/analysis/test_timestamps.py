@@ -82,10 +82,10 @@ def steps_of(sources):
 def kinds(warnings, name):
     """Which things are said of a source."""
     said = {
-        "resolution": f"{name} timestamps resolve",
-        "quantised": f"{name} timestamps are all multiples",
+        "resolution": f"{name} timestamps have a resolution of",
+        "quantised": f"{name} timestamps all differ by multiples",
         "backward": f"{name} timestamps step backward",
-        "batched": f"{name} timestamps equal the one before",
+        "batched": f"{name} timestamps equal the previous one",
         "jumps": f"{name} timestamps jump",
     }
     return {kind for kind, words in said.items() if any(words in warning for warning in warnings)}
@@ -109,17 +109,17 @@ def check(analysis, frames):
     sources = numbered_by_source(frames)
     names = [TimestampSource(source).name for source in sources]
     assert list(result["sources"]) == names
-    told = 0
+    warned = 0
     for source, name in zip(sources, names, strict=True):
         found = quality(sources[source])
         assert result["sources"][name] == found
         assert kinds(result["warnings"], name) == expected_kinds(found)
-        told += len(expected_kinds(found))
+        warned += len(expected_kinds(found))
     without_timestamp = len(frames) - sum(map(len, sources.values()))
     assert result["frames_without_timestamp"] == without_timestamp
     assert any("frames have no timestamp" in warning for warning in result["warnings"]) == (without_timestamp > 0)
     assert any("never compared" in warning for warning in result["warnings"]) == (len(sources) > 1)
-    assert len(result["warnings"]) == told + (without_timestamp > 0) + (len(sources) > 1)
+    assert len(result["warnings"]) == warned + (without_timestamp > 0) + (len(sources) > 1)
     assert result["steps"] == steps_of(sources)
 
 
@@ -134,7 +134,7 @@ def test_short_streams_equal_the_plain_loops(frames):
     steps=st.lists(st.sampled_from([0, 0, 1, 3, -1]), min_size=95, max_size=130),
     grid_ns=st.sampled_from([1, 2, 7, 10, 1000, 4000, 15_625_000, SECOND_NS]),
 )
-def test_coarse_clocks_are_told(steps, grid_ns):
+def test_coarse_clocks_are_reported(steps, grid_ns):
     frames, now = [], START_NS
     for step in steps:
         now += step * grid_ns

@@ -131,7 +131,7 @@ def test_more_ports_than_the_bound_are_sampled_and_those_followed_are_exact() ->
     assert all(row in everything["ports"] for row in result["ports"])
 
 
-def test_a_clock_that_is_37_s_ahead_is_told() -> None:
+def test_a_clock_that_is_37_s_ahead_is_reported() -> None:
     frames = [(plain() + metamako(FILE_NS - 37 * 10**9 + at), FILE_NS) for at in range(20)]
     warnings = feed(frames, Trailer(METAMAKO)).result().as_dict()["warnings"]
     assert any("not on UTC" in warning for warning in warnings)
@@ -174,7 +174,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert report_of([path], jobs, choice) == alone
 
 
-def test_the_format_is_told_from_the_file_whose_frames_agree_and_counts_in_all(
+def test_the_format_is_detected_from_the_file_whose_frames_agree_and_counts_in_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "SMALLEST_PART", 16_384)
@@ -232,7 +232,7 @@ def test_a_capture_without_trailers_is_an_error_where_none_is_named(tmp_path: Pa
         (("--timestamps", "trailer", "--show-outliers"), "leave out"),
     ],
 )
-def test_wrong_usage_is_told(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
+def test_wrong_usage_is_refused(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
     path = capture(tmp_path / "a.pcap", "metamako", 20)
     assert_one_clear_line(invoke("analyze", path, *arguments), 2, word)
 
@@ -246,7 +246,7 @@ def test_standard_input_needs_the_name(tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 @needs_captures
-def test_a_capture_of_a_real_tap_is_told_and_read() -> None:
+def test_a_capture_of_a_real_tap_is_detected_and_read() -> None:
     ended = invoke("analyze", CAPTURES / REAL, "--timestamps", "trailer", "--format", "json")
     report = json.loads(ended.stdout)
     trailer = report["analyses"]["trailer"]
@@ -255,8 +255,8 @@ def test_a_capture_of_a_real_tap_is_told_and_read() -> None:
     assert report["source"]["bytes_on_wire"] == 8138 - 60 * 20
     assert report["source"]["first_timestamp_ns"] == 1454635868495676994
     text = invoke("analyze", CAPTURES / REAL, "--timestamps", "trailer", "--only", "timestamps")
-    assert "metamako, told from the first 60 frames" in text.stdout
-    assert "less than the file's timestamps resolve (1000 ns)" in " ".join(text.stdout.split())
+    assert "metamako, detected from the first 60 frames" in text.stdout
+    assert "less than the resolution of the file's timestamps (1000 ns)" in " ".join(text.stdout.split())
 
 
 def test_tables_and_histogram_are_written(tmp_path: Path) -> None:

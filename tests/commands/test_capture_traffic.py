@@ -9,7 +9,7 @@ import pytest
 from support.capturing import Run
 from support.command_line import assert_one_clear_line, invoke
 from support.feeds import frame_of
-from support.lines import SlowPair, told_by_lines, two_lines
+from support.lines import SlowPair, line_packets, two_lines
 from support.veth_pairs import HERE, Pair
 
 SAMPLES = Path(__file__).parents[2] / "sample_captures"
@@ -24,7 +24,7 @@ def test_feed_on_the_wire_is_followed_and_its_lines_arbitrated(pair: Pair, run: 
     pair.send(*[frame_of(packet.mold(), packet.line) for packet in packets])
     assert running.end() == 0
     analyses = json.loads(running.stdout)["analyses"]
-    slow = SlowPair.of(told_by_lines(packets), 1 << 15)
+    slow = SlowPair.of(line_packets(packets), 1 << 15)
     (pair,) = analyses["arbitration"]["pairs"]
     for at, (line, stream) in enumerate(zip(pair["lines"].values(), analyses["sequence"]["streams"], strict=True)):
         account = slow.account(at)
@@ -53,11 +53,11 @@ def test_replay_says_of_requests_and_orders_what_analyze_says() -> None:
     ("words", "said"),
     [
         (["--analyze", "sequence"], "--protocol NAME"),
-        (["--protocol", "auto"], "interfaces do not keep"),
+        (["--protocol", "auto"], "interfaces lack"),
         (["--pair", LINES], "--protocol NAME"),
         (["--request", "udp"], "add --analyze requests"),
         (["-w", "/dev/null", "--trigger", "udp"], "add --analyze tick_to_trade"),
-        (["--analyze", "requests", "--response", "udp"], "but not to what"),
+        (["--analyze", "requests", "--response", "udp"], "needs what it responds to"),
     ],
 )
 def test_options_that_go_with_nothing_are_one_clear_line(words: list[str], said: str) -> None:

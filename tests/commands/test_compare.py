@@ -73,7 +73,7 @@ def test_document_keeps_to_its_schema_where_clocks_differ_and_where_nothing_matc
     jsonschema.validate(report, load_schema())
     assert report["clock"]["mode"] == "offset"
     assert abs(report["clock"]["drift_ppb"] - 20_000) < 10
-    assert any("one shows TAI and the other UTC" in warning for warning in report["warnings"])
+    assert any("one is on TAI and the other on UTC" in warning for warning in report["warnings"])
     write_capture(tmp_path / "c.pcap", [(START_NS, udp(b"other"))])
     report = json.loads(invoke("compare", a, tmp_path / "c.pcap", "--format", "json").stdout)
     jsonschema.validate(report, load_schema())
@@ -104,7 +104,7 @@ def test_frames_alike_in_both_captures_are_not_called_missing(tmp_path: Path) ->
     report, warnings = warnings_of(tmp_path, beats, [(at + 1_000, data) for at, data in beats])
     assert report["frames"]["ambiguous"] == 200
     assert len(warnings) == 1
-    assert "200 frames repeat within the window, not as often on both sides or 16 times and more" in warnings[0]
+    assert "200 frames repeat within the window, not equally often on both sides or at least 16 times" in warnings[0]
 
 
 def test_two_segments_merged_into_one_are_named(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_text_begins_with_the_verdict_and_fits(tmp_path: Path, monkeypatch: pyte
     fate = "2.0 % of A's are not in B; in the middle, B is 1.000 µs later."
     assert ended.lines[0] == f"{len(truth.order)} frames matched, {fate}"
     # The first line and decoded frames are as long as they are.
-    tables = ended.stdout.split("Latest frames")[0].splitlines()[1:]
+    tables = ended.stdout.split("Largest delays")[0].splitlines()[1:]
     assert [line for line in tables if len(line) > int(columns)] == []
     assert "Order (RFC 4737)" in ended.stdout
 

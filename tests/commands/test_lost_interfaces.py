@@ -143,7 +143,7 @@ def test_comparison_keeps_the_runs_that_were_over(
     report = json.loads(comparison.stdout)
     assert report["design"]["interrupted"]
     assert comparison.last_line.startswith(f"uspcap: {why}: ")
-    assert comparison.last_line.endswith(" of 500 runs of each path were over, and are compared")
+    assert comparison.last_line.endswith(" of 500 runs of each path were complete, and are compared")
 
 
 @pytest.mark.usefixtures("kernel_bpf")

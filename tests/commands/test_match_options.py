@@ -19,10 +19,13 @@ SAMPLE = str(Path(__file__).parents[2] / "sample_captures" / "request-response.p
     [
         (["--request", "udp"], "add --only requests"),
         (["--trigger", "udp"], "add --only tick_to_trade"),
-        (["--only", "gaps", "--timeout", "1s"], "--timeout is about requests and tick_to_trade: add --only requests"),
+        (
+            ["--only", "gaps", "--timeout", "1s"],
+            "--timeout is an option of requests and tick_to_trade: add --only requests",
+        ),
         (["--only", "tick_to_trade"], "tick_to_trade needs --trigger RULE"),
         (["--only", "requests", "--request", "udp"], "give a response for each"),
-        (["--only", "requests", "--response", "udp"], "but not to what"),
+        (["--only", "requests", "--response", "udp"], "needs what it responds to"),
         (["--only", "requests", "--quorum", "2"], "add --request RULE"),
         (["--only", "requests", "--request", "udp; key=x", "--response", "udp"], "--request: character 6: 'x'"),
         (["--only", "requests", "--request", "udp prt 1", "--response", "udp"], "--request: "),

@@ -99,12 +99,12 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
         (["--pair", LINES], "--protocol NAME"),
         (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
         (["--protocol", "nosuch"], "there is no protocol 'nosuch'"),
-        (["--protocol", "cta"], "say --unverified"),
+        (["--protocol", "cta"], "use --unverified"),
         (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),
-        (["--protocol", "rtp", "--protocol", "b3"], "name one of them a run"),
+        (["--protocol", "rtp", "--protocol", "b3"], "give only one of them"),
         (["--sequence", "offset=4"], "'size' is not understood"),
         (["--sequence", "offset=4,size=9"], "a whole number from 1 to 8"),
-        (["--sequence", "offset=4,size=4,kind=message"], "count says how many a packet has"),
+        (["--sequence", "offset=4,size=4,kind=message"], "numbers of messages need count"),
         (["--protocol", "/nosuch/x.toml"], "cannot read"),
     ],
 )
@@ -116,7 +116,7 @@ def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
     ("sample", "said"),
     [
         ("microburst.pcap", "explains half of the first 593 UDP packets, and no FIX"),
-        ("request-response.pcapng", "name one with --protocol"),
+        ("request-response.pcapng", "name a protocol with --protocol"),
     ],
 )
 def test_protocol_that_cannot_be_detected_is_one_clear_line(sample: str, said: str) -> None:
@@ -131,7 +131,7 @@ def test_protocol_that_cannot_be_detected_is_one_clear_line(sample: str, said: s
         ("x = 1", "x is the number 1; it must be a table"),
         ('[a]\nnumbers = "messages"\n', "a.endian is missing; it must be 'big' or 'little'"),
         ('[a]\nnumbers = "packets"\nendian = "big"\nheader = 4\nsequence = [2, 4]\n', "beyond the header"),
-        ("[a]\nnumber = 1\n", "a: there is no key 'number': is it 'numbers'?"),
+        ("[a]\nnumber = 1\n", "a: unknown key 'number': is it 'numbers'?"),
     ],
 )
 def test_wrong_tables_are_one_clear_line(tmp_path: Path, text: str, said: str) -> None:

@@ -97,7 +97,7 @@ def test_offset_and_drift_come_back_within_the_stated_bound(tmp_path: Path) -> N
         assert np.abs(fit.at(times) - true_line).max() <= fit.bound_ns
         assert fit.bound_ns < 2000
         assert abs(fit.drift_ppb - drift_ppb) * 2 <= 2 * fit.bound_ns
-        # What is left is the delay beyond the least one, within the same bound.
+        # What is left is the delay above the minimum, within the same bound.
         left = {frame: delay for frame, (_, delay) in pairs.items()}
         worst = max(abs(left[frame] - (delay - least_ns)) for frame, delay in truth.delays_ns.items())
         assert worst <= fit.bound_ns + 1
@@ -133,8 +133,8 @@ def test_drift_of_an_hour_stays_within_a_short_window(tmp_path: Path) -> None:
 
 def test_repeats_are_matched_in_order_only_where_both_sides_have_as_many(tmp_path: Path) -> None:
     same = b"heartbeat"
-    twice = [Sent(0, same), Sent(MS, same), Sent(500 * MS, b"other")]
-    a, b, _ = write_pair(tmp_path, twice)
+    duplicated = [Sent(0, same), Sent(MS, same), Sent(500 * MS, b"other")]
+    a, b, _ = write_pair(tmp_path, duplicated)
     found, pairs = compared(a, b)
     assert (found.matched, found.ambiguous_a) == (3, 0)
     assert {frame: number for frame, (number, _) in pairs.items()} == {1: 1, 2: 2, 3: 3}
@@ -143,7 +143,7 @@ def test_repeats_are_matched_in_order_only_where_both_sides_have_as_many(tmp_pat
     a, b, _ = write_pair(tmp_path, lost)
     found, pairs = compared(a, b)
     assert (found.matched, found.ambiguous_a, found.ambiguous_b, found.only_a) == (1, 3, 2, 0)
-    # Apart by more than the window, each is by itself.
+    # Apart by more than the window, each stands alone.
     apart = [Sent(0, same), Sent(200 * MS, same, ()), Sent(400 * MS, same)]
     a, b, _ = write_pair(tmp_path, apart)
     found, pairs = compared(a, b)
@@ -164,10 +164,10 @@ def test_endless_repeats_are_given_up_and_the_rest_is_matched(tmp_path: Path) ->
 
 def test_duplicates_of_either_side_are_counted_and_the_first_copy_is_the_frame(tmp_path: Path) -> None:
     frames = [(START_NS + number * MS, udp(payload(number))) for number in range(20)]
-    twice = sorted([*frames, *((timestamp + 700, data) for timestamp, data in frames[5:8])])
+    duplicated = sorted([*frames, *((timestamp + 700, data) for timestamp, data in frames[5:8])])
     write_capture(tmp_path / "once.pcap", [(timestamp + 100, data) for timestamp, data in frames])
-    write_capture(tmp_path / "twice.pcap", twice)
-    found, pairs = compared(tmp_path / "twice.pcap", tmp_path / "once.pcap")
+    write_capture(tmp_path / "duplicated.pcap", duplicated)
+    found, pairs = compared(tmp_path / "duplicated.pcap", tmp_path / "once.pcap")
     assert (found.matched, found.duplicate_a, found.duplicate_b, found.only_a) == (20, 3, 0, 0)
     assert {delay for _, delay in pairs.values()} == {100}
 

@@ -169,7 +169,7 @@ def test_ring_that_turns_and_grows_forgets_nobody(window_ns: int) -> None:
 
 
 def test_more_repeats_than_there_is_room_for_at_first_come_to_what_the_rules_say() -> None:
-    # 5,000 digests that wait for a third of their kind at once, then 2,500 that come too often to be told apart, and
+    # 5,000 digests that wait for a third of their kind at once, then 2,500 that come too often to be distinguished, and
     # 2,500 others when a window has passed.
     random = np.random.default_rng(5)
     thrice = np.repeat(np.arange(1, 5_001), 3)

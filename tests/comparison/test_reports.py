@@ -86,9 +86,9 @@ def test_settings_that_differ_are_named_with_both_values(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no whole JSON document"),
-        ('{"schema": "uspcap.comp', "no whole JSON document"),
-        ("[1, 2]", "JSON, but no report"),
+        ("", "not a complete JSON document"),
+        ('{"schema": "uspcap.comp', "not a complete JSON document"),
+        ("[1, 2]", "JSON, but not a report"),
         (r'{"schema": "a\n\u001b[31m"}', r"a report of a\x0a\x1b[31m;"),
         (r'{"schema": "uspcap.comparison/1", "kind": "a\nb"}', r"a report of a\x0ab, which"),
         ('{"schema": "uspcap.report/1"}', "a report of uspcap.report/1"),
@@ -160,5 +160,5 @@ def test_a_field_of_another_type_is_named(tmp_path: Path, place: tuple[Any, ...]
 def test_numbers_that_are_none_and_endless_nesting_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(f'{{"schema": "uspcap.comparison/1", "kind": "live", "start_ns": {text}', encoding="utf-8")
-    with pytest.raises(CaptureFileError, match="no whole JSON document"):
+    with pytest.raises(CaptureFileError, match="not a complete JSON document"):
         load(str(path))

@@ -71,7 +71,7 @@ def test_a_known_shift_comes_back_exactly() -> None:
     assert {difference.verdict for difference in turned.differences} == {"b faster"}
 
 
-def test_the_same_runs_twice_are_not_distinguishable() -> None:
+def test_the_same_runs_two_times_are_not_distinguishable() -> None:
     runs = runs_of(small_numbers(2, 10, 400, 1_000))
     comparison = compare(runs, runs)
     assert {difference.verdict for difference in comparison.differences} == {"not distinguishable"}

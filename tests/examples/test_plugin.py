@@ -84,7 +84,7 @@ def test_its_option_is_on_every_command_that_runs_analyses(installed: dict[str, 
     assert refused.returncode == 2
     assert "'0' is not a whole number of 1 or more; write one, as 1" in refused.stderr
     unused = run(installed, "analyze", SAMPLE, "--only", "gaps", "--fewest-frames", "3")
-    assert "--fewest-frames is about vlans: add --only vlans, or leave it out" in unused.stderr
+    assert "--fewest-frames is an option of vlans: add --only vlans, or leave it out" in unused.stderr
 
 
 def test_its_table_is_written(installed: dict[str, str], tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ FEED = ROOT / "sample_captures" / "feed-two-lines.pcapng"
         (("analyze", SAMPLE, "--only", "summary,vlans"), "VLANs", "593"),
         (("analyze", SAMPLE, "--only", "gaps,inter_arrival", "--show-outliers"), "Inter-arrival", "frames"),
         (("compare", FEED, FEED), "Delay, B's timestamp minus A's", "frames matched, every frame of A is in B"),
-        (("compare", "1.json", "2.json"), "Latency, hook to user: 2 less 1", "not distinguishable"),
-        (("doctor", "-i", "lo"), "interface lo", "things were looked at"),
+        (("compare", "1.json", "2.json"), "Latency, hook to user: 2 minus 1", "not distinguishable"),
+        (("doctor", "-i", "lo"), "interface lo", "checks"),
         (("probe", "reflect", "127.0.0.1:0", "--duration", "100ms"), "", "0 answered"),
         (("probe", "send", LISTENER, "--count", "3", "--one-way"), "", "sent late by"),
         (("capture", "-r", SAMPLE, "--speed", "0", "--analyze", "summary"), "Summary", "593"),

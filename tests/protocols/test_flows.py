@@ -277,7 +277,7 @@ def test_protocols_without_ports_fragments_and_unknown_protocols():
     assert str(later) == "UDP 10.0.0.1 > 10.0.0.2"
 
 
-def test_what_tells_flows_apart():
+def test_what_distinguishes_flows():
     base = ipv4("10.0.0.1", "10.0.0.2", 17, udp(5, 6))
     others = [
         ipv4("10.0.0.3", "10.0.0.2", 17, udp(5, 6)),

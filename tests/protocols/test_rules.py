@@ -37,7 +37,7 @@ def test_a_rule_is_a_filter_with_a_key_and_a_name() -> None:
         ("udp; key=payload[0:65537]", 6, "65536"),
         ("udp; key=tag:0", 6, "'tag:0'"),
         ("udp; key=tag:11; name=a b", 18, "'a b'"),
-        ("udp; key=tag:11; key=tag:12", 18, "twice"),
+        ("udp; key=tag:11; key=tag:12", 18, "more than once"),
     ],
 )
 def test_what_is_no_rule_is_refused_in_one_line_that_says_where(text: str, character: int, quoted: str) -> None:
@@ -51,7 +51,7 @@ def test_what_is_no_rule_is_refused_in_one_line_that_says_where(text: str, chara
 @pytest.mark.parametrize(
     ("request_text", "response_text", "match", "why"),
     [
-        ("udp; key=payload[0:8]", "udp", "flow", "one has a key and the other none"),
+        ("udp; key=payload[0:8]", "udp", "flow", "only one has a key"),
         ("udp; key=payload[0:8]", "udp; key=payload[0:4]", "flow", "8 bytes never equals one of 4"),
         ("udp; name=a", "udp; name=b", "flow", "'a' and 'b'"),
         ("udp; name=dns", "udp", "flow", "'dns' is taken"),
@@ -63,7 +63,7 @@ def test_rules_that_do_not_go_together_are_refused(request_text: str, response_t
         named_pairs([request_text], [response_text], match)
 
 
-def test_a_filter_that_does_not_compile_is_told_with_its_option() -> None:
+def test_a_filter_that_does_not_compile_is_reported_with_its_option() -> None:
     pair = pair_rules(Rule("", "udp dst prt 1"), Rule("", "udp"), name="x", match="flow", options=("--request", "-"))
     with pytest.raises(FilterError, match=r"^--request: "):
         RuleFinder(pair).find(FrameBatch.from_frames([udp(1, 2, b"")], [0]))

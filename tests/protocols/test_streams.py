@@ -65,7 +65,7 @@ def test_a_full_window_takes_nothing_until_a_hole_is_abandoned() -> None:
     assert stream.peek() == b"x" * (WINDOW_BYTES - 1) + b"y"
 
 
-def test_what_is_far_away_begins_the_stream_anew() -> None:
+def test_what_is_far_away_restarts_the_stream() -> None:
     stream = TcpStream()
     stream.add(1_000, b"old", place(1))
     stream.add(1_000_000_000, b"new", place(2))

@@ -162,7 +162,7 @@ def test_dns_questions_are_those_of_tshark() -> None:
     assert compared > 10
 
 
-def test_arp_is_told_in_words() -> None:
+def test_arp_is_decoded_in_words() -> None:
     arp = dpkt.arp.ARP(op=1, sha=b"\x02\0\0\0\0\1", spa=b"\x0a\0\0\1", tha=bytes(6), tpa=b"\x0a\0\0\2")
     ethernet = dpkt.ethernet.Ethernet(src=b"\x02\0\0\0\0\1", dst=b"\xff" * 6, type=0x806, data=arp)
     assert line_of(bytes(ethernet)).endswith(
@@ -359,7 +359,7 @@ CUT_FIELDS = {
     "udp.srcport": r"UDP (?:[\d.]+|\[\S+\]):(\d+) >",
     "icmp.code": r", code (\d+),",
 }
-"""tshark's fields, and where a line tells them."""
+"""tshark's fields, and where a line shows them."""
 
 
 @pytest.mark.oracle
@@ -452,7 +452,7 @@ def test_ipv6_fragments_are_those_of_tshark(name: str) -> None:
         assert (said is not None) == bool(identification), line
         if said:
             compared += 1
-            # RFC 8200, 4.5: the offset is told in units of 8 bytes.
+            # RFC 8200, 4.5: the offset is in units of 8 bytes.
             assert (int(said[1], 16), int(said[2])) == (int(identification, 16), 8 * int(eights)), line
             assert (said[3] == "+") == (more in ("1", "True")), line
     assert compared > 3
@@ -467,7 +467,7 @@ def test_ipv6_fragments_are_those_of_tshark(name: str) -> None:
         (0x1FFF, "frag id 0xbeef at 65528"),
     ],
 )
-def test_ipv4_fragments_are_told_with_their_offset_in_bytes(flags_and_offset: int, said: str | None) -> None:
+def test_ipv4_fragments_are_decoded_with_their_offset_in_bytes(flags_and_offset: int, said: str | None) -> None:
     ip = dpkt.ip.IP(src=b"\x0a\0\0\1", dst=b"\x0a\0\0\2", p=17, id=0xBEEF, data=bytes(24))
     header = bytearray(bytes(ip))
     header[6:8] = flags_and_offset.to_bytes(2, "big")
@@ -505,13 +505,13 @@ def test_icmp_types_have_the_names_that_dpkt_gives_their_numbers(
     assert f" {name}, code 3, len " in line, line
 
 
-def test_what_has_no_name_is_told_by_its_number() -> None:
+def test_what_has_no_name_is_shown_by_its_number() -> None:
     # An EtherType that nobody was given, and a protocol number for experiments (RFC 3692).
     assert line_of(bytes(12) + b"\xab\xcd\1\2").endswith(" B 0xabcd 00:00:00:00:00:00 > 00:00:00:00:00:00 01 02")
     assert line_of(ip_frame(253, b"abc")).endswith(" B ip-253 10.0.0.1 > 10.0.0.2 len 3")
 
 
-def test_other_operations_of_arp_are_told_by_their_number() -> None:
+def test_other_operations_of_arp_are_shown_by_their_number() -> None:
     reverse_request = dpkt.arp.ARP(op=3, sha=b"\2" * 6, spa=bytes(4), tha=b"\2" * 6, tpa=bytes(4))
     assert line_of(b"\xff" * 6 + b"\2" * 6 + b"\x08\x06" + bytes(reverse_request)).endswith(" op 3")
 

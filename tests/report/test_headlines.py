@@ -28,7 +28,7 @@ ALL = Settings(registry.default_names(live=True))
 FRAMES = [Frame(START_NS + 1_000 * at, 100, 1, TimestampSource.XDP, START_NS + 1_000 * at + at) for at in range(2_000)]
 
 
-def told(report: RunReport) -> dict[str, str]:
+def lines_of(report: RunReport) -> dict[str, str]:
     return {headline.name: str(headline) for headline in headlines(report)}
 
 
@@ -39,7 +39,7 @@ def over_a_second(report: RunReport) -> RunReport:
 
 def test_headlines_of_a_steady_stream() -> None:
     report = report_of(FRAMES, ALL)
-    lines = told(report)
+    lines = lines_of(report)
     assert lines["packets"] == "2,000"
     assert lines["timestamps"] == "XDP 2,000"
     assert lines["rate"] in shown(report)
@@ -61,33 +61,33 @@ def test_headlines_of_a_steady_stream() -> None:
             "233.252.0.1:26401,233.252.0.2:26402 SAMPLE0305",
             "A first 99.8 %, B first 0.2 %, A lost 23, B lost 23",
         ),
-        ("order-session.pcap", ["orders", "--protocol", "ouch-4.2"], "orders", "without answer 0"),
-        ("order-session.pcap", ["tcp"], "TCP", "1 connection, sent again 1, out of order 0, resets 0"),
-        ("request-response.pcapng", ["requests"], "dns", "without response 1"),
+        ("order-session.pcap", ["orders", "--protocol", "ouch-4.2"], "orders", "unanswered 0"),
+        ("order-session.pcap", ["tcp"], "TCP", "1 connection, retransmitted 1, out of order 0, resets 0"),
+        ("request-response.pcapng", ["requests"], "dns", "unanswered 1"),
         (
             "request-response.pcapng",
             ["tick_to_trade", "--trigger", "icmp[0] == 8", "--response", "icmp[0] == 0"],
             "tick to trade",
-            "without response 1",
+            "unanswered 1",
         ),
     ],
 )
 def test_particular_traffic_has_headlines(sample: str, words: list[str], name: str, said: str) -> None:
     ended = invoke("analyze", SAMPLES / sample, "--format", "json", "--only", *words)
-    assert told(read_report(json.loads(ended.stdout)))[name] == said
+    assert lines_of(read_report(json.loads(ended.stdout)))[name] == said
 
 
 def test_rate_of_an_interval_is_over_the_interval() -> None:
     report = over_a_second(report_of(FRAMES, ALL))
-    assert told(report)["rate"] == "2.000 kpackets/s, 1.600 Mbit/s"
+    assert lines_of(report)["rate"] == "2.000 kpackets/s, 1.600 Mbit/s"
 
 
-def test_negative_times_and_error_bounds_are_told_with_the_path_latency() -> None:
+def test_negative_times_and_error_bounds_are_reported_with_the_path_latency() -> None:
     frames = [
         Frame(START_NS + at, 60, 1, TimestampSource.HARDWARE, START_NS + at + 5 * (at % 3 - 1)) for at in range(30)
     ]
     report = report_of(frames, ALL, clocks=[{"error_bound_ns": 700}])
-    assert told(report)["path latency HARDWARE"].endswith("negative 10, ± 700 ns")
+    assert lines_of(report)["path latency HARDWARE"].endswith("negative 10, ± 700 ns")
 
 
 @settings(deadline=None, max_examples=60)

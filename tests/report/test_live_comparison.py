@@ -85,7 +85,7 @@ def test_zero_copy_beside_other_paths_is_warned_of_where_all_are_on_at_once() ->
     ends = {**outcome.ends, "af_xdp": "1 AF_XDP socket, zero copy, 2048 chunks each"}
     frame = replace(outcome, ends=ends, placement=replace(outcome.placement, design="frame"))
     block = replace(outcome, ends=ends, placement=replace(outcome.placement, design="block"))
-    warned = "AF_XDP's sockets were bound all the time"
+    warned = "the AF_XDP sockets were bound all the time"
     assert any(one.startswith(warned) for one in checked(frame)["warnings"])
     assert not any(one.startswith(warned) for one in checked(block)["warnings"])
 
@@ -120,14 +120,14 @@ def test_what_must_be_known_to_read_the_numbers_is_said() -> None:
     assert "only complete rounds" in warnings
 
 
-def test_late_sender_is_told() -> None:
+def test_late_sender_is_reported() -> None:
     late = Histogram.from_values(np.arange(2_000) * 1_000)
     outcome = outcome_of(traffic=ProbeTraffic(Endpoint("192.0.2.1", 7000), "there"))
     sent = SentProbes({"kind": "poisson", "rate_per_s": 2000.0, "seed": 1}, 2_000, 0, 4, late.result())
     report = checked(replace(outcome, sent=sent))
     warnings = " | ".join(report["warnings"])
-    assert "one in a hundred probes went 1.98 ms or more late" in warnings
-    assert "4 times the target said" in warnings
+    assert "one in a hundred probes was sent 1.98 ms or more late" in warnings
+    assert "4 times the target refused" in warnings
     assert "2,000 probes of 64 B payload" in shown(report)
 
 
@@ -136,7 +136,7 @@ def test_late_sender_is_told() -> None:
 def test_terminal_shows_everything_in_its_width(width: int, encoding: str) -> None:
     report = checked(outcome_of(("kernel", "packet_mmap", "af_xdp"), lost={"kernel": 2}))
     text = shown(report, width, encoding)
-    for words in ("Latency, hook to user", "Differences", "Distribution", "Segments", "Costs a frame", "Drops"):
+    for words in ("Latency, hook to user", "Differences", "Distribution", "Segments", "Costs per frame", "Drops"):
         assert words in text
     assert "\x1b[31m" not in text
     tables = text[text.index("Latency") : text.index("Drops")]

@@ -100,8 +100,8 @@ def test_no_packets_are_said_in_one_line() -> None:
 def test_one_packet_has_no_time_between_two() -> None:
     text = shown(report_of(steady(1)))
     assert "packets     1, 60 B on the wire" in text
-    assert "too few timestamped packets for a time between two" in text
-    assert "no gap in 1 flow; 1 had too few packets" in text
+    assert "too few timestamped packets for an inter-arrival time" in text
+    assert "no gap in 1 flow; 1 with too few packets" in text
     assert "  last " not in text and "  rate " not in text
 
 
@@ -148,7 +148,7 @@ def test_path_latency_shows_percentiles_by_timestamp_source_and_ring(width: int)
     assert re.search(rf"^  p99 +{re.escape(percentile_cell(one, '99'))} ", text, re.MULTILINE)
     assert re.search(rf"^  max +{re.escape(duration(2_999))} ", text, re.MULTILINE)
     assert re.search(r"^  negative +1 +1 +0$", text, re.MULTILINE)
-    assert "left out: 2,000 frames timestamped on reading" in text
+    assert "left out: 2,000 frames timestamped when read" in text
     assert "n<100k" in text and "not given" in text
 
 
@@ -164,8 +164,8 @@ def test_path_latency_of_nic_timestamps_shows_their_error_bound_beside_the_histo
 
 def test_path_latency_without_any_path_says_so() -> None:
     text = shown(report_of(steady(3), Settings(names=("path_latency",))))
-    assert "no packet has a timestamp from before its reading" in text
-    assert "left out: 3 frames from no ring" in text
+    assert "no packet has a timestamp from before it was read" in text
+    assert "left out: 3 frames that did not come from a ring" in text
 
 
 def test_warnings_come_before_the_numbers_and_timing_sections_refer_to_them() -> None:
@@ -212,7 +212,7 @@ def test_percentiles_show_the_digits_that_histograms_hold() -> None:
 
 def test_windows_that_timestamps_do_not_resolve_are_marked() -> None:
     coarse = [Frame(START_NS + at * 10_000, 60, 1) for at in range(200)]
-    assert "windows of up to 10 µs are no wider than the timestamps resolve" in shown(report_of(coarse))
+    assert "windows of up to 10 µs are no wider than the timestamp resolution" in shown(report_of(coarse))
     assert "no wider" not in shown(report_of(steady(200)))
 
 
@@ -234,14 +234,14 @@ def test_a_line_rate_adds_a_column() -> None:
 
 def test_quality_columns_go_in_the_order_of_what_they_are_worth() -> None:
     report = report_of(steady(150))
-    titles = [line for line in shown(report, 80).splitlines() if line.startswith("  source ")]
+    titles = [line for line in shown(report, 70).splitlines() if line.startswith("  source ")]
     assert titles[0].split("  ")[1:] == [
         "source",
         "frames",
-        "resolves",
-        "equal to last",
+        "resolution",
+        "repeated",
         "backward",
-        "at most",
+        "largest",
         "TAI-like",
     ]
     assert "common divisor" in shown(report, 120) and "longest run" in shown(report, 120)
@@ -270,7 +270,7 @@ def test_problems_and_notes_come_last_and_problems_in_red() -> None:
 def test_an_analysis_that_is_not_known_is_named() -> None:
     document = report_of(steady(3)).as_dict()
     document["analyses"]["sequence\x1b"] = {}
-    assert "Not shown here, but in the JSON report: sequence\\x1b." in shown(read_report(document))
+    assert "Only in the JSON report: sequence\\x1b." in shown(read_report(document))
 
 
 def test_no_foreign_text_reaches_the_terminal_raw() -> None:

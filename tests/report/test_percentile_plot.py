@@ -42,7 +42,7 @@ def test_a_curve_ends_where_ten_values_lie_beyond() -> None:
     assert cell_len(lines[ROWS - 1]) == pytest.approx(10 + 70 / 2, abs=1)
 
 
-def test_curves_that_meet_and_names_that_begin_alike_are_told_apart() -> None:
+def test_curves_that_meet_and_names_that_begin_alike_are_distinguished() -> None:
     lines = percentile_plot({"kernel": flat(5_000), "kernel_2": flat(5_000)}, 80)
     assert lines[-1].strip() == "k kernel, p kernel_2, * several"
     assert sum("*" in line for line in lines[:ROWS]) == 1

@@ -121,12 +121,12 @@ def test_the_terminal_shows_what_the_document_says() -> None:
     assert "answers" not in one_way
     there = shown(REPORTS[3])
     assert "[::]:7000" in there
-    assert "5 answered, 1 not" in there
+    assert "5 answered, 1 unanswered" in there
 
 
-def test_a_sender_that_does_not_keep_up_is_told() -> None:
-    assert "does not manage" not in shown(send_report(outcome_of(1_000, 990)))
-    assert "went 2.00 ms or more after they were due" in shown(
+def test_a_sender_that_does_not_keep_up_is_reported() -> None:
+    assert "cannot keep" not in shown(send_report(outcome_of(1_000, 990)))
+    assert "were sent 2.00 ms or more after they were due" in shown(
         send_report(outcome_of(1_000, 990, lateness_ns=2_000_000))
     )
 

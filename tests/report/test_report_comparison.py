@@ -38,7 +38,9 @@ def test_verdict_says_which_path_changed_and_that_settings_did(tmp_path: Path) -
     assert report["verdict"].startswith("At the median, kernel is slower in 2 by ")
     assert "af_xdp is not distinguishable" in report["verdict"]
     assert report["verdict"].endswith("; 1 setting differs, too.")
-    assert any("design.wakeup differ: the two do not measure the same" in warning for warning in report["warnings"])
+    assert any(
+        "design.wakeup differ: the two reports do not measure the same" in warning for warning in report["warnings"]
+    )
 
 
 def test_paths_that_only_one_has_are_said(tmp_path: Path) -> None:
@@ -56,10 +58,10 @@ def test_terminal_shows_everything_in_its_width(tmp_path: Path, width: int) -> N
     one = written(tmp_path, "1.json", lost={"kernel": 2})
     two = written(tmp_path, "2.json", seed=2, wakeup="spin", kinds=("kernel", "af_xdp"))
     text = shown_page(report_comparison_page(checked(one, two)), width)
-    for words in ("What is different", "2 less 1", "Costs a frame", "Lost frames"):
+    for words in ("Different settings", "2 minus 1", "Costs per frame", "Lost frames"):
         assert words in text
     assert "\x1b[31m" not in text
-    tables = text[text.index("What is different") : text.index("  ! ")].splitlines()
+    tables = text[text.index("Different settings") : text.index("  ! ")].splitlines()
     lines = [line for line in tables if not line.lstrip().startswith("insufficient")]
     assert max(map(cell_len, lines)) <= width
 

@@ -65,7 +65,7 @@ def test_extremes_and_mean_are_exact_and_the_deviation_is_close(name, values):
     assert result["count"] == len(plain)
     assert (result["min_ns"], result["max_ns"]) == (min(plain), max(plain))
     assert result["mean_ns"] == round(Fraction(sum(plain), len(plain)))
-    # A value is taken for the middle of its bucket: off by at most 1/2048 of itself.
+    # A value is taken for the middle of its bucket: off by at most 1/2048 of its value.
     assert abs(result["stddev_ns"] - statistics.pstdev(map(float, plain))) <= max(plain) / 2000 + 1
 
 
@@ -197,12 +197,12 @@ def test_cells_count_beyond_the_bits_they_have_and_keep_it_when_moved():
     remap[7] = -1
     moved.absorb(cells, remap)
     moved.absorb(cells, remap)
-    twice = Counter()
+    doubled = Counter()
     for old, count in expected.items():
         flow = (old >> FLOW_SHIFT) - 1
         if flow != 7:
-            twice[(int(remap[flow]) + 1) << FLOW_SHIFT | (old & 0xFFFF)] += 2 * count
-    assert contents(moved) == twice
+            doubled[(int(remap[flow]) + 1) << FLOW_SHIFT | (old & 0xFFFF)] += 2 * count
+    assert contents(moved) == doubled
 
 
 @pytest.mark.parametrize("count", [65_534, 65_535, 65_536, 131_070, 131_071, 131_072])
@@ -213,10 +213,10 @@ def test_cells_carry_exactly(count):
         cells.add_one_each(np.full(part, key, np.uint64))
     cells.add_one_each(np.array([key - 1, key + 1], np.uint64))
     assert contents(cells) == {key - 1: 1, key: count, key + 1: 1}
-    twice = Cells()
+    doubled = Cells()
     for _ in range(2):
-        twice.absorb(cells, np.zeros(1, np.int32))
-    assert contents(twice) == {key - 1: 2, key: 2 * count, key + 1: 2}
+        doubled.absorb(cells, np.zeros(1, np.int32))
+    assert contents(doubled) == {key - 1: 2, key: 2 * count, key + 1: 2}
 
 
 def contents(cells):

@@ -156,8 +156,8 @@ def questions(draw: st.DrawFn) -> list[Sent]:
 def feed_lines(draw: st.DrawFn) -> list[Sent]:
     """Two lines of a MoldUDP64 feed, with losses, some packets in fragments."""
     made = draw(RANDOMS)
-    sends, anew = draw(st.integers(1, 60)), draw(st.sampled_from([0, 0.02]))
-    packets = lines.two_lines(made.randrange(1 << 32), sends, loss=0.05, anew=anew)
+    sends, restart = draw(st.integers(1, 60)), draw(st.sampled_from([0, 0.02]))
+    packets = lines.two_lines(made.randrange(1 << 32), sends, loss=0.05, restart=restart)
     frames = []
     for number, one in enumerate(packets):
         payload = one.mold()
@@ -231,7 +231,7 @@ RULES = {
 }
 
 
-def _by_itself(only: tuple[str, ...], **options: Any) -> st.SearchStrategy[Asked]:
+def _alone(only: tuple[str, ...], **options: Any) -> st.SearchStrategy[Asked]:
     """What needs nothing to be said runs over traffic of all kinds, in tunnels or not."""
 
     @st.composite
@@ -271,14 +271,14 @@ def _of_trailers(draw: st.DrawFn) -> Asked:
 
 KNOWN: dict[str, dict[str, st.SearchStrategy[Asked]]] = {
     "requests": {
-        "rules": _by_itself(("requests",), request=RULES["requests"], response=RULES["responses"], timeout="1s"),
-        "rounds": _by_itself(
+        "rules": _alone(("requests",), request=RULES["requests"], response=RULES["responses"], timeout="1s"),
+        "rounds": _alone(
             ("requests",), request=RULES["requests"], response=RULES["responses"], match="key", quorum="majority"
         ),
     },
     "tick_to_trade": {
-        "by key": _by_itself(("tick_to_trade",), trigger=RULES["requests"][0], response=RULES["responses"]),
-        "nearest": _by_itself(("tick_to_trade",), trigger="udp port 7100", response=["udp src port 1001"]),
+        "by key": _alone(("tick_to_trade",), trigger=RULES["requests"][0], response=RULES["responses"]),
+        "nearest": _alone(("tick_to_trade",), trigger="udp port 7100", response=["udp src port 1001"]),
     },
     "sequence": {
         "moldudp64": _of_protocol("sequence", "moldudp64", feed_lines),
@@ -295,13 +295,13 @@ KNOWN: dict[str, dict[str, st.SearchStrategy[Asked]]] = {
     "orders": {"sessions": _of_sessions("orders")},
     "trailer": {"metamako": _of_trailers()},
 }
-"""By analysis that needs to be told something, ways to ask it."""
+"""By analysis that needs options, ways to call it."""
 
 
 def ways_to_ask() -> dict[str, st.SearchStrategy[Asked]]:
     """Return ways to ask all registered analyses that files may be asked, other people's too."""
     found = {}
     for name in registry.names(live=False):
-        for way, asked in KNOWN.get(name, {"": _by_itself((name,))}).items():
+        for way, asked in KNOWN.get(name, {"": _alone((name,))}).items():
             found[f"{name} {way}".strip()] = asked
     return found

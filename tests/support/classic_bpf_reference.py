@@ -1,4 +1,4 @@
-"""Classic BPF twice more: an obvious interpreter in Python, and libpcap's own through ctypes."""
+"""Classic BPF in two more implementations: an obvious interpreter in Python, and libpcap's own through ctypes."""
 
 import ctypes
 import operator

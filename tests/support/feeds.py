@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
-from support.slow_numbers import Told
+from support.slow_numbers import Arrival
 
 from uspcap.frames import FrameBatch
 
@@ -27,10 +27,10 @@ class Packet:
     def mold(self) -> bytes:
         return struct.pack("!10sQH", self.session, self.sequence, self.count) + b"\0\1x" * self.count
 
-    def told(self, frame: int) -> Told:
+    def arrival(self, frame: int) -> Arrival:
         """What it says of its stream's numbers, in the frame of that number."""
         kind = "data" if self.count else "next"
-        return Told(kind, self.sequence, self.sequence + self.count, frame, self.at_ns)
+        return Arrival(kind, self.sequence, self.sequence + self.count, frame, self.at_ns)
 
     def plain(self) -> bytes:
         """Packets that count themselves, with the number in four bytes at 4."""
@@ -58,7 +58,7 @@ def batch_of(packets: list[Packet], first_number: int = 1, *, plain: bool = Fals
 
 @st.composite
 def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packet]:
-    """Draw the packets of one session: lost, late, double, overlapping, begun anew, with heartbeats between."""
+    """Draw the packets of one session: lost, late, double, overlapping, restarted, with heartbeats between."""
     packets: list[Packet] = []
     at_ns = START_NS
     number = draw(st.sampled_from([1, 1, 77, 5_000]))
@@ -68,7 +68,7 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
         what = draw(
             st.sampled_from(
                 ["next"] * 8
-                + ["lose", "hold", "again", "overlap", "heartbeat", "jump", "anew", "drop", "leap", "stray", "stray"]
+                + ["lose", "hold", "again", "overlap", "heartbeat", "jump", "restart", "drop", "leap", "stray", "stray"]
             )
         )
         count = 1 if plain else draw(st.integers(1, 4))
@@ -84,7 +84,7 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
             far = draw(st.sampled_from([1 << 20, 1 << 31] if plain else [1 << 20, 1 << 31, 1 << 63, (1 << 64) - 200]))
             stray = far + draw(st.integers(0, 120))
             packets.append(Packet(stray, draw(st.sampled_from([count, count if plain else 0])), at_ns))
-        elif what == "anew":
+        elif what == "restart":
             number = draw(st.sampled_from([1, 1, number]))
         elif what == "drop":
             number += count
@@ -100,7 +100,7 @@ def feeds(draw: st.DrawFn, *, plain: bool = False, most: int = 60) -> list[Packe
             number = max(number, packets[-1].sequence + packets[-1].count)
         elif what == "heartbeat" and not plain:
             packets.append(Packet(number, 0, at_ns))
-        if what in ("next", "lose", "jump", "anew", "drop", "leap"):
+        if what in ("next", "lose", "jump", "restart", "drop", "leap"):
             packets.append(Packet(number, count, at_ns, dropped_before=dropped))
             number += count
         for due, packet in [one for one in held if one[0] <= step]:

@@ -80,7 +80,7 @@ class Said:
 
 
 def edges_of(bits: int) -> list[int]:
-    """Return numbers at the ends, the middle and the quarters of a field, and where restarts are told from."""
+    """Return numbers at the ends, the middle and the quarters of a field, and where restarts are detected."""
     whole = 1 << bits
     near = [0, 1, whole // 4, whole // 2, 3 * whole // 4, whole, 1_000, 1 << 31, 1 << 32, 1 << 63]
     return sorted({(one + by) % whole for one in near for by in (-2, -1, 0, 1, 2)})

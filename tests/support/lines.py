@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from support.feeds import START_NS, Packet
-from support.slow_numbers import SlowNumbers, Told, assert_as_slow
+from support.slow_numbers import Arrival, SlowNumbers, assert_as_slow
 
 FAR = 1000
 NEAR = 64
@@ -16,7 +16,7 @@ BEHIND_FOR = 2000
 RINGS_BEHIND = 64
 
 
-def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: bool = False) -> list[Packet]:
+def two_lines(seed: int, sends: int, *, loss: float, restart: float = 0.0, plain: bool = False) -> list[Packet]:
     """Return what two lines bring of one feed, in the order in which it comes."""
     chance = random.Random(seed)
     at_ns, number = START_NS, chance.choice([1, 1, 77, 5_000])
@@ -29,7 +29,7 @@ def two_lines(seed: int, sends: int, *, loss: float, anew: float = 0.0, plain: b
             count = 0
         if chance.random() < 0.02:
             number += chance.randrange(1, 40)
-        if chance.random() < anew:
+        if chance.random() < restart:
             number = 1 if number > FAR else number + 2 * FAR
         for line in (0, 1):
             came_ns = max(last_ns[line], at_ns + chance.choice([0, 500, 13_000 * line]) + chance.randrange(800))
@@ -54,7 +54,7 @@ class LinePacket:
     """A packet of a line: what it says, its payload's size and who timestamped it (None for nobody)."""
 
     line: int
-    told: Told
+    arrival: Arrival
     size: int = 1 << 16
     source: int | None = 5
 
@@ -71,10 +71,10 @@ class Place:
     late: bool = False
 
 
-def told_by_lines(packets: Iterable[Packet]) -> Iterator[LinePacket]:
+def line_packets(packets: Iterable[Packet]) -> Iterator[LinePacket]:
     """Yield what packets say, numbered from 1 as frames."""
     for frame, packet in enumerate(packets, 1):
-        yield LinePacket(packet.line, packet.told(frame))
+        yield LinePacket(packet.line, packet.arrival(frame))
 
 
 @dataclass
@@ -86,8 +86,8 @@ class SlowPair:
 
     within: int
     modulus: int = 0
-    lines: tuple[list[Told], list[Told]] = field(default_factory=lambda: ([], []))
-    copies: list[Told] = field(default_factory=list)
+    lines: tuple[list[Arrival], list[Arrival]] = field(default_factory=lambda: ([], []))
+    copies: list[Arrival] = field(default_factory=list)
     skews: list[int] = field(default_factory=list)
     other_clock: int = 0
     too_late: int = 0
@@ -125,51 +125,51 @@ class SlowPair:
         return last[0] if last is not None and self._packets - last[1] <= BEHIND_FOR else None
 
     def _take(self, packet: LinePacket) -> None:
-        line, told = packet.line, packet.told
-        self.lines[line].append(told)
-        first, mine, other = told.first, self._position(line), self._position(1 - line)
-        fallen = told.kind == "data" and not self.modulus and first <= 1 and mine is not None and mine - first > FAR
-        anew = told.kind == "reset" or fallen
+        line, arrival = packet.line, packet.arrival
+        self.lines[line].append(arrival)
+        first, mine, other = arrival.first, self._position(line), self._position(1 - line)
+        fallen = arrival.kind == "data" and not self.modulus and first <= 1 and mine is not None and mine - first > FAR
+        restarted = arrival.kind == "reset" or fallen
         self._packets += 1
         if self._behind is not None and self._packets - self._behind[1] > BEHIND_FOR:
             self._behind = None
-        begins = anew
-        if anew and other is not None:
+        begins = restarted
+        if restarted and other is not None:
             begins = self._distance(other, first) > FAR
             if mine is not None:
                 begins = self._distance(other, mine) < self._distance(other, first)
-        if anew:
+        if restarted:
             self._behind = (1 - line, self._packets) if begins and other is not None else None
         if begins:
             self.session += 1
-            self.copies.append(Told("reset", first, first, told.frame, told.at_ns))
+            self.copies.append(Arrival("reset", first, first, arrival.frame, arrival.at_ns))
         if other is not None and self._distance(other, first) <= NEAR:
             self._behind = None
-        self._last[line] = (told.after % (self.modulus or 1 << 64), self._packets)
-        if told.kind == "reset":
+        self._last[line] = (arrival.after % (self.modulus or 1 << 64), self._packets)
+        if arrival.kind == "reset":
             return
-        count = told.after - first if told.kind == "data" else 0
+        count = arrival.after - first if arrival.kind == "data" else 0
         if count > min(self.within, packet.size):
             self.too_many += 1
         elif self._behind is not None and self._behind[0] == line:
             self.too_late += count
-        elif told.kind == "data":
+        elif arrival.kind == "data":
             self.copies += self._compared(packet)
         else:
-            self.copies.append(told)
+            self.copies.append(arrival)
 
-    def _compared(self, packet: LinePacket) -> Iterator[Told]:
+    def _compared(self, packet: LinePacket) -> Iterator[Arrival]:
         """Yield what of a packet is the first copy, numbers that follow each other together."""
         fresh: list[int] = []
-        for number in range(packet.told.first, packet.told.after):
+        for number in range(packet.arrival.first, packet.arrival.after):
             if self._is_first(packet, number % self.modulus if self.modulus else number):
                 fresh.append(number)
                 continue
             if fresh:
-                yield replace(packet.told, first=fresh[0], after=fresh[-1] + 1)
+                yield replace(packet.arrival, first=fresh[0], after=fresh[-1] + 1)
             fresh = []
         if fresh:
-            yield replace(packet.told, first=fresh[0], after=fresh[-1] + 1)
+            yield replace(packet.arrival, first=fresh[0], after=fresh[-1] + 1)
 
     def _is_first(self, packet: LinePacket, number: int) -> bool:
         line, place = packet.line, self._ring.get(number % self.within)
@@ -179,7 +179,7 @@ class SlowPair:
                 self._meet(packet, place)
             place.lines.add(line)
             return False
-        new = Place(number, self.session, packet.told.at_ns, packet.source, {line})
+        new = Place(number, self.session, packet.arrival.at_ns, packet.source, {line})
         if place is not None:
             self._leave(place)
             whole = self.modulus or 1 << 64
@@ -195,7 +195,7 @@ class SlowPair:
         elif place.source is None or place.source != packet.source:
             self.other_clock += 1
         else:
-            skew = place.at_ns - packet.told.at_ns
+            skew = place.at_ns - packet.arrival.at_ns
             self.skews.append(skew if packet.line == 1 else -skew)
 
     def _leave(self, place: Place) -> None:

@@ -152,7 +152,7 @@ NAMESPACE = NetworkNamespace(4026531840, 1)
 
 @dataclass
 class MadeUpDriver:
-    """One NIC's driver, that keeps what it is told.
+    """One NIC's driver, that keeps what it is given.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 from support.order_sessions import ACK, PSH, START_NS, SYN, Segment, soup
-from support.slow_numbers import Told
+from support.slow_numbers import Arrival
 
 FIN, RST = 0x01, 0x04
 
@@ -26,18 +26,18 @@ class TcpCapture:
     """Segments as they were captured, and what each direction says, in numbers that never wrap."""
 
     segments: list[Segment]
-    told: dict[bool, list[Told]]
+    arrivals: dict[bool, list[Arrival]]
     acknowledged: dict[bool, int | None]
 
 
 @st.composite
 def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
-    """Draw a connection's segments: lost, late, sent again whole or in part, begun anew, across 2^32."""
+    """Draw a connection's segments: lost, late, retransmitted whole or in part, restarted, across 2^32."""
     segments: list[Segment] = []
-    told: dict[bool, list[Told]] = {False: [], True: []}
+    arrivals: dict[bool, list[Arrival]] = {False: [], True: []}
     acknowledged: dict[bool, int | None] = {False: None, True: None}
     starts = st.sampled_from([0, 1_000, 2**31 - 50, 2**32 - 100, 2**32 - 1])
-    at = {side: 2**40 + draw(starts) for side in told}
+    at = {side: 2**40 + draw(starts) for side in arrivals}
     held: list[tuple[int, bool, int, int]] = []
     since = {False: 0, True: 0}
     now = START_NS
@@ -48,17 +48,17 @@ def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
         frame = len(segments)
         if flags & SYN:
             first += 1
-            told[side].append(Told("reset", first, first, frame, now))
+            arrivals[side].append(Arrival("reset", first, first, frame, now))
             acknowledged[side] = None
         if flags & ACK:
             acknowledged[side] = ack
         if length or flags & FIN:
             after = first + length + bool(flags & FIN)
-            told[side].append(Told("data", first, after, frame, now))
+            arrivals[side].append(Arrival("data", first, after, frame, now))
             if flags & FIN:
-                told[side].append(Told("end", after, after, frame, now))
+                arrivals[side].append(Arrival("end", after, after, frame, now))
         elif not flags & SYN:
-            told[side].append(Told("next", first, first, frame, now))
+            arrivals[side].append(Arrival("next", first, first, frame, now))
 
     if draw(st.booleans()):
         for side in (False, True):
@@ -67,7 +67,7 @@ def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
     for step in range(draw(st.integers(0, most))):
         now += draw(st.integers(1, 100_000))
         side = draw(st.booleans())
-        what = draw(st.sampled_from(["data"] * 8 + ["ack", "lose", "hold", "again", "part", "alive", "anew", "fin"]))
+        what = draw(st.sampled_from(["data"] * 8 + ["ack", "lose", "hold", "again", "part", "alive", "restart", "fin"]))
         length = draw(st.integers(1, 60))
         if what in ("lose", "hold"):
             if what == "hold":
@@ -81,28 +81,28 @@ def tcp_captures(draw: st.DrawFn, most: int = 40) -> TcpCapture:
         elif what == "alive":
             put(side, at[side] - 1, draw(st.integers(0, 1)), ACK)
         elif what in ("again", "part"):
-            sent = [one for one in told[side][since[side] :][-8:] if one.kind == "data"]
+            sent = [one for one in arrivals[side][since[side] :][-8:] if one.kind == "data"]
             if sent:
                 old = draw(st.sampled_from(sent))
                 skipped = draw(st.integers(0, old.after - old.first - 1)) if what == "part" else 0
                 put(side, old.first + skipped, old.after - old.first - skipped + (5 if what == "part" else 0))
                 at[side] = max(at[side], old.after + 5) if what == "part" else at[side]
-        elif what == "anew":
+        elif what == "restart":
             # Never the number that it began with, which would say so again only.
             nearby = st.integers(3_000, 20_000)
             at[side] += draw(st.one_of(nearby, nearby.map(int.__neg__), st.integers(2**30, 2**31 - 2_000)))
-            since[side] = len(told[side])
+            since[side] = len(arrivals[side])
             put(side, at[side], 0, SYN | (ACK if side else 0))
             at[side] += 1
         else:
             put(side, at[side], draw(st.sampled_from([0, length])), FIN | ACK)
-            at[side] = told[side][-1].after
+            at[side] = arrivals[side][-1].after
         for due, of, first, late in [one for one in held if one[0] <= step]:
             held.remove((due, of, first, late))
-            # What was begun anew since may be far away now, and would begin anew itself.
+            # What was restarted since may be far away now, and would restart the stream itself.
             if abs(first - at[of]) < 30_000:
                 put(of, first, late)
-    return TcpCapture(segments, told, acknowledged)
+    return TcpCapture(segments, arrivals, acknowledged)
 
 
 def fix_of(
@@ -162,29 +162,29 @@ def fix_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
     return messages
 
 
-def fix_told(messages: Sequence[tuple[bytes, int, int]]) -> dict[str, list[Told]]:
+def fix_arrivals(messages: Sequence[tuple[bytes, int, int]]) -> dict[str, list[Arrival]]:
     """Say what FIX messages (each with frame and timestamp) say by session, from their text."""
-    sessions: dict[str, list[Told]] = {}
+    sessions: dict[str, list[Arrival]] = {}
     for message, frame, at_ns in messages:
         fields = dict(re.findall(rb"(?:^|\x01)(\d+)=([^\x01]*)", message))
         number, following = (_fix_number(fields.get(tag)) for tag in (b"34", b"36"))
         if number is None:
             continue
-        told = sessions.setdefault(" > ".join(fields[tag].decode() for tag in (b"49", b"56") if tag in fields), [])
+        arrivals = sessions.setdefault(" > ".join(fields[tag].decode() for tag in (b"49", b"56") if tag in fields), [])
         fills, again = fields.get(b"123") == b"Y", fields.get(b"43") == b"Y"
         if fields[b"35"] == b"4" and not fills:
             if following is not None and not again:
-                told.append(Told("reset", following, following, frame, at_ns))
+                arrivals.append(Arrival("reset", following, following, frame, at_ns))
             continue
         after = max(number + 1, following or 0) if fields[b"35"] == b"4" else number + 1
         if again:
-            told.append(Told("fill", number, after, frame, at_ns))
+            arrivals.append(Arrival("fill", number, after, frame, at_ns))
             continue
         if fields[b"35"] == b"A" and (number == 1 or fields.get(b"141") == b"Y"):
-            told.append(Told("reset", number, number, frame, at_ns))
-        told.append(Told("data", number, after, frame, at_ns, messages=1))
+            arrivals.append(Arrival("reset", number, number, frame, at_ns))
+        arrivals.append(Arrival("data", number, after, frame, at_ns, messages=1))
         if fields[b"35"] == b"5":
-            told.append(Told("end", after, after, frame, at_ns))
+            arrivals.append(Arrival("end", after, after, frame, at_ns))
     return sessions
 
 
@@ -214,9 +214,9 @@ def soup_messages(draw: st.DrawFn, most: int = 25) -> list[bytes]:
     return messages
 
 
-def soup_told(messages: Sequence[tuple[bytes, int, int]]) -> tuple[dict[str, list[Told]], int]:
+def soup_arrivals(messages: Sequence[tuple[bytes, int, int]]) -> tuple[dict[str, list[Arrival]], int]:
     """Say what SoupBinTCP packets say by session, and how many sequenced ones came before any login."""
-    told: dict[str, list[Told]] = {}
+    arrivals: dict[str, list[Arrival]] = {}
     session, number, unnumbered = None, None, 0
     for message, frame, at_ns in messages:
         kind = message[2:3]
@@ -225,15 +225,15 @@ def soup_told(messages: Sequence[tuple[bytes, int, int]]) -> tuple[dict[str, lis
             if number > 2**64 - 2:
                 number = None
                 continue
-            told.setdefault(session, []).append(Told("next", number, number, frame, at_ns))
+            arrivals.setdefault(session, []).append(Arrival("next", number, number, frame, at_ns))
         elif kind == b"S" and number is None:
             unnumbered += 1
         elif kind == b"S" and session is not None:
-            told[session].append(Told("data", number, number + 1, frame, at_ns))
+            arrivals[session].append(Arrival("data", number, number + 1, frame, at_ns))
             number = number + 1 if number < 2**64 - 2 else None
         elif kind == b"Z" and session is not None and number is not None:
-            told[session].append(Told("end", number, number, frame, at_ns))
-    return told, unnumbered
+            arrivals[session].append(Arrival("end", number, number, frame, at_ns))
+    return arrivals, unnumbered
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class Carried:
 
 
 def carry(draw: st.DrawFn, messages: dict[bool, list[bytes]], *, losses: bool = False) -> Carried:
-    """Cut messages into segments at will, some sent again and some the other way round; lose some where that may be."""
+    """Cut messages into segments at will, some retransmitted, some out of order; lose some where that may be."""
     sequences = {
         side: draw(st.sampled_from([1_000, 0xFFFF_FFFF, 0xFFFF_FF80, 0x7FFF_FFF0])) + 7 * side for side in messages
     }

@@ -159,7 +159,7 @@ class Session:
 
 @st.composite
 def connections(draw: st.DrawFn, protocol: str, connection: int) -> list[Segment]:
-    """The segments of one connection in order, whole: its messages cut and joined at will, some sent again."""
+    """The segments of one connection in order, whole: its messages cut and joined at will, some retransmitted."""
     sequences = {
         side: draw(st.sampled_from([1_000, 0xFFFF_FFFF, 0xFFFF_FF80, 0x7FFF_FFF0])) + 7 * side for side in (False, True)
     }
@@ -172,7 +172,7 @@ def connections(draw: st.DrawFn, protocol: str, connection: int) -> list[Segment
         ]
     for side in sequences:
         sequences[side] = (sequences[side] + 1) & 0xFFFF_FFFF
-    # Whatever the connection was joined in, both ends begin with something that tells what it is.
+    # Whatever the connection was joined in, both ends begin with something that shows what it is.
     stories = ["s", *draw(st.lists(st.sampled_from(STORIES), max_size=5))]
     waiting = {False: b"", True: b""}
     sent: list[Segment] = []
@@ -217,7 +217,7 @@ def connections(draw: st.DrawFn, protocol: str, connection: int) -> list[Segment
 
 @st.composite
 def sessions(draw: st.DrawFn, *, losses: bool = False) -> Session:
-    """One or two connections at once, perhaps one of them twice; reordered, and with losses where these may be."""
+    """One or two connections at once, perhaps one of them duplicated; reordered, and with losses where these may be."""
     protocol = draw(st.sampled_from(PROTOCOLS))
     streams = [draw(connections(protocol, connection)) for connection in range(draw(st.integers(1, 2)))]
     if draw(st.booleans()):

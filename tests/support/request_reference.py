@@ -212,7 +212,7 @@ KEYS = (1 << 63, (1 << 63) + 7, (1 << 62) + 1, 1 << 61, (1 << 60) + 3, 9)
 
 @st.composite
 def event_streams(draw: st.DrawFn, *, timeout_ns: int = 1000, most: int = 50) -> tuple[list[Event], int]:
-    """A stream with loss, duplicates, reordering, steps of the clock, silences; and how many frames it has."""
+    """A stream with loss, duplicates, reordering, steps of the clock, gaps; and how many frames it has."""
     sources = draw(st.sampled_from([(TimestampSource.FILE,), (TimestampSource.KERNEL, TimestampSource.HARDWARE)]))
     steps = st.one_of(
         st.integers(0, 30),

@@ -17,6 +17,8 @@ GLOSSARY: Final = ROOT / "docs" / "glossary.md"
 _SUFFIXES: Final = {".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".md", ".toml", ".json", ".build", ".sh"}
 # What these say was written by others, or on the day that it names.
 _LEFT: Final = ("docs/glossary.md", "docs/shared-captures.md", "sample_captures/scenarios/")
+_KEPT: Final = frozenset({"without_stamp", "unstamped", "frames_unstamped"})
+"""JSON keys that stay by contract (docs/glossary.md)."""
 
 
 class Place(NamedTuple):
@@ -41,10 +43,13 @@ def retired() -> dict[str, str]:
 def places_in(text: str, path: str, words: dict[str, str]) -> Iterator[Place]:
     """Yield the retired words of a text; a name of several words counts as these."""
     phrase = "|".join(re.escape(word).replace(r"\ ", r"[\s_]+") for word in sorted(words, key=len, reverse=True))
-    spread = re.sub(r"(?<=[a-z])(?=[A-Z])", "\0", text)
-    for found in re.finditer(rf"(?<![^\W_])(?:{phrase})(?![^\W_])", spread, re.IGNORECASE):
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "\0", text)
+    for found in re.finditer(rf"(?<![^\W_])(?:{phrase})(?![^\W_])", text, re.IGNORECASE):
+        name = re.search(r"\w*$", text[: found.start()]), re.match(r"\w*", text[found.end() :])
+        if "".join(part[0] for part in (name[0], found, name[1]) if part) in _KEPT:
+            continue
         word = " ".join(re.split(r"[\s_]+", found[0].lower()))
-        yield Place(path, spread.count("\n", 0, found.start()) + 1, word, words[word])
+        yield Place(path, text.count("\n", 0, found.start()) + 1, word, words[word])
 
 
 def tracked(paths: Iterable[str] = ()) -> list[str]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from support.hostile_numbers import Sent, Table, packet_of
 from support.lines import LinePacket
-from support.slow_numbers import Told
+from support.slow_numbers import Arrival
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One packet: its kind as `Told` has it, or excluded or foreign; number and what it adds up to; its key."""
+    """One packet: its kind as `Arrival` has it, or excluded or foreign; number and what it adds up to; its key."""
 
     kind: str
     first: int = 0
@@ -81,7 +81,7 @@ class SlowFeed:
     packets that are of none.
     """
 
-    told: dict[tuple[int, bytes], list[Told]]
+    arrivals: dict[tuple[int, bytes], list[Arrival]]
     excluded: dict[tuple[int, bytes], int]
     lines: dict[bytes, list[LinePacket]]
     foreign: int = 0
@@ -95,12 +95,12 @@ class SlowFeed:
                 if one.kind == "foreign":
                     feed.foreign += 1
                     continue
-                feed.told.setdefault(stream, [])
+                feed.arrivals.setdefault(stream, [])
                 feed.excluded.setdefault(stream, 0)
                 if one.kind == "excluded":
                     feed.excluded[stream] += 1
                 else:
-                    told = Told(one.kind, one.first, one.after, frame, datagram.at_ns)
-                    feed.told[stream].append(told)
-                    feed.lines.setdefault(one.key, []).append(LinePacket(datagram.flow % 2, told, one.size))
+                    arrival = Arrival(one.kind, one.first, one.after, frame, datagram.at_ns)
+                    feed.arrivals[stream].append(arrival)
+                    feed.lines.setdefault(one.key, []).append(LinePacket(datagram.flow % 2, arrival, one.size))
         return feed

@@ -1,4 +1,4 @@
-"""A slow account of one numbered stream: every packet by itself, and a plain list of what has come."""
+"""A slow account of one numbered stream: every packet on its own, and a plain list of what has come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST = 1 << 30
 
 
 @dataclass(frozen=True)
-class Told:
+class Arrival:
     """What one packet or message says of its stream's numbers.
 
     `kind` is data, next (announces), end, reset, fill or hole; numbers are [first, after).
@@ -69,7 +69,7 @@ class Came:
 class SlowNumbers:
     """What one stream's packets say, taken one by one.
 
-    `modulus` is after how many numbers they begin again, 0 for never; `far` is what begins the stream anew wherever it
+    `modulus` is after how many numbers they begin again, 0 for never; `far` is what restarts the stream wherever it
     leads, 0 where falling to 1 does.
     """
 
@@ -105,10 +105,10 @@ class SlowNumbers:
     """What the last packet led to."""
 
     @classmethod
-    def of(cls, told: Iterable[Told], *, modulus: int = 0, far: int = 0) -> SlowNumbers:
+    def of(cls, arrivals: Iterable[Arrival], *, modulus: int = 0, far: int = 0) -> SlowNumbers:
         """Take all that a stream says, in its order."""
         slow = cls(modulus, far)
-        left = list(told)
+        left = list(arrivals)
         while left:
             many = 0 if left[0].kind in ("reset", "hole", "fill") else slow._passed_over(left)
             if many:
@@ -121,7 +121,7 @@ class SlowNumbers:
         slow._account()
         return slow
 
-    def _is_anew(self, one: Told, first: int) -> bool:
+    def _is_reset(self, one: Arrival, first: int) -> bool:
         if self.far:
             return abs(first - self.mark) > self.far
         return not self.modulus and one.kind == "data" and first <= 1 and self.mark - first > FALLEN_FROM
@@ -136,20 +136,20 @@ class SlowNumbers:
         candidates = [number % self.modulus + (turn + by) * self.modulus for by in (-1, 0, 1)]
         return min(candidates, key=lambda one: (abs(one - to), one))
 
-    def _count(self, told: list[Told]) -> None:
+    def _count(self, arrivals: list[Arrival]) -> None:
         """Count packets that move nothing."""
-        for one in told:
+        for one in arrivals:
             self.packets += one.kind == "data"
             self.messages += (one.after - one.first if one.messages is None else one.messages) * (one.kind == "data")
             self.heartbeats += one.kind in ("next", "end")
 
-    def _passed_over(self, told: list[Told]) -> int:
+    def _passed_over(self, arrivals: list[Arrival]) -> int:
         """Return how many packets there are from the first on that jump and that nothing bears out: 0 or 1."""
-        one = told[0]
+        one = arrivals[0]
         if self.far or (one.kind == "data" and one.first == self.shown(self._expected) and self.joined_at is not None):
             return 0
         first = self._nearest(one.first, self.mark)
-        groups = _groups(told, self.modulus)
+        groups = _groups(arrivals, self.modulus)
         if len(groups[0]) > 1 or (self.joined_at is not None and first - self.mark <= DROPPED):
             return 0
         cost = 0
@@ -180,20 +180,23 @@ class SlowNumbers:
         self.unconfirmed += cost < WITHIN
         return 1
 
-    def _take_reset(self, told: list[Told]) -> list[Told]:
+    def _take_reset(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Take resets up to what comes after them, which may show that they only say again where the stream began."""
-        at = self._nearest(told[0].first, self.mark)
+        at = self._nearest(arrivals[0].first, self.mark)
         if not self.far or at != self.lowest or self.joined_at is None:
-            self._begin_anew(at, told[0])
-            return told[1:]
-        many = next((at for at, one in enumerate(told) if one.kind != "reset" or one.first != told[0].first), len(told))
-        following = told[many] if many < len(told) and told[many].kind in ("data", "next", "end") else None
+            self._restart(at, arrivals[0])
+            return arrivals[1:]
+        many = next(
+            (at for at, one in enumerate(arrivals) if one.kind != "reset" or one.first != arrivals[0].first),
+            len(arrivals),
+        )
+        following = arrivals[many] if many < len(arrivals) and arrivals[many].kind in ("data", "next", "end") else None
         if following is None or self._nearest(following.first, at) < self.mark:
-            for one in told[:many]:
-                self._begin_anew(at, one)
-        return told[many:]
+            for one in arrivals[:many]:
+                self._restart(at, one)
+        return arrivals[many:]
 
-    def _begin_anew(self, at: int, one: Told) -> None:
+    def _restart(self, at: int, one: Arrival) -> None:
         if self.joined_at is None:
             self.joined_at = at
         else:
@@ -204,7 +207,7 @@ class SlowNumbers:
         self._mark_frame, self._mark_ns = one.frame, one.at_ns
         self._torn = False
 
-    def _take(self, one: Told, left: list[Told]) -> list[Told]:
+    def _take(self, one: Arrival, left: list[Arrival]) -> list[Arrival]:
         if one.kind == "hole":
             self._torn = True
             return left
@@ -221,8 +224,8 @@ class SlowNumbers:
         self.ended |= one.kind == "end"
         if self.joined_at is None:
             self.joined_at = self.mark = self.lowest = first
-        elif self._is_anew(one, first):
-            self._begin_anew(first, one)
+        elif self._is_reset(one, first):
+            self._restart(first, one)
         if self.first is None and one.kind == "data":
             self.first = first
         if first > self.mark:
@@ -248,7 +251,7 @@ class SlowNumbers:
         self._expected = one.after
         return left
 
-    def _fill(self, first: int, after: int, one: Told, *, others: int) -> None:
+    def _fill(self, first: int, after: int, one: Arrival, *, others: int) -> None:
         """Take numbers that were missing."""
         filled = list(self._came.missing(first, after)) if first < after else []
         if not filled:
@@ -265,10 +268,10 @@ class SlowNumbers:
         self.epochs.append(len(self.gaps))
 
 
-def _groups(told: list[Told], modulus: int) -> list[list[Told]]:
+def _groups(arrivals: list[Arrival], modulus: int) -> list[list[Arrival]]:
     """Return packets that go on with each other, and announcements of what is expected, together."""
-    groups: list[list[Told]] = []
-    for one in told:
+    groups: list[list[Arrival]] = []
+    for one in arrivals:
         before = groups[-1][-1] if groups else None
         joins = False
         if before is not None and before.after in (one.first, one.first + modulus):
@@ -282,7 +285,7 @@ def _groups(told: list[Told], modulus: int) -> list[list[Told]]:
     return groups
 
 
-def _is_short(one: Told, groups: list[list[Told]]) -> bool:
+def _is_short(one: Arrival, groups: list[list[Arrival]]) -> bool:
     return max(one.after - one.first, groups[-1][0].after - groups[-1][0].first) < LONGEST
 
 

@@ -89,7 +89,7 @@ PATHS_NS = st.one_of(
 
 @st.composite
 def streams(draw: st.DrawFn, *, most: int = 60, flows: int = 5) -> list[Frame]:
-    """A stream with bursts, silences, equal timestamps, steps backward, jumps, several timestamp sources and rings."""
+    """A stream with bursts, gaps, equal timestamps, steps backward, jumps, several timestamp sources and rings."""
     several = (TimestampSource.KERNEL, TimestampSource.HARDWARE)
     sources = draw(st.sampled_from([(TimestampSource.FILE,), several, (*several, TimestampSource.USER)]))
     grid_ns = draw(st.sampled_from([1, 1, 8, 1000]))

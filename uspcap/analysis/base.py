@@ -28,7 +28,7 @@ class Result(Record):
 
     caveats: Annotated[
         tuple[str, ...],
-        "What the figures must be read with because of the input; empty where there is nothing to say.",
+        "Warnings about the input that apply to the figures; empty where there are none.",
     ] = ()
 
     def __init_subclass__(cls, **further: Any) -> None:
@@ -38,7 +38,7 @@ class Result(Record):
         cls.__dataclass_fields__ = fields
 
     def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:
-        """Return it with what only the whole run knows; as it is where that is nothing.
+        """Return it with the figures that only the whole run has; unchanged where there are none.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ RAW = "_raw"
 
 
 def grown(rows: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return rows with room for twice as many, or `most`."""
+    """Return rows with room for double as many, or `most`."""
     room = np.zeros(min(2 * len(rows), most), rows.dtype)
     room[: len(rows)] = rows
     return room
@@ -93,17 +93,17 @@ class Analysis(ABC):
         self.clamped += batch.clamped
 
     def _shift(self, batch: FrameBatch) -> int:
-        """Return what turns the batch's frame numbers into those of this instance's stream."""
+        """Return the offset from the batch's frame numbers to those of this instance's stream."""
         return self.frames_read - batch.frames_before
 
     def merge(self, later: Self) -> None:
-        """Append the state of what came directly after; `later` is used up."""
+        """Append the state of the directly following frames; `later` is used up."""
         self._merge(later)
         self.frames_read += later.frames_read
         self.clamped += later.clamped
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: all but the views of arrays as bytes, whose names end in `_raw`."""
+        """Return the state to pickle: all but the views of arrays as bytes, whose names end in `_raw`."""
         state = {name: value for name, value in self.__dict__.items() if not name.endswith(RAW)}
         return {**state, RAW: [name for name in state if name + RAW in self.__dict__]}
 
@@ -120,16 +120,16 @@ class Analysis(ABC):
 
     @abstractmethod
     def result(self) -> Result:
-        """Return what the report shows; may be called at any time, and again."""
+        """Return the result for the report; may be called at any time, and repeatedly."""
 
     def caveats(self) -> list[str]:
-        """Return what the result must be read with because of the input, in whole sentences without a full stop."""
+        """Return warnings about the input that apply to the result: whole sentences without a full stop."""
         if not (self.clamped and self.rests_on_timestamps):
             return []
         many = "1 frame has a timestamp" if self.clamped == 1 else f"{self.clamped} frames have timestamps"
         return [
-            f"{many} beyond what uspcap counts in (1823 to 2116), of which the nearest end was taken: times, spans and "
-            "rates that they take part in are wrong"
+            f"{many} outside of the supported range (1823 to 2116), clamped to its nearer end: times, spans and rates "
+            "that include them are wrong"
         ]
 
     def histograms(self) -> dict[str, Histogram]:

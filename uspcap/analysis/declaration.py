@@ -1,4 +1,4 @@
-"""What an analysis declares of itself, once; everything else that knows analyses takes it from there.
+"""The declaration of an analysis, from which all other code takes what it needs.
 
 An analysis is a package whose `__init__` holds a `Declaration`, registered as an entry point of the group
 `uspcap.analyses` (see `registry`). It imports nothing that takes time: what it makes is loaded when it is made.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Runs(Enum):
-    """When an analysis runs that nobody has named."""
+    """When an analysis runs that was not named."""
 
     ALWAYS = auto()
     LIVE = auto()
@@ -57,14 +57,14 @@ TOP: Final = Option(
     kind=Kind.COUNT,
     bounds=(1, 10_000),
     general=True,
-    help="Rows in lists of flows, gaps and the like; 10, or fewer where rows are long.",
+    help="Rows of lists such as flows and gaps; 10, or fewer where rows are long.",
 )
 """Shared by all analyses that list something."""
 
 
 @dataclass(slots=True)
 class Asked:
-    """What a run was asked for, for what is decided once and before it.
+    """The request for a run, for decisions that are made once before it.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the analyses of one run share.
+    """Objects that the analyses of one run share.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class View(Protocol):
         """Return all that a report shows."""
 
     def headlines(self, result: Any) -> Iterable[Headline]:
-        """Return what the intervals of a capture and its live view say in a few words; perhaps nothing."""
+        """Yield the headlines for intervals of a capture and the live view; perhaps none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class Declaration:
         Given the options and `Asked`, checks them, decides what is decided once, and returns what `make` takes; it may
         raise UsageError. Without it each option goes to `make` as it is.
     brought_by : callable, optional
-        Given the options and the names that were named, tells whether they bring it along.
+        Given the options and the names that were named, returns whether they bring it along.
     """
 
     name: str
@@ -166,7 +166,7 @@ class Declaration:
         return self.view.rpartition(".")[0]
 
     def arguments(self, given: Given, asked: Asked) -> dict[str, Any]:
-        """Return what `make` takes beside `Shared`; what was not given is left to its defaults.
+        """Return the arguments of `make` besides `Shared`; those not given keep their defaults.
 
         Raises
         ------

@@ -28,16 +28,14 @@ RAW_LINK: Final = {4: Interface(link_type=228), 6: Interface(link_type=229)}
 
 
 class IpFragments(Record):
-    """What became of UDP datagrams in IP fragments."""
+    """Reassembly of UDP datagrams in IP fragments."""
 
-    put_together: Annotated[Count, "Datagrams all of whose fragments came."]
-    incomplete: Annotated[Count, "Datagrams that lack fragments."]
+    put_together: Annotated[Count, "Datagrams with all fragments."]
+    incomplete: Annotated[Count, "Datagrams with missing fragments."]
     discarded: Annotated[Count, "Datagrams whose fragments overlap or contradict each other (RFC 5722)."]
-    copies: Annotated[Count, "Fragments that came before, byte by byte."]
-    frames_left_out: Annotated[
-        Count, "Frames with fragments of datagrams that are incomplete, copies aside, or discarded."
-    ]
-    cut: Annotated[Count, "Fragments at the beginnings of parts of the capture that were more than is kept."]
+    copies: Annotated[Count, "Fragments received before, byte by byte."]
+    frames_left_out: Annotated[Count, "Frames with fragments of incomplete or discarded datagrams, without copies."]
+    cut: Annotated[Count, "Fragments at the beginnings of parts of the capture that exceed what is kept."]
 
 
 @dataclass(slots=True)
@@ -48,7 +46,7 @@ class Kept:
     size: int = 0
 
     def takes(self, size: int, count: int = 1) -> bool:
-        """Tell whether so many more bytes may be kept, and count them."""
+        """Return whether that many more bytes may be kept, and count them."""
         if self.count >= MOST_KEPT or self.size + size > MOST_KEPT_BYTES:
             return False
         self.count += count
@@ -309,7 +307,7 @@ class FragmentedStream(Generic[S]):
         self.cut += later.cut
 
     def whole(self) -> FragmentedStream[S]:
-        """Return how things stand if nothing came before; this stays as it is."""
+        """Return the state if nothing precedes it; this object stays unchanged."""
         if not (self._between or self._first.needs_beginning):
             return self
         if self._whole is None:
@@ -318,7 +316,7 @@ class FragmentedStream(Generic[S]):
         return self._whole
 
     def counts(self) -> IpFragments:
-        """Return what became of datagrams in fragments, of a state that keeps nothing."""
+        """Return the counts of datagrams in fragments, of a state that keeps nothing."""
         return IpFragments(
             put_together=self.datagrams.complete,
             incomplete=self.datagrams.incomplete,
@@ -330,7 +328,7 @@ class FragmentedStream(Generic[S]):
 
 
 def fragment_caveats(counts: IpFragments) -> list[str]:
-    """Return what results must be read with because of datagrams that could not be put together."""
+    """Return the warnings about datagrams that could not be reassembled."""
     found = []
     incomplete, discarded = counts.incomplete, counts.discarded
     if incomplete or discarded:
@@ -338,20 +336,19 @@ def fragment_caveats(counts: IpFragments) -> list[str]:
         lack = "lacks" if incomplete == 1 else "lack"
         void = f", and {discarded:,} had fragments that contradict each other" if discarded else ""
         found.append(
-            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: what they carried, in "
-            f"{counts.frames_left_out:,} frames, counts as missing; a filter on ports leaves out all fragments but "
-            "the first"
+            f"{incomplete:,} of {whole:,} UDP datagrams in IP fragments {lack} some{void}: their data, in "
+            f"{counts.frames_left_out:,} frames, count as missing; a filter on ports drops all fragments but the first"
         )
     if counts.cut:
         found.append(
-            f"{counts.cut:,} IP fragments at the beginnings of parts of the capture were more than is kept: what "
-            "they carried may count as missing"
+            f"{counts.cut:,} IP fragments at the beginnings of parts of the capture exceed what is kept: their "
+            "data may count as missing"
         )
     return found
 
 
 def batch_of(datagrams: Datagrams) -> FrameBatch:
-    """Return what was put together as a batch of packets without a link layer, a row a datagram."""
+    """Return reassembled datagrams as a batch of packets without a link layer, one row each."""
     frames = datagrams.frames
     count = frames.count
     starts, lengths = frames.column("offset").tolist(), frames.column("captured_length").tolist()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_NS: Final = 5 * NANOSECONDS
-"""How long an answer is waited for where nothing else is said."""
+"""The timeout where none is given."""
 
 LONGEST_TIMEOUT_NS: Final = 1 << 60
 
@@ -25,7 +25,7 @@ def _quorum(text: str) -> int | str:
     if text == "majority":
         return text
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_REPLIES):
-        raise ValueError(f"{text!r} is no quorum; write a number of replies up to {MOST_REPLIES}, or majority")
+        raise ValueError(f"{text!r} is not a quorum; give a number of replies up to {MOST_REPLIES}, or majority")
     return int(text)
 
 
@@ -36,11 +36,15 @@ REQUEST: Final = Option(
     repeated=True,
     default=(),
     metavar="RULE",
-    help="What asks, for requests.",
+    help="Filter for requests, with a key.",
 )
 
 TRIGGER: Final = Option(
-    flag="--trigger", argument="trigger", kind=Kind.TEXT, metavar="RULE", help="What comes in, for tick_to_trade."
+    flag="--trigger",
+    argument="trigger",
+    kind=Kind.TEXT,
+    metavar="RULE",
+    help="Filter for incoming packets, for tick_to_trade.",
 )
 
 RESPONSE: Final = Option(
@@ -50,7 +54,7 @@ RESPONSE: Final = Option(
     repeated=True,
     default=(),
     metavar="RULE",
-    help="What answers either.",
+    help="Filter for the responses to either.",
 )
 
 MATCH: Final = Option(
@@ -58,7 +62,7 @@ MATCH: Final = Option(
     argument="match",
     kind=Kind.CHOICE,
     choices=("flow", "client", "key"),
-    help="What must agree beside the keys of rules.",
+    help="What must match besides the keys of rules.",
 )
 
 QUORUM: Final = Option(
@@ -74,7 +78,7 @@ TIMEOUT: Final = Option(
     flag="--timeout",
     argument="timeout_ns",
     kind=Kind.DURATION,
-    help="How long an answer is waited for; 5s if not said.",
+    help="How long to wait for a response; 5s if not given.",
 )
 
 
@@ -88,7 +92,7 @@ def shared_arguments(given: Given) -> dict[str, Any]:
     """
     timeout_ns, shown = given.get(TIMEOUT.parameter), given.get(TOP.parameter)
     if timeout_ns is not None and not 1 <= timeout_ns <= LONGEST_TIMEOUT_NS:
-        raise UsageError("--timeout takes 1ns to 36 years; write another, as 500ms")
+        raise UsageError("--timeout takes 1ns to 36 years; give another, as 500ms")
     found = {"timeout_ns": timeout_ns, "shown": shown}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -103,5 +107,5 @@ def check_responses(given: Given) -> Sequence[str]:
     """
     responses: Sequence[str] = given.get(RESPONSE.parameter) or ()
     if responses and not given.get(REQUEST.parameter) and given.get(TRIGGER.parameter) is None:
-        raise UsageError("--response says what answers, but not to what: add --request RULE or --trigger RULE")
+        raise UsageError("--response needs what it responds to: add --request RULE or --trigger RULE")
     return responses

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uspcap.analysis.sequence.settings import SequenceSettings
 
 ORDER_PROTOCOLS: Final = ("ouch-4.2", "ouch-5.0", "fix")
-"""What `orders` may be told of order entry connections."""
+"""Protocols of order entry that `orders` reads."""
 
 PROTOCOL: Final = Option(
     flag="--protocol",
@@ -31,7 +31,7 @@ NUMBERS: Final = Option(
     argument="numbers",
     kind=Kind.TEXT,
     metavar="RULE",
-    help="Or where they lie: offset=4,size=4,kind=packet.",
+    help="Position of the numbers instead: offset=4,size=4,kind=packet.",
 )
 
 UNVERIFIED: Final = Option(
@@ -39,7 +39,7 @@ UNVERIFIED: Final = Option(
     argument="unverified",
     kind=Kind.SWITCH,
     default=False,
-    help="Also apply what no specification or capture has shown.",
+    help="Also apply rules that no specification or capture confirms.",
 )
 
 PAIR: Final = Option(
@@ -69,7 +69,7 @@ def protocols_given(given: Given, named: Sequence[str] | None) -> tuple[str | No
     feeds = [name for name in names if name not in ORDER_PROTOCOLS]
     for kind in (feeds, orders):
         if len(kind) > 1:
-            raise UsageError(f"--protocol names {' and '.join(kind)}, which are of one kind: name one of them a run")
+            raise UsageError(f"--protocol names {' and '.join(kind)}, which are of one kind: give only one of them")
     feed, order_entry = feeds[0] if feeds else None, orders[0] if orders else None
     asks_for_numbers = bool({"sequence", "arbitration"} & set(named or ()))
     if order_entry is not None and feed is None and given.get(NUMBERS.parameter) is None and asks_for_numbers:
@@ -88,17 +88,17 @@ def sequence_settings(name: str, given: Given, asked: Asked) -> SequenceSettings
     Raises
     ------
     UsageError
-        The options make no sense together, nothing says where numbers lie, or no protocol can be told.
+        The options make no sense together, nothing says where numbers lie, or no protocol can be detected.
     CaptureFileError, NotACaptureFile, FilterError
         As `sequence.detection.detect` does.
     """
     protocol, _ = protocols_given(given, asked.named)
     numbers = given.get(NUMBERS.parameter)
     if protocol is not None and numbers is not None:
-        raise UsageError("--protocol and --sequence both say where numbers lie: give one")
+        raise UsageError("--protocol and --sequence both give the position of the numbers: use only one")
     if protocol is None and numbers is None:
         raise UsageError(
-            f"{name} needs to know where numbers lie: give --protocol NAME (see 'uspcap protocols'), "
+            f"{name} needs the position of the sequence numbers: give --protocol NAME (see 'uspcap protocols'), "
             "--protocol auto, or --sequence offset=…,size=…"
         )
     from uspcap.protocols.line_pairs import parse_pairs
@@ -122,6 +122,6 @@ def _settings_of(protocol: str | None, numbers: str | None, asked: Asked, *, unv
 
     if not asked.files or "-" in asked.files:
         raise UsageError(
-            "a protocol is told from the beginning of a file, which standard input and interfaces do not keep: name it"
+            "a protocol is detected from the beginning of a file, which standard input and interfaces lack: name it"
         )
     return detect(asked.files, asked.expression, unverified=unverified)

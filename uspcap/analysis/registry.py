@@ -45,7 +45,7 @@ def options(*, live: bool = True) -> tuple[Option, ...]:
     for name in names(live=live):
         for option in declarations()[name].options:
             if found.setdefault(option.flag, option) != option:
-                raise ValueError(f"the analysis {name} declares {option.flag} anew, and otherwise than another one")
+                raise ValueError(f"the analysis {name} declares {option.flag} again, and differently from another one")
     return tuple(found.values())
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run is asked for.
+    """Settings of a run.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Settings:
     reading : Reading
         Which frames of the files are read.
     outer : bool
-        Let the filter speak of the outer frame, as tcpdump does; rules say it themselves.
+        Apply the filter to the outer frame, as tcpdump does; rules have this setting of their own.
     filter_reading : FilterReading or None
         Of captures, which reading applies, where that is not tcpdump's.
     """
@@ -88,7 +88,7 @@ class Settings:
 
     @property
     def looks_inside(self) -> bool:
-        """Whether the filter or a rule speaks of innermost packets."""
+        """Whether the filter or a rule applies to innermost packets."""
         reading = self.filter_reading or reading_of(self.expression, outer=self.outer)
         if self.expression.strip() and reading.name == "inner":
             return True
@@ -148,7 +148,7 @@ def settings_for(
 
 
 def _outer(value: Any) -> Any:
-    """Let rules among an analysis' arguments speak of outer frames."""
+    """Apply the rules among an analysis' arguments to outer frames."""
     if isinstance(value, RulePair):
         return replace(value, outer=True)
     return tuple(map(_outer, value)) if isinstance(value, tuple) else value
@@ -157,7 +157,9 @@ def _outer(value: Any) -> Any:
 def _check_used(option: Option, users: Sequence[str], names: Sequence[str], naming: str) -> None:
     """Raise UsageError where an option was given and none of the analyses that it is about runs."""
     if not {*users} & {*names}:
-        raise UsageError(f"{option.flag} is about {' and '.join(users)}: add {naming} {users[0]}, or leave it out")
+        raise UsageError(
+            f"{option.flag} is an option of {' and '.join(users)}: add {naming} {users[0]}, or leave it out"
+        )
 
 
 class Suite:
@@ -196,7 +198,7 @@ class Suite:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run over files found, beside what the analyses hold.
+    """The outcome of a run over files, besides the state of the analyses.
 
     Attributes
     ----------
@@ -245,7 +247,7 @@ class Outcome:
     order: Order = field(default_factory=Order)
 
     def take_facts(self, one: PlannedInput, name: str, facts: SourceFacts, selection: FrameSelection) -> None:
-        """Keep what is known of a file that was read."""
+        """Keep the facts about a file that was read."""
         self.problems += facts.all_problems(name)
         self.notes += one.notes + facts.notes(name)
         self.decisions += [*one.taps.decisions, *facts.decisions]
@@ -258,7 +260,7 @@ class Outcome:
 
 
 Progress = Callable[[int, int], None]
-"""Told of bytes read and frames seen since it was last called, from any thread."""
+"""Called with the bytes read and the frames seen since its last call, from any thread."""
 
 
 def analyze_files(
@@ -278,14 +280,14 @@ def analyze_files(
     Raises
     ------
     UspcapError
-        A file cannot be opened, the filter does not compile, or no format of trailers can be told.
+        A file cannot be opened, the filter does not compile, or no format of trailers can be detected.
     """
     inputs, left_out = captures_among([Input(one) if isinstance(one, str) else one for one in paths])
     if settings.trailer is not None:
         settings = replace(settings, trailer=resolved_trailer(settings.trailer, [one.path for one in inputs]))
     with closing(Wake()) as wake, ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="analyze") as pool:
         off = settings.reading.sorting == "off"
-        once = any(is_read_once(one.path) for one in inputs)
+        once = any(is_read_once(each_input.path) for each_input in inputs)
         if not off and not once:
             inputs = in_order_of_time(inputs, settings.reading)
         planned = plan(inputs, settings.reading, wake)
@@ -298,7 +300,7 @@ def analyze_files(
             if surveyed is not None and surveyed.overlaps:
                 outcome = _in_slices(surveyed, planned, settings, jobs, wake, pool, shown)
             else:
-                # Where looking at their ends did not say that none overlap, that is to be noticed soon.
+                # Where their ends did not show that none overlap, an overlap has to be detected soon.
                 known = off or surveyed is not None
                 begins = [LATEST_NS] * len(inputs) if known else _begins_after(planned, wake, pool)
                 outcome = _as_they_lie(planned, settings, jobs, wake, pool, shown, begins)
@@ -328,7 +330,7 @@ def _as_they_lie(
     progress: Progress,
     begins_after: Sequence[int],
 ) -> Outcome | None:
-    """Analyze files one after the other; None where their frames are not in order of time, and are to be.
+    """Analyze files one after the other; None where their frames must be sorted first.
 
     `begins_after` has for each file the time before which it is to end.
     """
@@ -369,7 +371,7 @@ def _as_they_lie(
 
 
 def _begins_after(planned: Plan, wake: Wake, pool: ThreadPoolExecutor) -> list[int]:
-    """Return for each input when the next begins, so that one that goes on beyond that is noticed at once."""
+    """Return for each input when the next begins, so that one that goes on beyond that is detected at once."""
     from uspcap.stages.slicing import first_time
 
     times = pool.map(partial(first_time, wake=wake), planned.inputs[1:])
@@ -411,7 +413,7 @@ class Renumbered(Analysis):
 
 
 class _Shown:
-    """Progress that can be taken back where files are read again; told from any thread."""
+    """Progress that can be taken back where files are read again; updated from any thread."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -436,7 +438,7 @@ class _OutOfOrder(Exception):
 def _put_in_order(
     planned: Plan, settings: Settings, wake: Wake, pool: ThreadPoolExecutor, progress: Progress
 ) -> Outcome:
-    """Analyze files whose frames are put in order first."""
+    """Analyze files whose frames are sorted first."""
     from uspcap.stages.straightening import Straightener
 
     straightener = Straightener(planned.inputs, settings.reading.sorting, wake, pool, progress)
@@ -447,7 +449,7 @@ def _put_in_order(
 
 
 def _survey(planned: Plan, settings: Settings, wake: Wake, pool: ThreadPoolExecutor) -> Survey | None:
-    """Look at where inputs begin and end; None where that does not say whether they overlap."""
+    """Read where inputs begin and end; None where that does not show whether they overlap."""
     from uspcap.stages.slicing import survey
 
     return survey(planned.inputs, settings.reading.sorting, wake, pool) if len(planned.inputs) > 1 else None
@@ -495,7 +497,7 @@ def _in_slices(
 
 
 class _Ordered:
-    """Analyzes frames that were put in order."""
+    """Analyzes sorted frames."""
 
     def __init__(self, settings: Settings, time_range: TimeRange | None) -> None:
         self._suite = Suite(settings)
@@ -521,7 +523,7 @@ class _Ordered:
         self._filtered.append(self._keep.counts)
 
     def append(self, later: _Ordered) -> None:
-        """Take in what was found in the frames that come directly after."""
+        """Append the findings of the directly following frames."""
         if self._frames_read:
             self._suite.merge(later._suite)
         else:
@@ -548,9 +550,9 @@ class _Ordered:
             outcome.take_facts(one.planned, one.name, one.facts, one.selection)
         analyses = self._suite.analyses
         self._suite.analyses = {name: Renumbered(analysis, numbers) for name, analysis in analyses.items()}
-        outcome.inputs = tuple(one.planned for one in inputs)
+        outcome.inputs = tuple(each_input.planned for each_input in inputs)
         outcome.notes += self._in_range.notes("all files")
-        decision = order.decision([one.name for one in inputs])
+        decision = order.decision([each_input.name for each_input in inputs])
         if decision is not None:
             outcome.decisions.append(decision)
         return outcome
@@ -558,7 +560,7 @@ class _Ordered:
 
 @dataclass(slots=True)
 class _Part:
-    """What a thread made of one part of a file."""
+    """A thread's result for one part of a file."""
 
     suite: Suite
     filter: FrameFilter
@@ -653,13 +655,13 @@ class _Run:
             self._reader.close()
 
     def _leave_reader(self) -> None:
-        """Keep what the reader at hand knows, and close it."""
+        """Keep the facts of the current reader, and close it."""
         if self._reader is not None:
             self._facts.append(self._reader.facts)
             self._reader.close()
 
     def leave_file(self) -> None:
-        """Keep what is known of the file at hand, and close it."""
+        """Keep the facts about the current file, and close it."""
         reader, outcome = self._reader, self.outcome
         if reader is None:
             return

@@ -57,7 +57,7 @@ WORST: Final = 10
 SERIES_BUCKETS: Final = 128
 
 DEGREES: Final = (1, 2, 3, 5, 10, 50, 100)
-"""n of n-reordering that are told; 3 is what makes TCP send again (RFC 5681)."""
+"""n of n-reordering that are reported; 3 is what makes TCP send again (RFC 5681)."""
 
 _SPILL_DTYPE: Final = np.dtype([("a_ns", np.int64), ("difference_ns", np.int64), ("a", np.int64), ("b", np.int64)])
 _SPILL_ROWS: Final = 1 << 16
@@ -77,7 +77,7 @@ class Settings:
     window_ns : int
         How far apart a frame may be on the two sides.
     offset_ns : int, optional
-        B's clock minus A's, where it is known roughly; found by itself otherwise.
+        B's clock minus A's, where it is known roughly; auto-detected otherwise.
     expression : str
         Filter as of pcap-filter(7), for both.
     trailer : TrailerChoice, optional
@@ -87,7 +87,7 @@ class Settings:
     tunnels : bool or None
         Let the innermost headers count, on both sides; None leaves it to the frames.
     outer : bool
-        Let the filter speak of outer frames, as tcpdump does.
+        Apply the filter to outer frames, as tcpdump does.
     """
 
     key: str = "network"
@@ -280,10 +280,10 @@ Files = str | Sequence[str | Input]
 """One capture: a file, or several that are read one after the other in the order of their first times."""
 
 Matched = Callable[[NDArray[np.void], NDArray[np.int64]], None]
-"""Told of matched pairs, rows of `EVENT_DTYPE` of B's frames, and their delays in ns, in B's order."""
+"""Called with matched pairs, rows of `EVENT_DTYPE` of B's frames, and their delays in ns, in B's order."""
 
 Missed = Callable[[str, NDArray[np.void]], None]
-"""Told of frames of side `a` or `b` that are not matched, rows of `EVENT_DTYPE`."""
+"""Called with frames of side `a` or `b` that are not matched, rows of `EVENT_DTYPE`."""
 
 
 def compare_captures(
@@ -336,7 +336,7 @@ def compare_captures(
                         limit,
                         settings.expression,
                         wake,
-                        _trailers(settings, [one.path for one in inputs]),
+                        _trailers(settings, [each_input.path for each_input in inputs]),
                         time_range,
                         straightener,
                         tunnels=choice.tunnels,
@@ -458,8 +458,8 @@ class _Run:
         within = abs(offset_ns) <= into.settings.window_ns
         if into.range_a is not None and into.settings.offset_ns is None and not within:
             raise UsageError(
-                f"the clocks differ by some {offset_ns} ns, and --from and --to are of A's: say so with --offset "
-                f"{offset_ns}ns"
+                f"the clocks differ by about {offset_ns} ns, and --from and --to are of A's clock: confirm it with "
+                f"--offset {offset_ns}ns"
             )
         into.clock = ("same" if within else "offset") if into.settings.clock == "auto" else into.settings.clock
         same = into.clock == "same"
@@ -547,7 +547,7 @@ class _Run:
         except OSError as error:
             raise CaptureFileError(
                 f"cannot keep {into.matched} pairs in a temporary file in {tempfile.gettempdir()}: {reason(error)}; "
-                "name a directory with more room in TMPDIR"
+                "set TMPDIR to a directory with more space"
             ) from error
 
     def _reorder(self, pairs: NDArray[np.void]) -> None:
@@ -581,12 +581,12 @@ class _Run:
         del into.worst[WORST:]
 
     def _second_pass(self, spill: Any) -> None:
-        """Take the clocks' line from the differences; what is left is delay beyond the least."""
+        """Subtract the clocks' line from the differences; the rest is delay above the minimum."""
         into = self._into
         fit = self._envelope.fit()
         if fit is None:
             return
-        # The line is that of the least difference of each stretch of time; within one, the drift lets others be lower.
+        # The line is that of the smallest difference of each stretch of time; with the drift, others may be lower.
         lowest = min(int(difference_ns(rows["difference_ns"], fit.at(rows["a_ns"])).min()) for rows in _spilled(spill))
         into.fit = fit = fit.lowered(min(lowest, 0))
         for rows in _spilled(spill):

@@ -1,4 +1,4 @@
-"""What makes a frame the same frame in two captures, and streams of its digests.
+"""Which frames of two captures are the same, and streams of their digests.
 
 Keys
 ----
@@ -54,7 +54,7 @@ NO_LIMIT: Final = 1 << 18
 
 @dataclass(slots=True)
 class Side:
-    """What is known of one capture of a comparison once it is read.
+    """Facts about one capture of a comparison once it is read.
 
     Attributes
     ----------
@@ -118,20 +118,20 @@ class Side:
 
     @property
     def file_resolution_ns(self) -> int:
-        """What the files can tell apart."""
+        """The resolution of the files' timestamps."""
         ticks = [interface.ticks_per_second for interface in self.interfaces if interface.ticks_per_second]
         return -(-NANOSECONDS // min(ticks)) if ticks else 1
 
     @property
     def resolution_ns(self) -> int:
-        """What the timestamps tell apart: coarser than the files can where enough of them are multiples of more."""
+        """The resolution of the timestamps: coarser than the files' where enough of them are multiples of more."""
         seen = self.multiple_ns if self.frames >= FEWEST_TIMESTAMPS else 1
         return max(self.file_resolution_ns, seen)
 
     def take_choice(self, choice: TunnelChoice) -> None:
-        """Note what was decided on tunnels for these files."""
+        """Note the decision on tunnels for these files."""
         self.tunnels = choice.tunnels
-        paths = {one.path for one in self.files}
+        paths = {file.path for file in self.files}
         found = [decision for decision in choice.decisions if decision.file in paths]
         self.decisions += found
         self.notes += [f"{one.file}: {one.why} (as {one.option})" for one in found]
@@ -163,7 +163,7 @@ class DigestReader:
     tunnels : bool
         Let the innermost headers count.
     outer : bool
-        Let the filter speak of outer frames.
+        Apply the filter to outer frames.
     straightener : Straightener, optional
         Reads the files where their frames are to be put in order of time.
 
@@ -329,7 +329,7 @@ class DigestReader:
 
 
 def common_limit(files: Sequence[PlannedInput], key: str, *, tunnels: bool = False) -> int:
-    """Return how many bytes of what the key looks at the frames of all these files have.
+    """Return how many of the key's bytes the frames of all these files have.
 
     Looks at the first `LOOKED_AT_FRAMES` frames of each; `NO_LIMIT` where none of them is cut. What can be read once
     only (standard input, a pipe) is taken as not cut.

@@ -8,7 +8,7 @@ B. A cluster is closed when the window has passed since its last frame. Then, wi
    - none on one side: the frames are only on the other;
    - a == b: the first of A is the first of B, and so on, where they are within the window of each other;
    - a == 1 or b == 1: the first is the first, the others are duplicates;
-   - else it cannot be told which one is missing, and all are ambiguous.
+   - else it cannot be known which one is missing, and all are ambiguous.
    A digest that comes CLUSTER_MOST times on a side is given up: all its frames are ambiguous, until it is silent for a
    window. Given up digests are kept in a table of their own, so that no later frame is taken for a new beginning.
 C. Frames leave the ring in the order in which they came, when their cluster is closed. What they came to is an event.

@@ -47,7 +47,7 @@ _LARGEST: Final = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class _OrNull:
-    """What may also be null."""
+    """A form that may also be null."""
 
     form: Any
 
@@ -90,7 +90,7 @@ class SavedComparison:
     paths: dict[str, list[Run]]
 
     def settings(self) -> dict[str, Any]:
-        """Return what was chosen and what the host was like: dotted names to plain values."""
+        """Return the settings and the host's properties: dotted names to plain values."""
         report = self.report
         design = {name: value for name, value in report["design"].items() if name not in _NOT_SETTINGS}
         chosen: dict[str, Any] = {
@@ -191,10 +191,10 @@ def load(path: str) -> SavedComparison:
         advice = remedy(error, "check the path and its permissions")
         raise CaptureFileError(f"{path}: cannot read: {reason(error)}; {advice}") from error
     except (ValueError, RecursionError) as error:
-        raise CaptureFileError(f"{path}: no whole JSON document: {error}; write the report again") from error
+        raise CaptureFileError(f"{path}: not a complete JSON document: {error}; write the report again") from error
     schema = report.get("schema") if isinstance(report, dict) else None
     if schema != _SCHEMA or report.get("kind") != "live":
-        what = f"a report of {schema}" if schema else "JSON, but no report"
+        what = f"a report of {schema}" if schema else "JSON, but not a report"
         if schema == _SCHEMA:
             what = f"a report of {report.get('kind')}, which has no runs to compare"
         raise CaptureFileError(f"{path}: {safe_text(what)}; give what 'uspcap compare -i IF --format json' wrote")
@@ -215,7 +215,7 @@ def load(path: str) -> SavedComparison:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no number")
+        raise ValueError(f"{text[:20]} is not a number")
     return value
 
 
@@ -230,7 +230,7 @@ def _check_form(value: Any, form: Any, where: str) -> None:
     """Raise ValueError where a value is not of the form that `_FORM` explains."""
     if isinstance(form, dict):
         if not isinstance(value, dict):
-            raise ValueError(f"{where or 'the document'} is no object")
+            raise ValueError(f"{where or 'the document'} is not an object")
         if _EACH in form:
             form = dict.fromkeys(value, form[_EACH])
         elif _PER_FRAME in form:
@@ -241,14 +241,14 @@ def _check_form(value: Any, form: Any, where: str) -> None:
             _check_form(value[name], inner, f"{where}.{name}".lstrip("."))
     elif isinstance(form, list):
         if not isinstance(value, list):
-            raise ValueError(f"{where} is no list")
+            raise ValueError(f"{where} is not a list")
         for at, inner in enumerate(value):
             _check_form(inner, form[0], f"{where}[{at}]")
     elif isinstance(form, _OrNull):
         if value is not None:
             _check_form(value, form.form, where)
     elif isinstance(value, bool) is not (form is bool) or not isinstance(value, form):
-        raise ValueError(f"{where} is {'null' if value is None else type(value).__name__}, which it cannot be")
+        raise ValueError(f"{where} is {'null' if value is None else type(value).__name__}, which is not allowed")
 
 
 def different_settings(one: SavedComparison, two: SavedComparison) -> list[tuple[str, Any, Any]]:
@@ -295,17 +295,17 @@ def _shift(path: str, percentile: str, of_one: Sequence[Run], of_two: Sequence[R
         groups = _groups(runs, percentile)
         if groups is None:
             needed = math.ceil(ENOUGH_BEYOND / (1 - Fraction(percentile) / 100))
-            return insufficient(f"report {number} has no run, nor all of them together, of {needed} frames")
+            return insufficient(f"report {number} has too few frames, even in all runs together: {needed} are needed")
         found = locate(groups, percentile)
         if found is None:
             return insufficient(f"the percentile lies among the lost frames of report {number}")
         located.append(found)
-    middles = [one.middles for one in located]
+    middles = [side.middles for side in located]
     if not runs_suffice(len(middles[0]), len(middles[1]), confidence):
         return insufficient(f"{len(middles[0])} and {len(middles[1])} runs are too few for {confidence:.6g}")
     interval = rank_sum_interval(middles[0], middles[1], confidence)
     assert interval is not None
-    half_width = sum(one.half_width for one in located)
+    half_width = sum(side.half_width for side in located)
     low, high = interval.low - half_width, interval.high + half_width
     verdict: Verdict = "1 faster" if low > 0 else "2 faster" if high < 0 else "not distinguishable"
     return Shift(
@@ -326,7 +326,7 @@ def _groups(runs: Sequence[Run], percentile: str) -> list[Ranked] | None:
     """Return runs, or as few neighbours merged as it takes for ten frames beyond the percentile in each."""
     for size in range(max(1, -(-len(runs) // MOST_GROUPS)), len(runs) + 1):
         groups = list(grouped(runs, size))
-        if all(enough_for(percentile, one.total) for one in groups):
+        if all(enough_for(percentile, group.total) for group in groups):
             return groups
     return None
 

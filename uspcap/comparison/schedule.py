@@ -1,4 +1,4 @@
-"""The order of the runs of an experiment, and what is left out at their ends."""
+"""The order of the runs of an experiment, and their warm-up and cool-down."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def schedule(runs: int, paths: Sequence[str], seed: int) -> tuple[str, ...]:
         There are no runs, or the paths are fewer than two or not different.
     """
     if runs < 1:
-        raise UsageError(f"{runs} runs compare nothing: ask for at least one of each path")
+        raise UsageError(f"{runs} runs are too few: give at least one of each path")
     if len(paths) < 2 or len(set(paths)) != len(paths):
-        raise UsageError(f"cannot compare {', '.join(paths) or 'no path'}: name two paths or more, each once")
+        raise UsageError(f"cannot compare {', '.join(paths) or 'no path'}: name two or more paths, each once")
     generator = random.Random(seed)
     order: list[str] = []
     for at in range(0, runs, 2):
@@ -91,7 +91,7 @@ class Kept:
     frames: int
 
     def as_slice(self) -> slice:
-        """Return what takes the frames that count out of the run's columns."""
+        """Return the slice of the run's columns with the frames that count."""
         return slice(self.start, self.stop)
 
     def as_dict(self) -> dict[str, int]:

@@ -175,7 +175,7 @@ class FasterFrame:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What an experiment says about its paths.
+    """The result of an experiment.
 
     Attributes
     ----------
@@ -219,7 +219,7 @@ def percentile_interval(run: Run, percentile: str, confidence: float = 0.95) -> 
     """Return a percentile of one run with its order-statistic interval.
 
     The interval is exact for independent frames. Frames that follow each other are alike, so that the true interval is
-    wider: take it as the least uncertainty there is, and repeat the run to learn more.
+    wider: take it as a lower bound of the uncertainty, and repeat the run to learn more.
 
     Parameters
     ----------
@@ -281,12 +281,12 @@ def compare_paths(
         The arguments make no sense, or paths have different numbers of runs.
     """
     if not 0.5 <= confidence < 1 or resamples < 200:
-        raise UsageError("an interval takes a confidence from 0.5 to less than 1, and 200 resamples or more")
+        raise UsageError("an interval needs a confidence of at least 0.5 and below 1, and at least 200 resamples")
     if primary not in percentiles or len(set(percentiles)) != len(percentiles):
-        raise UsageError(f"percentiles are each named once, {primary} among them: not {', '.join(percentiles)}")
+        raise UsageError(f"give each percentile once, {primary} among them: not {', '.join(percentiles)}")
     if len(paths) < 2 or len({len(runs) for runs in paths.values()}) != 1 or not all(paths.values()):
         numbers = ", ".join(f"{path} {len(runs)}" for path, runs in paths.items())
-        raise UsageError(f"two paths or more are compared by as many runs of each, not {numbers or 'none'}")
+        raise UsageError(f"two or more paths need equally many runs each, not {numbers or 'none'}")
     pairs = list(combinations(paths, 2))
     secondary = max(1, len(percentiles) - 1)
     generator = np.random.default_rng(seed)

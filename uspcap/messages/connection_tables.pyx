@@ -4,7 +4,7 @@ A. Connections are bounded by sampling on hashes, as flows are (flow_index.pyx):
 its top
    L bits zero are followed. What is followed in the end depends on which there were only.
 B. The log holds segments as they were captured, each behind an `Entry`.
-C. What is kept of the messages of connections is its subclasses' concern: `connections_moved` tells them where
+C. What is kept of the messages of connections is its subclasses' concern: `connections_moved` gives them where
    connections went.
 """
 
@@ -50,7 +50,7 @@ cdef class ConnectionTables:
         free(self.log)
 
     cdef tuple pack_tables(self, Packed *packed):
-        """Pack connections and log; return what `unpack_tables` is to be told beside it."""
+        """Pack connections and log; return the further arguments of `unpack_tables`."""
         cdef Py_ssize_t i
         with nogil:
             for i in range(self.connection_count):

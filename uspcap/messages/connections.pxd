@@ -29,7 +29,7 @@ cdef struct Name:
 
 
 cdef struct Index:
-    int32_t *slots              # twice as many as the array has room for, -1 for none
+    int32_t *slots              # double as many as the array has room for, -1 for none
     uint64_t mask
 
 
@@ -76,7 +76,7 @@ cdef inline bint have_room(Index *index, void **connections, Py_ssize_t *capacit
 
 
 cdef inline void fill_index(Index *index, const void *connections, Py_ssize_t count, size_t size) noexcept nogil:
-    """Index all connections anew."""
+    """Index all connections again."""
     cdef Py_ssize_t i
     cdef uint64_t slot
     memset(index.slots, 0xFF, (index.mask + 1) * sizeof(int32_t))

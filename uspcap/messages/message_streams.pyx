@@ -1,7 +1,7 @@
 """Messages of TCP connections: streams put together again, cut into SoupBinTCP packets and FIX messages.
 
 A. A connection is two endpoints, whichever way; its streams are reassembled (reassembly.pyx) and cut into messages
-   (soupbin.pyx, fix_fields.pyx). A SYN without ACK begins it anew. The tables are those of connection_tables.pyx; what
+   (soupbin.pyx, fix_fields.pyx). A SYN without ACK restarts it. The tables are those of connection_tables.pyx; what
    is made of the messages is its subclasses' concern: analysis/orders/order_machine.pyx, stream_runs.pyx.
 B. The law of analyses. Of a connection whose SYN was not seen, this part of the capture may hold the middle: its
    segments are kept in a log, and read where what came before is known, in `absorb`. A result is `absorb` into an
@@ -102,7 +102,7 @@ cdef class MessageStreams(ConnectionTables):
             self.read(number, segment)
 
     cdef void begin(self, Py_ssize_t number) noexcept nogil:
-        """End what a connection has been so far, and let it begin anew."""
+        """End what a connection has been so far, and restart it."""
         cdef Connection *connection = &self.connections[number]
         if connection.mode == READ:
             self.finish_connection(number)
@@ -292,7 +292,7 @@ cdef class MessageStreams(ConnectionTables):
                 connection.settled = True
                 self.settled_connections += 1
             else:
-                # It began anew in this part: what came before that cannot be read any more.
+                # It restarted in this part: what came before that cannot be read any more.
                 chosen[largest] = 2
                 self.dropped_log_bytes += connection.logged_bytes
             connection.logged_bytes = 0

@@ -1,4 +1,4 @@
-"""Numbered protocols as data: where session, sequence number and count lie, and what packets without messages say.
+"""Numbered protocols as data: positions of session, sequence number and count, and what packets without messages mean.
 
 `feeds.toml` has what is shipped, and says what each name means; users give files of the same form, or one rule on the
 command line. `uspcap.protocols.feed_rule.FeedRule` is what the compiled loop takes. Numbers that TCP carries lie at no
@@ -151,12 +151,12 @@ class FeedProtocol:
 
     @property
     def over(self) -> Literal["udp", "tcp"]:
-        """What carries it."""
+        """The transport protocol."""
         return "udp" if self.framing == "udp" else "tcp"
 
     @property
     def modulus(self) -> int:
-        """After so many numbers they begin again; 0 where they do not."""
+        """The number of values after which numbers wrap; 0 where they do not."""
         if self.rule is None:
             return _TCP_MODULUS if self.framing == "tcp" else 0
         return 1 << self.rule.number_bits if self.rule.wraps else 0
@@ -170,7 +170,7 @@ class FeedProtocol:
 
     @property
     def far(self) -> int:
-        """What is farther than this from what is expected begins a stream anew; 0 where numbers that fall to 1 do."""
+        """What is farther than this from the expected number restarts a stream; 0 where numbers that fall to 1 do."""
         return FAR_BYTES if self.framing == "tcp" else 0
 
     def key_text(self, key: bytes) -> str:
@@ -182,7 +182,7 @@ class FeedProtocol:
 
 
 def protocols() -> list[str]:
-    """Return the names of what is shipped."""
+    """Return the names of the shipped protocols."""
     return list(_shipped())
 
 
@@ -211,9 +211,9 @@ def find_protocol(name: str, *, unverified: bool = False) -> FeedProtocol:
         return protocol_of(protocol, {"verified": True} | table, unverified=unverified)
     table = _shipped().get(name)
     if table is None:
-        raise UsageError(f"there is no protocol {name!r}: 'uspcap protocols' lists them, or give a file.toml")
+        raise UsageError(f"unknown protocol {name!r}: 'uspcap protocols' lists them, or give a file.toml")
     if not table["verified"] and not unverified:
-        raise UsageError(f"{name} is not verified ({table['source']}): say --unverified to take it all the same")
+        raise UsageError(f"{name} is not verified ({table['source']}): use --unverified to take it anyway")
     return protocol_of(name, table, unverified=unverified)
 
 
@@ -245,15 +245,15 @@ def check_table(table: Any, where: str) -> None:
 
 
 def _check_sense(table: Mapping[str, Any], where: str) -> None:
-    """Check what no key says by itself."""
+    """Check the consistency of several keys."""
     numbers = table["numbers"]
     if numbers == "bytes" or (numbers == "messages") != ("count" in table):
         raise UsageError(
-            f"{where}: where numbers are of messages, count says how many a packet has; of packets, there is none"
+            f"{where}: numbers of messages need count, the messages of a packet; numbers of packets must not have it"
         )
     for key, needed in _NEEDS.items():
         if key in table and needed not in table:
-            raise UsageError(f"{where}.{key} means nothing without {needed}; add that, or leave both out")
+            raise UsageError(f"{where}.{key} has no meaning without {needed}; add that, or leave both out")
     places = {key: table[key] for key in ("sequence", "count", "length", "part", "kind") if key in table}
     places |= {f"key[{at}]": place for at, place in enumerate(table.get("key", ()))}
     places |= {f"checks[{at}].place": check["place"] for at, check in enumerate(table.get("checks", ()))}
@@ -266,7 +266,7 @@ def _check_sense(table: Mapping[str, Any], where: str) -> None:
         raise UsageError(f"{where}.key has more than {MOST_KEY_BYTES} bytes in all; name fewer")
     for at, check in enumerate(table.get("checks", ())):
         if ("values" in check) == ("not" in check):
-            raise UsageError(f"{where}.checks[{at}] has values or not, one of the two")
+            raise UsageError(f"{where}.checks[{at}] needs either values or not")
         (of,) = check.keys() - {"place"}
         _check_fits(check[of], check["place"][1], f"{where}.checks[{at}].{of}")
     for key, field in _OF_FIELD.items():

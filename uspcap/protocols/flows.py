@@ -76,7 +76,7 @@ class FlowTable:
 
     Notes
     -----
-    Ids change when the table raises its level. `generation` then goes up by one and `remap_since` tells
+    Ids change when the table raises its level. `generation` then goes up by one and `remap_since` shows
     an analysis where its rows went.
     """
 

@@ -1,4 +1,4 @@
-"""Header columns: what they mean, and the names of protocols.
+"""Header columns: their meaning, and the names of protocols.
 
 Columns of `FrameBatch.headers` (one row a frame; `HeaderColumns.column(name)` gives a view)
 ---------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def parse_pairs(texts: Iterable[str]) -> tuple[LinePair, ...]:
     Raises
     ------
     UsageError
-        One is no pair, a file cannot be read, or a destination is named twice.
+        An entry is not a pair, a file cannot be read, or a destination is named two times.
     """
     pairs: list[LinePair] = []
     for text in texts:
@@ -73,7 +73,7 @@ def parse_pairs(texts: Iterable[str]) -> tuple[LinePair, ...]:
     seen: set[tuple[bytes, int]] = set()
     for line in (line for pair in pairs for line in pair.lines):
         if (line.address, line.port) in seen:
-            raise UsageError(f"--pair names {line} twice: a destination is one line of one pair")
+            raise UsageError(f"--pair names {line} two times: a destination is one line of one pair")
         seen.add((line.address, line.port))
     return tuple(pairs)
 
@@ -91,7 +91,7 @@ def _parts(text: str) -> dict[str, str]:
 def _pairs_of_file(path: str) -> list[LinePair]:
     tables = tables_of(path)
     if not 0 < len(tables) <= MOST_PAIRS:
-        raise UsageError(f"{path}: has {len(tables)} pairs, and may have 1 to {MOST_PAIRS}; {_FORM}")
+        raise UsageError(f"{path}: has {len(tables)} pairs; 1 to {MOST_PAIRS} are allowed; {_FORM}")
     for name, table in tables.items():
         _NAME.check(name, f"{path}: the name of one of its tables")
         if not isinstance(table, dict):
@@ -117,6 +117,6 @@ def _line(label: str, destination: str, where: str) -> FeedLine:
         if not 0 < number < 1 << 16 or not label or (address.version == 6) != host.startswith("["):
             raise ValueError
     except ValueError:
-        raise UsageError(f"{where}: {label}={destination} is no line; {_FORM}") from None
+        raise UsageError(f"{where}: {label}={destination} is not a line; {_FORM}") from None
     packed = address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
     return FeedLine(label, packed, number)

@@ -10,7 +10,7 @@ cdef enum:
     RESET = 3               # the next number is as it says, whatever came before
     EXCLUDED = 4            # snapshot, retransmission, request: never touches live state
     FOREIGN = 5             # not of this protocol
-    FILL = 6                # sent again: fills what is missing, and is nothing else
+    FILL = 6                # retransmitted: fills what is missing, and is nothing else
     HOLE = 7                # bytes of the TCP stream are missing here
     UNDECIDED = 8           # data, but for what an earlier part of the capture had already (line_pair.pyx)
     NOTHING = 255           # as the open run's kind: nothing goes on with it

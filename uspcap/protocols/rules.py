@@ -1,4 +1,4 @@
-"""What is a request, what its response, and what tells that the two belong together.
+"""Rules for requests and responses, and the keys by which they are matched.
 
 The language of rules, as options take it::
 
@@ -68,7 +68,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which frames, and what identifies them.
+    """A filter, and the key that identifies its frames.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class RulePair:
     options : tuple of str
         The options that the two came from, for messages.
     outer : bool
-        Let both speak of outer frames, as tcpdump does.
+        Apply both to outer frames, as tcpdump does.
     """
 
     name: str
@@ -112,7 +112,7 @@ class RulePair:
 
     @property
     def looks_inside(self) -> bool:
-        """Whether one of the two speaks of innermost packets."""
+        """Whether one of the two applies to innermost packets."""
         return any(
             reading_of(rule.expression, outer=self.outer).name == "inner" for rule in (self.request, self.response)
         )
@@ -135,7 +135,7 @@ def parse_rule(text: str, option: str) -> Rule:
     parts = text.split(";")
     expression = parts[0].strip()
     if not expression:
-        raise _no_rule(option, 1, "there is no filter; write which frames it is about, as in 'udp dst port 7000'")
+        raise _no_rule(option, 1, "no filter; write which frames it matches, as in 'udp dst port 7000'")
     found: dict[str, str] = {}
     key = Key()
     at = len(parts[0]) + 1
@@ -145,15 +145,17 @@ def parse_rule(text: str, option: str) -> Rule:
         word, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or word not in ("key", "name"):
             raise _no_rule(
-                option, start, f"{part.strip()!r} is no part of a rule; write key=payload[0:8], key=tag:11 or name=WORD"
+                option,
+                start,
+                f"{part.strip()!r} is not a part of a rule; write key=payload[0:8], key=tag:11 or name=WORD",
             )
         if word in found:
-            raise _no_rule(option, start, f"{word}= stands there twice; keep one of them")
+            raise _no_rule(option, start, f"{word}= is given more than once; keep one of them")
         found[word] = value
         if word == "key":
             key = _key(value, option, start)
         elif not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", value):
-            raise _no_rule(option, start, f"{value!r} is no name; write up to 40 letters, digits, _ and -")
+            raise _no_rule(option, start, f"{value!r} is not a name; write up to 40 letters, digits, _ and -")
     return Rule(text.strip(), expression, key, found.get("name", ""))
 
 
@@ -172,7 +174,7 @@ def _key(value: str, option: str, start: int) -> Key:
         return Key("payload", first, end)
     if match := re.fullmatch(r"tag:([1-9][0-9]{0,8})", value):
         return Key("tag", tag=match[1].encode() + b"=")
-    raise _no_rule(option, start, f"{value!r} is no key; write payload[FIRST:END] or tag:NUMBER")
+    raise _no_rule(option, start, f"{value!r} is not a key; write payload[FIRST:END] or tag:NUMBER")
 
 
 def pair_rules(request: Rule, response: Rule, *, name: str, match: str, options: tuple[str, str]) -> RulePair:
@@ -192,7 +194,7 @@ def pair_rules(request: Rule, response: Rule, *, name: str, match: str, options:
     """
     keys = request.key, response.key
     if (keys[0].kind == "none") != (keys[1].kind == "none"):
-        raise UsageError(f"{options[0]} and {options[1]}: one has a key and the other none; give both a key or neither")
+        raise UsageError(f"{options[0]} and {options[1]}: only one has a key; give both a key or neither")
     lengths = [key.end - key.first for key in keys]
     if all(key.kind == "payload" for key in keys) and lengths[0] != lengths[1]:
         raise UsageError(
@@ -201,7 +203,7 @@ def pair_rules(request: Rule, response: Rule, *, name: str, match: str, options:
         )
     if request.name and response.name and request.name != response.name:
         raise UsageError(
-            f"{options[0]} and {options[1]}: the names {request.name!r} and {response.name!r} are of one pair; keep one"
+            f"{options[0]} and {options[1]}: a pair has one name, not {request.name!r} and {response.name!r}; keep one"
         )
     return RulePair(request.name or response.name or name, request, response, match, options)
 
@@ -244,7 +246,7 @@ def named_pairs(requests: Sequence[str], responses: Sequence[str], match: str) -
 
 
 class Finder(ABC):
-    """Tells which frames of a batch are requests and responses, and under what key.
+    """Finds which frames of a batch are requests and responses, and under what key.
 
     Of UDP datagrams in IP fragments no frame is one or the other: they are asked for once they are put together.
 
@@ -273,7 +275,7 @@ class Finder(ABC):
         return self._kinds, self._keys
 
     def find_datagrams(self, batch: FrameBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """Return the same of datagrams that were put together, which have no link layer."""
+        """Return the same for reassembled datagrams, which have no link layer."""
         return self.find(batch)
 
     def _make_room(self, batch: FrameBatch) -> None:
@@ -293,8 +295,8 @@ class Finder(ABC):
 
     @property
     def hints(self) -> list[str]:
-        """What is to be said of filters that match nothing and would under their other reading."""
-        remedy = "--outer lets rules speak of those"
+        """Hints about filters that match nothing and would with their other reading."""
+        remedy = "--outer applies rules to those"
         hints = (counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items())
         return [hint for hint in hints if hint]
 
@@ -338,7 +340,7 @@ class KnownFinder(Finder):
 class RuleFinder(Finder):
     """Requests and responses of a pair of rules.
 
-    A rule that speaks of a link layer, which a datagram that is put together has not, is asked about first fragments.
+    A rule that applies to a link layer, which a reassembled datagram has not, is checked on first fragments.
     """
 
     def __init__(self, pair: RulePair) -> None:

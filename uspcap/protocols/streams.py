@@ -1,4 +1,4 @@
-"""TCP streams put together again: one direction of a connection, each byte with the frame that first carried it.
+"""Reassembled TCP streams: one direction of a connection, each byte with the frame that first carried it.
 
 Compiled modules use `messages/reassembly.pxd` directly. `TcpStream` is the same for what runs seldom, and for tests.
 
@@ -61,7 +61,7 @@ class TcpStream:
         return outcome != FULL
 
     def peek(self) -> bytes:
-        """Return what may be read: from the first byte that was not consumed to the first hole."""
+        """Return the readable bytes: from the first one that was not consumed to the first hole."""
         return self._reassembler.peek()
 
     def places(self, length: int) -> tuple[Place, Place]:
@@ -79,7 +79,7 @@ class TcpStream:
 
     @property
     def repeated_bytes(self) -> int:
-        """Bytes that came again."""
+        """Retransmitted bytes."""
         return self._reassembler.repeated_bytes
 
     @property

@@ -25,7 +25,7 @@ LONGEST_NAME: Final = 64
 
 
 def tables_of(path: str) -> dict[str, Any]:
-    """Return what a TOML file holds.
+    """Return the tables of a TOML file.
 
     Raises
     ------
@@ -34,19 +34,21 @@ def tables_of(path: str) -> dict[str, Any]:
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise UsageError(f"{path}: is no file but a {_kind_of(path)}; name a file of tables")
+            raise UsageError(f"{path}: is not a file but a {_kind_of(path)}; name a file of tables")
         with Path(path).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot read: {reason(error)}; {remedy(error, 'check the path')}") from None
     if len(content) > LARGEST_FILE:
-        raise UsageError(f"{path}: is larger than {LARGEST_FILE >> 20} MiB, and so no file of tables; check the path")
+        raise UsageError(
+            f"{path}: is larger than {LARGEST_FILE >> 20} MiB, and so not a file of tables; check the path"
+        )
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except RecursionError:
-        raise UsageError(f"{path}: not TOML that has any use here: arrays within arrays without end") from None
+        raise UsageError(f"{path}: no usable TOML: endlessly nested arrays") from None
     except ValueError as error:
         # TOMLDecodeError is one, and an integer of too many digits another.
         raise UsageError(f"{path}: not TOML: {error}") from None
@@ -57,7 +59,7 @@ def _kind_of(path: str) -> str:
 
 
 class Form(Protocol):
-    """What a value may be."""
+    """The form of a value."""
 
     @property
     def allowed(self) -> str:
@@ -177,7 +179,7 @@ class ArrayOf:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a field lies: its offset and its size."""
+    """The position of a field: its offset and its size."""
 
     farthest: int
     largest: int
@@ -197,7 +199,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TableOf:
-    """A table with some keys, of which some must be there."""
+    """A table with optional and required keys."""
 
     forms: Mapping[str, Form]
     required: Iterable[str] = ()
@@ -209,7 +211,7 @@ class TableOf:
         for key, one in value.items():
             if key not in self.forms:
                 shown = repr(key) if len(key) <= 40 else f"of {len(key)} characters"
-                raise UsageError(f"{where}: there is no key {shown}{_nearest(key, self.forms)}")
+                raise UsageError(f"{where}: unknown key {shown}{_nearest(key, self.forms)}")
             self.forms[key].check(one, f"{where}.{key}")
         for key in self.required:
             if key not in value:

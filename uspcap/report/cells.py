@@ -38,5 +38,5 @@ def frames_around(gaps: Sequence[Values], rank: int = 0) -> Column:
 
 def spread(name: str, histogram: Values) -> Headline:
     """Return percentiles and the maximum of a histogram."""
-    cells = [(f"p{one}", percentile_cell(histogram, one)) for one in HEADLINE_PERCENTILES]
+    cells = [(f"p{percentile}", percentile_cell(histogram, percentile)) for percentile in HEADLINE_PERCENTILES]
     return Headline(name, (*cells, ("max", duration(histogram["max_ns"]))))

@@ -1,4 +1,4 @@
-"""Reports of comparisons of two captures: the JSON document, and what is shown of it."""
+"""Reports of comparisons of two captures: the JSON document, and its page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from uspcap.version import __version__
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 MERGED_BEYOND_BYTES: Final = 1500
-"""A TCP payload longer than this, and twice as long as any of the other side, was merged from several segments."""
+"""A TCP payload longer than this, and two times as long as any of the other side, was merged from several segments."""
 
 
 def comparison_report(comparison: Comparison) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def _filter_reading(comparison: Comparison) -> dict[str, Any]:
 def _side(side: Side) -> dict[str, Any]:
     return {
         "file": side.path,
-        "files": [one.path for one in side.files],
-        "interfaces": sorted({name for one in side.files for name in one.interfaces}),
+        "files": [file.path for file in side.files],
+        "interfaces": sorted({name for file in side.files for name in file.interfaces}),
         "notes": side.notes,
-        "decisions": [asdict(one) for one in side.decisions],
+        "decisions": [asdict(decision) for decision in side.decisions],
         "order": side.order.as_dict(),
         "frames": side.frames,
         "without_digest": side.without_digest,
@@ -138,7 +138,7 @@ def _intervals(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _variation(delays: Delays) -> dict[str, Any]:
-    """RFC 5481, 4.2: packet delay variation, each delay minus the least one."""
+    """RFC 5481, 4.2: packet delay variation, each delay minus the minimum."""
     positive, negative = (histogram for histogram in delays.histograms())
     backward, total = negative.total_count, negative.total_count + positive.total_count
     result: dict[str, Any] = dict.fromkeys(PERCENTILES)
@@ -180,7 +180,7 @@ def _reordering(comparison: Comparison) -> dict[str, Any]:
 
 def _worst(comparison: Comparison) -> list[dict[str, Any]]:
     files = comparison.b.files
-    once = any(is_read_once(one.path) for one in files)
+    once = any(is_read_once(file.path) for file in files)
     wanted = {pair.b_frame for pair in comparison.worst}
     lines = {} if once else decoded_lines(files, wanted, tunnels=comparison.b.tunnels)
     return [
@@ -195,13 +195,13 @@ def _worst(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _warnings(comparison: Comparison) -> list[str]:
-    """Return what a reader must know before the figures."""
+    """Return the warnings that apply to the figures."""
     said = []
     a, b = comparison.a, comparison.b
     difference = comparison.first_difference_ns
     total = comparison.ambiguous_a + comparison.ambiguous_b
     if not comparison.matched and not total:
-        said.append("no frame of A is in B: see that the captures are of the same traffic, or try another --key")
+        said.append("no frame of A is in B: check that the captures are of the same traffic, or try another --key")
     negative = int(comparison.delays.negative.sum())
     if negative and comparison.clock == "same":
         said.append(
@@ -209,34 +209,34 @@ def _warnings(comparison: Comparison) -> list[str]:
             "differ (--clock offset)"
         )
     if difference is not None and LOOKS_LIKE_TAI_NS[0] <= abs(difference) < LOOKS_LIKE_TAI_NS[1]:
-        said.append(f"the clocks differ by {duration(difference)}: one shows TAI and the other UTC, most likely")
+        said.append(f"the clocks differ by {duration(difference)}: most likely one is on TAI and the other on UTC")
     if comparison.clock == "offset":
         said.append(
-            "the clocks are not the same: delays are beyond the least one, which cannot be told from the clocks' offset"
+            "the clocks are not the same: delays are those above the minimum, which is not separable from the offset"
         )
     if total:
         said.append(
-            f"{plural(total, 'frame')} repeat within the window, not as often on both sides or {MOST_ALIKE} times "
-            "and more; they are left out. A shorter --window tells more of them apart"
+            f"{plural(total, 'frame')} repeat within the window, not equally often on both sides or at least "
+            f"{MOST_ALIKE} times; they are left out. A shorter --window distinguishes more of them"
         )
     for side, name in ((a, "A"), (b, "B")):
         if side.without_digest:
-            said.append(f"{plural(side.without_digest, 'frame')} of {name} have nothing that the key asks for")
+            said.append(f"{plural(side.without_digest, 'frame')} of {name} lack the bytes that the key needs")
         if side.clamped:
             said.append(
-                f"{plural(side.clamped, 'frame')} of {name} have timestamps beyond what uspcap counts in (1823 to "
-                "2116), of which the nearest end was taken: what they are matched with, and their delays, are wrong"
+                f"{plural(side.clamped, 'frame')} of {name} have timestamps outside of the supported range (1823 to "
+                "2116) and were clamped to its nearer end: their matches and their delays are wrong"
             )
         if side.resolution_ns > side.file_resolution_ns:
             said.append(
                 f"all timestamps of {name} are multiples of {exact_duration(side.resolution_ns)}, though its files "
-                f"have room for {exact_duration(side.file_resolution_ns)}: delays are off by up to as much"
+                f"can hold {exact_duration(side.file_resolution_ns)}: delays may be off by up to that multiple"
             )
         if side.untrusted:
             other = "B" if name == "A" else "A"
             said.append(
-                f"{plural(side.untrusted, 'frame')} of {name} left unmatched, as a timestamp that is not to be trusted "
-                f"says nothing: as many of those only in {other} may be in {name}, too"
+                f"{plural(side.untrusted, 'frame')} of {name} left unmatched, as their timestamps cannot be trusted: "
+                f"as many of those only in {other} may be in {name}, too"
             )
         if side.without_timestamp:
             said.append(f"{plural(side.without_timestamp, 'frame')} of {name} have no timestamp")
@@ -244,13 +244,15 @@ def _warnings(comparison: Comparison) -> list[str]:
             names = ", ".join(sorted(source.name for source in side.sources))
             said.append(f"the timestamps of {name} are of several clocks: {names}")
     if comparison.limit != NO_LIMIT:
-        said.append(f"frames are cut: {plural(comparison.limit, 'byte')} of each count, frames may be taken for others")
+        said.append(
+            f"frames are truncated: {plural(comparison.limit, 'byte')} of each are compared, and wrong frames may match"
+        )
     longer, shorter = (a, b) if a.longest_payload > b.longest_payload else (b, a)
     if longer.longest_payload > MERGED_BEYOND_BYTES and longer.longest_payload >= 2 * shorter.longest_payload > 0:
         name = "A" if longer is a else "B"
         said.append(
             f"{name} has TCP payloads of up to {longer.longest_payload:,} bytes and the other side none over "
-            f"{shorter.longest_payload:,}: segments were merged there (GRO, GSO), and match nothing"
+            f"{shorter.longest_payload:,}: segments were merged there (GRO, GSO), and cannot match"
         )
     if a.first_ns is not None and b.first_ns is not None and a.last_ns is not None and b.last_ns is not None:
         shift = comparison.first_difference_ns or 0
@@ -260,7 +262,7 @@ def _warnings(comparison: Comparison) -> list[str]:
             if abs(difference_ns) > max(comparison.settings.window_ns, length // 100):
                 when = "later" if difference_ns > 0 else "earlier"
                 said.append(
-                    f"B {what} {duration(abs(difference_ns))} {when} than A: what only one side covers counts as lost"
+                    f"B {what} {duration(abs(difference_ns))} {when} than A: frames that one side missed count as lost"
                 )
     return said
 
@@ -272,13 +274,19 @@ def verdict(report: dict[str, Any]) -> str:
         return f"None of the {count(frames['a'])} frames of A is in B."
     lost = report["loss"]["a_to_b"]
     fate = (
-        "every frame of A is in B" if not lost["lost"] else f"{share(lost['lost'], lost['sent'])} of A's are not in B"
+        "every frame of A is in B"
+        if not lost["lost"]
+        else f"{share(lost['lost'], lost['sent'])} of A's frames are not in B"
     )
     median = delay["percentiles_ns"]["50"]
-    what = "in the middle, B is" if report["clock"]["mode"] == "same" else "in the middle, beyond the least delay B is"
+    what = (
+        "at the median, B is"
+        if report["clock"]["mode"] == "same"
+        else "at the median and above the minimum delay, B is"
+    )
     if delay["negative"] > delay["count"]:
         later = (
-            f"B is mostly earlier than A, by {duration(report['negative_delay']['percentiles_ns']['50'])} in the middle"
+            f"B is mostly earlier than A, by {duration(report['negative_delay']['percentiles_ns']['50'])} at the median"
         )
     elif median is None:
         later = f"too few frames for a median; B is {duration(delay['max_ns'])} later at most"
@@ -288,7 +296,7 @@ def verdict(report: dict[str, Any]) -> str:
 
 
 def comparison_page(report: dict[str, Any]) -> Page:
-    """Return what is shown of a report."""
+    """Return the page of a report."""
     page = Page()
     page.head.statement(verdict(report), "strong")
     page.head.warnings(report["warnings"])
@@ -302,7 +310,7 @@ def comparison_page(report: dict[str, Any]) -> Page:
         _show_reordering(page.section("Order (RFC 4737)"), report["reordering"])
     latest = [row for row in report["worst"] if row["delay_ns"]]
     if latest:
-        section = page.section("Latest frames")
+        section = page.section("Largest delays")
         for row in latest:
             section.line(f"{duration(row['delay_ns']):>9}  A {row['a_frame']}, B {row['decoded'] or row['b_frame']}")
     notes = page.section()
@@ -320,7 +328,7 @@ def _show_frames(section: Section, report: dict[str, Any]) -> None:
     rows = [
         ("frames", count(frames["a"]), count(frames["b"])),
         ("matched", count(frames["matched"]), count(frames["matched"])),
-        ("only here", count(frames["only_a"]), count(frames["only_b"])),
+        ("only on this side", count(frames["only_a"]), count(frames["only_b"])),
         ("lost to the other", *(share(report["loss"][way]["ratio"]) for way in ("a_to_b", "b_to_a"))),
         ("duplicates", count(frames["duplicate_a"]), count(frames["duplicate_b"])),
         ("ambiguous", count(frames["ambiguous_a"]), count(frames["ambiguous_b"])),
@@ -349,11 +357,11 @@ def _show_delay(section: Section, report: dict[str, Any]) -> None:
     delay, clocks = report["delay"], report["clock"]
     if clocks["mode"] == "offset":
         text = (
-            f"clocks: B minus A is {duration(clocks['offset_ns'])} with the least delay, and drifts by "
+            f"clocks: B minus A is {duration(clocks['offset_ns'])} with the minimum delay included, and drifts by "
             f"{clocks['drift_ppb']:,.1f} ns a second; within {duration(clocks['bound_ns'])}"
         )
     else:
-        text = f"one clock is taken for both; timestamps are rounded to within {duration(clocks['bound_ns'])}"
+        text = f"one clock is assumed for both sides; timestamps are rounded to within {duration(clocks['bound_ns'])}"
     section.paragraph(text, "note")
     intervals = {row["percentile"]: row for row in report["delay_intervals"]}
     rows = [("min", duration(delay["min_ns"]), "", "")]
@@ -368,18 +376,21 @@ def _show_delay(section: Section, report: dict[str, Any]) -> None:
     columns = [
         Column("", names, left=True),
         Column("delay", values),
-        Column("95 % interval, lost ones last", intervals_shown),
+        Column("95 % interval, loss as infinite", intervals_shown),
     ]
-    section.table([*columns, Column("beyond the least", variations)])
+    section.table([*columns, Column("above minimum", variations)])
     if delay["negative"]:
         negative = report["negative_delay"]
-        text = f"{plural(delay['negative'], 'delay')} below 0, down to {duration(-negative['max_ns'])}; not among these"
+        text = (
+            f"{plural(delay['negative'], 'delay')} below 0, down to {duration(-negative['max_ns'])}; not in this table"
+        )
         section.paragraph(text, "warning")
 
 
 def _show_reordering(section: Section, reordering: dict[str, Any]) -> None:
     section.paragraph(
-        f"{count(reordering['reordered'])} frames of {count(reordering['arrivals'])} ({share(reordering['ratio'])}) "
-        f"come after one that A has later, by {plural(reordering['extent_frames']['max'], 'frame')} at most; "
-        f"{count(reordering['n_reordered']['3'])} after three or more in a row, which TCP takes for loss"
+        f"{count(reordering['reordered'])} of {count(reordering['arrivals'])} frames ({share(reordering['ratio'])}) "
+        "reordered: received after a frame that A sent later, by up to "
+        f"{plural(reordering['extent_frames']['max'], 'frame')}; {count(reordering['n_reordered']['3'])} after three "
+        "or more in a row, which TCP takes for loss"
     )

@@ -24,7 +24,7 @@ _KINDS[[KIND_ONLY, KIND_DUPLICATE, KIND_AMBIGUOUS]] = ["only", "duplicate", "amb
 
 
 class ComparisonTables:
-    """Writes the tables that are asked for, as the comparison goes on; a context manager that closes them.
+    """Writes the requested tables during the comparison; a context manager that closes them.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ class ComparisonTables:
         self._files.__exit__(kind, error, trace)
 
     def matched(self, pairs: NDArray[np.void], delays_ns: NDArray[np.int64]) -> None:
-        """Take matched pairs, as `compare_captures` tells of them."""
+        """Take matched pairs, as `compare_captures` reports them."""
         if self._pairs is not None:
             timestamps = (pairs["partner_timestamp_ns"], pairs["timestamp_ns"])
             self._pairs.write((pairs["partner_frame"], pairs["frame"], *timestamps, delays_ns))
 
     def missed(self, side: str, events: NDArray[np.void]) -> None:
-        """Take frames of a side that are not matched, as `compare_captures` tells of them."""
+        """Take frames of a side that are not matched, as `compare_captures` reports them."""
         if side in self._misses:
             kinds = _KINDS[events["kind"]]
             self._misses[side].write((events["frame"], events["timestamp_ns"], events["length"], kinds))

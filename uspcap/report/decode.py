@@ -79,7 +79,7 @@ def decoded_lines(inputs: Sequence[PlannedInput], numbers: Iterable[int], *, tun
 
 
 def decode_line(batch: FrameBatch, row: int, *, number: int | None = None) -> str:
-    """Return one line that says what a frame is.
+    """Return one line that describes a frame.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def _length(batch: FrameBatch, row: int) -> str:
 
 
 def _content(batch: FrameBatch, row: int, headers: dict[str, Any]) -> str:
-    """Say what the frame holds, from the innermost header that is known.
+    """Describe the frame's content, from the innermost known header.
 
-    A column whose bytes were not captured holds 0 like one that says 0, so a field is told only where its bytes are.
+    A column whose bytes were not captured holds 0 like one that says 0, so a field is shown only where its bytes are.
     """
     version = int(headers["ip_version"])
     if not version:
@@ -194,7 +194,7 @@ def _transport_bytes(batch: FrameBatch, row: int, headers: dict[str, Any]) -> in
 
 
 def _payload(batch: FrameBatch, row: int, headers: dict[str, Any]) -> bytes:
-    """Return what was captured of the payload, without the padding behind it."""
+    """Return the captured payload, without the padding after it."""
     start = int(headers["payload_offset"])
     return batch.frame_bytes(row)[start : start + int(headers["payload_length"])]
 
@@ -247,11 +247,11 @@ def _hex_prefix(data: bytes) -> str:
 
 
 def _quietly(decode: Callable[[bytes], str], data: bytes) -> str:
-    """Return what a decoder makes of bytes, or nothing where it cannot."""
+    """Return a decoder's result, or nothing where it fails."""
     try:
         return safe_text(decode(data))
     except (dpkt.UnpackError, struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError):
-        # dpkt tells damaged input by any of these.
+        # dpkt reports damaged input by any of these.
         return ""
 
 

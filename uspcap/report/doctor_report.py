@@ -1,4 +1,4 @@
-"""What is shown of the findings of the doctor."""
+"""The page of the doctor's findings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_schema() -> dict[str, Any]:
 
 
 def examination_page(examination: Examination) -> Page:
-    """Return what is shown: by subject what was looked at and found, why it matters and what changes it."""
+    """Return the page: by subject the checks, their findings and consequences, and the commands that change them."""
     page = Page()
     for subject, findings in groupby(examination.findings, key=lambda finding: finding.subject):
         title = f"host, Linux {examination.kernel}" if subject == HOST else f"interface {subject}"
@@ -39,9 +39,7 @@ def examination_page(examination: Examination) -> Page:
     if examination.interface is None:
         end = _overview(page, examination)
     if any(finding.changes for finding in examination.findings):
-        end.paragraph(
-            "What has 'can be applied' beside it is changed by --apply NAME,... or --apply all, and back by --undo."
-        )
+        end.paragraph("--apply NAME,... or --apply all makes the changes marked 'can be applied'; --undo reverts them.")
     return page
 
 
@@ -57,12 +55,12 @@ def _shown(found: doctor.Finding) -> Finding:
 
 
 def _overview(page: Page, examination: Examination) -> Section:
-    """Append a finding for each interface, with what is to be mended there."""
+    """Append a finding for each interface, with what is to be fixed there."""
     section = page.section("interfaces")
     section.findings(starmap(_interface, examination.overview))
     missing = len(examination.interfaces) - len(examination.overview)
-    more = f"; {missing} more are there" if missing > 0 else ""
-    section.statement(f"Each of them is told in full with -i{more}.")
+    more = f"; {missing} more interfaces exist" if missing > 0 else ""
+    section.statement(f"-i{more} shows each of them in full.")
     return section
 
 
@@ -81,5 +79,5 @@ def _summary(examination: Examination) -> str:
     counts = dict.fromkeys(Status, 0)
     for finding in examination.findings:
         counts[finding.status] += 1
-    told = [f"{count} {status.value}" for status, count in reversed(counts.items()) if count]
-    return f"{len(examination.findings)} things were looked at: {', '.join(told)}."
+    counted = [f"{count} {status.value}" for status, count in reversed(counts.items()) if count]
+    return f"{len(examination.findings)} checks: {', '.join(counted)}."

@@ -134,8 +134,8 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
         notes.append(f"{outcome.finer_than_ns} timestamps are finer than 1 ns; what is below was dropped")
     notes += [*filter(None, [outcome.filtered.hint]), *outcome.notes, *outcome.suite.summary.notes]
     return {
-        "files": [one["file"] for one in outcome.files],
-        "first_frames": [one["first_frame"] for one in outcome.files],
+        "files": [file["file"] for file in outcome.files],
+        "first_frames": [file["first_frame"] for file in outcome.files],
         **outcome.suite.summary.facts,
         "packets_read": outcome.frames_read,
         "truncated": outcome.truncated,
@@ -150,7 +150,7 @@ def source_of(outcome: Outcome, expression: str = "") -> dict[str, Any]:
 
 
 def _time_range(outcome: Outcome) -> dict[str, Any] | None:
-    """Return the range of time that was asked for, and what of each file was read for it."""
+    """Return the requested range of time, and the part of each file that was read for it."""
     if outcome.time_range is None:
         return None
     return {

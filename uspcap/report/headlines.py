@@ -1,4 +1,4 @@
-"""What a report says in a few words: for the sections' first lines, for intervals, and for the view while it runs."""
+"""Headlines of a report: for the sections' first lines, for intervals, and for the live view."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rate(source: Mapping[str, Any], span_ns: int | None, *, timestamped_only: bo
     if timestamped_only:
         packets, size = source.get("timestamped_packets", packets), source.get("timestamped_bytes_on_wire", size)
     rates = packet_rate(packets * NANOSECONDS / span_ns), bit_rate(8 * size * NANOSECONDS / span_ns)
-    return Headline("rate", tuple(("", one) for one in rates))
+    return Headline("rate", tuple(("", text) for text in rates))
 
 
 def timestamps(source: Mapping[str, Any]) -> Headline:

@@ -1,4 +1,4 @@
-"""What is shown of the list of interfaces."""
+"""The page of the list of interfaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uspcap.report.published import published_schema
 
 _LINK_TYPES: Final = {"ETHERNET": "Ethernet", "RAW": "raw IP"}
 _SEVERITIES: Final[Mapping[str, Severity]] = {"up": "ok", "no carrier": "warning", "down": "unknown"}
-_TIMESTAMPS: Final = {"no clock": "every frame, by a clock that cannot be read"}
+_TIMESTAMPS: Final = {"no clock": "every frame, by an unreadable clock"}
 _SCHEMA_FILE: Final = "uspcap.interfaces.1.schema.json"
 
 
@@ -21,19 +21,19 @@ def load_schema() -> dict[str, Any]:
 
 
 def listing_page(listing: Listing) -> Page:
-    """Return what is shown: interfaces by index, what each backend can do there, and who uses them."""
+    """Return the page: interfaces by index, the abilities of each backend there, and their users."""
     page = Page()
     for one in listing.interfaces:
         page.head.entry(f"{one.index}. ", one.name, one.state, _SEVERITIES[one.state], _lines(one))
     if listing.unseen:
         page.head.paragraph(
-            f"Users in other network namespaces may be missing, which could not be looked into: {listing.unseen}."
+            f"Users in other network namespaces may be missing, which could not be examined: {listing.unseen}."
         )
     return page
 
 
 def _lines(one: ListedInterface) -> list[str]:
-    """Return what there is to say of an interface, a paragraph each."""
+    """Return the facts about an interface, a paragraph each."""
     about = [one.kind] if one.kind else []
     if one.link_type is None:
         about.append("frames of its kind cannot be captured")

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from uspcap.report.document import RunReport
 
 
-def dropped_told(dropped: dict[str, int]) -> str:
+def drops_text(dropped: dict[str, int]) -> str:
     """Return losses by cause; 0 where there is none."""
     return ", ".join(f"{cause} {count(frames)}" for cause, frames in dropped.items()) or "0"
 
 
 def interval_page(report: RunReport, dropped: dict[str, int]) -> Page:
-    """Return what is shown of an interval: when, what was lost, and the headlines.
+    """Return the page of an interval: its time, losses and headlines.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def interval_page(report: RunReport, dropped: dict[str, int]) -> Page:
     """
     assert report.interval is not None
     start_ns, end_ns = report.interval.start_ns, report.interval.end_ns
-    told = headlines(report)
+    lines = headlines(report)
     rows = [
-        (told[0].name, str(told[0])),
-        ("dropped", dropped_told(dropped)),
-        *((one.name, str(one)) for one in told[1:]),
+        (lines[0].name, str(lines[0])),
+        ("dropped", drops_text(dropped)),
+        *((line.name, str(line)) for line in lines[1:]),
     ]
     width = max(len(name) for name, _ in rows)
     page = Page()
@@ -49,7 +49,7 @@ def interval_page(report: RunReport, dropped: dict[str, int]) -> Page:
 
 
 class PatientStream(io.TextIOBase):
-    """Text for the descriptor of another stream, whose reader is waited for as `patience` says.
+    """Text for the descriptor of another stream, whose reader has as much time as `patience` gives.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class PatientStream(io.TextIOBase):
 
 
 class IntervalReports:
-    """Tells the intervals of one capture.
+    """Reports the intervals of one capture.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reports of live comparisons of paths: the JSON document, and what is shown of it."""
+"""Reports of live comparisons of paths: the JSON document, and its page."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 COSTS: Final = {
     "cpu_ns_per_frame": ("CPU time of the reader", "measured: CLOCK_THREAD_CPUTIME_ID"),
-    "user_ns_per_frame": ("  in user space", "measured: getrusage, shared out by the kernel, on most by its ticks"),
-    "system_ns_per_frame": ("  in the kernel", "measured: getrusage, shared out by the kernel, on most by its ticks"),
+    "user_ns_per_frame": ("  in user space", "measured: getrusage, divided by the kernel, on most hosts by its ticks"),
+    "system_ns_per_frame": (
+        "  in the kernel",
+        "measured: getrusage, divided by the kernel, on most hosts by its ticks",
+    ),
     "run_queue_wait_ns_per_frame": ("ready, but without a CPU", "measured: schedstat of the reader's thread"),
     "softirq_ns_per_frame": (
         "soft interrupts, whole host",
@@ -35,7 +38,7 @@ COSTS: Final = {
     "context_switches_per_frame": ("context switches", "measured: getrusage"),
     "voluntary_context_switches_per_frame": ("  voluntary", "measured: getrusage"),
     "involuntary_context_switches_per_frame": ("  involuntary", "measured: getrusage"),
-    "wake_ups_per_frame": ("wake-ups", "counted: waiting calls that came back with something"),
+    "wake_ups_per_frame": ("wake-ups", "counted: blocking calls that returned data"),
     "syscalls_per_frame": ("system calls", "counted by the reader"),
     "bytes_copied_per_frame": ("bytes copied by the kernel", "derived from what the path is, not counted"),
     "cycles_per_frame": ("CPU cycles", "measured: perf_event_open, user and kernel, of the reader's thread"),
@@ -47,7 +50,7 @@ _NAME_CELLS: Final = 12
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
 LATE_SENDER_NS: Final = 100_000
-"""A sender of ours whose 99th percentile is later is spoken of."""
+"""Above this 99th percentile the report warns that the sender was late."""
 
 
 def live_report(outcome: LiveOutcome) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
         "clock": {
             "hook": "CLOCK_TAI (bpf_ktime_get_tai_ns)",
             "user": "CLOCK_TAI (clock_gettime)",
-            "skb": "CLOCK_REALTIME, put on CLOCK_TAI by the kernel's offset",
+            "skb": "CLOCK_REALTIME, converted to CLOCK_TAI by the kernel's offset",
             "look_ns": round(outcome.clock_look_ns, 1),
         },
         "host": _host(outcome),
@@ -127,7 +130,7 @@ def live_report(outcome: LiveOutcome) -> dict[str, Any]:
 
 
 def _path(outcome: LiveOutcome, runs: list[PathRun]) -> dict[str, Any]:
-    """Return what all runs of a path came to."""
+    """Return the results of all runs of a path."""
     if not runs:
         return {}
     path = runs[0].path
@@ -235,12 +238,12 @@ def verdict(report: dict[str, Any]) -> str:
     silent = _silent(report)
     if silent:
         lost = ", ".join(f"{name} lost all of its {count(report['paths'][name]['frames'])} frames" for name in silent)
-        return f"{lost}: nothing can be said about its latency before it is known why."
+        return f"{lost}: its latency cannot be assessed until the cause is known."
     primary = report["statistics"].get("primary_percentile", "50")
-    tested = [one for one in report["differences"] if one["percentile"] == primary]
+    tested = [row for row in report["differences"] if row["percentile"] == primary]
     if not tested:
-        return "Nothing was compared: there is no run of each path."
-    if all(one["verdict"] == "insufficient n" for one in tested):
+        return "Nothing was compared: not every path has a run."
+    if all(row["verdict"] == "insufficient n" for row in tested):
         return f"Insufficient n for a verdict: {tested[0]['reason']}."
     what = "Round trip" if report["measured"] == "round trip" else "From hook to user"
     sentence = f"{what} at the median: {'; '.join(map(_said, tested))}"
@@ -255,10 +258,10 @@ def verdict(report: dict[str, Any]) -> str:
 def _said(one: dict[str, Any]) -> str:
     a, b = one["a"], one["b"]
     if one["verdict"] == "insufficient n":
-        return f"{a} and {b} cannot be told apart yet ({one['reason']})"
+        return f"{a} and {b} cannot be distinguished yet ({one['reason']})"
     interval = f"{duration(one['low_ns'], 3)} to {duration(one['high_ns'], 3)}, {100 * one['confidence']:.4g} %"
     if one["verdict"] == "not distinguishable":
-        return f"{a} and {b} are not distinguishable ({b} less {a}: {interval})"
+        return f"{a} and {b} are not distinguishable ({b} minus {a}: {interval})"
     faster, slower, sign = (a, b, 1) if one["verdict"] == "a faster" else (b, a, -1)
     low, high = sorted((sign * one["low_ns"], sign * one["high_ns"]))
     interval = f"{duration(low, 3)} to {duration(high, 3)}, {100 * one['confidence']:.4g} %"
@@ -270,42 +273,41 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
     settings, placement, host = outcome.settings, outcome.placement, report["host"]
     if settings.delays_ns:
         delays = ", ".join(f"{name} {exact_duration(length)}" for name, length in settings.delays_ns.items())
-        said.append(f"readers were held up on purpose ({delays}): this is a test of the comparison")
+        said.append(f"readers were delayed on purpose ({delays}): this is a test of the comparison")
     if outcome.interrupted:
-        said.append("ended before all runs were made; only complete rounds are compared")
+        said.append("stopped before all runs were done; only complete rounds are compared")
     if placement.shared:
         said.append(
-            "readers shared a CPU with each other or with what sends and receives: their latencies contain waiting for "
-            "it; give --cpus, or take --design block"
+            "readers shared a CPU with each other, the sender or the receiving kernel: their latencies include waiting "
+            "for it; use --cpus or --design block"
         )
     if placement.design == "frame" and "zero copy" in outcome.ends.get("af_xdp", ""):
         said.append(
-            "AF_XDP's sockets were bound all the time, and with zero copy the driver copies what goes to other paths "
-            "out of their memory: their latencies contain that; --design block leaves it out"
+            "the AF_XDP sockets were bound all the time, and with zero copy the driver copies the frames of other "
+            "paths out of the UMEM: their latencies include that; --design block avoids it"
         )
     nic = host["nic"] or {}
     if nic.get("driver") == "veth":
         said.append(
-            "veth: the frame's way is a function call of the sender's; nothing here is about a NIC, its interrupts or "
-            "zero copy"
+            "veth: a frame is delivered by a function call of the sender; these figures do not apply to a NIC, its "
+            "interrupts or zero copy"
         )
     if host["virtual_machine"]:
-        said.append("a virtual machine: the hypervisor's scheduling is in the tails, on all paths")
+        said.append("a virtual machine: the hypervisor's scheduling affects the tails of all paths")
     if outcome.mode.value == "skb":
         said.append(
-            "generic XDP: the hook comes after the socket buffer was made and timestamped, so hook to skb may be "
-            "negative, "
-            "and af_xdp bypasses little"
+            "generic XDP: the hook runs after the socket buffer was created and timestamped, so that hook to skb may "
+            "be negative, and af_xdp bypasses little"
         )
     if outcome.counts.without_timestamp:
         missing = plural(outcome.counts.without_timestamp, "frame")
-        said.append(f"{missing} have no timestamp of the hook's: make --run-duration shorter, or a filter narrower")
+        said.append(f"{missing} without a timestamp of the hook: use a shorter --run-duration or a narrower filter")
     for name, path in report["paths"].items():
         if not path:
             continue
         if path["ambiguous"]:
             said.append(
-                f"{name}: {plural(path['ambiguous'], 'frame')} whose digest did not come as often at the hook are left "
+                f"{name}: {plural(path['ambiguous'], 'frame')} whose digest was not seen as often at the hook are left "
                 "out of its latency"
             )
         if path["frames"] and not path["received"]:
@@ -314,25 +316,23 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
         if path["latency"]["negative"]:
             said.append(
                 f"{name}: {plural(path['latency']['negative'], 'latency', 'latencies')} below 0, to "
-                f"{duration(path['latency']['lowest_negative_ns'])}: a clock was set; they are counted, not used"
+                f"{duration(path['latency']['lowest_negative_ns'])}: a clock was set; counted, but in no percentile"
             )
         if path["drops"].get("unexplained"):
             said.append(f"{name}: {count(path['drops']['unexplained'])} lost frames that no counter explains")
         if path["unrecorded"]:
-            said.append(f"{name}: {count(path['unrecorded'])} frames were more than there was room for: shorter runs")
+            said.append(f"{name}: {count(path['unrecorded'])} frames exceeded the memory for records: use shorter runs")
         if any(run["dropped"] for run in path["runs"]):
-            said.append(
-                f"{name}: frames lost in warm-up and cool-down count as lost, as nobody knows when they were due"
-            )
+            said.append(f"{name}: frames lost in warm-up and cool-down count as lost, as their due times are unknown")
     if outcome.sent is not None:
         late_ns = report["traffic"]["lateness"]["percentiles_ns"]["99"]
         if late_ns is not None and late_ns > LATE_SENDER_NS:
             said.append(
-                f"one in a hundred probes went {duration(late_ns, 3)} or more late; then they come in bunches, on all "
-                "paths"
+                f"one in a hundred probes was sent {duration(late_ns, 3)} or more late; such probes arrive in bunches, "
+                "on all paths"
             )
         if outcome.sent.refused:
-            said.append(f"{count(outcome.sent.refused)} times the target said that nobody listens there")
+            said.append(f"{count(outcome.sent.refused)} times the target refused the probe (ICMP port unreachable)")
     errors = {run.cycles_error for run in outcome.runs if run.cycles_error}
     if errors:
         reasons = ", ".join(sorted(os.strerror(number) for number in errors))
@@ -341,21 +341,21 @@ def _warnings(outcome: LiveOutcome, report: dict[str, Any]) -> list[str]:
 
 
 def live_page(report: dict[str, Any]) -> Page:
-    """Return what is shown of a report."""
+    """Return the page of a report."""
     page = Page("uspcap compare", report["interface"])
     page.section().paragraph(report["verdict"], "strong")
     paths = {name: path for name, path in report["paths"].items() if path}
     page.section().facts(_made(report, paths), _NAME_CELLS)
-    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from when a probe was due"}
+    titles = {"hook to user": "Latency, hook to user", "round trip": "Round trip, from a probe's due time"}
     latencies = page.section(titles[report["measured"]])
     _latencies(latencies, paths)
-    compared = any(one["difference_ns"] is not None for one in _asked(report))
-    _differences(page.section("Differences, b less a, from pairs of runs") if compared else latencies, report)
+    compared = any(row["difference_ns"] is not None for row in _asked(report))
+    _differences(page.section("Differences, b minus a, from pairs of runs") if compared else latencies, report)
     _distribution(page.section("Distribution, share of frames"), paths)
     histograms = {name: Histogram.from_table(path["latency"]["buckets"]) for name, path in paths.items()}
-    page.section("Latency by percentile, each nine as wide").curves(histograms)
+    page.section("Latency by percentile, logarithmic").curves(histograms)
     _segments(page.section("Segments"), paths)
-    _costs(page.section("Costs a frame, of whole runs"), paths)
+    _costs(page.section("Costs per frame, of whole runs"), paths)
     page.section("Drops").facts(_drops(report, paths), _NAME_CELLS)
     end = page.section()
     for warning in report["warnings"]:
@@ -368,10 +368,10 @@ def _made(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, 
     design, traffic = report["design"], report["traffic"]
     runs = f"{plural(design['runs'], 'run')} of {exact_duration(design['run_duration_ns'])} of each path"
     trimmed = (
-        f"without {exact_duration(design['trim']['warm_up_ns'])} at their start and "
-        f"{exact_duration(design['trim']['cool_down_ns'])} at their end"
+        f"without the first {exact_duration(design['trim']['warm_up_ns'])} and the last "
+        f"{exact_duration(design['trim']['cool_down_ns'])}"
     )
-    how = "one path at a time" if design["kind"] == "block" else "each frame on a path at random"
+    how = "one path at a time" if design["kind"] == "block" else "each frame to a random path"
     reason = f" ({design['reason']})" if design["reason"] else ""
     yield "runs", f"{runs}, {trimmed}, seed {design['seed']}"
     yield "design", f"{design['kind']}: {how}{reason}"
@@ -380,8 +380,8 @@ def _made(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, 
     filtered = f", {report['filter']}" if report["filter"] else ""
     yield "hook", f"{report['hook']['mode']} XDP, {port}{filtered}"
     if report["other_traffic"]:
-        yield "traffic", "what comes anyway, found again by length and 64 bytes of payload"
-    yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+        yield "traffic", "existing traffic, identified by length and 64 bytes of payload"
+    yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in total)"
     if traffic is not None:
         rate = f"{traffic['schedule']['rate_per_s']:,.10g} frames/s, {traffic['schedule']['kind']}"
         yield "sent", f"{count(traffic['sent'])} probes of {traffic['payload_bytes']} B payload, {rate}"
@@ -390,7 +390,7 @@ def _made(report: dict[str, Any], paths: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
-    columns = [Column("min", [duration(one["min_ns"], 3) for one in histograms], rank=2)]
+    columns = [Column("min", [duration(histogram["min_ns"], 3) for histogram in histograms], rank=2)]
     for percentile in _SHOWN_PERCENTILES:
         cells = [
             f"n<{_needed(percentile)}"
@@ -399,7 +399,7 @@ def _percentile_columns(histograms: list[dict[str, Any]]) -> list[Column]:
             for one in histograms
         ]
         columns.append(Column(f"p{percentile}", cells, rank={"90": 1, "99.9": 3}.get(percentile, 0)))
-    return [*columns, Column("max", [duration(one["max_ns"], 3) for one in histograms])]
+    return [*columns, Column("max", [duration(histogram["max_ns"], 3) for histogram in histograms])]
 
 
 def _needed(percentile: str) -> str:
@@ -417,30 +417,31 @@ def _latencies(section: Section, paths: dict[str, Any]) -> None:
 
 
 def _asked(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in report["differences"] if one["percentile"] in _SHOWN_PERCENTILES]
+    return [row for row in report["differences"] if row["percentile"] in _SHOWN_PERCENTILES]
 
 
 def _differences(section: Section, report: dict[str, Any]) -> None:
     asked = _asked(report)
-    shown = [one for one in asked if one["difference_ns"] is not None]
+    shown = [row for row in asked if row["difference_ns"] is not None]
     if shown:
-        pairs = [f"a {one['a']}, b {one['b']}" for one in shown]
-        verdicts = [_winner(one) for one in shown]
+        pairs = [f"a {row['a']}, b {row['b']}" for row in shown]
+        verdicts = [_winner(row) for row in shown]
         columns = [
             Column("", pairs, left=True, short=[pair.replace(", ", "\n", 1) for pair in pairs]),
-            Column("at", [f"p{one['percentile']}" for one in shown]),
-            Column("difference", [duration(one["difference_ns"], 3) for one in shown]),
-            Column("from", [duration(one["low_ns"], 3) for one in shown]),
-            Column("to", [duration(one["high_ns"], 3) for one in shown]),
-            Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=3),
-            Column("of a", [_percent(one["difference_percent"]) for one in shown], rank=2),
+            Column("at", [f"p{row['percentile']}" for row in shown]),
+            Column("difference", [duration(row["difference_ns"], 3) for row in shown]),
+            Column("from", [duration(row["low_ns"], 3) for row in shown]),
+            Column("to", [duration(row["high_ns"], 3) for row in shown]),
+            Column("conf.", [f"{100 * row['confidence']:.4g} %" for row in shown], rank=3),
+            Column("of a", [_percent(row["difference_percent"]) for row in shown], rank=2),
             Column("verdict", verdicts, left=True, rank=1),
         ]
         section.table(columns)
-    thin = sorted({str(one["percentile"]) for one in asked if one["difference_ns"] is None}, key=float)
+    thin = sorted({str(row["percentile"]) for row in asked if row["difference_ns"] is None}, key=float)
     if shown and thin:
         section.line(
-            f"insufficient n at {', '.join(f'p{one}' for one in thin)}, for some or all pairs of paths", "note"
+            f"insufficient n at {', '.join(f'p{percentile}' for percentile in thin)}, for some or all pairs of paths",
+            "note",
         )
     for one in report["faster_frames"]:
         chance = share(one["probability"])

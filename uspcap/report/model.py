@@ -1,4 +1,4 @@
-"""What a report shows, as data: pages of sections, text, tables and findings, and headlines.
+"""The content of a report, as data: pages of sections, text, tables and findings, and headlines.
 
 Views of analyses and reports of commands make these; renderers show them and know neither.
 """
@@ -25,7 +25,7 @@ Tone = Literal["", "strong", "subject", "warning", "caution", "problem", "alarm"
 problem, one that nobody may miss, an explanation, a bar of a chart."""
 
 Severity = Literal["ok", "unknown", "advice", "warning", "problem"]
-"""How much a finding matters, least first; `unknown` is what cannot be told."""
+"""How much a finding matters, lowest first; `unknown` is what could not be determined."""
 
 BAR_CELLS = 24
 
@@ -98,7 +98,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence that stands by itself, as the result in one sentence does; never wrapped."""
+    """A sentence on a line of its own, as the result in one sentence does; never wrapped."""
 
     text: str
     tone: Tone = ""
@@ -113,7 +113,7 @@ class Verbatim:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What there is to know, a line each: a name and a text, perhaps foreign.
+    """Facts, a line each: a name and a text, perhaps foreign.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What somebody should know: how grave it is, what it is about, and what can be done.
+    """A finding: its severity, its subject, and its remedy.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One of several things, such as an interface, and what there is to say of it.
+    """One of several items, such as an interface, and its description.
 
     Attributes
     ----------
@@ -252,7 +252,7 @@ class Section:
         self.blocks.append(Paragraph(text, tone, lead))
 
     def statement(self, text: str, tone: Tone = "") -> None:
-        """Append a sentence that stands by itself."""
+        """Append a sentence on a line of its own."""
         self.blocks.append(Statement(text, tone))
 
     def warnings(self, texts: Iterable[str]) -> None:
@@ -331,7 +331,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a command found, for any renderer.
+    """A command's output, for any renderer.
 
     Attributes
     ----------
@@ -353,7 +353,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What views need to know of the report around them.
+    """Facts about the whole report that views need.
 
     Attributes
     ----------
@@ -381,7 +381,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A name and what there is to say, in one or more parts.
+    """A name and its values, in one or more parts.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is shown of the order of frames in time: what was put right, and what could not be."""
+"""The order of frames in time, shown: what was corrected, and what could not be."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ SHOWN: Final = 10
 
 
 def order_sentences(order: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is to be said of a `source.order`, sentences without a full stop; none where nothing was found."""
+    """Yield what a `source.order` reports, sentences without a full stop; none where there is nothing to report."""
     if order is None:
         return
     if order["merged_inputs"]:
         yield f"{count(order['merged_inputs'])} inputs overlap in time and were merged by timestamp"
     if order["sorted"]:
-        lay, were = ("lay", "was") if order["sorted"] == 1 else ("lay", "were")
+        were = "was" if order["sorted"] == 1 else "were"
         yield (
-            f"{plural(order['sorted'], 'frame')} {lay} out of order by up to {duration(order['furthest_ns'])} and "
-            f"{were} put in order"
+            f"{plural(order['sorted'], 'frame')} {were} out of order by up to {duration(order['furthest_ns'])} and "
+            f"{were} sorted by timestamp"
         )
     if order["beyond_window"]:
         yield (
-            f"{plural(order['beyond_window'], 'frame')} came later than the sort window allows and "
-            f"{'is' if order['beyond_window'] == 1 else 'are'} out of order still: what rests on times between "
-            "neighbouring frames is wrong there; try a longer --sort"
+            f"{plural(order['beyond_window'], 'frame')} exceeded the sort window and "
+            f"{'is' if order['beyond_window'] == 1 else 'are'} still out of order: figures from times between "
+            "neighbouring frames are wrong there; try a longer --sort"
         )
     if order["copies_removed"]:
-        yield f"{plural(order['copies_removed'], 'frame')} left out, as copies of packets that were captured before"
+        yield f"{plural(order['copies_removed'], 'frame')} left out as copies of packets captured before"
     yield from _outliers(order)
     misfits = order["outlier_count"] - order["unset_count"]
     if misfits * 4 > order["timestamped"]:
         yield (
-            f"{count(misfits)} of {count(order['timestamped'])} timestamps do not fit the others: no "
-            "course of time can be made out, and spans, rates and intervals are of the few that agree; --sort off "
-            "takes all as they are"
+            f"{count(misfits)} of {count(order['timestamped'])} timestamps do not fit the others: the "
+            "true times cannot be determined, and spans, rates and intervals are of the few that agree; --sort off "
+            "uses all as they are"
         )
     yield from _steps(order)
     yield from _forward_steps(order)
@@ -69,11 +69,11 @@ def _outliers(order: Mapping[str, Any]) -> Iterator[str]:
             off = f", {duration(abs(outlier['off_by_ns']))} {'later' if late else 'earlier'} than"
             off += " the frame after it" if _is_first(outlier) else " the frames before"
         kind = (
-            "an outlier, which counts as a frame and in no time"
+            "an outlier, which counts as a frame but in no time"
             if outlier["kind"] == "outlier"
-            else "undetermined, as no frame beyond says whether time goes on there; it counts in spans and gaps"
+            else "undetermined, as no frame after it shows whether time continues there; it counts in spans and gaps"
             if outlier["trusted"]
-            else "undetermined, a wrong timestamp or a step of the clock; it counts as a frame and in no time"
+            else "undetermined, a wrong timestamp or a clock step; it counts as a frame but in no time"
         )
         yield f"{where}: {what} {timestamp(outlier['timestamp_ns'])}{off}: {kind}"
     left -= sum(1 if outlier["trusted"] else outlier["frames"] for outlier in listed[:SHOWN])
@@ -92,7 +92,7 @@ def _forward_steps(order: Mapping[str, Any]) -> Iterator[str]:
             f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock of {safe_text(step['interface'])} may "
             f"have stepped forward by {duration(step['step_ns'])}, from {timestamp(step['before_ns'])} in frame "
             f"{count(step['before_frame'])} to {timestamp(step['timestamp_ns'])}: {safe_text(step['evidence'])}; times "
-            "between its frames and those of others mean nothing behind it"
+            "between its frames and those of others are meaningless after it"
         )
     if len(steps) > SHOWN:
         yield f"and {plural(len(steps) - SHOWN, 'more such step')}"
@@ -103,7 +103,7 @@ def _steps(order: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{safe_text(step['file'])}, frame {count(step['frame'])}: the clock stepped back by "
             f"{duration(-step['step_ns'])} and stayed there, from {timestamp(step['before_ns'])} in frame "
-            f"{count(step['before_frame'])} to {timestamp(step['timestamp_ns'])}: times across it mean nothing"
+            f"{count(step['before_frame'])} to {timestamp(step['timestamp_ns'])}: times across it are meaningless"
         )
     left = order["step_count"] - len(order["steps"][:SHOWN])
     if left > 0:

@@ -1,4 +1,4 @@
-"""The frames around the longest gaps, decoded: what was on the wire before and after the silence."""
+"""The frames around the longest gaps, decoded: what was on the wire before and after the gap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def append_outliers(page: Page, report: RunReport, inputs: Sequence[PlannedInput
     page : Page
     report : RunReport
     inputs : sequence of PlannedInput
-        What it was made of, which can be read twice.
+        What it was made of, which can be read again.
     tunnels : bool
         Decode the innermost headers, as the report's run did.
 

@@ -1,4 +1,4 @@
-"""What is shown of a report on analyses: what qualifies the numbers first, then a section for each analysis."""
+"""The page of a report on analyses: warnings first, then a section for each analysis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME_CELLS: Final = 12
 
 
 def report_page(report: RunReport, top: int | None = None) -> Page:
-    """Return what is shown of a report.
+    """Return the page of a report.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def report_page(report: RunReport, top: int | None = None) -> Page:
             section.aside = f"read with {'[1]' if len(warnings) == 1 else f'[1]-[{len(warnings)}]'} above"
     page.sections += shown
     if unknown:
-        page.section().paragraph(f"Not shown here, but in the JSON report: {', '.join(unknown)}.", "note")
+        page.section().paragraph(f"Only in the JSON report: {', '.join(unknown)}.", "note")
     _closing(page, report.source)
     return page
 
@@ -57,16 +57,16 @@ def _header(head: Section, report: RunReport) -> None:
     first, last = source["first_timestamp_ns"], source["last_timestamp_ns"]
     span = timestamps_span_ns(report)
     read = source.get("packets_read", packets)
-    told = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
+    text = f"{count(packets)}{f' of {count(read)}' if read != packets else ''}, {byte_count(size)} on the wire"
     if source["bytes_captured"] != size:
-        told += f", {byte_count(source['bytes_captured'])} captured"
-    rows = [("packets", told)]
+        text += f", {byte_count(source['bytes_captured'])} captured"
+    rows = [("packets", text)]
     if source["filter"]:
         rows.append(("filter", source["filter"]))
     if first is not None:
         rows.append(("first", timestamp(first)))
     if span:
-        steps = "without steps" if clock_stepped(source) else "in all"
+        steps = "without steps" if clock_stepped(source) else "in total"
         rows.append(("last", f"{timestamp(last)}  ({duration(span)} {steps})"))
     if span:
         rows.append(("rate", f"{rate(source, span, timestamped_only=True)} on average"))
@@ -87,7 +87,7 @@ def _files(files: list[str]) -> str:
 
 
 def _warnings(report: RunReport) -> list[str]:
-    """Return what every number below must be read with."""
+    """Return the warnings that apply to every number below."""
     source = report.source
     results = report.analyses.values()
     warnings = [warning for result in results for warning in getattr(result, "warnings", ())]
@@ -98,14 +98,16 @@ def _warnings(report: RunReport) -> list[str]:
     drops = {name: dropped for name, dropped in source["interface_drops"].items() if dropped}
     if drops:
         where = ", ".join(f"{count(dropped)} on interface {name}" for name, dropped in drops.items())
-        warnings.append(f"the capturing host dropped frames ({where}): a gap may be loss of the capture, not silence")
+        warnings.append(
+            f"the capturing host dropped frames ({where}): a gap may be loss of the capture, not of the traffic"
+        )
     if source["truncated"]:
-        warnings.append("the input ends in the middle of a record: what came after is not in this report")
+        warnings.append("the input ends in the middle of a record: packets after that are not in this report")
     return warnings
 
 
 def _mirror_copies(found: dict[str, Any], *, is_live: bool) -> str:
-    """Return what to say of packets that were captured twice."""
+    """Return the warning about mirror copies."""
     copies, compared = found["copies"], found["compared"]
     changed = [
         f"{100 * found[f'{name}_changed'] / copies:.3g} % of these with another {what}"
@@ -115,10 +117,10 @@ def _mirror_copies(found: dict[str, Any], *, is_live: bool) -> str:
     how = f", {' and '.join(changed)}" if changed else ""
     remedy = "" if is_live else "; --dedup leaves copies out"
     return (
-        f"{100 * copies / compared:.3g} % of the packets that were compared ({count(copies)} of {count(compared)}, a "
-        f"sample) are copies of one that came on the same interface shortly before, 90 % of them within "
-        f"{duration(found['most_within_ns'])}{how}: a mirror port that sees packets twice, or a loop; packets, rates, "
-        f"duplicates and retransmissions count each copy{remedy}"
+        f"{100 * copies / compared:.3g} % of the packets compared ({count(copies)} of {count(compared)}, a "
+        f"sample) are copies of one received on the same interface shortly before, 90 % of them within "
+        f"{duration(found['most_within_ns'])}{how}: a mirror port that sees packets entering and leaving, or a loop; "
+        f"packets, rates, duplicates and retransmissions count each copy{remedy}"
     )
 
 

@@ -44,7 +44,7 @@ def percentile_plot(histograms: Mapping[str, Histogram], width: int) -> list[str
     columns = width - labels - 2
     if not curves or columns < _NARROWEST:
         return []
-    nines = max(math.log10(one.total_count / ENOUGH_BEYOND) for one in curves.values())
+    nines = max(math.log10(curve.total_count / ENOUGH_BEYOND) for curve in curves.values())
     values = {name: _values(one, columns, nines) for name, one in curves.items()}
     known = [value for of_curve in values.values() for value in of_curve]
     low, high = math.log(min(known)), math.log(max(known))

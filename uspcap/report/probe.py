@@ -1,4 +1,4 @@
-"""Reports of probes: the JSON document, and what is shown of it."""
+"""Reports of probes: the JSON document, and its page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMES: Final = {
 """Histograms of a report, and how its table names them."""
 
 TOO_LATE_NS: Final = 1_000_000
-"""A sender whose median frame is so late is said not to keep up."""
+"""Above this median lateness the report warns that the sender does not keep up."""
 
 _NAME_CELLS: Final = 9
 
@@ -89,7 +89,7 @@ def send_report(outcome: SendOutcome) -> dict[str, Any]:
             "without_kernel_timestamp": answers.without_timestamp,
         },
         "response_time": answers.response.result(),
-        "response_time_of_all_sent": [percentile_interval(run, one).as_dict() for one in PERCENTILES],
+        "response_time_of_all_sent": [percentile_interval(run, percentile).as_dict() for percentile in PERCENTILES],
         "service_time": answers.service.result(),
         "service_time_kernel": answers.kernel.result(),
         "reflector_time": answers.residence.result(),
@@ -116,12 +116,12 @@ def reflect_report(outcome: ReflectOutcome) -> dict[str, Any]:
 
 
 def probe_page(report: dict[str, Any]) -> Page:
-    """Return what is shown of a report of either role."""
+    """Return the page of a report of either role."""
     if report["role"] == "reflect":
         frames = report["frames"]
         page = Page("uspcap probe reflect", report["local"])
-        answered = f"{count(frames['answered'])} answered, {count(frames['unanswered'])} not (sending failed)"
-        other = f"{count(frames['foreign'])} datagrams that are no probes, left alone"
+        answered = f"{count(frames['answered'])} answered, {count(frames['unanswered'])} unanswered (sending failed)"
+        other = f"{count(frames['foreign'])} datagrams that are not probes, ignored"
         page.head.facts([("probes", answered), ("other", other)], _NAME_CELLS)
         return page
     page = Page("uspcap probe send", f"{report['source']} > {report['target']}")
@@ -130,15 +130,16 @@ def probe_page(report: dict[str, Any]) -> Page:
     late_ns = report["lateness"]["percentiles_ns"]["50"]
     if late_ns is not None and late_ns >= TOO_LATE_NS:
         page.section().paragraph(
-            f"Half of the frames went {duration(late_ns, 3)} or more after they were due: this host does not manage "
-            "this rate. Times since they were due contain that; lower --rate, or give the sender its own CPUs (--cpu).",
+            f"Half of the frames were sent {duration(late_ns, 3)} or more after they were due: this host cannot keep "
+            "up with this rate. Times from due include that; lower --rate, or give the sender its own CPUs (--cpu).",
             "warning",
         )
     if "answers" in report:
-        waited = duration(report["patience_ns"])
+        timeout = duration(report["patience_ns"])
         page.section().paragraph(
-            "Times of answers are round trips, and never halved. 'due' is when the schedule said, whatever came first. "
-            f"Late: {waited} or more after it was due. 'of all sent' counts lost and late frames as slowest.",
+            "Times of answers are round trips, and never halved. 'due' is the time in the schedule, even if the frame "
+            f"was sent later. Late: {timeout} or more after it was due. 'of all sent' counts lost and late frames as "
+            "slowest.",
             "note",
         )
     return page
@@ -147,14 +148,14 @@ def probe_page(report: dict[str, Any]) -> Page:
 def _sent(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     frames = report["frames"]
     yield "schedule", _schedule(report["schedule"])
-    told = f"{count(frames['sent'])} of {byte_count(report['payload_bytes'])} payload"
+    text = f"{count(frames['sent'])} of {byte_count(report['payload_bytes'])} payload"
     if frames["unsent"]:
-        told += f", {count(frames['unsent'])} not taken by the kernel"
+        text += f", {count(frames['unsent'])} not taken by the kernel"
     if frames["refused"]:
-        told += f", {count(frames['refused'])} times refused by the target (ICMP port unreachable)"
-    yield "sent", told
+        text += f", {count(frames['refused'])} times refused by the target (ICMP port unreachable)"
+    yield "sent", text
     if frames["scheduled"]:
-        yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in all)"
+        yield "from", f"{timestamp(report['start_ns'])}  ({duration(report['end_ns'] - report['start_ns'])} in total)"
 
 
 def _schedule(about: dict[str, Any]) -> str:
@@ -166,14 +167,14 @@ def _schedule(about: dict[str, Any]) -> str:
 
 def _answers(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     answers, sent = report["answers"], report["frames"]["sent"]
-    told = f"{count(answers['in_time'])} in time ({share(answers['in_time'], sent)}), {count(answers['lost'])} lost"
-    told += f" ({share(answers['lost'], sent)}), {count(answers['late'])} late, {count(answers['duplicate'])} duplicate"
-    yield "answers", f"{told}, {count(answers['reordered'])} reordered"
+    text = f"{count(answers['in_time'])} in time ({share(answers['in_time'], sent)}), {count(answers['lost'])} lost"
+    text += f" ({share(answers['lost'], sent)}), {count(answers['late'])} late, {count(answers['duplicate'])} duplicate"
+    yield "answers", f"{text}, {count(answers['reordered'])} reordered"
     others = {
-        "pending": "not waited for long enough, as the run was ended",
-        "older_than_window": "too far behind to tell",
-        "foreign": "of others",
-        "malformed": "whose times make no sense",
+        "pending": "pending when the run was stopped",
+        "older_than_window": "too old to classify",
+        "foreign": "not of this session",
+        "malformed": "with impossible times",
         "without_kernel_timestamp": "without a kernel timestamp",
     }
     rest = [f"{count(answers[name])} {what}" for name, what in others.items() if answers[name]]
@@ -185,13 +186,13 @@ def _times(page: Page, report: dict[str, Any]) -> None:
     shown = {title: report[name] for name, title in TIMES.items() if name in report and report[name]["count"]}
     columns = [
         Column("", list(shown), left=True),
-        Column("frames", [one["count"] for one in shown.values()], unit=Unit.COUNT),
-        Column("min", [duration(one["min_ns"], 3) for one in shown.values()], rank=2),
+        Column("frames", [histogram["count"] for histogram in shown.values()], unit=Unit.COUNT),
+        Column("min", [duration(histogram["min_ns"], 3) for histogram in shown.values()], rank=2),
     ]
     for percentile in _SHOWN_PERCENTILES:
-        cells = [duration(one["percentiles_ns"][percentile], 3) for one in shown.values()]
+        cells = [duration(histogram["percentiles_ns"][percentile], 3) for histogram in shown.values()]
         columns.append(Column(f"p{percentile}", cells))
-    columns.append(Column("max", [duration(one["max_ns"], 3) for one in shown.values()]))
+    columns.append(Column("max", [duration(histogram["max_ns"], 3) for histogram in shown.values()]))
     page.section().table(columns)
     if "answers" not in report:
         return

@@ -1,4 +1,4 @@
-"""How far a long run has come, on one line of the terminal."""
+"""Progress of a long run, on one line of the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REDRAWN_EVERY_S = 0.1
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether what is written there can be drawn over."""
+    """Whether the stream is a terminal whose lines can be overwritten."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:
-    """A line on standard error that appears once a run takes long, and goes when it ends.
+    """A line on standard error that appears when a run takes long, and disappears when it ends.
 
     Nothing is ever written where the stream is no terminal.
 
@@ -70,12 +70,12 @@ class Progress:
             self._enabled = self._shown = False
 
     def advance(self, bytes_read: int, frames: int) -> None:
-        """Tell what was read since the last call."""
+        """Add what was read since the last call."""
         with self._lock:
             self._move(self._bytes + bytes_read, self._frames + frames)
 
     def update(self, bytes_position: int, frames: int) -> None:
-        """Tell what was read since the beginning."""
+        """Set what was read since the beginning."""
         with self._lock:
             self._move(bytes_position, frames)
 
@@ -94,7 +94,7 @@ class Progress:
         self._stream.flush()
 
     def line(self, elapsed_s: float) -> str:
-        """Return what is shown so many seconds after the beginning."""
+        """Return the line to show that many seconds after the beginning."""
         rate = self._frames / elapsed_s if elapsed_s > 0 else 0.0
         speed = scaled(rate, "frames/s")
         if not self._total:

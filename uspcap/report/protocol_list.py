@@ -1,4 +1,4 @@
-"""The list of feeds whose sequence numbers can be followed: the JSON document, and what is shown of it."""
+"""The list of feeds whose sequence numbers can be followed: the JSON document, and its page."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ def protocols_document(listed: Sequence[FeedProtocol]) -> dict[str, Any]:
 
 
 def protocols_page(listed: Sequence[FeedProtocol]) -> Page:
-    """Return what is shown: a row each, then where each is known from."""
+    """Return the page: a row for each protocol, then the source of each."""
     page = Page()
     page.head.table(
         [
-            Column("name", [one.name for one in listed], left=True),
-            Column("over", [one.over for one in listed], left=True),
-            Column("numbers", [one.numbers for one in listed], left=True),
-            Column("ports", [", ".join(map(str, one.ports)) or "-" for one in listed], left=True),
-            Column("verified", ["yes" if one.verified else "no" for one in listed], left=True),
-            Column("with --unverified, too", [", ".join(one.unverified) for one in listed], left=True, rank=1),
-            Column("protocol", [one.title for one in listed], left=True),
+            Column("name", [protocol.name for protocol in listed], left=True),
+            Column("over", [protocol.over for protocol in listed], left=True),
+            Column("numbers", [protocol.numbers for protocol in listed], left=True),
+            Column("ports", [", ".join(map(str, protocol.ports)) or "-" for protocol in listed], left=True),
+            Column("verified", ["yes" if protocol.verified else "no" for protocol in listed], left=True),
+            Column(
+                "with --unverified, too", [", ".join(protocol.unverified) for protocol in listed], left=True, rank=1
+            ),
+            Column("protocol", [protocol.title for protocol in listed], left=True),
         ]
     )
     sources = page.section()

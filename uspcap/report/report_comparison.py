@@ -1,4 +1,4 @@
-"""Reports on two reports of live comparisons: the JSON document, and what is shown of it."""
+"""Reports on two reports of live comparisons: the JSON document, and its page."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def _verdict(shifts: list[Shift], settings: list[tuple[str, Any, Any]]) -> str:
 
 def _said(shift: Shift) -> str:
     if shift.verdict == "insufficient n":
-        return f"{shift.path} cannot be told ({shift.reason})"
+        return f"{shift.path} cannot be determined ({shift.reason})"
     low, high = shift.low_ns, shift.high_ns
     confidence = f"{100 * shift.confidence:.4g} %"
     if shift.verdict == "not distinguishable":
         return (
-            f"{shift.path} is not distinguishable (2 less 1: {duration(low, 3)} to {duration(high, 3)}, {confidence})"
+            f"{shift.path} is not distinguishable (2 minus 1: {duration(low, 3)} to {duration(high, 3)}, {confidence})"
         )
     sign = 1 if shift.verdict == "1 faster" else -1
     ends = sorted(sign * (end or 0) for end in (low, high))
@@ -98,29 +98,29 @@ def _warnings(one: SavedComparison, two: SavedComparison, settings: list[tuple[s
     said = []
     unfair = [name for name, _, _ in settings if name in UNFAIR]
     if unfair:
-        said.append(f"{', '.join(unfair)} differ: the two do not measure the same")
+        said.append(f"{', '.join(unfair)} differ: the two reports do not measure the same")
     ends = [name for name, _, _ in settings if name.startswith("paths.") and name.endswith(".end")]
     if ends:
-        said.append(f"{', '.join(name.split('.')[1] for name in ends)} ended differently in the two")
+        said.append(f"{', '.join(name.split('.')[1] for name in ends)} ended differently in the two reports")
     for number, saved, other in ((1, one, two), (2, two, one)):
         alone = [name for name in saved.paths if name not in other.paths]
         if alone:
             said.append(f"only report {number} has {', '.join(alone)}")
         if saved.report["design"]["delays_ns"]:
-            said.append(f"in report {number}, readers were held up on purpose")
+            said.append(f"in report {number}, readers were delayed on purpose")
         if saved.report["design"]["interrupted"]:
-            said.append(f"report {number} was ended before all runs were made")
+            said.append(f"report {number} was stopped before all runs were done")
     if one.report["start_ns"] == two.report["start_ns"]:
         said.append("both reports are of the same experiment")
     said.append(
-        "the runs of a report were made in one sitting: what else changed between the two, as load of a neighbour, is "
-        "in the difference as well. Compare two reports of the same setting to see how much that is"
+        "all runs of a report were made in one session: whatever else changed between the two, such as the load of "
+        "other hosts, is part of the difference. Compare two reports with equal settings to see how much that is"
     )
     return said
 
 
 def report_comparison_page(report: dict[str, Any]) -> Page:
-    """Return what is shown of a report."""
+    """Return the page of a report."""
     page = Page("uspcap compare, two reports")
     page.section().paragraph(report["verdict"], "strong")
     reports = page.section()
@@ -128,9 +128,9 @@ def report_comparison_page(report: dict[str, Any]) -> Page:
         paths = ", ".join(f"{name} {runs} runs" for name, runs in one["paths"].items())
         text = f"{one['file']}: {one['interface']}, {timestamp(one['start_ns'])}, {paths}"
         reports.paragraph(text, lead=f"{number}  ")
-    _settings(page.section("What is different"), report["settings"])
-    _differences(page.section("Latency, hook to user: 2 less 1"), report["differences"])
-    _costs(page.section("Costs a frame"), report["costs"])
+    _settings(page.section("Different settings"), report["settings"])
+    _differences(page.section("Latency, hook to user: 2 minus 1"), report["differences"])
+    _costs(page.section("Costs per frame"), report["costs"])
     _drops(page.section("Lost frames"), report["dropped"])
     end = page.section()
     for warning in report["warnings"]:
@@ -140,34 +140,34 @@ def report_comparison_page(report: dict[str, Any]) -> Page:
 
 def _settings(section: Section, settings: list[dict[str, Any]]) -> None:
     if not settings:
-        section.line("no setting that the reports have")
+        section.line("none")
         return
 
     def cell(value: Any) -> str:
         text = "-" if value is None else safe_text(str(value))
         return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 1]}…"
 
-    columns = [Column("", [one["name"] for one in settings], left=True)]
-    columns += [Column(which, [cell(one[which]) for one in settings], left=True) for which in ("1", "2")]
+    columns = [Column("", [setting["name"] for setting in settings], left=True)]
+    columns += [Column(which, [cell(setting[which]) for setting in settings], left=True) for which in ("1", "2")]
     section.table(columns)
 
 
 def _differences(section: Section, differences: list[dict[str, Any]]) -> None:
-    shown = [one for one in differences if one["difference_ns"] is not None]
+    shown = [row for row in differences if row["difference_ns"] is not None]
     if shown:
-        percent = ["-" if one["difference_percent"] is None else f"{one['difference_percent']:+.1f} %" for one in shown]
+        percent = ["-" if row["difference_percent"] is None else f"{row['difference_percent']:+.1f} %" for row in shown]
         section.table(
             [
-                Column("path", [one["path"] for one in shown], left=True),
-                Column("at", [f"p{one['percentile']}" for one in shown]),
-                Column("1", [duration(one["1_ns"], 3) for one in shown], rank=2),
-                Column("2", [duration(one["2_ns"], 3) for one in shown], rank=2),
-                Column("difference", [duration(one["difference_ns"], 3) for one in shown]),
-                Column("from", [duration(one["low_ns"], 3) for one in shown]),
-                Column("to", [duration(one["high_ns"], 3) for one in shown]),
+                Column("path", [row["path"] for row in shown], left=True),
+                Column("at", [f"p{row['percentile']}" for row in shown]),
+                Column("1", [duration(row["1_ns"], 3) for row in shown], rank=2),
+                Column("2", [duration(row["2_ns"], 3) for row in shown], rank=2),
+                Column("difference", [duration(row["difference_ns"], 3) for row in shown]),
+                Column("from", [duration(row["low_ns"], 3) for row in shown]),
+                Column("to", [duration(row["high_ns"], 3) for row in shown]),
                 Column("of 1", percent, rank=3),
-                Column("conf.", [f"{100 * one['confidence']:.4g} %" for one in shown], rank=4),
-                Column("verdict", [one["verdict"] for one in shown], left=True, rank=1),
+                Column("conf.", [f"{100 * row['confidence']:.4g} %" for row in shown], rank=4),
+                Column("verdict", [row["verdict"] for row in shown], left=True, rank=1),
             ]
         )
     thin: dict[str, list[str]] = {}

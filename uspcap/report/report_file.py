@@ -36,7 +36,7 @@ def report_file(
     what : str
         How messages call it: `the report`.
     advice : str
-        For an error that does not say by itself what to do.
+        For an error that does not say what to do.
     newline : str, optional
         As for open().
 

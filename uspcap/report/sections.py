@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sections(report: RunReport, top: int | None = None) -> tuple[list[Section], list[str]]:
-    """Return what a report shows of its analyses, and the names of those that have no view here.
+    """Return the sections of a report's analyses, and the names of those that have no view here.
 
     Parameters
     ----------

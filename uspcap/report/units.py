@@ -1,4 +1,4 @@
-"""What the values of a table's column are, and how people read them."""
+"""Units of a table's columns, and how people read them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _share(value: float | tuple[float, float] | None) -> str:
 
 
 class Unit(Enum):
-    """What a value is: what it is counted in, empty where in itself, and how it is written for people.
+    """The unit of a value, empty for a plain number, and how it is written for people.
 
     Values are None where there is none, or text where there is something else to say than a value.
     """

@@ -1,4 +1,4 @@
-"""What a capture tells while it runs: reports on intervals, a live view, or both."""
+"""What a capture reports while it runs: reports on intervals, a live view, or both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uspcap.report.renderers.live_view import LiveView
 
 
 class WatchReporter(IntervalReporter):
-    """Tells of intervals, on a live view and in reports.
+    """Reports intervals, on a live view and in reports.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class WatchReporter(IntervalReporter):
     patience : Patience
         With the reader of the reports.
     reading : FilterReading, optional
-        What the filter speaks of, where that is not tcpdump's.
+        What the filter applies to, where that is not tcpdump's.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WatchReporter(IntervalReporter):
 
 
 class Watch:
-    """The intervals of a capture, told as wanted; a context manager that gives the terminal back.
+    """The intervals of a capture, reported as wanted; a context manager that gives the terminal back.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         for stream in self._streams:
-            # What is held back would be written twice.
+            # What is held back would be written two times.
             stream.flush()
         self._keeper.__enter__()
         return self
@@ -167,7 +167,7 @@ class Watch:
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """Return what a stream writes to, None where that is memory."""
+    """Return the descriptor that a stream writes to, None for memory."""
     try:
         return None if stream is None else stream.fileno()
     except (io.UnsupportedOperation, ValueError):

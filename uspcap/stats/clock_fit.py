@@ -1,9 +1,9 @@
-"""The offset and the drift between the clocks of two captures, from what their frames' timestamps differ by.
+"""The offset and the drift between the clocks of two captures, from the differences of their frames' timestamps.
 
-The difference of the timestamps of a frame is offset + drift x time + delay. The delay is never less than some least
-delay; so all differences lie above a line, and the line that they lie on closest, seen from the middle, is a side of
-the lower convex hull of the points (time, difference). What is left above it is delay beyond the least one. One-way
-captures cannot tell the least delay from the offset (RFC 7679, 3.7): the line includes it.
+The difference of the timestamps of a frame is offset + drift x time + delay. The delay has a minimum; so all
+differences lie above a line, and the line that they lie on closest, seen from the middle, is a side of the lower convex
+hull of the points (time, difference). What is left above it is delay above the minimum. One-way captures
+cannot distinguish the minimum delay from the offset (RFC 7679, 3.7): the line includes it.
 
 Source: Moon, Skelly, Towsley: Estimation and removal of clock skew from network delay measurements, INFOCOM 1999; the
 hull by Andrew's monotone chain.
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from uspcap.saturating import added_ns, clipped_ns, whole_ns
 
 SLICES: Final = 16
-"""The bound looks at the least difference in each of so many equal stretches of time."""
+"""The bound looks at the smallest difference in each of so many equal stretches of time."""
 
 _BUCKETS: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class ClockFit:
-    """A line: B's clock minus A's, with the least delay.
+    """A line: B's clock minus A's, with the minimum delay included.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class ClockFit:
     origin_ns : int
         On A's clock.
     bound_ns : int
-        The line is off by so much at most, if the least delay occurs in every sixteenth of the capture: how much the
-        least differences of these stand apart, above the line.
+        The line is off by so much at most, if the minimum delay occurs in every sixteenth of the capture: how much the
+        smallest differences of these stand apart, above the line.
     """
 
     offset_ns: int
@@ -59,7 +59,7 @@ class ClockFit:
 
 
 class LowerEnvelope:
-    """Keeps the least difference of each stretch of time, however long the capture; the stretches double in time.
+    """Keeps the smallest difference of each stretch of time, however long the capture; the stretches double in time.
 
     A stretch is 2^shift ns, aligned to the epoch, so that which one a time lies in is a matter of bits.
     """
@@ -102,7 +102,7 @@ class LowerEnvelope:
         origin = int(times[0])
         x = (times - origin).astype(np.float64)
         base = int(least.min())
-        # What lies above the least may take 64 bits without a sign.
+        # What lies above the minimum may take 64 bits without a sign.
         y = (least.astype(np.uint64) - np.uint64(base & 0xFFFF_FFFF_FFFF_FFFF)).astype(np.float64)
         hull = _lower_hull(x, y)
         middle = x[-1] / 2

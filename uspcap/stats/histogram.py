@@ -178,7 +178,7 @@ class Histogram:
         return np.cumsum(self._used[1])
 
     def summary(self, percentiles: Iterable[str] = PERCENTILES) -> HistogramSummary:
-        """Return what reports say of it.
+        """Return its summary for reports.
 
         A percentile with fewer than `ENOUGH_BEYOND` values beyond it is None, and named in
         `insufficient`. The mean is exact where the sum is; the standard deviation is that of the middles of the

@@ -90,7 +90,7 @@ def _binomial(count: int, share: float) -> tuple[int, NDArray[np.float64]]:
 
 @dataclass(frozen=True, slots=True)
 class ShiftInterval:
-    """Where the centre of differences lies.
+    """An interval of the centre of differences.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ def fewest_pairs(confidence: float) -> int:
 def signed_rank_interval(differences: NDArray[np.float64], confidence: float) -> ShiftInterval | None:
     """Return the interval of a centre of symmetry by inverting Wilcoxon's signed-rank test, exactly.
 
-    Where a pair's two members could be exchanged, as the same path twice in random order, differences are symmetric
+    Where a pair's two members could be exchanged, as the same path two times in random order, differences are symmetric
     about 0 whatever their distribution, and the interval leaves out 0 with at most 1 - confidence. Ties only widen it.
 
     Parameters
@@ -187,7 +187,7 @@ def rank_sum_interval(one: NDArray[np.float64], other: NDArray[np.float64], conf
     Returns
     -------
     ShiftInterval or None
-        None where there are too few, as `runs_suffice` tells.
+        None where there are too few, as `runs_suffice` says.
     """
     if not runs_suffice(len(one), len(other), confidence):
         return None
@@ -207,7 +207,7 @@ def rank_sum_interval(one: NDArray[np.float64], other: NDArray[np.float64], conf
 def rank_sum_distribution(one: int, other: int) -> NDArray[np.float64]:
     """Return P(U <= u) of Mann and Whitney's statistic for u = 0 … one * other, where no values are tied.
 
-    U is the rank sum of `one` of the ranks 1 … one + other, each choice as likely, less the least that it can be. The
+    U is the rank sum of `one` of the ranks 1 … one + other, each choice as likely, less its minimum. The
     choices are counted rank by rank; float64 holds their numbers up to about 500 and 500.
     """
     most = one * other
@@ -215,7 +215,7 @@ def rank_sum_distribution(one: int, other: int) -> NDArray[np.float64]:
     ways[0, 0] = 1
     for rank in range(1, one + other + 1):
         for chosen in range(min(rank, one), 0, -1):
-            # As the chosen-th smallest, this rank stands so far above the least that it could be.
+            # As the chosen-th smallest, this rank stands so far above its minimum.
             above = rank - chosen
             if above <= other:
                 ways[chosen, above:] += ways[chosen - 1, : most + 1 - above]

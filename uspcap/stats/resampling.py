@@ -44,7 +44,7 @@ class PooledDifference:
 
 
 class Pooled:
-    """All runs of two paths together, and what resampling their pairs makes of them."""
+    """All runs of two paths together, and the result of resampling their pairs."""
 
     def __init__(
         self,

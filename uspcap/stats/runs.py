@@ -1,4 +1,4 @@
-"""What one run of one path came to, and its sorted values."""
+"""The result of one run of one path, and its sorted values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uspcap.stats.histogram import Histogram, bounds, rank_of
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run of one path came to, without warm-up and cool-down.
+    """The result of one run of one path, without warm-up and cool-down.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Ranked:
 
 
 def grouped(runs: Sequence[Run], size: int) -> Iterator[Ranked]:
-    """Merge neighbouring runs; what is left over goes to the last group."""
+    """Merge neighbouring runs; the remainder goes to the last group."""
     number = len(runs) // size
     for at in range(number):
         yield Ranked(runs[at * size : None if at == number - 1 else (at + 1) * size])
@@ -72,7 +72,7 @@ def grouped(runs: Sequence[Run], size: int) -> Iterator[Ranked]:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a percentile of each of some groups of runs lies.
+    """The position of a percentile in each of some groups of runs.
 
     Attributes
     ----------
@@ -87,8 +87,8 @@ class Located:
 
 
 def locate(groups: Sequence[Ranked], percentile: str) -> Located | None:
-    """Return where a percentile of each group lies; None where it is a lost frame in one of them."""
-    ends = [one.ends(rank_of(percentile, one.total)) for one in groups]
+    """Return the position of a percentile in each group; None where it is a lost frame in one of them."""
+    ends = [group.ends(rank_of(percentile, group.total)) for group in groups]
     found = [end for end in ends if end is not None]
     if len(found) < len(ends):
         return None

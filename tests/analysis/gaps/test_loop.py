@@ -1,11 +1,11 @@
-"""The longest silences of each flow, against sorting them all."""
+"""The longest gaps of each flow, against sorting them all."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uspcap.analysis.gaps.loop import GAP_TRACK_DTYPE, SILENCE_DTYPE, keep_longest
+from uspcap.analysis.gaps.loop import GAP_DTYPE, GAP_TRACK_DTYPE, keep_longest
 
 FLOWS = 5
 
@@ -16,13 +16,13 @@ FLOWS = 5
     floor_ns=st.integers(-1, 12),
 )
 def test_the_longest_are_kept_the_earlier_among_equals_and_floors_rise(rows, most, floor_ns):
-    silences = np.zeros(len(rows), SILENCE_DTYPE)
-    silences["flow"] = [flow for flow, _ in rows]
-    silences["gap_ns"] = [gap for _, gap in rows]
-    silences["after_frame"] = np.arange(len(rows))
+    gaps = np.zeros(len(rows), GAP_DTYPE)
+    gaps["flow"] = [flow for flow, _ in rows]
+    gaps["gap_ns"] = [gap for _, gap in rows]
+    gaps["after_frame"] = np.arange(len(rows))
     tracks = np.zeros(FLOWS, GAP_TRACK_DTYPE)
     tracks["floor_ns"] = floor_ns
-    kept = keep_longest(silences.view(np.uint8), tracks.view(np.uint8), most)
+    kept = keep_longest(gaps.view(np.uint8), tracks.view(np.uint8), most)
     expected, floors = [], []
     for flow in range(FLOWS):
         ranked = sorted((-gap, frame) for frame, (of_flow, gap) in enumerate(rows) if of_flow == flow)[:most]
@@ -34,8 +34,8 @@ def test_the_longest_are_kept_the_earlier_among_equals_and_floors_rise(rows, mos
     assert tracks["floor_ns"].tolist() == floors
 
 
-def test_a_silence_of_a_flow_without_a_track_is_refused():
-    silences = np.zeros(1, SILENCE_DTYPE)
-    silences["flow"] = FLOWS
+def test_a_gap_of_a_flow_without_a_track_is_refused():
+    gaps = np.zeros(1, GAP_DTYPE)
+    gaps["flow"] = FLOWS
     with pytest.raises(ValueError, match="without a track"):
-        keep_longest(silences.view(np.uint8), np.zeros(FLOWS, GAP_TRACK_DTYPE).view(np.uint8), 1)
+        keep_longest(gaps.view(np.uint8), np.zeros(FLOWS, GAP_TRACK_DTYPE).view(np.uint8), 1)

@@ -69,13 +69,13 @@ def test_a_data_field_may_hold_what_looks_like_fields() -> None:
     assert fix_fields.fields_of(message)["client_order_id"] == b"true"
 
 
-def test_the_number_that_comes_next_is_told_where_it_is_one() -> None:
+def test_the_number_that_comes_next_is_reported_where_it_is_one() -> None:
     assert fix_fields.fields_of(fix("4", 5, (123, "Y"), (36, "17"), (36, "18")))["new_sequence"] == 17
     assert fix_fields.fields_of(fix("4", 5, (36, "x")))["new_sequence"] is None
     assert fix_fields.fields_of(fix("4", 5))["new_sequence"] is None
 
 
-def test_a_wrong_checksum_is_told() -> None:
+def test_a_wrong_checksum_is_reported() -> None:
     message = fix("D", 1, (11, "A"))
     wrong = message[:-4] + b"%03d\x01" % ((int(message[-4:-1]) + 1) % 256)
     assert not fix_fields.fields_of(wrong)["checksum_fits"]

@@ -25,7 +25,7 @@ def shown(protocol: str | None, segments: Sequence[Segment], width: int = 200, *
 def test_what_has_no_answer_is_listed_with_its_frame() -> None:
     payload = b"".join(ouch("ouch-4.2", "O", order) for order in range(1, 15))
     text = shown("ouch-4.2", [Segment(START_NS, 0, False, 1, payload)])
-    assert "without an answer: enter 14" in text
+    assert "unanswered: enter 14" in text
     assert "and 4 requests more" in text
     assert "192.0.2.20:40000 > 192.0.2.200:24001" in text
 
@@ -42,12 +42,12 @@ def test_first_bytes_are_shown_where_they_differ() -> None:
     assert "5.000 µs" in text.split("to the first byte")[1]
 
 
-def test_an_answer_timestamped_before_its_request_is_told_and_in_no_histogram() -> None:
+def test_an_answer_timestamped_before_its_request_is_reported_and_in_no_histogram() -> None:
     segments = [
         Segment(START_NS, 0, False, 1, fix("D", 1, (11, "A"))),
         Segment(START_NS - 5, 0, True, 1, fix("8", 1, (11, "A"), (150, "0"))),
     ]
-    assert "enter to accepted: 1 answer timestamped before what it answers" in shown(None, segments)
+    assert "enter to accepted: 1 answer timestamped before the request" in shown(None, segments)
 
 
 def test_a_version_that_fits_worse_is_doubted() -> None:

@@ -25,17 +25,22 @@ def shown(packets: list[Packet], maximum_streams: int = 100) -> str:
 def test_a_sample_of_streams_is_called_one() -> None:
     packets = [Packet(1, 1, START_NS + at, b"%010d" % at) for at in range(20)]
     assert "sample" not in shown(packets, 20)
-    assert "what is above is of a sample, one stream of " in shown(packets, 5)
+    assert "the figures above are of a sample, one stream in " in shown(packets, 5)
 
 
 def test_stream_that_is_refused_is_named_with_the_evidence() -> None:
     text = shown([Packet(7, 1, START_NS + at) for at in range(20)])
     assert "no packet of this protocol" in text
-    assert "not moldudp64, and in no figure above: UDP 192.0.2.1:30000 > 233.252.0.1:30001 SESSION001: 19 of 20" in text
+    assert (
+        "not moldudp64, excluded from all figures above: UDP 192.0.2.1:30000 > 233.252.0.1:30001 SESSION001: 19 of 20"
+        in text
+    )
 
 
 def test_jumps_that_nothing_confirms_are_named() -> None:
     numbers = [*range(1, 21), 90_000, *range(21, 41), 70_000]
     text = shown([Packet(number, 1, START_NS + at) for at, number in enumerate(numbers)])
-    assert "1 packet with a number that jumps far ahead, which those after it refute: no gap, and not lost" in text
+    assert (
+        "1 packet with an implausible jump ahead, refuted by the packets after it: no gap, not counted as lost" in text
+    )
     assert "unconfirmed: frame 42 jumps to 70000 from 41" in text

@@ -56,18 +56,18 @@ def test_without_tcp_there_is_nothing_but_that() -> None:
     assert "round trips" not in shown([])
 
 
-def test_guessed_roles_are_told() -> None:
+def test_guessed_roles_are_reported() -> None:
     assert "1 connection without a SYN" in shown(HANDSHAKE[2:])
     assert "without a SYN" not in shown(HANDSHAKE)
 
 
-def test_what_costs_times_is_told() -> None:
+def test_what_costs_times_is_reported() -> None:
     again = Segment(START_NS + 50_000, False, 1_000, 5_000, 10)
     answer = Segment(START_NS + 90_000, True, 5_000, 1_010)
     text = shown([*HANDSHAKE, again, again, answer])
     assert "1 acknowledgment without a time" in text
     other = replace(HANDSHAKE[1], source=TimestampSource.KERNEL)
-    assert "left out: its ends have timestamps of different sources" in shown([HANDSHAKE[0], other, HANDSHAKE[2]])
+    assert "left out: start and end have timestamps of different sources" in shown([HANDSHAKE[0], other, HANDSHAKE[2]])
 
 
 def test_a_sample_is_called_one() -> None:
@@ -75,7 +75,7 @@ def test_a_sample_is_called_one() -> None:
     assert "a sample: one in" in shown(segments, maximum_connections=5)
 
 
-def test_connections_that_are_not_known_exactly_are_told() -> None:
+def test_connections_that_are_not_known_exactly_are_reported() -> None:
     result = replace(feed(Tcp(), HANDSHAKE).result(), unsettled_connections=2)
     assert "2 connections not known exactly where parts of the capture were joined" in rendered(result)
 

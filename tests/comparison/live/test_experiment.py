@@ -79,7 +79,7 @@ def test_round_trips_of_every_frame_are_accounted_for(live_pair: LivePair, desig
     assert not attached(live_pair)
 
 
-def test_other_traffic_is_compared_and_reaches_its_application_all_the_same(live_pair: LivePair) -> None:
+def test_other_traffic_is_compared_and_reaches_its_application_anyway(live_pair: LivePair) -> None:
     """By somebody else's frames, whose receiver is there as well, on a port that the ring's path leaves to it."""
     port, over = 30001, threading.Event()
 

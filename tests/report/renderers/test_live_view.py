@@ -43,7 +43,7 @@ SAMPLE = Path(__file__).parents[3] / "sample_captures" / "microburst.pcap"
 
 
 class Source(LiveSource):
-    """Says what it is told to, and gives nothing."""
+    """Says what it is asked to, and gives nothing."""
 
     backend = "list"
 
@@ -71,7 +71,7 @@ class Source(LiveSource):
 
 
 class Rig:
-    """A view on a pseudo-terminal, with clocks that go as they are told."""
+    """A view on a pseudo-terminal, with clocks that go as they are set."""
 
     def __init__(self, columns: int = 80, rows: int = 24, *, what: str = "eth0", cost_ns: int = 0) -> None:
         self.master, self.slave = pty.openpty()
@@ -101,7 +101,7 @@ class Rig:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def look(self, now_ns: int) -> None:
-        """Look twice: an interval may end, and it may be drawn."""
+        """Look two times: an interval may end, and it may be drawn."""
         self.now_ns = now_ns
         self.intervals.look()
         self.intervals.look()

@@ -66,7 +66,7 @@ def test_a_package_that_cannot_be_loaded_is_named_before_anything_is_read(points
     points += [EntryPoint("odd", "not_there_at_all:RENDERER"), EntryPoint("no", "os:sep"), OURS]
     with pytest.raises(MissingFeature, match=r"format odd cannot be loaded \(not_there_at_all:RENDERER: No module"):
         registry.check("odd")
-    with pytest.raises(MissingFeature, match="os:sep is no Renderer: mend or remove its package"):
+    with pytest.raises(MissingFeature, match="os:sep is no Renderer: fix or remove its package"):
         registry.check("no")
     registry.check("text")
 

@@ -20,7 +20,7 @@ def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
     settings = sequence_settings("arbitration", given, asked)
     if not settings.pairs:
         raise UsageError(
-            "arbitration needs to know which lines carry the same: give "
+            "arbitration needs to know which lines carry the same feed: give "
             "--pair A=239.1.1.1:30001,B=239.1.1.2:30001, or a file.toml of such pairs"
         )
     return {"settings": settings}
@@ -38,7 +38,7 @@ def _make(shared: Shared, settings: SequenceSettings) -> Analysis:
 
 ANALYSIS = Declaration(
     name="arbitration",
-    summary="with `--pair A=…,B=…`: which of two lines is first and by how much, what is lost on both "
+    summary="with `--pair A=…,B=…`: which of two lines leads and by how much, what is lost on both "
     "(`docs/arbitration.md`)",
     place=90,
     options=(PROTOCOL, NUMBERS, PAIR, UNVERIFIED),

@@ -1,4 +1,4 @@
-"""Two lines of one feed against each other: who is first, by how much, and what is lost on both."""
+"""Two lines of one feed compared: which one leads, by how much, and the loss on both."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ MAXIMUM_PAIRS: Final = 512
 SKEW_PERCENTILES: Final = (1, 10, 50, 90, 99)
 
 DEFINITION = (
-    "of each number that both lines bring, the timestamp on the first line less that on the second, by one timestamp "
-    "source; "
-    "numbers count, so that a packet of ten messages weighs ten"
+    "for each number on both lines, the timestamp on the first line minus that on the second, by one timestamp "
+    "source; numbers count, so that a packet of ten messages weighs ten"
 )
 
 
@@ -62,7 +61,7 @@ class _Worked:
 
 
 class Arbitration(Analysis):
-    """What taking the first copy of each number, of two lines that carry the same feed, brings.
+    """The first copy of each number, of two lines that carry the same feed.
 
     Parameters
     ----------
@@ -114,7 +113,7 @@ class Arbitration(Analysis):
         self._drops.append(later._drops, self.frames_read)
 
     def _arbiter(self) -> Arbiter:
-        """Return how the lines stand if nothing came before."""
+        """Return the state of the lines if nothing precedes it."""
         arbiter = self._datagrams.whole().last.state
         assert arbiter is not None
         return arbiter
@@ -141,7 +140,7 @@ class Arbitration(Analysis):
     def result(self) -> ArbitrationResult:
         whole = self._arbiter()
         worked_out = list(self._worked_out(whole))
-        pairs = tuple(map(_told, worked_out))
+        pairs = tuple(map(_reported, worked_out))
         followed = sum(int(line["packets"]) for one in worked_out for line in one.streams)
         beyond = sum(line.not_followed for one in worked_out for line in one.lines)
         not_followed = whole.packets - followed + beyond
@@ -155,9 +154,9 @@ class Arbitration(Analysis):
                 {"name": pair.name, **{line.label: str(line) for line in pair.lines}} for pair in self._pairs
             ),
             without_packets=tuple(pair.name for pair in self._pairs if pair.name not in met),
-            lost=sum(one.arbitrated.lost for one in pairs),
-            undetermined=sum(one.arbitrated.undetermined for one in pairs),
-            recovered=sum(one.arbitrated.late for one in pairs),
+            lost=sum(pair.arbitrated.lost for pair in pairs),
+            undetermined=sum(pair.arbitrated.undetermined for pair in pairs),
+            recovered=sum(pair.arbitrated.late for pair in pairs),
             excluded=whole.excluded,
             foreign=whole.foreign,
             not_followed=not_followed,
@@ -185,9 +184,9 @@ class Arbitration(Analysis):
     def tables(self) -> dict[str, Table]:
         worked_out = list(self._worked_out())
         lines = [
-            {"pair": told.pair, "key": told.key, "line": label, **line.as_dict()}
-            for told in map(_told, worked_out)
-            for label, line in told.lines.items()
+            {"pair": pair.pair, "key": pair.key, "line": label, **line.as_dict()}
+            for pair in map(_reported, worked_out)
+            for label, line in pair.lines.items()
         ]
         gaps = [
             {"pair": one.pair.name, "key": one.key, **row.as_dict()}
@@ -232,8 +231,8 @@ def _histogram(skews: tuple[NDArray[np.uint64], int, int, int] | None) -> Histog
     return Histogram(counts, sum_ns=sum_ns, lowest_ns=lowest_ns, highest_ns=highest_ns)
 
 
-def _told(one: _Worked) -> ArbitratedPair:
-    """Return what the report says of a pair under one key."""
+def _reported(one: _Worked) -> ArbitratedPair:
+    """Return the report on a pair under one key."""
     counted = one.counted
     ties = sum(skews.ties for skews in one.skews.values())
     return ArbitratedPair(
@@ -266,7 +265,7 @@ def _told(one: _Worked) -> ArbitratedPair:
 
 
 def _recovery(one: _Worked) -> Histogram:
-    """Return how long gaps of the first copies were open, of what filled them."""
+    """Return how long gaps of the first copies were open until they were filled."""
     return Histogram.from_values(one.arbitrated.gaps.lateness_ns)
 
 

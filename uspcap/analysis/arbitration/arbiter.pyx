@@ -1,7 +1,7 @@
 """Pairs of lines that carry one feed: which packets are theirs, by what session and channel, and their accounts.
 
 A. Packets of the lines are found by their destination; what each says is read by the feed's rule (feed_runs.pyx). What
-   is made of them is told in line_pair.pyx; the runs of all pairs are in one set of tables (numbered_runs.pxd), three
+   is made of them is described in line_pair.pyx; the runs of all pairs are in one set of tables (numbered_runs.pxd), three
    streams for each pair and key: line 0, line 1, and the first copies.
 B. Pairs and keys are bounded by sampling on their hash, as streams are in numbered_streams.pyx.
 """
@@ -178,7 +178,7 @@ cdef class Arbiter:
     # --- pairs and keys -----------------------------------------------------------------------------------------
 
     cdef bint grow(self) noexcept nogil:
-        """Make room for twice as many pairs; return False where there is no memory."""
+        """Make room for double as many pairs; return False where there is no memory."""
         cdef Py_ssize_t room = 2 * self.room or 4
         cdef void *grown = realloc(self.pairs, room * sizeof(Pair))
         if grown != NULL:

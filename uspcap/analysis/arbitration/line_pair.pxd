@@ -37,7 +37,7 @@ cdef struct Front:
     int64_t arrivals
     uint64_t next[2]
     int64_t seen[2]             # when each has come last, counted in arrivals; -1 for never
-    int64_t behind              # the line that has not begun anew yet, while the other has; -1 for none
+    int64_t behind              # the line that has not restarted yet, while the other has; -1 for none
     int64_t behind_since
 
 # One histogram of skews.
@@ -54,7 +54,7 @@ cdef struct Pair:
     int64_t stream              # its first one of three
     bint is_known               # nothing comes before
     Front front
-    uint32_t sessions           # how often it has begun anew
+    uint32_t sessions           # how often it has restarted
     int tail                    # what the last of the first copies were
     Slot *slots
     Arrival *log

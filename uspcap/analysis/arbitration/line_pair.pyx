@@ -5,10 +5,10 @@ brought
    it, and the timestamp of whoever did first. A number that the other line has brought is compared; one that lies there
    no more is the first copy, and goes on into the stream of first copies (numbered_runs.pxd). What lies in a place
    depends on what came to it last, and on nothing that came before that.
-B. A line begins anew where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last
+B. A line restarts where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last
 packet.
    Where the other line stands nearer to where it stood than to where it goes, it is the first of the two, and takes the
-   pair with it: what lies in the ring is of the past, and so is what the other brings, until it begins anew, comes
+   pair with it: what lies in the ring is of the past, and so is what the other brings, until it restarts, comes
    near, or BEHIND_FOR packets have come. All of that depends on the last 2 * BEHIND_FOR packets at most.
 C. A part of a capture does not know what came before. It keeps its first packets (the log) until that cannot matter to
 B:
@@ -33,7 +33,7 @@ cdef enum:
     FAR = 1000                  # as analysis/sequence/gaps.py has it
     NEAR = 64                   # numbers
     BEHIND_FOR = 2000           # packets of both lines
-    LOG = 4096                  # more than twice as many
+    LOG = 4096                  # more than double
     RINGS_BEHIND = 64           # so far behind what lies in its place a number is too late; farther, that is none of the feed
 
 # Of a place in the ring.
@@ -103,14 +103,14 @@ cdef inline Step step(Front *front, const Ring *ring, const Arrival *arrival) no
     cdef bint other_is_there = is_there(front, other)
     cdef uint64_t number = arrival.first if arrival.kind == DATA else (arrival.first + arrival.length) & ring.mask
     cdef uint64_t to_other = distance(ring, front.next[other], number)
-    cdef bint anew = arrival.kind == RESET
+    cdef bint restarted = arrival.kind == RESET
     if arrival.kind == DATA and not ring.wraps and arrival.first <= 1 and line_is_there:
-        anew = front.next[line] > arrival.first + FAR
+        restarted = front.next[line] > arrival.first + FAR
     front.arrivals += 1
     if front.behind >= 0 and front.arrivals - front.behind_since > BEHIND_FOR:
         front.behind = -1
-    taken.begins = anew
-    if anew:
+    taken.begins = restarted
+    if restarted:
         if other_is_there and line_is_there:
             taken.begins = distance(ring, front.next[other], front.next[line]) < to_other
         elif other_is_there:
@@ -191,7 +191,7 @@ cdef enum:
 
 
 cdef bint compare(Pair *pair, const Ring *ring, RunTables *tables, const Arrival *arrival, bint is_rest) noexcept nogil:
-    """Take the numbers of a packet: what is new goes on, of what the other line has brought the skew is told.
+    """Take the numbers of a packet: what is new goes on, those that the other line has brought give the skew.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which of two lines was first by how much, of the numbers that both brought."""
+"""Which of two lines leads, and by how much, for the numbers on both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uspcap.stats.histogram import ENOUGH_BEYOND, Histogram
 
 @dataclass(frozen=True, slots=True)
 class Skews:
-    """Who was first by how much, of numbers that both lines brought.
+    """By how much either line leads, for the numbers on both.
 
     Attributes
     ----------

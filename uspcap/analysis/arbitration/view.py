@@ -21,10 +21,10 @@ SKEW_TAILS = ("50", "99")
 
 
 def section(result: ArbitrationResult, context: Context) -> Section:
-    """Each pair's lines, what taking the first copies leaves missing, and by how much which line is first."""
+    """Each pair's lines, what is lost after arbitration, and by how much either line leads."""
     view = Section("Arbitration of lines", timed=True)
-    told = f"{result.protocol}; numbers count {result.numbers}, compared within {count(result.compared_within)}"
-    view.paragraph(told, tone="note")
+    text = f"{result.protocol}; numbers count {result.numbers}, compared within {count(result.compared_within)}"
+    view.paragraph(text, tone="note")
     for name in result.without_packets:
         view.paragraph(f"no packet of this protocol on {safe_text(name)}", tone="warning")
     pairs = result.pairs
@@ -51,18 +51,18 @@ def _lines(view: Section, pairs: Sequence[ArbitratedPair]) -> None:
     arbitrated = [pair.arbitrated if line is None else line for pair, _, line in rows]
     columns = [
         names("line", [_line_name(pair, label, line) for pair, label, line in rows]),
-        Column("messages", [one.messages for one in arbitrated], rank=3, unit=Unit.COUNT),
-        Column("lost", [one.lost for one in arbitrated], tone="strong", unit=Unit.COUNT),
-        Column("late", [one.late for one in arbitrated], rank=1, unit=Unit.COUNT),
-        Column("twice", ["" if line is None else line.duplicate for _, _, line in rows], rank=2, unit=Unit.COUNT),
+        Column("messages", [numbers.messages for numbers in arbitrated], rank=3, unit=Unit.COUNT),
+        Column("lost", [numbers.lost for numbers in arbitrated], tone="strong", unit=Unit.COUNT),
+        Column("late", [numbers.late for numbers in arbitrated], rank=1, unit=Unit.COUNT),
+        Column("duplicate", ["" if line is None else line.duplicate for _, _, line in rows], rank=2, unit=Unit.COUNT),
         Column("first", ["" if line is None else line.brought_first for _, _, line in rows], unit=Unit.COUNT),
         Column(
-            "of both",
+            "share first",
             ["" if line is None else (line.brought_first, pair.compared) for pair, _, line in rows],
             unit=Unit.SHARE,
         ),
         Column("alone", ["" if line is None else line.brought_alone for _, _, line in rows], unit=Unit.COUNT),
-        Column("undetermined", [one.undetermined for one in arbitrated], rank=4, unit=Unit.COUNT),
+        Column("undetermined", [numbers.undetermined for numbers in arbitrated], rank=4, unit=Unit.COUNT),
     ]
     view.table(columns)
 
@@ -78,7 +78,7 @@ def _line_name(pair: ArbitratedPair, label: str, line: LineNumbers | None) -> st
 
 
 def _skews(view: Section, pairs: Sequence[ArbitratedPair]) -> None:
-    """By how much the first line was first, a row for each pair, line and timestamp source."""
+    """The lead of the line that was first, a row for each pair, line and timestamp source."""
     rows = [
         (pair, label, source, histogram)
         for pair in pairs
@@ -88,11 +88,11 @@ def _skews(view: Section, pairs: Sequence[ArbitratedPair]) -> None:
     ]
     if not rows:
         return
-    view.heading("By how much the first was first")
+    view.heading("Lead of the line that was first")
     columns = [
-        names("first", [_line_name(pair, label, pair.lines[label]) for pair, label, _, _ in rows]),
+        names("leading line", [_line_name(pair, label, pair.lines[label]) for pair, label, _, _ in rows]),
         Column("timestamps", [source for _, _, source, _ in rows], left=True, rank=3),
-        Column("times", [histogram.count for *_, histogram in rows], unit=Unit.COUNT),
+        Column("count", [histogram.count for *_, histogram in rows], unit=Unit.COUNT),
         Column("min", [histogram.min_ns for *_, histogram in rows], rank=2, unit=Unit.DURATION),
         *(
             Column(f"p{one}", [percentile_value(histogram, one) for *_, histogram in rows], unit=Unit.PERCENTILE)
@@ -110,29 +110,29 @@ def _doubts(view: Section, result: ArbitrationResult, pairs: Sequence[Arbitrated
     out_of_reach = sum(pair.too_late for pair in pairs)
     too_many = sum(pair.too_many for pair in pairs)
     if other_clock:
-        told = f"{count(other_clock)} {result.numbers} came with timestamps of two kinds, or none: not compared in time"
-        view.paragraph(told, tone="warning")
+        text = f"{count(other_clock)} {result.numbers} have timestamps of two sources, or none: not compared in time"
+        view.paragraph(text, tone="warning")
     if out_of_reach:
-        told = f"{count(out_of_reach)} {result.numbers} came too far behind others to be compared"
-        view.paragraph(told, tone="warning")
+        text = f"{count(out_of_reach)} {result.numbers} arrived too late to be compared"
+        view.paragraph(text, tone="warning")
     if too_many:
-        told = f"{plural(too_many, 'packet')} with more {result.numbers} than are compared at once: left out"
-        view.paragraph(told, tone="warning")
+        text = f"{plural(too_many, 'packet')} with more {result.numbers} than can be compared at once: left out"
+        view.paragraph(text, tone="warning")
     if result.capture_drops:
         drops = plural(result.capture_drops, "frame")
-        told = f"the capture itself lost {drops}: gaps that this falls into are undetermined, not lost"
-        view.paragraph(told, tone="warning")
+        text = f"the capture itself lost {drops}: gaps where that happened are undetermined, not lost"
+        view.paragraph(text, tone="warning")
     if not result.complete:
-        told = "there was more than there is room for"
+        text = "the memory limit was reached"
         if result.sampled_one_in > 1:
-            told += f": what is above is of a sample of pairs and keys, one of {count(result.sampled_one_in)}"
+            text += f": the figures above are of a sample, one in {count(result.sampled_one_in)} of the pairs and keys"
         if result.not_followed:
-            told += f"; {plural(result.not_followed, 'packet')} left out"
-        view.paragraph(told, tone="warning")
+            text += f"; {plural(result.not_followed, 'packet')} left out"
+        view.paragraph(text, tone="warning")
 
 
 def headlines(result: ArbitrationResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     yield Headline("lines", (("", f"{_lost(result)} on both"),))
     for pair in result.pairs:
         shares = [(f"{label} first", share(line.brought_first, pair.compared)) for label, line in pair.lines.items()]

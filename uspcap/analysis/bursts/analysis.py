@@ -15,7 +15,7 @@ WIDTHS_NS = tuple(10**power for power in range(3, 10))
 DEFINITION = (
     "each window is 1000 slots of 1/1000 of its width (1 ns for the narrowest), aligned to the epoch, and slides "
     "slot by slot: its peak is at least that of any interval one slot shorter, at most that of any of its width; "
-    "a frame in an earlier slot than the frame before starts it anew"
+    "a frame in an earlier slot than the frame before restarts it"
 )
 
 

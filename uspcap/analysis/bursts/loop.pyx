@@ -9,7 +9,7 @@ B. An entry is an occupied slot with what had been counted before it, so that th
    slot is over, so that a frame costs nothing in the widths whose slot it does not leave; where each width divides
    the next, slots nest, and the first width that a frame stays in ends the search.
 C. Windows need time that goes forward. A frame whose slot lies before that of the frame before it starts
-   the windows anew (`restarts`); no window spans that place.
+   the windows again (`restarts`); no window spans that place.
 D. For `join`, the entries of the first W of the first stretch are kept (`head`): windows that span the cut
    start in the earlier part's last W and end in the later part's first W.
 E. The first of equal peaks is kept, and windows are looked at in the order of their ends, so that cutting
@@ -109,7 +109,7 @@ cdef inline int64_t slot_begin(Window *window, int64_t timestamp) noexcept nogil
     if window.slot_ns == 1:
         return timestamp
     if window.used and 0 <= ahead < EXACT_IN_DOUBLE:
-        # A 64-bit division would cost more than all the rest: multiply, and mend the last place.
+        # A 64-bit division would cost more than all the rest: multiply, and fix the last place.
         begin = window.begin_ns + <int64_t> (<double> ahead * window.slots_per_ns) * window.slot_ns
         if begin + window.slot_ns <= timestamp:
             begin += window.slot_ns
@@ -281,7 +281,7 @@ cdef class SlidingWindows:
         return _windows, (self.widths_ns, counted, finished(&packed))
 
     def peaks(self):
-        """Return the busiest window of each width, by bytes and by frames, and how often it started anew.
+        """Return the busiest window of each width, by bytes and by frames, and how often it restarted.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What the busiest windows come to."""
+"""The result of `bursts`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ class BusiestWindow(Record):
     peak_bytes_first_frame: FrameNumber
     peak_bits_per_second: Annotated[BitRate, "Of `peak_bytes`."]
     peak_to_mean: Annotated[
-        Ratio | None, "Over the rate of all; null where all is shorter than the window, and where the clock stepped."
+        Ratio | None,
+        "Peak rate over the mean rate; null where the capture is shorter than the window, and where the clock stepped.",
     ]
     line_rate_share: Annotated[
-        Ratio | None, "Of the line's rate, with preamble, FCS and minimum gap; null where the line's is not given."
+        Ratio | None, "Of the line's rate, with preamble, FCS and minimum gap; null where no line rate is given."
     ]
     peak_frames: Annotated[Count, "Most frames in any such window."]
     peak_frames_bytes: Annotated[Bytes, "Bytes in the window with most frames."]
     peak_frames_start_ns: Annotated[Instant, "Where the window with most frames begins."]
     peak_frames_first_frame: FrameNumber
-    restarts: Annotated[Count, "Steps backward, at which the window begins anew."]
+    restarts: Annotated[Count, "Steps backward, at which the window restarts."]
 
 
 class BurstsResult(Result):

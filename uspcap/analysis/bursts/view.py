@@ -27,12 +27,12 @@ def section(result: BurstsResult, context: Context) -> Section:
     columns = [
         Column("window", [row.window_ns for row in rows], unit=Unit.EXACT_DURATION),
         Column("peak rate", [row.peak_bits_per_second for row in rows], tone="strong", unit=Unit.BIT_RATE),
-        Column("of mean", [row.peak_to_mean for row in rows], unit=Unit.RATIO),
+        Column("peak/mean", [row.peak_to_mean for row in rows], unit=Unit.RATIO),
         Column("bytes", [row.peak_bytes for row in rows], rank=2, unit=Unit.COUNT),
         Column("packets", [row.peak_bytes_frames for row in rows], rank=3, unit=Unit.COUNT),
         context.instants("from", [row.peak_bytes_start_ns for row in rows], 1),
         Column("first frame", [row.peak_bytes_first_frame for row in rows], unit=Unit.COUNT),
-        Column("most packets", [row.peak_frames for row in rows], rank=4, unit=Unit.COUNT),
+        Column("peak packets", [row.peak_frames for row in rows], rank=4, unit=Unit.COUNT),
         Column("from frame", [row.peak_frames_first_frame for row in rows], rank=5, unit=Unit.COUNT),
     ]
     if len(set(sources)) > 1:
@@ -43,16 +43,15 @@ def section(result: BurstsResult, context: Context) -> Section:
     unresolved = [row.window_ns for row in rows if row.window_ns <= context.resolutions_ns.get(row.source, 0)]
     if unresolved:
         view.paragraph(
-            f"windows of up to {exact_duration(max(unresolved))} are no wider than the timestamps resolve: "
-            "their peaks say how frames share timestamps, not how close they came",
+            f"windows of up to {exact_duration(max(unresolved))} are no wider than the timestamp resolution: "
+            "their peaks show how frames share timestamps, not how close together they arrived",
             tone="warning",
         )
     view.paragraph(result.definition, tone="note")
     if any((row.line_rate_share or 0) > 1 for row in rows):
         view.paragraph(
-            "more than 100 % of line: a packet counts whole at its timestamp, even where the line takes longer for "
-            "it than "
-            "the window; or the timestamps bunch what the line spread",
+            "more than 100 % of line rate: a packet counts whole at its timestamp, even where its transmission takes "
+            "longer than the window; or the timestamps bunch packets that were spread on the line",
             tone="warning",
         )
     if result.line_rate_bps:
@@ -64,7 +63,7 @@ def section(result: BurstsResult, context: Context) -> Section:
 
 
 def headlines(result: BurstsResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     for source in dict.fromkeys(row.source for row in result.windows):
         peaks = [
             (exact_duration(row.window_ns), bit_rate(row.peak_bits_per_second))

@@ -15,7 +15,7 @@ ANALYSIS = Declaration(
             flag="--gap-threshold",
             argument="threshold_ns",
             kind=Kind.DURATION,
-            help="Gaps longer than this count, as 1ms; else each flow's own.",
+            help="Count gaps longer than this, as 1ms; without it, each flow has its own threshold.",
         ),
         TOP,
     ),

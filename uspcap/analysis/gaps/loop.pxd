@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t
 
-# Mirrors SILENCE_DTYPE of loop.pyx.
-cdef struct Silence:
+# Mirrors GAP_DTYPE of loop.pyx.
+cdef struct Gap:
     int64_t flow
     int64_t gap_ns
     int64_t start_ns

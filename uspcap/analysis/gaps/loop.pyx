@@ -1,4 +1,4 @@
-"""Silences: gaps within a flow, counted by octave or over a threshold, the longest kept one by one.
+"""Gaps within a flow, counted by octave or over a threshold, the longest kept one by one.
 
 State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror the dtypes
 beside them field by field, all of eight bytes. What analysis/inter_arrival/loop.pyx says of sources and of differences
@@ -19,7 +19,7 @@ cdef enum:
 
 GAP_OCTAVES = OCTAVES
 
-SILENCE_DTYPE = np.dtype([
+GAP_DTYPE = np.dtype([
     ("flow", np.int64), ("gap_ns", np.int64), ("start_ns", np.int64),
     ("before_frame", np.int64), ("after_frame", np.int64),
 ])
@@ -55,9 +55,9 @@ cdef inline int octave_of(int64_t gap) noexcept nogil:
 
 
 def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] silences,
-               Py_ssize_t silences_used):
-    """Update the silences of each flow with the rows of a batch from `first_row` on.
+               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] gaps,
+               Py_ssize_t gaps_used):
+    """Update the gaps of each flow with the rows of a batch from `first_row` on.
 
     Parameters
     ----------
@@ -65,19 +65,19 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
         One a flow, more than the highest id in the batch; gaps at or below `floor_ns` are not kept.
     threshold_ns : int
         Gaps longer than it are counted in `over` and kept; -1 where the threshold is known only at the end.
-    silences : IN OUT, SILENCE_DTYPE as bytes
+    gaps : IN OUT, GAP_DTYPE as bytes
 
     Returns
     -------
     tuple of int
-        The first row not taken (because `silences` is full; else the count of rows), and how many rows of
-        `silences` are used now.
+        The first row not taken (because `gaps` is full; else the count of rows), and how many rows of
+        `gaps` are used now.
     """
     cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0]
     cdef GapTrack *track
-    cdef Silence *kept = <Silence *> &silences[0]
+    cdef Gap *kept = <Gap *> &gaps[0]
     cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
-    cdef Py_ssize_t room = silences.shape[0] // <Py_ssize_t> sizeof(Silence), used = silences_used
+    cdef Py_ssize_t room = gaps.shape[0] // <Py_ssize_t> sizeof(Gap), used = gaps_used
     cdef Py_ssize_t i = first_row
     cdef int64_t timestamp, gap, frame
     cdef int32_t flow
@@ -107,7 +107,7 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                         track.over += 1
                         track.over_ns = saturating_add(track.over_ns, gap)
                     if gap > track.floor_ns:
-                        kept[used] = Silence(flow, gap, track.last_ns, track.last_frame, frame)
+                        kept[used] = Gap(flow, gap, track.last_ns, track.last_frame, frame)
                         used += 1
             track.last_ns = timestamp
             track.last_frame = frame
@@ -116,12 +116,12 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
     return i, used
 
 
-cdef inline bint longer(Silence *a, Silence *b) noexcept nogil:
-    """Whether one silence goes before another: by length, the earlier first among equals."""
+cdef inline bint longer(Gap *a, Gap *b) noexcept nogil:
+    """Whether one gap goes before another: by length, the earlier first among equals."""
     return a.gap_ns > b.gap_ns or (a.gap_ns == b.gap_ns and a.after_frame < b.after_frame)
 
 
-cdef void select_longest(Silence *all_silences, int32_t *rows, Py_ssize_t count, Py_ssize_t most) noexcept nogil:
+cdef void select_longest(Gap *all_gaps, int32_t *rows, Py_ssize_t count, Py_ssize_t most) noexcept nogil:
     """Bring the `most` longest of `count` rows to the front, the shortest of these last (Hoare's quickselect)."""
     cdef Py_ssize_t low = 0, high = count - 1, i, k
     cdef int32_t pivot, row
@@ -131,9 +131,9 @@ cdef void select_longest(Silence *all_silences, int32_t *rows, Py_ssize_t count,
         i = low
         k = high
         while i <= k:
-            while longer(&all_silences[rows[i]], &all_silences[pivot]):
+            while longer(&all_gaps[rows[i]], &all_gaps[pivot]):
                 i += 1
-            while longer(&all_silences[pivot], &all_silences[rows[k]]):
+            while longer(&all_gaps[pivot], &all_gaps[rows[k]]):
                 k -= 1
             if i <= k:
                 row = rows[i]
@@ -149,12 +149,12 @@ cdef void select_longest(Silence *all_silences, int32_t *rows, Py_ssize_t count,
             return
 
 
-def keep_longest(const uint8_t[::1] silences, uint8_t[::1] flow_tracks, Py_ssize_t most):
-    """Return the `most` longest silences of each flow; raise the floor of flows that have so many.
+def keep_longest(const uint8_t[::1] gaps, uint8_t[::1] flow_tracks, Py_ssize_t most):
+    """Return the `most` longest gaps of each flow; raise the floor of flows that have so many.
 
     Parameters
     ----------
-    silences : SILENCE_DTYPE as bytes
+    gaps : GAP_DTYPE as bytes
         Each flow in them has a track.
     flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
     most : int
@@ -162,29 +162,29 @@ def keep_longest(const uint8_t[::1] silences, uint8_t[::1] flow_tracks, Py_ssize
 
     Returns
     -------
-    ndarray of SILENCE_DTYPE
+    ndarray of GAP_DTYPE
         Grouped by flow; within one in no order.
     """
-    cdef Silence *given = <Silence *> &silences[0] if silences.shape[0] else NULL
+    cdef Gap *given = <Gap *> &gaps[0] if gaps.shape[0] else NULL
     cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0] if flow_tracks.shape[0] else NULL
     cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
-    cdef Py_ssize_t count = silences.shape[0] // <Py_ssize_t> sizeof(Silence)
+    cdef Py_ssize_t count = gaps.shape[0] // <Py_ssize_t> sizeof(Gap)
     cdef Py_ssize_t flow, i, first, size, written = 0
     cdef int64_t shortest
     cdef int32_t[::1] ends = np.zeros(flows + 1, np.int32)
     cdef int32_t[::1] rows = np.empty(count + 1, np.int32)
     if most < 1:
-        raise ValueError("at least one silence a flow is kept")
+        raise ValueError("at least one gap a flow is kept")
     for i in range(count):
         if not 0 <= given[i].flow < flows:
-            raise ValueError("a silence is of a flow without a track")
+            raise ValueError("a gap is of a flow without a track")
         ends[given[i].flow + 1] += 1
     for flow in range(flows):
         written += ends[flow + 1] if ends[flow + 1] < most else most
         ends[flow + 1] += ends[flow]
-    kept = np.empty(written, SILENCE_DTYPE)
+    kept = np.empty(written, GAP_DTYPE)
     cdef uint8_t[::1] kept_raw = kept.view(np.uint8)
-    cdef Silence *out = <Silence *> &kept_raw[0] if written else NULL
+    cdef Gap *out = <Gap *> &kept_raw[0] if written else NULL
     with nogil:
         for i in range(count):
             flow = given[i].flow

@@ -1,4 +1,4 @@
-"""What silences within flows come to."""
+"""The result of `gaps`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Gap(Record):
 
 
 class GapsResult(Result):
-    """Silences within flows."""
+    """Gaps within flows."""
 
     threshold: Literal["given", "automatic"]
     threshold_ns: Annotated[Span | None, "Of all flows; null where each has its own."]
     rule: str
     count: Count
-    total_ns: Annotated[Span, "Of all gaps that count; 2^63 - 1 for what is more."]
-    listed: Annotated[Count, "Gaps in the table of all that are kept."]
+    total_ns: Annotated[Span, "Of all gaps over the threshold; at most 2^63 - 1."]
+    listed: Annotated[Count, "Gaps in the `gaps` table, which has all that are kept."]
     flows_with_gaps: Count
     flows_without_threshold: Annotated[Count, "With too few frames for one."]
     flows_tracked: Count

@@ -16,15 +16,17 @@ from uspcap.report.units import Unit
 
 
 def section(result: GapsResult, context: Context) -> Section:
-    """Silences within flows: rule, counts and the longest."""
+    """Gaps within flows: threshold, counts and the longest."""
     view = Section("Gaps within flows", timed=True)
     threshold = result.threshold_ns
     rule = f"gaps longer than {duration(threshold)}" if threshold is not None else result.rule
     view.paragraph(f"threshold: {rule}", tone="note")
     without = result.flows_without_threshold
-    together = f", {duration(result.total_ns)} together" if result.count else ""
+    together = f", {duration(result.total_ns)} in total" if result.count else ""
     view.paragraph(
-        gaps_told(result) + together + (f"; {count(without)} had too few packets for a threshold" if without else ""),
+        counted_gaps(result)
+        + together
+        + (f"; {count(without)} with too few packets for a threshold" if without else ""),
     )
     if result.sampled_one_in > 1:
         view.paragraph(f"only one flow in {result.sampled_one_in:,} was tracked", tone="warning")
@@ -44,12 +46,12 @@ def section(result: GapsResult, context: Context) -> Section:
 
 
 def headlines(result: GapsResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     longest = tuple(("longest", duration(gap.gap_ns)) for gap in result.longest[:1])
-    yield Headline("gaps", (("", gaps_told(result)), *longest))
+    yield Headline("gaps", (("", counted_gaps(result)), *longest))
 
 
-def gaps_told(result: GapsResult) -> str:
+def counted_gaps(result: GapsResult) -> str:
     """Return how many gaps there are, in how many flows."""
     tracked = result.flows_tracked
     if not result.count:

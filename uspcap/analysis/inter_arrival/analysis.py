@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.analysis.base import Analysis, Table
-from uspcap.analysis.gaps.loop import SILENCE_DTYPE
+from uspcap.analysis.gaps.loop import GAP_DTYPE
 from uspcap.analysis.inter_arrival.loop import ARRIVAL_TRACK_DTYPE, JITTER_EDGE, SOURCES, join_arrivals, track_arrivals
 from uspcap.analysis.inter_arrival.result import Arrivals, FlowArrivals, Flows, InterArrivalResult, LargestGap
 from uspcap.frames import FrameBatch, TimestampSource
@@ -58,7 +58,7 @@ class InterArrival(Analysis):
         self._counts = np.zeros((SOURCES, BUCKETS), np.uint64)
         self._per_flow = FlowRows(self.flows, ARRIVAL_TRACK_DTYPE)
         self._cells = Cells()
-        self._largest = np.zeros(LARGEST_KEPT, SILENCE_DTYPE)
+        self._largest = np.zeros(LARGEST_KEPT, GAP_DTYPE)
         self._largest_used = 0
         self._tracks_raw = self._tracks.view(np.uint8)
         self._largest_raw = self._largest.view(np.uint8)
@@ -115,7 +115,7 @@ class InterArrival(Analysis):
             self._counts[source, bucket_of(gap)] += 1
             first = later._tracks["first_frame"][source]
             event = (source, gap, before["last_ns"][source], before["last_frame"][source], first)
-            candidates.append(np.array([event], SILENCE_DTYPE))
+            candidates.append(np.array([event], GAP_DTYPE))
         self._counts += later._counts
         self._merge_flows(later, ids)
         largest = np.concatenate(candidates)
@@ -278,14 +278,14 @@ def _histogram(track: Any, counts: NDArray[np.uint64]) -> Histogram:
 
 
 def _make_exact(histogram: Histogram, track: Any) -> None:
-    """Give a histogram what its track knows to the ns: extremes and sum."""
+    """Set a histogram's extremes and sum to the track's, which are exact to the ns."""
     if track["gaps"]:
         histogram.lowest_ns, histogram.highest_ns = int(track["lowest_ns"]), int(track["highest_ns"])
         histogram.sum_ns = int(track["sum_high"]) << 64 | int(track["sum_low"])
 
 
 def _beside(track: Any) -> dict[str, int]:
-    """Return what `Arrivals` says beside the histogram."""
+    """Return the fields of `Arrivals` besides the histogram."""
     return {
         "max_frame": int(track["highest_frame"]),
         "backward_steps": int(track["backward"]),

@@ -20,7 +20,7 @@ import numpy as np
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.saturating cimport add_wide, difference, distance
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
-from uspcap.analysis.gaps.loop cimport Silence
+from uspcap.analysis.gaps.loop cimport Gap
 from uspcap.stats.buckets cimport COUNTS_LENGTH, LANE_BITS, Cells, index_of
 
 cdef extern from *:
@@ -173,15 +173,15 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
         One a flow, more than the highest id in the batch.
     cells : IN OUT
         Histogram of the gaps within each flow.
-    largest : IN OUT, SILENCE_DTYPE as bytes, sorted by falling gap
+    largest : IN OUT, GAP_DTYPE as bytes, sorted by falling gap
         `flow` holds the source; the largest gaps between all frames.
     scratch : shape (at least frames.count,)
     """
     cdef ArrivalTrack *all_tracks = <ArrivalTrack *> &tracks[0]
     cdef ArrivalTrack *of_flow = <ArrivalTrack *> &flow_tracks[0]
-    cdef Silence *top = <Silence *> &largest[0]
+    cdef Gap *top = <Gap *> &largest[0]
     cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(ArrivalTrack)
-    cdef Py_ssize_t room = largest.shape[0] // <Py_ssize_t> sizeof(Silence), used = largest_used
+    cdef Py_ssize_t room = largest.shape[0] // <Py_ssize_t> sizeof(Gap), used = largest_used
     cdef Py_ssize_t i, keys = 0, at, n = frames.count
     cdef int64_t timestamp, gap, frame, before_ns, before_frame
     cdef int32_t flow
@@ -216,7 +216,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                     while at > 0 and top[at - 1].gap_ns < gap:
                         top[at] = top[at - 1]
                         at -= 1
-                    top[at] = Silence(source, gap, before_ns, before_frame, frame)
+                    top[at] = Gap(source, gap, before_ns, before_frame, frame)
                     if used < room:
                         used += 1
             flow = headers.flow[i]

@@ -1,4 +1,4 @@
-"""What times between frames come to."""
+"""The result of `inter_arrival`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Arrivals(HistogramSummary):
     """Times between the frames of one timestamp source."""
 
     max_frame: Annotated[FrameNumber, "The frame that ended the longest gap."]
-    backward_steps: Annotated[Count, "Which count in no histogram."]
+    backward_steps: Annotated[Count, "They count in no histogram."]
     jitter_ns: Span
 
 
@@ -42,12 +42,12 @@ class Flows(Record):
     """How many flows there are, and some of them."""
 
     tracked: Count
-    estimated: Annotated[Count, "Of all, whether tracked or not."]
+    estimated: Annotated[Count, "All flows, tracked or not."]
     sampled_one_in: OneIn
     frames_untracked: Count
-    by_count: Annotated[tuple[FlowArrivals, ...], "Those with most frames."]
-    worst: Annotated[tuple[FlowArrivals, ...], "Those whose percentile is largest."]
-    worst_by: Annotated[str, "Which percentile that is."]
+    by_count: Annotated[tuple[FlowArrivals, ...], "Flows with the most frames."]
+    worst: Annotated[tuple[FlowArrivals, ...], "Flows whose `worst_by` percentile is largest."]
+    worst_by: Annotated[str, "The percentile by which `worst` is ordered."]
 
 
 class InterArrivalResult(Result):

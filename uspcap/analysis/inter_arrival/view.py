@@ -23,25 +23,25 @@ def section(result: InterArrivalResult, context: Context) -> Section:
     view = Section("Inter-arrival times", timed=True)
     sources = {name: one for name, one in result.sources.items() if one.count}
     if not sources:
-        view.line("too few timestamped packets for a time between two", "note")
+        view.line("too few timestamped packets for an inter-arrival time", "note")
         return view
     rows = list(sources.values())
     _statistics(view, sources)
     flows = result.flows
     sampled = flows.sampled_one_in > 1
-    _flows(view, "Flows with most packets", flows.by_count, tail_first=False)
+    _flows(view, "Flows with the most packets", flows.by_count, tail_first=False)
     if flows.estimated > 1:
         _flows(view, f"Flows with the longest {flows.worst_by}", flows.worst, tail_first=True)
-    told = f"{plural(flows.estimated, 'flow')} in all"
+    text = f"{plural(flows.estimated, 'flow')} in all"
     if sampled:
-        told = (
-            f"about {told}; one in {flows.sampled_one_in:,} was tracked ({count(flows.tracked)}), which leaves "
-            f"{plural(flows.frames_untracked, 'frame')} out of the flow lists"
+        text = (
+            f"about {text}; one in {flows.sampled_one_in:,} was tracked ({count(flows.tracked)}); "
+            f"{plural(flows.frames_untracked, 'frame')} of the others are not in the flow lists"
         )
-    view.paragraph(told, tone="warning" if sampled else "note")
+    view.paragraph(text, tone="warning" if sampled else "note")
     gaps = result.largest_gaps
     if gaps:
-        view.heading("Longest times without any packet")
+        view.heading("Longest gaps without any packet")
         columns = [
             Column("gap", [gap.gap_ns for gap in gaps], tone="strong", unit=Unit.DURATION),
             context.instants("from", [gap.start_ns for gap in gaps], 1),
@@ -63,9 +63,9 @@ def _statistics(view: Section, sources: dict[str, Arrivals]) -> None:
     labels = [
         "samples",
         "min",
-        *(f"p{one}" for one in percentiles),
+        *(f"p{percentile}" for percentile in percentiles),
         "max",
-        "ended by frame",
+        "max at frame",
         "mean",
         "stddev",
         "jitter",
@@ -75,14 +75,14 @@ def _statistics(view: Section, sources: dict[str, Arrivals]) -> None:
         cells = [
             count(row.count),
             duration(row.min_ns),
-            *(percentile_cell(row, one) for one in percentiles),
+            *(percentile_cell(row, percentile) for percentile in percentiles),
             duration(row.max_ns),
             count(row.max_frame),
             duration(row.mean_ns),
             duration(row.stddev_ns),
             duration(row.jitter_ns),
         ]
-        if any(one.backward_steps for one in rows):
+        if any(arrivals.backward_steps for arrivals in rows):
             cells.append(count(row.backward_steps))
         columns.append(Column(name, cells))
     if len(columns[1].cells) > len(labels):
@@ -112,7 +112,7 @@ def _flows(view: Section, title: str, flows: Sequence[FlowArrivals], *, tail_fir
                 for p in shown
             ),
             Column("max", [flow.max_ns for flow in flows], rank=1, unit=Unit.DURATION),
-            Column("by frame", [flow.max_frame if flow.count else "-" for flow in flows], rank=7, unit=Unit.COUNT),
+            Column("at frame", [flow.max_frame if flow.count else "-" for flow in flows], rank=7, unit=Unit.COUNT),
             Column("jitter", [flow.jitter_ns if flow.count else "-" for flow in flows], rank=6, unit=Unit.DURATION),
             Column("backward", [flow.backward_steps for flow in flows], rank=8, unit=Unit.COUNT),
         ],
@@ -120,6 +120,6 @@ def _flows(view: Section, title: str, flows: Sequence[FlowArrivals], *, tail_fir
 
 
 def headlines(result: InterArrivalResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     for source, histogram in result.sources.items():
         yield spread(f"inter-arrival {source}", histogram)

@@ -25,7 +25,7 @@ def _brought_by(given: Given, named: Sequence[str]) -> bool:
 
 ANALYSIS = Declaration(
     name="orders",
-    summary="where named: from orders to their answers over OUCH and FIX, unanswered ones (`docs/orders.md`)",
+    summary="where named: response times of orders over OUCH and FIX, unanswered orders (`docs/orders.md`)",
     place=100,
     options=(PROTOCOL, TOP),
     prepare=_prepare,

@@ -38,15 +38,15 @@ MAXIMUM_LOG_BYTES = 1 << 26
 UNANSWERED_LISTED = 10
 
 DEFINITION = (
-    "from the frame that first carried the first byte of the request to the frame with which the answer was complete: "
-    "the one that first carried the last of its bytes to come; first_byte: to the frame that first carried the first "
+    "from the frame that first carried the first byte of the request to the frame that completed the answer: "
+    "the one that first carried the last of its bytes to arrive; first_byte: to the frame that first carried the first "
     "byte of the answer. A retransmitted byte counts from its first sighting. Requests and answers are matched by "
     "client order id within one TCP connection, each request with the first answer of each kind"
 )
 
 VENUE_DEFINITION = (
-    "between two timestamps that the venue put into its answers to one order: one clock, the venue's, exact; the way "
-    "to the venue and back is not in it"
+    "between two timestamps that the venue put into its answers to one order: one clock, the venue's, exact; the path "
+    "to the venue and back is not included"
 )
 
 VENUE_PAIRS: Final = (("accepted", "executed"), ("accepted", "canceled"))
@@ -57,12 +57,12 @@ _NO_TIMESTAMP = int(TimestampSource.NONE)
 
 
 class Orders(Analysis):
-    """How fast orders are answered: histograms by request and answer, and what was not answered.
+    """Response times of orders: histograms by request and answer, and unanswered requests.
 
     Parameters
     ----------
     protocol : str, optional
-        One of `ORDER_PROTOCOLS`. Without it FIX is found by itself; of SoupBinTCP connections it is only said which
+        One of `ORDER_PROTOCOLS`. Without it FIX is auto-detected; of SoupBinTCP connections it is only said which
         OUCH version their messages fit, as OUCH does not say it itself.
     maximum_connections, maximum_requests : int
         Followed one by one at most; beyond either, a sample chosen by hash.
@@ -103,7 +103,7 @@ class Orders(Analysis):
         self._machine.absorb(later._machine, self.frames_read)
 
     def _finished(self) -> _Final:
-        """Return what there is if nothing comes before or after; the state stays as it is."""
+        """Return the result if nothing precedes or follows; the state stays unchanged."""
         if self._final is None:
             machine = self._new_machine(at_once=True)
             machine.absorb(self._machine, 0)
@@ -240,7 +240,7 @@ class _Final:
             )
 
     def _venue_measures(self) -> Iterator[tuple[str, _Measure]]:
-        """Give what passed on the venue's own clock."""
+        """Return the times on the venue's own clock."""
         for before, after in VENUE_PAIRS:
             one, two = ANSWER_KINDS.index(before), ANSWER_KINDS.index(after)
             both = self.requests[self.requests["answered"] & (1 << one | 1 << two) == (1 << one | 1 << two)]
@@ -265,7 +265,7 @@ class _Final:
         return " > ".join(ends[::-1] if request["direction"] else ends) + self.tap(int(request["connection"]))
 
     def row(self, request: Any) -> UnansweredRequest:
-        """Return what is told of a request without an answer."""
+        """Return the row of an unanswered request."""
         return UnansweredRequest(
             request=REQUEST_KINDS[request["kind"]],
             id=_id(request),
@@ -275,7 +275,7 @@ class _Final:
         )
 
     def protocol(self, number: int) -> str:
-        """Return what a connection carries, FIX with its BeginString."""
+        """Return a connection's protocol, FIX with its BeginString."""
         row = self.connections[number]
         begin = bytes(row["begin_string"]).decode("ascii", "backslashreplace")
         return begin or _CONNECTION_PROTOCOLS[row["protocol"]]
@@ -343,7 +343,7 @@ def _common(*sources: NDArray[Any]) -> NDArray[Any]:
 
 
 def _id(request: Any) -> str:
-    """Return the client order id; one that is longer than what was kept ends in an ellipsis."""
+    """Return the client order id; one that was truncated ends in an ellipsis."""
     length = int(request["id_length"])
     text = bytes(request["id"])[:length].decode("ascii", "backslashreplace")
     return text + "…" if length > request["id"].shape[0] else text

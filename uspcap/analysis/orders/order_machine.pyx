@@ -1,7 +1,7 @@
 """Orders and their answers: connections, their streams, the requests in them, and what came back.
 
 A. Messages come from message_streams.pyx, which also sees to the law of analyses; the table of requests is that of
-   order_tables.pyx. Requests and answers are matched by client order id. A SYN without ACK begins a connection anew:
+   order_tables.pyx. Requests and answers are matched by client order id. A SYN without ACK restarts a connection:
    nothing that came before matters to what comes after.
 B. Nothing of a login packet or message is kept.
 """

@@ -75,7 +75,7 @@ cdef class OrderTables(MessageStreams):
     cdef Request *requests
     cdef readonly Py_ssize_t request_count
     cdef Py_ssize_t request_capacity
-    cdef int32_t *request_slots         # twice a request's number, and one where it is for its sequence number
+    cdef int32_t *request_slots         # 2 * a request's number, and one where it is for its sequence number
     cdef uint64_t request_mask
     cdef bint grow_requests(self) noexcept nogil
     cdef uint64_t request_hash(self, const Connection *connection, const uint8_t *id, Py_ssize_t length) noexcept nogil

@@ -3,7 +3,7 @@
 A. Requests are sampled on hashes as connections are (connection_tables.pyx), at the same level.
 B. A request keeps its own times and the first answer of each kind. Histograms are made of these when they are asked
    for.
-C. The index of requests is open addressing with linear probing over twice a request's number, odd where the key is
+C. The index of requests is open addressing with linear probing over 2 * a request's number, odd where the key is
    its FIX sequence number. Of requests with one key the index has the last; of an earlier generation of a connection,
    which ended with a SYN, it has none.
 """

@@ -1,4 +1,4 @@
-"""What orders and their answers come to."""
+"""The result of `orders`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uspcap.protocols.order_entry import ANSWER_KINDS, REQUEST_KINDS
 from uspcap.records import Bytes, Count, FrameNumber, Instant, OneIn, Quantity, Record, SourceName
 from uspcap.stats.histogram import HistogramSummary
 
-RequestKind = Annotated[str, Quantity("order_request", "What is asked of a venue.", one_of=tuple(REQUEST_KINDS))]
-AnswerKind = Annotated[str, Quantity("order_answer", "What a venue answers.", one_of=tuple(ANSWER_KINDS))]
+RequestKind = Annotated[str, Quantity("order_request", "A kind of request to a venue.", one_of=tuple(REQUEST_KINDS))]
+AnswerKind = Annotated[str, Quantity("order_answer", "A kind of answer from a venue.", one_of=tuple(ANSWER_KINDS))]
 FromTo = Annotated[
     str, Quantity("order_times", "From what to what, as enter_to_accepted.", pattern="^[a-z]+_to_[a-z]+$")
 ]
@@ -22,15 +22,15 @@ Protocol = Annotated[str, Quantity("order_protocol", one_of=ORDER_PROTOCOLS)]
 class OrderTimes(HistogramSummary):
     """Times from one message to another."""
 
-    negative: Annotated[Count, "Answers timestamped before what they answer: counted here only."]
+    negative: Annotated[Count, "Answers timestamped before their request: counted here only."]
     first_byte: Annotated[
         HistogramSummary | None,
-        "To the first byte of the answer, instead of the last; null where that makes no sense.",
+        "To the first byte of the answer, instead of the last; null where that has no meaning.",
     ]
 
 
 class Sample(Record):
-    """What was followed."""
+    """The sample that was followed."""
 
     connections: OneIn
     requests: Annotated[OneIn, "Of the requests of those connections."]
@@ -61,20 +61,20 @@ class OrderConnection(Record):
 
 
 class OrderStreams(Record):
-    """What became of the bytes of all TCP connections."""
+    """The bytes of all TCP connections."""
 
     segments: Count
     payload_bytes: Bytes
     cut_segments: Annotated[Count, "Captured only in part."]
     repeated_bytes: Bytes
-    holes: Annotated[Count, "Which nothing filled."]
+    holes: Annotated[Count, "Holes that nothing filled."]
     lost_bytes: Bytes
-    restarts: Annotated[Count, "Streams that began anew."]
-    resynchronisations: Annotated[Count, "Where the beginning of a message was looked for."]
+    restarts: Annotated[Count, "Streams that restarted."]
+    resynchronisations: Annotated[Count, "Places where the next beginning of a message was searched for."]
     unread_bytes: Bytes
     messages: Count
-    malformed: Annotated[Count, "Messages too short, or of no type of the version."]
-    checksum_mismatches: Annotated[Count, "FIX messages whose checksum does not fit."]
+    malformed: Annotated[Count, "Messages too short, or of a type unknown in this version."]
+    checksum_mismatches: Annotated[Count, "FIX messages with a wrong checksum."]
 
 
 class OuchVersions(Record):
@@ -86,9 +86,9 @@ class OuchVersions(Record):
 
 
 class OrderBounds(Record):
-    """What the bound on bytes kept for later cost."""
+    """What was lost to the bound on bytes kept for later."""
 
-    cut_connections: Annotated[Count, "Cut where parts of the capture were joined."]
+    cut_connections: Annotated[Count, "Connections cut where parts of the capture were joined."]
     dropped_bytes: Bytes
 
 
@@ -97,19 +97,19 @@ class OrdersResult(Result):
 
     definition: str
     venue_definition: str
-    protocol: Annotated[Protocol | None, "As asked for; null to find FIX by itself."]
+    protocol: Annotated[Protocol | None, "As asked for; null where FIX is auto-detected."]
     requests: Mapping[RequestKind, Count]
     answers: Mapping[AnswerKind, Count]
-    followed: Annotated[Count, "Requests that were followed one by one."]
+    followed: Annotated[Count, "Requests that were followed individually."]
     sampled_one_in: Sample
     unanswered: Mapping[RequestKind, Count]
     unanswered_listed: Annotated[tuple[UnansweredRequest, ...], "The first requests without an answer."]
-    repeated_requests: Annotated[Count, "Sent again with an id that was used."]
+    repeated_requests: Annotated[Count, "Requests with an id that was used before; the first counts."]
     possible_duplicates: Annotated[Count, "FIX messages with 43=Y, left out."]
     answers_without_request: Annotated[Count | None, "Null where requests are a sample."]
-    sources: Annotated[Mapping[SourceName, Mapping[FromTo, OrderTimes]], "By who timestamped both frames."]
+    sources: Annotated[Mapping[SourceName, Mapping[FromTo, OrderTimes]], "By the source that timestamped both frames."]
     venue: Annotated[Mapping[FromTo, OrderTimes], "Between timestamps of the venue's clock."]
-    different_sources: Annotated[Count, "Times left out, whose ends two sources timestamped, or none."]
+    different_sources: Annotated[Count, "Times left out: their ends have timestamps of different sources, or none."]
     connections_with_orders: Count
     connections: tuple[OrderConnection, ...]
     streams: OrderStreams

@@ -19,12 +19,12 @@ SHOWN_PERCENTILES = ("50", "90", "99", "99.9")
 
 
 def section(result: OrdersResult, context: Context) -> Section:
-    """Requests and answers, how long they took, and what was not answered."""
+    """Requests and answers, response times, and unanswered requests."""
     view = Section("Orders", timed=True)
     _counts(view, result)
     _versions(view, result)
     for source, measures in result.sources.items():
-        view.heading(f"by capture timestamps ({source}), to the whole answer")
+        view.heading(f"by capture timestamps ({source}), to the last byte of the answer")
         _measures(view, measures)
         firsts = {
             name: measure.first_byte
@@ -49,23 +49,23 @@ def section(result: OrdersResult, context: Context) -> Section:
 
 def _counts(view: Section, result: OrdersResult) -> None:
     for title in ("requests", "answers"):
-        told = ", ".join(f"{name} {count(number)}" for name, number in result[title].items() if number)
-        view.paragraph(f"{title}: {told or 'none'}")
+        text = ", ".join(f"{name} {count(number)}" for name, number in result[title].items() if number)
+        view.paragraph(f"{title}: {text or 'none'}")
 
 
 def _versions(view: Section, result: OrdersResult) -> None:
-    """Say which OUCH version SoupBinTCP messages fit, where none was given or another one fits better."""
+    """Report which OUCH version SoupBinTCP messages fit, where none was given or another one fits better."""
     found = result.ouch_versions
     total = found.application_messages
     if not total or result.protocol == "fix":
         return
     fits = {"ouch-4.2": found.fit_4_2, "ouch-5.0": found.fit_5_0}
     best = max(fits, key=lambda name: fits[name])
-    told = " and ".join(f"{count(fit)} those of {name}" for name, fit in fits.items())
-    lengths = f"of {plural(total, 'message')} in SoupBinTCP packets, {told} have the length of their type"
+    text = " and ".join(f"{count(fit)} in {name}" for name, fit in fits.items())
+    lengths = f"of {plural(total, 'message')} in SoupBinTCP packets, those with the length of their type: {text}"
     if result.protocol is None:
-        advice = f"--protocol {best} reads them" if fits[best] else "they are of neither version"
-        view.paragraph(f"OUCH does not say its version: {lengths}; {advice}", tone="warning")
+        advice = f"--protocol {best} reads them" if fits[best] else "they match neither version"
+        view.paragraph(f"OUCH messages do not state their version: {lengths}; {advice}", tone="warning")
     elif fits[best] > fits.get(result.protocol, 0):
         view.paragraph(f"{lengths}: is {result.protocol} right?", tone="warning")
 
@@ -94,7 +94,7 @@ def _measures(view: Section, measures: Mapping[str, HistogramSummary]) -> None:
         if isinstance(row, OrderTimes) and row.negative:
             negative = plural(row.negative, "answer")
             view.paragraph(
-                f"{name.replace('_', ' ')}: {negative} timestamped before what it answers, counted here only",
+                f"{name.replace('_', ' ')}: {negative} timestamped before the request: counted here only",
                 tone="warning",
             )
 
@@ -104,8 +104,8 @@ def _unanswered(view: Section, result: OrdersResult, context: Context) -> None:
     if not total:
         return
     view.line()
-    told = ", ".join(f"{name} {count(number)}" for name, number in result.unanswered.items() if number)
-    view.line(f"without an answer: {told}", "strong")
+    text = ", ".join(f"{name} {count(number)}" for name, number in result.unanswered.items() if number)
+    view.line(f"unanswered: {text}", "strong")
     listed = result.unanswered_listed
     view.table(
         [
@@ -131,7 +131,7 @@ def _connections(view: Section, result: OrdersResult) -> None:
             Column("messages", [row.messages for row in listed], unit=Unit.COUNT),
             Column("requests", [row.requests for row in listed], unit=Unit.COUNT),
             Column("answers", [row.answers for row in listed], unit=Unit.COUNT),
-            Column("again", [row.repeated_bytes for row in listed], rank=2, unit=Unit.COUNT),
+            Column("repeated", [row.repeated_bytes for row in listed], rank=2, unit=Unit.COUNT),
             Column("lost", [row.lost_bytes for row in listed], rank=1, unit=Unit.COUNT),
             Column("unread", [row.unread_bytes for row in listed], rank=1, unit=Unit.COUNT),
         ],
@@ -140,22 +140,22 @@ def _connections(view: Section, result: OrdersResult) -> None:
 
 
 def _qualifications(view: Section, result: OrdersResult) -> None:
-    """Say what the times above do not hold, and why."""
+    """Report what is missing in the times above, and why."""
     streams, bounds = result.streams, result.bounds
     sampled = result.sampled_one_in
-    told = (
-        (result.repeated_requests, "{} sent again with an id that was used: the first counts", "request"),
+    notes = (
+        (result.repeated_requests, "{} with an id that was used before: the first counts", "request"),
         (result.possible_duplicates, "{} marked as possible duplicate (43=Y): left out", "message"),
-        (result.answers_without_request, "{} to no request seen before", "answer"),
+        (result.answers_without_request, "{} without a request", "answer"),
         (result.different_sources, "{} left out: its ends have timestamps of different sources, or none", "time"),
-        (streams.holes, "{} in streams that nothing filled: what was in them is missing above", "hole"),
+        (streams.holes, "{} in TCP streams that nothing filled: messages there are missing above", "hole"),
         (streams.cut_segments, "{} captured only in part", "segment"),
-        (streams.malformed, "{} too short, or of no type of the version", "message"),
-        (streams.checksum_mismatches, "{} whose FIX checksum does not fit: read all the same", "message"),
+        (streams.malformed, "{} too short, or of a type unknown in this version", "message"),
+        (streams.checksum_mismatches, "{} with a wrong FIX checksum: read anyway", "message"),
         (bounds.cut_connections, "{} cut where parts were joined: orders across the cut are missing", "connection"),
-        (bounds.dropped_bytes, "{} of connections before they began anew were not read", "byte"),
+        (bounds.dropped_bytes, "{} of connections from before they restarted: not read", "byte"),
     )  # fmt: skip
-    for number, text, what in told:
+    for number, text, what in notes:
         if number:
             view.paragraph(text.format(plural(number, what)), tone="warning")
     if sampled.connections > 1:
@@ -164,9 +164,9 @@ def _qualifications(view: Section, result: OrdersResult) -> None:
 
 
 def headlines(result: OrdersResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     for source, measures in result.sources.items():
         for name, histogram in measures.items():
             if histogram.count:
                 yield spread(f"{name.replace('_', ' ')} {source}", histogram)
-    yield Headline("orders", (("without answer", count(sum(result.unanswered.values()))),))
+    yield Headline("orders", (("unanswered", count(sum(result.unanswered.values()))),))

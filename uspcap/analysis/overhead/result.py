@@ -17,7 +17,7 @@ class LayerBytes(Record):
     network_bytes: Bytes
     transport_bytes: Bytes
     payload_bytes: Bytes
-    trailer_bytes: Annotated[Bytes, "What stands behind the network layer, such as padding."]
+    trailer_bytes: Annotated[Bytes, "Bytes after the network layer, such as padding."]
     undecoded_bytes: Bytes
     framing_bytes: Annotated[Bytes, "Preamble, FCS and minimum gap; 0 where they are not counted."]
     payload_share: Annotated[Share | None, "Of all bytes that were decoded, and of the framing."]

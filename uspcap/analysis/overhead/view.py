@@ -59,6 +59,6 @@ def section(result: OverheadResult, context: Context) -> Section:
 
 
 def headlines(result: OverheadResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     if result.total.payload_share is not None:
         yield Headline("payload", (("", f"{share(result.total.payload_share)} of bytes"),))

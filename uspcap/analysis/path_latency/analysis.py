@@ -1,4 +1,4 @@
-"""Path latency: what the last metre cost, from a frame's timestamp to user space."""
+"""Path latency: from a frame's timestamp to user space."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
     "from the frame's timestamp to CLOCK_REALTIME as it was read in the visit to the ring that took the frame, after "
-    "the "
-    "frame was found there; time that it waited on the ring is in it, what uspcap did with it afterwards is not"
+    "the frame was found there; the time that it waited on the ring is included, its processing by uspcap is not"
 )
 
 

@@ -1,4 +1,4 @@
-"""What path latencies come to."""
+"""The result of `path_latency`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Path(HistogramSummary):
     """Path latencies of some frames."""
 
     max_frame: Annotated[FrameNumber, "The frame that took longest."]
-    negative: Annotated[Count, "Frames whose timestamp is later than their reading: counted here only."]
+    negative: Annotated[Count, "Frames whose timestamp is later than their read: counted here only."]
     most_negative_ns: StepBack
 
 
 class RingPath(Path, inherited_after="ring"):
     """Path latencies of one ring."""
 
-    ring: Annotated[Count, "Receive queue of AF_XDP, ring of PACKET_MMAP; 255 stands for all from there on."]
+    ring: Annotated[Count, "Receive queue of AF_XDP, ring of PACKET_MMAP; 255 stands for 255 and all above."]
 
 
 class SourcePath(Path):
@@ -30,22 +30,22 @@ class SourcePath(Path):
 
     error_bound_ns: Annotated[
         Span | None,
-        "By how much each time may be off because the timestamps are of another clock; null where they are not.",
+        "By how much each time may be off because the timestamps are from another clock; null where they are not.",
     ] = None
     rings: tuple[RingPath, ...]
 
 
 class PathLatencyResult(Result):
-    """From a frame's timestamp to its reading from the ring."""
+    """From a frame's timestamp to its read from the ring."""
 
     definition: str
     longest_unread_ns: Annotated[
         Span | None,
-        "The longest time for which a ring went unread: frames that came then waited as long; null where that is not "
-        "known.",
+        "The longest time for which a ring was not read: frames that arrived then waited as long; null where it is "
+        "unknown.",
     ] = None
     frames_without_timestamp: Count
-    frames_without_reading: Annotated[Count, "Frames that came from no ring."]
+    frames_without_reading: Annotated[Count, "Frames that did not come from a ring."]
     frames_timestamped_on_reading: Annotated[Count, "Timestamp source USER."]
     sources: Mapping[SourceName, SourcePath]
 

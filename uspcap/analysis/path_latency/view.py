@@ -15,7 +15,7 @@ from uspcap.report.model import Column, Context, Headline, Section
 
 
 def section(result: PathLatencyResult, context: Context) -> Section:
-    """From timestamp to reading, by timestamp source and ring."""
+    """Time from timestamp to read, by timestamp source and ring."""
     view = Section("Path latency", timed=True)
     sources = result.sources
     columns = {name: _path_cells(one) for name, one in sources.items()}
@@ -34,18 +34,21 @@ def section(result: PathLatencyResult, context: Context) -> Section:
             ],
         )
     else:
-        view.line("no packet has a timestamp from before its reading", "note")
+        view.line("no packet has a timestamp from before it was read", "note")
     for name, one in sources.items():
         if one.error_bound_ns is not None:
             bound = f"{name}: each time may be off by {duration(one.error_bound_ns)}, the error bound of the timestamps"
             view.paragraph(bound, tone="warning")
     if result.longest_unread_ns is not None:
         unread = duration(result.longest_unread_ns)
-        view.paragraph(f"a ring went unread for {unread} at most: frames that came then waited as long", tone="note")
+        view.paragraph(
+            f"longest time for which a ring was not read: {unread}; frames that arrived then waited as long",
+            tone="note",
+        )
     for field, what in (
-        ("frames_timestamped_on_reading", "timestamped on reading, which leaves no path to measure"),
+        ("frames_timestamped_on_reading", "timestamped when read, so that there is no path to measure"),
         ("frames_without_timestamp", "without a timestamp"),
-        ("frames_without_reading", "from no ring"),
+        ("frames_without_reading", "that did not come from a ring"),
     ):
         if result[field]:
             view.paragraph(f"left out: {plural(result[field], 'frame')} {what}", tone="note")
@@ -55,22 +58,22 @@ def section(result: PathLatencyResult, context: Context) -> Section:
 
 
 def _path_cells(row: Path) -> dict[str, str]:
-    """Return what is shown of one histogram of path latencies, by its label."""
+    """Return the cells of one histogram of path latencies, by label."""
     return {
         "frames": count(row.count),
         "min": duration(row.min_ns),
-        **{f"p{one}": percentile_cell(row, one) for one in row.percentiles_ns},
+        **{f"p{percentile}": percentile_cell(row, percentile) for percentile in row.percentiles_ns},
         "max": duration(row.max_ns),
-        "of frame": count(row.max_frame),
+        "max at frame": count(row.max_frame),
         "mean": duration(row.mean_ns),
         "stddev": duration(row.stddev_ns),
         "negative": count(row.negative),
-        "at most": duration(row.most_negative_ns or None),
+        "most negative": duration(row.most_negative_ns or None),
     }
 
 
 def headlines(result: PathLatencyResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     for source, one in result.sources.items():
         headline = spread(f"path latency {source}", one)
         if one.negative:

@@ -7,7 +7,7 @@ from uspcap.analysis.declaration import Declaration, Runs, on_use
 ANALYSIS = Declaration(
     name="patterns",
     summary="where named: periods in the arrivals, busier phases of the second and millisecond, "
-    "flows that beat (`docs/patterns.md`)",
+    "flows with heartbeats (`docs/patterns.md`)",
     place=140,
     runs=Runs.NAMED,
     make=on_use("uspcap.analysis.patterns.analysis:Patterns"),

@@ -1,4 +1,4 @@
-"""What recurs: periods in the arrivals, phases of the second that are busier, and flows that beat like a heart."""
+"""Recurring patterns: periods in the arrivals, busier phases of the second, and flows with heartbeats."""
 
 from __future__ import annotations
 
@@ -67,11 +67,10 @@ _WINDOWS: Final = (2, 4, 8, 16)
 
 PERIOD_TEST = (
     "counts in slots of 2^10, 2^14, 2^18, 2^22, 2^26 and 2^30 ns or more, 65,536 of each from the first timestamp "
-    "on; a "
-    f"period recurs {FEWEST_CYCLES} times or more and is 32 slots or longer; its harmonics in the tapered periodogram, "
-    "over the median around each, are added up (up to 16); p is the chance that noise of any colour gives as much at "
-    f"one of all the periods tried, {SIGNIFICANCE:g} or less; at least 10 % of the frames keep to it, and half as many "
-    "as to the strongest period"
+    f"on; a period recurs {FEWEST_CYCLES} times or more and is 32 slots or longer; its harmonics in the tapered "
+    "periodogram, over the median around each, are added up (up to 16); p is the chance that noise of any colour gives "
+    f"as much at one of all the periods tried, {SIGNIFICANCE:g} or less; at least 10 % of the frames keep to it, and "
+    "half as many as to the strongest period"
 )
 
 PHASE_TEST = (
@@ -106,7 +105,7 @@ class _Period:
 
 @dataclass(frozen=True, slots=True)
 class _Beat:
-    """What makes a flow's gaps regular."""
+    """The regularity of a flow's gaps."""
 
     period_ns: int
     between_ns: tuple[int, int]
@@ -197,7 +196,7 @@ class Patterns(Analysis):
         return sorted(rows, key=lambda row: -row.coherence)
 
     def _phases(self, source: int, clock: int) -> Phases:
-        """Return the phases of a second or a millisecond at which more frames come than chance has it."""
+        """Return the phases of a second or a millisecond with more frames than chance explains."""
         arrivals = self._arrivals[source]
         period, number = PHASE_PERIODS_NS[clock], PHASE_BINS[clock]
         width = period // number
@@ -207,7 +206,7 @@ class Patterns(Analysis):
         why_not: str | None = None
         found: list[BusyPhase] = []
         if arrivals.divisor_ns > width:
-            why_not = f"timestamps are multiples of {arrivals.divisor_ns} ns apart"
+            why_not = f"timestamps differ by multiples of {arrivals.divisor_ns} ns"
         elif covered.max() < FEWEST_PERIODS:
             why_not = f"{FEWEST_PERIODS} periods are needed"
         else:
@@ -308,7 +307,7 @@ def _of_the_clock(one: _Period, divisor_ns: int) -> bool:
 
 
 def _coverage(lowest_ns: int, highest_ns: int, period: int, number: int) -> NDArray[np.int64]:
-    """Return how often the middle of each bin came by between two times: ndarray of int64, shape (number,)."""
+    """Return how often the middle of each bin occurs between two times: ndarray of int64, shape (number,)."""
     width = period // number
     middles = np.arange(number, dtype=np.int64) * width + width // 2
     # Whole periods before each time, taken apart so that nothing leaves 64 bits.
@@ -362,7 +361,7 @@ def _window_chance(window: int) -> float:
 
 
 def _regular(track: Any, lowest: NDArray[np.int64], highest: NDArray[np.int64], tracks: int) -> _Beat | None:
-    """Return what makes a flow's gaps regular, None where they are not."""
+    """Return the regularity of a flow's gaps, None where they are irregular."""
     counts = track["counts"].astype(np.int64)
     gaps = int(counts.sum())
     if gaps < FEWEST_GAPS:

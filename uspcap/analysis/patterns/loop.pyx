@@ -1,4 +1,4 @@
-"""Counting arrivals so that what recurs can be told: by slots of time, by phase of the second, by gaps of a flow.
+"""Counts of arrivals in which recurrence shows: by slots of time, by phase of the second, by gaps of a flow.
 
 A. Slots. At each scale time is cut into slots of 2^k ns, aligned to the epoch, and the first SLOTS of them from the
    earliest timestamp on are counted. That set depends on the earliest timestamp only: an earlier one moves the window
@@ -9,7 +9,7 @@ B. Phases. A bin of the second, or of the millisecond, holds how many frames fel
    follows. The first and the last visit stay open for `join`.
 C. Gaps. Each flow has a log-linear histogram of its gaps, 32 buckets an octave from 65 us to 18 minutes, with sums, so
    that the mean of a few neighbouring buckets is exact; and another of the gaps between its shortest frames, which a
-   shorter frame starts anew.
+   shorter frame restarts.
 D. Timestamps are clamped as they come in, so that the beginning of the second of each fits 64 bits. Sums saturate.
 """
 

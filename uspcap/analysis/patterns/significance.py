@@ -1,4 +1,4 @@
-"""How likely it is that what recurs does so by chance: periodograms, Student's t, and binomial tails.
+"""Significance of recurring patterns: periodograms, Student's t, and binomial tails.
 
 References
 ----------
@@ -70,7 +70,7 @@ class Line:
 
 
 def trials(slots: int) -> int:
-    """Return how many periods are tried in a series of so many slots."""
+    """Return how many periods are tried in a series of that many slots."""
     return max(slots // SLOTS_A_PERIOD - _LOWEST_TRIAL, 0) * GRID * len(HARMONICS)
 
 
@@ -180,7 +180,7 @@ def _whitened(power: NDArray[np.float64], least: float) -> NDArray[np.float64]:
 
 
 def _log_chances(scores: NDArray[np.float64], grid: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return for each trial frequency the least chance over the numbers of harmonics, and that number."""
+    """Return for each trial frequency the minimum chance over the numbers of harmonics, and that number."""
     total = np.zeros(len(grid))
     best = np.zeros(len(grid))
     number = np.ones(len(grid), np.int64)
@@ -235,7 +235,7 @@ def _coherence(counts: NDArray[np.float64], cycles: float, harmonics: int, last:
 
 
 def _least_chance(counts: NDArray[np.float64], cycles: float, harmonics: int) -> float:
-    """Return ln of the least chance that so few bursts can tell: that all come at the phase of the first by chance.
+    """Return ln of the minimum chance that so few bursts can show: that all come at the phase of the first by chance.
 
     Counts within one period's part that the harmonics resolve are one burst; bursts of unequal size count as fewer
     equal ones.
@@ -258,7 +258,7 @@ def _dispersion(counts: NDArray[np.float64], cycles: float) -> float:
 
 
 def _mask(scores: NDArray[np.float64], cycles: float) -> None:
-    """Take a period and its harmonics out, with what the taper spreads them over."""
+    """Mask a period and its harmonics, as wide as the taper spreads them."""
     for harmonic in range(1, int(len(scores) / cycles) + 1):
         place = harmonic * cycles
         spread = 2 + min(harmonic / GRID, cycles / 4)

@@ -1,4 +1,4 @@
-"""The terminal report's section on what recurs."""
+"""The terminal report's section on recurring patterns."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _phases(view: Section, result: PatternsResult, context: Context) -> None:
                     Column("to", [row.end_ns for row in shown], unit=Unit.EXACT_DURATION),
                     Column("frames", [row.frames for row in shown], unit=Unit.COUNT),
                     Column("share", [row.share for row in shown], unit=Unit.SHARE),
-                    Column("evenly", [row.share_by_chance for row in shown], unit=Unit.SHARE),
+                    Column("expected", [row.share_by_chance for row in shown], unit=Unit.SHARE),
                     Column("hit", [f"{count(row.periods_hit)} of {count(one.periods)}" for row in shown], rank=1),
                     Column("by chance", [_chance(row.p_value) for row in shown]),
                 ],
@@ -107,14 +107,14 @@ def _heartbeats(view: Section, result: PatternsResult, context: Context) -> None
         view.more(len(rows) - len(shown), "flow")
     if result.sampled_one_in > 1:
         view.paragraph(
-            f"one flow in {result.sampled_one_in:,} was looked at ({count(result.flows_tracked)})",
+            f"one flow in {result.sampled_one_in:,} was tracked ({count(result.flows_tracked)})",
             tone="warning",
         )
     view.paragraph(result.heartbeat_test, tone="note")
 
 
 def headlines(result: PatternsResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     strongest = tuple(("strongest", duration(row.period_ns)) for row in result.periods[:1])
     found = (plural(len(result.periods), "period"), plural(len(result.heartbeats), "heartbeat"))
-    yield Headline("patterns", (*(("", one) for one in found), *strongest))
+    yield Headline("patterns", (*(("", text) for text in found), *strongest))

@@ -29,7 +29,7 @@ def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
             f"--request is given {len(requests)} times and --response {len(responses)} times; give a response for each"
         )
     if not requests and (match or quorum is not None):
-        raise UsageError("--match and --quorum are about rules; add --request RULE and --response RULE")
+        raise UsageError("--match and --quorum apply to rules only; add --request RULE and --response RULE")
     if not requests:
         return shared_arguments(given)
     from uspcap.protocols.rules import named_pairs

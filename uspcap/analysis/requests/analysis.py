@@ -1,4 +1,4 @@
-"""Request and response latency: DNS, echo, NTP, and whatever rules describe."""
+"""Request and response latency: DNS, echo, NTP, and rules of the user."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from uspcap.protocols.rules import KNOWN, KnownFinder, RuleFinder, RulePair
 from uspcap.stats.histogram import Histogram
 
 DEFINITION = (
-    "from the timestamp of a request to that of the first response under its key, by one timestamp source; a request "
-    "again "
-    "before that is the same one, sent again, and both times are told; an answer is waited for until a frame is "
-    "timestamped more than the timeout from the last of the exchange"
+    "from the timestamp of a request to that of the first response with its key, by one timestamp source; the same "
+    "request again before that is a retransmission, and both times are reported; the timeout ends an exchange when a "
+    "frame is timestamped more than that after its last frame"
 )
 
 MEASURES = ("from_first", "from_last")
 
 
 class Requests(Analysis):
-    """Histograms of response times by rule and timestamp source, and what was unanswered, unsolicited or duplicate.
+    """Histograms of response times by rule and timestamp source; unanswered, unsolicited and duplicate frames.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ class Requests(Analysis):
         self._quorum = quorum
         self._timeout_ns = timeout_ns
         self._shown = shown
-        self._told = dict(KNOWN)
+        self._rule_texts = dict(KNOWN)
         tracks = [
             PairTrack(
                 KnownFinder(name), timeout_ns=timeout_ns, policy="retransmitted", maximum=maximum, rows_kept=rows_kept
@@ -73,7 +72,7 @@ class Requests(Analysis):
             for name in KNOWN
         ]
         for pair in pairs:
-            self._told[pair.name] = f"{pair.request.text} -> {pair.response.text}, matched by {pair.match}"
+            self._rule_texts[pair.name] = f"{pair.request.text} -> {pair.response.text}, matched by {pair.match}"
             tracks.append(
                 PairTrack(
                     RuleFinder(pair),
@@ -113,7 +112,7 @@ class Requests(Analysis):
         counts = outcome.counts
         return outcome.base().extended(
             RequestRule,
-            rule=self._told[outcome.name],
+            rule=self._rule_texts[outcome.name],
             requests=outcome.seen[0],
             responses=outcome.seen[1],
             requests_followed=outcome.followed[0],
@@ -123,7 +122,7 @@ class Requests(Analysis):
             unsolicited_responses=counts["unsolicited"],
             sources={
                 TimestampSource(source).name: ReplyMeasures(
-                    from_first=outcome.told("from_first", source), from_last=outcome.told("from_last", source)
+                    from_first=outcome.times("from_first", source), from_last=outcome.times("from_last", source)
                 )
                 for source in outcome.sources()
             },
@@ -151,9 +150,9 @@ class Requests(Analysis):
             replies_before_request=outcome.counts["early"],
             sources={
                 TimestampSource(source).name: RoundMeasures(
-                    first_reply=outcome.told("reply_1", source),
-                    quorum_reply=None if quorum is None else outcome.told(f"reply_{quorum}", source),
-                    last_reply=outcome.told("last_reply", source),
+                    first_reply=outcome.times("reply_1", source),
+                    quorum_reply=None if quorum is None else outcome.times(f"reply_{quorum}", source),
+                    last_reply=outcome.times("last_reply", source),
                 )
                 for source in outcome.sources()
             },

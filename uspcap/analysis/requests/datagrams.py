@@ -1,4 +1,4 @@
-"""Requests and responses where IP fragments carry some of them: a datagram comes where its last fragment does."""
+"""Requests and responses where IP fragments carry some of them: a datagram counts at its last fragment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Found = tuple[NDArray[np.uint8], NDArray[np.uint64]]
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """Frames, and what they are to each rule.
+    """Frames, and their role in each rule.
 
     Attributes
     ----------

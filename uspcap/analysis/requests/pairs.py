@@ -1,4 +1,4 @@
-"""What analyses of requests and responses share: one rule's runs, what they came to, and how that is told."""
+"""What analyses of requests and responses share: one rule's runs, their outcome, and its times."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class PairTrack:
         self.take(batch, frame_shift, *self.finder.find(batch))
 
     def take(self, frames: FrameColumns, frame_shift: int, kinds: NDArray[np.uint8], keys: NDArray[np.uint64]) -> None:
-        """Take frames of which is known what they are, as `finder` says it."""
+        """Take frames classified by `finder`."""
         self._runs.update(frames, frame_shift, kinds, keys)
         self._settle()
 
     def merge(self, later: PairTrack, frames_read: int) -> None:
-        """Append what came directly after `frames_read` frames; `later` is used up."""
+        """Append the state of what follows directly after `frames_read` frames; `later` is used up."""
         self.append(later, frames_read)
         self.finder.absorb(later.finder)
 
@@ -89,7 +89,7 @@ class PairTrack:
 
     @property
     def hints(self) -> list[str]:
-        """What is to be said of the rules' filters."""
+        """Hints about the rules' filters."""
         return self.finder.hints
 
     def _settle(self) -> None:
@@ -97,7 +97,7 @@ class PairTrack:
             self._ledger.take(self._runs.take_over(), self.rounds)
 
     def outcome(self) -> PairOutcome:
-        """Return what there would be if the capture ended here."""
+        """Return the outcome as if the capture ended here."""
         ledger = RequestLedger(self._rows_kept)
         ledger.absorb(self._ledger, 0)
         ledger.take(self._runs.open_runs(), self.rounds)
@@ -105,7 +105,7 @@ class PairTrack:
 
 
 class PairOutcome:
-    """What one rule's requests and responses came to.
+    """The result of one rule's requests and responses.
 
     Attributes
     ----------
@@ -160,13 +160,13 @@ class PairOutcome:
         histogram.sum_ns = sum(int(track["sum_high"]) << 64 | int(track["sum_low"]) for track in tracks)
         return histogram, int(tracks["highest_frame"][tracks["highest_ns"] == histogram.highest_ns].min())
 
-    def told(self, measure: str, source: int) -> ReplyTimes:
-        """Return what is told of a histogram."""
+    def times(self, measure: str, source: int) -> ReplyTimes:
+        """Return a measure's distribution for the report."""
         histogram, frame = self.histogram(measure, source)
         return histogram.summary().extended(ReplyTimes, max_frame=frame)
 
     def quorum(self, wanted: int | str) -> int | None:
-        """Return how many replies make a quorum; None where a majority of the responders cannot be told or is none."""
+        """Return how many replies make a quorum; None where there is no majority of the responders."""
         if isinstance(wanted, int):
             return wanted
         majority = self.responders // 2 + 1
@@ -259,8 +259,8 @@ def tables_of(outcomes: Sequence[PairOutcome], measures: Sequence[str]) -> dict[
                 named = {"source": TimestampSource(source).name, "measure": measure}
                 buckets.append((outcome.name, [named | row for row in rows]))
     return {
-        "pairs": table_of([(one.name, one.pairs("pairs")) for one in outcomes]),
-        "unanswered": table_of([(one.name, one.unanswered()) for one in outcomes]),
-        "unsolicited": table_of([(one.name, one.unsolicited()) for one in outcomes]),
+        "pairs": table_of([(outcome.name, outcome.pairs("pairs")) for outcome in outcomes]),
+        "unanswered": table_of([(outcome.name, outcome.unanswered()) for outcome in outcomes]),
+        "unsolicited": table_of([(outcome.name, outcome.unsolicited()) for outcome in outcomes]),
         "histogram": table_of(buckets),
     }

@@ -4,7 +4,7 @@ A. A run is what comes under one key without a boundary. Between two neighbours 
    (1) a frame after the first of them, up to and including the second, is timestamped more than the timeout before or
    after
        the first, by the same timestamp source (timestamps of different sources are never compared);
-   (2) since the first of them, SILENCE frames came in a row none of which its timestamp source timestamped;
+   (2) since the first of them, QUIET_FRAMES frames came in a row none of which its timestamp source timestamped;
    (3) the second is a request, and the first a response (not in rounds), or a request of another timestamp source, or
    any
        request at all where each stands for itself.
@@ -44,7 +44,7 @@ REPLIES_KEPT = MAXIMUM_REPLIES
 CLASS_COUNT = CLASSES
 
 cdef enum:
-    SILENCE = 1 << 16
+    QUIET_FRAMES = 1 << 16
     RESPONDERS = 64
 
 RESPONDERS_KEPT = RESPONDERS
@@ -163,7 +163,7 @@ cdef class RequestRuns:
     Parameters
     ----------
     timeout_ns : int
-        How long an answer is waited for, 1 to 2**60.
+        The timeout in ns, 1 to 2**60.
     policy : int
         Of `POLICIES`; replies are kept one by one in rounds only.
     maximum : int
@@ -524,7 +524,7 @@ cdef class RequestRuns:
 
     cdef inline void observe(self, int source, int64_t timestamp_ns, int64_t frame) noexcept nogil:
         """Take note of a frame, whether a rule has to do with it or not."""
-        if frame - self.last_frame[source] > SILENCE:
+        if frame - self.last_frame[source] > QUIET_FRAMES:
             self.close_all(source)
             self.context.silent |= 1 << source
         self.reach(source, timestamp_ns)
@@ -544,7 +544,7 @@ cdef class RequestRuns:
         if self.settled:
             return False
         for source in range(SOURCES):
-            if self.context.silent >> source & 1 or frame - self.last_frame[source] > SILENCE:
+            if self.context.silent >> source & 1 or frame - self.last_frame[source] > QUIET_FRAMES:
                 continue
             if not (self.context.seen >> source & 1) or difference(
                     self.context.highest_ns[source], self.context.lowest_ns[source]) <= 2 * self.timeout_ns:
@@ -557,7 +557,7 @@ cdef class RequestRuns:
         cdef Context context = self.context
         cdef int source
         for source in range(SOURCES):
-            if context.seen >> source & 1 and frame - self.last_frame[source] > SILENCE:
+            if context.seen >> source & 1 and frame - self.last_frame[source] > QUIET_FRAMES:
                 context.silent |= 1 << source
         return self.keep_context(&context)
 
@@ -662,7 +662,7 @@ cdef class RequestRuns:
         number = self.find(event)
         if number >= 0:
             run = self.row(number)
-            if frame - self.last_frame[run.last_source] > SILENCE:
+            if frame - self.last_frame[run.last_source] > QUIET_FRAMES:
                 self.close_all(<int> run.last_source)
             elif not self.boundary(run, event):
                 self.extend(number, event)
@@ -674,7 +674,7 @@ cdef class RequestRuns:
         self.open_run(event)
 
     cdef inline bint boundary(self, Run *a, Run *b) noexcept nogil:
-        """Whether `b`, the neighbour of `a` in time, begins another run by itself: A (3)."""
+        """Whether `b`, the neighbour of `a` in time, begins another run on its own: A (3)."""
         if b.first_kind == RESPONSE:
             return False
         if self.policy == EACH:
@@ -810,12 +810,12 @@ cdef class RequestRuns:
                 continue
             before = self.frames_read - self.last_frame[source]
             if context.seen >> source & 1:
-                if context.silent >> source & 1 or before + later.first_frame[source] > SILENCE:
+                if context.silent >> source & 1 or before + later.first_frame[source] > QUIET_FRAMES:
                     self.close_all(source)
                 else:
                     self.reach(source, context.lowest_ns[source])
                     self.reach(source, context.highest_ns[source])
-            elif before + frame > SILENCE:
+            elif before + frame > QUIET_FRAMES:
                 self.close_all(source)
 
     cdef void append(self, RequestRuns later, Run *head, bint is_open, Runs pending) noexcept nogil:
@@ -855,7 +855,7 @@ cdef class RequestRuns:
         for source in range(SOURCES):
             before = self.frames_read - self.last_frame[source]
             if context.seen >> source & 1:
-                if before + later.first_frame[source] > SILENCE:
+                if before + later.first_frame[source] > QUIET_FRAMES:
                     context.silent |= 1 << source
                 if self.context.seen >> source & 1:
                     context.lowest_ns[source] = min(context.lowest_ns[source], self.context.lowest_ns[source])
@@ -863,7 +863,7 @@ cdef class RequestRuns:
             elif self.context.seen >> source & 1:
                 context.lowest_ns[source] = self.context.lowest_ns[source]
                 context.highest_ns[source] = self.context.highest_ns[source]
-                if before + frame > SILENCE:
+                if before + frame > QUIET_FRAMES:
                     context.silent |= 1 << source
         context.seen |= self.context.seen
         context.silent |= self.context.silent

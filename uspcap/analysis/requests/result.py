@@ -1,4 +1,4 @@
-"""What requests and their responses come to."""
+"""The result of `requests`."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ Majority = Annotated[str, Quantity("majority", "More than half of the responders
 
 
 class ReplyTimes(HistogramSummary):
-    """From a request to its answer."""
+    """From requests to their responses."""
 
-    max_frame: Annotated[FrameNumber, "Of the request that the longest time began with."]
+    max_frame: Annotated[FrameNumber, "The request with the longest time."]
 
 
 class ReplyMeasures(Record):
-    """Times of answers by one timestamp source."""
+    """Response times by one timestamp source."""
 
-    from_first: Annotated[ReplyTimes, "From the first time that the request was sent."]
+    from_first: Annotated[ReplyTimes, "From the first transmission of the request."]
     from_last: Annotated[
-        ReplyTimes | None, WHERE_GIVEN, "From the last time that the request was sent; missing where none is repeated."
+        ReplyTimes | None,
+        WHERE_GIVEN,
+        "From the last transmission of the request; missing where none was retransmitted.",
     ]
 
 
 class PairCounts(Record):
-    """What is counted of any requests or triggers and their responses."""
+    """Counts of requests or triggers and their responses."""
 
     name: str
     sampled_one_in: Annotated[
-        OneIn, "One key in so many was followed, as more came at a time than the bound allows; 1 is all."
+        OneIn, "One key in so many was followed, as more were open at a time than the bound allows; 1 is all."
     ]
     answered: Count
     unanswered: Count
-    across_clocks: Annotated[Count, "Pairs of two timestamp sources, which make no time."]
-    negative: Annotated[Count, "Pairs whose answer is timestamped before the question."]
+    across_clocks: Annotated[Count, "Pairs with timestamps of two sources: left out of all times."]
+    negative: Annotated[Count, "Pairs whose response is timestamped before the request."]
     without_timestamp: Count
     without_key: Count
     matched_both: Annotated[Count, "Frames that both rules match; they count as requests."]
 
 
 class AnsweredRequest(Record):
-    """A request and its answer."""
+    """A request and its response."""
 
     request_frame: FrameNumber
     request_ns: Instant
@@ -54,17 +56,17 @@ class AnsweredRequest(Record):
     response_frame: FrameNumber
     latency_from_first_ns: Annotated[Step | None, "Null where two sources timestamped them."]
     latency_from_last_ns: Annotated[Step | None, "Null where two sources timestamped them."]
-    requests: Annotated[Count, "How often it was sent."]
+    requests: Annotated[Count, "Transmissions of the request."]
     responses: Count
     source: SourceName
 
 
 class UnansweredRequest(Record):
-    """A request without an answer."""
+    """A request without a response."""
 
     request_frame: FrameNumber
     request_ns: Instant
-    requests: Annotated[Count, "How often it was sent."]
+    requests: Annotated[Count, "Transmissions of the request."]
     source: SourceName
 
 
@@ -86,19 +88,19 @@ class RoundMeasures(Record):
 
 
 class Rounds(Record):
-    """Requests with several responders; times are from the first time that the request was sent."""
+    """Requests with several responders; times are from the first transmission of the request."""
 
     quorum_wanted: Replies | Majority
-    quorum: Annotated[Replies | None, "Null where the responders cannot be told."]
+    quorum: Annotated[Replies | None, "Null where the number of responders is not known."]
     responders: Count
-    more_responders: Annotated[bool, "There are more than are counted."]
+    more_responders: Annotated[bool, "There are more responders than can be counted."]
     rounds: Count
     reached: Annotated[Count | None, "Rounds that reached the quorum."]
     never_reached: Count | None
     by_replies: Annotated[tuple[Count, ...], "Rounds by how many responders replied, from none on."]
     too_many_responders: Annotated[
         Count,
-        "Rounds with more responders than are kept; not in by_replies, nor in the times of the last reply.",
+        "Rounds with more responders than are followed; not in by_replies, nor in the times of the last reply.",
     ]
     replies_before_request: Count
     sources: Mapping[SourceName, RoundMeasures]

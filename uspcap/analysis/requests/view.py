@@ -30,27 +30,27 @@ ROWS_SHOWN = 5
 
 MEASURES = {
     "from_first": "",
-    "from_last": "last sent",
+    "from_last": "from last",
     "first_reply": "first reply",
     "quorum_reply": "quorum",
     "last_reply": "last reply",
 }
-"""How a measure's column is headed, behind the timestamp source."""
+"""Column titles of the measures, after the timestamp source."""
 
 
 def section(result: RequestsResult, context: Context) -> Section:
-    """Each rule that met something: counts, times, rounds, and what has no other half."""
+    """Each rule with matches: counts, times, rounds, unanswered and unsolicited frames."""
     view = Section("Requests and responses", timed=True)
     met = [rule for rule in result.rules if rule.requests or rule.responses or _left_out(rule)]
-    view.paragraph(f"an answer is waited for {exact_duration(result.timeout_ns)}", tone="note")
+    view.paragraph(f"timeout: {exact_duration(result.timeout_ns)}", tone="note")
     if not met:
-        view.paragraph(f"none met of {', '.join(rule.name for rule in result.rules)}")
+        view.paragraph(f"no request or response of {', '.join(rule.name for rule in result.rules)}")
         return view
     view.table(
         [
             Column("rule", [safe_text(rule.name) for rule in met], left=True),
             Column("requests", [rule.requests for rule in met], unit=Unit.COUNT),
-            Column("again", [rule.retransmitted_requests for rule in met], rank=2, unit=Unit.COUNT),
+            Column("retransmitted", [rule.retransmitted_requests for rule in met], rank=2, unit=Unit.COUNT),
             Column("answered", [rule.answered for rule in met], unit=Unit.COUNT),
             Column("unanswered", [rule.unanswered for rule in met], tone="strong", unit=Unit.COUNT),
             Column("responses", [rule.responses for rule in met], rank=4, unit=Unit.COUNT),
@@ -83,13 +83,21 @@ def _left_out(rule: PairCounts) -> bool:
 
 
 def times(view: Section, measured: dict[tuple[str, str], ReplyTimes]) -> None:
-    """Print statistics as rows; columns are what was measured, by title and measure."""
+    """Print statistics as rows; columns are measures, by title and measure."""
     columns = {f"{title} {MEASURES[measure]}".strip(): one for (title, measure), one in measured.items()}
     if not columns:
         return
     view.line()
     percentiles = list(next(iter(columns.values())).percentiles_ns)
-    labels = ["answers", "min", *(f"p{one}" for one in percentiles), "max", "asked by frame", "mean", "stddev"]
+    labels = [
+        "answers",
+        "min",
+        *(f"p{percentile}" for percentile in percentiles),
+        "max",
+        "max at request",
+        "mean",
+        "stddev",
+    ]
     view.table(
         [
             Column("", labels, left=True),
@@ -114,26 +122,28 @@ def times(view: Section, measured: dict[tuple[str, str], ReplyTimes]) -> None:
 
 
 def _rounds(view: Section, rule: RequestRule) -> None:
-    """Print how many rounds reached the quorum, and how long that took."""
+    """Print how many rounds reached the quorum, and after what time."""
     rounds = rule.rounds
     assert rounds is not None
     view.line()
     responders = f"{'more than ' if rounds.more_responders else ''}{plural(rounds.responders, 'responder')}"
     if rounds.quorum is None:
-        told = f"{plural(rounds.rounds, 'round')}, {responders}: of so many, or of none, there is no majority to tell"
+        text = f"{plural(rounds.rounds, 'round')}, {responders}: no majority, as there are none or too many to follow"
     else:
-        told = (
+        text = (
             f"{plural(rounds.rounds, 'round')}, {responders}: {count(rounds.reached)} reached the quorum of "
-            f"{rounds.quorum}, {count(rounds.never_reached)} never did"
+            f"{rounds.quorum}, {count(rounds.never_reached)} did not"
         )
-    view.paragraph(told)
+    view.paragraph(text)
     by_replies = ", ".join(f"{count(many)} with {at}" for at, many in enumerate(rounds.by_replies) if many)
     view.paragraph(f"rounds by replies: {by_replies}", tone="note")
     if rounds.replies_before_request:
-        view.paragraph(f"{plural(rounds.replies_before_request, 'response')} from before the request", tone="warning")
+        view.paragraph(
+            f"{plural(rounds.replies_before_request, 'response')} timestamped before the request", tone="warning"
+        )
     if rounds.too_many_responders:
         view.paragraph(
-            f"{plural(rounds.too_many_responders, 'round')} with more responders than are kept",
+            f"{plural(rounds.too_many_responders, 'round')} with more responders than are followed",
             tone="warning",
         )
     times(
@@ -148,32 +158,32 @@ def _rounds(view: Section, rule: RequestRule) -> None:
 
 
 def costs(view: Section, rule: PairCounts) -> None:
-    """Say what was left out, and why."""
+    """Report what was left out, and why."""
     if rule.sampled_one_in > 1:
         view.paragraph(
-            f"{safe_text(rule.name)}: more came at a time than is followed: one key in {rule.sampled_one_in:,} "
-            "was, and all but the counts of frames is of these",
+            f"{safe_text(rule.name)}: too many requests at a time: only one key in {rule.sampled_one_in:,} "
+            "was followed, and all figures but the frame counts are of these",
             tone="warning",
         )
     for field, what in (
-        ("across_clocks", "{} timestamped by different clocks, which makes no time"),
-        ("negative", "{} with the answer timestamped before the question, which is in no histogram"),
+        ("across_clocks", "{} left out: request and response have timestamps of different clocks"),
+        ("negative", "{} with the response timestamped before the request: in no histogram"),
     ):
         if rule[field]:
-            told = f"{safe_text(rule.name)}: {what.format(plural(rule[field], 'pair'))}"
-            view.paragraph(told, tone="warning")
+            text = f"{safe_text(rule.name)}: {what.format(plural(rule[field], 'pair'))}"
+            view.paragraph(text, tone="warning")
     for field, what in (
         ("without_timestamp", "without a timestamp, left out"),
         ("without_key", "without the key (too short, or cut), left out"),
-        ("matched_both", "matched by both rules, taken for what asks"),
+        ("matched_both", "matched by both rules, taken as requests"),
     ):
         if rule[field]:
-            told = f"{safe_text(rule.name)}: {plural(rule[field], 'frame')} {what}"
-            view.paragraph(told, tone="warning")
+            text = f"{safe_text(rule.name)}: {plural(rule[field], 'frame')} {what}"
+            view.paragraph(text, tone="warning")
 
 
 def slowest(view: Section, title: str, rows: Sequence[AnsweredRequest], context: Context) -> None:
-    """Show the pairs that took longest."""
+    """Show the pairs with the longest response times."""
     shown = rows[: context.rows(ROWS_SHOWN)]
     if not shown:
         return
@@ -197,17 +207,17 @@ def alone(
     context: Context,
     words: tuple[str, str],
 ) -> None:
-    """Print what has no other half."""
+    """Print unanswered requests and unsolicited responses."""
     asked, answered = words
     halves: tuple[tuple[Sequence[UnansweredRequest | UnsolicitedResponse], str, str, str], ...] = (
-        (unanswered, "request", "requests", f"without a {answered}"),
-        (unsolicited, "response", "responses", f"without a {asked}"),
+        (unanswered, "request", "requests", f"{asked}s without a {answered}"),
+        (unsolicited, "response", "responses", f"{answered}s without a {asked}"),
     )
     for rows, kind, number, title in halves:
         shown = rows[: context.rows(ROWS_SHOWN)]
         if not shown:
             continue
-        view.heading(f"{safe_text(name)}: {title}, the first ones")
+        view.heading(f"{safe_text(name)}: first {title}")
         view.table(
             [
                 Column("frame", [row[f"{kind}_frame"] for row in shown], unit=Unit.COUNT),
@@ -218,14 +228,14 @@ def alone(
 
 
 def headlines(result: RequestsResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     for rule in result.rules:
         if rule.requests or rule.responses:
             yield from answered(rule.sources, rule.unanswered, rule.name)
 
 
 def answered(sources: Mapping[str, ReplyMeasures], unanswered: int, name: str) -> Iterator[Headline]:
-    """Return how long answers took by timestamp source, and how many never came."""
+    """Return response times by timestamp source, and how many requests are unanswered."""
     for source, measures in sources.items():
         yield spread(f"{name} {source}", measures.from_first)
-    yield Headline(name, (("without response", count(unanswered)),))
+    yield Headline(name, (("unanswered", count(unanswered)),))

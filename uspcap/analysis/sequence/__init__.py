@@ -33,8 +33,8 @@ def _make(shared: Shared, settings: SequenceSettings) -> Analysis:
 
 ANALYSIS = Declaration(
     name="sequence",
-    summary="with `--protocol`: what of a feed was lost, late or double, by sequence numbers; `uspcap protocols` lists "
-    "the feeds (`docs/sequence.md`)",
+    summary="with `--protocol`: lost, late and duplicate messages of a feed, by sequence numbers; `uspcap protocols` "
+    "lists the feeds (`docs/sequence.md`)",
     place=80,
     options=(PROTOCOL, NUMBERS, UNVERIFIED),
     prepare=_prepare,

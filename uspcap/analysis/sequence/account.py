@@ -38,7 +38,7 @@ GAPS_EVERYWHERE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class NumberedTables:
-    """What is kept of numbered streams: copies of the tables of `uspcap.analysis.sequence.numbered_runs`.
+    """State of numbered streams: copies of the tables of `uspcap.analysis.sequence.numbered_runs`.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ def messages_of(stream: np.void) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StreamAccount:
-    """What is missing of a stream, and where the capture itself may have lost it.
+    """Missing numbers of a stream, and where the capture itself may have lost them.
 
     Attributes
     ----------
@@ -111,24 +111,24 @@ class StreamAccount:
     highest: int
 
     def refusal(self) -> str | None:
-        """Return the evidence that the stream is not of the protocol, as its numbers are none; None without it."""
+        """Return the evidence that the stream is not of the protocol, as its numbers show; None without it."""
         gaps, packets = self.gaps, self.gaps.packets
         if packets < JUDGED_FROM:
             return None
         if gaps.repeated >= NEARLY_ALL * packets:
-            return f"{gaps.repeated:,} of {packets:,} packets bring no number that had not come before"
+            return f"{gaps.repeated:,} of {packets:,} packets repeat numbers received before"
         jumps = gaps.implausible + len(gaps.unconfirmed)
         missing = self._missing(undetermined=False)
         is_nearly_lost = missing * (1 - NEARLY_ALL) >= self.messages * NEARLY_ALL
         astray = gaps.repeated + jumps >= ASTRAY * packets
         if jumps >= JUMPS * packets or (astray and (is_nearly_lost or jumps >= SOME_JUMPS * packets)):
-            lost = f"; {missing:,} numbers are missing, and {self.messages:,} came" if is_nearly_lost else ""
+            lost = f"; {missing:,} numbers are missing, and {self.messages:,} were received" if is_nearly_lost else ""
             return (
-                f"of {packets:,} packets {jumps:,} have numbers that jump to where nothing follows, and "
-                f"{gaps.repeated:,} bring no number that had not come before{lost}"
+                f"of {packets:,} packets {jumps:,} have numbers that jump to where no packet follows, and "
+                f"{gaps.repeated:,} repeat numbers received before{lost}"
             )
         if is_nearly_lost and len(gaps.gaps) >= GAPS_EVERYWHERE * packets:
-            return f"{missing:,} numbers are missing, in {len(gaps.gaps):,} gaps, and {self.messages:,} came"
+            return f"{missing:,} numbers are missing, in {len(gaps.gaps):,} gaps, and {self.messages:,} were received"
         return None
 
     def unconfirmed_rows(self) -> tuple[UnconfirmedNumber, ...]:
@@ -144,7 +144,7 @@ class StreamAccount:
         )
 
     def numbers(self) -> StreamNumbers:
-        """Return what the report says of any numbered stream, apart from its gaps."""
+        """Return the figures of any numbered stream, without its gaps."""
         gaps = self.gaps
         return StreamNumbers(
             first=self._shown(gaps.first),
@@ -167,12 +167,12 @@ class StreamAccount:
         )
 
     def _shown(self, number: int | None) -> int | None:
-        """Return a number as its field has it, None where it cannot: what is announced after the highest one."""
+        """Return a number's value in its field, None where it does not fit: the one announced after the highest."""
         shown = None if number is None else self.gaps.shown(number)
         return shown if shown is None or shown <= self.highest else None
 
     def _missing(self, *, undetermined: bool) -> int:
-        """Return how many numbers never came, of gaps that are undetermined or are not."""
+        """Return how many numbers were never received, of undetermined or of other gaps."""
         return sum(
             gap.count - gap.filled for at, gap in enumerate(self.gaps.gaps) if (at in self.undetermined) is undetermined
         )

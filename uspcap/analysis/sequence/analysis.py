@@ -1,4 +1,4 @@
-"""Gaps in the sequence numbers of feeds: what was lost, late, double, and when a stream began anew.
+"""Gaps in the sequence numbers of feeds: lost, late and duplicate messages, and resets.
 
 Packets become runs as they come (`uspcap.analysis.sequence.numbered_runs`); what is missing is worked out of the runs
 when a result is asked for (`uspcap.analysis.sequence.gaps`), so that parts of a capture are merged by putting their
@@ -166,7 +166,7 @@ class Sequence(Analysis):
         return SequenceResult(**found)
 
     def _fragments(self) -> IpFragments | None:
-        """Return what became of datagrams in IP fragments; None for what TCP carries."""
+        """Return the reassembly counts of IP fragments; None for protocols over TCP."""
         return None if self._datagrams is None else self._datagrams.whole().counts()
 
     def caveats(self) -> list[str]:
@@ -184,7 +184,7 @@ class Sequence(Analysis):
         return self._streams.foreign
 
     def _untracked(self, tracked: int) -> int:
-        """Return how many packets are of streams that are not followed, where so many are of others."""
+        """Return how many packets are of streams that are not followed, given how many are of others."""
         return self._streams.packets - tracked
 
     def _not_followed_elsewhere(self) -> int:

@@ -1,4 +1,4 @@
-"""Where the capture itself lost frames: what is missing there may never have been lost by the network."""
+"""Where the capture itself lost frames: numbers missing there need not be lost by the network."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ENOUGH: Final = 0.5
 ENOUGH_OVER_TCP: Final = 0.25
 """As many messages as this part of the TCP segments with payload; mostly only one direction is numbered."""
 
-TOLD_OVER_TCP: Final = ("fix", "soupbintcp")
+DETECTED_OVER_TCP: Final = ("fix", "soupbintcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Candidate:
     def is_enough(self) -> bool:
         return self.is_plausible and self.share >= (ENOUGH if self.protocol.over == "udp" else ENOUGH_OVER_TCP)
 
-    def told(self) -> str:
+    def evidence(self) -> str:
         """Return how sure it is, for the report."""
         if self.protocol.over == "tcp":
             found = f"{self.explained:,} numbered messages and heartbeats"
@@ -105,7 +105,7 @@ def candidates(paths: Sequence[str], expression: str, *, unverified: bool) -> li
     tried = [
         find_protocol(one.name, unverified=unverified)
         for one in (find_protocol(name, unverified=True) for name in protocols())
-        if (one.framing == "udp" or one.name in TOLD_OVER_TCP) and (unverified or one.verified)
+        if (one.framing == "udp" or one.name in DETECTED_OVER_TCP) and (unverified or one.verified)
     ]
     analyses = [sequence_of(protocol) for protocol in tried]
     keep = filter_of_files(expression)
@@ -137,7 +137,7 @@ def _order(one: Candidate) -> tuple[bool, bool, float, int, int]:
 
 
 def _candidate(analysis: SequenceAnalysis, packets: int, on_ports: int) -> Candidate:
-    """Count the packets of streams whose numbers do what numbers do, and what these leave out."""
+    """Count the packets of streams with plausible numbers, and the numbers that these skip."""
     explained = numbers = missing = 0
     score = 0.0
     for stream in analysis.result().streams:
@@ -164,14 +164,14 @@ def detect(paths: Sequence[str], expression: str, *, unverified: bool) -> Sequen
         None explains enough of it.
     """
     found = candidates(paths, expression, unverified=unverified)
-    best = next((one for one in found if one.is_enough), None)
+    best = next((candidate for candidate in found if candidate.is_enough), None)
     if best is None:
         nearest = found[0]
         said = f" (the best is {nearest.protocol.name} with {100 * nearest.share:.3g} %)" if nearest.explained else ""
         raise UsageError(
             f"{' and '.join(paths[:2])}: no known protocol explains half of the first {nearest.packets:,} UDP "
-            f"packets{said}, and no FIX or SoupBinTCP is in the TCP: name one with --protocol, or say where numbers "
-            "lie with --sequence"
+            f"packets{said}, and there is no FIX or SoupBinTCP over TCP: name a protocol with --protocol, or give the "
+            "position of the numbers with --sequence"
         )
     alike = [
         one.protocol.name
@@ -179,4 +179,4 @@ def detect(paths: Sequence[str], expression: str, *, unverified: bool) -> Sequen
         if one is not best and one.protocol.over == best.protocol.over and one.score == best.score and one.is_plausible
     ]
     also = f", as {' and '.join(alike)} would" if alike else ""
-    return SequenceSettings(best.protocol, best.told() + also)
+    return SequenceSettings(best.protocol, best.evidence() + also)

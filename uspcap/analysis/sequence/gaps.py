@@ -1,4 +1,4 @@
-"""What is missing of a numbered stream, from its runs: a high-water mark, and what is missing below it.
+"""Gaps of a numbered stream, from its runs: a high-water mark, and the numbers missing below it.
 
 A late packet fills a gap and never moves the mark back. A gap is found when a packet, or an announcement of the next
 number, comes from beyond the mark; the first packet of a stream is never one.
@@ -30,7 +30,7 @@ from uspcap.analysis.sequence.numbered_runs import KIND_DATA, KIND_END, KIND_FIL
 from uspcap.saturating import clipped_ns
 
 FIRST_NUMBER: Final = 1
-"""A packet numbered up to this, `RESET_DISTANCE` and more below the mark, begins the stream anew."""
+"""A packet numbered up to this, `RESET_DISTANCE` and more below the mark, restarts the stream."""
 
 RESET_DISTANCE: Final = 1000
 
@@ -49,7 +49,7 @@ _INTERVALS_A_BLOCK: Final = 512
 
 @dataclass(slots=True)
 class SequenceGap:
-    """Numbers that were missing when those after them came.
+    """Numbers that were missing when later ones arrived.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ class _Run(NamedTuple):
 
     @property
     def is_confirmed(self) -> bool:
-        """More than one packet, or an announcement as well, say that the stream stands at its end."""
+        """More than one packet, or an announcement as well, confirm the position of the stream at its end."""
         return self.packets > 1 or self.seen_frame > self.first_frame
 
 
@@ -178,7 +178,7 @@ class UnconfirmedJump:
 
 
 class _Verdict(Enum):
-    """What the packets after a jump say of it."""
+    """The verdict of the packets after a jump."""
 
     CONFIRMED = auto()
     REFUTED = auto()
@@ -187,7 +187,7 @@ class _Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Packets that are looked at together: mostly one."""
+    """Packets that are examined together: mostly one."""
 
     begin: int
     end: int
@@ -220,7 +220,7 @@ class PacketEnds:
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """Where a stream was when it seemed to begin anew."""
+    """Where a stream was when it seemed to restart."""
 
     mark: int
     lowest: int
@@ -240,7 +240,7 @@ class StreamGaps:
     modulus : int
         Numbers begin again after so many; 0 where they do not.
     far : int
-        What is farther than this from the mark begins the stream anew, and what says so with the number that the stream
+        What is farther than this from the mark restarts the stream, and what says so with the number that the stream
         has begun with already may only say it again; 0: numbers that fall to 1 do, where they never begin again.
 
     Attributes
@@ -252,7 +252,7 @@ class StreamGaps:
     lowest : int
         The first number of this epoch.
     late, duplicate, overlap, resets, before_joined : int
-        Numbers that came late and twice, packets that held both new numbers and old ones, new beginnings, numbers from
+        Numbers that were late and duplicate, packets that held both new numbers and old ones, resets, numbers from
         before the first that was seen.
     coalesced : int
         Packets below the mark that were taken together, as they followed too many others: `overlap` has none of them,
@@ -306,7 +306,7 @@ class StreamGaps:
         return number % self.modulus if self.modulus else number
 
     def nearest(self, number: int) -> int:
-        """Return what a number of the field stands for: where they begin again, the nearest to the mark."""
+        """Return the position of a field's number: where numbers wrap, the one nearest to the mark."""
         if not self.modulus or self.joined_at is None:
             return number
         ahead = (number - self.mark) % self.modulus
@@ -336,8 +336,8 @@ class StreamGaps:
                 self._return_to(self._left, begin)
             if self.joined_at is None:
                 self.joined_at = self.mark = self.lowest = begin
-            elif self._is_anew(begin, announced=announced):
-                self._begin_anew(begin, run.first_ns, run.first_frame)
+            elif self._is_reset(begin, announced=announced):
+                self._restart(begin, run.first_ns, run.first_frame)
             if begin > self.mark:
                 self._find_gap(begin, run.first_ns, run.first_frame)
             if announced:
@@ -390,7 +390,7 @@ class StreamGaps:
                 left -= max(1, following.packets)
 
     def _confirms(self, following: _Run, run: _Run, begin: int) -> bool:
-        """Tell whether a later run goes on near the end of one that begins there, and is no copy of it."""
+        """Return whether a later run continues near the end of one that begins there, and is no copy of it."""
         if following.kind == run.kind == KIND_DATA and following.first == run.first:
             return False
         ahead = self._begin_of(following) - begin - (0 if run.announced else run.length)
@@ -402,7 +402,7 @@ class StreamGaps:
         return (ahead + back) % self.modulus <= back + min(MOST_DROPPED, few)
 
     def _verdict(self, run: _Run, begin: int, runs: Sequence[_Run], at: int) -> _Verdict:
-        """Say what comes after a jump that leads to `begin`."""
+        """Return the verdict of the packets after a jump to `begin`."""
         passed = 0
         for following in self._following(runs, at):
             if self._confirms(following, run, begin):
@@ -421,7 +421,7 @@ class StreamGaps:
                 return is_below
         return False
 
-    def _is_anew(self, begin: int, *, announced: bool) -> bool:
+    def _is_reset(self, begin: int, *, announced: bool) -> bool:
         if self.far:
             return abs(begin - self.mark) > self.far
         return not self.modulus and not announced and begin <= FIRST_NUMBER and self.mark - begin > RESET_DISTANCE
@@ -447,24 +447,24 @@ class StreamGaps:
         yield _Piece(at, begin + run.length, left, run.last_ns)
 
     def _reset(self, at: int, at_ns: int, frame: int, *, may_repeat: bool) -> None:
-        """Begin anew as is said; or say so again, which what comes next will show."""
+        """Restart as announced; or the reset is a repeated one, which the next packet will show."""
         left = self._left
         if may_repeat and left is None and self.joined_at is not None and at == self.lowest:
             left = _Epoch(
                 self.mark, self.lowest, self.resets, self.gaps_before, self._mark_ns, self._mark_frame, self._missing
             )
-        self._begin_anew(at, at_ns, frame)
+        self._restart(at, at_ns, frame)
         self._left = left if left is not None and at == left.lowest else None
 
     def _return_to(self, left: _Epoch, begin: int) -> None:
-        """Go on where the stream was before it seemed to begin anew, if what comes now is from there or beyond."""
+        """Go on where the stream was before it seemed to restart, if the packet is from there or beyond."""
         self._left = None
         if begin >= left.mark:
             self.mark, self.lowest, self._missing = left.mark, left.lowest, left.missing
             self.resets, self.gaps_before = left.resets, left.gaps_before
             self._mark_ns, self._mark_frame = left.mark_ns, left.mark_frame
 
-    def _begin_anew(self, at: int, at_ns: int, frame: int) -> None:
+    def _restart(self, at: int, at_ns: int, frame: int) -> None:
         self.resets += self.joined_at is not None
         if self.joined_at is None:
             self.joined_at = at
@@ -489,14 +489,14 @@ class StreamGaps:
         self._missing.append(gap)
 
     def _take_old(self, begin: int, end: int, *, beyond: bool = False, again: bool = False, piece: _Piece) -> None:
-        """Take numbers from below the mark: what was missing came late, the rest came before.
+        """Take numbers from below the mark: missing ones are late, the rest duplicate.
 
         Parameters
         ----------
         beyond : bool
             There were numbers from the mark on as well.
         again : bool
-            The packet says of itself that it is sent again: what came before is no duplicate.
+            The packet is marked as a retransmission: what came before is no duplicate.
         """
         filled = 0
         touched: SequenceGap | None = None
@@ -518,7 +518,7 @@ class StreamGaps:
             if double and (filled or beyond) and alone:
                 self.overlap += 1
         if touched is not None:
-            # A packet that is sent again is none of the stream's.
+            # A retransmitted packet is not one of the stream's.
             self.extents.append(self.packets - touched.after_packet - (0 if again else 1))
             # By timestamps it may have come before: where a capture is not in the order of time.
             self.lateness_ns.append(clipped_ns(max(0, piece.at_ns - touched.end_ns)))

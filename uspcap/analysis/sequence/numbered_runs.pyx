@@ -321,7 +321,7 @@ cdef void keep_streams(RunTables *tables, const int32_t *moved) noexcept nogil:
 
 
 cdef tuple pack_runs(Packed *packed, const RunTables *tables):
-    """Pack everything but the bounds; return what `unpack_runs` is to be told, the number of streams first."""
+    """Pack everything but the bounds; return the arguments of `unpack_runs`, the number of streams first."""
     pack(packed, tables.streams, tables.stream_count * sizeof(Stream))
     pack(packed, tables.runs, tables.run_count * sizeof(Run))
     pack(packed, tables.ends, tables.end_count * sizeof(PacketEnd))

@@ -87,7 +87,7 @@ cdef class NumberedStreams:
         return 0
 
     cdef bint grow(self) noexcept nogil:
-        """Make room for twice as many streams; return False where there is no memory."""
+        """Make room for double as many streams; return False where there is no memory."""
         cdef Py_ssize_t room = 2 * self.room or 8
         cdef void *grown = realloc(self.names, room * sizeof(StreamName))
         if grown != NULL:

@@ -1,4 +1,4 @@
-"""What numbers of streams come to."""
+"""The result of `sequence`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from uspcap.records import WHERE_GIVEN, Bytes, Count, FrameNumber, Instant, OneI
 from uspcap.stats.histogram import HistogramSummary
 
 SequenceNumber = Annotated[
-    int, Quantity("sequence_number", "As its field has it.", minimum=0, maximum=18446744073709551615)
+    int, Quantity("sequence_number", "The value of its field.", minimum=0, maximum=18446744073709551615)
 ]
 Numbered = Annotated[str, Quantity("numbered", "What numbers count.", one_of=("messages", "packets", "bytes"))]
 
 
 class MissingNumbers(Record):
-    """Numbers that did not come when they should have."""
+    """A gap: numbers that were skipped."""
 
     first: SequenceNumber
     last: SequenceNumber
     count: Count
     start_ns: Annotated[Instant, "Of the last packet before."]
-    end_ns: Annotated[Instant, "Of the packet that shows the gap."]
+    end_ns: Annotated[Instant, "Of the packet that revealed the gap."]
     before_frame: FrameNumber
     after_frame: FrameNumber
-    filled: Annotated[Count, "Numbers that came later."]
-    filled_after_ns: Annotated[Step | None, "From `end_ns` to what filled it last."]
+    filled: Annotated[Count, "Numbers that arrived late."]
+    filled_after_ns: Annotated[Step | None, "From `end_ns` to the last packet that filled it."]
     undetermined: Annotated[bool, "The capture itself lost frames there, or bytes of TCP."]
 
 
 class UnconfirmedNumber(Record):
-    """A number that jumps far ahead, before the end of a stream that confirms or refutes nothing."""
+    """An implausible jump ahead, neither confirmed nor refuted before the stream ends."""
 
     number: SequenceNumber | None
     expected: SequenceNumber | None
@@ -40,7 +40,7 @@ class UnconfirmedNumber(Record):
 
 
 class StreamNumbers(Record):
-    """What the numbers of a stream say."""
+    """The numbers of a stream."""
 
     first: SequenceNumber | None
     last: SequenceNumber | None
@@ -50,9 +50,9 @@ class StreamNumbers(Record):
     overlap: Annotated[Count, "Packets that held new numbers and old ones."]
     resets: Count
     undetermined: Annotated[Count, "Missing where the capture itself lost frames, or bytes of TCP."]
-    implausible: Annotated[Count, "Packets whose number jumps far ahead, which those after them refute."]
+    implausible: Annotated[Count, "Packets with an implausible jump ahead, refuted by the packets after them."]
     unconfirmed: Annotated[
-        Count, "Packets whose number jumps far ahead, before the end of a stream that confirms or refutes nothing."
+        Count, "Packets with an implausible jump ahead, neither confirmed nor refuted before the stream ends."
     ]
     before_joined: Annotated[Count, "Packets from before the first captured one."]
     joined_at: SequenceNumber | None
@@ -60,13 +60,13 @@ class StreamNumbers(Record):
     largest_extent: Annotated[Count, "RFC 4737, 4.2.1, in packets of the stream."]
     gap_count: Count
     coalesced: Annotated[
-        Count, "Packets behind the highest number, after too many others in a row to be looked at one by one."
+        Count, "Packets behind the highest number, after too many others in a row to be examined individually."
     ]
-    not_followed: Annotated[Count, "Packets behind the last run of numbers that is kept; of first copies, numbers."]
+    not_followed: Annotated[Count, "Packets after the last run of numbers that is kept; of first copies, numbers."]
 
 
 class StreamCounts(StreamNumbers, inherited_after="excluded"):
-    """What is counted of a stream."""
+    """Counts of a stream."""
 
     protocol: str
     flow: str
@@ -98,7 +98,7 @@ class SequenceResult(Result):
     protocol: str
     chosen_by: str
     numbers: Numbered
-    verified: Annotated[bool, "A specification or a capture has shown how the protocol numbers."]
+    verified: Annotated[bool, "A specification or a capture confirms how the protocol numbers."]
     unverified_rules: tuple[str, ...]
     lost: Count
     late: Count
@@ -107,16 +107,16 @@ class SequenceResult(Result):
     resets: Count
     undetermined: Annotated[Count, "Missing where the capture itself lost frames, or bytes of TCP."]
     implausible: Annotated[
-        Count, "Packets whose number jumps far ahead, which those after them refute; they move nothing."
+        Count, "Packets with an implausible jump ahead, refuted by the packets after them; not counted as a gap."
     ]
     unconfirmed: Annotated[
-        Count, "Packets whose number jumps far ahead, before the end of a stream that confirms or refutes nothing."
+        Count, "Packets with an implausible jump ahead, neither confirmed nor refuted before the stream ends."
     ]
     packets: Count
     messages: Count
     excluded: Annotated[Count, "Snapshots, retransmissions, requests: not of the live stream."]
-    not_followed: Annotated[Count, "Packets of streams that are not followed to their end, as their runs are too many."]
-    coalesced: Annotated[Count, "Packets behind the highest number that were not looked at one by one."]
+    not_followed: Annotated[Count, "Packets of streams that are not followed to their end, as they have too many runs."]
+    coalesced: Annotated[Count, "Packets behind the highest number that were not examined individually."]
     foreign: Annotated[Count, "UDP packets that are not of this protocol; messages without a number."]
     of_untracked_flows: Annotated[Count, "Packets of streams that are not in the sample."]
     complete: Annotated[bool, "Nothing was left out."]
@@ -125,16 +125,18 @@ class SequenceResult(Result):
     fragments: Annotated[
         IpFragments | None, "UDP datagrams in IP fragments, of all the frames; null for what TCP carries."
     ]
-    lateness: Annotated[HistogramSummary, "From where a gap shows to what fills it."]
+    lateness: Annotated[HistogramSummary, "From the detection of a gap to the packet that fills it."]
     streams: tuple[FollowedStream, ...]
     refused: Annotated[
         tuple[RefusedStream, ...],
         "Streams that are not of the protocol, as their numbers show; in none of the totals.",
     ]
-    holes: Annotated[Count | None, WHERE_GIVEN, "Where bytes of TCP streams are missing; messages in TCP only."] = None
-    missing_bytes: Annotated[Bytes | None, WHERE_GIVEN, "Of these, how many; messages in TCP only."] = None
+    holes: Annotated[
+        Count | None, WHERE_GIVEN, "Places where bytes of TCP streams are missing; messages in TCP only."
+    ] = None
+    missing_bytes: Annotated[Bytes | None, WHERE_GIVEN, "Bytes missing there; messages in TCP only."] = None
     cut_connections: Annotated[
-        Count | None, WHERE_GIVEN, "Read apart, as the bound on what is kept was reached; messages in TCP only."
+        Count | None, WHERE_GIVEN, "Read separately, as the bound on what is kept was reached; messages in TCP only."
     ] = None
     dropped_log_bytes: Annotated[
         Bytes | None, WHERE_GIVEN, "Not read, as the bound on what is kept was reached; messages in TCP only."

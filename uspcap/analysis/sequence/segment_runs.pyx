@@ -1,6 +1,6 @@
 """TCP's own sequence numbers as those of a stream: each byte has one, and so have SYN and FIN (RFC 9293, 3.4).
 
-A. A segment with payload is a packet that holds so many numbers; SYN begins the stream anew, FIN takes a number and
+A. A segment with payload is a packet that holds so many numbers; SYN restarts the stream, FIN takes a number and
    ends it. A segment without any announces the next number: what its sender has sent up to there was sent before.
 B. RST is excluded, as the number that it has may be any that the other end expects (RFC 9293, 3.10.7.1).
 C. What the sender acknowledges is of the other direction's numbers; the last such number is kept.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SequenceSettings:
-    """What `sequence` and `arbitration` are asked for.
+    """Settings of `sequence` and `arbitration`.
 
     Attributes
     ----------

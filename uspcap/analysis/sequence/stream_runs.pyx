@@ -3,11 +3,11 @@
 A. Messages come from message_streams.pyx, which also sees to the law of analyses; runs are those of numbered_runs.pxd.
    A stream is a direction of a connection and a name: SenderCompID and TargetCompID, or the SoupBinTCP session.
 B. FIX: each message has its number (34). A sequence reset (35=4) sets the next one (36), and with GapFillFlag (123=Y)
-   fills the numbers up to there; a logon with ResetSeqNumFlag (141=Y), or with number 1, begins anew; what is possibly
+   fills the numbers up to there; a logon with ResetSeqNumFlag (141=Y), or with number 1, restarts; what is possibly
    a duplicate (43=Y) fills what is missing, and changes nothing else.
 C. SoupBinTCP: a login accepted (A) says which number comes next, and each sequenced packet (S) takes one. Before it,
    packets have no number. Where bytes are missing packets are counted on from the last one seen.
-D. What of TCP's bytes is missing stands among the runs, before the first message after it whose number tells something.
+D. What of TCP's bytes is missing stands among the runs, before the first message after it with a number.
 E. Nothing of a login but session and number is kept.
 F. Where there are too many connections, or their streams are too many or have too many runs, a sample of the
 connections
@@ -47,11 +47,11 @@ cdef enum:
 
 # One stream, beside its counts and runs.
 cdef struct Session:
-    int64_t direction           # twice the connection, and the direction
+    int64_t direction           # 2 * the connection, and the direction
     uint64_t key[2]             # of its name
-    uint32_t breaks             # of the direction, when what came last told something
-    uint32_t first_breaks       # and when it told something first
-    uint32_t told               # whether anything has
+    uint32_t breaks             # of the direction, at the last message with a number
+    uint32_t first_breaks       # and at the first one
+    uint32_t numbered           # whether there was one
     uint32_t name_length
     uint8_t name[NAME_BYTES]
 
@@ -133,7 +133,7 @@ cdef class NumberMachine(MessageStreams):
     # --- tables -------------------------------------------------------------------------------------------------
 
     cdef bint grow_sessions(self) noexcept nogil:
-        """Make room for twice as many streams; return False where there is no memory."""
+        """Make room for double as many streams; return False where there is no memory."""
         cdef Py_ssize_t room = self.session_room * 2 or 16
         cdef void *grown = realloc(self.sessions, room * sizeof(Session))
         if grown != NULL:
@@ -214,10 +214,10 @@ cdef class NumberMachine(MessageStreams):
             self.failed = True
 
     cdef void tell(self, Py_ssize_t at, uint32_t breaks, const Place *place) noexcept nogil:
-        """Say what is missing of the bytes before a message whose number tells something."""
+        """Note bytes that are missing before a message with a number."""
         cdef Session *session = &self.sessions[at]
-        if not session.told:
-            session.told = 1
+        if not session.numbered:
+            session.numbered = 1
             session.first_breaks = breaks
         elif session.breaks != breaks:
             self.note(at, HOLE, 0, 0, 0, place)
@@ -267,7 +267,7 @@ cdef class NumberMachine(MessageStreams):
             self.note(at, FILL, first, after - first, 0, &place)
             return
         self.tell(at, connection.breaks[direction], &place)
-        # Sessions that begin anew every day do not all say so.
+        # Not all sessions that restart every day say so.
         if type == b"A" and (first == 1 or only_char(&fields.reset_numbers) == b"Y"):
             self.note(at, RESET, first, 0, 0, &place)
         self.note(at, DATA, first, after - first, 1, &place)
@@ -421,7 +421,7 @@ cdef class NumberMachine(MessageStreams):
                       const Connection *connections) noexcept nogil:
         """Tell whether bytes are missing between what came last here and what came first in the later part."""
         cdef Session *mine = &self.sessions[at]
-        return (mine.told and later.told
+        return (mine.numbered and later.numbered
                 and mine.breaks != self.breaks_before(later, numbers, connections) + later.first_breaks)
 
     cdef void end_adoption(self, const Session *later, Py_ssize_t at, const int32_t *numbers,
@@ -429,9 +429,9 @@ cdef class NumberMachine(MessageStreams):
         """Let a stream stand as the later part has left it."""
         cdef Session *mine = &self.sessions[at]
         cdef uint32_t before = self.breaks_before(later, numbers, connections)
-        if later.told:
-            if not mine.told:
-                mine.told = 1
+        if later.numbered:
+            if not mine.numbered:
+                mine.numbered = 1
                 mine.first_breaks = before + later.first_breaks
             mine.breaks = before + later.breaks
 

@@ -58,7 +58,7 @@ class SegmentSequence(Sequence):
 
     @staticmethod
     def _acknowledged(flows: list[Flow], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what the other end of each stream has acknowledged last; below 0 where that is not known.
+        """Return the last acknowledgment of each stream's other end; below 0 where it is unknown.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ def _acknowledged_gaps(gaps: StreamGaps, through: int) -> frozenset[int]:
 
 
 class MessageSequence(Sequence):
-    """Numbers of messages in TCP streams; a stream is one direction of a connection and what names the session.
+    """Numbers of messages in TCP streams; a stream is one direction of a connection and the name of the session.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class MessageSequence(Sequence):
         self._machine.absorb(later._machine, self.frames_read)
 
     def _finished(self) -> NumberMachine:
-        """Return what there is if nothing comes before or after; the state stays as it is."""
+        """Return the result if nothing precedes or follows; the state stays unchanged."""
         if self._final is None:
             machine = self._new_machine(at_once=True)
             machine.absorb(self._machine, 0)
@@ -207,5 +207,5 @@ def _path(ends: np.void, *, back: bool) -> str:
 
 
 def _name(name: bytes) -> str:
-    """Return what names a session: one word, or sender and target."""
+    """Return the name of a session: one word, or sender and target."""
     return " > ".join(part.decode("ascii", "backslashreplace") for part in name.split(b"\0") if part)

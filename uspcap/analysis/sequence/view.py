@@ -19,7 +19,7 @@ ROWS_SHOWN = 10
 
 
 def section(result: SequenceResult, context: Context) -> Section:
-    """Streams with what is missing of them, and the largest gaps."""
+    """Streams with their losses, and the largest gaps."""
     view = Section("Sequence numbers", timed=True)
     how = f"{result.protocol}, {result.chosen_by}; numbers count {result.numbers}"
     if result.unverified_rules or not result.verified:
@@ -35,16 +35,16 @@ def section(result: SequenceResult, context: Context) -> Section:
     order = sorted(range(len(streams)), key=lambda at: (_missing(streams[at]), -streams[at].packets, at))
     shown = [streams[at] for at in order[: context.rows(ROWS_SHOWN)]]
     columns = [
-        names("stream", [f"{one.flow}{' ' + one.key if one.key else ''}" for one in shown]),
-        Column("packets", [one.packets for one in shown], rank=1, unit=Unit.COUNT),
-        Column("first", [_number(one.first) for one in shown], rank=3),
-        Column("last", [_number(one.last) for one in shown], rank=2),
-        Column("lost", [one.lost for one in shown], tone="strong", unit=Unit.COUNT),
-        Column("late", [one.late for one in shown], unit=Unit.COUNT),
-        Column("twice", [one.duplicate for one in shown], unit=Unit.COUNT),
-        Column("overlaps", [one.overlap for one in shown], rank=4, unit=Unit.COUNT),
-        Column("anew", [one.resets for one in shown], rank=4, unit=Unit.COUNT),
-        Column("undetermined", [one.undetermined for one in shown], rank=5, unit=Unit.COUNT),
+        names("stream", [f"{stream.flow}{' ' + stream.key if stream.key else ''}" for stream in shown]),
+        Column("packets", [stream.packets for stream in shown], rank=1, unit=Unit.COUNT),
+        Column("first", [_number(stream.first) for stream in shown], rank=3),
+        Column("last", [_number(stream.last) for stream in shown], rank=2),
+        Column("lost", [stream.lost for stream in shown], tone="strong", unit=Unit.COUNT),
+        Column("late", [stream.late for stream in shown], unit=Unit.COUNT),
+        Column("duplicate", [stream.duplicate for stream in shown], unit=Unit.COUNT),
+        Column("overlaps", [stream.overlap for stream in shown], rank=4, unit=Unit.COUNT),
+        Column("resets", [stream.resets for stream in shown], rank=4, unit=Unit.COUNT),
+        Column("undetermined", [stream.undetermined for stream in shown], rank=5, unit=Unit.COUNT),
     ]
     view.table(columns)
     view.more(len(streams) - len(shown), "stream")
@@ -53,32 +53,32 @@ def section(result: SequenceResult, context: Context) -> Section:
     _jumps(view, result)
     lateness = result.lateness
     if lateness.count:
-        told = f"late packets came up to {duration(lateness.max_ns, 3)} after the gap was seen"
-        view.line(told, "note")
+        text = f"late packets arrived up to {duration(lateness.max_ns, 3)} after the gap was detected"
+        view.line(text, "note")
     if result.capture_drops:
         drops = plural(result.capture_drops, "frame")
-        told = f"the capture itself lost {drops}: gaps that this falls into are undetermined, not lost"
-        view.paragraph(told, tone="warning")
+        text = f"the capture itself lost {drops}: gaps where that happened are undetermined, not lost"
+        view.paragraph(text, tone="warning")
     if result.holes:
         missing, places = plural(result.missing_bytes or 0, "byte"), plural(result.holes, "place")
-        told = f"the capture lacks {missing} of the TCP streams, in {places}: messages there are undetermined"
-        view.paragraph(told, tone="warning")
+        text = f"{missing} of the TCP streams not captured, in {places}: messages there are undetermined"
+        view.paragraph(text, tone="warning")
     if result.cut_connections or result.dropped_log_bytes:
         cut, dropped = plural(result.cut_connections or 0, "connection"), plural(result.dropped_log_bytes or 0, "byte")
-        told = f"{cut} and {dropped} were more than is kept between parts of the capture: read apart, or not at all"
-        view.paragraph(told, tone="warning")
+        text = f"{cut} and {dropped} exceed what is kept between parts of the capture: read separately, or not at all"
+        view.paragraph(text, tone="warning")
     if result.sampled_one_in > 1:
         one_in = count(result.sampled_one_in)
-        told = f"more streams than are followed: what is above is of a sample, one stream of {one_in}"
+        text = f"more streams than can be followed: the figures above are of a sample, one stream in {one_in}"
         if result.of_untracked_flows:
-            told += f", without {plural(result.of_untracked_flows, 'packet')} of the others"
-        view.paragraph(told, tone="warning")
+            text += f", without {plural(result.of_untracked_flows, 'packet')} of the others"
+        view.paragraph(text, tone="warning")
     if result.not_followed:
-        told = f"{plural(result.not_followed, 'packet')} behind more gaps than are kept of a stream: not followed"
-        view.paragraph(told, tone="warning")
+        text = f"{plural(result.not_followed, 'packet')} after more gaps than are kept for a stream: not followed"
+        view.paragraph(text, tone="warning")
     if result.coalesced:
-        told = f"{plural(result.coalesced, 'late or repeated packet')} after too many in a row: lateness is of the last"
-        view.paragraph(told, tone="note")
+        text = f"{plural(result.coalesced, 'late or repeated packet')} after too many in a row: lateness is of the last"
+        view.paragraph(text, tone="note")
     return view
 
 
@@ -92,7 +92,7 @@ def _sentence(result: SequenceResult) -> str:
 
 
 def _missing(stream: FollowedStream) -> tuple[int, int]:
-    """Return what puts the streams that most is missing of first."""
+    """Return the sort key that puts the streams with the largest losses first."""
     return -stream.lost, -stream.undetermined
 
 
@@ -101,28 +101,30 @@ def _number(value: int | None) -> str:
 
 
 def _refused(view: Section, result: SequenceResult, context: Context) -> None:
-    """Name the streams whose numbers show that they are not of the protocol, and how they do."""
+    """Name the streams whose numbers show that they are not of the protocol, with the evidence."""
     refused = sorted(result.refused, key=lambda stream: -stream.packets)
     shown = refused[: context.rows(ROWS_SHOWN)]
     for stream in shown:
         name = f"{stream.flow}{' ' + stream.key if stream.key else ''}"
-        found = f"not {result.protocol}, and in no figure above: {safe_text(name)}: {stream.evidence}"
+        found = f"not {result.protocol}, excluded from all figures above: {safe_text(name)}: {stream.evidence}"
         view.paragraph(found, tone="warning")
     if len(refused) > len(shown):
         view.more(len(refused) - len(shown), "such stream")
 
 
 def _jumps(view: Section, result: SequenceResult) -> None:
-    """Say what became of numbers that jump implausibly far and that nothing confirmed."""
+    """Report implausible jumps, and those that nothing confirmed."""
     if result.implausible:
         packets = plural(result.implausible, "packet")
-        found = f"{packets} with a number that jumps far ahead, which those after it refute: no gap, and not lost"
+        found = (
+            f"{packets} with an implausible jump ahead, refuted by the packets after it: no gap, not counted as lost"
+        )
         view.paragraph(found, tone="warning")
     for stream in result.streams:
         for jump in stream.unconfirmed_jumps:
             found = (
                 f"unconfirmed: frame {jump.frame:,} jumps to {_number(jump.number)} from "
-                f"{_number(jump.expected)}, and the stream ends before anything confirms it: not counted as lost"
+                f"{_number(jump.expected)}, and the stream ends before a packet confirms it: not counted as lost"
             )
             view.paragraph(found, tone="warning")
             break
@@ -144,7 +146,7 @@ def show_gaps(
     filled: str,
     of: str,
 ) -> None:
-    """Print the gaps of which most is missing still.
+    """Print the gaps with the most numbers still missing.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def show_gaps(
     columns = [
         Column("missing", [gap.count for gap, _ in shown], tone="strong", unit=Unit.COUNT),
         Column("numbers", [f"{gap.first}-{gap.last}" for gap, _ in shown]),
-        Column("noticed", [clock(gap.end_ns) for gap, _ in shown], left=True, rank=1),
+        Column("detected", [clock(gap.end_ns) for gap, _ in shown], left=True, rank=1),
         Column("frames", [f"{gap.before_frame:,} - {gap.after_frame:,}" for gap, _ in shown]),
         Column(filled, came, left=True),
         Column(of, [safe_text(name) for _, name in shown], left=True, rank=2),
@@ -173,11 +175,11 @@ def show_gaps(
 
 
 def headlines(result: SequenceResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
-    told = [
+    """Yield the headlines for intervals of a capture and the live view."""
+    values = [
         ("", f"{plural(result.lost, result.numbers.removesuffix('s'))} lost"),
         ("late", count(result.late)),
     ]
     if result.undetermined:
-        told.append(("undetermined", count(result.undetermined)))
-    yield Headline("numbers", tuple(told))
+        values.append(("undetermined", count(result.undetermined)))
+    yield Headline("numbers", tuple(values))

@@ -1,4 +1,4 @@
-"""What is in the capture: what capinfos says, rates, protocols and sizes."""
+"""Content of the capture: the figures of capinfos, rates, protocols and sizes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ COPIES_SHARE: Final = 0.05
 """Copies of packets, and the part of those compared that they are, from which on they are named."""
 
 FEW_COPIES: Final = 3
-ALL_TWICE: Final = 0.4
-"""The same where nearly every packet came twice, as few packets show, too."""
+ALL_COPIED: Final = 0.4
+"""The same where nearly every packet has a copy, as few packets show, too."""
 
 FEWEST_TIMESTAMPS: Final = 100
 """Of fewer timestamps it is not said what they are multiples of."""
@@ -125,7 +125,7 @@ class Summary(Analysis):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the report says of its source: counts, bytes, times, interfaces."""
+        """The report's facts about its source: counts, bytes, times, interfaces."""
         return {
             "packets": self.frames,
             "bytes_on_wire": int(self._by_size[:, 1].sum()),
@@ -137,7 +137,7 @@ class Summary(Analysis):
             "timestamped_packets": int(self._extremes[4]),
             "timestamped_bytes_on_wire": int(self._extremes[8]),
             "forward_ns": int(self._extremes[9]) if self._extremes[4] else None,
-            "link_types": sorted({link_type_name(one.link_type) for one in self._interfaces}),
+            "link_types": sorted({link_type_name(interface.link_type) for interface in self._interfaces}),
             "interfaces": [one.as_dict() for one in self._interface_results()],
             "timestamp_sources": {
                 TimestampSource(source).name: int(count) for source, count in enumerate(self._by_source) if count
@@ -147,7 +147,7 @@ class Summary(Analysis):
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of the source, whichever analyses run: sentences without a full stop."""
+        """Notes on the source, whichever analyses run: sentences without a full stop."""
         return [*self._undecoded(), *self._coarse_clock()]
 
     def _undecoded(self) -> Iterator[str]:
@@ -158,26 +158,26 @@ class Summary(Analysis):
             if number and link_type not in DECODED_LINK_TYPES:
                 yield (
                     f"link type {link_type_name(link_type)} is not decoded: its {plural(number, 'frame')} count in "
-                    "totals, sizes and times, and in no stream or connection"
+                    "totals, sizes and times, but in no stream or connection"
                 )
 
     def _coarse_clock(self) -> Iterator[str]:
-        """Say what all timestamps are multiples of, where the files have finer ones."""
+        """Report the common divisor of all timestamps, where the files have a finer resolution."""
         timestamped, multiple_ns = int(self._extremes[4]), int(self._extremes[7])
-        ticks = [one.ticks_per_second for one in self._interfaces if one.ticks_per_second]
+        ticks = [interface.ticks_per_second for interface in self._interfaces if interface.ticks_per_second]
         finest_ns = -(-NANOSECONDS // max(ticks)) if ticks else 1
         if timestamped >= FEWEST_TIMESTAMPS and multiple_ns > finest_ns:
             yield (
-                f"all timestamps are multiples of {exact_duration(multiple_ns)}, though the files have room for "
-                f"{exact_duration(finest_ns)}: what is shorter was not measured, and neither was what comes of it, as "
-                "bursts and gaps"
+                f"all timestamps are multiples of {exact_duration(multiple_ns)}, though the files can hold "
+                f"{exact_duration(finest_ns)}: shorter times, and the bursts and gaps that depend on them, were not "
+                "measured"
             )
 
     def _mirror_copies(self) -> dict[str, Any] | None:
-        """Return what is to be said of packets that were captured twice, None where they are few."""
+        """Return the figures of mirror copies, None where they are few."""
         copies = self._copies
         enough = copies.copies >= COPIES_NAMED and copies.copies >= COPIES_SHARE * copies.compared
-        if not enough and not FEW_COPIES <= copies.copies >= ALL_TWICE * copies.compared:
+        if not enough and not FEW_COPIES <= copies.copies >= ALL_COPIED * copies.compared:
             return None
         return {
             "compared": copies.compared,

@@ -1,4 +1,4 @@
-"""Packets that were captured twice, as mirror ports that copy both directions give them: how many, how far apart.
+"""Packets with a second copy in the capture, as mirror ports that copy both directions give them: how many, how far apart.
 
 A. Two IPv4 packets of one interface and timestamp source that agree on addresses, protocol, identification, transport
 header

@@ -1,4 +1,4 @@
-"""What the summary finds."""
+"""The result of `summary`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ MeanBytes = Annotated[float, Quantity("mean_bytes", "Bytes, on average.", minimu
 
 
 class ProtocolTraffic(Record):
-    """What there is of a protocol."""
+    """Traffic of a protocol."""
 
-    protocol: Annotated[str, "Network and transport protocol: `IPv4/TCP`; or what a frame carries in place of IP."]
+    protocol: Annotated[str, "Network and transport protocol: `IPv4/TCP`; or what a frame carries instead of IP."]
     packets: Count
     bytes_on_wire: Bytes
 
 
 class SizeTraffic(Record):
-    """What there is of a class of frame lengths."""
+    """Traffic of a class of frame lengths."""
 
     bytes: Annotated[str, "Lengths on the wire as captured, after RFC 2819."]
     packets: Count
@@ -30,16 +30,16 @@ class SizeTraffic(Record):
 
 
 class InterfaceTraffic(Record):
-    """What came from an interface."""
+    """Traffic of an interface."""
 
     name: str
     description: str
     link_type: str
-    snaplen: Annotated[Bytes, "Bytes kept of a frame at most; 0 where nothing bounds them."]
-    ticks_per_second: Annotated[Count, "What the file counts time in."]
+    snaplen: Annotated[Bytes, "Longest part of a frame that is kept; 0 where there is no limit."]
+    ticks_per_second: Annotated[Count, "Resolution of the file's timestamps."]
     packets: Count
     bytes_on_wire: Bytes
-    cut: Annotated[Count, "Frames kept only in part."]
+    cut: Annotated[Count, "Truncated frames."]
 
 
 class SummaryResult(Result):
@@ -48,7 +48,7 @@ class SummaryResult(Result):
     packets: Count
     bytes_on_wire: Bytes
     bytes_captured: Bytes
-    cut_packets: Annotated[Count, "Frames kept only in part."]
+    cut_packets: Annotated[Count, "Truncated frames."]
     first_timestamp_ns: Annotated[Instant | None, "Of the first frame with a timestamp."]
     last_timestamp_ns: Annotated[Instant | None, "Of the last frame with a timestamp."]
     earliest_timestamp_ns: Instant | None
@@ -63,7 +63,7 @@ class SummaryResult(Result):
     mean_packet_bytes: MeanBytes | None
     protocols: Annotated[tuple[ProtocolTraffic, ...], "Most bytes first."]
     sizes: tuple[SizeTraffic, ...]
-    layers: Annotated[Mapping[str, Count], "Frames in which each kind of header was met."]
+    layers: Annotated[Mapping[str, Count], "Frames with each kind of header."]
     interfaces: tuple[InterfaceTraffic, ...]
 
     def with_run(self, source: Mapping[str, Any], longest_unread_ns: int | None) -> Self:

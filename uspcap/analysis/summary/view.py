@@ -25,7 +25,7 @@ def section(result: SummaryResult, context: Context) -> Section:
     if shortest != longest:
         lengths = f"{count(shortest)} to {count(longest)} bytes a packet, {result.mean_packet_bytes:,.1f} on average"
     if result.cut_packets:
-        lengths += f"; {count(result.cut_packets)} kept only in part"
+        lengths += f"; {count(result.cut_packets)} truncated"
     view.paragraph(lengths)
     view.line()
     _traffic(view, result.protocols, "protocol", result, context)
@@ -37,7 +37,7 @@ def section(result: SummaryResult, context: Context) -> Section:
             for name, frames in result.layers.items()
         )
         view.line()
-        view.paragraph(f"met in packets: {layers}")
+        view.paragraph(f"headers found: {layers}")
     _interfaces(view, result.interfaces, context)
     return view
 
@@ -61,25 +61,30 @@ def _traffic(
 
 
 def _interfaces(view: Section, interfaces: Sequence[InterfaceTraffic], context: Context) -> None:
-    if len(interfaces) < 2 and not any(one.name or one.description for one in interfaces):
+    if len(interfaces) < 2 and not any(interface.name or interface.description for interface in interfaces):
         return
     shown = interfaces[: context.rows(ROWS_SHOWN)]
     view.line()
     view.table(
         [
             Column("interface", [safe_text(one.name or f"#{at}") for at, one in enumerate(shown)], left=True),
-            Column("link", [safe_text(one.link_type) for one in shown], left=True),
-            Column("packets", [one.packets for one in shown], unit=Unit.COUNT),
-            Column("on the wire", [one.bytes_on_wire for one in shown], unit=Unit.BYTES),
-            Column("cut", [one.cut for one in shown], rank=2, unit=Unit.COUNT),
-            Column("snaplen", [one.snaplen if one.snaplen else "none" for one in shown], rank=3, unit=Unit.COUNT),
-            Column("ticks/s", [f"{one.ticks_per_second:,}" for one in shown], rank=1),
-            Column("description", [safe_text(one.description) for one in shown], left=True, rank=4),
+            Column("link", [safe_text(interface.link_type) for interface in shown], left=True),
+            Column("packets", [interface.packets for interface in shown], unit=Unit.COUNT),
+            Column("on the wire", [interface.bytes_on_wire for interface in shown], unit=Unit.BYTES),
+            Column("truncated", [interface.cut for interface in shown], rank=2, unit=Unit.COUNT),
+            Column(
+                "snaplen",
+                [interface.snaplen if interface.snaplen else "none" for interface in shown],
+                rank=3,
+                unit=Unit.COUNT,
+            ),
+            Column("ticks/s", [f"{interface.ticks_per_second:,}" for interface in shown], rank=1),
+            Column("description", [safe_text(interface.description) for interface in shown], left=True, rank=4),
         ],
     )
     view.more(len(interfaces) - len(shown), "interface")
 
 
 def headlines(result: SummaryResult) -> Iterable[Headline]:
-    """Nothing: what there is to say is said of the source."""
+    """Nothing: the source's own headline has these figures."""
     return ()

@@ -1,4 +1,4 @@
-"""TCP connections: round trips on both sides of the capture point, and what was lost, sent again or refused."""
+"""TCP connections: round trips on both sides of the capture point, and losses, retransmissions and resets."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ DEFINITIONS: Final = {
     ),
     "handshake": (
         "responder_side: SYN to SYN-ACK; initiator_side: SYN-ACK to the initiator's next segment, which acknowledges "
-        "nothing more; whole: SYN to that segment. None where the SYN or SYN-ACK that it begins with was sent again"
+        "nothing more; whole: SYN to that segment. None where the SYN or SYN-ACK that it begins with was retransmitted"
     ),
     "data_ack": (
         "from the frame that carried the last byte acknowledged to the acknowledgment; the delay of the acknowledging "
-        "host is in it. None from bytes being sent again, out of order or missing until they are "
+        "host is included. None while bytes that were retransmitted, out of order or missing are not yet "
         "acknowledged (Karn's rule, RFC 6298)"
     ),
     "timestamps": (
         "from the first frame that brought data under a TSval to the first acknowledgment of new data that echoes it "
-        "(RFC 7323); retransmissions are told apart by it"
+        "(RFC 7323); it distinguishes retransmissions from originals"
     ),
     "retransmissions": (
-        "segments with a byte that was captured before, and SYNs again; out_of_order: with bytes before others that "
-        "were captured earlier, none of which was captured before: overtaken on the way, or sent again after a loss "
-        "before the capture point"
+        "segments with a byte that was captured before, and repeated SYNs; out_of_order: segments that precede ones "
+        "captured earlier, and whose bytes were not captured before: overtaken on the path, or retransmitted after a "
+        "loss before the capture point"
     ),
 }
 

@@ -9,10 +9,10 @@ B. Everything here fades. What is missing is forgotten when it is acknowledged, 
    `conversation_equal` says whether that is so. Frame numbers are no part of the state.
 C. What waits is in two rings: the last RECENT segments, and of those that these push out one in THINNED, chosen by its
    sequence number. An acknowledgment of one that is in neither gives no time, and is counted.
-D. Karn's rule (RFC 6298, section 3): from the moment that bytes are sent again, come out of order, or are seen to be
+D. Karn's rule (RFC 6298, section 3): from the moment that bytes are retransmitted, come out of order, or are seen to be
    missing, until they are acknowledged, acknowledgments give no time (`doubt`). They may be waiting for the byte that
    was lost.
-E. The timestamps option tells a retransmission from the original (RFC 7323, section 4): a TSval is noted with the first
+E. The timestamps option distinguishes a retransmission from the original (RFC 7323, section 4): a TSval is noted with the first
    frame that brings data under it, and its time ends with the first acknowledgment of new data that echoes it.
 """
 
@@ -370,7 +370,7 @@ cdef int end_handshake(Conversation *conversation, const Segment *segment, int64
 
 
 cdef void take_behind(Way *way, const Segment *segment, uint32_t end, int64_t *counts) noexcept nogil:
-    """Take data that begin before what was seen last: sent again, or out of order."""
+    """Take data that begin before what was seen last: retransmitted, or out of order."""
     cdef Facts *facts = &way.facts
     cdef uint32_t until = end if beyond(end, facts.next) < 0 else facts.next
     cdef uint32_t length = until - segment.sequence, missing

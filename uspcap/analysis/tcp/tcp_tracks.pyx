@@ -6,7 +6,7 @@ B. The law of analyses. A part of a capture cannot know what was before it. So i
    first segments of each connection but keeps them, in a log, and goes through them only to know the connection's state
    behind them. `absorb` goes through the log of the later part with the state of the earlier one. Where both come to
    the same state, all that the later part found behind its log is right, and is added. Where they do not, it is added
-   all the same, and the connection is counted in `unsettled`.
+   anyway, and the connection is counted in `unsettled`.
 C. A result is `absorb` into empty tracks that count at once (`at_once`), so that the state here stays as it is.
 D. The log is bounded, for each connection and in all. Connections are bounded by sampling on the hash of the key, as
    flows are (flow_index.pyx); the level rises also when the histograms take too many lines. Both depend only on what

@@ -23,8 +23,8 @@ _SIDES = {"initiator_side": "initiator side", "responder_side": "responder side"
 _COUNTS = (
     ("syns", "SYNs"),
     ("retransmissions", "retransmissions"),
-    ("fast_retransmissions", "after three duplicate acks"),
-    ("retransmitted_bytes", "bytes sent again"),
+    ("fast_retransmissions", "fast retransmissions"),
+    ("retransmitted_bytes", "retransmitted bytes"),
     ("out_of_order", "out of order"),
     ("duplicate_acks", "duplicate acks"),
     ("zero_windows", "zero windows"),
@@ -35,7 +35,7 @@ _COUNTS = (
 
 
 def section(result: TcpResult, context: Context) -> Section:
-    """Round trips on both sides of the capture point, what was lost or refused, and the busiest connections."""
+    """Round trips on both sides of the capture point, losses and resets, and the busiest connections."""
     view = Section("TCP", timed=True)
     connections = result.connections
     view.paragraph(f"{plural(connections.followed, 'connection')}, {plural(result.segments, 'segment')}")
@@ -88,7 +88,7 @@ def _round_trips(view: Section, source: str, kinds: SourceRoundTrips) -> None:
                 for percentile, rank in zip(SHOWN_PERCENTILES, (0, 2, 1, 2), strict=True)
             ),
             Column("max", [one.max_ns for _, one in rows], unit=Unit.DURATION),
-            Column("of frame", [one.max_frame for _, one in rows], rank=1, unit=Unit.COUNT),
+            Column("max at frame", [one.max_frame for _, one in rows], rank=1, unit=Unit.COUNT),
         ],
     )
 
@@ -123,10 +123,10 @@ def _connections(view: Section, result: TcpResult) -> None:
             Column("segments", _both(listed, "segments")),
             Column("handshake", [_cell(row, "handshake", "whole", "min_ns") for row in listed], rank=1),
             Column(
-                "least ack, initiator", [_cell(row, "data_ack", "initiator_side", "min_ns") for row in listed], rank=2
+                "min RTT, initiator", [_cell(row, "data_ack", "initiator_side", "min_ns") for row in listed], rank=2
             ),
             Column("responder", [_cell(row, "data_ack", "responder_side", "min_ns") for row in listed], rank=2),
-            Column("again", _both(listed, "retransmissions")),
+            Column("retrans.", _both(listed, "retransmissions")),
             Column("out of order", _both(listed, "out_of_order"), rank=3),
             Column("resets", _both(listed, "resets"), rank=3),
         ],
@@ -149,36 +149,40 @@ def _cell(row: Connection, kind: str, side: str, key: str) -> str:
 
 
 def _qualifications(view: Section, result: TcpResult) -> None:
-    """Say what the figures above do not hold, and why."""
+    """Say what is missing in the figures above, and why."""
     connections, total = result.connections, result.counts.total
-    told = (
+    notes = (
         (
             connections.roles_by_ports,
             "{} without a SYN: the end with the lower port is taken for the responder",
             "connection",
         ),
-        (total.before_join, "{} from before the first that was captured of a stream: not told apart", "segment"),
-        (total.restarts, "{} so far from what was expected that a stream began anew", "segment"),
-        (total.unmatched, "{} of a segment that is not kept: no time (too much was in flight)", "acknowledgment"),
-        (total.different_sources, "{} left out: its ends have timestamps of different sources, or none", "time"),
+        (
+            total.before_join,
+            "{} from before the first one captured of a stream: not classified",
+            "segment",
+        ),
+        (total.restarts, "{} so far from the expected number that the stream restarted", "segment"),
+        (total.unmatched, "{} without a time: its segment was not kept (too much in flight)", "acknowledgment"),
+        (total.different_sources, "{} left out: start and end have timestamps of different sources, or none", "time"),
         (total.negative, "{} left out: it ends before it begins", "time"),
-        (total.crowded_holes, "{} given up for newer ones: what fills them counts as sent again", "hole"),
-        (result.undecoded, "{} left out: the header is cut or contradicts itself", "segment"),
-        (result.fragments, "{} of whose data only the first fragment is read", "segment"),
+        (total.crowded_holes, "{} given up for newer ones: what fills them counts as retransmitted", "hole"),
+        (result.undecoded, "{} left out: the header is truncated or inconsistent", "segment"),
+        (result.fragments, "{} of which only the first IP fragment is read", "segment"),
         (
             result.unsettled_connections,
             "{} not known exactly where parts of the capture were joined: counts and times there are approximate",
             "connection",
         ),
     )
-    for number, text, what in told:
+    for number, text, what in notes:
         if number:
             view.paragraph(text.format(plural(number, what)), tone="warning")
     ambiguous = total.ambiguous
     if ambiguous:
         view.paragraph(
-            f"{plural(ambiguous, 'acknowledgment')} without a time: bytes before it were sent again, out of order or "
-            "not captured",
+            f"{plural(ambiguous, 'acknowledgment')} without a time: bytes before it were retransmitted, out of order "
+            "or not captured",
             tone="note",
         )
     if connections.sampled_one_in > 1:
@@ -191,13 +195,13 @@ def _qualifications(view: Section, result: TcpResult) -> None:
 
 
 def headlines(result: TcpResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     total = result.counts.total
-    told = (
+    values = (
         ("", plural(result.connections.estimated, "connection")),
-        ("sent again", count(total.retransmissions)),
+        ("retransmitted", count(total.retransmissions)),
     )
-    yield Headline("TCP", (*told, ("out of order", count(total.out_of_order)), ("resets", count(total.resets))))
+    yield Headline("TCP", (*values, ("out of order", count(total.out_of_order)), ("resets", count(total.resets))))
     for source, kinds in result.sources.items():
         for side, histogram in kinds.data_ack.items():
             if histogram.count:

@@ -33,7 +33,7 @@ def _prepare(given: Given, asked: Asked) -> dict[str, Any]:
 
 ANALYSIS = Declaration(
     name="tick_to_trade",
-    summary="where named: from what comes in to what goes out because of it (`docs/requests.md`)",
+    summary="where named: from incoming triggers to the outgoing responses (`docs/requests.md`)",
     place=120,
     options=(TRIGGER, RESPONSE, TIMEOUT, TOP),
     prepare=_prepare,

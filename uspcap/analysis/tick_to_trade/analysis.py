@@ -20,15 +20,13 @@ BY_ID = (
 )
 
 BY_NEAREST = (
-    "from the timestamp of a trigger to that of the first response after it, before the next trigger: what went out "
-    "is put "
-    "down to what came in last, whether or not it was the cause"
+    "from the timestamp of a trigger to that of the first response after it, before the next trigger: a response is "
+    "attributed to the latest trigger, whether or not that was the cause"
 )
 
 TIMESTAMPED = (
-    "times are those of the timestamps, first byte in to first byte out where the timestamps are of the first byte; "
-    "a response "
-    "is waited for until a frame is timestamped more than the timeout from the last of the exchange"
+    "times are between timestamps: first byte in to first byte out where the timestamps are of the first byte; the "
+    "timeout ends an exchange when a frame is timestamped more than that after its last frame"
 )
 
 UNBOUNDED = 1 << 62
@@ -110,8 +108,8 @@ class TickToTrade(Analysis):
             responses_without_trigger=counts["unsolicited"],
             sources={
                 TimestampSource(source).name: ReplyMeasures(
-                    from_first=outcome.told("from_first", source),
-                    from_last=outcome.told("from_last", source) if self._by_id else None,
+                    from_first=outcome.times("from_first", source),
+                    from_last=outcome.times("from_last", source) if self._by_id else None,
                 )
                 for source in outcome.sources()
             },

@@ -1,4 +1,4 @@
-"""What triggers and their responses come to."""
+"""The result of `tick_to_trade`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from uspcap.records import Count, SourceName, Span
 
 
 class TickToTradeResult(Result, PairCounts, inherited_after="matched_by"):
-    """From triggers that come in to responses that go out."""
+    """From incoming triggers to outgoing responses."""
 
     definition: str
     timeout_ns: Span
     fragments: IpFragments
-    trigger: Annotated[str, "The rule of what comes in."]
-    response: Annotated[str, "The rule of what goes out."]
+    trigger: Annotated[str, "The rule for incoming triggers."]
+    response: Annotated[str, "The rule for outgoing responses."]
     matched_by: Literal["id", "nearest trigger"]
     triggers: Count
     responses: Count

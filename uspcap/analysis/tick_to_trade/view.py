@@ -15,22 +15,22 @@ from uspcap.report.model import Context, Headline, Section
 
 
 def section(result: TickToTradeResult, context: Context) -> Section:
-    """Counts, times, and triggers or responses that have no other half."""
+    """Counts, times, triggers without a response and responses without a trigger."""
     view = Section("Tick to trade", timed=True)
     view.paragraph(safe_text(f"from {result.trigger} to {result.response}, by {result.matched_by}"))
-    told = (
+    text = (
         f"{plural(result.triggers, 'trigger')}, {count(result.answered)} with a response, "
         f"{count(result.unanswered)} without; {plural(result.responses, 'response')}, "
         f"{count(result.responses_without_trigger)} without a trigger"
     )
     if result.repeated_triggers:
-        told += f"; {count(result.repeated_triggers)} triggers came again"
+        text += f"; {count(result.repeated_triggers)} repeated triggers"
     if result.with_several_responses:
-        told += (
+        text += (
             f"; {plural(result.with_several_responses, 'trigger')} with several responses "
             f"({count(result.further_responses)} after the first)"
         )
-    view.paragraph(told)
+    view.paragraph(text)
     times(
         view,
         {
@@ -48,5 +48,5 @@ def section(result: TickToTradeResult, context: Context) -> Section:
 
 
 def headlines(result: TickToTradeResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     yield from answered(result.sources, result.unanswered, "tick to trade")

@@ -90,9 +90,9 @@ class Timestamps(Analysis):
                 f"across them"
             )
         if self._without_timestamp:
-            warnings.append(f"{self._without_timestamp} frames have no timestamp and count in no timing")
+            warnings.append(f"{self._without_timestamp} frames have no timestamp and count in no time")
         if self._untrusted:
-            warnings.append(f"{self._untrusted} timestamps are not to be trusted and count in no timing")
+            warnings.append(f"{self._untrusted} timestamps cannot be trusted and count in no time")
         return TimestampsResult(
             sources=sources,
             frames_without_timestamp=self._without_timestamp,
@@ -208,25 +208,26 @@ def _quality(track: Any) -> SourceQuality:
 
 
 def _warnings(name: str, quality: SourceQuality) -> list[str]:
-    """Say what a reader of any other analysis must know about these timestamps."""
+    """Return the warnings about these timestamps that apply to every other analysis."""
     warnings = []
     frames, resolution = quality.frames, quality.observed_resolution_ns
     if frames >= 100 and resolution > 1:
         warnings.append(
-            f"{name} timestamps resolve {resolution} ns only; shorter times in this report are not measured"
+            f"{name} timestamps have a resolution of only {resolution} ns; shorter times in this report are not "
+            "measured"
         )
     elif frames >= 100 and quality.common_divisor_ns > 1:
         warnings.append(
-            f"{name} timestamps are all multiples of {quality.common_divisor_ns} ns apart (quantised clock)"
+            f"{name} timestamps all differ by multiples of {quality.common_divisor_ns} ns (quantised clock)"
         )
     if quality.backward_steps:
         warnings.append(
             f"{name} timestamps step backward {quality.backward_steps} times, "
-            f"by {quality.backward_largest_ns} ns at most; such steps count in no histogram"
+            f"by up to {quality.backward_largest_ns} ns; such steps count in no histogram"
         )
     if frames >= 100 and quality.duplicates > BATCHED_SHARE * frames:
         warnings.append(
-            f"{quality.duplicates} of {frames} {name} timestamps equal the one before "
+            f"{quality.duplicates} of {frames} {name} timestamps equal the previous one "
             f"(runs of up to {quality.longest_run}): frames were timestamped in batches, or by a coarse clock"
         )
     if quality.tai_like_jumps:

@@ -1,4 +1,4 @@
-"""What the quality of timestamps comes to."""
+"""The result of `timestamps`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class SourceQuality(Record):
     last_ns: Instant
     earliest_ns: Instant
     latest_ns: Instant
-    observed_resolution_ns: Annotated[Span, "What the decimal zeros at the end of timestamps say that they resolve."]
-    common_divisor_ns: Annotated[Span, "All timestamps are multiples of it apart."]
-    trailing_zeros: Annotated[tuple[Count, ...], Length(10), "Timestamps that end in exactly so many decimal zeros."]
+    observed_resolution_ns: Annotated[Span, "Resolution, from the trailing decimal zeros of the timestamps."]
+    common_divisor_ns: Annotated[Span, "All timestamps differ by multiples of it."]
+    trailing_zeros: Annotated[tuple[Count, ...], Length(10), "Timestamps by their number of trailing decimal zeros."]
     duplicates: Annotated[Count, "Timestamps equal to the one before."]
     backward_steps: Count
     backward_largest_ns: Span
     tai_like_jumps: Annotated[Count, "Steps of 35 to 38 s, either way."]
-    runs: Annotated[Count, "Runs of equal timestamps, of one and more."]
+    runs: Annotated[Count, "Runs of one or more equal timestamps."]
     longest_run: Annotated[Count, "Timestamps in the longest run."]
-    longest_run_frame: Annotated[FrameNumber, "With which the longest run begins."]
+    longest_run_frame: Annotated[FrameNumber, "Where the longest run begins."]
     run_lengths: tuple[RunLengths, ...]
 
 
 class ClockStep(Record):
     """A step backward, or a jump of 35 to 38 s."""
 
-    frame: Annotated[FrameNumber, "The one behind the step."]
+    frame: Annotated[FrameNumber, "The frame after the step."]
     before_ns: Instant
     after_ns: Instant
     step_ns: Step
@@ -53,6 +53,6 @@ class TimestampsResult(Result):
 
     sources: Mapping[SourceName, SourceQuality]
     frames_without_timestamp: Count
-    untrusted: Annotated[Count, "Timestamps of frames that were put in order and that do not fit the others."]
+    untrusted: Annotated[Count, "Timestamps that do not fit the others, found when frames were sorted."]
     steps: Annotated[tuple[ClockStep, ...], "The first ones."]
     warnings: tuple[str, ...]

@@ -17,11 +17,11 @@ ROWS_SHOWN = 10
 
 
 ENOUGH_TIMESTAMPS = 100
-"""Timestamps that it takes to tell what they resolve."""
+"""Timestamps needed to determine their resolution."""
 
 
 def section(result: TimestampsResult, context: Context) -> Section:
-    """Quality by timestamp source, and the steps that no clock should make."""
+    """Quality by timestamp source, and clock steps."""
     view = Section("Timestamps")
     sources = result.sources
     if not sources:
@@ -32,18 +32,18 @@ def section(result: TimestampsResult, context: Context) -> Section:
         [
             Column("source", list(sources), left=True),
             Column("frames", [row.frames for row in rows], unit=Unit.COUNT),
-            Column("resolves", [_resolution(row) for row in rows]),
-            Column("equal to last", [(row.duplicates, row.frames) for row in rows], rank=2, unit=Unit.SHARE),
+            Column("resolution", [_resolution(row) for row in rows]),
+            Column("repeated", [(row.duplicates, row.frames) for row in rows], rank=2, unit=Unit.SHARE),
             Column("longest run", [row.longest_run for row in rows], rank=3, unit=Unit.COUNT),
             Column("backward", [row.backward_steps for row in rows], unit=Unit.COUNT),
-            Column("at most", [row.backward_largest_ns or None for row in rows], rank=1, unit=Unit.DURATION),
+            Column("largest", [row.backward_largest_ns or None for row in rows], rank=1, unit=Unit.DURATION),
             Column("TAI-like", [row.tai_like_jumps for row in rows], unit=Unit.COUNT),
             Column("common divisor", [row.common_divisor_ns or None for row in rows], rank=4, unit=Unit.EXACT_DURATION),
         ],
     )
     shown = result.steps[: context.rows(ROWS_SHOWN)]
     if shown:
-        view.heading("Steps backward and jumps of 35 to 38 s, the first ones")
+        view.heading("First steps backward and jumps of 35 to 38 s")
         view.table(
             [
                 Column("frame", [step.frame for step in shown], unit=Unit.COUNT),
@@ -58,19 +58,19 @@ def section(result: TimestampsResult, context: Context) -> Section:
 
 
 def _resolution(quality: SourceQuality) -> str:
-    """Return what timestamps resolve; of few timestamps that is no more than a bound."""
+    """Return the resolution; few timestamps give only an upper bound."""
     bound = "" if quality.frames >= ENOUGH_TIMESTAMPS else "≤"
     return bound + exact_duration(quality.observed_resolution_ns)
 
 
 def headlines(result: TimestampsResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     if result.warnings:
         yield Headline("timestamp quality", (("", plural(len(result.warnings), "warning")),))
 
 
 def resolutions(result: TimestampsResult) -> dict[str, int]:
-    """Return what timestamps were seen to resolve in ns, by timestamp source; those with enough timestamps to tell."""
+    """Return the observed resolution in ns by timestamp source, where there are enough timestamps."""
     return {
         name: quality.observed_resolution_ns
         for name, quality in result.sources.items()

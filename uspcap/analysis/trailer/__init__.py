@@ -25,8 +25,8 @@ def _brought_by(given: Given, named: Sequence[str]) -> bool:
 
 ANALYSIS = Declaration(
     name="trailer",
-    summary="with `--timestamps trailer`: timestamps that a tap or switch put into frames, and what the capturing host "
-    "added (`docs/trailers.md`)",
+    summary="with `--timestamps trailer`: timestamps that a tap or switch inserted, and the delay that the capturing "
+    "host added (`docs/trailers.md`)",
     place=150,
     prepare=_prepare,
     brought_by=_brought_by,

@@ -30,9 +30,8 @@ from uspcap.timestamps.trailer_decoding import (
 from uspcap.timestamps.trailers import TrailerChoice
 
 DEFINITION = (
-    "the file's timestamp less the trailer's: what lies between the tap and the capturing host's clock, the "
-    "difference of "
-    "the two clocks included; negative ones are counted apart, and in no histogram"
+    "the file's timestamp minus the trailer's: the time from the tap to the capturing host's timestamp, including the "
+    "offset of the two clocks; negative values are counted separately, and in no histogram"
 )
 
 FAR_NS = NANOSECONDS // 2
@@ -134,7 +133,7 @@ class Trailer(Analysis):
         frames = int(self._by_status.sum()) - int(self._by_status[TrailerStatus.PADDING])
         if frames > found:
             warnings.append(
-                f"{frames - found} of {frames} frames hold no timestamp of this format; they keep the file's, and "
+                f"{frames - found} of {frames} frames have no timestamp of this format; they keep the file's, and "
                 f"times "
                 "are never compared across the two"
             )
@@ -144,16 +143,16 @@ class Trailer(Analysis):
             )
         if self.choice is not None and self.choice.anchors and self._marked(TrailerMark.EXTENDED):
             warnings.append(
-                f"{self._marked(TrailerMark.EXTENDED)} timestamps count from a moment that they do not say: the first "
-                "frame of each ERSPAN session has the file's timestamp, and only what lies between the timestamps of a "
-                "session is measured"
+                f"{self._marked(TrailerMark.EXTENDED)} timestamps count from an unknown moment: the first "
+                "frame of each ERSPAN session has the file's timestamp, and only differences between timestamps of one "
+                "session are measured"
             )
         if negative:
             most_ns = -int(self._extremes[2])
             why = "the two clocks differ by at least that"
             if most_ns < self._file_resolution_ns:
-                why = f"less than the file's timestamps resolve ({self._file_resolution_ns} ns)"
-            warnings.append(f"{negative} trailers are later than the file's timestamp, by {most_ns} ns at most: {why}")
+                why = f"less than the resolution of the file's timestamps ({self._file_resolution_ns} ns)"
+            warnings.append(f"{negative} trailers are later than the file's timestamp, by up to {most_ns} ns: {why}")
         if 2 * (found - negative) > found and histogram.value_at("50") >= FAR_NS:
             warnings.append(
                 f"half of the file's timestamps are {histogram.value_at('50') / NANOSECONDS:.3f} s or more after the "

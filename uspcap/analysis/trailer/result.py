@@ -1,4 +1,4 @@
-"""What timestamps in frames come to."""
+"""The result of `trailer`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from uspcap.timestamps.trailer_decoding import TrailerFormat
 FormatName = Annotated[
     str,
     Quantity(
-        "trailer_format", "Where frames hold a timestamp.", one_of=tuple(one.name.lower() for one in TrailerFormat)
+        "trailer_format",
+        "The format of a timestamp within frames.",
+        one_of=tuple(known.name.lower() for known in TrailerFormat),
     ),
 ]
 
 
 class FormatEvidence(Record):
-    """What speaks for a format."""
+    """Evidence for a format."""
 
     format: FormatName
     possible: Annotated[Count, "Frames that could hold a timestamp of it."]
@@ -28,30 +30,30 @@ class FormatEvidence(Record):
 
 
 class Detection(Record):
-    """What the format was told from."""
+    """What the format was detected from."""
 
     frames_looked_at: Count
     formats: Annotated[tuple[FormatEvidence, ...], "The likeliest first."]
 
 
 class FramesByStatus(Record):
-    """Frames by what came of looking for a timestamp."""
+    """Frames by whether a timestamp was found."""
 
     found: Count
-    absent: Annotated[Count, "Without room for one."]
-    cut: Annotated[Count, "Cut before it."]
-    implausible: Annotated[Count, "With bytes there that are no timestamp near the file's."]
+    absent: Annotated[Count, "With no bytes for one."]
+    cut: Annotated[Count, "Truncated before it."]
+    implausible: Annotated[Count, "Whose bytes there are no timestamp close to the file's."]
     unknown_length: Annotated[Count, "Whose headers do not say where the payload ends."]
-    no_file_timestamp: Annotated[Count, "Without a timestamp of the file to compare with."]
+    no_file_timestamp: Annotated[Count, "Without a timestamp in the file to compare with."]
     other_link: Annotated[Count, "That are not Ethernet."]
     padding: Annotated[Count, "Records without a frame, left out."]
 
 
 class Difference(HistogramSummary):
-    """The file's timestamps less the trailers'."""
+    """The file's timestamps minus the trailers'."""
 
     definition: str
-    negative: Annotated[Count, "Trailers later than the file's timestamp, which count in no histogram."]
+    negative: Annotated[Count, "Trailers later than the file's timestamp, counted in no histogram."]
     most_negative_ns: StepBack
 
 
@@ -72,17 +74,17 @@ class PortTimestamps(Record):
 class TrailerResult(Result):
     """Timestamps that taps and switches put into frames."""
 
-    format: Annotated[FormatName | None, "Null where none were looked for."]
-    detection: Annotated[Detection | None, "What the format was told from; null where it was named."]
+    format: Annotated[FormatName | None, "Null where none were searched for."]
+    detection: Annotated[Detection | None, "What the format was detected from; null where it was given."]
     frames: FramesByStatus
     degraded: Annotated[Count, "Timestamps of a clock that was not synchronised."]
     duplicates: Annotated[Count, "Frames that are marked as duplicates."]
     bad_fcs: Annotated[Count, "Frames whose original FCS was not valid."]
-    finer_than_ns: Annotated[Count, "Timestamps that lost what the trailer said below 1 ns."]
-    from_tai: Annotated[Count, "Timestamps of TAI, put on UTC."]
-    seconds_extended: Annotated[Count, "Timestamps whose high bits are those of the file's."]
+    finer_than_ns: Annotated[Count, "Timestamps rounded down to 1 ns."]
+    from_tai: Annotated[Count, "Timestamps in TAI, converted to UTC."]
+    seconds_extended: Annotated[Count, "Timestamps with the high bits of the file's timestamp."]
     truncated: Annotated[Count, "Frames that the capturing host truncated."]
-    dropped_by_capture: Annotated[Count, "Frames that the capturing host dropped, footers say."]
+    dropped_by_capture: Annotated[Count, "Frames dropped by the capturing host, according to the footers."]
     difference: Difference
     ports: tuple[PortTimestamps, ...]
     ports_sampled_one_in: OneIn

@@ -19,20 +19,20 @@ from uspcap.report.units import Unit
 PORTS_SHOWN = 10
 
 _NOT_FOUND = (
-    ("absent", "without room for one"),
+    ("absent", "with no bytes for one"),
     ("cut", "cut before it"),
-    ("implausible", "with bytes there that are no timestamp near the file's"),
+    ("implausible", "whose bytes there are no timestamp close to the file's"),
     ("unknown_length", "whose headers do not say where the payload ends"),
-    ("no_file_timestamp", "without a timestamp of the file to compare with"),
+    ("no_file_timestamp", "without a timestamp in the file to compare with"),
     ("other_link", "that are not Ethernet"),
 )
 
 
 def section(result: TrailerResult, context: Context) -> Section:
-    """What was found, what the capturing host added, and from which ports."""
+    """Frames with a trailer, the difference to the file's timestamps, and ports."""
     view = Section("Trailer timestamps", timed=True)
     if result.format is None:
-        view.line("none were looked for: --timestamps trailer does", "note")
+        view.line("not searched for: --timestamps trailer does that", "note")
         return view
     frames = result.frames
     looked_at = sum(number for _, number in frames.items()) - frames.padding
@@ -46,19 +46,19 @@ def section(result: TrailerResult, context: Context) -> Section:
     if not frames.found:
         return view
     difference = result.difference
-    view.heading("File's timestamp less trailer's")
+    view.heading("File timestamp minus trailer timestamp")
     cells = {
         "frames": count(difference.count),
         "min": duration(difference.min_ns),
-        **{f"p{one}": percentile_cell(difference, one) for one in difference.percentiles_ns},
+        **{f"p{percentile}": percentile_cell(difference, percentile) for percentile in difference.percentiles_ns},
         "max": duration(difference.max_ns),
         "mean": duration(difference.mean_ns),
         "stddev": duration(difference.stddev_ns),
         "negative": count(difference.negative),
-        "at most": duration(difference.most_negative_ns or None),
+        "most negative": duration(difference.most_negative_ns or None),
     }
     if not difference.count:
-        cells = {name: cell for name, cell in cells.items() if name in ("frames", "negative", "at most")}
+        cells = {name: cell for name, cell in cells.items() if name in ("frames", "negative", "most negative")}
     view.table([Column("", list(cells), left=True), Column("difference", list(cells.values()))])
     view.footnote([difference])
     view.paragraph(difference.definition, tone="note")
@@ -67,32 +67,34 @@ def section(result: TrailerResult, context: Context) -> Section:
 
 
 def _how_known(result: TrailerResult) -> str:
-    """Say whether the format was named or told, and how sure that is."""
+    """Say whether the format was given or detected, and on what evidence."""
     detection = result.detection
     if detection is None:
-        return "as named"
+        return "as given"
     best, second = detection.formats[:2]
     return (
-        f"told from the first {plural(detection.frames_looked_at, 'frame')}: {count(best.found)} of "
+        f"detected from the first {plural(detection.frames_looked_at, 'frame')}: {count(best.found)} of "
         f"{count(best.possible)} that could hold a timestamp do, {plural(best.backward_steps, 'step')} backward "
-        f"within a port; next best {second.format} {count(second.found)} of {count(second.possible)}"
+        f"within a port; next best: {second.format} {count(second.found)} of {count(second.possible)}"
     )
 
 
 def _facts(result: TrailerResult) -> list[str]:
-    """Return what trailers say beside the time, where they say anything."""
-    told = (
+    """Return what trailers say besides the time."""
+    notes = (
         ("degraded", "with a degraded clock"),
         ("duplicates", "marked as a duplicate"),
         ("bad_fcs", "whose original FCS was not valid"),
-        ("finer_than_ns", "finer than 1 ns; what is below was dropped"),
-        ("from_tai", "of TAI, put on UTC by 35 to 37 s (37 s since 2017)"),
-        ("seconds_extended", "of 48 bits, whose high bits are those of the file's timestamp"),
+        ("finer_than_ns", "finer than 1 ns, rounded down to 1 ns"),
+        ("from_tai", "in TAI, converted to UTC by 35 to 37 s (37 s since 2017)"),
+        ("seconds_extended", "of 48 bits, with the high bits of the file's timestamp"),
         ("truncated", "of frames that the capturing host truncated"),
     )
-    lines = [f"{plural(result[key], 'timestamp')} {what}" for key, what in told if result[key]]
+    lines = [f"{plural(result[key], 'timestamp')} {what}" for key, what in notes if result[key]]
     if result.dropped_by_capture:
-        lines.append(f"{plural(result.dropped_by_capture, 'frame')} dropped by the capturing host, footers say")
+        lines.append(
+            f"{plural(result.dropped_by_capture, 'frame')} dropped by the capturing host, according to the footers"
+        )
     if result.frames.padding:
         lines.append(f"{plural(result.frames.padding, 'padding record')} left out")
     return lines
@@ -110,22 +112,24 @@ def _ports(view: Section, result: TrailerResult, context: Context) -> None:
         Column("duplicates", [port.duplicates for port in shown], rank=2, unit=Unit.COUNT),
         Column("bad FCS", [port.bad_fcs for port in shown], rank=2, unit=Unit.COUNT),
         Column("negative", [port.negative for port in shown], rank=1, unit=Unit.COUNT),
-        Column("least", [port.lowest_difference_ns for port in shown], unit=Unit.DURATION),
-        Column("most", [port.highest_difference_ns for port in shown], unit=Unit.DURATION),
+        Column("min", [port.lowest_difference_ns for port in shown], unit=Unit.DURATION),
+        Column("max", [port.highest_difference_ns for port in shown], unit=Unit.DURATION),
     ]
     unnamed = [at for at, key in enumerate(("device", "port")) if all(port[key] is None for port in shown)]
     view.table([column for at, column in enumerate(columns) if at not in unnamed])
     view.more(len(ports) - len(shown), "port")
     if result.ports_sampled_one_in > 1:
-        view.paragraph(f"more ports than are counted: about one in {result.ports_sampled_one_in}", tone="warning")
+        view.paragraph(
+            f"more ports than can be counted: a sample of about one in {result.ports_sampled_one_in}", tone="warning"
+        )
 
 
 def headlines(result: TrailerResult) -> Iterator[Headline]:
-    """What the intervals of a capture and its live view say."""
+    """Yield the headlines for intervals of a capture and the live view."""
     if result.format is None:
         return
     frames = result.frames
     looked_at = sum(number for _, number in frames.items()) - frames.padding
     yield Headline("trailer timestamps", (("", f"in {share(frames.found, looked_at)} of frames"),))
     if result.difference.count:
-        yield spread("file's timestamp less trailer's", result.difference)
+        yield spread("file minus trailer timestamp", result.difference)

@@ -68,7 +68,7 @@ XSK_CHUNKS: Final = 2048
 
 
 class PathEnd(Protocol):
-    """What a path ends in."""
+    """The receiving end of a path."""
 
     @property
     def about(self) -> str:
@@ -231,7 +231,7 @@ class KernelEnd:
 
 
 class PacketMmapEnd:
-    """A packet socket with a TPACKET_V2 ring: slots of one frame each, handed over one by one."""
+    """A packet socket with a TPACKET_V2 ring: slots of one frame each, handed over individually."""
 
     def __init__(self, settings: LiveSettings, interface: NetworkInterface) -> None:
         self._settings = settings
@@ -270,7 +270,7 @@ class PacketMmapEnd:
 
     @property
     def about(self) -> str:
-        return f"TPACKET_V2 ring of {RING_BYTES // self._slot_bytes} single frames, handed over one by one"
+        return f"TPACKET_V2 ring of {RING_BYTES // self._slot_bytes} single frames, handed over individually"
 
     def begin(self, active: Collection[Path]) -> None:
         ours = [path.number for path in active if path.kind == "packet_mmap"]
@@ -348,7 +348,7 @@ class XskEnd:
         self._past = XdpStatistics()
         self.sockets: list[XskSocket] = []
         self._open(zero_copy)
-        self.zero_copy = all(one.zero_copy for one in self.sockets)
+        self.zero_copy = all(xsk.zero_copy for xsk in self.sockets)
         self.bound_while_on = self.zero_copy and one_at_a_time
 
     @property
@@ -366,9 +366,9 @@ class XskEnd:
             link = CarrierWait(self._interface)
             self._open(zero_copy=True)
             link.wait()
-            if not all(one.zero_copy for one in self.sockets):
+            if not all(xsk.zero_copy for xsk in self.sockets):
                 raise CaptureError(
-                    f"{self._interface.name} grants its AF_XDP sockets zero copy no longer: nothing may change on the "
+                    f"{self._interface.name} no longer grants its AF_XDP sockets zero copy: nothing may change on the "
                     "interface while paths are compared"
                 )
         elif self.sockets and not wanted:
@@ -378,14 +378,14 @@ class XskEnd:
 
     def reader(self, path: Path, columns: NDArray[np.int64]) -> PathReader:
         reader = XskReader(
-            [one.queue for one in self.sockets],
-            [one.fileno() for one in self.sockets],
+            [xsk.queue for xsk in self.sockets],
+            [xsk.fileno() for xsk in self.sockets],
             path.number,
             self._settings.wakeup,
             columns,
             epoll_fd=self._waiting.fd,
             delay_ns=self._settings.delays_ns.get(path.name, 0),
-            transmits=[one.transmit for one in self.sockets if one.transmit is not None],
+            transmits=[xsk.transmit for xsk in self.sockets if xsk.transmit is not None],
         )
         return _prepared(reader, self._settings)
 
@@ -393,7 +393,7 @@ class XskEnd:
         """Do nothing: the rings know."""
 
     def drops(self) -> dict[str, int]:
-        counts = reduce(add, (one.statistics() for one in self.sockets), self._past)
+        counts = reduce(add, (xsk.statistics() for xsk in self.sockets), self._past)
         return {"ring full": counts.ring_full, "too long, or no chunk free": counts.dropped}
 
     def bytes_copied(self, payload_bytes: int, frames: int) -> int:
@@ -426,7 +426,7 @@ class XskEnd:
             for one in self.sockets:
                 one.close()
             raise
-        self._waiting = _Waiting(self._settings.wakeup, [one.fileno() for one in self.sockets])
+        self._waiting = _Waiting(self._settings.wakeup, [xsk.fileno() for xsk in self.sockets])
 
     def _unbind(self, *, from_hook: bool = True) -> None:
         self._waiting.close()

@@ -52,7 +52,7 @@ _SOFTIRQ_FIELD: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class SentProbes:
-    """What this process sent.
+    """The probes that this process sent.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class SentProbes:
 
 @dataclass(frozen=True, slots=True)
 class LiveOutcome:
-    """What a comparison came to.
+    """The outcome of a comparison.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class LiveComparison:
         Parameters
         ----------
         progress : callable
-            Told what happens, a line each.
+            Called with what happens, a line each.
 
         Raises
         ------
@@ -294,12 +294,12 @@ class LiveComparison:
             mode = hook.attach(interface.link_type, modes)
             away_s = link.wait()
             if away_s:
-                progress(f"the link of {interface.name} was away for {away_s:.1f} s, and will be so again at the end")
+                progress(f"the link of {interface.name} was down for {away_s:.1f} s, and will be down again at the end")
             if mode is not AttachMode.SKB or "af_xdp" not in kinds or not xsk.zero_copy:
                 return hook, ends, mode
             # Generic XDP copies; sockets that wait for the driver would get nothing.
             attempt.close()
-        raise MissingFeature(f"{interface.name} gives AF_XDP sockets of no kind: leave af_xdp out of --paths")
+        raise MissingFeature(f"{interface.name} does not support AF_XDP sockets: leave af_xdp out of --paths")
 
     def _make_runs(
         self,
@@ -339,9 +339,11 @@ class LiveComparison:
             received = ", ".join(f"{run.path.name} {run.received:,} frames" for run in runs[-len(active) :])
             progress(f"run {number + 1} of {len(plan)}: {received}")
         if not runs:
-            raise CaptureError(f"{watch.ended or 'stopped'} before the first run was over: there is nothing to compare")
+            raise CaptureError(
+                f"{watch.ended or 'stopped'} before the first run was complete: there is nothing to compare"
+            )
         if self._over.is_set():
-            progress("stopped: comparing the runs until now")
+            progress("stopped: comparing the completed runs")
         return runs
 
     def _reading_failed(self, path: Path, number: int) -> CaptureError:
@@ -355,17 +357,15 @@ class LiveComparison:
             which = "" if settings.port is None else f" to port {settings.port}"
             beside = f", only {counts.other:,} others that match the filter" if counts.other else ""
             return CaptureError(
-                f"no untagged UDP over IPv4{which} came to {settings.interface}{beside}: see with 'uspcap capture -i "
-                f"{settings.interface}' what does"
+                f"no untagged UDP over IPv4{which} arrived on {settings.interface}{beside}: see what does with "
+                f"'uspcap capture -i {settings.interface}'"
             )
-        what = f"no probe to UDP port {settings.port} came to {settings.interface}"
+        what = f"no probe to UDP port {settings.port} arrived on {settings.interface}"
         if counts.other:
-            what += (
-                f", only {counts.other:,} frames of other traffic, which carry no timestamp of the hook's to the reader"
-            )
+            what += f", only {counts.other:,} frames of other traffic, which carry no timestamp of the hook"
         return CaptureError(
-            f"{what}: start 'uspcap probe send ADDRESS:{settings.port} --one-way' on another host, or compare by what "
-            "comes with --other-traffic"
+            f"{what}: start 'uspcap probe send ADDRESS:{settings.port} --one-way' on another host, or compare existing "
+            "traffic with --other-traffic"
         )
 
     def _run_once(
@@ -507,7 +507,7 @@ class _Answering:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Read answers meanwhile, anew."""
+        """Read answers meanwhile, with a new reader."""
         reader = self._reader = self._sending.answer_reader(self._room)
 
         def run() -> None:
@@ -531,7 +531,7 @@ class _Answering:
 def _cut_short(watch: InterfaceWatch, complete: int, wanted: int) -> CaptureError | None:
     if not watch.ended:
         return None
-    return CaptureError(f"{watch.ended}: {complete} of {wanted} runs of each path were over, and are compared")
+    return CaptureError(f"{watch.ended}: {complete} of {wanted} runs of each path were complete, and are compared")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class HookCounts:
-    """What came to the hook, summed over CPUs.
+    """Counts of the frames at the hook, summed over CPUs.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class HookCounts:
     sent: tuple[int, ...]
 
     def since(self, before: HookCounts) -> HookCounts:
-        """Return what was counted after `before`."""
+        """Return the counts since `before`."""
         return HookCounts(
             self.seen - before.seen,
             self.matched - before.matched,
@@ -147,7 +147,7 @@ class PathHook:
 
     def remove_socket(self, queue: int) -> None:
         """Let probes for AF_XDP on a receive queue be dropped, and counted as without a socket."""
-        with contextlib.suppress(BpfError):  # the kernel takes a socket that was closed out by itself
+        with contextlib.suppress(BpfError):  # the kernel removes a closed socket automatically
             self._sockets.delete(struct.pack("=I", queue))
 
     def attach(self, link_type: int, modes: Sequence[AttachMode]) -> AttachMode:
@@ -184,7 +184,7 @@ class PathHook:
         return best.mode
 
     def fault(self, programs: Collection[int]) -> str:
-        """Return what makes further measurements wrong, as a sentence; empty while nothing does.
+        """Return the reason why further measurements would be wrong, as a sentence; empty while there is none.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class PathHook:
         return self._queues_changed or link_fault(self._link, self._settings.interface, (self._program_id,), programs)
 
     def frames_seen(self) -> int:
-        """Return how many frames came to the program."""
+        """Return how many frames reached the program."""
         return self.counts().seen
 
     def follow_queues(self, queues: int) -> str:
@@ -202,7 +202,7 @@ class PathHook:
         name = self._settings.interface
         said = f"{name} has {queues} receive queues now, and {self._queues} when it began"
         if any(path.kind == "af_xdp" for path in self._paths):
-            self._queues_changed = f"{said}, so that AF_XDP does not get all frames that are meant for it"
+            self._queues_changed = f"{said}, so that AF_XDP does not receive all of its frames"
         return said
 
     def detach(self) -> None:
@@ -229,7 +229,7 @@ class PathHook:
         return np.empty(0, TIMESTAMP_DTYPE) if self._ring is None else self._ring.take()
 
     def counts(self) -> HookCounts:
-        """Return what the program has counted so far."""
+        """Return the program's counts so far."""
         values = self._counters.lookup(_ONLY_ENTRY)
         layout = struct.Struct(f"={COUNTER_BYTES // 8}Q")
         rows = [layout.unpack_from(values, cpu * COUNTER_BYTES) for cpu in range(possible_cpus())]

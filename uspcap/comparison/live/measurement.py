@@ -1,4 +1,4 @@
-"""What one run of one path measured, from the times of its frames."""
+"""The measurement of one run of one path, from the times of its frames."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def merged(one: Histogram, other: Histogram) -> Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What reading cost, in one run or several together.
+    """The cost of reading, in one run or several together.
 
     Attributes
     ----------
@@ -228,7 +228,7 @@ class FoundAgain:
     foreign : int
         Frames read that the hook has no timestamp of.
     ambiguous : int
-        Frames read whose digest came more often on one side than on the other: which is which cannot be told.
+        Frames read whose digest came more often on one side than on the other: they cannot be assigned.
     """
 
     records: NDArray[np.int64]
@@ -278,7 +278,7 @@ def find_again(records: NDArray[np.int64], timestamps: NDArray[np.void], tai_off
 def measure_round_trips(
     answers: NDArray[np.int64], path: Path, settings: Trim
 ) -> tuple[int, Kept, Measured, dict[str, Measured]]:
-    """Return how many answers came on a path, which of them count, the round trips of these, and their segments.
+    """Return how many answers arrived on a path, which of them count, their round trips, and their segments.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ C. `block` waits in recvmsg; a ring has no such call, so there it is `poll`. Aft
 D. Costs are of the thread that runs the loop, from its start to its end: CLOCK_THREAD_CPUTIME_ID, getrusage
    (RUSAGE_THREAD), hardware cycles by perf_event_open where the kernel has such a counter; calls are counted here.
 E. What is in a frame came from outside: lengths first, then magic, version, kind, mark and the path's number.
-   Offsets in rings are the kernel's, and are checked all the same.
+   Offsets in rings are the kernel's, and are checked anyway.
 F. TPACKET_V2 and not V3: its slots are handed over one by one. A block of V3 is handed over when it is full or its
-   time is up, 1 ms at the least.
+   time is up, at least 1 ms.
 G. An answer is its probe with another kind, back to where it came from, through the same socket; in AF_XDP the frame is
    turned round where it lies. Sums need no work: the UDP checksum is 0, and that of IP does not mind an exchange.
 
@@ -290,7 +290,7 @@ def clock_cost_ns(int looks=1000):
 
 
 cdef class PathReader:
-    """What all readers share: records, costs, the loop. Of no use by itself.
+    """What all readers share: records, costs, the loop. Of no use alone.
 
     Parameters
     ----------
@@ -573,7 +573,7 @@ cdef class SocketReader(PathReader):
         cdef int64_t kernel_ns, found_ns
         cdef Py_ssize_t length
         cdef Py_ssize_t taken = 0
-        # In `block` mode the call waits by itself, but not after `stop`.
+        # In `block` mode the call itself waits, but not after `stop`.
         cdef int flags = MSG_DONTWAIT if self.wakeup != BLOCK or self.stopping else 0
         while True:
             self.system_calls += 1

@@ -1,4 +1,4 @@
-"""Answering probes through AF_XDP: past the kernel's stack, from where the frame lies."""
+"""Answering probes through AF_XDP: past the kernel's stack, with the frame in place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOOK_S: Final = 0.01
 
 @dataclass(slots=True)
 class XskReflection:
-    """An answerer of probes that come to one IPv4 address and port of one interface.
+    """An answerer of probes to one IPv4 address and port of one interface.
 
     Other frames go to the kernel untouched. The program at the hook leaves with the process.
 
@@ -54,11 +54,11 @@ class XskReflection:
     def __post_init__(self) -> None:
         local = self.settings.local
         if self.settings.interface is None:
-            raise UsageError("AF_XDP answers what comes on one interface: name it with -i")
+            raise UsageError("AF_XDP answers on one interface: name it with -i")
         if ":" in local.host:
             raise UsageError(f"cannot answer at {local} through AF_XDP: probes are IPv4 there; use an IPv4 address")
         if local.port == 0:
-            raise UsageError("nobody chooses a free port for AF_XDP: name one")
+            raise UsageError("AF_XDP cannot choose a free port: name one")
 
     def stop(self) -> None:
         """End in good order; may be called from a signal handler or another thread."""
@@ -74,9 +74,9 @@ class XskReflection:
         Parameters
         ----------
         started : callable
-            Told the address and how it is read, once probes are received there.
+            Called with the address and how it is read, once probes are received there.
         tell : callable
-            Told what happens to the interface; may be called by another thread.
+            Called with what happens to the interface; may be called by another thread.
 
         Raises
         ------
@@ -151,4 +151,4 @@ def _open(live: LiveSettings, interface: NetworkInterface, opened: ExitStack) ->
             return end, mode, hook
         # Generic XDP copies; sockets that wait for the driver would get nothing.
         attempt.close()
-    raise MissingFeature(f"{interface.name} gives AF_XDP sockets of no kind: answer through the kernel")
+    raise MissingFeature(f"{interface.name} does not support AF_XDP sockets: answer through the kernel")

@@ -1,4 +1,4 @@
-"""What is to be compared, and how."""
+"""Settings of a live comparison."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def paths_of(kinds: Sequence[Kind]) -> tuple[Path, ...]:
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise UsageError(f"there is no path {unknown[0]!r}: there are {', '.join(KINDS)}")
+        raise UsageError(f"unknown path {unknown[0]!r}: there are {', '.join(KINDS)}")
     if not 2 <= len(kinds) <= MOST_PATHS:
         raise UsageError(f"{len(kinds)} paths cannot be compared: name 2 to {MOST_PATHS} of {', '.join(KINDS)}")
     paths: list[Path] = []
@@ -102,7 +102,7 @@ class LiveSettings:
     ----------
     interface : str
     kinds : tuple of str
-        Paths; one may be named twice, to see what differences this host makes up (block design only).
+        Paths; one may be named two times, to see what differences this host makes up (block design only).
     expression : str
         Filter as of pcap-filter(7), on top of the port; empty for none.
     port : int or None
@@ -157,7 +157,7 @@ class LiveSettings:
     delays_ns: Mapping[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse inconsistent settings.
 
         Raises
         ------
@@ -165,9 +165,9 @@ class LiveSettings:
         """
         paths = paths_of(self.kinds)
         if self.design == "frame" and len(set(self.kinds)) < len(self.kinds):
-            raise UsageError("a path is compared with itself by --design block only, as both share one socket")
+            raise UsageError("comparing a path with itself needs --design block, as both share one socket")
         if self.runs < 1 or self.run_duration_ns < 1:
-            raise UsageError("a comparison takes at least one run of each path, of more than no time")
+            raise UsageError("a comparison needs at least one run of each path, longer than 0")
         if self.trim.warm_up_ns + self.trim.cool_down_ns >= self.run_duration_ns:
             raise UsageError("warm-up and cool-down leave nothing of a run: make --run-duration longer")
         if not (self.port is None or 0 < self.port < 1 << 16) or not 0 <= self.seed < 1 << 64:
@@ -180,34 +180,36 @@ class LiveSettings:
         if self.other_traffic:
             self._check_other_traffic()
         elif self.port is None or self.take or self.groups:
-            raise UsageError("probes come to one port; --take and --group are for --other-traffic")
+            raise UsageError("probes are sent to one port; --take and --group are for --other-traffic")
         if self.round_trip and self.traffic is None:
-            raise UsageError("a round trip begins and ends where probes are sent from: say where they go with --probe")
+            raise UsageError("a round trip begins and ends at the sender of probes: give their target with --probe")
         if self.round_trip and "packet_mmap" in self.kinds:
-            raise UsageError("packet_mmap only receives, and answers nothing: compare the round trips of kernel,af_xdp")
+            raise UsageError("packet_mmap only receives and cannot answer: compare the round trips of kernel,af_xdp")
         if self.traffic is not None:
             if ":" in self.traffic.target.host:
                 raise UsageError(
-                    f"cannot send probes to {self.traffic.target}: their UDP checksum is taken out at the hook, which "
+                    f"cannot send probes to {self.traffic.target}: the hook removes their UDP checksum, which "
                     "IPv6 does not allow; use an IPv4 address"
                 )
             if self.traffic.target.port != self.port:
                 raise UsageError(
-                    f"probes go to port {self.traffic.target.port}, and {self.port} is read: name one port"
+                    f"probes are sent to port {self.traffic.target.port}, but port {self.port} is read: give one port"
                 )
 
     def _check_other_traffic(self) -> None:
         if self.traffic is not None or self.round_trip:
             raise UsageError("probes and round trips are not other traffic: leave --probe and --round-trip out")
         if self.design == "frame":
-            raise UsageError("other traffic carries no number of a path, so that one is on at a time: --design block")
+            raise UsageError(
+                "other traffic carries no path number, so that only one path can be on at a time: use --design block"
+            )
         if "af_xdp" in self.kinds and not self.take:
             raise UsageError(
-                "af_xdp takes frames away from whom they are for while it is on: say --take if that may be, or leave "
+                "af_xdp takes frames away from their receivers while it is on: use --take to allow that, or leave "
                 "it out with --paths kernel,packet_mmap"
             )
         if "kernel" in self.kinds and self.port is None:
-            raise UsageError("the kernel's path ends in a UDP socket: say on which --port, or leave it out of --paths")
+            raise UsageError("the kernel's path ends in a UDP socket: give its --port, or leave it out of --paths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,14 +256,14 @@ def place(settings: LiveSettings, allowed: Sequence[int] | None = None) -> Place
     # The first CPU is left to the sender and to what the kernel does, where there are more.
     chosen = settings.cpus or tuple(reversed(usable[1:] or usable))
     own_cpus = len(set(chosen)) >= len(paths) and len(usable) > len(paths)
-    twice = len(set(settings.kinds)) < len(settings.kinds)
+    repeated = len(set(settings.kinds)) < len(settings.kinds)
     reason = ""
     design: Literal["frame", "block"]
     if settings.other_traffic:
         design, reason = "block", "other traffic carries no number of a path"
     elif settings.design == "auto":
-        design = "frame" if own_cpus and not twice else "block"
-        if twice:
+        design = "frame" if own_cpus and not repeated else "block"
+        if repeated:
             reason = "a path is compared with itself"
         elif own_cpus:
             reason = "each reader has a CPU of its own"

@@ -1,8 +1,8 @@
-"""The BPF ring buffer that timestamps of other traffic come in, taken run by run.
+"""The BPF ring buffer with timestamps of other traffic, read run by run.
 
 Two positions in bytes run freely: the kernel's, where the next record will be, and ours, up to where records were
-taken. All records are of one size here, each behind a header of eight bytes, and the memory is mapped twice in a row,
-so that what is there is one array.
+taken. All records are of one size here, each behind a header of eight bytes, and the memory is mapped two times in a
+row, so that what is there is one array.
 
 References
 ----------

@@ -115,12 +115,12 @@ class Sending:
         return self._traffic.cpu
 
     def answer_reader(self, columns: NDArray[np.int64]) -> AnswerReader:
-        """Return a reader of what paths answer; one at a time."""
+        """Return a reader of the paths' answers; one at a time."""
         return AnswerReader(self._socket.fileno(), columns, utc_ahead_ns=self.utc_ahead_ns)
 
     @property
     def refused(self) -> int:
-        """How often the other end said that nobody listens."""
+        """How often the target refused (ICMP port unreachable)."""
         return self._sender.refused
 
     @property

@@ -1,4 +1,4 @@
-"""What a renderer is: one puts a report into a stream, one puts tables into files."""
+"""Interfaces of renderers: one writes a report to a stream, one writes tables to files."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Interval:
     start_ns, end_ns : int
         Nanoseconds since the epoch.
     tag : str
-        Tells histograms of one interval apart; empty for none. Commas and spaces become underscores.
+        Distinguishes histograms of one interval; empty for none. Commas and spaces become underscores.
     """
 
     histogram: Histogram

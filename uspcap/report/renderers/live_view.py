@@ -1,4 +1,4 @@
-"""A capture while it runs, on the terminal: what came last beside the whole, drawn anew a few times a second.
+"""A running capture on the terminal: the last interval next to the whole, redrawn a few times a second.
 
 It is drawn in the process that reports on intervals, so that a slow terminal does not stop the reader. That drawing
 takes little of the host's CPU is seen to by not drawing again before a hundred times as long as it took.
@@ -22,7 +22,7 @@ from uspcap.backends.base import Description, SourceStatistics
 from uspcap.frames import NANOSECONDS
 from uspcap.report.format import count, duration, encodable, packet_rate, safe_text
 from uspcap.report.headlines import headlines
-from uspcap.report.interval_reports import dropped_told
+from uspcap.report.interval_reports import drops_text
 from uspcap.report.model import Headline
 from uspcap.report.renderers.terminal import shorten
 
@@ -127,11 +127,11 @@ class LiveView:
         size = os.get_terminal_size(self._console.file.fileno())
         columns, lines = size.columns or 80, size.lines or 24  # a terminal that nobody has given a size
         self._console.size = ConsoleDimensions(columns, lines)
-        told = self.lines(statistics, now_ns - self._began_ns, columns)
-        self._live.update(Text("\n").join(told[:lines]), refresh=True)
+        lines_shown = self.lines(statistics, now_ns - self._began_ns, columns)
+        self._live.update(Text("\n").join(lines_shown[:lines]), refresh=True)
 
     def lines(self, statistics: SourceStatistics, elapsed_ns: int, width: int) -> list[Text]:
-        """Return what is drawn, each line of `width` terminal cells at most."""
+        """Return the lines to draw, each of at most `width` terminal cells."""
         description = self._description
         state = (
             f"{duration(elapsed_ns)}, now {packet_rate(self._now)}, {count(statistics.waiting)} waiting in the ring; "
@@ -143,7 +143,7 @@ class LiveView:
         ]
         losses = {**statistics.dropped, **{f"before uspcap, {name}": n for name, n in statistics.nic_dropped.items()}}
         if losses:
-            top.append(self._line(f"dropped so far: {dropped_told(losses)}", width, "bold red"))
+            top.append(self._line(f"dropped so far: {drops_text(losses)}", width, "bold red"))
         if statistics.latest:
             top.append(self._line(statistics.latest, width, "yellow"))
         if not self._whole:
@@ -166,8 +166,8 @@ class LiveView:
 
 def _headlines(report: RunReport, dropped: dict[str, int]) -> list[Headline]:
     lost = Headline("dropped", (("", count(sum(dropped.values()))),))
-    told = headlines(report)
-    return [told[0], lost, *told[1:]]
+    found = headlines(report)
+    return [found[0], lost, *found[1:]]
 
 
 def _rows(last: Sequence[Headline], whole: Sequence[Headline]) -> list[tuple[str, str, str, str]]:

@@ -84,8 +84,8 @@ def _loaded(point: EntryPoint, kind: type[_Kind]) -> _Kind:
         found = point.load()
     except Exception as error:
         raise MissingFeature(
-            f"the output format {point.name} cannot be loaded ({point.value}: {error}): mend or remove its package"
+            f"the output format {point.name} cannot be loaded ({point.value}: {error}): fix or remove its package"
         ) from error
     if not isinstance(found, kind):
-        raise MissingFeature(f"{point.value} is no {kind.__name__}: mend or remove its package")
+        raise MissingFeature(f"{point.value} is no {kind.__name__}: fix or remove its package")
     return found

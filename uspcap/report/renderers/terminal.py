@@ -115,7 +115,7 @@ def _pad(text: str, width: int, left: bool) -> str:
 
 
 def print_line(console: Console, text: Text, indent: str | Text = INDENT) -> None:
-    """Print one line as it is: no markup, no wrapping; what the encoding cannot say is spelt in ASCII."""
+    """Print one line unchanged: no markup, no wrapping; characters that the encoding lacks are spelt in ASCII."""
     line = Text.assemble(indent, text)
     line.rstrip()
     plain = encodable(line.plain, console.encoding)
@@ -125,7 +125,7 @@ def print_line(console: Console, text: Text, indent: str | Text = INDENT) -> Non
 
 
 def _respelt(line: Text, encoding: str) -> Text:
-    """Spell each styled stretch anew, so that styles stay on what they belong to."""
+    """Spell each styled stretch again, so that styles stay on what they belong to."""
     respelt = Text(style=line.style)
     edges = sorted({0, len(line), *(edge for span in line.spans for edge in (span.start, span.end))})
     for piece in line.divide(edges[1:-1]):

@@ -53,7 +53,7 @@ class TextRenderer(Renderer):
 
 
 class _Console(Console):
-    """A console that leaves it to its user what to do where nobody reads any more."""
+    """A console that leaves the handling of a closed pipe to its user."""
 
     def on_broken_pipe(self) -> None:
         """Let the error through, in place of ending the process: a capture has a file to close."""
