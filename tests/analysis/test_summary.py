@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,13 @@ def table(rows, first):
 def check(summary, frames):
     result = summary.result().as_dict()
     lengths = [frame.length for frame in frames]
-    timestamps = [frame.timestamp_ns for frame in frames if frame.source != TimestampSource.NONE]
+    timestamped = [frame for frame in frames if frame.source != TimestampSource.NONE]
+    timestamps = [frame.timestamp_ns for frame in timestamped]
+    timestamped_bytes = sum(frame.length for frame in timestamped)
+    facts = summary.facts
+    assert (facts["timestamped_packets"], facts["timestamped_bytes_on_wire"]) == (len(timestamps), timestamped_bytes)
+    forward_ns = sum(max(later - earlier, 0) for earlier, later in pairwise(timestamps))
+    assert facts["forward_ns"] == (min(forward_ns, 2**63 - 1) if timestamps else None)
     duration = max(timestamps) - min(timestamps) if timestamps else None
     expected = {
         "packets": len(frames),
@@ -59,7 +66,7 @@ def check(summary, frames):
         "latest_timestamp_ns": max(timestamps, default=None),
         "duration_ns": duration,
         "packets_per_second": round(len(timestamps) * 10**9 / duration, 3) if duration else None,
-        "bits_per_second": round(sum(lengths) * 8 * 10**9 / duration, 3) if duration else None,
+        "bits_per_second": round(timestamped_bytes * 8 * 10**9 / duration, 3) if duration else None,
         "shortest_packet_bytes": min(lengths, default=None),
         "longest_packet_bytes": max(lengths, default=None),
         "mean_packet_bytes": round(sum(lengths) / len(lengths), 3) if lengths else None,

@@ -227,7 +227,7 @@ def test_a_capture_without_trailers_is_an_error_where_none_is_named(tmp_path: Pa
     ("arguments", "word"),
     [
         (("--timestamps", "trailer:fusion"), "trailer:FORMAT"),
-        (("--timestamps", "hardware"), "no source of timestamps"),
+        (("--timestamps", "hardware"), "not a timestamp source"),
         (("--only", "trailer"), "--timestamps trailer"),
         (("--timestamps", "trailer", "--show-outliers"), "leave out"),
     ],
