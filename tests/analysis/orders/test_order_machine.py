@@ -1,103 +1,128 @@
-"""SoupBinTCP framing and FIX fields against plain Python."""
+"""Orders and their answers in TCP streams, case by case and against a dictionary."""
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
-from support.order_sessions import fix, ouch, soup
+from support.order_sessions import FIX_EXECUTIONS, START_NS, SYN, Segment, fix, message, ouch
 
-from uspcap.messages import fix_fields, soupbin
+from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_tables import COUNTS
+from uspcap.frames import FrameBatch, TimestampSource
+from uspcap.protocols.order_entry import ANSWER_KINDS, REQUEST_KINDS, ouch_rules
 
-
-@pytest.mark.parametrize(
-    ("packet", "size"),
-    [
-        (soup(b"H"), 3),
-        (soup(b"L", b" " * 46), 49),
-        (soup(b"L", b" " * 45), -1),
-        (soup(b"A", b" " * 30), 33),
-        (soup(b"J", b"A"), 4),
-        (soup(b"S", b"x" * 65_534), 65_537),
-        (soup(b"U"), -1),
-        (soup(b"H", b"x"), -1),
-        (b"\0\1", 0),
-        (b"", 0),
-        (b"GET / HTTP/1.1", -1),
-    ],
-)
-def test_a_packet_has_the_size_that_its_type_allows(packet: bytes, size: int) -> None:
-    assert soupbin.packet_size(packet) == size
+VERSIONS = {"ouch-4.2": 1, "ouch-5.0": 2, "fix": 3}
+KINDS = {"O": "enter", "U": "replace", "X": "cancel", "M": "modify"}
+ANSWERS = {"a": "accepted", "e": "executed", "c": "canceled", "j": "rejected", "u": "replaced"}
 
 
-@given(noise=st.binary(max_size=6), kinds=st.lists(st.sampled_from("OXaec"), min_size=1, max_size=4))
-def test_a_boundary_is_no_later_than_where_packets_begin(noise: bytes, kinds: list[str]) -> None:
-    packets = b"".join(ouch("ouch-4.2", kind, 1) for kind in kinds)
-    found = soupbin.boundary(noise + packets)
-    assert 0 <= found <= len(noise)
-    assert soupbin.boundary(packets) == 0
-    assert soupbin.boundary(packets[:-1] if len(kinds) == 1 else b"") == -1
+def machine(version: int) -> OrderMachine:
+    return OrderMachine(version, ouch_rules(), 64, 1 << 10, 1 << 20, at_once=True)
 
 
-VALUES = st.text(st.characters(codec="ascii", exclude_characters="\x01"), max_size=12)
+def read(version: int, messages: list[tuple[bool, bytes]], *, split: int = 0) -> OrderMachine:
+    """Read messages, each in a segment of its own, or in two where `split` bytes go before."""
+    at = {False: 1, True: 1}
+    segments = [Segment(START_NS, 0, False, 0, flags=SYN)]
+    for from_venue, payload in messages:
+        for part in (payload[:split], payload[split:]) if split else (payload,):
+            segments.append(Segment(START_NS + len(segments), 0, from_venue, at[from_venue], part))
+            at[from_venue] += len(part)
+    batch = FrameBatch.from_frames([one.wire() for one in segments], [one.timestamp_ns for one in segments])
+    orders = machine(version)
+    orders.update(batch, batch.headers, 0)
+    orders.finish()
+    return orders
 
 
-@given(fields=st.lists(st.tuples(st.sampled_from([11, 37, 39, 41, 58, 150, 43, 20, 123, 141]), VALUES), max_size=8))
-@example(fields=[(11, "=")])
-def test_fields_are_those_that_plain_python_splits(fields: list[tuple[int, str]]) -> None:
-    message = fix("8", 5, *fields)
-    expected: dict[bytes, bytes] = {}
-    for pair in message.split(b"\x01")[:-1]:
-        tag, value = pair.split(b"=", 1)
-        expected.setdefault(tag, value)
-    found = fix_fields.fields_of(message)
-    names = {
-        "begin_string": b"8", "message_type": b"35", "client_order_id": b"11", "execution_type": b"150",
-        "order_status": b"39", "transaction_type": b"20", "possible_duplicate": b"43",
-        "sender": b"49", "target": b"56", "gap_fill": b"123", "reset_numbers": b"141",
-    }  # fmt: skip
-    assert {name: found[name] for name in names} == {name: expected.get(tag) for name, tag in names.items()}
-    assert found["sequence"] == 5
-    assert found["checksum_fits"]
+def counts_of(orders: OrderMachine) -> dict[str, int]:
+    (row,) = orders.connection_array()
+    return {name: int(count) for name, count in zip(COUNTS, row["counts"], strict=True)}
 
 
-def test_a_data_field_may_hold_what_looks_like_fields() -> None:
-    raw = "x\x0111=false\x01"
-    message = fix("8", 5, (95, str(len(raw))), (96, raw), (11, "true"))
-    assert fix_fields.fields_of(message)["client_order_id"] == b"true"
+def answers_of(row: Any) -> dict[str, int]:
+    """Return the frame of the first answer of each kind."""
+    found = row["answers"]["first_frame"].tolist()
+    return {kind: frame for kind, frame in zip(ANSWER_KINDS, found, strict=True) if frame}
 
 
-def test_the_number_that_comes_next_is_reported_where_it_is_one() -> None:
-    assert fix_fields.fields_of(fix("4", 5, (123, "Y"), (36, "17"), (36, "18")))["new_sequence"] == 17
-    assert fix_fields.fields_of(fix("4", 5, (36, "x")))["new_sequence"] is None
-    assert fix_fields.fields_of(fix("4", 5))["new_sequence"] is None
+@pytest.mark.parametrize("protocol", VERSIONS)
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_an_answer_is_noted_with_the_order_that_it_is_of(protocol: str, kind: str) -> None:
+    request = "U" if kind == "u" else "O"
+    answer = message(protocol, kind, 5, 77)
+    if protocol == "fix":
+        answer = fix("8", 5, (37, "V"), (11, "T5"), (150, FIX_EXECUTIONS[kind]), (39, "0"))
+    orders = read(VERSIONS[protocol], [(False, message(protocol, request, 5, 0)), (True, answer)])
+    (row,) = orders.request_array()
+    assert REQUEST_KINDS[int(row["kind"])] == KINDS[request]
+    assert answers_of(row) == {ANSWERS[kind]: 3}
+    assert int(row["asked"]["first_ns"]) == START_NS + 1
+    assert int(row["answers"][ANSWER_KINDS.index(ANSWERS[kind])]["first_ns"]) == START_NS + 2
+    counts = counts_of(orders)
+    assert (counts["messages"], counts[KINDS[request]], counts[ANSWERS[kind]]) == (2, 1, 1)
+    assert counts["answers_without_request"] == 0
+    if protocol != "fix":
+        assert int(row["venue_ns"][ANSWER_KINDS.index(ANSWERS[kind])]) == 77
 
 
-def test_a_wrong_checksum_is_reported() -> None:
-    message = fix("D", 1, (11, "A"))
-    wrong = message[:-4] + b"%03d\x01" % ((int(message[-4:-1]) + 1) % 256)
-    assert not fix_fields.fields_of(wrong)["checksum_fits"]
+@given(split=st.integers(1, 40), protocol=st.sampled_from(sorted(VERSIONS)))
+def test_a_message_in_two_segments_has_both_frames(split: int, protocol: str) -> None:
+    (row,) = read(VERSIONS[protocol], [(False, message(protocol, "O", 1, 0))], split=split).request_array()
+    asked = row["asked"]
+    assert [int(asked[name]) for name in ("first_frame", "complete_frame")] == [2, 3]
+    assert [int(asked[name]) for name in ("first_ns", "complete_ns")] == [START_NS + 1, START_NS + 2]
+    assert int(asked["first_source"]) == int(asked["complete_source"]) == TimestampSource.FILE
 
 
-@given(data=st.binary(max_size=60), at=st.integers(0, 80))
-def test_any_bytes_give_a_size_within_reason_or_none(data: bytes, at: int) -> None:
-    message = fix("D", 1, (11, "A"))
-    torn = message[:at] + data + message[at:]
-    size = fix_fields.message_size(torn)
-    assert size == -1 or size >= 0
-    whole = [found.start() for found in re.finditer(rb"8=FIX", torn)]
-    assert fix_fields.boundary(torn) in {-1, *whole}
-    assert fix_fields.boundary(data + message) in {*range(len(data) + 1)}
+@given(story=st.lists(st.tuples(st.sampled_from("OOae"), st.integers(1, 4)), max_size=20))
+def test_answers_belong_to_requests_that_came_before_them(story: list[tuple[str, int]]) -> None:
+    orders = read(2, [(kind.islower(), ouch("ouch-5.0", kind, number)) for kind, number in story])
+    asked: dict[int, dict[str, int]] = {}
+    executions: dict[int, int] = {}
+    lacking = 0
+    for frame, (kind, number) in enumerate(story, 2):
+        if kind == "O":
+            asked.setdefault(number, {})
+        elif number in asked:
+            asked[number].setdefault(ANSWERS[kind], frame)
+            executions[number] = executions.get(number, 0) + (kind == "e")
+        else:
+            lacking += 1
+    rows = {int(row["id"][: int(row["id_length"])].tobytes()): row for row in orders.request_array()}
+    assert {number: answers_of(row) for number, row in rows.items()} == asked
+    assert {number: int(row["executions"]) for number, row in rows.items() if row["executions"]} == {
+        number: many for number, many in executions.items() if many
+    }
+    if story:
+        assert counts_of(orders)["answers_without_request"] == lacking
 
 
-def test_a_message_is_whole_only_with_its_trailer_where_its_length_says() -> None:
-    message = fix("D", 1, (11, "A"))
-    assert fix_fields.message_size(message) == len(message)
-    assert fix_fields.message_size(message[:12]) == 0
-    assert fix_fields.message_size(message[:-1]) == len(message)
-    assert fix_fields.message_size(message[:-1] + b"x") == -1
-    assert fix_fields.message_size(message.replace(b"\x019=", b"\x019=9999999")) == -1
-    with pytest.raises(ValueError, match="one whole FIX message"):
-        fix_fields.fields_of(message[:-1])
+@pytest.mark.parametrize("protocol", ["ouch-4.2", "ouch-5.0"])
+def test_without_a_version_messages_are_counted_by_the_versions_that_they_fit(protocol: str) -> None:
+    orders = read(0, [(False, ouch(protocol, "O", 1)), (True, ouch(protocol, "a", 1))])
+    counts = counts_of(orders)
+    fits = {"ouch-4.2": counts["fits_ouch_4_2"], "ouch-5.0": counts["fits_ouch_5_0"]}
+    assert fits.pop(protocol) == counts["application_messages"] == 2
+    assert fits.popitem()[1] < 2
+
+
+def test_a_fix_message_that_is_possibly_a_duplicate_is_no_request() -> None:
+    again = fix("D", 1, (43, "Y"), (11, "A"))
+    wrong = fix("D", 2, (11, "B"))
+    wrong = wrong[:-4] + b"%03d\x01" % ((int(wrong[-4:-1]) + 1) % 256)
+    orders = read(3, [(False, again), (False, wrong)])
+    counts = counts_of(orders)
+    assert (counts["possible_duplicates"], counts["checksum_mismatches"]) == (1, 1)
+    names = [row["id"][: int(row["id_length"])].tobytes() for row in orders.request_array()]
+    assert b"A" not in names
+
+
+def test_rules_of_another_layout_are_refused() -> None:
+    for wrong in (ouch_rules()[:1], np.zeros((2, 2, 256), np.uint8)):
+        with pytest.raises(ValueError, match="rules have another layout"):
+            OrderMachine(2, wrong, 1, 1, 1)
