@@ -37,11 +37,11 @@ def echo(kind: int, identity: bytes, *, back: bool, version: int = 4) -> bytes:
     return bytes(12) + b"\x08\0" + header + transport
 
 
-def ntp(mode: int, stamp: bytes, *, back: bool, ports: tuple[int, int] = (5000, 123)) -> bytes:
+def ntp(mode: int, timestamp: bytes, *, back: bool, ports: tuple[int, int] = (5000, 123)) -> bytes:
     payload = bytearray(48)
     payload[0] = 0x20 | mode
     at = 24 if back else 40
-    payload[at : at + 8] = stamp
+    payload[at : at + 8] = timestamp
     return udp(bytes(payload), ports, back=back)
 
 

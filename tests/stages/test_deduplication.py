@@ -91,7 +91,7 @@ def test_what_has_no_timestamp_is_kept_and_not_remembered() -> None:
     assert marks_of(copies, frames) == [False, True]
 
 
-def test_at_least_so_many_packets_are_remembered_and_never_twice_as_many_and_more() -> None:
+def test_at_least_so_many_packets_are_remembered_and_never_two_times_as_many_and_more() -> None:
     def stream(others: int) -> list[tuple[int, bytes]]:
         numbers = [0, *range(1, 1 + others), 0]
         return [(at, udp(struct.pack(">I", number))) for at, number in enumerate(numbers)]

@@ -90,11 +90,11 @@ def test_frames_come_in_order_of_time_and_each_input_in_its_own(
 def test_frames_of_one_time_that_are_alike_come_from_the_first_input_first(
     inputs: list[list[tuple[int, bytes]]],
 ) -> None:
-    twice = [sorted(one) for one in inputs for _ in (0, 1)] or [[]]
-    found, _ = merged(twice, capacity=100)  # type: ignore[arg-type]
-    again, _ = merged(twice, rows=1, capacity=3)  # type: ignore[arg-type]
+    doubled = [sorted(one) for one in inputs for _ in (0, 1)] or [[]]
+    found, _ = merged(doubled, capacity=100)  # type: ignore[arg-type]
+    again, _ = merged(doubled, rows=1, capacity=3)  # type: ignore[arg-type]
     assert found == again
-    for first in range(0, len(twice), 2):
+    for first in range(0, len(doubled), 2):
         of_both = [origin for origin, _ in found if origin in (first, first + 1)]
         behind = [of_both[:at].count(first) - of_both[:at].count(first + 1) for at in range(len(of_both) + 1)]
         assert min(behind) >= 0

@@ -106,10 +106,10 @@ def test_the_bucket_of_a_rank_is_that_of_the_sorted_values(talk: list[tuple[int,
 def test_a_count_outgrows_its_16_bits(count: int) -> None:
     cells = cells_of([(2, 31)] * count + [(2, 32)])
     assert contents(cells) == {(2, 31): count, (2, 32): 1}
-    twice = pickle.loads(pickle.dumps(cells))
-    twice.absorb(cells, np.arange(3, dtype=np.int32))
-    assert contents(twice) == {(2, 31): 2 * count, (2, 32): 2}
-    assert twice.by_flow().buckets_of(np.array([2 * count + 1], np.int64)).tolist() == [32]
+    doubled = pickle.loads(pickle.dumps(cells))
+    doubled.absorb(cells, np.arange(3, dtype=np.int32))
+    assert contents(doubled) == {(2, 31): 2 * count, (2, 32): 2}
+    assert doubled.by_flow().buckets_of(np.array([2 * count + 1], np.int64)).tolist() == [32]
 
 
 def test_a_flow_without_cells_has_an_empty_histogram() -> None:

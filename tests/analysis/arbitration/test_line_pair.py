@@ -1,6 +1,6 @@
 """Two lines of one feed against each other, number by number, against a slow account.
 
-This module has no functions that Python can call; the nearest owner is `Arbiter`, told that nothing comes before.
+This module has no functions that Python can call; the nearest owner is `Arbiter`, with nothing before.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def update(windows: SlidingWindows, rows: Rows, first: int = 1) -> SlidingWindow
 
 
 def slow_peak(rows: Rows, width_ns: int) -> Any:
-    """Return the first of the largest windows by bytes and by frames, and how often they started anew."""
+    """Return the first of the largest windows by bytes and by frames, and how often they restarted."""
     slot_ns = width_ns // SLOTS_IN_WINDOW
     numbered = [(at_ns, max(EARLIEST_NS, min(LATEST_NS, at_ns)) // slot_ns, length, number)
                 for number, (at_ns, length) in enumerate(rows, 1)]  # fmt: skip

@@ -1,6 +1,6 @@
 """What each segment says beside the state of its connection, against a byte-by-byte reference and case by case.
 
-This module has no functions that Python can call; the nearest owner is `TcpTracks`, told that nothing comes before.
+This module has no functions that Python can call; the nearest owner is `TcpTracks`, with nothing before.
 """
 
 from __future__ import annotations
