@@ -147,7 +147,7 @@ def test_an_option_is_there_for_every_one_on_the_command_line() -> None:
 
 def test_numbers_that_an_option_does_not_take_are_refused_as_text_is() -> None:
     for value in (-1, 0, "0"):
-        with pytest.raises(UsageError, match="is no quorum"):
+        with pytest.raises(UsageError, match="is not a quorum"):
             uspcap.analyze(SAMPLES / "microburst.pcap", only="requests", quorum=value)
     with pytest.raises(UsageError, match="not a whole number"):
         uspcap.analyze(SAMPLES / "microburst.pcap", top=0)

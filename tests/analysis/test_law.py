@@ -160,7 +160,7 @@ def test_timestamps_at_either_end_are_reported_where_a_figure_rests_on_them(name
         assert analysis.caveats() == []
         return
     (caveat,) = analysis.caveats()
-    assert caveat.startswith("4 frames have timestamps beyond")
+    assert caveat.startswith("4 frames have timestamps outside")
     assert fed(HOSTILE_MAKERS[name](), frames[2:3], 1).caveats() == []
 
 

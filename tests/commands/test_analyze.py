@@ -463,7 +463,7 @@ def test_what_is_no_capture_ends_with_1_and_one_clear_line(
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    for arguments in ([path], [path, "--format", "json"], [capture, path], [path, "udp"]):
+    for arguments in ([path], [path, "--format", "json"], [path, "udp"]):
         ended = invoke("analyze", *arguments)
         assert_one_clear_line(ended, 1, words)
         assert ended.stdout == ""

@@ -443,7 +443,7 @@ def test_link_of_somebody_else_is_not_followed(tmp_path: Path, words: tuple[str,
         timeout=60,
     )
     assert done.returncode == 1
-    assert "'link' on its way is a symbolic link of user nobody, not of root or you; name the place" in done.stderr
+    assert "'link' in its path is a symbolic link of user nobody, not of root or you; name its target" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "secret").iterdir()) == []
 

@@ -127,7 +127,7 @@ def test_text_begins_with_the_verdict_and_fits(tmp_path: Path, monkeypatch: pyte
     a, b, truth = write_pair(tmp_path, sent())
     ended = invoke("compare", a.name, b.name)
     assert ended.code == 0
-    fate = "2.0 % of A's are not in B; in the middle, B is 1.000 µs later."
+    fate = "2.0 % of A's frames are not in B; at the median, B is 1.000 µs later."
     assert ended.lines[0] == f"{len(truth.order)} frames matched, {fate}"
     # The first line and decoded frames are as long as they are.
     tables = ended.stdout.split("Largest delays")[0].splitlines()[1:]
@@ -185,7 +185,7 @@ def test_wrong_use_is_one_clear_line(tmp_path: Path) -> None:
     assert_one_clear_line(invoke("compare", a, b, "--window", "0s"), 2, "window")
     assert_one_clear_line(invoke("compare", a, b, "-f", "no such filter"), 2, "no such filter")
     assert_one_clear_line(invoke("compare", a, b, "--table", tmp_path), 2, "--table")
-    assert_one_clear_line(invoke("compare", a, b, "--offset", "37"), 2, "length of time")
+    assert_one_clear_line(invoke("compare", a, b, "--offset", "37"), 2, "--offset")
 
 
 def test_a_mirrored_capture_is_compared_with_a_plain_one(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_filter_that_matches_no_probe_ends_with_an_error(live_pair: LivePair) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--paths", "kernel,dpdk"], "no path 'dpdk'"),
+        (["--paths", "kernel,dpdk"], "unknown path 'dpdk'"),
         (["--paths", "kernel"], "2 to 6"),
         (["--probe-namespace", "there"], "where to send them"),
         (["--run-duration", "100ms"], "leave nothing of a run"),

@@ -136,8 +136,7 @@ def test_a_signal_ends_a_command_that_reads(
     with feeding(fifo, how):  # type: ignore[attr-defined]
         said = ends(*(names.get(word, word) for word in words), number=number, seen=lambda: read_by_somebody(fifo))
     assert said == (
-        f"uspcap: ended by {signal.Signals(number).name} before it was done: "
-        "what was not written until then will not be\n"
+        f"uspcap: ended by {signal.Signals(number).name} before it was done: what was not written yet is lost\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -178,7 +177,7 @@ def test_a_report_that_nobody_reads_can_be_left(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     try:
-        assert process.stderr.readline() == f"uspcap: {fifo} is a FIFO: waiting for a reader\n"
+        assert process.stderr.readline() == f"uspcap: {fifo} is a FIFO: waiting for a program that reads it\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == -signal.SIGINT
     finally:

@@ -98,9 +98,9 @@ def test_pair_of_lines_is_arbitrated_in_text_json_and_tables(tmp_path: Path) -> 
         (["--only", "arbitration", "--protocol", "moldudp64"], "--pair A="),
         (["--pair", LINES], "--protocol NAME"),
         (["--protocol", "moldudp64", "--pair", "A=1"], "two lines, not 1"),
-        (["--protocol", "nosuch"], "there is no protocol 'nosuch'"),
+        (["--protocol", "nosuch"], "unknown protocol 'nosuch'"),
         (["--protocol", "cta"], "use --unverified"),
-        (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "give one"),
+        (["--protocol", "rtp", "--sequence", "offset=0,size=2"], "use only one"),
         (["--protocol", "rtp", "--protocol", "b3"], "give only one of them"),
         (["--sequence", "offset=4"], "'size' is not understood"),
         (["--sequence", "offset=4,size=9"], "a whole number from 1 to 8"),
@@ -115,7 +115,7 @@ def test_wrong_choices_are_one_clear_line(words: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ("microburst.pcap", "explains half of the first 593 UDP packets, and no FIX"),
+        ("microburst.pcap", "explains half of the first 593 UDP packets, and there is no FIX"),
         ("request-response.pcapng", "name a protocol with --protocol"),
     ],
 )

@@ -125,7 +125,7 @@ def test_link_of_another_is_followed_nowhere(tmp_path: Path, shared: Path, targe
     link.symlink_to(tmp_path / target)
     for path in (link, link / "x") if target == "secret" else (link,):
         another_ones(link)
-        with pytest.raises(Untrusted, match="'link' on its way is a symbolic link of user nobody"):
+        with pytest.raises(Untrusted, match="'link' in its path is a symbolic link of user nobody"):
             lead_to(path)
     # A link of root's to that link changes nothing.
     (tmp_path / "mine").symlink_to(link)

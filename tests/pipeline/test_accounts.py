@@ -62,7 +62,7 @@ def accounts(draw: st.DrawFn) -> Accounts:
     [
         (
             SourceStatistics(received=300, delivered=0),
-            "300 frames that came to x0 are neither kept nor counted",
+            "300 frames that came to x0 were neither kept nor counted",
         ),
         (SourceStatistics(received=300, delivered=301), "1 more frames came from x0 than were counted"),
         (SourceStatistics(received=300, delivered=300, cut=7), "the driver of x0 cut 7 frames"),
@@ -80,7 +80,7 @@ def test_counts_of_one_interface_among_several_that_do_not_close_are_an_error() 
     for wrong, said in (
         (SourceStatistics(seen=0, interface_counts={"rx_packets": 50}), "50 frames came to x1 and none to its"),
         (SourceStatistics(received=5, delivered=5, cut=2), "the driver of x1 cut 2 frames"),
-        (SourceStatistics(received=5, delivered=4), "1 frames that came to x1 are neither kept nor counted"),
+        (SourceStatistics(received=5, delivered=4), "1 frame that came to x1 was neither kept nor counted"),
     ):
         by_interface = {"x0": right, "x1": wrong}
         total = right.delivered + wrong.delivered

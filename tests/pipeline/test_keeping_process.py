@@ -179,7 +179,10 @@ def test_process_that_is_killed_loses_the_whole_and_says_so(make: Any) -> None:
     keeper, _ = make(lambda interval: os.kill(os.getpid(), signal.SIGKILL))
     with keeper:
         assert keeper.end(interval(0)) is None
-        with pytest.raises(CaptureError, match="the process that reports on intervals was ended by SIGKILL, and what"):
+        with pytest.raises(
+            CaptureError,
+            match="the process that reports on intervals was ended by SIGKILL, and its analyses so far are lost",
+        ):
             keeper.check()
         keeper.take(interval(1))
         assert not keeper.busy

@@ -57,7 +57,7 @@ def test_nonsense_in_sysfs_does_not_keep_a_thread_from_its_cpu(
     cpu = max(affinity)
     said = pin({cpu}, ["eth0"], network=tmp_path / "net", nodes=tmp_path / "node")
     assert said.startswith(f"reading and writing on CPU {cpu}")
-    assert ("does not tell which CPUs are near" in said) == (node == "1")
+    assert ("does not show which CPUs are near" in said) == (node == "1")
     assert os.sched_getaffinity(0) == {cpu}
 
 

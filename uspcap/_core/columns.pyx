@@ -198,11 +198,11 @@ cdef class FrameColumns:
     def check_bounds(self):
         """Raise ValueError where a row points outside `data`; for sources built by hand."""
         cdef Py_ssize_t i
-        cdef int64_t end
         for i in range(self.count):
-            end = self.offset[i] + self.captured_length[i]
-            if self.offset[i] < 0 or end > self.data_length:
-                raise ValueError(f"row {i} points at bytes {self.offset[i]}..{end} of {self.data_length}")
+            # No sum, which might leave 64 bits.
+            if self.offset[i] < 0 or self.offset[i] > self.data_length - <int64_t> self.captured_length[i]:
+                begin, length = self.offset[i], self.captured_length[i]
+                raise ValueError(f"row {i} points at bytes {begin}..{begin + length} of {self.data_length}")
             if self.interface[i] >= self.interface_count:
                 raise ValueError(f"row {i} names interface {self.interface[i]} of {self.interface_count}")
 

@@ -245,7 +245,7 @@ def _trusted(status: os.stat_result) -> bool:
 def _check_link(component: str, status: os.stat_result) -> None:
     if not _trusted(status):
         raise Untrusted(
-            f"{component!r} on its way is a symbolic link of {owner_name(status)}, not of root or you",
+            f"{component!r} in its path is a symbolic link of {owner_name(status)}, not of root or you",
             "name its target",
         )
 

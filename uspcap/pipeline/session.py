@@ -94,10 +94,10 @@ class Accounts:
         each = {name: statistics.unaccounted for name, statistics in self.statistics.by_interface.items()}
         for name, unaccounted in (*each.items(), (what, self.unaccounted)):
             if unaccounted > 0:
-                return (
-                    f"{unaccounted} frames that came to {name} were neither kept nor counted as lost: "
-                    "capture with --xdp skb or --backend packet_mmap"
-                )
+                came = f"1 frame that came to {name} was"
+                if unaccounted > 1:
+                    came = f"{unaccounted} frames that came to {name} were"
+                return f"{came} neither kept nor counted as lost: capture with --xdp skb or --backend packet_mmap"
             if unaccounted:
                 return (
                     f"{-unaccounted} more frames came from {name} than were counted there: its driver's counts are "

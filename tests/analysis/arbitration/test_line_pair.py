@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.direct_lines import RING, in_parts, new_arbiter, said, update, whole
 from support.feeds import START_NS, Packet
-from support.lines import SlowPair, told_by_lines, two_lines
+from support.lines import SlowPair, line_packets, two_lines
 
 from uspcap.analysis.arbitration.arbiter import Arbiter
 from uspcap.analysis.arbitration.line_pair import LONGEST_LOG
@@ -34,12 +34,12 @@ def sent(line: int, first: int, at_ns: int, count: int = 1) -> Packet:
     seed=st.integers(0, 2**32),
     sends=st.integers(0, 60),
     loss=st.sampled_from([0.0, 0.05, 0.3]),
-    anew=st.sampled_from([0.0, 0.05]),
+    restart=st.sampled_from([0.0, 0.05]),
 )
-def test_what_two_lines_bring_is_what_the_slow_account_says(seed: int, sends: int, loss: float, anew: float) -> None:
-    packets = two_lines(seed, sends, loss=loss, anew=anew)
+def test_what_two_lines_bring_is_what_the_slow_account_says(seed: int, sends: int, loss: float, restart: float) -> None:
+    packets = two_lines(seed, sends, loss=loss, restart=restart)
     arbiter = known(packets)
-    slow = SlowPair.of(told_by_lines(packets), RING)
+    slow = SlowPair.of(line_packets(packets), RING)
     if not packets:
         assert arbiter.count == 0
         return
@@ -63,14 +63,14 @@ def test_what_two_lines_bring_is_what_the_slow_account_says(seed: int, sends: in
     seed=st.integers(0, 2**32),
     sends=st.integers(0, 60),
     loss=st.sampled_from([0.0, 0.05, 0.5]),
-    anew=st.sampled_from([0.0, 0.05]),
+    restart=st.sampled_from([0.0, 0.05]),
     cuts=st.lists(st.integers(0, 120), max_size=3),
     pickled=st.booleans(),
 )
 def test_parts_merged_at_any_cuts_are_the_whole(
-    seed: int, sends: int, loss: float, anew: float, cuts: list[int], pickled: bool
+    seed: int, sends: int, loss: float, restart: float, cuts: list[int], pickled: bool
 ) -> None:
-    packets = two_lines(seed, sends, loss=loss, anew=anew)
+    packets = two_lines(seed, sends, loss=loss, restart=restart)
     assert said(whole(in_parts(packets, cuts, pickled=pickled))) == said(known(packets))
 
 

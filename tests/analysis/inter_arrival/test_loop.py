@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.streams import Frame, batch_of
 
-from uspcap.analysis.gaps.loop import SILENCE_DTYPE
+from uspcap.analysis.gaps.loop import GAP_DTYPE
 from uspcap.analysis.inter_arrival.loop import ARRIVAL_TRACK_DTYPE, SOURCES, join_arrivals, track_arrivals
 from uspcap.frames import TimestampSource
 from uspcap.stats.buckets import BUCKETS, Cells
@@ -32,7 +32,7 @@ class State:
         self.tracks = np.zeros(SOURCES, ARRIVAL_TRACK_DTYPE)
         self.counts = np.zeros((SOURCES, BUCKETS), np.uint64)
         self.flows = np.zeros(FLOWS, ARRIVAL_TRACK_DTYPE)
-        self.cells, self.largest, self.used = Cells(), np.zeros(room, SILENCE_DTYPE), 0
+        self.cells, self.largest, self.used = Cells(), np.zeros(room, GAP_DTYPE), 0
 
     def update(self, rows: list[tuple[int, int, int]], first: int = 1, shift: int = 0) -> None:
         """Take rows of timestamp, source and flow."""

@@ -171,3 +171,8 @@ def test_no_room_for_a_connection_and_headers_of_another_batch_are_refused() -> 
     batch, other = FrameBatch.from_frames([spoken(1).wire()], [0]), FrameBatch.from_frames([], [])
     with pytest.raises(ValueError, match="not those of this batch"):
         new().update(batch, other.headers, 0)
+
+
+def test_tracks_that_count_at_once_cannot_come_behind_others() -> None:
+    with pytest.raises(ValueError, match="cannot come behind others"):
+        new(at_once=True).absorb(update(new(at_once=True), [spoken(1)]), 0)

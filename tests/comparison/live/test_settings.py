@@ -21,7 +21,7 @@ def test_a_path_named_two_times_gets_a_name_of_its_own() -> None:
     [
         (LiveSettings("x0", kinds=("kernel",)), "name 2 to 6"),
         (LiveSettings("x0", kinds=("kernel",) * 7), "name 2 to 6"),
-        (LiveSettings("x0", kinds=("kernel", "dpdk")), "no path 'dpdk'"),  # type: ignore[arg-type]
+        (LiveSettings("x0", kinds=("kernel", "dpdk")), "unknown path 'dpdk'"),  # type: ignore[arg-type]
         (LiveSettings("x0", kinds=("kernel", "kernel"), design="frame"), "needs --design block"),
         (LiveSettings("x0", runs=0), "at least one run"),
         (LiveSettings("x0", trim=Trim(warm_up_ns=600_000_000, cool_down_ns=400_000_000)), "leave nothing"),

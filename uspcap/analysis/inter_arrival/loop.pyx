@@ -190,7 +190,8 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     cdef ArrivalTrack track
     cdef int track_source = -1
     if (tracks.shape[0] != SOURCE_COUNT * sizeof(ArrivalTrack) or counts.shape[0] != SOURCE_COUNT
-            or counts.shape[1] != COUNTS_LENGTH or scratch.shape[0] < n or headers.count != n):
+            or counts.shape[1] != COUNTS_LENGTH or scratch.shape[0] < n or headers.count != n
+            or not 0 <= used <= room or room == 0):
         raise ValueError("an array has another shape than its loop expects")
     cells.reserve(n)
     with nogil:

@@ -495,11 +495,18 @@ cdef class TcpTracks:
         ----------
         frame_shift : int
             Added to the frame numbers of `later`.
+
+        Raises
+        ------
+        ValueError
+            `later` counts at once: it has kept nothing that could be put behind what is here.
         """
         cdef Py_ssize_t i = 0, j, end, source
         cdef int64_t number, block
         cdef Segment segment
         cdef Connection *theirs
+        if later.at_once:
+            raise ValueError("tracks that count at once cannot come behind others")
         flows = np.full(max(later.block_count * MEASURES, 1), -1, np.int32)
         cdef int32_t[::1] mapped = flows
         if later.level > self.level:
