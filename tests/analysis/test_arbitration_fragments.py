@@ -29,7 +29,10 @@ def arbitrated(frames: list[bytes], times_ns: list[int], cuts: list[int], batch_
         part = Arbitration(MOLD, PAIRS, ring_length=64)
         for at in range(first, last, batch_frames):
             end = min(at + batch_frames, last)
-            part.update(FrameBatch.from_frames(frames[at:end], times_ns[at:end], first_frame_number=at - first + 1))
+            batch = FrameBatch.from_frames(frames[at:end], times_ns[at:end], first_frame_number=at - first + 1)
+            # Times that no source would leave, too.
+            batch.storage("timestamp_ns")[: end - at] = times_ns[at:end]
+            part.update(batch)
         parts.append(pickle.loads(pickle.dumps(part)))
     while len(parts) > 1:
         at = len(parts) // 2 - 1
@@ -78,6 +81,13 @@ def test_lines_in_fragments_are_as_if_datagrams_came_whole_wherever_they_are_cut
     for _ in range(6):
         cuts = [drawn.randrange(len(apart) + 1) for _ in range(drawn.randrange(1, 5))]
         assert arbitrated(apart, times_ns, cuts, drawn.choice([7, 64, 500])).result().as_dict() == result, cuts
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 100])
+def test_times_that_no_source_would_leave_are_the_same_in_parts(cut: int) -> None:
+    apart, _, times_ns = lines_in_fragments(5, 60, 0.0)
+    times_ns = [(1 << 62) + at for at in range(len(times_ns))]
+    assert arbitrated(apart, times_ns, [cut]).result() == arbitrated(apart, times_ns, []).result()
 
 
 def test_datagram_that_lacks_a_fragment_on_both_lines_is_lost() -> None:

@@ -116,9 +116,11 @@ class LineStretch(WaitingStretch[Arbiter, _Packet]):
 
     def _play(self, state: Arbiter, rows: _Packet) -> None:
         batch = FrameBatch.from_frames(
-            [rows.data], [rows.at_ns], wire_lengths=[rows.wire_length], interfaces=(RAW_LINK[rows.ip_version],),
+            [rows.data], [0], wire_lengths=[rows.wire_length], interfaces=(RAW_LINK[rows.ip_version],),
             first_frame_number=rows.first_frame,
         )  # fmt: skip
+        # As it was kept: a batch that somebody filled may hold any.
+        batch.storage("timestamp_ns")[0] = rows.at_ns
         batch.storage("timestamp_source")[0] = rows.timestamp_source
         batch.storage("read_ns")[0] = rows.read_ns
         state.track(batch, batch.headers, 0, self._rule)
