@@ -55,7 +55,7 @@ def test_text_begins_with_the_verdict(live_pair: LivePair) -> None:
 
 
 def test_filter_that_matches_no_probe_ends_with_an_error(live_pair: LivePair) -> None:
-    assert "no probe to UDP port 7000 came" in run(live_pair, "src host 10.77.0.99").stderr
+    assert "no probe to UDP port 7000 arrived" in run(live_pair, "src host 10.77.0.99").stderr
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_comparison_without_a_run_says_what_ended_it(addressed: Pair, start: Sta
     addressed.here.ip("link", "delete", HERE)
     assert comparison.ended() == 1
     assert comparison.last_line == (
-        "uspcap: interface here0 is gone before the first run was over: there is nothing to compare"
+        "uspcap: interface here0 is gone before the first run was complete: there is nothing to compare"
     )
 
 
@@ -172,5 +172,6 @@ def test_comparison_ends_where_more_queues_come_than_af_xdp_reads(make_pair: Cal
     pair.here.set_queues(HERE, rx=4)
     assert comparison.ended() == 1
     assert (
-        "here0 has 4 receive queues now, and 2 when it began, so that AF_XDP does not get all" in comparison.last_line
+        "here0 has 4 receive queues now, and 2 when it began, so that AF_XDP does not receive all"
+        in comparison.last_line
     )
