@@ -147,7 +147,7 @@ cdef class Chain:
     Attributes
     ----------
     saw_set_clock : bool
-        Some timestamp so far is of 1980 or later.
+        More timestamps so far are of 1980 or later than outliers in a row may be.
     frames, timestamped, sorted, beyond_window, outlier_count, unset_count, step_count : int
         `unset_count` are the outliers of the years before a clock is set.
     outliers : list of tuple
@@ -168,7 +168,7 @@ cdef class Chain:
     cdef readonly list outliers
     cdef readonly list steps
     cdef readonly bint finished
-    cdef readonly bint saw_set_clock
+    cdef int64_t set_frames         # with a timestamp of 1980 or later
     cdef bint clock_is_set
     cdef int64_t window_ns
     cdef int64_t most_frames
@@ -292,6 +292,11 @@ cdef class Chain:
                 self.decide()
 
     @property
+    def saw_set_clock(self):
+        """Whether more frames had a timestamp of 1980 or later than a run of outliers has."""
+        return self.set_frames > RUN
+
+    @property
     def held_frames(self):
         """Frames in here."""
         return self.ready + self.end - self.next_verdict
@@ -374,7 +379,7 @@ cdef class Chain:
         if one.source < NO_TIMESTAMP:
             self.timestamped += 1
             self.count_waiting(one, 1)
-            self.saw_set_clock |= one.timestamp_ns >= CLOCK_SET_NS
+            self.set_frames += one.timestamp_ns >= CLOCK_SET_NS
 
     cdef inline void count_waiting(self, const Held *one, int many) noexcept nogil:
         if one.timestamp_ns < CLOCK_SET_NS:
