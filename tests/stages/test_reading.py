@@ -389,6 +389,8 @@ def test_interfaces_of_a_file_named_one_by_one_are_read_each_once():
     inputs = expand_all(["a.pcap@0", "a.pcap@1", "a.pcap@0"])
     assert [(one.interfaces, one.repeats) for one in inputs] == [(("0",), 1), (("1",), 0)]
     assert [one.interfaces for one in expand_all(["a.pcap@0", "a.pcap"])] == [()]
+    inputs = expand_all(["a.pcap@0", "a.pcap@0,1", "a.pcap@1,2,2"])
+    assert [(one.interfaces, one.repeats) for one in inputs] == [(("0",), 1), (("1",), 1), (("2",), 0)]
 
 
 def test_a_name_that_is_not_there_is_left_to_be_opened():

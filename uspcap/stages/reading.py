@@ -364,22 +364,23 @@ def expand(word: str) -> list[Input]:
 
 
 def expand_all(words: Iterable[str]) -> list[Input]:
-    """Return the capture files that words name, in their order, each once.
+    """Return the capture files that words name, in their order, each once, and each interface of a file once.
 
     A file that is named again, by whatever path, or of which all is read anyhow, would have every packet duplicated.
     """
     named = [(given, _identity(given.path)) for word in words for given in expand(word)]
     whole = {file for given, file in named if file is not None and not given.interfaces}
-    places: dict[tuple[object, tuple[str, ...]], int] = {}
     inputs: list[Input] = []
+    # Where each file and interface is read; "" is all of a file.
+    places: dict[tuple[object, str], int] = {}
     for given, file in named:
-        key = file, () if file in whole else given.interfaces
-        if file is None or key not in places:
-            places[key] = len(inputs)
-            inputs.append(given if file not in whole else replace(given, interfaces=()))
-        else:
-            at = places[key]
+        interfaces = dict.fromkeys(("",) if file in whole else given.interfaces or ("",))
+        left = [name for name in interfaces if file is None or (file, name) not in places]
+        for at in {places[file, name] for name in interfaces if name not in left}:
             inputs[at] = replace(inputs[at], repeats=inputs[at].repeats + 1)
+        if left:
+            places |= {(file, name): len(inputs) for name in left}
+            inputs.append(replace(given, interfaces=tuple(name for name in left if name)))
     return inputs
 
 
