@@ -7,8 +7,7 @@ B. A frame's bytes lie in one piece: what does not fit before the end of the are
    frame takes one byte at least, so an arena whose start and end meet is full.
 C. Where a queue has no room, `push` stops in front of the frame, and the caller takes frames out first.
 D. `late` counts frames that come out after a younger one that was timestamped at the same place; two places may have
-two
-   clocks, so these are not compared.
+   two clocks, so these are not compared.
 """
 
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

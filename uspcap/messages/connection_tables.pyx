@@ -1,8 +1,7 @@
 """Table of TCP connections under a bound, and a log of segments.
 
 A. Connections are bounded by sampling on hashes, as flows are (flow_index.pyx): at level L only those whose hash has
-its top
-   L bits zero are followed. What is followed in the end depends on which there were only.
+   its top L bits zero are followed. What is followed in the end depends on which there were only.
 B. The log holds segments as they were captured, each behind an `Entry`.
 C. What is kept of the messages of connections is its subclasses' concern: `connections_moved` gives them where
    connections went.

@@ -6,15 +6,13 @@ A. Fragments of one key (addresses and identification, RFC 791 and 8200) are a g
    given out, with the frame and timestamp of the fragment that completed it. A group that ends before leaves it
    incomplete.
 B. An exact copy of a fragment is passed over (RFC 8200, 4.5). Fragments that overlap otherwise, that contradict each
-other
-   on the length, whose length is no multiple of 8 though more follow, or that lead beyond 65,535 bytes make the whole
-   datagram void (RFC 5722, 3); so is then what comes of it until the group ends.
+   other on the length, whose length is no multiple of 8 though more follow, or that lead beyond 65,535 bytes make the
+   whole datagram void (RFC 5722, 3); so is then what comes of it until the group ends.
 C. A group that ended changes no more, so that no more datagrams are open than there are frames in NEAR_FRAMES; each has
    less than 64 KiB.
 D. The first group of a key in a part of a capture may go on with one of the part before (a head). It is not put
-together
-   here: `take` stops at its fragments, so that whoever calls keeps them (`event`), and gives them to `take_event` of
-   the part before, or of a state before which there is nothing.
+   together here: `take` stops at its fragments, so that whoever calls keeps them (`event`), and gives them to
+   `take_event` of the part before, or of a state before which there is nothing.
 E. What is put together is a batch of its own: each datagram as one IP packet without fragments, as decoded headers,
    streams and rules know it. Bytes that were not captured end what is captured of it.
 """

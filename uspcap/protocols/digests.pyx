@@ -1,12 +1,10 @@
 """Digests of frames: the same for the same frame wherever it was captured, as far as a key asks.
 
 A. Lanes of eight bytes are folded in by 64 x 64 -> 128-bit multiplication, both halves of the product exclusive-ored,
-two
-   lanes at a time; length and header fields are folded in as numbers. Two different frames share a digest by chance
+   two lanes at a time; length and header fields are folded in as numbers. Two different frames share a digest by chance
    once in 2**64: among a million frames at a time, 3e-8 such pairs are to be expected.
 B. Only captured bytes are read. What of the transport part lies beyond `limit` bytes is left out, so that a capture
-that
-   was cut can be compared with one that was not.
+   that was cut can be compared with one that was not.
 C. A digest of 0 says that a frame has nothing that the key asks for.
 """
 

@@ -14,9 +14,9 @@ A. A chain is one input, or several that follow each other in time. Of each fram
 B. A timestamp that is not trusted keeps its value, and its source gets the bit UNTRUSTED: such a frame has no time
    anywhere. It stays where it lies, behind the frame before it, and so does a frame without a timestamp.
 C. Frames lie in a few runs, each in order, and what fits behind none of them in a heap, until nothing that comes can go
-before them: what is to come within the
-   window is not older than `now` less the window. Over `most_frames` or `most_bytes` the oldest goes anyway; what
-   comes too late then goes at once, and counts as beyond the window. Nothing is sorted across a step.
+   before them: what is to come within the window is not older than `now` less the window. Over `most_frames` or
+   `most_bytes` the oldest goes anyway; what comes too late then goes at once, and counts as beyond the window. Nothing
+   is sorted across a step.
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
    without it, it was no step: the frames between came late, and count as beyond the window.
 E. Frames lie in a circle, in the order in which they came, their bytes in another. A frame's bytes lie in one piece.

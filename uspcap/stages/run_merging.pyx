@@ -1,8 +1,7 @@
 """Merging inputs whose frames are in order of time, straight out of the batches that their readers filled.
 
 A. Each input has the batch at hand and a row in it. First it is picked which inputs the next frames come from, then
-they
-   are copied: what a processor cannot foresee is so parted from what it can do at full speed. Of two inputs one is
+   they are copied: what a processor cannot foresee is so parted from what it can do at full speed. Of two inputs one is
    picked without a branch; of more, the one with the earliest frame goes on as long as its frames are earlier than
    those of all others.
 B. Of equal times one frame goes at a time, by the rule of frame_order.pxd.

@@ -7,8 +7,7 @@ A. `look` only reads. It finds where a frame's payload ends by what its headers 
 B. Every byte is read only after its offset was compared with the captured length, and a trailer only where all of the
    frame was captured: what a snaplen cut off is absent.
 C. `strip` takes what was found out of the frames: lengths shrink, the timestamp becomes the frame's. A header is taken
-out
-   by moving the MAC addresses (and tags before it) over it in `data`, which the reader has done with.
+   out by moving the MAC addresses (and tags before it) over it in `data`, which the reader has done with.
 D. `tally` finds the rows of a batch that a filter has thinned by their frame numbers, which rise.
 E. Counts by device and port are bounded by sampling on the hash of the key, as flows are: which keys are followed
    depends only on which keys there were.

@@ -1,18 +1,15 @@
 """Two lines of one feed under one key: which of them brings each number first, by how much, and what neither brings.
 
 A. The ring has a place for each of the last numbers. What lies there is the last number that came to it, who has
-brought
-   it, and the timestamp of whoever did first. A number that the other line has brought is compared; one that lies there
-   no more is the first copy, and goes on into the stream of first copies (numbered_runs.pxd). What lies in a place
-   depends on what came to it last, and on nothing that came before that.
-B. A line restarts where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last
-packet.
+   brought it, and the timestamp of whoever did first. A number that the other line has brought is compared; one that
+   lies there no more is the first copy, and goes on into the stream of first copies (numbered_runs.pxd). What lies in a
+   place depends on what came to it last, and on nothing that came before that.
+B. A line restarts where a reset says so, or where its numbers fall to 1 or 0 from far above those of its last packet.
    Where the other line stands nearer to where it stood than to where it goes, it is the first of the two, and takes the
-   pair with it: what lies in the ring is of the past, and so is what the other brings, until it restarts, comes
-   near, or BEHIND_FOR packets have come. All of that depends on the last 2 * BEHIND_FOR packets at most.
+   pair with it: what lies in the ring is of the past, and so is what the other brings, until it restarts, comes near,
+   or BEHIND_FOR packets have come. All of that depends on the last 2 * BEHIND_FOR packets at most.
 C. A part of a capture does not know what came before. It keeps its first packets (the log) until that cannot matter to
-B:
-   until packets of both lines have come near each other, or LOG have come. Of what comes then, the first number that
+   B: until packets of both lines have come near each other, or LOG have come. Of what comes then, the first number that
    came to each place of the ring is undecided, as the ring may have held it: such numbers stand among the first copies
    as UNDECIDED, one line's copy each at most. Merging gives the log and what is undecided to the earlier part as if it
    came there, which so counts all that the later one could not; and of each place takes over what came to it behind

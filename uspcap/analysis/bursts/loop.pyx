@@ -15,9 +15,8 @@ D. For `join`, the entries of the first W of the first stretch are kept (`head`)
 E. The first of equal peaks is kept, and windows are looked at in the order of their ends, so that cutting
    anywhere changes nothing.
 F. Timestamps are clamped as they come in, and a window is 2^60 ns at most: then no bound of a slot or of a window
-leaves 64
-   bits, and a line never has more entries than it has room for. A slot may begin before the earliest timestamp there
-   is, so that how far ahead of it a timestamp lies may not fit.
+   leaves 64 bits, and a line never has more entries than it has room for. A slot may begin before the earliest
+   timestamp there is, so that how far ahead of it a timestamp lies may not fit.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

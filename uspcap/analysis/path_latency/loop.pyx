@@ -1,8 +1,7 @@
 """From a frame's timestamp to the moment that it was read from its ring: histograms by timestamp source and ring.
 
 A. A group is a timestamp source and a ring; groups are rows of a fixed table, so that which group a frame counts in
-does
-   not depend on what came before. Rings from LAST_RING on share one row.
+   does not depend on what came before. Rings from LAST_RING on share one row.
 B. What is negative is counted apart, and in no histogram. What does not fit 64 bits counts as the nearest that does.
 C. Sums take 128 bits, in two words: merging adds them up exactly.
 """

@@ -1,8 +1,7 @@
 """What runs of requests and responses come to: counts, histograms and lists, each by class of the run's key.
 
 A. Everything is kept by class (`request_runs`, D), so that classes that a bound left out later can be left out of all
-of
-   it. Lists keep the first rows of each class by rank, whatever order they come in; so the first of the classes that
+   of it. Lists keep the first rows of each class by rank, whatever order they come in; so the first of the classes that
    count are among them.
 B. Times of different timestamp sources are not subtracted; what is negative is in no histogram. Both are counted.
 C. Sums take 128 bits, in two words.

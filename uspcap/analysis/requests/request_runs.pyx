@@ -19,9 +19,8 @@ C. The first run of a key may continue one of the part of the capture before: a 
    two timeouts, or it was silent for long, no frame of that source before the part can matter; once that holds for all
    sources, there are no further heads.
 D. The number is bounded by sampling on the hash of the key, as in flow_index.pyx. A class is the number of zero bits
-that a
-   key's hash begins with; at level L only runs of classes from L on are followed. The level rises until no more than
-   `maximum` frames of a source fall in a slot of one timeout (aligned to the epoch, as long as no other slot comes
+   that a key's hash begins with; at level L only runs of classes from L on are followed. The level rises until no more
+   than `maximum` frames of a source fall in a slot of one timeout (aligned to the epoch, as long as no other slot comes
    between). That depends on the stream alone. What is settled is kept by class (request_ledger), and the classes below
    the final level are left out of the result.
 """

@@ -5,8 +5,7 @@ A. A run is packets of a stream each of which begins with the number that the on
    parts, one after the other, but that the last run of a part and the first one of the next may be one run: cutting and
    merging changes nothing, whatever the numbers are.
 B. Numbers stay as their field has them. Where they begin again after the highest, they are compared modulo that. Which
-of
-   them are new, late or double is worked out of the runs when a result is asked for (analysis/sequence/gaps.py).
+   of them are new, late or double is worked out of the runs when a result is asked for (analysis/sequence/gaps.py).
 C. A run below the highest number is looked at packet by packet: of the first packets of a run it is kept where they end
    and when they came, fewer in the later runs of a stream (`ends_kept`). The packets behind those are taken together.
 D. State is bounded, whatever the order. Of each stream the first `most_runs` runs are followed. What a stream costs, in

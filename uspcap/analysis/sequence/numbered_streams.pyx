@@ -1,8 +1,8 @@
 """The numbered streams of flows: what names them, under a bound, and their runs (numbered_runs.pxd).
 
 A. A stream is a flow (of timestamps by one source, as in flow_index.pyx) and what a protocol takes as its session and
-channel. B. Streams are bounded by sampling on the hash of both: at level L only those whose hash has its top L bits
-zero are
+   channel.
+B. Streams are bounded by sampling on the hash of both: at level L only those whose hash has its top L bits zero are
    followed. The level rises where there are more streams, or these cost more words, than the bounds allow. Neither
    falls when packets come, so that what is followed in the end depends on which packets there were only.
 """

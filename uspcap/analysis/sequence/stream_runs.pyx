@@ -10,8 +10,7 @@ C. SoupBinTCP: a login accepted (A) says which number comes next, and each seque
 D. What of TCP's bytes is missing stands among the runs, before the first message after it with a number.
 E. Nothing of a login but session and number is kept.
 F. Where there are too many connections, or their streams are too many or have too many runs, a sample of the
-connections
-   is followed (connection_tables.pyx), and of the sessions of each as well.
+   connections is followed (connection_tables.pyx), and of the sessions of each as well.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t

@@ -1,16 +1,14 @@
 """Packets with a second copy in the capture, as mirror ports that copy both directions give them: how many, how far apart.
 
 A. Two IPv4 packets of one interface and timestamp source that agree on addresses, protocol, identification, transport
-header
-   but for its checksum, and payload are one packet: senders do not use an identification again so soon. Those whose
-   identification is 0 say nothing and are left out. TTL, VLAN tags and addresses of layer 2 may differ, as routers and
-   switches change them.
+   header but for its checksum, and payload are one packet: senders do not use an identification again so soon. Those
+   whose identification is 0 say nothing and are left out. TTL, VLAN tags and addresses of layer 2 may differ, as
+   routers and switches change them.
 B. A copy is a packet whose like came at most NEAR_FRAMES frames and NEAR_NS before: that depends on what lies between
-the
-   two only. A part of a capture keeps the first of each kind that came in its first NEAR_FRAMES frames, which the part
-   before may hold the like of.
+   the two only. A part of a capture keeps the first of each kind that came in its first NEAR_FRAMES frames, which the
+   part before may hold the like of.
 C. One identification of sixteen is looked at, chosen by a hash of it, which copies share: of the others nothing is
-read.
+   read.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

@@ -12,8 +12,7 @@ D. The log is bounded, for each connection and in all. Connections are bounded b
    flows are (flow_index.pyx); the level rises also when the histograms take too many lines. Both depend only on what
    there was, not on its order.
 E. Times are kept in one block a connection and timestamp source: count, extremes and sum of each measure, and in
-`cells`
-   its histogram, as flow block * MEASURES + measure.
+   `cells` its histogram, as flow block * MEASURES + measure.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
