@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import struct
@@ -85,31 +86,35 @@ def test_orders_have_the_answers_that_were_put_into_the_sample() -> None:
         assert found[frames[0]] == (frames[-1], order["answer_frame"], order["answer_ns"])
 
 
-def tshark_times(path: Path, display_filter: str, time_field: str, frame_field: str) -> dict[int, tuple[int, int]]:
-    """Return, by the response's frame, the request's frame and the time in ns, as tshark has them."""
-    command = ["tshark", "-n", "-r", str(path), "-Y", display_filter, "-T", "fields", "-E", "occurrence=f"]
-    for field in ("frame.number", frame_field, time_field):
-        command += ["-e", field]
+TSHARK = {
+    "dns": ("udp && !mdns && dns.time", "dns.response_to", "dns.time", 10**9),
+    "icmp_echo": ("icmp.resptime", "icmp.resp_to", "icmp.resptime", 10**6),
+}
+"""By rule: tshark's filter for responses, its fields of the request's frame and of the time, units of that a second."""
+
+
+@functools.cache
+def tshark_times(path: Path) -> dict[str, dict[int, tuple[int, int]]]:
+    """Return, by rule and by the response's frame, the request's frame and the time in ns, as tshark has them."""
+    any_response = " || ".join(f"({display_filter})" for display_filter, *_ in TSHARK.values())
+    command = ["tshark", "-n", "-r", str(path), "-Y", any_response, "-T", "fields", "-E", "occurrence=f"]
+    command += ["-e", "frame.number"]
+    for _, frame_field, time_field, _ in TSHARK.values():
+        command += ["-e", frame_field, "-e", time_field]
     # Whatever is wrong at the end of a capture, what was read before it is reported.
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-    found = {}
+    found: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in TSHARK}
     for line in lines:
-        response, request, seconds = line.split("\t")
-        if seconds:
-            unit = 10**6 if time_field == "icmp.resptime" else 10**9
-            found[int(response)] = (int(request), round(Fraction(seconds) * unit))
+        response, *fields = line.split("\t")
+        for (name, (*_, unit)), request, time in zip(TSHARK.items(), fields[::2], fields[1::2], strict=True):
+            if time:
+                found[name][int(response)] = (int(request), round(Fraction(time) * unit))
     return found
-
-
-TSHARK = {
-    "dns": ("udp && !mdns && dns.time", "dns.time", "dns.response_to"),
-    "icmp_echo": ("icmp.resptime", "icmp.resptime", "icmp.resp_to"),
-}
 
 
 def compared(path: Path, name: str) -> int:
     """Compare each pair that either tool has; return how many there are."""
-    theirs = tshark_times(path, *TSHARK[name])
+    theirs = tshark_times(path)[name]
     # tshark waits for as long as it takes.
     analysis = analyzed(path, jobs=1, timeout_ns=1000 * HOUR_NS)
     pairs = [row for row in rows(analysis.tables()["pairs"]) if row["rule"] == name]

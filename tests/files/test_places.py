@@ -252,9 +252,13 @@ def test_link_that_is_put_there_in_between_is_not_followed(tmp_path: Path, share
 
     thread = threading.Thread(target=exchange)
     thread.start()
-    outcomes = set()
+    outcomes: set[str] = set()
+    refusals = {"Untrusted", "OSError"}
     try:
-        for _ in range(3000):
+        # On a busy machine the other thread may not get at it for thousands of attempts: on, until it has.
+        for attempt in range(300_000):
+            if attempt >= 3000 and not outcomes.isdisjoint(refusals):
+                break
             try:
                 outcomes.add(lead_to(shared / "out").name)
             except OSError as error:
@@ -263,4 +267,4 @@ def test_link_that_is_put_there_in_between_is_not_followed(tmp_path: Path, share
         over.set()
         thread.join()
     assert "secret" not in outcomes
-    assert outcomes & {"Untrusted", "OSError"}
+    assert not outcomes.isdisjoint(refusals)

@@ -150,11 +150,11 @@ class SlowNumbers:
             return 0
         first = self._nearest(one.first, self.mark)
         groups = _groups(arrivals, self.modulus)
-        if len(groups[0]) > 1 or (self.joined_at is not None and first - self.mark <= DROPPED):
+        if len(next(groups)) > 1 or (self.joined_at is not None and first - self.mark <= DROPPED):
             return 0
         cost = 0
         after = one.after - one.first + first
-        for group in groups[1:]:
+        for group in groups:
             head = group[0]
             if head.kind == "reset" or cost >= WITHIN:
                 break
@@ -268,25 +268,25 @@ class SlowNumbers:
         self.epochs.append(len(self.gaps))
 
 
-def _groups(arrivals: list[Arrival], modulus: int) -> list[list[Arrival]]:
-    """Return packets that go on with each other, and announcements of what is expected, together."""
-    groups: list[list[Arrival]] = []
+def _groups(arrivals: list[Arrival], modulus: int) -> Iterator[list[Arrival]]:
+    """Yield packets that go on with each other, and announcements of what is expected, together."""
+    group: list[Arrival] = []
     for one in arrivals:
-        before = groups[-1][-1] if groups else None
         joins = False
-        if before is not None and before.after in (one.first, one.first + modulus):
-            run = groups[-1][0].kind
+        if group and group[-1].after in (one.first, one.first + modulus):
+            run = group[0].kind
             joins = run in ("data", "next") and one.kind == "next"
-            joins |= run == one.kind == "end" or (run == one.kind == "data" and _is_short(one, groups))
-        if joins:
-            groups[-1].append(one)
-        else:
-            groups.append([one])
-    return groups
+            joins |= run == one.kind == "end" or (run == one.kind == "data" and _is_short(one, group[0]))
+        if not joins and group:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
 
 
-def _is_short(one: Arrival, groups: list[list[Arrival]]) -> bool:
-    return max(one.after - one.first, groups[-1][0].after - groups[-1][0].first) < LONGEST
+def _is_short(one: Arrival, first: Arrival) -> bool:
+    return max(one.after - one.first, first.after - first.first) < LONGEST
 
 
 COUNTS = (
