@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uspcap.frames import FrameBatch, TimestampSource
-from uspcap.stages.run_merging import ENDED, FULL, MOST_INPUTS, NEEDS_ROOM, RunMerger
+from uspcap.stages.chain_merging import ENDED, FULL, NEEDS_ROOM
+from uspcap.stages.run_merging import MOST_INPUTS, RunMerger
 
 Row = tuple[int, int, bytes]
 """Input, timestamp and content of a frame."""

@@ -15,8 +15,9 @@ from uspcap.formats import open_capture
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface
+from uspcap.stages.chain_merging import ENDED, FULL, Merger
 from uspcap.stages.order import bounds
-from uspcap.stages.ordering import ENDED, FULL, Chain, Merger
+from uspcap.stages.ordering import Chain
 from uspcap.stages.reading import EVERYTHING, in_order_of_time, is_read_once
 
 MOST_FILES: Final = 64

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from uspcap.formats.reader import BATCH_FRAMES
 from uspcap.frames import FrameBatch, Interface, SourceFacts
+from uspcap.stages.chain_merging import ENDED, FULL, Merger
 from uspcap.stages.forward_steps import ForwardSteps
 from uspcap.stages.order import OrderCheck
-from uspcap.stages.ordering import ENDED, FULL, Merger
 from uspcap.stages.reading import PlannedInput
 from uspcap.stages.run_merging import RunMerger
 from uspcap.stages.selection import FrameSelection

@@ -1,4 +1,4 @@
-"""Putting frames in order of time: which timestamps are to be trusted, a sort within a window, a merge of chains.
+"""Putting frames in order of time: which timestamps are to be trusted, and a sort within a window.
 
 A. A chain is one input, or several that follow each other in time. Of each frame with a timestamp it is decided whether
    time goes on with it, by how far it lies from `now`, the latest time so far. Within the window of `now`, on either
@@ -20,10 +20,8 @@ C. Frames lie in a few runs, each in order, and what fits behind none of them in
 D. Where the clock stepped back, and soon, within less than the step, a jump forward leads where time would have been
    without it, it was no step: the frames between came late, and count as beyond the window.
 E. Frames lie in a circle, in the order in which they came, their bytes in another. A frame's bytes lie in one piece.
-F. Among chains, the frame with the earliest time goes first; of equal times, as frame_order.pxd has it.
 """
 
-from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
@@ -31,7 +29,6 @@ from libc.string cimport memcmp, memcpy
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport clamped, difference, saturating_add
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
-from uspcap.stages.frame_order cimport Equal, order_of_equals
 
 cdef enum:
     RUN = 16
@@ -39,7 +36,6 @@ cdef enum:
     LOOKED_AT = 4096        # frames, without timestamps or not
     LISTED = 100
     FEWEST_OF_REST = 8
-    RUNS = 4
     NOWHERE = -1
 
 # 1980: what is older was timestamped by a clock that nobody had set.
@@ -51,38 +47,6 @@ LONGEST_RUN = RUN
 
 MOST_LISTED = LISTED
 """Outliers, and steps, of a chain that are kept one by one."""
-
-cdef enum Verdict:
-    TRUSTED, OUTLIER, UNDETERMINED, STEP, GAP
-
-NEEDS_ROOM = -2
-FULL = -3
-ENDED = -1
-
-cdef struct Held:
-    int64_t key_ns          # where it goes among others
-    int64_t timestamp_ns
-    int64_t frame_number
-    int64_t epoch           # steps before it
-    uint64_t drop_count
-    Py_ssize_t start
-    Py_ssize_t occupied
-    int64_t bytes_before
-    int64_t next            # place of the frame behind it in its run
-    uint32_t wire_length
-    uint32_t captured_length
-    uint32_t options_length
-    uint32_t flags
-    uint32_t queue
-    uint16_t interface
-    uint8_t source
-    uint8_t big_endian
-    uint8_t given
-
-cdef struct Entry:
-    int64_t key_ns
-    int64_t epoch
-    int64_t place
 
 
 def first_fall(FrameColumns frames, int64_t last_ns):
@@ -156,62 +120,6 @@ cdef class Chain:
     steps : list of tuple
         Frame numbers before and after, times before and after.
     """
-
-    cdef readonly int64_t frames
-    cdef readonly int64_t timestamped
-    cdef readonly int64_t sorted
-    cdef readonly int64_t furthest_ns
-    cdef readonly int64_t beyond_window
-    cdef readonly int64_t outlier_count
-    cdef readonly int64_t unset_count
-    cdef readonly int64_t step_count
-    cdef readonly list outliers
-    cdef readonly list steps
-    cdef readonly bint finished
-    cdef int64_t set_frames         # with a timestamp of 1980 or later
-    cdef bint clock_is_set
-    cdef int64_t window_ns
-    cdef int64_t most_frames
-    cdef int64_t most_bytes
-    cdef bint keeps_frames
-    cdef bint failed
-
-    cdef Held *held
-    cdef Py_ssize_t room            # of `held`, a power of two
-    cdef int64_t first              # place of the oldest frame held
-    cdef int64_t next_verdict       # place of the first frame without a verdict
-    cdef int64_t end                # place of the next frame to come
-    cdef int64_t set_waiting        # frames from `next_verdict` on with a timestamp of a clock that was set
-    cdef int64_t unset_waiting      # and with one of the years before
-    cdef int64_t ready              # frames with a verdict
-    cdef int64_t run_first[RUNS]    # places, NOWHERE where a run is empty
-    cdef int64_t run_last[RUNS]
-    cdef int head_run               # of the last `head`, NOWHERE for the heap
-    cdef int64_t in_heap
-    cdef Entry *heap
-    cdef Py_ssize_t heap_room
-    cdef uint8_t *arena
-    cdef Py_ssize_t arena_room
-    cdef Py_ssize_t arena_end
-
-    # The last outlier, and how many runs of them there were.
-    cdef int64_t outlier_runs, outlier_frame, outlier_ns
-    cdef bint outlier_sure
-
-    cdef bint has_now
-    cdef int64_t now_ns, now_frame
-    cdef int64_t last_key_ns
-    cdef int64_t epoch
-    # Nothing goes before `floor_ns` any more: the latest time of frames that as many came after as are held.
-    cdef int64_t floor_ns, floor_place, bytes_taken
-    # Extremes of trusted times; the last gap, and what came before and after it.
-    cdef int64_t earliest_ns, latest_ns
-    cdef int64_t trusted
-    cdef int64_t gap_from_ns, gap_to_ns, gap_frame, since_gap
-    cdef int64_t head_gap_ns, head_gap_from_ns, head_frames, first_frame
-    # The last step, and what came since.
-    cdef bint has_step
-    cdef int64_t step_from_ns, step_to_ns, since_step
 
     def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True,
                   bint clock_is_set=False):
@@ -381,17 +289,17 @@ cdef class Chain:
             self.count_waiting(one, 1)
             self.set_frames += one.timestamp_ns >= CLOCK_SET_NS
 
-    cdef inline void count_waiting(self, const Held *one, int many) noexcept nogil:
+    cdef void count_waiting(self, const Held *one, int many) noexcept nogil:
         if one.timestamp_ns < CLOCK_SET_NS:
             self.unset_waiting += many
         else:
             self.set_waiting += many
 
-    cdef inline bint is_set(self) noexcept nogil:
+    cdef bint is_set(self) noexcept nogil:
         """Whether timestamps of the years before a clock is set are none."""
         return self.clock_is_set or self.has_now and self.now_ns >= CLOCK_SET_NS
 
-    cdef inline bint may_count(self, const Held *one) noexcept nogil:
+    cdef bint may_count(self, const Held *one) noexcept nogil:
         """Whether a frame that waits has a timestamp that may say where time goes on."""
         return one.source < NO_TIMESTAMP and not (one.timestamp_ns < CLOCK_SET_NS and self.is_set())
 
@@ -737,173 +645,3 @@ cdef class Chain:
 
     cdef const uint8_t *bytes_of(self, const Held *one) noexcept nogil:
         return self.arena + one.start
-
-
-cdef class Merger:
-    """Gives the frames of several chains in order.
-
-    Parameters
-    ----------
-    chains : list of Chain
-        Each is fed before the first `fill`, or when it is asked for.
-
-    Attributes
-    ----------
-    needed : int
-        Bytes that the next frame needs, where a batch is too small for it.
-    """
-
-    cdef list chains
-    cdef PyObject **pointers
-    cdef Held **heads           # of each chain in `heap`
-    cdef Py_ssize_t *heap       # chains whose head is known, the one that goes first at the top
-    cdef Py_ssize_t heap_count
-    cdef Py_ssize_t *waiting    # those whose head is to be found
-    cdef Py_ssize_t waiting_count
-    cdef readonly Py_ssize_t needed
-    cdef Py_ssize_t used
-    cdef bint endian_of_batch
-
-    def __cinit__(self, list chains not None):
-        cdef Py_ssize_t at, count = len(chains)
-        if not chains or not all(isinstance(chain, Chain) for chain in chains):
-            raise ValueError("there is no chain to merge")
-        self.chains = list(chains)
-        self.pointers = <PyObject **> malloc(count * sizeof(PyObject *))
-        self.heads = <Held **> malloc(count * sizeof(Held *))
-        self.heap = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
-        self.waiting = <Py_ssize_t *> malloc(count * sizeof(Py_ssize_t))
-        if self.pointers == NULL or self.heads == NULL or self.heap == NULL or self.waiting == NULL:
-            raise MemoryError
-        self.waiting_count = count
-        for at in range(count):
-            self.pointers[at] = <PyObject *> self.chains[at]
-            self.waiting[at] = count - 1 - at
-
-    def __dealloc__(self):
-        free(self.pointers)
-        free(self.heads)
-        free(self.heap)
-        free(self.waiting)
-
-    def begin(self, FrameColumns out):
-        """Begin a batch."""
-        out.count = 0
-        self.used = 0
-
-    def fill(self, FrameColumns out):
-        """Append frames to a batch.
-
-        Returns
-        -------
-        int
-            Number of a chain that must be fed, or finished, before it goes on; FULL; NEEDS_ROOM where the batch's
-            bytes do not hold even one frame; ENDED once all chains are finished and empty.
-        """
-        cdef Py_ssize_t result
-        with nogil:
-            result = self.run(out)
-        return result
-
-    cdef bint before(self, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-        """Whether the head of one chain goes before that of another."""
-        cdef const Held *first = self.heads[a]
-        cdef const Held *second = self.heads[b]
-        cdef Equal one, other
-        cdef int order
-        if first.key_ns != second.key_ns:
-            return first.key_ns < second.key_ns
-        one = self.as_equal(a)
-        other = self.as_equal(b)
-        order = order_of_equals(&one, &other)
-        return order < 0 or (order == 0 and a < b)
-
-    cdef Equal as_equal(self, Py_ssize_t chain) noexcept nogil:
-        cdef const Held *one = self.heads[chain]
-        return Equal(one.interface, one.flags, (<Chain> self.pointers[chain]).bytes_of(one), one.captured_length,
-                     one.wire_length)
-
-    cdef void sink(self) noexcept nogil:
-        """Let the chain at the top go where it belongs."""
-        cdef Py_ssize_t at = 0, below, chain = self.heap[0]
-        while True:
-            below = 2 * at + 1
-            if below >= self.heap_count:
-                break
-            if below + 1 < self.heap_count and self.before(self.heap[below + 1], self.heap[below]):
-                below += 1
-            if not self.before(self.heap[below], chain):
-                break
-            self.heap[at] = self.heap[below]
-            at = below
-        self.heap[at] = chain
-
-    cdef void rise(self, Py_ssize_t chain) noexcept nogil:
-        """Take in a chain whose head is known."""
-        cdef Py_ssize_t at = self.heap_count, above
-        self.heap_count += 1
-        while at > 0:
-            above = (at - 1) // 2
-            if not self.before(chain, self.heap[above]):
-                break
-            self.heap[at] = self.heap[above]
-            at = above
-        self.heap[at] = chain
-
-    cdef Py_ssize_t run(self, FrameColumns out) noexcept nogil:
-        cdef Py_ssize_t chain
-        while True:
-            while self.waiting_count:
-                chain = self.waiting[self.waiting_count - 1]
-                self.heads[chain] = (<Chain> self.pointers[chain]).head()
-                if self.heads[chain] != NULL:
-                    self.rise(chain)
-                elif not (<Chain> self.pointers[chain]).finished:
-                    return chain
-                self.waiting_count -= 1
-            if self.heap_count == 0:
-                return -1
-            chain = self.heap[0]
-            if not self.give(out, <Chain> self.pointers[chain], self.heads[chain]):
-                return -3 if out.count else -2
-            (<Chain> self.pointers[chain]).give_head(self.heads[chain])
-            self.heads[chain] = (<Chain> self.pointers[chain]).head()
-            if self.heads[chain] == NULL:
-                self.waiting[0] = chain
-                self.waiting_count = 1
-                self.heap_count -= 1
-                self.heap[0] = self.heap[self.heap_count]
-            if self.heap_count:
-                self.sink()
-
-    cdef bint give(self, FrameColumns out, Chain chain, const Held *one) noexcept nogil:
-        """Append a frame to a batch; False where it has no place in it."""
-        cdef Py_ssize_t row = out.count
-        if row == out.capacity or (row and one.big_endian != self.endian_of_batch):
-            return False
-        if one.occupied > out.data_length - self.used:
-            self.needed = one.occupied
-            return False
-        self.endian_of_batch = one.big_endian
-        memcpy(out.data + self.used, chain.bytes_of(one), one.occupied - 1)
-        out.timestamp_ns[row] = one.timestamp_ns
-        out.timestamp_source[row] = one.source
-        out.wire_length[row] = one.wire_length
-        out.captured_length[row] = one.captured_length
-        out.interface[row] = one.interface
-        out.offset[row] = self.used
-        out.frame_number[row] = one.frame_number
-        out.flags[row] = one.flags
-        out.queue[row] = one.queue
-        out.drop_count[row] = one.drop_count
-        out.options_offset[row] = self.used + one.captured_length
-        out.options_length[row] = one.options_length
-        out.read_ns[row] = one.key_ns if one.source & UNTRUSTED and one.key_ns != INT64_MIN else 0
-        out.count = row + 1
-        self.used += one.occupied - 1
-        return True
-
-    @property
-    def big_endian(self):
-        """Whether the options of the batch's frames are big-endian."""
-        return self.endian_of_batch

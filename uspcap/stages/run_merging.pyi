@@ -3,9 +3,6 @@ from numpy.typing import NDArray
 
 from uspcap._core.columns import FrameColumns
 
-ENDED: int
-NEEDS_ROOM: int
-FULL: int
 MOST_INPUTS: int
 
 class RunMerger:

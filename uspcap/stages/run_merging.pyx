@@ -14,18 +14,9 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
 from uspcap._core.columns cimport FrameColumns
-from uspcap.stages.frame_order cimport Equal, order_of_equals
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
-
-# What `fill` returns beside numbers of inputs.
-cdef enum:
-    AT_END = -1
-    NO_ROOM = -2
-    NO_ROW = -3
-
-ENDED = AT_END
-NEEDS_ROOM = NO_ROOM
-FULL = NO_ROW
+from uspcap.stages.frame_order cimport Equal, order_of_equals
+from uspcap.stages.merge_outcomes cimport AT_END, NO_ROOM, NO_ROW
 
 cdef enum:
     PICKS = 4096

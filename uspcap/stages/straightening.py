@@ -1,9 +1,9 @@
 """Putting the frames of inputs in order of time, once it is known that they are not.
 
 Every input is looked at first, by its times alone: from when to when it goes, and whether its sections and interfaces
-are each in order where they are not together. What follows in time is one chain; chains that overlap are
-merged (`uspcap.stages.ordering`). Inputs that can be read only once are one chain, in the order in which they were
-named.
+are each in order where they are not together. What follows in time is one chain (`uspcap.stages.ordering`); chains
+that overlap are merged (`uspcap.stages.chain_merging`). Inputs that can be read only once are one chain, in the order
+in which they were named.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 
 from uspcap.formats.waking import Wake
 from uspcap.frames import FrameBatch, Interface
+from uspcap.stages.chain_merging import Merger
 from uspcap.stages.chains import MOST_OPEN, InterfaceNumbers, Piece, Straight, chained, merged_batches, overlapping
 from uspcap.stages.deduplication import Deduplicator
 from uspcap.stages.forward_steps import ForwardSteps
 from uspcap.stages.frame_numbers import FrameNumbers
 from uspcap.stages.order import CLOCK_SET_NS, Order, OrderCheck, Outlier, PossibleStep, Sorting, Step, bounds
-from uspcap.stages.ordering import Chain, Merger
+from uspcap.stages.ordering import Chain
 from uspcap.stages.reading import PlannedInput, is_read_once
 
 MOST_PIECES: Final = 64
