@@ -42,7 +42,7 @@ from uspcap.sinks.rotation import RotatingWriter
 from uspcap.sinks.rotation_places import check_directory
 from uspcap.stages.reading import expand_all, plan
 from uspcap.stages.trailer import resolved_trailer, trailer_stage
-from uspcap.stages.tunnels import TunnelChoice, choose_tunnels
+from uspcap.stages.tunnels import choose_tunnels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,25 +143,11 @@ def command(
     if list_interfaces:
         _list_interfaces(form)
         return
-    to_stdout = output is not None and output.path == "-"
-    if to_stdout and form == "json":
-        raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
-    if not files:
-        refuse_reading(reading, "name some to replay with -r")
-    if inner and (outer or not files):
-        raise UsageError(
-            "--inner and --outer contradict each other: keep one"
-            if outer
-            else "--inner is about files that are replayed with -r: filters of interfaces apply to outer frames"
-        )
+    _refuse_contradictions(output, form, files, reading, inner=inner, outer=outer)
     inputs = plan(expand_all(files), reading).inputs
     paths = tuple(planned.path for planned in inputs)
     user = None if user_name is None else find_user(user_name)
-    if output is not None:
-        refuse_same_files(paths, [output.path])
-        if user is not None:
-            # Who goes on as another user captures for that one, who is to read the file.
-            output = replace(output, owner=(user.pw_uid, user.pw_gid))
+    output = _owned(output, user, paths)
     expression = join_words(words)
     screen = _screen(live, default=bool(interfaces) and output is None and interval is None and form == DEFAULT_FORMAT)
     watched = interval is not None or screen is not None
@@ -181,14 +167,8 @@ def command(
     )
     if files:
         check_names_for_files(asked.names)
-    if files:
         filter_reading = _reading(expression, writing=output is not None, inner=inner, outer=outer)
-        asked = replace(asked, filter_reading=filter_reading)
-        choice = _tunnels(inputs, asked)
-        asked = replace(asked, tunnels=choice.tunnels)
-        if asked.names or asked.looks_inside:
-            for sentence in choice.sentences:
-                say(sentence)
+        asked = _with_tunnels(replace(asked, filter_reading=filter_reading), inputs)
     if cpus is not None:
         say(pin(cpus, [named_link(name).name for name in interfaces]))
     job = _Job(
@@ -210,7 +190,7 @@ def command(
         interval_ns=interval,
         watched=watched,
         screen=screen,
-        shown_on=sys.stderr if to_stdout else sys.stdout,
+        shown_on=sys.stderr if _takes_stdout(output) else sys.stdout,
         form=form,
         top=options[TOP.parameter],
     )
@@ -219,6 +199,35 @@ def command(
         raise outcome.failure
     if outcome.problems or outcome.losses:
         sys.exit(1)
+
+
+def _takes_stdout(output: OutputRequest | None) -> bool:
+    return output is not None and output.path == "-"
+
+
+def _refuse_contradictions(
+    output: OutputRequest | None, form: str, files: tuple[str, ...], reading: Reading, *, inner: bool, outer: bool
+) -> None:
+    """Refuse options that are each right, and not together."""
+    if _takes_stdout(output) and form == "json":
+        raise UsageError("with -w - frames go to stdout, where the JSON report would go too: write to a file")
+    if not files:
+        refuse_reading(reading, "name some to replay with -r")
+    if inner and (outer or not files):
+        raise UsageError(
+            "--inner and --outer contradict each other: keep one"
+            if outer
+            else "--inner is about files that are replayed with -r: filters of interfaces apply to outer frames"
+        )
+
+
+def _owned(output: OutputRequest | None, user: struct_passwd | None, paths: Sequence[str]) -> OutputRequest | None:
+    """Return where frames go, which is none of the files that are read, with whom it is to belong to."""
+    if output is None:
+        return None
+    refuse_same_files(paths, [output.path])
+    # Who goes on as another user captures for that one, who is to read the file.
+    return output if user is None else replace(output, owner=(user.pw_uid, user.pw_gid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,12 +362,16 @@ def _filtered(source: LiveSource, settings: Settings | None) -> LiveSource:
     return FilteredSource(source, chosen, tunnels=bool(settings.tunnels))
 
 
-def _tunnels(inputs: Sequence[PlannedInput], settings: Settings) -> TunnelChoice:
-    """Return whether tunnels in files are decoded; what is wrong with a file, its replay says."""
+def _with_tunnels(settings: Settings, inputs: Sequence[PlannedInput]) -> Settings:
+    """Return settings that say whether tunnels in files are decoded; what is wrong with a file, its replay says."""
     try:
-        return choose_tunnels(inputs, asked=settings.tunnels, looks_inside=settings.looks_inside)
+        choice = choose_tunnels(inputs, asked=settings.tunnels, looks_inside=settings.looks_inside)
     except UspcapError:
-        return TunnelChoice(bool(settings.tunnels))
+        return replace(settings, tunnels=bool(settings.tunnels))
+    if settings.names or settings.looks_inside:
+        for sentence in choice.sentences:
+            say(sentence)
+    return replace(settings, tunnels=choice.tunnels)
 
 
 def _wait_for_commands(writer: RotatingWriter) -> None:

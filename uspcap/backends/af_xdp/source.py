@@ -208,31 +208,9 @@ class AfXdpSource(RingSource):
             if busy_poll_us is not None:
                 self._deferred_interrupts = DeferredInterrupts(self._interface)
             self._open_sockets(zero_copy=best == "zero-copy" and self._modes != [AttachMode.SKB])
-            numbers = {number for xsk in self._sockets for number in xsk.refusal_numbers}
-            if vain := why_native_is_vain(self._driver, numbers):
-                self._refusals.append(f"native XDP is not used: {vain}")
-                self._modes = [AttachMode.SKB]
             if promiscuous:
                 self._membership = promiscuous_socket(self._interface)
-            self._warn_of_link_reset(announce)
-            link = CarrierWait(self._interface)
-            self._attachment = self._attach(self._modes)
-            if self._attachment.mode is AttachMode.SKB and any(xsk.zero_copy for xsk in self._sockets):
-                # Generic XDP copies; sockets that wait for the driver would get nothing.
-                self._attachment.close()
-                self._close_sockets()
-                self._open_sockets(zero_copy=False)
-                self._attachment = self._attach([AttachMode.SKB])
-            self._mode = self._attachment.mode
-            self._refusals += [
-                f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
-            ]
-            away_s = link.wait()
-            if away_s:
-                self._link_remarks.append(
-                    f"the link of {interface} was down for {away_s:.1f} s, as {self._driver or 'its driver'} took it "
-                    "down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
-                )
+            self._mode = self._take_hook(announce)
             self._count_from_now()
             self._read_in_turn(
                 [xsk.queue for xsk in self._sockets],
@@ -249,6 +227,32 @@ class AfXdpSource(RingSource):
         except BaseException:
             self.close()
             raise
+
+    def _take_hook(self, announce: Callable[[str], None]) -> AttachMode:
+        """Attach the program, in the best way that the driver grants, wait for the link, and return which way it is."""
+        numbers = {number for xsk in self._sockets for number in xsk.refusal_numbers}
+        if vain := why_native_is_vain(self._driver, numbers):
+            self._refusals.append(f"native XDP is not used: {vain}")
+            self._modes = [AttachMode.SKB]
+        self._warn_of_link_reset(announce)
+        link = CarrierWait(self._interface)
+        self._attachment = self._attach(self._modes)
+        if self._attachment.mode is AttachMode.SKB and any(xsk.zero_copy for xsk in self._sockets):
+            # Generic XDP copies; sockets that wait for the driver would get nothing.
+            self._attachment.close()
+            self._close_sockets()
+            self._open_sockets(zero_copy=False)
+            self._attachment = self._attach([AttachMode.SKB])
+        self._refusals += [
+            f"{refusal.mode.value} XDP was refused: {refusal.reason}" for refusal in self._attachment.refusals
+        ]
+        away_s = link.wait()
+        if away_s:
+            self._link_remarks.append(
+                f"the link of {self._interface.name} was down for {away_s:.1f} s, as {self._driver or 'its driver'} "
+                "took it down to attach XDP, and will be so again at the end (--no-link-reset refuses that)"
+            )
+        return self._attachment.mode
 
     @property
     def ring_count(self) -> int:
