@@ -157,6 +157,37 @@ def test_negative_delays_are_shown_and_warned_of(tmp_path: Path) -> None:
     assert "B is mostly earlier than A, by 4.0" in ended.lines[0]
 
 
+def test_traffic_of_both_ways_has_no_one_median(tmp_path: Path) -> None:
+    both_ways = [
+        Sent(one.time_ns, one.payload, (1000 + number,) if number % 4 else (-7000,))
+        for number, one in enumerate(sent())
+    ]
+    a, b, _ = write_pair(tmp_path, both_ways)
+    ended = invoke("compare", a, b)
+    shown = " ".join(ended.stdout.split())
+    assert "B is later in 75.0 % of the matches, by 1.0" in shown
+    assert "µs at the median, and earlier in the others, by 7.0" in shown
+    assert "25.0 % of the delays are negative" in shown
+    assert "traffic goes both ways" in shown
+
+
+def test_loss_behind_a_clock_step_is_qualified(tmp_path: Path) -> None:
+    frames = [(START_NS + number * MS, udp(number.to_bytes(8, "big"))) for number in range(200)]
+    stepped = [(time_ns + 1000 - (number >= 100) * 3 * 10**9, data) for number, (time_ns, data) in enumerate(frames)]
+    a, b = tmp_path / "a.pcap", tmp_path / "b.pcap"
+    write_capture(a, frames)
+    write_capture(b, stepped)
+    shown = " ".join(invoke("compare", a, b).stdout.split())
+    assert "the clock of B stepped (1 step): behind a step, frames match only where" in shown
+
+
+def test_steady_rise_of_the_smallest_delays_is_warned_of(tmp_path: Path) -> None:
+    a, b, _ = write_pair(tmp_path, sent(), Clock(0, 50_000.0))
+    warned = "the smallest delays rise steadily"
+    assert warned in invoke("compare", a, b).stdout
+    assert warned not in invoke("compare", a, b, "--clock", "offset").stdout
+
+
 def test_merged_segments_are_flagged(tmp_path: Path) -> None:
     segments = [(START_NS + number, tcp(bytes([number]) * 1448, 1448 * number)) for number in range(4)]
     merged = b"".join(bytes([number]) * 1448 for number in range(4))

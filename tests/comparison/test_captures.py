@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.two_captures import START_NS, Clock, Sent, tcp, udp, write_capture, write_pair
 
-from uspcap.comparison.captures import Comparison, Settings, compare_captures
+from uspcap.comparison.captures import Comparison, DelaySeries, Settings, compare_captures
 from uspcap.comparison.matching import KIND_MATCHED
 from uspcap.errors import CaptureFileError, NotACaptureFile
 
@@ -112,6 +112,36 @@ def test_clocks_that_are_close_are_taken_for_one_and_others_are_not(tmp_path: Pa
         assert (found.clock, found.matched) == (mode, 300)
         assert found.first_difference_ns is not None
         assert abs(found.first_difference_ns - offset_ns - 5150) <= 1
+
+
+@pytest.mark.parametrize("drift_ppb", [50_000.0, -3_000.0, 0.0])
+def test_drift_of_clocks_that_are_taken_for_one_is_detected(tmp_path: Path, drift_ppb: float) -> None:
+    delays = random.Random(4)
+    sent = [Sent(number * MS, payload(number), (1 * MS + int(delays.expovariate(1 / 3000)),)) for number in range(4000)]
+    a, b, _ = write_pair(tmp_path, sent, Clock(0, drift_ppb))
+    found, _ = compared(a, b)
+    assert found.clock == "same"
+    drift = found.series.drift()
+    if not drift_ppb:
+        assert drift is None
+    else:
+        assert drift is not None
+        assert drift.ppb == pytest.approx(drift_ppb, rel=0.05)
+        assert drift.rise_ns == pytest.approx(4 * drift_ppb, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_queue_that_wanders_is_no_drift(seed: int) -> None:
+    steps = np.random.default_rng(seed).normal(0, 1000, 1000)
+    series = DelaySeries()
+    series.update(START_NS + MS * np.arange(1000), (10 * MS + np.cumsum(steps)).astype(np.int64))
+    assert series.drift() is None
+
+
+def test_few_stretches_say_nothing_of_a_drift() -> None:
+    series = DelaySeries()
+    series.update(START_NS + MS * np.arange(15), 1000 * np.arange(15))
+    assert series.drift() is None
 
 
 def test_offset_that_is_known_serves_where_the_captures_begin_far_apart(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from uspcap.version import __version__
 
 _SHOWN_PERCENTILES: Final = ("50", "90", "99", "99.9")
 
+FEW: Final = 0.05
+"""A smaller share of the delays has no say in which side is earlier."""
+
 MERGED_BEYOND_BYTES: Final = 1500
 """A TCP payload longer than this, and two times as long as any of the other side, was merged from several segments."""
 
@@ -205,8 +208,15 @@ def _warnings(comparison: Comparison) -> list[str]:
     negative = int(comparison.delays.negative.sum())
     if negative and comparison.clock == "same":
         said.append(
-            f"{share(negative, comparison.matched)} of the delays are negative: B comes before A, or the clocks "
-            "differ (--clock offset)"
+            f"{share(negative, comparison.matched)} of the delays are negative: B comes before A, traffic goes both "
+            "ways between them (compare one way at a time, with a filter), or the clocks differ (--clock offset)"
+        )
+    drift = comparison.series.drift() if comparison.clock == "same" else None
+    if drift is not None:
+        said.append(
+            f"the smallest delays {'rise' if drift.rise_ns > 0 else 'fall'} steadily, by "
+            f"{duration(abs(drift.rise_ns))} in all ({abs(drift.ppb) / 1000:.3g} ppm): the clocks drift apart and the "
+            "delays are wrong (--clock offset), or a queue grows or drains all the time"
         )
     if difference is not None and LOOKS_LIKE_TAI_NS[0] <= abs(difference) < LOOKS_LIKE_TAI_NS[1]:
         said.append(f"the clocks differ by {duration(difference)}: most likely one is on TAI and the other on UTC")
@@ -231,6 +241,11 @@ def _warnings(comparison: Comparison) -> list[str]:
             said.append(
                 f"all timestamps of {name} are multiples of {exact_duration(side.resolution_ns)}, though its files "
                 f"can hold {exact_duration(side.file_resolution_ns)}: delays may be off by up to that multiple"
+            )
+        if side.order.step_count:
+            said.append(
+                f"the clock of {name} stepped ({plural(side.order.step_count, 'step')}): behind a step, frames match "
+                "only where the times of both sides agree again; the others count as lost"
             )
         if side.untrusted:
             other = "B" if name == "A" else "A"
@@ -269,7 +284,7 @@ def _warnings(comparison: Comparison) -> list[str]:
 
 def verdict(report: dict[str, Any]) -> str:
     """Return the comparison in one sentence."""
-    frames, delay = report["frames"], report["delay"]
+    frames = report["frames"]
     if not frames["matched"]:
         return f"None of the {count(frames['a'])} frames of A is in B."
     lost = report["loss"]["a_to_b"]
@@ -278,21 +293,31 @@ def verdict(report: dict[str, Any]) -> str:
         if not lost["lost"]
         else f"{share(lost['lost'], lost['sent'])} of A's frames are not in B"
     )
-    median = delay["percentiles_ns"]["50"]
-    what = (
-        "at the median, B is"
-        if report["clock"]["mode"] == "same"
-        else "at the median and above the minimum delay, B is"
-    )
-    if delay["negative"] > delay["count"]:
-        later = (
-            f"B is mostly earlier than A, by {duration(report['negative_delay']['percentiles_ns']['50'])} at the median"
+    return f"{count(frames['matched'])} frames matched, {fate}; {_later(report)}."
+
+
+def _later(report: dict[str, Any]) -> str:
+    """Return by how much B is later; percentiles are of delays from 0 on, and of those below 0 by their size."""
+    delay, earlier = report["delay"], report["negative_delay"]
+    matches = earlier["count"] + delay["count"]
+    share_earlier = earlier["count"] / matches
+    if share_earlier > 1 - FEW:
+        return f"B is mostly earlier than A, by {_typical(earlier)}"
+    if share_earlier >= FEW:
+        return (
+            f"B is later in {share(delay['count'], matches)} of the matches, by {_typical(delay)}, "
+            f"and earlier in the others, by {_typical(earlier)}"
         )
-    elif median is None:
-        later = f"too few frames for a median; B is {duration(delay['max_ns'])} later at most"
-    else:
-        later = f"{what} {duration(median)} later"
-    return f"{count(frames['matched'])} frames matched, {fate}; {later}."
+    what = "" if report["clock"]["mode"] == "same" else " and above the minimum delay"
+    median = delay["percentiles_ns"]["50"]
+    if median is None:
+        return f"too few frames for a median; B is {duration(delay['max_ns'])} later at most"
+    return f"at the median{what}, B is {duration(median)} later"
+
+
+def _typical(delay: dict[str, Any]) -> str:
+    median = delay["percentiles_ns"]["50"]
+    return f"{duration(delay['max_ns'])} at most" if median is None else f"{duration(median)} at the median"
 
 
 def comparison_page(report: dict[str, Any]) -> Page:
