@@ -1,12 +1,8 @@
 """How long a frame must be, by what its IP header says."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from uspcap._core.unaligned cimport load16
-
-cdef extern from "<endian.h>" nogil:
-    uint16_t be16toh(uint16_t)
-    uint16_t htobe16(uint16_t)
+from uspcap._core.bytes cimport be16
 
 cdef enum:
     ADDRESSES_BYTES = 12
@@ -22,22 +18,22 @@ cdef inline uint64_t claimed_length(const uint8_t *frame, uint64_t available) no
     payload length of 0 a jumbogram, so neither says anything.
     """
     cdef uint64_t at = ADDRESSES_BYTES
-    cdef uint16_t kind
+    cdef uint32_t kind
     cdef uint64_t length
     cdef int tags = 0
     while True:
         if available < at + 2 + 6:
             return 0
-        kind = be16toh(load16(frame + at))
+        kind = be16(frame + at)
         at += 2
         if tags == MOST_TAGS or (kind != 0x8100 and kind != 0x88A8 and kind != 0x9100):
             break
         tags += 1
         at += TAG_BYTES - 2
     if kind == 0x0800 and frame[at] >> 4 == 4:
-        length = be16toh(load16(frame + at + 2))
+        length = be16(frame + at + 2)
         return at + length if length else 0
     if kind == 0x86DD and frame[at] >> 4 == 6:
-        length = be16toh(load16(frame + at + 4))
+        length = be16(frame + at + 4)
         return at + IPV6_HEADER_BYTES + length if length else 0
     return 0

@@ -17,6 +17,7 @@ tcpdump.org registry.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from uspcap._core.bytes cimport be16, be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
 from uspcap._core.timestamp_sources cimport UNTRUSTED
@@ -84,14 +85,6 @@ cdef enum:
     GTP_PORT = 2152
     ERSPAN_TYPE = 0x88BE # EtherTypes in GRE, of types I and II, and of type III
     ERSPAN_3_TYPE = 0x22EB
-
-
-cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 8) | p[1]
-
-
-cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
 
 
 cdef inline uint64_t map_ipv4(uint8_t *column, Py_ssize_t row, const uint8_t *address) noexcept nogil:

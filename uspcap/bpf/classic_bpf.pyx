@@ -19,6 +19,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from uspcap._core.bytes cimport be16, be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 
 cdef enum:
@@ -253,14 +254,6 @@ cdef class ClassicProgram:
         return self.length
 
 
-cdef inline uint32_t word_at(const uint8_t *bytes) noexcept nogil:
-    return (<uint32_t> bytes[0] << 24) | (<uint32_t> bytes[1] << 16) | (<uint32_t> bytes[2] << 8) | bytes[3]
-
-
-cdef inline uint32_t half_at(const uint8_t *bytes) noexcept nogil:
-    return (<uint32_t> bytes[0] << 8) | bytes[1]
-
-
 # What a frame's views are made of.
 cdef struct Views:
     const uint8_t *frame
@@ -374,7 +367,7 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
         if operation == LOAD_HALF_JUMP_EQUAL:
             if <uint64_t> k + 2 > captured_length:
                 return 0
-            a = half_at(frame + k)
+            a = be16(frame + k)
             if a == instruction.comparand:
                 instruction = instruction.jump_true
             else:
@@ -390,7 +383,7 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
         elif operation == LOAD_WORD_JUMP_EQUAL:
             if <uint64_t> k + 4 > captured_length:
                 return 0
-            a = word_at(frame + k)
+            a = be32(frame + k)
             if a == instruction.comparand:
                 instruction = instruction.jump_true
             else:
@@ -398,7 +391,7 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
         elif operation == LOAD_HALF_JUMP_SET:
             if <uint64_t> k + 2 > captured_length:
                 return 0
-            a = half_at(frame + k)
+            a = be16(frame + k)
             if a & instruction.comparand:
                 instruction = instruction.jump_true
             else:
@@ -415,7 +408,7 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
             where = <uint64_t> x + k
             if where + 2 > captured_length:
                 return 0
-            a = half_at(frame + where)
+            a = be16(frame + where)
             if a == instruction.comparand:
                 instruction = instruction.jump_true
             else:
@@ -427,12 +420,12 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
         elif operation == LOAD_WORD:
             if <uint64_t> k + 4 > captured_length:
                 return 0
-            a = word_at(frame + k)
+            a = be32(frame + k)
             instruction += 1
         elif operation == LOAD_HALF:
             if <uint64_t> k + 2 > captured_length:
                 return 0
-            a = half_at(frame + k)
+            a = be16(frame + k)
             instruction += 1
         elif operation == LOAD_BYTE:
             if k >= captured_length:
@@ -443,13 +436,13 @@ cdef uint32_t verdict(const PreparedInstruction *instruction, bint uses_scratch,
             where = <uint64_t> x + k
             if where + 4 > captured_length:
                 return 0
-            a = word_at(frame + where)
+            a = be32(frame + where)
             instruction += 1
         elif operation == LOAD_HALF_INDIRECT:
             where = <uint64_t> x + k
             if where + 2 > captured_length:
                 return 0
-            a = half_at(frame + where)
+            a = be16(frame + where)
             instruction += 1
         elif operation == LOAD_BYTE_INDIRECT:
             where = <uint64_t> x + k
@@ -681,7 +674,7 @@ cdef inline bint is_plain(const uint8_t *frame, uint64_t captured, bint ipv6_too
     cdef uint32_t kind, port, other
     if captured < 14:
         return True
-    kind = half_at(frame + 12)
+    kind = be16(frame + 12)
     if kind == 0x0800:
         if captured < 38:
             return captured < 34
@@ -689,15 +682,15 @@ cdef inline bint is_plain(const uint8_t *frame, uint64_t captured, bint ipv6_too
             return False
         if frame[23] != 17 or frame[14] != 0x45:
             return frame[23] == 6 or frame[23] == 1 or frame[23] == 2
-        port = half_at(frame + 36)
-        other = half_at(frame + 34)
+        port = be16(frame + 36)
+        other = be16(frame + 34)
     elif kind == 0x86DD:
         if not ipv6_too or captured < 58 or frame[14] >> 4 != 6:
             return False
         if frame[20] != 17:
             return frame[20] == 6 or frame[20] == 58
-        port = half_at(frame + 56)
-        other = half_at(frame + 54)
+        port = be16(frame + 56)
+        other = be16(frame + 54)
     else:
         return kind == 0x0806 or kind == 0x88F7 or kind == 0x88CC
     return not (port == 4789 or port == 4790 or port == 6081 or port == 2152 or other == 2152)
@@ -784,7 +777,7 @@ cdef bint skip_tags(Views *views) noexcept nogil:
     views.ip_version = 0
     views.transport = -1
     while at + 6 <= views.captured:
-        kind = half_at(views.frame + at)
+        kind = be16(views.frame + at)
         if kind != 0x8100 and kind != 0x88A8 and kind != 0x9100 and kind != 0x9200:
             break
         at += 4

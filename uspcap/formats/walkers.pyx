@@ -23,10 +23,10 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from uspcap._core.bytes cimport load16, load32, load64
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.saturating cimport LATEST_NS, MOST_CLAMPED
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
-from uspcap._core.unaligned cimport load16, load32, load64
 
 cdef extern from *:
     """

@@ -23,6 +23,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
+from uspcap._core.bytes cimport be16
 from uspcap._core.columns cimport FrameColumns, HeaderColumns, time_of
 from uspcap._core.saturating cimport difference
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, UNTRUSTED
@@ -89,10 +90,6 @@ cdef struct Group:
     int32_t room
     int32_t unused
     Piece *pieces
-
-
-cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 8) | p[1]
 
 
 cdef inline bint is_fragment(HeaderColumns headers, Py_ssize_t row) noexcept nogil:

@@ -8,6 +8,8 @@ Source: Nasdaq, SoupBinTCP 3.0. Login packets hold a password; nothing here look
 
 from libc.stdint cimport uint8_t
 
+from uspcap._core.bytes cimport be16
+
 cdef enum:
     LOGIN_REQUEST = 47      # type, user 6, password 10, session 10, sequence number 20
     LOGIN_ACCEPTED = 31     # type, session 10, sequence number 20
@@ -20,7 +22,7 @@ cdef Py_ssize_t soup_packet(const uint8_t *data, Py_ssize_t length) noexcept nog
     cdef uint8_t kind
     if length < SOUP_HEADER:
         return 0
-    size = (data[0] << 8) | data[1]
+    size = <Py_ssize_t> be16(data)
     kind = data[2]
     if kind == b"U" or kind == b"S" or kind == b"+":
         return size + 2 if size >= 2 else -1

@@ -12,9 +12,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 import numpy as np
 
+from uspcap._core.bytes cimport load64
 from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
-from uspcap._core.unaligned cimport load64
 
 KEYS = ("network", "payload", "whole", "fields")
 """What a digest is made of; see `uspcap.comparison.keys`."""

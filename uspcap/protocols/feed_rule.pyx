@@ -9,8 +9,8 @@ B. A packet that claims numbers that its field cannot hold, or more than half of
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from uspcap._core.bytes cimport load64
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
-from uspcap._core.unaligned cimport load64
 from uspcap.protocols.numbered_packets cimport *
 
 cdef extern from "<endian.h>" nogil:

@@ -11,9 +11,9 @@ C. Sources: RFC 1035, 4.1.1 (DNS header); RFC 792 and 4443, 4 (echo); RFC 5905, 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+from uspcap._core.bytes cimport load64
 from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
-from uspcap._core.unaligned cimport load64
 
 cdef enum:
     NOTHING = 0

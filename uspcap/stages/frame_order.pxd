@@ -5,8 +5,8 @@ So it does not matter which file was named first.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from uspcap._core.bytes cimport load64
 from uspcap._core.folding cimport fold
-from uspcap._core.unaligned cimport load64
 
 # Bits 0 and 1 of epb_flags: inbound, outbound.
 cdef enum:

@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
+from uspcap._core.bytes cimport be16, be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
 from uspcap._core.saturating cimport LATEST_NS, add_wide, difference
@@ -96,14 +97,6 @@ cdef struct Timestamp:
     uint8_t marks
     uint64_t session        # of ERSPAN: whose ticks they are
     int64_t tick_ns         # 0 where the timestamp says its time itself
-
-
-cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 8) | p[1]
-
-
-cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
 
 
 cdef inline int64_t seconds_of(int64_t ns) noexcept nogil:

@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from uspcap._core.bytes cimport be16, be32, be64
 from uspcap._core.saturating cimport LATEST_NS
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap.analysis.orders.order_tables cimport *
@@ -42,14 +43,6 @@ cdef struct Rule:
     uint8_t id_length
     uint16_t length         # without appendages; 0 for no such message
     uint16_t exact          # 1: no other length; 2: or this and appendages; 0: this or more
-
-
-cdef inline uint64_t big_endian(const uint8_t *data, int length) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef int i
-    for i in range(length):
-        value = value << 8 | data[i]
-    return value
 
 
 cdef class OrderMachine(OrderTables):
@@ -140,13 +133,13 @@ cdef class OrderMachine(OrderTables):
         id = message + rule.id_offset
         id_length = rule.id_length
         if id_length == 4:
-            id_length = decimal(big_endian(id, 4), digits)
+            id_length = decimal(be32(id), digits)
             id = digits
         else:
             while id_length and id[id_length - 1] == b" ":
                 id_length -= 1
         if from_venue:
-            venue_ns = big_endian(message + 1, 8)
+            venue_ns = be64(message + 1)
             # What is no time that can be counted with is none.
             self.answer(number, direction, rule.kind, rule.space, id, id_length, &point,
                         <int64_t> venue_ns if venue_ns <= <uint64_t> LATEST_NS else -1)
@@ -356,7 +349,7 @@ cdef inline bint fits(const Rule *rule, const uint8_t *message, Py_ssize_t lengt
         return True
     if rule.exact == 1 or length < rule.length + 2:
         return False
-    return rule.exact == 0 or big_endian(message + rule.length, 2) == <uint64_t> (length - rule.length - 2)
+    return rule.exact == 0 or be16(message + rule.length) == <uint64_t> (length - rule.length - 2)
 
 
 cdef inline Py_ssize_t decimal(uint64_t value, uint8_t *digits) noexcept nogil:

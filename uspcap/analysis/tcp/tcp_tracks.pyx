@@ -21,6 +21,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from uspcap._core.bytes cimport be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.sampling cimport tracked
 from uspcap._core.saturating cimport add_wide
@@ -85,10 +86,6 @@ TRACK_DTYPE = np.dtype([
     ("sum_low", np.uint64), ("sum_high", np.uint64),
 ])
 BLOCK_DTYPE = np.dtype([("connection", np.int64), ("source", np.int64), ("tracks", TRACK_DTYPE, MEASURES)])
-
-
-cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
-    return (<uint32_t> p[0] << 24) | (<uint32_t> p[1] << 16) | (<uint32_t> p[2] << 8) | p[3]
 
 
 cdef void read_timestamps(const uint8_t *options, Py_ssize_t length, Segment *segment) noexcept nogil:

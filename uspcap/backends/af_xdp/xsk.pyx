@@ -30,6 +30,7 @@ Source: linux/if_xdp.h; Documentation/networking/af_xdp.rst.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._core.bytes cimport load16, load32, load64
 from uspcap._core.clock cimport realtime_ns
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.frame_lengths cimport claimed_length
@@ -37,7 +38,6 @@ from uspcap._core.saturating cimport LATEST_NS, clamped
 from uspcap._core.timestamped_interfaces cimport (
     TIMESTAMP_HARDWARE, TIMESTAMP_USER, TIMESTAMP_XDP, TIMESTAMPED_ENTRIES, timestamped_interface
 )
-from uspcap._core.unaligned cimport load16, load32, load64
 from uspcap.backends.gathering cimport FrameRing
 
 cdef extern from *:

@@ -24,12 +24,12 @@ Source: linux/if_packet.h; net/packet/af_packet.c; Documentation/networking/pack
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from uspcap._core.bytes cimport load16, load32, load64
 from uspcap._core.clock cimport realtime_ns
 from uspcap._core.columns cimport FrameColumns
 from uspcap._core.timestamped_interfaces cimport (
     TIMESTAMP_HARDWARE, TIMESTAMP_KERNEL, TIMESTAMP_USER, TIMESTAMPED_ENTRIES, timestamped_interface,
 )
-from uspcap._core.unaligned cimport load16, load32, load64
 from uspcap.backends.gathering cimport FrameRing
 
 cdef extern from *:

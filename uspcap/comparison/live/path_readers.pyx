@@ -21,14 +21,14 @@ Sources: linux/if_packet.h; linux/if_xdp.h; linux/net_tstamp.h; getrusage(2); pe
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
 import numpy as np
 
+from uspcap._core.bytes cimport be16, be32, be64, load16, load32, load64
 from uspcap._core.frame_lengths cimport claimed_length
 from uspcap._core.saturating cimport difference
-from uspcap._core.unaligned cimport load16, load32, load64
 from uspcap.backends.af_xdp.xsk cimport ReceiveQueue, TransmitQueue
 
 cdef extern from *:
@@ -200,11 +200,7 @@ cdef extern from *:
     uint32_t acquire "uspcap_acquire"(uint32_t *) nogil
     uint32_t relaxed "uspcap_relaxed"(uint32_t *) nogil
     void release "uspcap_release"(uint32_t *, uint32_t) nogil
-    uint32_t be32toh(uint32_t) nogil
-    uint64_t be64toh(uint64_t) nogil
     uint64_t htobe64(uint64_t) nogil
-    uint16_t htobe16(uint16_t) nogil
-    uint16_t be16toh(uint16_t) nogil
 
 # Digest of other traffic: uspcap.bpf.path_program.
 cdef uint64_t DIGEST_START = 0x9E3779B97F4A7C15
@@ -415,11 +411,11 @@ cdef class PathReader:
             return False
         if not self.by_digest:
             return self.record(frame + PAYLOAD_AT, captured - PAYLOAD_AT, kernel_ns, found_ns)
-        if captured < PAYLOAD_AT or load16(frame + 12) != htobe16(0x0800) or frame[14] != 0x45 or frame[23] != UDP:
+        if captured < PAYLOAD_AT or be16(frame + 12) != 0x0800 or frame[14] != 0x45 or frame[23] != UDP:
             self.foreign += 1
             return False
-        length = be16toh(load16(frame + 38)) - 8
-        if length < 0 or be16toh(load16(frame + 20)) & 0x3FFF:
+        length = <Py_ssize_t> be16(frame + 38) - 8
+        if length < 0 or be16(frame + 20) & 0x3FFF:
             self.foreign += 1
             return False
         self.record_other(frame + PAYLOAD_AT, length, captured - PAYLOAD_AT, kernel_ns, found_ns)
@@ -500,7 +496,7 @@ cdef class PathReader:
         """Take the user's time, once all bytes of a payload were loaded, and note the times; False for no probe of ours."""
         cdef int64_t user_ns
         if length < PROBE_HEADER or memcmp(payload, PROBE_START, 8) or \
-                be32toh(load32(payload + AT_MARK)) != MARK or be32toh(load32(payload + AT_PATH)) != self.path:
+                be32(payload + AT_MARK) != MARK or be32(payload + AT_PATH) != self.path:
             self.foreign += 1
             return False
         load_all(payload, <size_t> length)
@@ -542,7 +538,7 @@ cdef inline uint64_t digest_of(const uint8_t *payload, Py_ssize_t length, Py_ssi
 
 
 cdef inline int64_t get_time(const uint8_t *at) noexcept nogil:
-    return <int64_t> be64toh(load64(at))
+    return <int64_t> be64(at)
 
 
 cdef inline void put_time(uint8_t *at, int64_t time_ns) noexcept nogil:
@@ -635,11 +631,11 @@ cdef class AnswerReader(SocketReader):
     cdef bint record(self, const uint8_t *payload, Py_ssize_t length, int64_t kernel_ns,
                      int64_t found_ns) noexcept nogil:
         cdef int64_t read_ns = monotonic_ns() + self.utc_ahead_ns
-        if length < PROBE_HEADER or memcmp(payload, ANSWER_START, 8) or be32toh(load32(payload + AT_MARK)) != MARK:
+        if length < PROBE_HEADER or memcmp(payload, ANSWER_START, 8) or be32(payload + AT_MARK) != MARK:
             self.foreign += 1
             return False
         self.note(length, get_time(payload + AT_SEQUENCE), get_time(payload + AT_INTENDED), get_time(payload + AT_HOOK),
-                  be32toh(load32(payload + AT_PATH)), get_time(payload + AT_ACTUAL), read_ns)
+                  be32(payload + AT_PATH), get_time(payload + AT_ACTUAL), read_ns)
         return True
 
 
