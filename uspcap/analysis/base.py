@@ -56,10 +56,6 @@ def clock_stepped(source: Mapping[str, Any]) -> bool:
     return order is not None and order["step_count"] > 0
 
 
-RAW = "_raw"
-"""What is behind an array's name in that of its view as bytes, which compiled loops take."""
-
-
 def grown(rows: NDArray[Any], most: int) -> NDArray[Any]:
     """Return rows with room for double as many, or `most`."""
     room = np.zeros(min(2 * len(rows), most), rows.dtype)
@@ -101,16 +97,6 @@ class Analysis(ABC):
         self._merge(later)
         self.frames_read += later.frames_read
         self.clamped += later.clamped
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state to pickle: all but the views of arrays as bytes, whose names end in `_raw`."""
-        state = {name: value for name, value in self.__dict__.items() if not name.endswith(RAW)}
-        return {**state, RAW: [name for name in state if name + RAW in self.__dict__]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        for name in self.__dict__.pop(RAW):
-            self.__dict__[name + RAW] = self.__dict__[name].view(np.uint8)
 
     @abstractmethod
     def _update(self, batch: FrameBatch) -> None: ...

@@ -227,15 +227,7 @@ class FlowRows:
         self._table = table
         self._generation = table.generation
         self._rows = np.zeros(64, dtype)
-        self._raw = self._rows.view(np.uint8)
         self._used = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_raw"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._raw = self._rows.view(np.uint8)
 
     def sync(self) -> NDArray[np.int32] | None:
         """Follow the table: drop and move rows whose ids changed, make room for new ids.
@@ -258,8 +250,6 @@ class FlowRows:
             grown = np.zeros(max(count, 2 * len(self._rows)), self._rows.dtype)
             grown[: len(self._rows)] = self._rows
             self._rows = grown
-        if self._raw.base is not self._rows:
-            self._raw = self._rows.view(np.uint8)
         self._used = count
         return remap
 
@@ -268,6 +258,7 @@ class FlowRows:
         """The rows of all flows: ndarray of the dtype, shape (len(table),), a view."""
         return self._rows[: self._used]
 
-    def raw(self) -> NDArray[np.uint8]:
-        """The same rows and spare ones as bytes, for the compiled loops."""
-        return self._raw
+    @property
+    def with_spare_rows(self) -> NDArray[Any]:
+        """The same rows and spare ones, for the compiled loops."""
+        return self._rows

@@ -35,6 +35,7 @@ import numpy as np
 from uspcap._core.bytes cimport be16, be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
 from uspcap._core.folding cimport fold
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport LATEST_NS, add_wide, difference
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.stats.buckets cimport COUNTS_LENGTH, index_of
@@ -566,10 +567,8 @@ cdef struct PortTrack:
     int64_t lowest_ns
     int64_t highest_ns
 
-PORT_TRACK_DTYPE = np.dtype([
-    ("key", np.uint64), ("frames", np.uint64), ("degraded", np.uint64), ("duplicates", np.uint64),
-    ("bad_fcs", np.uint64), ("negative", np.uint64), ("lowest_ns", np.int64), ("highest_ns", np.int64),
-])
+cdef PortTrack record
+PORT_TRACK_DTYPE = dtype_of(<PortTrack[:1]> &record)
 
 
 cdef inline uint64_t hash_of(uint64_t key) noexcept nogil:
@@ -593,8 +592,7 @@ cdef class PortCounts:
     cdef readonly int level
     cdef Py_ssize_t most
     cdef object table
-    cdef PortTrack *tracks
-    cdef uint8_t[::1] raw
+    cdef PortTrack[::1] tracks
 
     def __init__(self, Py_ssize_t most=MOST_KEYS):
         if not 1 <= most <= MOST_KEYS:
@@ -606,8 +604,7 @@ cdef class PortCounts:
 
     cdef int clear(self) except -1:
         self.table = np.zeros(TABLE_SLOTS, PORT_TRACK_DTYPE)
-        self.raw = self.table.view(np.uint8)
-        self.tracks = <PortTrack *> &self.raw[0]
+        self.tracks = self.table
         self.count = 0
         return 0
 
@@ -636,17 +633,15 @@ cdef class PortCounts:
 
     cdef int raise_level(self, int level) except -1:
         cdef PortTrack *track
-        cdef PortTrack *old
         cdef Py_ssize_t i
-        cdef uint8_t[::1] before = self.raw
-        old = <PortTrack *> &before[0]
+        cdef PortTrack[::1] before = self.tracks
         self.clear()
         self.level = level
         for i in range(TABLE_SLOTS):
-            if old[i].key:
-                track = self.find(old[i].key)
+            if before[i].key:
+                track = self.find(before[i].key)
                 if track != NULL:
-                    track[0] = old[i]
+                    track[0] = before[i]
         return 0
 
     cdef PortTrack *count_in(self, uint64_t key) except? NULL:

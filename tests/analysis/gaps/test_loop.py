@@ -22,7 +22,7 @@ def test_the_longest_are_kept_the_earlier_among_equals_and_floors_rise(rows, mos
     gaps["after_frame"] = np.arange(len(rows))
     tracks = np.zeros(FLOWS, GAP_TRACK_DTYPE)
     tracks["floor_ns"] = floor_ns
-    kept = keep_longest(gaps.view(np.uint8), tracks.view(np.uint8), most)
+    kept = keep_longest(gaps, tracks, most)
     expected, floors = [], []
     for flow in range(FLOWS):
         ranked = sorted((-gap, frame) for frame, (of_flow, gap) in enumerate(rows) if of_flow == flow)[:most]
@@ -38,4 +38,4 @@ def test_a_gap_of_a_flow_without_a_track_is_refused():
     gaps = np.zeros(1, GAP_DTYPE)
     gaps["flow"] = FLOWS
     with pytest.raises(ValueError, match="without a track"):
-        keep_longest(gaps.view(np.uint8), np.zeros(FLOWS, GAP_TRACK_DTYPE).view(np.uint8), 1)
+        keep_longest(gaps, np.zeros(FLOWS, GAP_TRACK_DTYPE), 1)

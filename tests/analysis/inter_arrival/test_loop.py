@@ -40,8 +40,8 @@ class State:
         batch.storage("timestamp_ns")[: len(rows)] = [at_ns for at_ns, _, _ in rows]
         batch.headers.column("flow")[:] = [flow for _, _, flow in rows]
         self.used = track_arrivals(
-            batch, batch.headers, shift, self.tracks.view(np.uint8), self.counts, self.flows.view(np.uint8), self.cells,
-            self.largest.view(np.uint8), self.used, np.zeros(len(rows), np.uint64),
+            batch, batch.headers, shift, self.tracks, self.counts, self.flows, self.cells,
+            self.largest, self.used, np.zeros(len(rows), np.uint64),
         )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_tracks_joined_at_any_cut_are_the_whole_and_the_gap_between_is_returned(
     first, second = State(), State()
     first.update(of_file(times[:cut]))
     second.update(of_file(times[cut:]), 1 + cut)
-    gaps = join_arrivals(first.tracks.view(np.uint8), np.arange(SOURCES, dtype=np.int32), second.tracks.view(np.uint8))
+    gaps = join_arrivals(first.tracks, np.arange(SOURCES, dtype=np.int32), second.tracks)
     across = -1
     if 0 < cut < len(times) and times[cut] >= times[cut - 1]:
         across = min(MOST, times[cut] - times[cut - 1])
@@ -135,26 +135,26 @@ def test_tracks_go_where_they_are_mapped_to_or_nowhere() -> None:
     later = np.zeros(3, ARRIVAL_TRACK_DTYPE)
     later["frames"], later["first_ns"] = [1, 2, 3], [10, 20, 30]
     mine = np.zeros(2, ARRIVAL_TRACK_DTYPE)
-    gaps = join_arrivals(mine.view(np.uint8), np.array([1, -1, 0], np.int32), later.view(np.uint8))
+    gaps = join_arrivals(mine, np.array([1, -1, 0], np.int32), later)
     assert (mine["frames"].tolist(), mine["first_ns"].tolist(), gaps.tolist()) == ([3, 1], [30, 10], [-1, -1, -1])
-    nothing = np.zeros(0, np.uint8)
+    nothing = np.zeros(0, ARRIVAL_TRACK_DTYPE)
     assert join_arrivals(nothing, np.zeros(0, np.int32), nothing).tolist() == []
 
 
 def test_arrays_of_another_shape_are_refused() -> None:
-    mine, later = np.zeros(2, ARRIVAL_TRACK_DTYPE).view(np.uint8), np.zeros(1, ARRIVAL_TRACK_DTYPE).view(np.uint8)
+    mine, later = np.zeros(2, ARRIVAL_TRACK_DTYPE), np.zeros(1, ARRIVAL_TRACK_DTYPE)
     with pytest.raises(ValueError, match="a flow has no track"):
         join_arrivals(mine, np.array([2], np.int32), later)
     with pytest.raises(ValueError, match="another layout"):
         join_arrivals(mine, np.array([0, 1], np.int32), later)
     batch, state = batch_of([Frame(0, 60, 1)] * 2), State()
     right: dict[str, Any] = {
-        "headers": batch.headers, "tracks": state.tracks.view(np.uint8), "counts": state.counts,
+        "headers": batch.headers, "tracks": state.tracks, "counts": state.counts,
         "room": np.zeros(2, np.uint64),
     }  # fmt: skip
     for name, wrong in (
         ("headers", batch_of([]).headers),
-        ("tracks", state.tracks[1:].view(np.uint8)),
+        ("tracks", state.tracks[1:]),
         ("counts", state.counts[:, 1:].copy()),
         ("counts", state.counts[1:]),
         ("room", np.zeros(1, np.uint64)),
@@ -162,6 +162,6 @@ def test_arrays_of_another_shape_are_refused() -> None:
         given_ = {**right, name: wrong}
         with pytest.raises(ValueError, match="another shape"):
             track_arrivals(
-                batch, given_["headers"], 0, given_["tracks"], given_["counts"], state.flows.view(np.uint8),
-                state.cells, state.largest.view(np.uint8), 0, given_["room"],
+                batch, given_["headers"], 0, given_["tracks"], given_["counts"], state.flows,
+                state.cells, state.largest, 0, given_["room"],
             )  # fmt: skip

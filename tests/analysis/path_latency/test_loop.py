@@ -34,7 +34,7 @@ def tracked(rows: list[Any], sizes: int = 100, shift: int = 0) -> tuple[Any, Cel
             ("timestamp_ns", "read_ns", "timestamp_source", "queue"), zip(*part, strict=True), strict=True
         ):
             batch.storage(name)[: len(part)] = np.array(values)
-        track_paths(batch, shift, tracks.view(np.uint8), cells, left_out)
+        track_paths(batch, shift, tracks, cells, left_out)
     return tracks, cells, left_out.tolist()
 
 
@@ -80,7 +80,7 @@ def test_an_empty_batch_counts_nothing() -> None:
 
 def test_tracks_of_another_layout_are_refused() -> None:
     batch = FrameBatch.from_frames([b""], [0])
-    right = np.zeros(GROUPS, PATH_TRACK_DTYPE).view(np.uint8)
-    for tracks, counts in ((right[:-1], 3), (right[:-64], 3), (right, 2), (right, 4)):
+    right = np.zeros(GROUPS, PATH_TRACK_DTYPE)
+    for tracks, counts in ((right[:-1], 3), (right[:RING_GROUPS], 3), (right, 2), (right, 4)):
         with pytest.raises(ValueError, match="another layout"):
             track_paths(batch, 0, tracks, Cells(), np.zeros(counts, np.uint64))

@@ -45,7 +45,7 @@ def tracked(rows: list[tuple[int, int]], sizes: int = 100, room: int = 100, shif
         part = rows[start : start + sizes]
         batch = FrameBatch.from_frames([b""] * len(part), [at_ns for at_ns, _ in part], first_frame_number=1 + start)
         batch.storage("timestamp_source")[: len(part)] = [source for _, source in part]
-        used = track_timestamps(batch, shift, tracks.view(np.uint8), steps.view(np.uint8), used)
+        used = track_timestamps(batch, shift, tracks, steps, used)
     return tracks, steps, used
 
 
@@ -114,7 +114,7 @@ def test_the_first_steps_are_listed_of_each_timestamp_source_for_itself(
 
 def test_tracks_of_another_layout_are_refused() -> None:
     batch = FrameBatch.from_frames([b""], [0])
-    steps = np.zeros(1, STEP_DTYPE).view(np.uint8)
+    steps = np.zeros(1, STEP_DTYPE)
     for count in (SOURCES - 1, SOURCES + 1):
         with pytest.raises(ValueError, match="another layout"):
-            track_timestamps(batch, 0, np.zeros(count, TIMESTAMP_TRACK_DTYPE).view(np.uint8), steps, 0)
+            track_timestamps(batch, 0, np.zeros(count, TIMESTAMP_TRACK_DTYPE), steps, 0)

@@ -72,7 +72,6 @@ class Gaps(Analysis):
         self._shown = shown
         self._per_flow = FlowRows(self.flows, GAP_TRACK_DTYPE)
         self._gaps = np.zeros(min(FIRST_BUFFER, 2 * maximum_gaps), GAP_DTYPE)
-        self._gaps_raw = self._gaps.view(np.uint8)
         self._used = 0
         self._floors_set = 0
 
@@ -86,9 +85,9 @@ class Gaps(Analysis):
                 batch.headers,
                 self._shift(batch),
                 row,
-                self._per_flow.raw(),
+                self._per_flow.with_spare_rows,
                 -1 if self._threshold_ns is None else self._threshold_ns,
-                self._gaps_raw,
+                self._gaps,
                 self._used,
             )
             if self._used == len(self._gaps):
@@ -116,17 +115,16 @@ class Gaps(Analysis):
             wanted *= 2
         if wanted != len(self._gaps):
             self._gaps = np.zeros(wanted, GAP_DTYPE)
-            self._gaps_raw = self._gaps.view(np.uint8)
         self._gaps[: len(gaps)] = gaps
         self._used = len(gaps)
 
     def _prune(self) -> None:
         """Keep the longest of each flow, as many as the bound allows, and remember how long they must be."""
-        tracks = self._per_flow.raw()
-        kept = keep_longest(self._gaps_raw[: self._used * GAP_DTYPE.itemsize], tracks, self._kept_a_flow)
+        tracks = self._per_flow.with_spare_rows
+        kept = keep_longest(self._gaps[: self._used], tracks, self._kept_a_flow)
         while len(kept) > self._maximum and self._kept_a_flow > 1:
             self._kept_a_flow //= 2
-            kept = keep_longest(kept.view(np.uint8), tracks, self._kept_a_flow)
+            kept = keep_longest(kept, tracks, self._kept_a_flow)
         self._store(kept)
 
     def _merge(self, later: Gaps) -> None:

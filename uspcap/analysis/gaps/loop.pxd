@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-# Mirrors GAP_DTYPE of loop.pyx.
 cdef struct Gap:
     int64_t flow
     int64_t gap_ns

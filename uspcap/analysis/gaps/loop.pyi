@@ -14,9 +14,9 @@ def track_gaps(
     headers: HeaderColumns,
     frame_shift: int,
     first_row: int,
-    flow_tracks: NDArray[np.uint8],
+    flow_tracks: NDArray[Any],
     threshold_ns: int,
-    gaps: NDArray[np.uint8],
+    gaps: NDArray[Any],
     gaps_used: int,
 ) -> tuple[int, int]: ...
-def keep_longest(gaps: NDArray[np.uint8], flow_tracks: NDArray[np.uint8], most: int) -> NDArray[Any]: ...
+def keep_longest(gaps: NDArray[Any], flow_tracks: NDArray[Any], most: int) -> NDArray[Any]: ...

@@ -1,15 +1,15 @@
 """Gaps within a flow, counted by octave or over a threshold, the longest kept one by one.
 
-State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror the dtypes
-beside them field by field, all of eight bytes. What analysis/inter_arrival/loop.pyx says of sources and of differences
-holds here too. Sums of gaps saturate.
+State lives in numpy structured arrays that Python allocates, grows and merges. What analysis/inter_arrival/loop.pyx says
+of sources and of differences holds here too. Sums of gaps saturate.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport difference, saturating_add
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
 from uspcap.stats.buckets cimport leading_zeros
@@ -18,11 +18,6 @@ cdef enum:
     OCTAVES = 40
 
 GAP_OCTAVES = OCTAVES
-
-GAP_DTYPE = np.dtype([
-    ("flow", np.int64), ("gap_ns", np.int64), ("start_ns", np.int64),
-    ("before_frame", np.int64), ("after_frame", np.int64),
-])
 
 cdef struct GapTrack:
     uint64_t frames
@@ -33,19 +28,13 @@ cdef struct GapTrack:
     int64_t floor_ns
     uint64_t over
     int64_t over_ns
-    int64_t octaves[40][2]      # how many, and their sum in ns
+    int64_t octaves[OCTAVES][2]      # how many, and their sum in ns
 
-GAP_TRACK_DTYPE = np.dtype([
-    ("frames", np.uint64),
-    ("first_ns", np.int64),
-    ("first_frame", np.int64),
-    ("last_ns", np.int64),
-    ("last_frame", np.int64),
-    ("floor_ns", np.int64),
-    ("over", np.uint64),
-    ("over_ns", np.int64),
-    ("octaves", np.int64, (OCTAVES, 2)),
-])
+cdef Gap gap_record
+GAP_DTYPE = dtype_of(<Gap[:1]> &gap_record)
+
+cdef GapTrack track_record
+GAP_TRACK_DTYPE = dtype_of(<GapTrack[:1]> &track_record)
 
 
 cdef inline int octave_of(int64_t gap) noexcept nogil:
@@ -55,17 +44,16 @@ cdef inline int octave_of(int64_t gap) noexcept nogil:
 
 
 def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, Py_ssize_t first_row,
-               uint8_t[::1] flow_tracks, int64_t threshold_ns, uint8_t[::1] gaps,
-               Py_ssize_t gaps_used):
+               GapTrack[::1] flow_tracks, int64_t threshold_ns, Gap[::1] gaps, Py_ssize_t gaps_used):
     """Update the gaps of each flow with the rows of a batch from `first_row` on.
 
     Parameters
     ----------
-    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
+    flow_tracks : IN OUT, ndarray of GAP_TRACK_DTYPE
         One a flow, more than the highest id in the batch; gaps at or below `floor_ns` are not kept.
     threshold_ns : int
         Gaps longer than it are counted in `over` and kept; -1 where the threshold is known only at the end.
-    gaps : IN OUT, GAP_DTYPE as bytes
+    gaps : IN OUT, ndarray of GAP_DTYPE
 
     Returns
     -------
@@ -73,11 +61,8 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
         The first row not taken (because `gaps` is full; else the count of rows), and how many rows of
         `gaps` are used now.
     """
-    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0]
     cdef GapTrack *track
-    cdef Gap *kept = <Gap *> &gaps[0]
-    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
-    cdef Py_ssize_t room = gaps.shape[0] // <Py_ssize_t> sizeof(Gap), used = gaps_used
+    cdef Py_ssize_t flows = flow_tracks.shape[0], room = gaps.shape[0], used = gaps_used
     cdef Py_ssize_t i = first_row
     cdef int64_t timestamp, gap, frame
     cdef int32_t flow
@@ -90,7 +75,7 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
             if frames.timestamp_source[i] >= NO_TIMESTAMP or flow < 0 or flow >= flows:
                 i += 1
                 continue
-            track = &of_flow[flow]
+            track = &flow_tracks[flow]
             timestamp = frames.timestamp_ns[i]
             frame = frames.frame_number[i] + frame_shift
             if track.frames == 0:
@@ -107,7 +92,7 @@ def track_gaps(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, 
                         track.over += 1
                         track.over_ns = saturating_add(track.over_ns, gap)
                     if gap > track.floor_ns:
-                        kept[used] = Gap(flow, gap, track.last_ns, track.last_frame, frame)
+                        gaps[used] = Gap(flow, gap, track.last_ns, track.last_frame, frame)
                         used += 1
             track.last_ns = timestamp
             track.last_frame = frame
@@ -149,14 +134,14 @@ cdef void select_longest(Gap *all_gaps, int32_t *rows, Py_ssize_t count, Py_ssiz
             return
 
 
-def keep_longest(const uint8_t[::1] gaps, uint8_t[::1] flow_tracks, Py_ssize_t most):
+def keep_longest(Gap[::1] gaps, GapTrack[::1] flow_tracks, Py_ssize_t most):
     """Return the `most` longest gaps of each flow; raise the floor of flows that have so many.
 
     Parameters
     ----------
-    gaps : GAP_DTYPE as bytes
+    gaps : ndarray of GAP_DTYPE
         Each flow in them has a track.
-    flow_tracks : IN OUT, GAP_TRACK_DTYPE as bytes
+    flow_tracks : IN OUT, ndarray of GAP_TRACK_DTYPE
     most : int
         1 or more; among equals the earlier is kept.
 
@@ -165,10 +150,7 @@ def keep_longest(const uint8_t[::1] gaps, uint8_t[::1] flow_tracks, Py_ssize_t m
     ndarray of GAP_DTYPE
         Grouped by flow; within one in no order.
     """
-    cdef Gap *given = <Gap *> &gaps[0] if gaps.shape[0] else NULL
-    cdef GapTrack *of_flow = <GapTrack *> &flow_tracks[0] if flow_tracks.shape[0] else NULL
-    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(GapTrack)
-    cdef Py_ssize_t count = gaps.shape[0] // <Py_ssize_t> sizeof(Gap)
+    cdef Py_ssize_t flows = flow_tracks.shape[0], count = gaps.shape[0]
     cdef Py_ssize_t flow, i, first, size, written = 0
     cdef int64_t shortest
     cdef int32_t[::1] ends = np.zeros(flows + 1, np.int32)
@@ -176,33 +158,32 @@ def keep_longest(const uint8_t[::1] gaps, uint8_t[::1] flow_tracks, Py_ssize_t m
     if most < 1:
         raise ValueError("at least one gap a flow is kept")
     for i in range(count):
-        if not 0 <= given[i].flow < flows:
+        if not 0 <= gaps[i].flow < flows:
             raise ValueError("a gap is of a flow without a track")
-        ends[given[i].flow + 1] += 1
+        ends[gaps[i].flow + 1] += 1
     for flow in range(flows):
         written += ends[flow + 1] if ends[flow + 1] < most else most
         ends[flow + 1] += ends[flow]
     kept = np.empty(written, GAP_DTYPE)
-    cdef uint8_t[::1] kept_raw = kept.view(np.uint8)
-    cdef Gap *out = <Gap *> &kept_raw[0] if written else NULL
+    cdef Gap[::1] out = kept
     with nogil:
         for i in range(count):
-            flow = given[i].flow
+            flow = gaps[i].flow
             rows[ends[flow]] = i
             ends[flow] += 1
         first = written = 0
         for flow in range(flows):
             size = ends[flow] - first
             if size > most:
-                select_longest(given, &rows[first], size, most)
+                select_longest(&gaps[0], &rows[first], size, most)
                 size = most
             shortest = -1
             for i in range(first, first + size):
-                out[written] = given[rows[i]]
+                out[written] = gaps[rows[i]]
                 if shortest < 0 or out[written].gap_ns < shortest:
                     shortest = out[written].gap_ns
                 written += 1
-            if size == most and shortest > of_flow[flow].floor_ns:
-                of_flow[flow].floor_ns = shortest
+            if size == most and shortest > flow_tracks[flow].floor_ns:
+                flow_tracks[flow].floor_ns = shortest
             first = ends[flow]
     return kept

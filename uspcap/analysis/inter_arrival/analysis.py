@@ -60,8 +60,6 @@ class InterArrival(Analysis):
         self._cells = Cells()
         self._largest = np.zeros(LARGEST_KEPT, GAP_DTYPE)
         self._largest_used = 0
-        self._tracks_raw = self._tracks.view(np.uint8)
-        self._largest_raw = self._largest.view(np.uint8)
         self._scratch = np.empty(0, np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
@@ -73,11 +71,11 @@ class InterArrival(Analysis):
             batch,
             batch.headers,
             self._shift(batch),
-            self._tracks_raw,
+            self._tracks,
             self._counts,
-            self._per_flow.raw(),
+            self._per_flow.with_spare_rows,
             self._cells,
-            self._largest_raw,
+            self._largest,
             self._largest_used,
             self._scratch,
         )
@@ -109,7 +107,7 @@ class InterArrival(Analysis):
         later._largest["after_frame"] += shift
         candidates = [self._largest[: self._largest_used], later._largest[: later._largest_used]]
         before = self._tracks.copy()
-        across = join_arrivals(self._tracks_raw, np.arange(SOURCES, dtype=np.int32), later._tracks_raw)
+        across = join_arrivals(self._tracks, np.arange(SOURCES, dtype=np.int32), later._tracks)
         for source in np.flatnonzero(across >= 0):
             gap = int(across[source])
             self._counts[source, bucket_of(gap)] += 1
@@ -125,7 +123,7 @@ class InterArrival(Analysis):
         self._keep_bound()
 
     def _merge_flows(self, later: InterArrival, ids: NDArray[np.int32]) -> None:
-        gaps = join_arrivals(self._per_flow.raw(), ids, later._per_flow.raw())
+        gaps = join_arrivals(self._per_flow.rows, ids, later._per_flow.rows)
         stitched = gaps >= 0
         keys = (ids[stitched].astype(np.uint64) + np.uint64(1)) << np.uint64(FLOW_SHIFT)
         self._cells.add_one_each(keys | bucket_of(gaps[stitched]).astype(np.uint64))

@@ -14,14 +14,12 @@ def track_arrivals(
     frames: FrameColumns,
     headers: HeaderColumns,
     frame_shift: int,
-    tracks: NDArray[np.uint8],
+    tracks: NDArray[Any],
     counts: NDArray[np.uint64],
-    flow_tracks: NDArray[np.uint8],
+    flow_tracks: NDArray[Any],
     cells: Cells,
-    largest: NDArray[np.uint8],
+    largest: NDArray[Any],
     largest_used: int,
     scratch: NDArray[np.uint64],
 ) -> int: ...
-def join_arrivals(
-    tracks: NDArray[np.uint8], ids: NDArray[np.int32], later_tracks: NDArray[np.uint8]
-) -> NDArray[np.int64]: ...
+def join_arrivals(tracks: NDArray[Any], ids: NDArray[np.int32], later_tracks: NDArray[Any]) -> NDArray[np.int64]: ...

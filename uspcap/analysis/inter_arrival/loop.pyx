@@ -1,7 +1,6 @@
 """What the spacing of timestamps says: inter-arrival times and jitter.
 
-A. State lives in numpy structured arrays that Python allocates, grows and merges; the layouts below mirror
-   the dtypes beside them field by field, all of eight bytes, so that no padding can differ.
+A. State lives in numpy structured arrays that Python allocates, grows and merges.
 B. Timestamps of different sources are never subtracted: each source has a track of its own, and flows are
    keyed by source already (see flow_index.pyx). Frames without a timestamp are passed over.
 C. A difference that does not fit 64 bits, or not with either sign, is taken as the nearest value that does. Sums of
@@ -13,11 +12,12 @@ D. Jitter is the filter of RFC 3550, section 6.4.1: J += (|D| - J) / 16, D being
    streams with few different gaps, what was rounded down is still above the edge.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport add_wide, difference, distance
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
 from uspcap.analysis.gaps.loop cimport Gap
@@ -27,26 +27,24 @@ cdef extern from *:
     """
     #define uspcap_prefetch(p) __builtin_prefetch((p), 1)
 
-    typedef struct { uint64_t low, high; } uspcap_jitter;
-
-    static inline unsigned __int128 uspcap_whole(const uspcap_jitter *jitter) {
-        return (unsigned __int128) jitter->high << 64 | jitter->low;
+    static inline unsigned __int128 uspcap_whole(const uint64_t *low, const uint64_t *high) {
+        return (unsigned __int128) *high << 64 | *low;
     }
 
-    static inline void uspcap_set_jitter(uspcap_jitter *jitter, unsigned __int128 value) {
-        jitter->low = (uint64_t) value;
-        jitter->high = (uint64_t) (value >> 64);
+    static inline void uspcap_set_jitter(uint64_t *low, uint64_t *high, unsigned __int128 value) {
+        *low = (uint64_t) value;
+        *high = (uint64_t) (value >> 64);
     }
 
     /* J is at most the largest change, which has 63 bits: nothing here needs more than 127. */
-    static inline void uspcap_filter_change(uspcap_jitter *jitter, uint64_t change) {
-        unsigned __int128 value = uspcap_whole(jitter);
-        uspcap_set_jitter(jitter, value - (value >> 4) + ((unsigned __int128) change << 60));
+    static inline void uspcap_filter_change(uint64_t *low, uint64_t *high, uint64_t change) {
+        unsigned __int128 value = uspcap_whole(low, high);
+        uspcap_set_jitter(low, high, value - (value >> 4) + ((unsigned __int128) change << 60));
     }
 
     /* Let so many changes of 0 follow. */
-    static void uspcap_decay(uspcap_jitter *jitter, uint64_t changes) {
-        unsigned __int128 value = uspcap_whole(jitter);
+    static void uspcap_decay(uint64_t *low, uint64_t *high, uint64_t changes) {
+        unsigned __int128 value = uspcap_whole(low, high);
         uint64_t share, part;
         while (changes && value) {
             share = 1;
@@ -58,20 +56,19 @@ cdef extern from *:
             value = (value >> 64) * share + ((value & UINT64_MAX) * share >> 64);
             changes -= part;
         }
-        uspcap_set_jitter(jitter, value);
+        uspcap_set_jitter(low, high, value);
     }
 
-    static inline void uspcap_add_jitter(uspcap_jitter *jitter, const uspcap_jitter *more) {
-        uspcap_set_jitter(jitter, uspcap_whole(jitter) + uspcap_whole(more));
+    static inline void uspcap_add_jitter(uint64_t *low, uint64_t *high, const uint64_t *more_low,
+                                         const uint64_t *more_high) {
+        uspcap_set_jitter(low, high, uspcap_whole(low, high) + uspcap_whole(more_low, more_high));
     }
     """
     void prefetch "uspcap_prefetch"(void *) nogil
-    ctypedef struct Jitter "uspcap_jitter":
-        uint64_t low
-        uint64_t high
-    void filter_change "uspcap_filter_change"(Jitter *, uint64_t) noexcept nogil
-    void decay "uspcap_decay"(Jitter *, uint64_t) noexcept nogil
-    void add_jitter "uspcap_add_jitter"(Jitter *, const Jitter *) noexcept nogil
+    # Jitter is two words, the low one first.
+    void filter_change "uspcap_filter_change"(uint64_t *, uint64_t *, uint64_t) noexcept nogil
+    void decay "uspcap_decay"(uint64_t *, uint64_t *, uint64_t) noexcept nogil
+    void add_jitter "uspcap_add_jitter"(uint64_t *, uint64_t *, const uint64_t *, const uint64_t *) noexcept nogil
 
 SOURCES = SOURCE_COUNT
 
@@ -94,28 +91,12 @@ cdef struct ArrivalTrack:
     int64_t highest_frame
     int64_t first_gap_ns
     int64_t last_gap_ns
-    Jitter jitter
+    uint64_t jitter_low
+    uint64_t jitter_high
     uint64_t bytes
 
-ARRIVAL_TRACK_DTYPE = np.dtype([
-    ("frames", np.uint64),
-    ("first_ns", np.int64),
-    ("last_ns", np.int64),
-    ("first_frame", np.int64),
-    ("last_frame", np.int64),
-    ("gaps", np.uint64),
-    ("backward", np.uint64),
-    ("sum_low", np.uint64),
-    ("sum_high", np.uint64),
-    ("lowest_ns", np.int64),
-    ("highest_ns", np.int64),
-    ("highest_frame", np.int64),
-    ("first_gap_ns", np.int64),
-    ("last_gap_ns", np.int64),
-    ("jitter_low", np.uint64),
-    ("jitter_high", np.uint64),
-    ("bytes", np.uint64),
-])
+cdef ArrivalTrack record
+ARRIVAL_TRACK_DTYPE = dtype_of(<ArrivalTrack[:1]> &record)
 
 
 cdef inline int64_t count_gap(ArrivalTrack *track, int64_t timestamp, int64_t frame) noexcept nogil:
@@ -135,7 +116,7 @@ cdef inline int64_t count_gap(ArrivalTrack *track, int64_t timestamp, int64_t fr
         if gap > track.highest_ns:
             track.highest_ns = gap
             track.highest_frame = frame
-        filter_change(&track.jitter, distance(gap, track.last_gap_ns))
+        filter_change(&track.jitter_low, &track.jitter_high, distance(gap, track.last_gap_ns))
     track.gaps += 1
     add_wide(&track.sum_low, &track.sum_high, <uint64_t> gap)
     track.last_gap_ns = gap
@@ -157,8 +138,8 @@ cdef inline int64_t arrive(ArrivalTrack *track, int64_t timestamp, int64_t frame
     return gap
 
 
-def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, uint8_t[::1] tracks,
-                   uint64_t[:, ::1] counts, uint8_t[::1] flow_tracks, Cells cells, uint8_t[::1] largest,
+def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shift, ArrivalTrack[::1] tracks,
+                   uint64_t[:, ::1] counts, ArrivalTrack[::1] flow_tracks, Cells cells, Gap[::1] largest,
                    Py_ssize_t largest_used, uint64_t[::1] scratch):
     """Update the inter-arrival state with a batch; return how many rows of `largest` are used now.
 
@@ -166,22 +147,18 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     ----------
     frame_shift : int
         Added to the batch's frame numbers.
-    tracks : IN OUT, ARRIVAL_TRACK_DTYPE of shape (SOURCES,) as bytes
+    tracks : IN OUT, ndarray of ARRIVAL_TRACK_DTYPE, shape (SOURCES,)
     counts : IN OUT, shape (SOURCES, BUCKETS)
         Histogram of the gaps between all frames of a source.
-    flow_tracks : IN OUT, ARRIVAL_TRACK_DTYPE as bytes
+    flow_tracks : IN OUT, ndarray of ARRIVAL_TRACK_DTYPE
         One a flow, more than the highest id in the batch.
     cells : IN OUT
         Histogram of the gaps within each flow.
-    largest : IN OUT, GAP_DTYPE as bytes, sorted by falling gap
+    largest : IN OUT, ndarray of GAP_DTYPE, sorted by falling gap
         `flow` holds the source; the largest gaps between all frames.
     scratch : shape (at least frames.count,)
     """
-    cdef ArrivalTrack *all_tracks = <ArrivalTrack *> &tracks[0]
-    cdef ArrivalTrack *of_flow = <ArrivalTrack *> &flow_tracks[0]
-    cdef Gap *top = <Gap *> &largest[0]
-    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(ArrivalTrack)
-    cdef Py_ssize_t room = largest.shape[0] // <Py_ssize_t> sizeof(Gap), used = largest_used
+    cdef Py_ssize_t flows = flow_tracks.shape[0], room = largest.shape[0], used = largest_used
     cdef Py_ssize_t i, keys = 0, at, n = frames.count
     cdef int64_t timestamp, gap, frame, before_ns, before_frame
     cdef int32_t flow
@@ -189,7 +166,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
     cdef uint64_t key, slot
     cdef ArrivalTrack track
     cdef int track_source = -1
-    if (tracks.shape[0] != SOURCE_COUNT * sizeof(ArrivalTrack) or counts.shape[0] != SOURCE_COUNT
+    if (tracks.shape[0] != SOURCE_COUNT or counts.shape[0] != SOURCE_COUNT
             or counts.shape[1] != COUNTS_LENGTH or scratch.shape[0] < n or headers.count != n
             or not 0 <= used <= room or room == 0):
         raise ValueError("an array has another shape than its loop expects")
@@ -204,25 +181,25 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
             # The source's track stays in registers as long as the source does not change.
             if source != track_source:
                 if track_source >= 0:
-                    all_tracks[track_source] = track
-                track = all_tracks[source]
+                    tracks[track_source] = track
+                track = tracks[source]
                 track_source = source
             before_ns = track.last_ns
             before_frame = track.last_frame
             gap = arrive(&track, timestamp, frame, frames.wire_length[i])
             if gap >= 0:
                 counts[source, index_of(gap)] += 1
-                if used < room or gap > top[used - 1].gap_ns:
+                if used < room or gap > largest[used - 1].gap_ns:
                     at = used if used < room else used - 1
-                    while at > 0 and top[at - 1].gap_ns < gap:
-                        top[at] = top[at - 1]
+                    while at > 0 and largest[at - 1].gap_ns < gap:
+                        largest[at] = largest[at - 1]
                         at -= 1
-                    top[at] = Gap(source, gap, before_ns, before_frame, frame)
+                    largest[at] = Gap(source, gap, before_ns, before_frame, frame)
                     if used < room:
                         used += 1
             flow = headers.flow[i]
             if 0 <= flow < flows:
-                gap = arrive(&of_flow[flow], timestamp, frame, frames.wire_length[i])
+                gap = arrive(&flow_tracks[flow], timestamp, frame, frames.wire_length[i])
                 if gap >= 0:
                     key = ((<uint64_t> flow + 1) << 16) | index_of(gap)
                     scratch[keys] = key
@@ -233,7 +210,7 @@ def track_arrivals(FrameColumns frames, HeaderColumns headers, int64_t frame_shi
                     if keys > 16:
                         cells.add(scratch[keys - 17])
         if track_source >= 0:
-            all_tracks[track_source] = track
+            tracks[track_source] = track
         for i in range(keys - 16 if keys > 16 else 0, keys):
             cells.add(scratch[i])
     return used
@@ -253,16 +230,17 @@ cdef int64_t append(ArrivalTrack *mine, const ArrivalTrack *later) noexcept nogi
         mine.lowest_ns = later.lowest_ns
         mine.highest_ns = later.highest_ns
         mine.highest_frame = later.highest_frame
-        mine.jitter = later.jitter
+        mine.jitter_low = later.jitter_low
+        mine.jitter_high = later.jitter_high
     elif later.gaps:
         if later.lowest_ns < mine.lowest_ns:
             mine.lowest_ns = later.lowest_ns
         if later.highest_ns > mine.highest_ns:
             mine.highest_ns = later.highest_ns
             mine.highest_frame = later.highest_frame
-        filter_change(&mine.jitter, distance(later.first_gap_ns, mine.last_gap_ns))
-        decay(&mine.jitter, later.gaps - 1)
-        add_jitter(&mine.jitter, &later.jitter)
+        filter_change(&mine.jitter_low, &mine.jitter_high, distance(later.first_gap_ns, mine.last_gap_ns))
+        decay(&mine.jitter_low, &mine.jitter_high, later.gaps - 1)
+        add_jitter(&mine.jitter_low, &mine.jitter_high, &later.jitter_low, &later.jitter_high)
     if later.gaps:
         mine.last_gap_ns = later.last_gap_ns
     mine.gaps += later.gaps
@@ -276,35 +254,30 @@ cdef int64_t append(ArrivalTrack *mine, const ArrivalTrack *later) noexcept nogi
     return gap
 
 
-def join_arrivals(uint8_t[::1] tracks, const int32_t[::1] ids, uint8_t[::1] later_tracks):
+def join_arrivals(ArrivalTrack[::1] tracks, const int32_t[::1] ids, ArrivalTrack[::1] later_tracks):
     """Append the tracks of a later part; its track n goes behind `ids[n]` here, nowhere where that is -1.
 
     Parameters
     ----------
-    tracks : IN OUT, ARRIVAL_TRACK_DTYPE as bytes
+    tracks : IN OUT, ndarray of ARRIVAL_TRACK_DTYPE
     ids : ndarray of int32, shape (later tracks,)
-    later_tracks : ARRIVAL_TRACK_DTYPE as bytes
+    later_tracks : ndarray of ARRIVAL_TRACK_DTYPE
 
     Returns
     -------
     ndarray of int64, shape (later tracks,)
         The gap between the two parts of each, in ns; -1 where there is none.
     """
-    cdef ArrivalTrack *mine = <ArrivalTrack *> &tracks[0] if tracks.shape[0] else NULL
-    cdef const ArrivalTrack *theirs = <const ArrivalTrack *> &later_tracks[0] if later_tracks.shape[0] else NULL
-    cdef Py_ssize_t count = tracks.shape[0] // <Py_ssize_t> sizeof(ArrivalTrack), i
+    cdef Py_ssize_t i
     gaps = np.full(ids.shape[0], -1, np.int64)
     cdef int64_t[::1] between = gaps
-    if later_tracks.shape[0] < ids.shape[0] * <Py_ssize_t> sizeof(ArrivalTrack):
+    if later_tracks.shape[0] < ids.shape[0]:
         raise ValueError("tracks have another layout")
     for i in range(ids.shape[0]):
-        if ids[i] >= count:
+        if ids[i] >= tracks.shape[0]:
             raise ValueError("a flow has no track")
     with nogil:
         for i in range(ids.shape[0]):
             if ids[i] >= 0:
-                between[i] = append(&mine[ids[i]], &theirs[i])
+                between[i] = append(&tracks[ids[i]], &later_tracks[i])
     return gaps
-
-
-assert ARRIVAL_TRACK_DTYPE.itemsize == sizeof(ArrivalTrack)

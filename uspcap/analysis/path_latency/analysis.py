@@ -32,12 +32,11 @@ class PathLatency(Analysis):
     def __init__(self) -> None:
         super().__init__()
         self._tracks = np.zeros(GROUPS, PATH_TRACK_DTYPE)
-        self._tracks_raw = self._tracks.view(np.uint8)
         self._cells = Cells()
         self._left_out = np.zeros(len(LEFT_OUT), np.uint64)
 
     def _update(self, batch: FrameBatch) -> None:
-        track_paths(batch, self._shift(batch), self._tracks_raw, self._cells, self._left_out)
+        track_paths(batch, self._shift(batch), self._tracks, self._cells, self._left_out)
 
     def _merge(self, later: PathLatency) -> None:
         mine, others = self._tracks, later._tracks

@@ -14,7 +14,7 @@ PATH_TRACK_DTYPE: np.dtype[Any]
 def track_paths(
     frames: FrameColumns,
     frame_shift: int,
-    tracks: NDArray[np.uint8],
+    tracks: NDArray[Any],
     cells: Cells,
     left_out: NDArray[np.uint64],
 ) -> None: ...

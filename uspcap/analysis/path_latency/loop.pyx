@@ -6,11 +6,10 @@ B. What is negative is counted apart, and in no histogram. What does not fit 64 
 C. Sums take 128 bits, in two words: merging adds them up exactly.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-
-import numpy as np
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from uspcap._core.columns cimport FrameColumns
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport add_wide, difference
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
 from uspcap._core.timestamped_interfaces cimport TIMESTAMP_USER
@@ -38,19 +37,11 @@ cdef struct PathTrack:
     uint64_t negative
     int64_t most_negative_ns
 
-PATH_TRACK_DTYPE = np.dtype([
-    ("frames", np.uint64),
-    ("sum_low", np.uint64),
-    ("sum_high", np.uint64),
-    ("lowest_ns", np.int64),
-    ("highest_ns", np.int64),
-    ("highest_frame", np.int64),
-    ("negative", np.uint64),
-    ("most_negative_ns", np.int64),
-])
+cdef PathTrack record
+PATH_TRACK_DTYPE = dtype_of(<PathTrack[:1]> &record)
 
 
-def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, Cells cells not None,
+def track_paths(FrameColumns frames, int64_t frame_shift, PathTrack[::1] tracks, Cells cells not None,
                 uint64_t[::1] left_out):
     """Count how long each frame of a batch took from its timestamp to its reading.
 
@@ -58,21 +49,20 @@ def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, C
     ----------
     frame_shift : int
         Added to the batch's frame numbers.
-    tracks : IN OUT, PATH_TRACK_DTYPE of shape (GROUPS,) as bytes
+    tracks : IN OUT, ndarray of PATH_TRACK_DTYPE, shape (GROUPS,)
         Row `source * RING_GROUPS + ring`.
     cells : IN OUT
         Histograms by the same number.
     left_out : IN OUT, ndarray of uint64, shape (3,)
         Frames that count in no group, as `LEFT_OUT` names them.
     """
-    cdef PathTrack *all_tracks = <PathTrack *> &tracks[0]
     cdef PathTrack *track
     cdef Py_ssize_t i
     cdef int64_t latency_ns
     cdef uint32_t ring
     cdef uint64_t group
     cdef int source
-    if tracks.shape[0] != SOURCE_COUNT * RINGS * sizeof(PathTrack) or left_out.shape[0] != LEFT_OUT_COUNTS:
+    if tracks.shape[0] != SOURCE_COUNT * RINGS or left_out.shape[0] != LEFT_OUT_COUNTS:
         raise ValueError("tracks have another layout")
     cells.reserve(frames.count)
     with nogil:
@@ -89,7 +79,7 @@ def track_paths(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, C
                 continue
             ring = frames.queue[i] if frames.queue[i] < RINGS - 1 else RINGS - 1
             group = <uint64_t> source * RINGS + ring
-            track = &all_tracks[group]
+            track = &tracks[group]
             latency_ns = difference(frames.read_ns[i], frames.timestamp_ns[i])
             if latency_ns < 0:
                 track.negative += 1

@@ -145,7 +145,7 @@ class Patterns(Analysis):
                 self._of(source).update(batch, source)
         self._flows.assign(batch)
         self._beats.sync()
-        track_beats(batch, batch.headers, self._beats.raw())
+        track_beats(batch, batch.headers, self._beats.with_spare_rows)
 
     def _merge(self, later: Patterns) -> None:
         for source, arrivals in later._arrivals.items():
@@ -153,7 +153,7 @@ class Patterns(Analysis):
         later._beats.sync()
         ids = self._flows.absorb(later._flows)
         self._beats.sync()
-        join_beats(self._beats.raw(), ids, later._beats.raw())
+        join_beats(self._beats.rows, ids, later._beats.rows)
         self._flows.forget_absorbed()
 
     def _periods(self, source: int) -> list[Period]:

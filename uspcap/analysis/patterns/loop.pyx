@@ -20,6 +20,7 @@ from libc.string cimport memmove, memset
 import numpy as np
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport clamped, difference, saturating_add_unsigned, saturating_square
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
@@ -338,11 +339,8 @@ cdef struct BeatTrack:
     Gaps every
     Gaps short_ones
 
-GAPS_DTYPE = np.dtype([
-    ("frames", np.uint64), ("first_ns", np.int64), ("last_ns", np.int64),
-    ("counts", np.uint64, (GAPS,)), ("sums", np.uint64, (GAPS,)),
-])
-BEAT_TRACK_DTYPE = np.dtype([("shortest", np.uint64), ("every", GAPS_DTYPE), ("short_ones", GAPS_DTYPE)])
+cdef BeatTrack record
+BEAT_TRACK_DTYPE = dtype_of(<BeatTrack[:1]> &record)
 
 
 cdef inline int bucket_of(int64_t gap) noexcept nogil:
@@ -384,17 +382,16 @@ cdef inline void arrive(Gaps *gaps, int64_t timestamp) noexcept nogil:
     gaps.frames += 1
 
 
-def track_beats(FrameColumns frames, HeaderColumns headers, uint8_t[::1] flow_tracks):
+def track_beats(FrameColumns frames, HeaderColumns headers, BeatTrack[::1] flow_tracks):
     """Count the gaps of each flow.
 
     Parameters
     ----------
-    flow_tracks : IN OUT, BEAT_TRACK_DTYPE as bytes
+    flow_tracks : IN OUT, ndarray of BEAT_TRACK_DTYPE
         One a flow, more than the highest id in the batch.
     """
-    cdef BeatTrack *of_flow = <BeatTrack *> &flow_tracks[0]
     cdef BeatTrack *track
-    cdef Py_ssize_t flows = flow_tracks.shape[0] // <Py_ssize_t> sizeof(BeatTrack), i
+    cdef Py_ssize_t flows = flow_tracks.shape[0], i
     cdef int32_t flow
     cdef uint64_t length
     if headers.count != frames.count:
@@ -404,7 +401,7 @@ def track_beats(FrameColumns frames, HeaderColumns headers, uint8_t[::1] flow_tr
             flow = headers.flow[i]
             if frames.timestamp_source[i] >= NO_TIMESTAMP or flow < 0 or flow >= flows:
                 continue
-            track = &of_flow[flow]
+            track = &flow_tracks[flow]
             arrive(&track.every, frames.timestamp_ns[i])
             length = <uint64_t> frames.wire_length[i] + 1
             if track.shortest == 0 or length < track.shortest:
@@ -429,27 +426,27 @@ cdef void join_gaps(Gaps *gaps, Gaps *later) noexcept nogil:
     gaps.last_ns = later.last_ns
 
 
-def join_beats(uint8_t[::1] flow_tracks, const int32_t[::1] ids, uint8_t[::1] later_tracks):
+def join_beats(BeatTrack[::1] flow_tracks, const int32_t[::1] ids, BeatTrack[::1] later_tracks):
     """Append the tracks of a later part; its flow f is `ids[f]` here, -1 for nowhere."""
-    cdef BeatTrack *mine = <BeatTrack *> &flow_tracks[0]
-    cdef BeatTrack *theirs = <BeatTrack *> &later_tracks[0]
+    cdef BeatTrack *mine
+    cdef BeatTrack *theirs
     cdef Py_ssize_t flow
-    if (flow_tracks.shape[0] % <Py_ssize_t> sizeof(BeatTrack)
-            or later_tracks.shape[0] < ids.shape[0] * <Py_ssize_t> sizeof(BeatTrack)):
+    if later_tracks.shape[0] < ids.shape[0]:
         raise ValueError("tracks have another layout")
     for flow in range(ids.shape[0]):
         if ids[flow] < 0:
             continue
-        if ids[flow] >= flow_tracks.shape[0] // <Py_ssize_t> sizeof(BeatTrack):
+        if ids[flow] >= flow_tracks.shape[0]:
             raise ValueError("a flow has no track")
-        if theirs[flow].shortest == 0:
+        mine, theirs = &flow_tracks[ids[flow]], &later_tracks[flow]
+        if theirs.shortest == 0:
             continue
-        join_gaps(&mine[ids[flow]].every, &theirs[flow].every)
-        if mine[ids[flow]].shortest == 0 or theirs[flow].shortest < mine[ids[flow]].shortest:
-            mine[ids[flow]].shortest = theirs[flow].shortest
-            mine[ids[flow]].short_ones = theirs[flow].short_ones
-        elif theirs[flow].shortest == mine[ids[flow]].shortest:
-            join_gaps(&mine[ids[flow]].short_ones, &theirs[flow].short_ones)
+        join_gaps(&mine.every, &theirs.every)
+        if mine.shortest == 0 or theirs.shortest < mine.shortest:
+            mine.shortest = theirs.shortest
+            mine.short_ones = theirs.short_ones
+        elif theirs.shortest == mine.shortest:
+            join_gaps(&mine.short_ones, &theirs.short_ones)
 
 
 def _arrivals(uint64_t frames, int64_t lowest_ns, int64_t highest_ns, int64_t divisor_ns, bytes state):

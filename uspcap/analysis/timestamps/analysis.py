@@ -41,15 +41,11 @@ class Timestamps(Analysis):
         self._steps = np.zeros(STEPS_LISTED, STEP_DTYPE)
         self._steps_used = 0
         self._frames = self._untrusted = 0
-        self._tracks_raw = self._tracks.view(np.uint8)
-        self._steps_raw = self._steps.view(np.uint8)
 
     def _update(self, batch: FrameBatch) -> None:
         self._frames += batch.count
         self._untrusted += int(np.count_nonzero(batch.timestamp_source >= UNTRUSTED))
-        self._steps_used = track_timestamps(
-            batch, self._shift(batch), self._tracks_raw, self._steps_raw, self._steps_used
-        )
+        self._steps_used = track_timestamps(batch, self._shift(batch), self._tracks, self._steps, self._steps_used)
 
     @property
     def _without_timestamp(self) -> int:

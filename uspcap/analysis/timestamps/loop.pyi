@@ -13,7 +13,7 @@ STEP_DTYPE: np.dtype[Any]
 def track_timestamps(
     frames: FrameColumns,
     frame_shift: int,
-    tracks: NDArray[np.uint8],
-    steps: NDArray[np.uint8],
+    tracks: NDArray[Any],
+    steps: NDArray[Any],
     steps_used: int,
 ) -> int: ...

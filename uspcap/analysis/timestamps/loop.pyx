@@ -1,16 +1,14 @@
 """What the order of timestamps says of their quality: resolution, duplicates, steps backward, jumps.
 
-A. State lives in numpy structured arrays that Python allocates and merges; the layouts below mirror the dtypes beside
-   them field by field, all of eight bytes, so that no padding can differ.
+A. State lives in numpy structured arrays that Python allocates and merges.
 B. Timestamps of different sources are never subtracted: each source has a track of its own. Frames without a timestamp
    are passed over.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
-
-import numpy as np
+from libc.stdint cimport int64_t, uint64_t
 
 from uspcap._core.columns cimport FrameColumns
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport difference, distance
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP, SOURCE_COUNT
 from uspcap.stats.buckets cimport leading_zeros
@@ -44,39 +42,19 @@ cdef struct TimestampTrack:
     int64_t longest_run_frame
     int64_t last_run_frame
     uint64_t trailing_zeros[10]
-    uint64_t run_lengths[64]
+    uint64_t run_lengths[RUN_CLASSES]
 
-TIMESTAMP_TRACK_DTYPE = np.dtype([
-    ("frames", np.uint64),
-    ("first_ns", np.int64),
-    ("last_ns", np.int64),
-    ("lowest_ns", np.int64),
-    ("highest_ns", np.int64),
-    ("divisor", np.uint64),
-    ("duplicates", np.uint64),
-    ("backward", np.uint64),
-    ("backward_largest_ns", np.int64),
-    ("jumps", np.uint64),
-    ("first_frame", np.int64),
-    ("first_run", np.uint64),
-    ("last_run", np.uint64),
-    ("runs", np.uint64),
-    ("longest_run", np.uint64),
-    ("longest_run_frame", np.int64),
-    ("last_run_frame", np.int64),
-    ("trailing_zeros", np.uint64, 10),
-    ("run_lengths", np.uint64, RUN_CLASSES),
-])
-
-STEP_DTYPE = np.dtype([
-    ("frame", np.int64), ("before_ns", np.int64), ("after_ns", np.int64), ("source", np.int64),
-])
+cdef TimestampTrack track_record
+TIMESTAMP_TRACK_DTYPE = dtype_of(<TimestampTrack[:1]> &track_record)
 
 cdef struct Step:
     int64_t frame
     int64_t before_ns
     int64_t after_ns
     int64_t source
+
+cdef Step step_record
+STEP_DTYPE = dtype_of(<Step[:1]> &step_record)
 
 
 cdef uint64_t common_divisor(uint64_t a, uint64_t b) noexcept nogil:
@@ -100,34 +78,32 @@ cdef inline void close_run(TimestampTrack *track) noexcept nogil:
     track.runs += 1
 
 
-def track_timestamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] tracks, uint8_t[::1] steps,
-                 Py_ssize_t steps_used):
+def track_timestamps(FrameColumns frames, int64_t frame_shift, TimestampTrack[::1] tracks, Step[::1] steps,
+                     Py_ssize_t steps_used):
     """Update the timestamp tracks with a batch; return how many rows of `steps` are used now.
 
     Parameters
     ----------
     frame_shift : int
         Added to the batch's frame numbers.
-    tracks : IN OUT, TIMESTAMP_TRACK_DTYPE of shape (SOURCES,) as bytes
-    steps : IN OUT, STEP_DTYPE of shape (any,) as bytes
+    tracks : IN OUT, ndarray of TIMESTAMP_TRACK_DTYPE, shape (SOURCES,)
+    steps : IN OUT, ndarray of STEP_DTYPE
         Steps backward and jumps of 35 to 38 s, the first that have room.
     """
     cdef TimestampTrack *track
-    cdef TimestampTrack *all_tracks = <TimestampTrack *> &tracks[0]
-    cdef Step *listed = <Step *> &steps[0]
-    cdef Py_ssize_t i, zeros, room = steps.shape[0] // <Py_ssize_t> sizeof(Step), used = steps_used
+    cdef Py_ssize_t i, zeros, room = steps.shape[0], used = steps_used
     cdef int64_t timestamp, step, rest
     cdef uint64_t apart
     cdef int source
     cdef bint odd
-    if tracks.shape[0] != SOURCE_COUNT * sizeof(TimestampTrack):
+    if tracks.shape[0] != SOURCE_COUNT:
         raise ValueError("tracks have another layout")
     with nogil:
         for i in range(frames.count):
             source = frames.timestamp_source[i]
             if source >= NO_TIMESTAMP:
                 continue
-            track = &all_tracks[source]
+            track = &tracks[source]
             timestamp = frames.timestamp_ns[i]
             zeros = 0
             rest = timestamp
@@ -170,11 +146,8 @@ def track_timestamps(FrameColumns frames, int64_t frame_shift, uint8_t[::1] trac
                         odd = True
                         track.jumps += 1
                     if odd and used < room:
-                        listed[used] = Step(frames.frame_number[i] + frame_shift, track.last_ns, timestamp, source)
+                        steps[used] = Step(frames.frame_number[i] + frame_shift, track.last_ns, timestamp, source)
                         used += 1
             track.last_ns = timestamp
             track.frames += 1
     return used
-
-
-assert TIMESTAMP_TRACK_DTYPE.itemsize == sizeof(TimestampTrack)
