@@ -10,6 +10,8 @@ B. Python allocates arrays of the dtype, and loops take them as `Track[::1]`: Cy
    the struct at each call, in about a microsecond. No loop casts bytes to records.
 C. Two things Cython cannot say of an array of structs in a struct. The dtype needs its length told, as `arrays`. And
    such a struct makes no memoryview: its records leave by `copied`.
+D. Cython leaves what an array needs out of the C of a module that has no memoryview, where the code of memoryviews is in
+   a module that all share. Such a module declares one.
 """
 
 from cython.view cimport array

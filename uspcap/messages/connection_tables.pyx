@@ -13,16 +13,15 @@ from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
+from uspcap._core.records cimport dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.states cimport Packed, Unpacked, pack, unpack, unpacked_new
 from uspcap.messages.connections cimport Key, enter_connection, fill_index, have_room
 from uspcap.messages.reassembly cimport stream_free, stream_pack, stream_unpack
 
-END_DTYPE = np.dtype([
-    ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint16), ("tap", np.uint16),
-])
-"""The two ends of a connection; mirrors `Key`."""
+cdef Key key_record
+END_DTYPE = dtype_of(<Key[:1]> &key_record)
+"""The two ends of a connection."""
 
 
 cdef class ConnectionTables:
@@ -183,12 +182,8 @@ cdef class ConnectionTables:
     def end_array(self):
         """Return the ends of the connections: ndarray of END_DTYPE, shape (connection_count,)."""
         array = np.zeros(self.connection_count, END_DTYPE)
-        cdef uint8_t[::1] raw
+        cdef Key[::1] ends = array
         cdef Py_ssize_t i
-        if sizeof(Key) != END_DTYPE.itemsize:
-            raise ValueError("ends have another layout")
-        if self.connection_count:
-            raw = array.view(np.uint8)
-            for i in range(self.connection_count):
-                memcpy(&raw[i * <Py_ssize_t> sizeof(Key)], &self.connections[i].name.key, sizeof(Key))
+        for i in range(self.connection_count):
+            ends[i] = self.connections[i].name.key
         return array

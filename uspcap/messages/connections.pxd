@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from uspcap._core.bytes cimport load64
 from uspcap._core.columns cimport HeaderColumns
 from uspcap._core.folding cimport fold
 
@@ -15,11 +16,11 @@ cdef enum:
 
 
 cdef struct Key:
-    uint64_t low[2]             # addresses as header columns have them
-    uint64_t high[2]
+    uint8_t low[16]             # addresses as header columns have them
+    uint8_t high[16]
     uint16_t low_port
     uint16_t high_port
-    uint16_t version
+    uint16_t ip_version
     uint16_t tap
 
 
@@ -45,12 +46,12 @@ cdef inline uint8_t name_connection(Name *name, HeaderColumns headers, Py_ssize_
     memcpy(key.high, source if down else destination, 16)
     key.low_port = destination_port if down else source_port
     key.high_port = source_port if down else destination_port
-    key.version = headers.ip_version[i]
+    key.ip_version = headers.ip_version[i]
     key.tap = headers.tap[i]
     name.hash = fold(
-        fold(key.low[0] ^ <uint64_t> 0xA0761D6478BD642F, key.low[1] ^ <uint64_t> 0xE7037ED1A0B428DB),
-        fold(key.high[0] ^ <uint64_t> 0x8EBC6AF09C88C6E3, key.high[1] ^ <uint64_t> 0x589965CC75374CC3)
-        ^ fold(<uint64_t> key.low_port << 32 | key.high_port, <uint64_t> 0x1D8E4E27C47D124F ^ key.version ^ (<uint64_t> key.tap << 16)))
+        fold(load64(key.low) ^ <uint64_t> 0xA0761D6478BD642F, load64(key.low + 8) ^ <uint64_t> 0xE7037ED1A0B428DB),
+        fold(load64(key.high) ^ <uint64_t> 0x8EBC6AF09C88C6E3, load64(key.high + 8) ^ <uint64_t> 0x589965CC75374CC3)
+        ^ fold(<uint64_t> key.low_port << 32 | key.high_port, <uint64_t> 0x1D8E4E27C47D124F ^ key.ip_version ^ (<uint64_t> key.tap << 16)))
     return 1 if down else 0
 
 

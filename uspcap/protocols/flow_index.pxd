@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
 
 
 cdef struct FlowKey:
-    uint64_t source[2]
-    uint64_t destination[2]
+    uint8_t source[ADDRESS_BYTES]
+    uint8_t destination[ADDRESS_BYTES]
     uint16_t source_port
     uint16_t destination_port
     uint16_t ethertype          # 0 for IP: the version says it

@@ -16,30 +16,24 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.bytes cimport load64
+from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap._core.timestamp_sources cimport UNTRUSTED
 
-KEY_DTYPE = np.dtype([
-    ("source", np.uint8, 16),
-    ("destination", np.uint8, 16),
-    ("source_port", np.uint16),
-    ("destination_port", np.uint16),
-    ("ethertype", np.uint16),
-    ("tap", np.uint16),
-    ("protocol", np.uint8),
-    ("ip_version", np.uint8),
-    ("timestamp_source", np.uint8),
-    ("padding", np.uint8, 5),
-])
+cdef FlowKey key_record
+KEY_DTYPE = dtype_of(<FlowKey[:1]> &key_record)
 
 
 cdef inline bint equal(const FlowKey *a, const FlowKey *b) noexcept nogil:
     """Compare the keys whole, as words."""
-    cdef const uint64_t *x = <const uint64_t *> a
-    cdef const uint64_t *y = <const uint64_t *> b
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5])) == 0
+    cdef const uint8_t *x = <const uint8_t *> a
+    cdef const uint8_t *y = <const uint8_t *> b
+    return ((load64(x) ^ load64(y)) | (load64(x + 8) ^ load64(y + 8)) | (load64(x + 16) ^ load64(y + 16))
+            | (load64(x + 24) ^ load64(y + 24)) | (load64(x + 32) ^ load64(y + 32))
+            | (load64(x + 40) ^ load64(y + 40))) == 0
 
 
 cdef class FlowIndex:
@@ -139,8 +133,8 @@ cdef class FlowIndex:
                 if not tracked(hash, level):
                     headers.flow[i] = -1
                     continue
-                memcpy(key.source, headers.source_address + 16 * i, 16)
-                memcpy(key.destination, headers.destination_address + 16 * i, 16)
+                memcpy(key.source, headers.source_address + ADDRESS_BYTES * i, ADDRESS_BYTES)
+                memcpy(key.destination, headers.destination_address + ADDRESS_BYTES * i, ADDRESS_BYTES)
                 key.source_port = headers.source_port[i]
                 key.destination_port = headers.destination_port[i]
                 key.protocol = headers.protocol[i]
@@ -204,12 +198,7 @@ cdef class FlowIndex:
 
     def key_array(self):
         """Return a copy of the keys: ndarray of KEY_DTYPE, shape (count,)."""
-        keys = np.empty(self.count, KEY_DTYPE)
-        cdef uint8_t[::1] flat
-        if self.count:
-            flat = keys.view(np.uint8)
-            memcpy(&flat[0], self.keys, self.count * sizeof(FlowKey))
-        return keys
+        return copied(self.keys, self.count, KEY_DTYPE)
 
     def hash_array(self):
         """Return a copy of the hashes: ndarray of uint64, shape (count,)."""

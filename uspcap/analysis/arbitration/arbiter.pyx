@@ -13,6 +13,7 @@ from libc.string cimport memcmp, memcpy, memset
 import numpy as np
 
 from uspcap._core.columns cimport ADDRESS_BYTES, FrameColumns, HeaderColumns, time_of
+from uspcap._core.records cimport dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, unpacking
 from uspcap._core.timestamp_sources cimport NO_TIMESTAMP
@@ -21,16 +22,15 @@ from uspcap.analysis.sequence.numbered_runs cimport *
 from uspcap.protocols.feed_rule cimport FeedRule, payload_of
 from uspcap.stats.buckets cimport COUNTS_LENGTH
 
-LINE_DTYPE = np.dtype([
-    ("address", np.uint8, ADDRESS_BYTES), ("port", np.uint16), ("line", np.uint16), ("pair", np.int32),
-])
-"""Where a line's packets go: address as in the header columns, UDP port; which line (0 or 1) of which pair."""
-
 cdef struct Line:
     uint8_t address[ADDRESS_BYTES]
     uint16_t port
     uint16_t line
     int32_t pair
+
+cdef Line line_record
+LINE_DTYPE = dtype_of(<Line[:1]> &line_record)
+"""Where a line's packets go: address as in the header columns, UDP port; which line (0 or 1) of which pair."""
 
 
 cdef enum:
@@ -93,7 +93,7 @@ cdef class Arbiter:
         if maximum_pairs < 1 or ring_length < 2 or ring_length & (ring_length - 1) or (
                 modulus and 4 * ring_length > modulus):
             raise ValueError("at least one pair is followed, in a ring of a power of two, a quarter of all numbers")
-        if lines.dtype != LINE_DTYPE or sizeof(Line) != LINE_DTYPE.itemsize:
+        if lines.dtype != LINE_DTYPE:
             raise ValueError("lines have another layout")
         set_up_runs(&self.tables, modulus, maximum_runs, runs_a_stream)
         self.arguments = lines, modulus, ring_length, maximum_runs, runs_a_stream, maximum_pairs
@@ -141,10 +141,10 @@ cdef class Arbiter:
         return 0
 
     cdef int lay_out_lines(self, lines) except -1:
-        cdef const uint8_t[::1] raw = np.ascontiguousarray(lines).view(np.uint8)
+        cdef const Line[::1] given = np.ascontiguousarray(lines)
         cdef Py_ssize_t at, slots = 2
         cdef uint64_t slot
-        self.line_count = len(lines)
+        self.line_count = given.shape[0]
         while slots < 2 * self.line_count:
             slots *= 2
         self.lines = <Line *> calloc(self.line_count + 1, sizeof(Line))
@@ -152,7 +152,7 @@ cdef class Arbiter:
         if self.lines == NULL or self.line_slots == NULL:
             raise MemoryError
         if self.line_count:
-            memcpy(self.lines, &raw[0], raw.shape[0])
+            memcpy(self.lines, &given[0], self.line_count * sizeof(Line))
         memset(self.line_slots, 0xFF, slots * sizeof(int32_t))
         self.line_mask = slots - 1
         for at in range(self.line_count):

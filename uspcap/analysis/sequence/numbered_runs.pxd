@@ -27,7 +27,6 @@ cdef enum:
     END_WORDS = 3
     SPARE_RUNS = 2          # the first two runs of a part may join the last one of the part before
 
-# Mirrors RUN_DTYPE of numbered_runs.pyx.
 cdef struct Run:
     uint64_t first
     uint64_t length         # numbers; a heartbeat announces `first` plus `length`
@@ -45,14 +44,12 @@ cdef struct Run:
     int32_t first_end       # -1 for none
     int32_t last_end
 
-# Mirrors PACKET_END_DTYPE.
 cdef struct PacketEnd:
     uint64_t after          # numbers of the run up to there
     int64_t at_ns
     int32_t next            # -1 for none
     int32_t unused
 
-# Mirrors STREAM_DTYPE.
 cdef struct Stream:
     int64_t run             # the open one, -1 for none
     uint64_t next           # what goes on with it

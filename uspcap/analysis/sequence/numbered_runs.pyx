@@ -1,11 +1,10 @@
 """Numbered streams as runs: what happens once a run, and when parts of a capture are put together (numbered_runs.pxd)."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-import numpy as np
-
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.states cimport Packed, Unpacked, pack, unpack
 
 KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET, KIND_FILL, KIND_HOLE = DATA, HEARTBEAT, END, RESET, FILL, HOLE
@@ -13,26 +12,18 @@ KIND_DATA, KIND_HEARTBEAT, KIND_END, KIND_RESET, KIND_FILL, KIND_HOLE = DATA, HE
 KEPT_ENDS = ENDS
 """Packets of a run that are looked at one by one, where that is needed; of the first runs of a stream."""
 
-RUN_DTYPE = np.dtype([
-    ("first", np.uint64), ("length", np.uint64), ("packets", np.int64),
-    ("first_ns", np.int64), ("last_ns", np.int64), ("seen_ns", np.int64),
-    ("first_frame", np.int64), ("seen_frame", np.int64),
-    ("stream", np.int32), ("kind", np.uint8), ("line", np.uint8), ("source", np.uint8), ("is_rest", np.uint8),
-    ("first_end", np.int32), ("last_end", np.int32),
-])
+cdef int64_t[::1] unused        # see D. of _core/records.pyx
+
+cdef Run run_record
+RUN_DTYPE = dtype_of(<Run[:1]> &run_record)
 """Packets of a stream that follow each other; of an announcement, `first` and `length` add up to the next number."""
 
-PACKET_END_DTYPE = np.dtype([
-    ("after", np.uint64), ("at_ns", np.int64), ("next", np.int32), ("unused", np.int32),
-])
+cdef PacketEnd end_record
+PACKET_END_DTYPE = dtype_of(<PacketEnd[:1]> &end_record)
 """Where a packet of a run ends, how many numbers from the run's first on, and its timestamp; the next one, or -1."""
 
-STREAM_DTYPE = np.dtype([
-    ("run", np.int64), ("next", np.uint64), ("packets", np.int64), ("messages", np.uint64, 2),
-    ("heartbeats", np.int64), ("excluded", np.int64), ("acknowledged", np.int64),
-    ("runs", np.int64), ("doubtful", np.int64), ("charged", np.int64),
-    ("open", np.uint32), ("full", np.uint32),
-])
+cdef Stream stream_record
+STREAM_DTYPE = dtype_of(<Stream[:1]> &stream_record)
 """One stream: its open run, counts (`messages` in two halves, low and high), and how its bounds stand."""
 
 
@@ -46,10 +37,6 @@ cdef int set_up_runs(RunTables *tables, object modulus, int64_t most_runs, int64
     most_runs, most_runs_a_stream : int
         Bounds on what is kept: of all streams, and of one.
     """
-    if sizeof(Run) != RUN_DTYPE.itemsize or sizeof(PacketEnd) != PACKET_END_DTYPE.itemsize:
-        raise ValueError("runs have another layout")
-    if sizeof(Stream) != STREAM_DTYPE.itemsize:
-        raise ValueError("streams have another layout")
     if most_runs < 1 or most_runs_a_stream < 1 or most_runs > <int64_t> 1 << 40:
         raise ValueError("at least one run of each stream is followed")
     memset(tables, 0, sizeof(RunTables))
@@ -341,15 +328,6 @@ cdef int unpack_runs(Unpacked *unpacked, RunTables *tables, tuple counts) except
     unpack(unpacked, tables.ends, ends * sizeof(PacketEnd))
     tables.stream_count, tables.run_count, tables.end_count = streams, runs, ends
     return 0
-
-
-cdef object copied(const void *rows, Py_ssize_t count, object dtype):
-    array = np.empty(count, dtype)
-    cdef uint8_t[::1] raw
-    if count:
-        raw = array.view(np.uint8)
-        memcpy(&raw[0], rows, raw.shape[0])
-    return array
 
 
 cdef object runs_of(const RunTables *tables):

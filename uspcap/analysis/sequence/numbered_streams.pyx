@@ -7,21 +7,21 @@ B. Streams are bounded by sampling on the hash of both: at level L only those wh
    falls when packets come, so that what is followed in the end depends on which packets there were only.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-import numpy as np
-
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap._core.timestamp_sources cimport UNTRUSTED
 from uspcap.analysis.sequence.numbered_runs cimport *
 
-from uspcap.protocols.flow_index import KEY_DTYPE
+cdef int64_t[::1] unused        # see D. of _core/records.pyx
 
-STREAM_NAME_DTYPE = np.dtype([("flow", KEY_DTYPE), ("key", np.uint64, 2)])
+cdef StreamName name_record
+STREAM_NAME_DTYPE = dtype_of(<StreamName[:1]> &name_record)
 """What names a stream: its flow, and the bytes of its session and channel."""
 
 
@@ -218,13 +218,7 @@ cdef class NumberedStreams:
         tuple of ndarray
             Names (STREAM_NAME_DTYPE), streams (STREAM_DTYPE), runs (RUN_DTYPE), ends of packets (PACKET_END_DTYPE).
         """
-        names = np.empty(self.tables.stream_count, STREAM_NAME_DTYPE)
-        cdef uint8_t[::1] raw
-        if sizeof(StreamName) != STREAM_NAME_DTYPE.itemsize:
-            raise ValueError("names have another layout")
-        if self.tables.stream_count:
-            raw = names.view(np.uint8)
-            memcpy(&raw[0], self.names, raw.shape[0])
+        names = copied(self.names, self.tables.stream_count, STREAM_NAME_DTYPE)
         return names, streams_of(&self.tables), runs_of(&self.tables), ends_of(&self.tables)
 
     @property

@@ -23,6 +23,7 @@ import numpy as np
 
 from uspcap._core.bytes cimport be32
 from uspcap._core.columns cimport FrameColumns, HeaderColumns
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap._core.saturating cimport add_wide
 from uspcap._core.states cimport (
@@ -73,19 +74,30 @@ cdef struct Block:
     int64_t source
     Track tracks[MEASURES]
 
-CONNECTION_DTYPE = np.dtype([
-    ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
-    ("ip_version", np.uint8), ("initiator", np.uint8), ("tap", np.uint16), ("first_frame", np.int64), ("last_frame", np.int64),
-    ("counts", np.int64, (2, COUNT_OF_COUNTS)),
-], align=True)
+# A connection for a result.
+cdef struct ConnectionRow:
+    uint8_t low[16]             # as of address columns
+    uint8_t high[16]
+    uint16_t low_port
+    uint16_t high_port
+    uint8_t ip_version
+    uint8_t initiator
+    uint16_t tap
+    int64_t first_frame
+    int64_t last_frame
+    int64_t counts[2][COUNT_OF_COUNTS]
+
+cdef ConnectionRow connection_record
+CONNECTION_DTYPE = dtype_of(<ConnectionRow[:1]> &connection_record)
 """`low` and `high` as of address columns; `initiator` is 0 for the lower end, 1 for the higher, 2 where it is unknown;
 `counts` by sender, in the order of `tcp_state.COUNTS`."""
 
-TRACK_DTYPE = np.dtype([
-    ("count", np.int64), ("lowest_ns", np.int64), ("highest_ns", np.int64), ("highest_frame", np.int64),
-    ("sum_low", np.uint64), ("sum_high", np.uint64),
-])
+cdef Track track_record
+TRACK_DTYPE = dtype_of(<Track[:1]> &track_record)
+
+# Cython describes no struct that has structs in an array only.
 BLOCK_DTYPE = np.dtype([("connection", np.int64), ("source", np.int64), ("tracks", TRACK_DTYPE, MEASURES)])
+assert BLOCK_DTYPE.itemsize == sizeof(Block)
 
 
 cdef void read_timestamps(const uint8_t *options, Py_ssize_t length, Segment *segment) noexcept nogil:
@@ -567,48 +579,28 @@ cdef class TcpTracks:
     def connection_array(self):
         """Return the connections: CONNECTION_DTYPE, shape (connection_count,), in no order."""
         rows = np.zeros(self.connection_count, CONNECTION_DTYPE)
-        cdef uint8_t[:, :] low = rows["low"]
-        cdef uint8_t[:, :] high = rows["high"]
-        cdef uint16_t[:] low_port = rows["low_port"]
-        cdef uint16_t[:] high_port = rows["high_port"]
-        cdef uint8_t[:] ip_version = rows["ip_version"]
-        cdef uint16_t[:] tap = rows["tap"]
-        cdef uint8_t[:] initiator = rows["initiator"]
-        cdef int64_t[:] first_frame = rows["first_frame"]
-        cdef int64_t[:] last_frame = rows["last_frame"]
-        cdef int64_t[:, :, :] counts = rows["counts"]
-        cdef Py_ssize_t i, j
-        cdef Connection *connection
+        cdef ConnectionRow[::1] out = rows
+        cdef ConnectionRow *row
+        cdef const Connection *connection
+        cdef Py_ssize_t i
         for i in range(self.connection_count):
-            connection = &self.connections[i]
-            for j in range(16):
-                low[i, j] = (<uint8_t *> connection.name.key.low)[j]
-                high[i, j] = (<uint8_t *> connection.name.key.high)[j]
-            for j in range(2 * COUNT_OF_COUNTS):
-                counts[i, j // COUNT_OF_COUNTS, j % COUNT_OF_COUNTS] = connection.counts[j]
-            low_port[i] = connection.name.key.low_port
-            high_port[i] = connection.name.key.high_port
-            ip_version[i] = <uint8_t> connection.name.key.version
-            tap[i] = connection.name.key.tap
-            initiator[i] = connection.initiator
-            first_frame[i] = connection.first_frame
-            last_frame[i] = connection.last_frame
+            row, connection = &out[i], &self.connections[i]
+            memcpy(row.low, connection.name.key.low, sizeof(row.low))
+            memcpy(row.high, connection.name.key.high, sizeof(row.high))
+            row.low_port, row.high_port = connection.name.key.low_port, connection.name.key.high_port
+            row.ip_version, row.tap = <uint8_t> connection.name.key.ip_version, connection.name.key.tap
+            row.initiator = connection.initiator
+            row.first_frame, row.last_frame = connection.first_frame, connection.last_frame
+            memcpy(row.counts, connection.counts, sizeof(row.counts))
         return rows
 
     def block_array(self):
         """Return the blocks of times: BLOCK_DTYPE, shape (block_count,); connections by row of `connection_array`."""
-        blocks = np.zeros(self.block_count, BLOCK_DTYPE)
-        cdef uint8_t[::1] raw
-        if self.block_count:
-            raw = blocks.view(np.uint8)
-            memcpy(&raw[0], self.blocks, self.block_count * sizeof(Block))
-        return blocks
+        return copied(self.blocks, self.block_count, BLOCK_DTYPE)
 
 
 cdef enum:
     MORE_FRAGMENTS = 1 << 12    # of uspcap.protocols.headers.Layer
-
-assert BLOCK_DTYPE.itemsize == sizeof(Block)
 
 
 def _tracks(tuple bounds, tuple counted, tuple counts, Cells cells, bytes state):
