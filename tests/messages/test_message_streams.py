@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.order_sessions import ACK, START_NS, SYN, Segment, fix, soup
 
-from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_machine import RULE_DTYPE, OrderMachine
 from uspcap.analysis.sequence.stream_runs import NumberMachine
 from uspcap.frames import FrameBatch
 from uspcap.messages.message_streams import MessageStreams
@@ -154,7 +154,7 @@ def test_soupbintcp_is_found_in_the_middle_of_a_stream_by_whole_packets() -> Non
 
 
 def test_machines_of_two_kinds_and_headers_of_another_batch_are_refused() -> None:
-    orders = OrderMachine(0, ouch_rules(), 64, 64, 1 << 20)
+    orders = OrderMachine(0, ouch_rules(RULE_DTYPE), 64, 64, 1 << 20)
     batch = FrameBatch.from_frames([segments_of(b"x", [])[0].wire()], [0])
     other = FrameBatch.from_frames([], [])
     with pytest.raises(ValueError, match="not those of this batch"):

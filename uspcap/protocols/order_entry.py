@@ -18,18 +18,6 @@ from numpy.typing import NDArray
 REQUEST_KINDS = ("enter", "replace", "cancel", "modify")
 ANSWER_KINDS = ("accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified")
 
-RULE_DTYPE = np.dtype(
-    [
-        ("kind", np.uint8),
-        ("space", np.uint8),
-        ("id_offset", np.uint8),
-        ("id_length", np.uint8),
-        ("length", np.uint16),
-        ("exact", np.uint16),
-    ]
-)
-"""One kind of OUCH message, as analysis/orders/order_machine.pyx takes it."""
-
 _OTHER = 255
 _BY_ORDER, _BY_CANCEL, _BY_MODIFY = 0, 1, 2
 _EXACT, _APPENDAGES, _AT_LEAST = 1, 2, 0
@@ -84,12 +72,12 @@ _FROM_VENUE_5_0 = {
 }
 
 
-def ouch_rules() -> NDArray[Any]:
-    """Return the rules for the compiled loops: ndarray of RULE_DTYPE, shape (2, 2, 256).
+def ouch_rules(dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the rules for the compiled loops: ndarray of their dtype, shape (2, 2, 256).
 
     By version (4.2, 5.0), direction (to the venue, from it) and message type.
     """
-    rules = np.zeros((2, 2, 256), RULE_DTYPE)
+    rules = np.zeros((2, 2, 256), dtype)
     tables = ((_TO_VENUE_4_2, _FROM_VENUE_4_2), (_TO_VENUE_5_0, _FROM_VENUE_5_0))
     for version, both in enumerate(tables):
         for direction, (table, kinds) in enumerate(zip(both, (REQUEST_KINDS, ANSWER_KINDS), strict=True)):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.order_sessions import FIX_EXECUTIONS, START_NS, SYN, Segment, fix, message, ouch
 
-from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_machine import RULE_DTYPE, OrderMachine
 from uspcap.analysis.orders.order_tables import COUNTS
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.order_entry import ANSWER_KINDS, REQUEST_KINDS, ouch_rules
@@ -21,7 +21,7 @@ ANSWERS = {"a": "accepted", "e": "executed", "c": "canceled", "j": "rejected", "
 
 
 def machine(version: int) -> OrderMachine:
-    return OrderMachine(version, ouch_rules(), 64, 1 << 10, 1 << 20, at_once=True)
+    return OrderMachine(version, ouch_rules(RULE_DTYPE), 64, 1 << 10, 1 << 20, at_once=True)
 
 
 def read(version: int, messages: list[tuple[bool, bytes]], *, split: int = 0) -> OrderMachine:
@@ -123,6 +123,6 @@ def test_a_fix_message_that_is_possibly_a_duplicate_is_no_request() -> None:
 
 
 def test_rules_of_another_layout_are_refused() -> None:
-    for wrong in (ouch_rules()[:1], np.zeros((2, 2, 256), np.uint8)):
+    for wrong in (ouch_rules(RULE_DTYPE)[:1], np.zeros((2, 2, 256), np.uint8)):
         with pytest.raises(ValueError, match="rules have another layout"):
             OrderMachine(2, wrong, 1, 1, 1)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.order_sessions import START_NS, SYN, Segment, fix, ouch
 
-from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_machine import RULE_DTYPE, OrderMachine
 from uspcap.analysis.orders.order_tables import CONNECTION_DTYPE, COUNTS, REQUEST_DTYPE, OrderTables
 from uspcap.frames import FrameBatch
 from uspcap.protocols.order_entry import ouch_rules
@@ -23,7 +23,7 @@ OUCH, FIX = 2, 3
 
 
 def machine(version: int = OUCH, *, requests: int = 1 << 10, at_once: bool = True) -> OrderMachine:
-    return OrderMachine(version, ouch_rules(), 64, requests, 1 << 20, at_once)
+    return OrderMachine(version, ouch_rules(RULE_DTYPE), 64, requests, 1 << 20, at_once)
 
 
 def update(orders: OrderMachine, segments: list[Segment], first: int = 1) -> OrderMachine:
@@ -141,9 +141,7 @@ def test_no_room_for_a_request_and_rules_of_another_layout_are_refused() -> None
     for bound in (0, -1):
         with pytest.raises(ValueError, match="at least one request"):
             machine(requests=bound)
-    for wrong in (
-        ouch_rules()[:1],
-        ouch_rules()["offset"] if "offset" in (ouch_rules().dtype.names or ()) else ouch_rules()[0],
-    ):
+    rules = ouch_rules(RULE_DTYPE)
+    for wrong in (rules[:1], rules[0], rules["id_offset"]):
         with pytest.raises(ValueError, match="rules have another layout"):
             OrderMachine(OUCH, wrong, 1, 1, 1)

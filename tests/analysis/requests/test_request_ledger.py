@@ -75,11 +75,11 @@ def test_lists_keep_the_first_rows_whatever_is_left_out(
     events, frames = stream
     ledger = tracked(events, frames, policy, rows_kept=kept, cuts=cuts).whole()
     slow = settled(events, timeout_ns=TIMEOUT_NS, policy=policy, maximum=1 << 20)
-    pairs = frames_of(ledger.rows(PAIRS, 0, kept), "first_request_frame", "asked_frame", "answer_frame")
+    pairs = frames_of(ledger.rows(PAIRS, 0, kept)["run"], "first_request_frame", "asked_frame", "answer_frame")
     assert pairs == slow.pairs[:kept]
-    unanswered = frames_of(ledger.rows(UNANSWERED, 0, kept), "first_request_frame")
+    unanswered = frames_of(ledger.rows(UNANSWERED, 0, kept)["run"], "first_request_frame")
     assert unanswered == [(frame,) for frame in slow.unanswered[:kept]]
-    unsolicited = frames_of(ledger.rows(UNSOLICITED, 0, kept), "answer_frame")
+    unsolicited = frames_of(ledger.rows(UNSOLICITED, 0, kept)["run"], "answer_frame")
     assert unsolicited == [(frame,) for frame in slow.unsolicited[:kept]]
     of_first = [time for (name, _), times in slow.times.items() if name == "from_first" for time in times]
     slowest = [-int(row["rank"]) for row in ledger.rows(SLOWEST, 0, kept)]
@@ -100,7 +100,7 @@ def test_a_ledger_that_is_absorbed_stays_as_it_is_and_its_frames_move(
     assert state(whole) == before
     assert moved.counted(0) == whole.counted(0)
     for which in range(len(LIST_NAMES)):
-        mine, others = moved.rows(which, 0, 1000), whole.rows(which, 0, 1000)
+        mine, others = moved.rows(which, 0, 1000)["run"], whole.rows(which, 0, 1000)["run"]
         assert [frame for (frame,) in frames_of(mine, "first_frame")] == [
             frame + shift for (frame,) in frames_of(others, "first_frame")
         ]
@@ -117,9 +117,9 @@ def test_a_level_leaves_out_the_classes_below_it() -> None:
         counts, _ = ledger.counted(level)
         # Keys that begin with more zero bits than there are classes are of the last one.
         assert counts["unanswered"] == CLASS_COUNT - level + 1
-        rows = frames_of(ledger.rows(UNANSWERED, level, 1000), "first_request_frame")
+        rows = frames_of(ledger.rows(UNANSWERED, level, 1000)["run"], "first_request_frame")
         assert rows == [(frame,) for frame in range(level + 1, CLASS_COUNT + 2)]
-        assert frames_of(ledger.rows(UNANSWERED, level, 1), "first_request_frame") == [(level + 1,)]
+        assert frames_of(ledger.rows(UNANSWERED, level, 1)["run"], "first_request_frame") == [(level + 1,)]
 
 
 @pytest.mark.parametrize("replies", [1, REPLIES_KEPT, REPLIES_KEPT + 1])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.analysis.base import Analysis, Table
-from uspcap.analysis.orders.order_machine import OrderMachine
+from uspcap.analysis.orders.order_machine import RULE_DTYPE, OrderMachine
 from uspcap.analysis.orders.order_tables import COUNTS
 from uspcap.analysis.orders.result import (
     OrderBounds,
@@ -92,7 +92,7 @@ class Orders(Analysis):
         self._final: _Final | None = None
 
     def _new_machine(self, *, at_once: bool = False) -> OrderMachine:
-        return OrderMachine(self._version, ouch_rules(), *self._bounds, at_once=at_once)
+        return OrderMachine(self._version, ouch_rules(RULE_DTYPE), *self._bounds, at_once=at_once)
 
     def _update(self, batch: FrameBatch) -> None:
         self._final = None

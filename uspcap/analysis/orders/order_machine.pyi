@@ -1,8 +1,11 @@
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from uspcap.analysis.orders.order_tables import OrderTables
+
+RULE_DTYPE: np.dtype[Any]
 
 class OrderMachine(OrderTables):
     def __init__(

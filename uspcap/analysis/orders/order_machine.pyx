@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from uspcap._core.bytes cimport be16, be32, be64
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.saturating cimport LATEST_NS
 from uspcap._core.states cimport Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacking
 from uspcap.analysis.orders.order_tables cimport *
@@ -24,7 +25,6 @@ from uspcap.messages.soupbin cimport SOUP_HEADER
 from uspcap._core.sampling cimport tracked
 
 from uspcap.analysis.orders.order_tables import CONNECTION_DTYPE, REQUEST_DTYPE
-from uspcap.protocols.order_entry import RULE_DTYPE
 
 cdef enum:
     AUTO = 0
@@ -35,7 +35,7 @@ cdef enum:
 cdef enum:
     RULE_COUNT = 256
 
-# One kind of OUCH message; mirrors RULE_DTYPE of protocols/order_entry.py.
+# One kind of OUCH message.
 cdef struct Rule:
     uint8_t kind            # a request's or an answer's; NO_KIND for other messages
     uint8_t space           # what its id names
@@ -43,6 +43,10 @@ cdef struct Rule:
     uint8_t id_length
     uint16_t length         # without appendages; 0 for no such message
     uint16_t exact          # 1: no other length; 2: or this and appendages; 0: this or more
+
+cdef Rule rule_record
+RULE_DTYPE = dtype_of(<Rule[:1]> &rule_record)
+"""Of what `protocols.order_entry.ouch_rules` makes."""
 
 
 cdef class OrderMachine(OrderTables):
@@ -63,16 +67,14 @@ cdef class OrderMachine(OrderTables):
 
     cdef int version
     cdef object rules_owner
-    cdef const Rule *rules
+    cdef const Rule[:, :, ::1] rules    # by OUCH version, direction and message type
 
     def __cinit__(self, int version, rules, Py_ssize_t maximum_connections, Py_ssize_t maximum_requests,
                   Py_ssize_t maximum_log_bytes, bint at_once=False):
-        cdef const uint8_t[::1] raw
-        if rules.dtype != RULE_DTYPE or rules.shape != (2, 2, RULE_COUNT) or sizeof(Rule) != RULE_DTYPE.itemsize:
+        if rules.dtype != RULE_DTYPE or rules.shape != (2, 2, RULE_COUNT):
             raise ValueError("rules have another layout")
-        self.rules_owner = np.ascontiguousarray(rules).reshape(-1).view(np.uint8)
-        raw = self.rules_owner
-        self.rules = <const Rule *> &raw[0]
+        self.rules_owner = np.ascontiguousarray(rules)
+        self.rules = self.rules_owner
         self.version = version
         self.finds_fix = version == AUTO or version == FIX
         self.finds_soup = version != FIX
@@ -81,8 +83,8 @@ cdef class OrderMachine(OrderTables):
         cdef Packed packed = nothing_packed()
         tables = self.pack_tables(&packed)
         pack(&packed, self.requests, self.request_count * sizeof(Request))
-        rules = self.rules_owner.view(RULE_DTYPE).reshape(2, 2, RULE_COUNT)
-        bounds = (self.version, rules, self.maximum_connections, self.maximum_requests, self.maximum_log, self.at_once)
+        bounds = (self.version, self.rules_owner, self.maximum_connections, self.maximum_requests, self.maximum_log,
+                  self.at_once)
         return _machine, (bounds, tables, self.request_count, finished(&packed))
 
     cdef int restore(self, Unpacked *unpacked, tuple tables, Py_ssize_t requests) except -1:
@@ -118,11 +120,11 @@ cdef class OrderMachine(OrderTables):
         else:
             return
         connection.counts[APPLICATION_MESSAGES] += 1
-        connection.counts[FITS_4_2] += fits(&self.rules[from_venue * RULE_COUNT + message[0]], message, length)
-        connection.counts[FITS_5_0] += fits(&self.rules[(2 + from_venue) * RULE_COUNT + message[0]], message, length)
+        connection.counts[FITS_4_2] += fits(&self.rules[0, from_venue, message[0]], message, length)
+        connection.counts[FITS_5_0] += fits(&self.rules[1, from_venue, message[0]], message, length)
         if self.version != OUCH_4_2 and self.version != OUCH_5_0:
             return
-        rule = &self.rules[(2 * (self.version - OUCH_4_2) + from_venue) * RULE_COUNT + message[0]]
+        rule = &self.rules[self.version - OUCH_4_2, from_venue, message[0]]
         if rule.length == 0 or length < rule.length:
             connection.counts[MALFORMED] += 1
             return
@@ -312,12 +314,7 @@ cdef class OrderMachine(OrderTables):
 
     def request_array(self):
         """Return a copy of the requests: ndarray of REQUEST_DTYPE, shape (request_count,)."""
-        array = np.empty(self.request_count, REQUEST_DTYPE)
-        cdef uint8_t[::1] raw
-        if self.request_count:
-            raw = array.view(np.uint8)
-            memcpy(&raw[0], self.requests, self.request_count * sizeof(Request))
-        return array
+        return copied(self.requests, self.request_count, REQUEST_DTYPE)
 
     def connection_array(self):
         """Return the connections: ndarray of CONNECTION_DTYPE, shape (connection_count,)."""

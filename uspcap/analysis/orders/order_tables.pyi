@@ -5,7 +5,6 @@ import numpy as np
 from uspcap.messages.message_streams import MessageStreams
 
 COUNTS: tuple[str, ...]
-POINT_DTYPE: np.dtype[Any]
 REQUEST_DTYPE: np.dtype[Any]
 CONNECTION_DTYPE: np.dtype[Any]
 

@@ -14,6 +14,7 @@ from libc.string cimport memcmp, memset
 
 import numpy as np
 
+from uspcap._core.records cimport dtype_of
 from uspcap._core.sampling cimport tracked
 from uspcap.messages.connection_tables cimport Connection, hash_bytes, mix
 
@@ -25,18 +26,10 @@ COUNTS = (
     "fits_ouch_5_0", "application_messages",
 )
 
-POINT_DTYPE = np.dtype([
-    ("first_ns", np.int64), ("first_frame", np.int64), ("complete_ns", np.int64), ("complete_frame", np.int64),
-    ("first_source", np.int32), ("complete_source", np.int32),
-])
+cdef int64_t[::1] unused        # see D. of _core/records.pyx
 
-REQUEST_DTYPE = np.dtype([
-    ("asked", POINT_DTYPE), ("answers", POINT_DTYPE, ANSWERS), ("venue_ns", np.int64, ANSWERS),
-    ("position", np.int64), ("sequence", np.int64), ("hash", np.uint64), ("connection", np.int32),
-    ("generation", np.uint32), ("executions", np.uint32), ("repeats", np.uint32), ("kind", np.uint8),
-    ("direction", np.uint8), ("space", np.uint8), ("answered", np.uint8), ("id_length", np.uint32),
-    ("id", np.uint8, ID_BYTES),
-])
+cdef Request request_record
+REQUEST_DTYPE = dtype_of(<Request[:1]> &request_record, (("answers", ANSWERS),))
 
 CONNECTION_DTYPE = np.dtype([
     ("low", np.uint8, 16), ("high", np.uint8, 16), ("low_port", np.uint16), ("high_port", np.uint16),
@@ -50,8 +43,6 @@ cdef class OrderTables(MessageStreams):
 
     def __cinit__(self, int version, rules, Py_ssize_t maximum_connections, Py_ssize_t maximum_requests,
                   Py_ssize_t maximum_log_bytes, bint at_once=False):
-        if sizeof(Request) != REQUEST_DTYPE.itemsize or len(COUNTS) != COUNT_OF_COUNTS:
-            raise ValueError("requests have another layout")
         if maximum_requests < 1:
             raise ValueError("at least one request is followed")
         self.maximum_requests = maximum_requests
@@ -158,3 +149,6 @@ cdef class OrderTables(MessageStreams):
                 kept += 1
         self.request_count = kept
         self.index_requests()
+
+
+assert len(COUNTS) == COUNT_OF_COUNTS

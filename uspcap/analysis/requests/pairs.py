@@ -191,7 +191,7 @@ class PairOutcome:
                 responses=int(row["responses"]),
                 source=TimestampSource(int(row["answer_source"])).name,
             )
-            for row in self.rows(name, most)
+            for row in self.rows(name, most)["run"]
         )
 
     def unanswered(self, most: int | None = None) -> tuple[UnansweredRequest, ...]:
@@ -203,7 +203,7 @@ class PairOutcome:
                 requests=int(row["requests"]),
                 source=TimestampSource(int(row["request_source"])).name,
             )
-            for row in self.rows("unanswered", most)
+            for row in self.rows("unanswered", most)["run"]
         )
 
     def unsolicited(self, most: int | None = None) -> tuple[UnsolicitedResponse, ...]:
@@ -215,7 +215,7 @@ class PairOutcome:
                 responses=int(row["responses"]),
                 source=TimestampSource(int(row["answer_source"])).name,
             )
-            for row in self.rows("unsolicited", most)
+            for row in self.rows("unsolicited", most)["run"]
         )
 
     def base(self) -> PairCounts:

@@ -7,12 +7,13 @@ B. Times of different timestamp sources are not subtracted; what is negative is 
 C. Sums take 128 bits, in two words.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import numpy as np
 
+from uspcap._core.records cimport copied, dtype_of
 from uspcap._core.saturating cimport add_wide, difference
 from uspcap._core.states cimport (
     Packed, Unpacked, all_read, finished, nothing_packed, pack, unpack, unpacked_new, unpacking,
@@ -61,12 +62,11 @@ cdef struct Row:
     int64_t frame
     Run run
 
-ROW_DTYPE = np.dtype([("rank", np.int64), ("frame", np.int64), ("key_high", np.uint64), ("key_low", np.uint64), *(
-    (name, np.int64) for name in (
-        "requests", "responses", "first_frame", "first_request_ns", "first_request_frame", "request_source", "asked_ns",
-        "asked_frame", "asked_source", "answer_ns", "answer_frame", "answer_source", "last_response_frame", "first_kind",
-        "last_kind", "last_ns", "last_source", "replies", "beyond", "head", "place_0", "place_1"))])
-"""A row of a list: mirrors `Run` of request_runs.pxd behind what rows are sorted by."""
+cdef int64_t[::1] unused        # see D. of _core/records.pyx
+
+cdef Row row_record
+ROW_DTYPE = dtype_of(<Row[:1]> &row_record)
+"""A row of a list: a run behind what rows are sorted by."""
 
 cdef struct Track:
     uint64_t count
@@ -76,14 +76,8 @@ cdef struct Track:
     int64_t highest_ns
     int64_t highest_frame
 
-TRACK_DTYPE = np.dtype([
-    ("count", np.uint64),
-    ("sum_low", np.uint64),
-    ("sum_high", np.uint64),
-    ("lowest_ns", np.int64),
-    ("highest_ns", np.int64),
-    ("highest_frame", np.int64),
-])
+cdef Track track_record
+TRACK_DTYPE = dtype_of(<Track[:1]> &track_record)
 
 cdef struct Rows:
     Row *rows
@@ -330,10 +324,8 @@ cdef class RequestLedger:
 
     def tracks_by_group(self):
         """Return count, extremes and sum of each group, TRACK_DTYPE of shape (measures, timestamp sources, CLASS_COUNT)."""
-        tracks = np.zeros((MEASURES, SOURCES, CLASSES), TRACK_DTYPE)
-        cdef uint8_t[::1] raw = tracks.reshape(-1).view(np.uint8)
-        memcpy(&raw[0], &self.tracks[0][0][0], sizeof(self.tracks))
-        return tracks
+        tracks = copied(&self.tracks[0][0][0], MEASURES * SOURCES * CLASSES, TRACK_DTYPE)
+        return tracks.reshape(MEASURES, SOURCES, CLASSES)
 
     def by_group(self):
         """Return the histograms by group, numbered as `tracks_by_group` has them: a CellsByFlow, which changes leave stale."""
@@ -343,7 +335,6 @@ cdef class RequestLedger:
         """Return the first rows of a list, of the classes from `level` on: ROW_DTYPE, shape (at most `most`,)."""
         cdef int j
         cdef Rows *rows
-        cdef uint8_t[::1] raw
         parts = []
         if not 0 <= which < LISTS:
             raise ValueError("there is no such list")
@@ -352,10 +343,7 @@ cdef class RequestLedger:
             if rows.count == 0:
                 continue
             self.cut(rows)
-            part = np.empty(min(rows.count, most), ROW_DTYPE)
-            raw = part.view(np.uint8)
-            memcpy(&raw[0], rows.rows, raw.shape[0])
-            parts.append(part)
+            parts.append(copied(rows.rows, min(rows.count, most), ROW_DTYPE))
         joined = np.concatenate(parts) if parts else np.empty(0, ROW_DTYPE)
         return joined[np.lexsort((joined["frame"], joined["rank"]))][:most]
 
@@ -373,10 +361,6 @@ cdef void add_track(Track *mine, Track *others, int64_t frame_shift) noexcept no
     mine.count += others.count
     add_wide(&mine.sum_low, &mine.sum_high, others.sum_low)
     mine.sum_high += others.sum_high
-
-
-assert ROW_DTYPE.itemsize == sizeof(Row)
-assert TRACK_DTYPE.itemsize == sizeof(Track)
 
 
 def _ledger(Py_ssize_t rows_kept, bint failed, Cells cells, bytes state):
