@@ -19,13 +19,14 @@ D. Heads are found again by tables of four bytes a slot, one for each of the EPO
    parts, in two places that the digest chooses in one cache line.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from uspcap._core.huge_pages cimport release, zeroed
+from uspcap._core.records cimport dtype_of
 from uspcap._core.saturating cimport difference
 
 cdef extern from *:
@@ -67,17 +68,6 @@ MOST_ALIKE = CLUSTER_MOST
 
 KIND_MATCHED, KIND_ONLY, KIND_DUPLICATE, KIND_AMBIGUOUS = MATCHED, ONLY, DUPLICATE, AMBIGUOUS
 
-EVENT_DTYPE = np.dtype([
-    ("frame", np.int64),
-    ("timestamp_ns", np.int64),
-    ("partner_frame", np.int64),
-    ("partner_timestamp_ns", np.int64),
-    ("length", np.uint32),
-    ("kind", np.uint32),
-])
-"""What became of a frame; the partner's columns mean something where it is matched."""
-
-
 cdef struct Record:
     uint64_t digest
     int64_t moved_ns            # on the clock of A; once it is matched: the partner's frame
@@ -108,6 +98,10 @@ cdef struct Event:
     uint32_t length
     uint32_t kind
 
+cdef Event event_record
+EVENT_DTYPE = dtype_of(<Event[:1]> &event_record)
+"""What became of a frame; the partner's columns mean something where it is matched."""
+
 
 cdef class Events:
     """Events since they were last taken, in one array that is used again."""
@@ -123,6 +117,7 @@ cdef class Events:
             raise MemoryError
 
     cdef bint grow(self) noexcept with gil:
+        cdef Event[::1] rows
         try:
             array = np.empty(2 * self.room + FIRST_ROOM, EVENT_DTYPE)
         except MemoryError:
@@ -130,8 +125,9 @@ cdef class Events:
         if self.count:
             array[:self.count] = self.array[:self.count]
         self.array = array
-        self.rows = <Event *> <uintptr_t> array.ctypes.data
-        self.room = len(array)
+        rows = array
+        self.rows = &rows[0]
+        self.room = rows.shape[0]
         return True
 
     cdef take(self):

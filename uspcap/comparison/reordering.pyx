@@ -13,13 +13,21 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
+from uspcap._core.records cimport dtype_of
+
 cdef enum:
     HISTORY = 1 << 16
 
 REMEMBERED = HISTORY
 """Arrivals."""
 
-EXTENT_DTYPE = np.dtype([("frame", np.int64), ("extent", np.int64), ("degree", np.int64)])
+cdef struct Extent:
+    int64_t frame
+    int64_t extent
+    int64_t degree
+
+cdef Extent extent_record
+EXTENT_DTYPE = dtype_of(<Extent[:1]> &extent_record)
 """A reordered packet: its number, its extent, and the largest n for which it is n-reordered."""
 
 
@@ -64,9 +72,7 @@ cdef class Reordering:
         cdef Py_ssize_t count = numbers.shape[0]
         cdef Py_ssize_t row
         cdef int64_t found = 0
-        cdef int64_t[::1] rows
-        cdef int64_t[::1] extents
-        cdef int64_t[::1] degrees
+        cdef Extent[::1] extents
         cdef int64_t highest = self.highest
         for row in range(count):
             if numbers[row] < highest:
@@ -74,14 +80,12 @@ cdef class Reordering:
             else:
                 highest = numbers[row]
         out = np.empty(found, EXTENT_DTYPE)
-        rows, extents, degrees = np.empty(found, np.int64), np.empty(found, np.int64), np.empty(found, np.int64)
+        extents = out
         with nogil:
             found = 0
             for row in range(count):
                 if numbers[row] < self.highest:
-                    rows[found] = numbers[row]
-                    extents[found] = self.extent_of(numbers[row])
-                    degrees[found] = self.degree_of(numbers[row])
+                    extents[found] = Extent(numbers[row], self.extent_of(numbers[row]), self.degree_of(numbers[row]))
                     found += 1
                 else:
                     self.highest = numbers[row]
@@ -91,7 +95,6 @@ cdef class Reordering:
                 self.numbers[self.arrivals & (HISTORY - 1)] = numbers[row]
                 self.arrivals += 1
             self.reordered += found
-        out["frame"], out["extent"], out["degree"] = rows, extents, degrees
         return out
 
     cdef int64_t extent_of(self, int64_t number) noexcept nogil:
