@@ -9,7 +9,7 @@ KEY_KINDS: dict[str, int]
 
 def find_known(
     protocol: int, frames: FrameColumns, headers: HeaderColumns, kinds: NDArray[np.uint8], keys: NDArray[np.uint64]
-) -> int: ...
+) -> tuple[int, int, int]: ...
 def find_by_rule(
     frames: FrameColumns,
     headers: HeaderColumns,

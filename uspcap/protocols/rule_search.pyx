@@ -4,7 +4,11 @@ A. A rule fills one row a frame of `kinds`, `keys` and `responders`, which `requ
    asked and what identifies the exchange are hashed to 128 bits, so that two exchanges share a key by chance once in
    2**128 pairs. Requests hash their source as the asking end, responses their destination.
 B. Only captured bytes of the transport payload are read, each after its offset was compared with what was captured.
-C. Sources: RFC 1035, 4.1.1 (DNS header); RFC 792 and 4443, 4 (echo); RFC 5905, 7.3 (NTP header: mode, origin and
+C. A DNS message is identified by its ID and its question (name in lower case, type, class): resolvers ask for A and AAAA
+   at a time from one port, some of them under one ID (RFC 5452, 9.1). By the ID alone where the question is not captured
+   whole, which is counted, or where the message is no query (NOTIFY, UPDATE), whose responses may leave it out. A
+   response to a query without a question, as old servers send with an error, cannot be matched.
+D. Sources: RFC 1035, 4.1.1 and 4.1.2 (DNS header and question); RFC 792 and 4443, 4 (echo); RFC 5905, 7.3 (NTP header: mode, origin and
    transmit timestamps); FIX tag=value encoding (fields end with SOH, 0x01).
 """
 
@@ -26,6 +30,9 @@ cdef enum:
     UDP = 17
     ICMP6 = 58
     DNS_PORT = 53
+    DNS_HEADER = 12
+    DNS_NAME = 255              # bytes of a name at most
+    DNS_KEY = 512
     NTP_PORT = 123
     NTP_CLIENT = 3
     NTP_SERVER = 4
@@ -133,8 +140,43 @@ cdef inline bint is_datagram_fragment(HeaderColumns h, Py_ssize_t row) noexcept 
     return h.protocol[row] == UDP and (h.fragment_offset[row] > 0 or h.layers[row] & MORE_FRAGMENTS)
 
 
+cdef int question_end(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Return where the first question of a DNS message ends; 0 where it goes on behind `size`, -1 where it is malformed."""
+    cdef Py_ssize_t at = DNS_HEADER
+    while at < size and data[at]:
+        if data[at] >= 0x40 or at - DNS_HEADER > DNS_NAME:
+            return -1
+        at += 1 + data[at]
+    at += 5
+    return <int> at if at <= size else 0
+
+
+cdef int dns_key(const uint8_t *data, Py_ssize_t size, bint is_cut, bint is_response, uint8_t *key,
+                 bint *by_id) noexcept nogil:
+    """Write what identifies a DNS message, and return how many bytes that takes; 0 where nothing does: C."""
+    cdef int end = 0, at
+    by_id[0] = False
+    key[0], key[1] = data[0], data[1]
+    if size < DNS_HEADER:
+        by_id[0] = is_cut
+        return 2
+    if data[2] & 0x78:
+        return 2
+    if data[4] == 0 and data[5] == 0:
+        return 0 if is_response else 2
+    end = question_end(data, size)
+    if end <= 0:
+        by_id[0] = end == 0 and is_cut
+        return 2
+    # Lengths are below 0x40, and so are no letters.
+    for at in range(DNS_HEADER, end - 4):
+        key[2 + at - DNS_HEADER] = data[at] | 0x20 if c'A' <= data[at] <= c'Z' else data[at]
+    memcpy(key + 2 + end - 4 - DNS_HEADER, data + end - 4, 4)
+    return 2 + end - DNS_HEADER
+
+
 cdef int known_kind(int protocol, FrameColumns frames, HeaderColumns h, Py_ssize_t row, const uint8_t **found,
-                    int *length) noexcept nogil:
+                    int *length, uint8_t *scratch, bint *by_id) noexcept nogil:
     """Tell whether a frame is a request or a response of a known protocol, and where the bytes are that identify it."""
     cdef const uint8_t *data
     cdef Py_ssize_t size
@@ -145,17 +187,24 @@ cdef int known_kind(int protocol, FrameColumns frames, HeaderColumns h, Py_ssize
         size = available(frames, h, row, h.payload_offset[row])
         data = frames.data + frames.offset[row] + h.payload_offset[row]
         if protocol == DNS:
-            if h.source_port[row] != DNS_PORT and h.destination_port[row] != DNS_PORT or size < 3:
+            if h.source_port[row] != DNS_PORT and h.destination_port[row] != DNS_PORT:
                 return NOTHING
-            found[0] = data
-            length[0] = 2
-            if data[2] & 0x80:
-                return RESPONSE if h.source_port[row] == DNS_PORT else NOTHING
-            return REQUEST if h.destination_port[row] == DNS_PORT else NOTHING
-        if h.source_port[row] != NTP_PORT and h.destination_port[row] != NTP_PORT or size < NTP_HEADER:
+            if size < 3:
+                # Cut before the bit that says whether it asks; messages of fewer bytes are none.
+                length[0] = 0
+                return REQUEST if h.payload_length[row] >= DNS_HEADER else NOTHING
+            mode = RESPONSE if data[2] & 0x80 else REQUEST
+            if (h.source_port[row] if mode == RESPONSE else h.destination_port[row]) != DNS_PORT:
+                return NOTHING
+            found[0] = scratch
+            length[0] = dns_key(data, size, size < h.payload_length[row], mode == RESPONSE, scratch, by_id)
+            return mode
+        if h.source_port[row] != NTP_PORT and h.destination_port[row] != NTP_PORT:
+            return NOTHING
+        if size < 1 or h.payload_length[row] < NTP_HEADER:
             return NOTHING
         mode = data[0] & 7
-        length[0] = 8
+        length[0] = 8 if size >= NTP_HEADER else 0
         if mode == NTP_CLIENT and h.destination_port[row] == NTP_PORT:
             found[0] = data + NTP_TRANSMIT
             return REQUEST
@@ -193,12 +242,15 @@ def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers
 
     Returns
     -------
-    int
-        How many rows are one or the other.
+    tuple of int
+        How many rows are one or the other; rows that lack what identifies them, which count as neither; and DNS messages that
+        are cut before the end of their question, whose key is the ID alone.
     """
-    cdef Py_ssize_t row, count = 0
+    cdef Py_ssize_t row, count = 0, without_key = 0, cut = 0
     cdef const uint8_t *found = NULL
+    cdef uint8_t scratch[DNS_KEY]
     cdef int length = 0, kind
+    cdef bint by_id = False
     cdef Key key
     check_room(frames, headers, kinds, keys)
     with nogil:
@@ -206,10 +258,14 @@ def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers
             if is_datagram_fragment(headers, row):
                 kinds[row] = NOTHING
                 continue
-            kind = known_kind(protocol, frames, headers, row, &found, &length)
+            kind = known_kind(protocol, frames, headers, row, &found, &length, scratch, &by_id)
+            if kind != NOTHING and length == 0:
+                without_key += 1
+                kind = NOTHING
             kinds[row] = kind
             if kind == NOTHING:
                 continue
+            cut += by_id
             key = Key(MIX_A, MIX_B)
             take_bytes(&key, found, length)
             take_ends(&key, headers, row, kind, BY_FLOW)
@@ -217,7 +273,7 @@ def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers
             keys[row, 1] = key.low
             keys[row, 2] = 0
             count += 1
-    return count
+    return count, without_key, cut
 
 
 cdef Py_ssize_t find_tag(const uint8_t *data, Py_ssize_t size, const uint8_t *tag, Py_ssize_t tag_length,

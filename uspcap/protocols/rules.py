@@ -38,7 +38,7 @@ RAW_IPV4 = 228
 """Link type of IPv4 packets as they are."""
 
 KNOWN = {
-    "dns": "DNS over UDP: port 53 and the ID of the header; multicast DNS (port 5353) is another thing",
+    "dns": "DNS over UDP: port 53, the ID of the header and the question; multicast DNS (port 5353) is another thing",
     "icmp_echo": "ICMP echo: identifier and sequence number",
     "icmpv6_echo": "ICMPv6 echo: identifier and sequence number",
     "ntp": "NTP: modes 3 and 4, the server's origin timestamp being the client's transmit timestamp",
@@ -256,6 +256,8 @@ class Finder(ABC):
     without_key, matched_both : int
         Frames that a filter let through but that lack the key, and frames that both filters let through, which count
         as requests.
+    by_id_alone : int
+        DNS messages that are cut before the end of their question.
     counts : dict of str to MatchCounts
         By option, what its filter matched.
     """
@@ -264,6 +266,7 @@ class Finder(ABC):
         self.name = name
         self.without_key = 0
         self.matched_both = 0
+        self.by_id_alone = 0
         self.counts: dict[str, MatchCounts] = {}
         self._kinds = np.zeros(0, np.uint8)
         self._keys = np.zeros((0, 3), np.uint64)
@@ -285,24 +288,37 @@ class Finder(ABC):
 
     def absorb(self, later: Finder) -> None:
         """Add what another finder counted."""
-        self._absorb_counts(later.without_key, later.matched_both, later.counts)
+        self._absorb_counts(later.without_key, later.matched_both, later.by_id_alone, later.counts)
 
-    def _absorb_counts(self, without_key: int, matched_both: int, counts: Mapping[str, MatchCounts]) -> None:
+    def _absorb_counts(
+        self, without_key: int, matched_both: int, by_id_alone: int, counts: Mapping[str, MatchCounts]
+    ) -> None:
         self.without_key += without_key
         self.matched_both += matched_both
+        self.by_id_alone += by_id_alone
         for option, counted in counts.items():
             self.counts.setdefault(option, MatchCounts()).append(counted)
 
     @property
+    def has_key(self) -> bool:
+        """Whether anything but the two ends identifies an exchange."""
+        return True
+
+    @property
     def hints(self) -> list[str]:
-        """Hints about filters that match nothing and would with their other reading."""
+        """Hints about filters that match nothing and would with their other reading, and about keys that are cut."""
         remedy = "--outer applies rules to those"
-        hints = (counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items())
+        hints = [counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items()]
+        if self.by_id_alone:
+            hints.append(
+                f"{self.name}: {self.by_id_alone:,} messages are cut before the end of their question and were matched "
+                "by ID alone: queries for A and AAAA under one ID count as one"
+            )
         return [hint for hint in hints if hint]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what was counted, and what the finder looks for."""
-        return _restored, (self.again, self.without_key, self.matched_both, self.counts)
+        return _restored, (self.again, self.without_key, self.matched_both, self.by_id_alone, self.counts)
 
     @property
     @abstractmethod
@@ -314,11 +330,15 @@ class Finder(ABC):
 
 
 def _restored(
-    make: Callable[[], Finder], without_key: int, matched_both: int, counts: Mapping[str, MatchCounts]
+    make: Callable[[], Finder],
+    without_key: int,
+    matched_both: int,
+    by_id_alone: int,
+    counts: Mapping[str, MatchCounts],
 ) -> Finder:
     """Return what was pickled."""
     finder = make()
-    finder._absorb_counts(without_key, matched_both, counts)
+    finder._absorb_counts(without_key, matched_both, by_id_alone, counts)
     return finder
 
 
@@ -334,7 +354,9 @@ class KnownFinder(Finder):
         return partial(KnownFinder, self.name)
 
     def _find(self, batch: FrameBatch) -> None:
-        find_known(self._protocol, batch, batch.headers, self._kinds, self._keys)
+        _, without_key, by_id_alone = find_known(self._protocol, batch, batch.headers, self._kinds, self._keys)
+        self.without_key += without_key
+        self.by_id_alone += by_id_alone
 
 
 class RuleFinder(Finder):
@@ -358,6 +380,10 @@ class RuleFinder(Finder):
         ]
         self._match = MATCHES[pair.match]
         self.counts = {option: frame_filter.counts for _, option, _, frame_filter, _ in self._sides}
+
+    @property
+    def has_key(self) -> bool:
+        return self._pair.request.key.kind != "none"
 
     @property
     def again(self) -> Callable[[], RuleFinder]:
