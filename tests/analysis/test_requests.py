@@ -17,6 +17,7 @@ import pytest
 from support.fragments import fragments_of
 from support.request_frames import udp
 from support.shared_captures import CAPTURES, needs_captures
+from support.untidy import pcap
 
 from uspcap.analysis.matching_options import MOST_REPLIES
 from uspcap.analysis.requests.analysis import Requests
@@ -306,3 +307,51 @@ def test_frames_beside_fragments_are_looked_at_once(cuts: tuple[int, ...]) -> No
         parts[0].merge(part)
     found = {rule.name: (rule.without_key, rule.matched_both) for rule in parts[0].result().rules}
     assert (found["key"][0], found["both"][1]) == (3, 3)
+
+
+def directions(tmp_path: Path, *, offset_ns: int, keyed: bool = True) -> Requests:
+    """Analyze 50 exchanges of 100 µs, put in order of time, where the clock of the responses is off by so much."""
+    frames = []
+    for number in range(50):
+        at_ns, payload = START_NS + number * 10**6, struct.pack("!Q", number)
+        frames.append((at_ns, udp(5000, 7000, payload)))
+        frames.append((at_ns + 100_000 + offset_ns, udp(7000, 5000, payload, "10.0.0.2", "10.0.0.1")))
+    file = pcap(tmp_path / "directions.pcap", sorted(frames))
+    key = ";key=payload[0:8]" if keyed else ""
+    pairs = named_pairs([f"udp dst port 7000{key};name=q"], [f"udp src port 7000{key}"], "flow")
+    return analyzed(Path(file), pairs=pairs)
+
+
+def test_responses_that_precede_their_requests_by_the_offset_of_two_clocks_are_reported(tmp_path: Path) -> None:
+    analysis = directions(tmp_path, offset_ns=-150_000)
+    rule = by_rule(analysis)["q"]
+    assert (rule["answered"], rule["unanswered"], rule["unsolicited_responses"]) == (0, 50, 50)
+    assert rule["preceding"] == {"exchanges": 50, "least_ns": 50_000, "most_ns": 50_000}
+    assert rule["sources"] == {}
+    (caveat,) = analysis.caveats()
+    assert caveat.startswith("q: 50 of the responses without a request precede the request with their key, by 50.00 µs")
+
+
+@pytest.mark.parametrize(("offset_ns", "keyed"), [(0, True), (0, False), (-150_000, False)])
+def test_nothing_is_said_of_responses_after_their_requests_nor_without_keys(
+    tmp_path: Path, offset_ns: int, keyed: bool
+) -> None:
+    analysis = directions(tmp_path, offset_ns=offset_ns, keyed=keyed)
+    assert by_rule(analysis)["q"]["preceding"] is None
+    assert analysis.caveats() == []
+
+
+def test_a_few_preceding_responses_do_not_cast_doubt_on_the_times(tmp_path: Path) -> None:
+    """A key of one byte comes round within the timeout: what answers a lost request precedes the next of its key."""
+    frames = []
+    for number in range(300):
+        at_ns, payload = START_NS + number * 10**6, bytes([number % 256])
+        if number != 3:
+            frames.append((at_ns, udp(5000, 7000, payload)))
+        frames.append((at_ns + 1000, udp(7000, 5000, payload, "10.0.0.2", "10.0.0.1")))
+    pairs = named_pairs(["udp dst port 7000;key=payload[0:1];name=q"], ["udp src port 7000;key=payload[0:1]"], "flow")
+    analysis = analyzed(Path(pcap(tmp_path / "wraps.pcap", frames)), pairs=pairs)
+    rule = by_rule(analysis)["q"]
+    assert (rule["answered"], rule["unsolicited_responses"]) == (299, 1)
+    assert rule["preceding"] == {"exchanges": 1, "least_ns": 255_999_000, "most_ns": 255_999_000}
+    assert analysis.caveats() == []

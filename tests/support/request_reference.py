@@ -71,7 +71,8 @@ def settled(events: Sequence[Event], *, timeout_ns: int, policy: str, maximum: i
         run = of_key[:1]
         for before, after in pairwise(of_key):
             if boundary(timestamped, before, after, timeout_ns, policy):
-                settle(run, outcome, rounds=policy == "rounds")
+                follows = after if within_reach(timestamped, before, after, timeout_ns) else None
+                settle(run, outcome, rounds=policy == "rounds", follows=follows)
                 run = []
             run.append(after)
         settle(run, outcome, rounds=policy == "rounds")
@@ -103,12 +104,7 @@ def level_of(timestamped: Sequence[Event], timeout_ns: int, maximum: int) -> int
 
 def boundary(timestamped: Sequence[Event], before: Event, after: Event, timeout_ns: int, policy: str) -> bool:
     """Tell whether two neighbours under a key belong to different runs."""
-    between = [event for event in timestamped if before.number < event.number <= after.number]
-    own = [event for event in between if event.source == before.source]
-    if any(abs(event.timestamp_ns - before.timestamp_ns) > timeout_ns for event in own):
-        return True
-    numbers = [before.number, *(event.number for event in own), after.number]
-    if any(later - earlier > SILENT_FRAMES for earlier, later in pairwise(numbers)):
+    if not within_reach(timestamped, before, after, timeout_ns):
         return True
     if after.kind == RESPONSE:
         return False
@@ -119,7 +115,17 @@ def boundary(timestamped: Sequence[Event], before: Event, after: Event, timeout_
     return before.source != after.source
 
 
-def settle(run: Sequence[Event], outcome: Settled, *, rounds: bool) -> None:
+def within_reach(timestamped: Sequence[Event], before: Event, after: Event, timeout_ns: int) -> bool:
+    """Tell whether two neighbours under a key are within the timeout."""
+    between = [event for event in timestamped if before.number < event.number <= after.number]
+    own = [event for event in between if event.source == before.source]
+    if any(abs(event.timestamp_ns - before.timestamp_ns) > timeout_ns for event in own):
+        return False
+    numbers = [before.number, *(event.number for event in own), after.number]
+    return all(later - earlier <= SILENT_FRAMES for earlier, later in pairwise(numbers))
+
+
+def settle(run: Sequence[Event], outcome: Settled, *, rounds: bool, follows: Event | None = None) -> None:
     """Count one run."""
     requests = [event for event in run if event.kind == REQUEST]
     responses = [event for event in run if event.kind == RESPONSE]
@@ -127,6 +133,8 @@ def settle(run: Sequence[Event], outcome: Settled, *, rounds: bool) -> None:
     if not requests:
         counts["unsolicited"] += len(responses)
         outcome.unsolicited.append(responses[0].number)
+        if follows and responses[0].source == responses[-1].source == follows.source:
+            counts["preceding"] += outcome.add_time("preceded_by", follows, responses[0])
         return
     counts["repeated"] += len(requests) - 1
     firsts = list({event.responder: event for event in reversed(responses)}.values()) if rounds else responses[:1]

@@ -106,6 +106,7 @@ class Requests(Analysis):
 
     def caveats(self) -> list[str]:
         found = super().caveats() + [hint for track in self._pairs.tracks for hint in track.hints]
+        found += [caveat for outcome in self._outcomes() for caveat in outcome.caveats()]
         return found + fragment_caveats(self._pairs.whole().counts())
 
     def _rule(self, track: PairTrack, outcome: PairOutcome) -> RequestRule:

@@ -16,6 +16,7 @@ from uspcap.analysis.requests.request_runs import CLASS_COUNT, POLICIES, REPLIES
 from uspcap.analysis.requests.result import (
     AnsweredRequest,
     PairCounts,
+    PrecedingResponses,
     ReplyTimes,
     UnansweredRequest,
     UnsolicitedResponse,
@@ -23,6 +24,7 @@ from uspcap.analysis.requests.result import (
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.rules import Finder
 from uspcap.records import Record, as_json
+from uspcap.report.format import duration
 from uspcap.stats.histogram import Histogram
 
 MAXIMUM_FRAMES = 1 << 20
@@ -30,6 +32,12 @@ MAXIMUM_FRAMES = 1 << 20
 
 MAXIMUM_FRAMES_IN_ROUNDS = 1 << 17
 """The same where replies are kept one by one, which take four times the memory."""
+
+PRECEDING_SHARE = 0.02
+"""Part of the exchanges whose response has to precede its request before the times of the others are doubted.
+
+Keys of few bits come round within the timeout, and what answers a request from before the capture precedes the next.
+"""
 
 ROWS_KEPT = 10_000
 """Bound on the rows of each list and rule."""
@@ -136,13 +144,41 @@ class PairOutcome:
         self.sampled_one_in = 1 << runs.level
         self.without_timestamp = runs.without_timestamp
         self.without_key, self.matched_both = finder.without_key, finder.matched_both
+        self._keyed = finder.has_key
         self.responders, self.more_responders = runs.responders_seen()
         self._tracks = ledger.tracks_by_group()
         self._cells = ledger.by_group()
 
     def sources(self) -> list[int]:
-        """Return the timestamp sources that have any time measured."""
-        return [int(one) for one in np.flatnonzero(self._tracks["count"][:, :, self._level :].sum(axis=(0, 2)))]
+        """Return the timestamp sources that have any response time measured."""
+        counts = np.delete(self._tracks["count"], MEASURES["preceded_by"], axis=0)
+        return [int(one) for one in np.flatnonzero(counts[:, :, self._level :].sum(axis=(0, 2)))]
+
+    def preceding(self) -> PrecedingResponses | None:
+        """Return what came before the request with its key; None where nothing did, or where keys say nothing."""
+        tracks = self._tracks[MEASURES["preceded_by"], :, self._level :]
+        tracks = tracks[tracks["count"] > 0]
+        if not self._keyed or not len(tracks):
+            return None
+        return PrecedingResponses(
+            exchanges=self.counts["preceding"],
+            least_ns=int(tracks["lowest_ns"].min()),
+            most_ns=int(tracks["highest_ns"].max()),
+        )
+
+    def caveats(self) -> list[str]:
+        """Return what makes the times of the rule doubtful."""
+        found = self.preceding()
+        if found is None or found.exchanges < PRECEDING_SHARE * (found.exchanges + self.counts["answered"]):
+            return []
+        apart = duration(found.least_ns)
+        if found.most_ns > found.least_ns:
+            apart += f" to {duration(found.most_ns)}"
+        return [
+            f"{self.name}: {found.exchanges:,} of the responses without a request precede the request with their key, "
+            f"by {apart}: the two directions are not on one clock, or were not captured in order; then all times of "
+            f"{self.name} are wrong by as much, and no count of what is unanswered or unsolicited holds"
+        ]
 
     def histogram(self, measure: str, source: int) -> tuple[Histogram, int]:
         """Return the histogram of a measure and a timestamp source, and the frame that the longest time began with."""
@@ -230,6 +266,7 @@ class PairOutcome:
             without_timestamp=self.without_timestamp,
             without_key=self.without_key,
             matched_both=self.matched_both,
+            preceding=self.preceding(),
         )
 
 

@@ -1,6 +1,6 @@
 """What runs of requests and responses come to: counts, histograms and lists, each by class of the run's key.
 
-A. Everything is kept by class (`request_runs`, D), so that classes that a bound left out later can be left out of all
+A. Everything is kept by class (`request_runs`, E), so that classes that a bound left out later can be left out of all
    of it. Lists keep the first rows of each class by rank, whatever order they come in; so the first of the classes that
    count are among them.
 B. Times of different timestamp sources are not subtracted; what is negative is in no histogram. Both are counted.
@@ -34,19 +34,22 @@ cdef enum:
     NEGATIVE
     EARLY                   # responses of a round from before its first request
     BEYOND                  # rounds with more responders than replies are kept
+    PRECEDING               # runs without a request that directly precede a request with their key
     COUNTS
 
 COUNT_NAMES = ("answered", "unanswered", "unsolicited", "repeated", "further", "several", "across_clocks", "negative",
-               "early", "beyond")
+               "early", "beyond", "preceding")
 
 cdef enum:
     FROM_FIRST = 0
     FROM_LAST = 1
     NTH_REPLY = 2           # the first reply; the next measures are of the second and so on
     LAST_REPLY = 34
-    MEASURES = 35
+    PRECEDED_BY = 35        # from a response without a request to the request with its key after it
+    MEASURES = 36
 
-MEASURE_NAMES = ("from_first", "from_last", *(f"reply_{number + 1}" for number in range(MAXIMUM_REPLIES)), "last_reply")
+MEASURE_NAMES = ("from_first", "from_last", *(f"reply_{number + 1}" for number in range(MAXIMUM_REPLIES)), "last_reply",
+                 "preceded_by")
 
 cdef enum:
     PAIRS = 0
@@ -106,9 +109,9 @@ cdef class RequestLedger:
     """
 
     cdef readonly Py_ssize_t rows_kept
-    cdef int64_t counts[16][10]
+    cdef int64_t counts[16][11]
     cdef int64_t by_replies[16][33]
-    cdef Track tracks[35][6][16]
+    cdef Track tracks[36][6][16]
     cdef Cells cells
     cdef Rows lists[4][16]
     cdef bint failed
@@ -211,6 +214,9 @@ cdef class RequestLedger:
         cdef bint negative = False, across = False
         if run.requests == 0:
             counts[UNSOLICITED] += run.responses
+            if run.precedes and run.answer_source == run.last_source and self.measure(
+                    PRECEDED_BY, run.last_source, in_class, run.preceded_ns, run.answer_ns, run.answer_frame):
+                counts[PRECEDING] += 1
             self.keep(NOT_ASKED, in_class, run.answer_frame, 0, run)
             return
         counts[REPEATED] += run.requests - 1

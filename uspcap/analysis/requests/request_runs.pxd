@@ -41,6 +41,8 @@ cdef struct Run:
     int64_t last_source
     int64_t replies
     int64_t beyond                  # 1 where there are more responders than replies are kept
+    int64_t preceded_ns             # the request that began the next run of this key
+    int64_t precedes                # 1 where there is one, by the same timestamp source
     int64_t head                    # row of its context, -1 where nothing before can belong to it
     int64_t places[2]               # in the heaps
 

@@ -18,7 +18,10 @@ C. The first run of a key may continue one of the part of the capture before: a 
    extremes of timestamps up to its first frame, is kept with it. Once timestamps of a source have spread over more than
    two timeouts, or it was silent for long, no frame of that source before the part can matter; once that holds for all
    sources, there are no further heads.
-D. The number is bounded by sampling on the hash of the key, as in flow_index.pyx. A class is the number of zero bits
+D. Where (3) alone ends a run, it knows the request that follows: a response without a request that precedes one is a
+   sign that the two directions are not on one clock, or were not captured in order. Whether the run has a request is
+   known once it is settled, and then the request behind it is as well.
+E. The number is bounded by sampling on the hash of the key, as in flow_index.pyx. A class is the number of zero bits
    that a key's hash begins with; at level L only runs of classes from L on are followed. The level rises until no more
    than `maximum` frames of a source fall in a slot of one timeout (aligned to the epoch, as long as no other slot comes
    between). That depends on the stream alone. What is settled is kept by class (request_ledger), and the classes below
@@ -137,6 +140,7 @@ cdef void join(Run *a, Run *b, Py_ssize_t capacity) noexcept nogil:
     a.responses += b.responses
     a.last_kind, a.last_ns, a.last_source = b.last_kind, b.last_ns, b.last_source
     a.beyond |= b.beyond
+    a.precedes, a.preceded_ns = b.precedes, b.preceded_ns
     for i in range(b.replies):
         j = 0
         while j < a.replies and mine[j].responder != others[i].responder:
@@ -148,6 +152,13 @@ cdef void join(Run *a, Run *b, Py_ssize_t capacity) noexcept nogil:
             continue
         mine[j] = others[i]
         a.replies += 1
+
+
+cdef inline void precede(Run *a, Run *b) noexcept nogil:
+    """Note that `b`, which begins with a request, directly follows `a` within the timeout."""
+    if a.last_source == b.request_source:
+        a.precedes = 1
+        a.preceded_ns = b.first_request_ns
 
 
 cdef void unpack_heap(Unpacked *unpacked, Heap *heap) noexcept nogil:
@@ -667,6 +678,7 @@ cdef class RequestRuns:
                 self.extend(number, event)
                 return
             else:
+                precede(run, event)
                 self.close(number)
         elif self.history_matters(frame):
             event.head = self.keep_current_context(frame)
@@ -835,6 +847,7 @@ cdef class RequestRuns:
             run = self.row(number)
             joined.head = -1
             if self.boundary(run, head):
+                precede(run, head)
                 self.close(number)
             else:
                 memcpy(joined, run, self.stride)

@@ -31,6 +31,14 @@ class ReplyMeasures(Record):
     ]
 
 
+class PrecedingResponses(Record):
+    """Responses without a request that a request with their key follows within the timeout."""
+
+    exchanges: Count
+    least_ns: Annotated[Span, "From such a response to the request: the shortest."]
+    most_ns: Span
+
+
 class PairCounts(Record):
     """Counts of requests or triggers and their responses."""
 
@@ -45,6 +53,10 @@ class PairCounts(Record):
     without_timestamp: Count
     without_key: Count
     matched_both: Annotated[Count, "Frames that both rules match; they count as requests."]
+    preceding: Annotated[
+        PrecedingResponses | None,
+        "A sign of two clocks, or of directions not captured in order. Null where there are none, or no keys.",
+    ]
 
 
 class AnsweredRequest(Record):

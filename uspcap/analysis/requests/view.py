@@ -172,6 +172,13 @@ def costs(view: Section, rule: PairCounts) -> None:
         if rule[field]:
             text = f"{safe_text(rule.name)}: {what.format(plural(rule[field], 'pair'))}"
             view.paragraph(text, tone="warning")
+    if rule.preceding is not None:
+        view.paragraph(
+            f"{safe_text(rule.name)}: {plural(rule.preceding.exchanges, 'exchange')} with a response before the "
+            f"request with its key, by up to {duration(rule.preceding.most_ns)}: the one unsolicited, the other "
+            "unanswered",
+            tone="warning",
+        )
     for field, what in (
         ("without_timestamp", "without a timestamp, left out"),
         ("without_key", "without the key (too short, or cut), left out"),

@@ -85,7 +85,8 @@ class TickToTrade(Analysis):
         self._pairs.absorb(later._pairs, self.frames_read)
 
     def caveats(self) -> list[str]:
-        return super().caveats() + self._track.hints + fragment_caveats(self._pairs.whole().counts())
+        found = super().caveats() + self._track.hints + self._track.outcome().caveats()
+        return found + fragment_caveats(self._pairs.whole().counts())
 
     def result(self) -> TickToTradeResult:
         outcome = self._track.outcome()
