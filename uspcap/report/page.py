@@ -115,6 +115,14 @@ def _mirror_copies(found: dict[str, Any], *, is_live: bool) -> str:
         if found[f"{name}_changed"]
     ]
     how = f", {' and '.join(changed)}" if changed else ""
+    if not found["identified"]:
+        return (
+            f"{100 * copies / compared:.3g} % of the packets compared of those without an identification, as of IPv6 "
+            f"({count(copies)} of {count(compared)}, a sample) are the same as one received on the same interface "
+            f"shortly before, 90 % of them within {duration(found['most_within_ns'])}{how}: a mirror port that sees "
+            "packets entering and leaving, a loop, or a sender that repeats each of them; packets, rates, duplicates "
+            "and retransmissions count each one, and --dedup leaves none of them out"
+        )
     remedy = "" if is_live else "; --dedup leaves copies out"
     return (
         f"{100 * copies / compared:.3g} % of the packets compared ({count(copies)} of {count(compared)}, a "

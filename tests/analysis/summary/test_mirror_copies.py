@@ -58,11 +58,31 @@ def slow(packets: list[Packet], times_ns: list[int]) -> tuple[int, int, int, int
     return compared, copies, ttl, vlan
 
 
-def counted(packets: list[Packet], times_ns: list[int], cuts: list[int], batch_frames: int = 500) -> Copies:
+def slow_unidentified(packets: list[Packet], times_ns: list[int], looked_at: set[bytes]) -> tuple[int, int, int, int]:
+    """Return the same of packets without an identification: the second of several near each other counts."""
+    last: dict[bytes, tuple[int, bool]] = {}
+    compared = copies = ttl = vlan = 0
+    for at, packet in enumerate(packets):
+        if packet.identification or packet.payload not in looked_at:
+            continue
+        compared += 1
+        before, was_near = last.get(packet.payload, (-1, False))
+        is_near = before >= 0 and at - before <= WITHIN_FRAMES and abs(times_ns[at] - times_ns[before]) <= WITHIN_NS
+        if is_near and not was_near:
+            copies += 1
+            ttl += packet.ttl != packets[before].ttl
+            vlan += packet.vlan != packets[before].vlan
+        last[packet.payload] = at, is_near
+    return compared, copies, ttl, vlan
+
+
+def counted(
+    packets: list[Packet], times_ns: list[int], cuts: list[int], batch_frames: int = 500, *, identified: bool = True
+) -> Copies:
     frames = [packet.frame() for packet in packets]
     parts = []
     for first, last in pairwise([0, *sorted(cuts), len(frames)]):
-        part = Copies()
+        part = Copies(identified)
         for at in range(first, last, batch_frames):
             end = min(at + batch_frames, last)
             batch = FrameBatch.from_frames(frames[at:end], times_ns[at:end], first_frame_number=at - first + 1)
@@ -74,6 +94,36 @@ def counted(packets: list[Packet], times_ns: list[int], cuts: list[int], batch_f
         one.absorb(other, many)
         parts[at] = one, many + more
     return parts[0][0]
+
+
+def is_looked_at_without_identification(payload: bytes) -> bool:
+    return bool(counted([Packet(0, payload)], [START_NS], [], identified=False).compared)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_packets_without_identification_are_as_a_slow_account_has_them_whatever_the_cuts(seed: int) -> None:
+    drawn = random.Random(seed)
+    payloads = [drawn.randbytes(drawn.choice([1, 8, 11, 16, 100])) for _ in range(1_000)]
+    looked_at = {payload for payload in payloads if is_looked_at_without_identification(payload)}
+    assert 20 < len(looked_at) < 200
+    often = sorted(looked_at)
+    packets: list[Packet] = []
+    for _ in range(6_000):
+        if packets and drawn.random() < 0.3:
+            one = packets[-drawn.choice([1, 1, 2, 3, 10, 1_000, 1_024, 1_025, 2_000]) % len(packets)]
+            packets.append(Packet(0, one.payload, drawn.choice([64, 63]), drawn.choice([None, 7])))
+        else:
+            packets.append(Packet(drawn.choice([0, 0, 0, 5]), drawn.choice([drawn.choice(often), b"", payloads[0]])))
+    at_ns, times_ns = START_NS, []
+    for _ in packets:
+        at_ns += drawn.choice([1_000] * 100 + [-50, WITHIN_NS, 40_000_000])
+        times_ns.append(at_ns)
+    expected = slow_unidentified(packets, times_ns, looked_at)
+    assert expected[1] > 100
+    for _ in range(6):
+        cuts = [drawn.randrange(len(packets) + 1) for _ in range(drawn.randrange(4))]
+        copies = counted(packets, times_ns, cuts, drawn.choice([1, 100, 4_096]), identified=False)
+        assert (copies.compared, copies.copies, copies.ttl_changed, copies.vlan_changed) == expected, cuts
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -141,3 +191,21 @@ def test_every_report_says_first_that_packets_were_duplicated(tmp_path: Path, on
 def test_no_copies_are_named_where_packets_only_look_alike() -> None:
     assert summary_of([Packet(0, b"heartbeat") for _ in range(2_000)]).facts["mirror_copies"] is None
     assert summary_of([Packet(1 + at, b"heartbeat") for at in range(2_000)]).facts["mirror_copies"] is None
+
+
+def test_packets_without_identification_that_all_come_in_pairs_are_named_as_what_they_may_be(tmp_path: Path) -> None:
+    packets = [Packet(0, struct.pack("!QQ", 7, at // 2), 64 - at % 2) for at in range(2_000)]
+    found = summary_of(packets).facts["mirror_copies"]
+    assert (found["identified"], 2 * found["copies"]) == (False, found["compared"])
+    records = [pcap_record(1_700_000_000, 2_000 * at, packet.frame()) for at, packet in enumerate(packets)]
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap_header(magic=0xA1B23C4D) + b"".join(records))
+    text = " ".join(str(uspcap.analyze(path, "tcp")).split())
+    assert "a loop, or a sender that repeats each of them" in text
+    assert "--dedup leaves none of them out" in text
+
+
+@pytest.mark.parametrize("every", [1, 3, 40])
+def test_messages_that_a_sender_repeats_among_others_are_no_copies(every: int) -> None:
+    packets = [Packet(0, b"heartbeat" if at % every == 0 else struct.pack("!Q", at)) for at in range(4_000)]
+    assert summary_of(packets).facts["mirror_copies"] is None

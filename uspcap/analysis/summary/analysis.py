@@ -51,12 +51,14 @@ class Summary(Analysis):
         self._interfaces: tuple[Interface, ...] = ()
         self._bytes_captured = 0
         self._copies = Copies()
+        self._unidentified_copies = Copies(identified=False)
 
     def _update(self, batch: FrameBatch) -> None:
         self._know(batch.interfaces)
         if not batch.count:
             return
-        self._copies.update(batch, batch.headers, self._shift(batch))
+        for copies in (self._copies, self._unidentified_copies):
+            copies.update(batch, batch.headers, self._shift(batch))
         self._bytes_captured += tally_frames(
             batch,
             batch.headers,
@@ -79,6 +81,7 @@ class Summary(Analysis):
 
     def _merge(self, later: Summary) -> None:
         self._copies.absorb(later._copies, self.frames_read)
+        self._unidentified_copies.absorb(later._unidentified_copies, self.frames_read)
         self._merge_interfaces(later)
         self._by_protocol += later._by_protocol
         self._by_size += later._by_size
@@ -174,18 +177,8 @@ class Summary(Analysis):
             )
 
     def _mirror_copies(self) -> dict[str, Any] | None:
-        """Return the figures of mirror copies, None where they are few."""
-        copies = self._copies
-        enough = copies.copies >= COPIES_NAMED and copies.copies >= COPIES_SHARE * copies.compared
-        if not enough and not FEW_COPIES <= copies.copies >= ALL_COPIED * copies.compared:
-            return None
-        return {
-            "compared": copies.compared,
-            "copies": copies.copies,
-            "most_within_ns": copies.within_ns(0.9),
-            "ttl_changed": copies.ttl_changed,
-            "vlan_changed": copies.vlan_changed,
-        }
+        """Return the figures of mirror copies, None where they are few; of packets without an identification last."""
+        return _figures(self._copies) or _figures(self._unidentified_copies)
 
     def _interface_results(self) -> tuple[InterfaceTraffic, ...]:
         return tuple(
@@ -249,6 +242,21 @@ class Summary(Analysis):
     def tables(self) -> dict[str, Table]:
         result = self.result()
         return {"protocols": table(ProtocolTraffic, result.protocols), "sizes": table(SizeTraffic, result.sizes)}
+
+
+def _figures(copies: Copies) -> dict[str, Any] | None:
+    """Return the figures of mirror copies of one kind, None where they are few."""
+    enough = copies.copies >= COPIES_NAMED and copies.copies >= COPIES_SHARE * copies.compared
+    if not enough and not FEW_COPIES <= copies.copies >= ALL_COPIED * copies.compared:
+        return None
+    return {
+        "compared": copies.compared,
+        "copies": copies.copies,
+        "identified": copies.identified,
+        "most_within_ns": copies.within_ns(0.9),
+        "ttl_changed": copies.ttl_changed,
+        "vlan_changed": copies.vlan_changed,
+    }
 
 
 def _keys(interfaces: Sequence[Interface]) -> list[tuple[Interface, int]]:

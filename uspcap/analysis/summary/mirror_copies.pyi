@@ -5,6 +5,9 @@ WITHIN_NS: int
 ONE_IN: int
 
 class Copies:
+    def __init__(self, identified: bool = True) -> None: ...
+    @property
+    def identified(self) -> bool: ...
     @property
     def compared(self) -> int: ...
     @property

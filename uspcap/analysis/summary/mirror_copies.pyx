@@ -1,18 +1,23 @@
 """Packets with a second copy in the capture, as mirror ports that copy both directions give them: how many, how far apart.
 
 A. Two IPv4 packets of one interface and timestamp source that agree on addresses, protocol, identification, transport
-   header but for its checksum, and payload are one packet: senders do not use an identification again so soon. Those
-   whose identification is 0 say nothing and are left out. TTL, VLAN tags and addresses of layer 2 may differ, as
-   routers and switches change them.
+   header but for its checksum, and payload are one packet: senders do not use an identification again so soon. TTL,
+   VLAN tags and addresses of layer 2 may differ, as routers and switches change them. Those whose identification is 0,
+   and IPv6 packets, are counted apart: D.
 B. A copy is a packet whose like came at most NEAR_FRAMES frames and NEAR_NS before: that depends on what lies between
    the two only. A part of a capture keeps the first of each kind that came in its first NEAR_FRAMES frames, which the
    part before may hold the like of.
 C. One identification of sixteen is looked at, chosen by a hash of it, which copies share: of the others nothing is
    read.
+D. Without an identification two packets that agree may be two that a sender repeated: an acknowledgment, a
+   retransmission, a heartbeat. Only those with a payload are compared, and the second of several that follow each other
+   is counted, but not the third: what is always repeated is no copy. So whether a packet counts depends on the two
+   before it, and a part that counts the second of its kind notes that at the first, which may turn out to be the second.
+   What such packets begin with chooses one in sixteen.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from uspcap._core.columns cimport FrameColumns, HeaderColumns, time_of
@@ -25,6 +30,7 @@ cdef enum:
     NEAR_FRAMES = 1024
     LIMIT = 512                 # bytes of the transport part that are compared
     DISTANCES = 64
+    LANES = 8                   # of eight bytes each, with which a payload begins and in which senders have their numbers
 
 cdef int64_t NEAR_NS = 100_000_000
 
@@ -36,7 +42,12 @@ cdef struct Seen:
     int64_t at_ns
     uint16_t vlan
     uint8_t ttl
-    uint8_t unused[5]
+    uint8_t near                # its like came near before it
+    # Of heads: whether the next of the kind counts as a copy of it, and as which.
+    uint8_t has_copy
+    uint8_t digits
+    uint8_t ttl_changed
+    uint8_t vlan_changed
 
 cdef struct Counts:
     int64_t compared
@@ -47,7 +58,13 @@ cdef struct Counts:
 
 
 cdef class Copies:
-    """Packets that are copies of one before."""
+    """Packets that are copies of one before.
+
+    Parameters
+    ----------
+    identified : bool
+        Look at IPv4 packets with an identification; else at those without one, and at IPv6: D.
+    """
 
     cdef Seen *seen
     cdef Py_ssize_t count, room
@@ -56,9 +73,11 @@ cdef class Copies:
     cdef Seen *heads
     cdef Py_ssize_t head_count, head_room
     cdef Counts counts
+    cdef readonly bint identified
     cdef bint failed
 
-    def __cinit__(self):
+    def __cinit__(self, bint identified=True):
+        self.identified = identified
         memset(&self.counts, 0, sizeof(Counts))
         if not self.grow():
             raise MemoryError
@@ -73,7 +92,7 @@ cdef class Copies:
         pack(&packed, &self.counts, sizeof(Counts))
         pack(&packed, self.seen, self.count * sizeof(Seen))
         pack(&packed, self.heads, self.head_count * sizeof(Seen))
-        return _copies, (self.count, self.head_count, finished(&packed))
+        return _copies, (self.identified, self.count, self.head_count, finished(&packed))
 
     cdef int restore(self, Unpacked *unpacked, Py_ssize_t count, Py_ssize_t heads) except -1:
         cdef Py_ssize_t at
@@ -161,27 +180,80 @@ cdef class Copies:
         self.heads[self.head_count] = one[0]
         self.head_count += 1
 
-    cdef void compare(self, const Seen *one) noexcept nogil:
+    cdef bint is_near(self, const Seen *one, const Seen *before) noexcept nogil:
+        cdef int64_t apart
+        if before == NULL or one.frame - before.frame > NEAR_FRAMES:
+            return False
+        apart = difference(one.at_ns, before.at_ns)
+        return -NEAR_NS <= apart <= NEAR_NS
+
+    cdef bint is_head(self, const Seen *one) noexcept nogil:
+        cdef Py_ssize_t at
+        for at in range(self.head_count):
+            if self.heads[at].digest == one.digest:
+                return self.heads[at].frame == one.frame
+        return False
+
+    cdef void add(self, const Seen *copy, int number) noexcept nogil:
+        """Count a copy, or with -1 take back that it was."""
+        self.counts.copies += number
+        self.counts.ttl_changed += number * copy.ttl_changed
+        self.counts.vlan_changed += number * copy.vlan_changed
+        self.counts.apart[copy.digits] += number
+
+    cdef void compare(self, Seen *one) noexcept nogil:
         """Count a packet if it is a copy; keep it if a part before may hold what it is a copy of."""
         cdef Seen *before = self.find(one.digest)
+        cdef Seen copy
         cdef int64_t apart
-        cdef int digits = 0
-        if before == NULL:
-            if one.frame <= NEAR_FRAMES:
-                self.add_head(one)
+        cdef Py_ssize_t at
+        one.near = self.is_near(one, before)
+        if before == NULL and one.frame <= NEAR_FRAMES:
+            self.add_head(one)
+        if not one.near or (before.near and not self.identified):
             return
+        copy = one[0]
         apart = difference(one.at_ns, before.at_ns)
-        if one.frame - before.frame > NEAR_FRAMES or not -NEAR_NS <= apart <= NEAR_NS:
-            return
         if apart < 0:
             apart = -apart
-        self.counts.copies += 1
-        self.counts.ttl_changed += one.ttl != before.ttl
-        self.counts.vlan_changed += one.vlan != before.vlan
+        copy.digits = 0
         while apart:
             apart >>= 1
-            digits += 1
-        self.counts.apart[digits] += 1
+            copy.digits += 1
+        copy.ttl_changed = one.ttl != before.ttl
+        copy.vlan_changed = one.vlan != before.vlan
+        self.add(&copy, 1)
+        if self.identified or before.frame > NEAR_FRAMES:
+            return
+        for at in range(self.head_count):
+            if self.heads[at].digest == one.digest and self.heads[at].frame == before.frame:
+                self.heads[at].has_copy = True
+                self.heads[at].digits = copy.digits
+                self.heads[at].ttl_changed = copy.ttl_changed
+                self.heads[at].vlan_changed = copy.vlan_changed
+
+    cdef inline bint is_looked_at(self, FrameColumns frames, HeaderColumns headers, Py_ssize_t row) noexcept nogil:
+        cdef const uint8_t *payload = frames.data + frames.offset[row] + headers.payload_offset[row]
+        cdef Py_ssize_t length, at
+        cdef uint64_t lanes[LANES]
+        cdef uint64_t state
+        if headers.payload_offset[row] < 0:
+            return False
+        if headers.ip_version[row] == 4 and headers.ip_id[row]:
+            return self.identified and headers.ip_id[row] * 40503 & 0xF000 == 0
+        if self.identified or not headers.ip_version[row] or headers.payload_length[row] == 0:
+            return False
+        length = <Py_ssize_t> frames.captured_length[row] - headers.payload_offset[row]
+        if length > headers.payload_length[row]:
+            length = headers.payload_length[row]
+        if length <= 0:
+            return False
+        memset(lanes, 0, sizeof(lanes))
+        memcpy(lanes, payload, length if length < 8 * LANES else 8 * LANES)
+        state = headers.tcp_sequence[row]
+        for at in range(LANES):
+            state = fold(state ^ <uint64_t> 0xA0761D6478BD642F, lanes[at] ^ <uint64_t> 0xE7037ED1A0B428DB)
+        return state & 0xF == 0
 
     def update(self, FrameColumns frames not None, HeaderColumns headers not None, int64_t frame_shift):
         """Take the next batch, to whose frame numbers `frame_shift` is added."""
@@ -192,9 +264,7 @@ cdef class Copies:
         memset(&one, 0, sizeof(Seen))
         with nogil:
             for row in range(frames.count):
-                if headers.ip_version[row] != 4 or not headers.ip_id[row] or (headers.ip_id[row] * 40503 & 0xF000):
-                    continue
-                if headers.payload_offset[row] < 0:
+                if not self.is_looked_at(frames, headers, row):
                     continue
                 one.digest = fold(
                     digest_of(frames, headers, NETWORK, LIMIT, row) ^ <uint64_t> 0xA0761D6478BD642F,
@@ -214,14 +284,28 @@ cdef class Copies:
         cdef Py_ssize_t at
         cdef int digits
         cdef Seen one
+        # Which of the last of their kind are near their like of this part, if that is the one before them.
+        cdef uint8_t *near = <uint8_t *> calloc(later.count or 1, 1)
+        if near == NULL:
+            raise MemoryError
+        for at in range(later.count):
+            one = later.seen[at]
+            if one.frame <= NEAR_FRAMES and not one.near:
+                near[at] = later.is_head(&one)
+                one.frame += frame_shift
+                near[at] &= self.is_near(&one, self.find(one.digest))
         for at in range(later.head_count):
             one = later.heads[at]
             one.frame += frame_shift
             self.compare(&one)
+            if one.near and one.has_copy:
+                self.add(&one, -1)
         for at in range(later.count):
             one = later.seen[at]
             one.frame += frame_shift
+            one.near |= near[at]
             self.put(&one)
+        free(near)
         self.counts.compared += later.counts.compared
         self.counts.copies += later.counts.copies
         self.counts.ttl_changed += later.counts.ttl_changed
@@ -262,9 +346,9 @@ cdef class Copies:
         return None
 
 
-def _copies(Py_ssize_t count, Py_ssize_t heads, bytes state):
+def _copies(bint identified, Py_ssize_t count, Py_ssize_t heads, bytes state):
     """Return what was pickled."""
-    cdef Copies copies = Copies()
+    cdef Copies copies = Copies(identified)
     cdef Unpacked unpacked = unpacking(state)
     copies.restore(&unpacked, count, heads)
     all_read(&unpacked)
