@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -279,3 +280,31 @@ def test_other_traffic_is_no_order_entry() -> None:
         result = feed(Orders(protocol), segments).result().as_dict()
         assert result["followed"] == 0
         assert result["connections_with_orders"] == 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_answers_that_another_clock_puts_before_their_requests_are_reported(protocol: str, is_joined: bool) -> None:
+    segments = [
+        replace(segment, timestamp_ns=segment.timestamp_ns - 5_000 * segment.from_venue)
+        for segment in long_session(protocol, 50)[2 * is_joined :]
+    ]
+    segments[2 * (not is_joined) :] = sorted(segments[2 * (not is_joined) :], key=lambda one: one.timestamp_ns)
+    analysis = feed(Orders(protocol), segments)
+    result = analysis.result().as_dict()
+    assert (result["unanswered"]["enter"], result["answers_without_request"]) == (50, 50)
+    assert result["streams"]["after_acknowledgment"] == 50
+    (caveat,) = analysis.caveats()
+    assert caveat.startswith("50 of 100 TCP segments were captured after the acknowledgment of their bytes")
+    halves = feed(Orders(protocol), segments[:51])
+    halves.merge(feed(Orders(protocol), segments[51:]))
+    assert outcome(halves) == outcome(analysis)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_is_said_of_clocks_where_requests_precede_their_answers_or_are_retransmitted(protocol: str) -> None:
+    segments = long_session(protocol, 50)
+    again = replace(segments[2], timestamp_ns=segments[4].timestamp_ns - 1)
+    analysis = feed(Orders(protocol), [*segments[:4], again, *segments[4:]])
+    assert analysis.result().as_dict()["streams"]["after_acknowledgment"] == 0
+    assert analysis.caveats() == []

@@ -443,3 +443,49 @@ def test_options_that_contradict_themselves_are_no_timestamps(options: bytes) ->
     analysis = Tcp()
     analysis.update(FrameBatch.from_frames([bytes(wire)], [START_NS]))
     assert analysis.result().as_dict()["segments_followed"] == 1
+
+
+# --- two clocks -------------------------------------------------------------------------------------------------------
+
+
+def exchanges(number: int, *, outstanding: int = 1) -> list[Segment]:
+    """Data of the initiator that are captured after their acknowledgment; so many acknowledgments are ahead of them."""
+    segments = list(HANDSHAKE)
+    data = [at(10_000 * (1 + one), sequence=1_000 + 100 * one, length=100) for one in range(number)]
+    acks = [
+        at(
+            10_000 * (2 + one - outstanding) - 5_000,
+            from_responder=True,
+            sequence=5_000,
+            acknowledgment=1_100 + 100 * one,
+        )
+        for one in range(number)
+    ]
+    return segments + sorted(data + acks, key=lambda one: one.timestamp_ns)
+
+
+@pytest.mark.parametrize("outstanding", [1, 2, 8])
+def test_data_captured_after_their_acknowledgment_are_no_retransmissions(outstanding: int) -> None:
+    segments = exchanges(50, outstanding=outstanding)
+    analysis = feed(Tcp(), segments)
+    counts = analysis.result().as_dict()["counts"]["from_initiator"]
+    names = ("after_acknowledgment", "retransmissions", "retransmitted_bytes", "out_of_order", "uncaptured_bytes")
+    assert [counts[name] for name in names] == [50, 0, 0, 0, 0]
+    (caveat,) = analysis.caveats()
+    assert caveat.startswith("50 of 103 TCP segments were captured after the acknowledgment of their bytes")
+    halves = feed(Tcp(), segments[:53])
+    halves.merge(feed(Tcp(), segments[53:]))
+    assert outcome(halves) == outcome(analysis)
+
+
+def test_bytes_are_waited_for_through_many_acknowledgments_ahead_of_them() -> None:
+    counts = feed(Tcp(), exchanges(1_000, outstanding=50)).result().as_dict()["counts"]["from_initiator"]
+    assert counts["after_acknowledgment"] + counts["retransmissions"] == 1_000
+    assert counts["after_acknowledgment"] > 900
+
+
+def test_what_is_captured_again_after_it_was_captured_late_is_a_retransmission() -> None:
+    segments = exchanges(1)
+    again = [replace(segments[-1], timestamp_ns=segments[-1].timestamp_ns + later) for later in (10, 20)]
+    counts = feed(Tcp(), [*segments, *again]).result().as_dict()["counts"]["from_initiator"]
+    assert (counts["after_acknowledgment"], counts["retransmissions"], counts["retransmitted_bytes"]) == (1, 2, 200)

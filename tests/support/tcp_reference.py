@@ -18,6 +18,8 @@ from uspcap.stats.histogram import Histogram
 
 FAR = 1 << 26
 JOINED_FOR = 256
+ASSUMED = 8
+DEAF_AFTER = 1024
 
 Sample = tuple[str, str, str, int]
 """Timestamp source, kind, side, and ns."""
@@ -31,6 +33,10 @@ class Way:
     acknowledged: int | None = None
     seen: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
+    # Where bytes begin that acknowledgments claimed before they were captured, and where they all end.
+    assumed: list[int] = field(default_factory=list)
+    assumed_end: int = 0
+    assumed_age: int = 0
     carriers: dict[int, Segment] = field(default_factory=dict)
     doubt: int | None = None
     joined_at: int | None = None
@@ -152,6 +158,7 @@ class Connection:
                 and (segment.sequence + 1 - shake.answer.acknowledgment) % 2**32 == 0
             ):
                 counts["out_of_order"] += 1
+                counts["after_acknowledgment"] += 1
                 return
             counts["syns"] += 1
             self.ways[not side] = Way()
@@ -267,11 +274,17 @@ class Connection:
         if way.joined_at is not None and start < way.joined_at and not acknowledged:
             counts["before_join"] += 1
         else:
-            again = old - way.missing
+            assumed = {at for at in old if way.assumed and way.assumed[0] <= at < way.assumed_end}
+            if assumed:
+                counts["after_acknowledgment"] += 1
+                counts["uncaptured_bytes"] -= len(assumed)
+                high = max(assumed) + 1
+                way.assumed = [] if high == way.assumed_end else [max(at, high) for at in way.assumed]
+            again = old - way.missing - assumed
             if again:
                 counts["retransmissions"] += 1
                 counts["retransmitted_bytes"] += min(len(again), segment.length)
-            else:
+            elif not assumed:
                 counts["out_of_order"] += 1
             way.missing -= old
             if start == way.acknowledged and way.duplicates >= 3:
@@ -298,9 +311,18 @@ class Connection:
             counts["restarts"] += 1
             self.acknowledged_to(not side, segment.acknowledgment)
             return
+        way.assumed_age += 1
+        if way.assumed_age >= DEAF_AFTER:
+            way.assumed = []
         seen = position <= way.next
         if not seen:
             counts["uncaptured_bytes"] += position - way.next
+            if not way.assumed or way.assumed_end != way.next:
+                way.assumed = [way.next] * ASSUMED
+            elif way.next % 2**32 * 0x9E3779B1 % 2**32 < (2**32 - 1) // 16:
+                way.assumed = [*way.assumed[1:], way.next]
+            way.assumed_end = position
+            way.assumed_age = 0
             way.next = position
         if way.acknowledged is None or position > way.acknowledged:
             self.new_acknowledgment(way, counts, segment, position, seen)
@@ -322,6 +344,8 @@ class Connection:
     def new_acknowledgment(self, way: Way, counts: Tally, segment: Segment, position: int, seen: bool) -> None:
         side = segment.from_responder
         carrier = way.carriers.get(position - 1)
+        if seen:
+            way.assumed = []
         if way.doubt is not None or not seen:
             counts["ambiguous"] += 1
         elif carrier is not None:

@@ -24,7 +24,7 @@ cdef enum:
 # The counts of streams; those after them are of who reads the messages.
 cdef enum:
     SEGMENTS, PAYLOAD_BYTES, CUT_SEGMENTS, REPEATED_BYTES, LOST_BYTES, HOLES, RESTARTS
-    RESYNCHRONISATIONS, UNREAD_BYTES, MESSAGES, COUNTS_OF_STREAMS
+    RESYNCHRONISATIONS, UNREAD_BYTES, MESSAGES, AFTER_ACKNOWLEDGMENT, COUNTS_OF_STREAMS
 
 
 cdef struct Connection:
@@ -41,6 +41,9 @@ cdef struct Connection:
     Stream streams[2]
     uint8_t synchronised[2]
     uint8_t begin_string[14]
+    uint32_t acknowledged[2]        # by the direction of the bytes, as far as the other end's data say
+    uint8_t acknowledged_known[2]
+    uint8_t padding[6]
     uint32_t breaks[2]              # how often bytes of a direction were missing, or of no message
     uint64_t holes[2]               # by direction: of streams that are finished
     uint64_t missing_bytes[2]

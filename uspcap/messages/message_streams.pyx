@@ -20,8 +20,8 @@ from uspcap.messages.connection_tables cimport *
 from uspcap.messages.connections cimport name_connection
 from uspcap.messages.fix_fields cimport fix_boundary, fix_message
 from uspcap.messages.reassembly cimport (
-    STREAM_ELSEWHERE, STREAM_FULL, STREAM_NO_MEMORY, Stream, stream_add, stream_consume, stream_contiguous,
-    stream_copy, stream_free, stream_position, stream_skip_hole, stream_start,
+    STREAM_ELSEWHERE, STREAM_FULL, STREAM_NO_MEMORY, STREAM_STORED, Stream, stream_add, stream_consume,
+    stream_contiguous, stream_copy, stream_free, stream_position, stream_skip_hole, stream_start,
 )
 from uspcap.messages.soupbin cimport soup_boundary, soup_packet
 
@@ -112,6 +112,7 @@ cdef class MessageStreams(ConnectionTables):
         connection.protocol = UNKNOWN
         connection.messages_in_generation = 0
         connection.unread_in_generation = 0
+        memset(connection.acknowledged_known, 0, sizeof(connection.acknowledged_known))
 
     cdef void finish_connection(self, Py_ssize_t number) noexcept nogil:
         """Read what stands behind holes that nothing will fill now, and empty the streams."""
@@ -138,6 +139,7 @@ cdef class MessageStreams(ConnectionTables):
         cdef Stream *stream = &connection.streams[segment.direction]
         cdef int outcome
         cdef uint32_t sequence = segment.sequence + (1 if segment.flags & SYN else 0)
+        cdef uint64_t repeated
         if segment.flags & SYN and segment.flags & ACK and not stream.started:
             stream_start(stream, sequence)
             connection.synchronised[segment.direction] = True
@@ -156,7 +158,14 @@ cdef class MessageStreams(ConnectionTables):
         if not stream.started:
             stream_start(stream, sequence)
             connection.synchronised[segment.direction] = False
+        repeated = stream.repeated_bytes
         outcome = stream_add(stream, sequence, segment.data, segment.captured, &segment.place)
+        # Not captured before, and acknowledged before: by another clock, or out of order.
+        if outcome == STREAM_STORED and connection.acknowledged_known[segment.direction] and <int32_t> (
+                connection.acknowledged[segment.direction] - sequence
+                - <uint32_t> (stream.repeated_bytes - repeated)) > 0 and (
+                stream.repeated_bytes - repeated < segment.captured):
+            connection.counts[AFTER_ACKNOWLEDGMENT] += 1
         while outcome == STREAM_FULL:
             self.lose(connection, segment.direction)
             if stream_skip_hole_counting(stream, &connection.counts[UNREAD_BYTES]):
@@ -169,6 +178,7 @@ cdef class MessageStreams(ConnectionTables):
             outcome = stream_add(stream, sequence, segment.data, segment.captured, &segment.place)
         if outcome == STREAM_ELSEWHERE:
             connection.counts[RESTARTS] += 1
+            connection.acknowledged_known[segment.direction] = False
             stream_start(stream, sequence)
             self.lose(connection, segment.direction)
             outcome = stream_add(stream, sequence, segment.data, segment.captured, &segment.place)
@@ -181,6 +191,10 @@ cdef class MessageStreams(ConnectionTables):
         """Abandon holes that the other end has received: the capture lacks them, and nobody will send them again."""
         cdef Connection *connection = &self.connections[number]
         cdef Stream *stream = &connection.streams[direction]
+        if not connection.acknowledged_known[direction] or (
+                <int32_t> (acknowledgment - connection.acknowledged[direction]) > 0):
+            connection.acknowledged[direction] = acknowledgment
+            connection.acknowledged_known[direction] = True
         while stream.run_count and stream_hole_end(stream) <= stream_position(stream, acknowledgment):
             stream_skip_hole_counting(stream, &connection.counts[UNREAD_BYTES])
             self.lose(connection, direction)
@@ -384,6 +398,8 @@ cdef class MessageStreams(ConnectionTables):
         memcpy(mine.own, later.own, sizeof(mine.own))
         for i in range(2):
             mine.synchronised[i] = later.synchronised[i]
+            mine.acknowledged[i] = later.acknowledged[i]
+            mine.acknowledged_known[i] = later.acknowledged_known[i]
             mine.breaks[i] += later.breaks[i]
             mine.holes[i] += later.holes[i]
             mine.missing_bytes[i] += later.missing_bytes[i]

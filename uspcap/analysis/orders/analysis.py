@@ -22,6 +22,7 @@ from uspcap.analysis.orders.result import (
     UnansweredRequest,
 )
 from uspcap.analysis.protocol_options import ORDER_PROTOCOLS
+from uspcap.analysis.two_clocks import two_clocks_caveats
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
@@ -141,6 +142,15 @@ class Orders(Analysis):
                 fit_5_0=int(final.soup["fits_ouch_5_0"]),
             ),
             bounds=OrderBounds(cut_connections=machine.cut_connections, dropped_bytes=machine.dropped_log_bytes),
+        )
+
+    def caveats(self) -> list[str]:
+        counts = self._finished().counts
+        return super().caveats() + two_clocks_caveats(
+            counts["after_acknowledgment"],
+            counts["segments"],
+            "response times by the capture's timestamps are wrong by as much, and orders count as unanswered whose "
+            "answers precede them",
         )
 
     def histograms(self) -> dict[str, Histogram]:

@@ -20,8 +20,8 @@ from uspcap.messages.connection_tables cimport Connection, hash_bytes, mix
 
 COUNTS = (
     "segments", "payload_bytes", "cut_segments", "repeated_bytes", "lost_bytes", "holes", "restarts",
-    "resynchronisations", "unread_bytes", "messages", "enter", "replace", "cancel", "modify", "accepted", "executed",
-    "canceled", "rejected", "replaced", "pending", "expired", "modified", "other_messages",
+    "resynchronisations", "unread_bytes", "messages", "after_acknowledgment", "enter", "replace", "cancel",
+    "modify", "accepted", "executed", "canceled", "rejected", "replaced", "pending", "expired", "modified", "other_messages",
     "possible_duplicates", "answers_without_request", "malformed", "checksum_mismatches", "fits_ouch_4_2",
     "fits_ouch_5_0", "application_messages",
 )

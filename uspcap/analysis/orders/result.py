@@ -73,6 +73,9 @@ class OrderStreams(Record):
     resynchronisations: Annotated[Count, "Places where the next beginning of a message was searched for."]
     unread_bytes: Bytes
     messages: Count
+    after_acknowledgment: Annotated[
+        Count, "Segments with bytes not captured before but acknowledged before: a sign of two clocks."
+    ]
     malformed: Annotated[Count, "Messages too short, or of a type unknown in this version."]
     checksum_mismatches: Annotated[Count, "FIX messages with a wrong checksum."]
 

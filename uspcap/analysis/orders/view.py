@@ -149,6 +149,7 @@ def _qualifications(view: Section, result: OrdersResult) -> None:
         (result.answers_without_request, "{} without a request", "answer"),
         (result.different_sources, "{} left out: its ends have timestamps of different sources, or none", "time"),
         (streams.holes, "{} in TCP streams that nothing filled: messages there are missing above", "hole"),
+        (streams.after_acknowledgment, "{} captured after the acknowledgment of its bytes", "segment"),
         (streams.cut_segments, "{} captured only in part", "segment"),
         (streams.malformed, "{} too short, or of a type unknown in this version", "message"),
         (streams.checksum_mismatches, "{} with a wrong FIX checksum: read anyway", "message"),

@@ -26,6 +26,7 @@ from uspcap.analysis.tcp.result import (
 )
 from uspcap.analysis.tcp.tcp_state import COUNTS
 from uspcap.analysis.tcp.tcp_tracks import MEASURE_COUNT, TcpTracks
+from uspcap.analysis.two_clocks import two_clocks_caveats
 from uspcap.frames import FrameBatch, TimestampSource
 from uspcap.protocols.flows import at_tap
 from uspcap.protocols.headers import address_text
@@ -140,6 +141,14 @@ class Tcp(Analysis):
             sources={source: _round_trips(kinds) for source, kinds in final.sources.items()},
             listed=tuple(final.connection(row) for row in order.tolist()),
             unsettled_connections=tracks.unsettled,
+        )
+
+    def caveats(self) -> list[str]:
+        counts = self._finished().counts.sum(axis=(0, 1))
+        return super().caveats() + two_clocks_caveats(
+            int(counts[COUNTS.index("after_acknowledgment")]),
+            int(counts[COUNTS.index("segments")]),
+            "round-trip times of both sides are wrong by as much",
         )
 
     def histograms(self) -> dict[str, Histogram]:

@@ -43,6 +43,9 @@ class SegmentCounts(Record):
     different_sources: Annotated[Count, "Times whose ends have timestamps of different sources, or none."]
     negative: Annotated[Count, "Times that end before they begin."]
     crowded_holes: Annotated[Count, "Holes given up for newer ones."]
+    after_acknowledgment: Annotated[
+        Count, "Segments with bytes not captured before but acknowledged before: a sign of two clocks."
+    ]
 
 
 class RoundTrips(HistogramSummary):

@@ -15,6 +15,7 @@ cdef enum:
     SPARSE = 64             # and so many of those before them,
     THINNED = 16            # one in so many
     HOLES = 16
+    ASSUMED = 8             # of acknowledgments of bytes that were not captured, one in THINNED: those may follow yet
     FAR = 1 << 26           # a sequence number so far away is of another stream
     DEAF_AFTER = 1024       # segments with data without an acknowledgment: those are not captured
     JOINED_FOR = 256        # segments with data for which it counts where a stream was joined
@@ -43,6 +44,7 @@ cdef enum:
     DIFFERENT_SOURCES
     NEGATIVE
     CROWDED_HOLES
+    AFTER_ACKNOWLEDGMENT
     COUNT_OF_COUNTS
 
 # What is measured; to each of these that the end is added whose frame ended the time.
@@ -105,9 +107,12 @@ cdef struct Facts:
     uint32_t joined_at
     uint32_t doubt_end
     uint32_t last_timestamp
+    uint32_t assumed[ASSUMED]   # where bytes begin that acknowledgments claimed before they were captured, rising
+    uint32_t assumed_end
     uint16_t window
     uint16_t joined_for
     uint16_t unanswered
+    uint16_t assumed_age
     uint8_t started
     uint8_t acknowledged_known
     uint8_t window_known
@@ -115,7 +120,7 @@ cdef struct Facts:
     uint8_t timestamps
     uint8_t duplicates
     uint8_t hole_count
-    uint8_t padding[3]
+    uint8_t padding[1]
     Hole holes[HOLES]
 
 cdef struct Way:

@@ -14,6 +14,9 @@ D. Karn's rule (RFC 6298, section 3): from the moment that bytes are retransmitt
    was lost.
 E. The timestamps option distinguishes a retransmission from the original (RFC 7323, section 4): a TSval is noted with the first
    frame that brings data under it, and its time ends with the first acknowledgment of new data that echoes it.
+F. Bytes that are captured after their acknowledgment were not captured before, and are no retransmission: where two
+   directions have two clocks, all of one are such. What acknowledgments claimed uncaptured is kept, from the
+   eighth last of those that `is_chosen` chooses on: until it is captured, until bytes captured behind it are acknowledged, or for DEAF_AFTER acknowledgments.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
@@ -28,6 +31,7 @@ COUNTS = (
     "segments", "payload_bytes", "syns", "retransmissions", "retransmitted_bytes", "fast_retransmissions",
     "out_of_order", "before_join", "keep_alives", "duplicate_acks", "zero_windows", "resets", "gaps",
     "uncaptured_bytes", "restarts", "ambiguous", "unmatched", "different_sources", "negative", "crowded_holes",
+    "after_acknowledgment",
 )
 assert len(COUNTS) == COUNT_OF_COUNTS
 
@@ -82,14 +86,19 @@ cdef bint append(Ring *ring, const Pending *entry) noexcept nogil:
     return True
 
 
+cdef inline bint is_chosen(uint32_t sequence) noexcept nogil:
+    """Choose one sequence number in THINNED."""
+    # The upper bits of a product depend on all bits of the number (Knuth's multiplicative hashing).
+    return <uint32_t> (sequence * <uint32_t> 0x9E3779B1) < <uint32_t> 0xFFFFFFFF // THINNED
+
+
 cdef bint wait_for(Waiting *waiting, uint32_t start, uint32_t end, const Segment *segment) noexcept nogil:
     """Note what came with a segment; return False where there is no memory."""
     cdef Pending entry
     cdef Pending *oldest
     if waiting.recent.count == RECENT:
         oldest = at(&waiting.recent, 0)
-        # The upper bits of a product depend on all bits of the number (Knuth's multiplicative hashing).
-        if <uint32_t> (oldest.end * <uint32_t> 0x9E3779B1) < <uint32_t> 0xFFFFFFFF // THINNED:
+        if is_chosen(oldest.end):
             if waiting.sparse.count == SPARSE:
                 drop_first(&waiting.sparse)
             if not append(&waiting.sparse, oldest):
@@ -193,6 +202,42 @@ cdef uint32_t fill_holes(Facts *facts, uint32_t start, uint32_t end, int64_t *co
     return filled
 
 
+# --- acknowledged before it was captured -----------------------------------------------------------------------------
+
+cdef void assume_nothing(Facts *facts) noexcept nogil:
+    memset(facts.assumed, 0, sizeof(facts.assumed))
+    facts.assumed_end = 0
+    facts.assumed_age = 0
+
+
+cdef void assume(Facts *facts, uint32_t end) noexcept nogil:
+    """Note that all up to `end` was acknowledged, of which nothing behind the next sequence number was captured."""
+    cdef bint goes_on = facts.assumed[0] != facts.assumed_end and facts.assumed_end == facts.next
+    cdef int number
+    if not goes_on or is_chosen(facts.next):
+        for number in range(ASSUMED - 1):
+            facts.assumed[number] = facts.assumed[number + 1] if goes_on else facts.next
+        facts.assumed[ASSUMED - 1] = facts.next
+    facts.assumed_end = end
+    facts.assumed_age = 0
+
+
+cdef uint32_t take_assumed(Facts *facts, uint32_t start, uint32_t end) noexcept nogil:
+    """Take what lies from `start` to `end` from what was acknowledged before, and what precedes it; return its bytes."""
+    cdef uint32_t low = start if beyond(start, facts.assumed[0]) > 0 else facts.assumed[0]
+    cdef uint32_t high = end if beyond(end, facts.assumed_end) < 0 else facts.assumed_end
+    cdef int number
+    if facts.assumed[0] == facts.assumed_end or beyond(high, low) <= 0:
+        return 0
+    if high == facts.assumed_end:
+        assume_nothing(facts)
+        return high - low
+    for number in range(ASSUMED):
+        if beyond(high, facts.assumed[number]) > 0:
+            facts.assumed[number] = high
+    return high - low
+
+
 # --- ways -----------------------------------------------------------------------------------------------------------
 
 cdef void empty(Way *way) noexcept nogil:
@@ -263,6 +308,7 @@ cdef void grow_older(Way *way, int64_t *counts) noexcept nogil:
             clear(&way.segments)
             clear(&way.timestamps)
             end_doubt(facts)
+            assume_nothing(facts)
             facts.acknowledged = 0
             facts.acknowledged_known = False
             facts.duplicates = 0
@@ -313,6 +359,7 @@ cdef int take_syn(Conversation *conversation, const Segment *segment, int64_t *c
                 and segment.sequence + 1 == mine.facts.next):
             # Its answer overtook it.
             counts[OUT_OF_ORDER] += 1
+            counts[AFTER_ACKNOWLEDGMENT] += 1
             return 0
         counts[SYNS] += 1
         empty(other)
@@ -373,14 +420,19 @@ cdef void take_behind(Way *way, const Segment *segment, uint32_t end, int64_t *c
     """Take data that begin before what was seen last: retransmitted, or out of order."""
     cdef Facts *facts = &way.facts
     cdef uint32_t until = end if beyond(end, facts.next) < 0 else facts.next
-    cdef uint32_t length = until - segment.sequence, missing
+    cdef uint32_t length = until - segment.sequence, missing, assumed
     cdef bint acknowledged = facts.acknowledged_known and beyond(end, facts.acknowledged) <= 0
     if facts.joined_for and beyond(segment.sequence, facts.joined_at) < 0 and not acknowledged:
         counts[BEFORE_JOIN] += 1
     else:
         missing = fill_holes(facts, segment.sequence, until, counts)
+        assumed = take_assumed(facts, segment.sequence, until)
+        if assumed:
+            counts[AFTER_ACKNOWLEDGMENT] += 1
+            counts[UNCAPTURED_BYTES] -= assumed
+            missing += assumed
         if missing == length:
-            counts[OUT_OF_ORDER] += 1
+            counts[OUT_OF_ORDER] += not assumed
         else:
             counts[RETRANSMISSIONS] += 1
             length -= missing
@@ -447,6 +499,8 @@ cdef int take_new_acknowledgment(Way *way, const Segment *segment, bint seen, in
     cdef const Pending *entry
     cdef int taken = 0
     entry = found(&way.segments, acknowledgment, False)
+    if seen:
+        assume_nothing(facts)
     if facts.doubt or not seen:
         counts[AMBIGUOUS] += 1
     elif entry != NULL:
@@ -500,8 +554,13 @@ cdef int take_acknowledgment(Conversation *conversation, const Segment *segment,
         start_with_acknowledgment(way, segment.acknowledgment)
         return 0
     facts.unanswered = 0
+    if facts.assumed[0] != facts.assumed_end:
+        facts.assumed_age += 1
+        if facts.assumed_age >= DEAF_AFTER:
+            assume_nothing(facts)
     if ahead > 0:
         other_counts[UNCAPTURED_BYTES] += ahead
+        assume(facts, segment.acknowledgment)
         facts.next = segment.acknowledgment
     if not facts.acknowledged_known or beyond(segment.acknowledgment, facts.acknowledged) > 0:
         return take_new_acknowledgment(way, segment, ahead <= 0, other_counts, samples)

@@ -162,6 +162,11 @@ def _qualifications(view: Section, result: TcpResult) -> None:
             "{} from before the first one captured of a stream: not classified",
             "segment",
         ),
+        (
+            total.after_acknowledgment,
+            "{} captured after the acknowledgment of its bytes: another clock, or out of order; no retransmission",
+            "segment",
+        ),
         (total.restarts, "{} so far from the expected number that the stream restarted", "segment"),
         (total.unmatched, "{} without a time: its segment was not kept (too much in flight)", "acknowledgment"),
         (total.different_sources, "{} left out: start and end have timestamps of different sources, or none", "time"),
