@@ -372,6 +372,24 @@ class TestOtherCommands:
         of_file["source"].pop("files")
         assert of_pipe == of_file
 
+    @pytest.mark.parametrize("unset", [17, 33, 200, 4_000])
+    @pytest.mark.parametrize("step_ns", [0, 1_000_000])
+    def test_a_pipe_that_begins_before_its_clock_was_set_is_reported_as_the_file(self, tmp_path, unset, step_ns):
+        frames = [(step_ns * at if at < unset else ns, data) for at, (ns, data) in enumerate(course(unset + 100))]
+        path = pcap(tmp_path / "a.pcap", frames)
+        of_pipe = json.loads(start("analyze", "-", "--format", "json", stdin=Path(path).read_bytes()).stdout)["source"]
+        of_file = json.loads(invoke("analyze", path, "--format", "json").stdout)["source"]
+        assert of_pipe["order"]["unset_count"] == of_file["order"]["unset_count"] == unset
+        for name in ("earliest_timestamp_ns", "latest_timestamp_ns", "forward_ns"):
+            assert of_pipe[name] == of_file[name]
+
+    def test_a_pipe_whose_clock_is_set_after_all_that_is_waited_for_says_what_its_times_are_worth(self, tmp_path):
+        frames = [(at if at < 4_200 else ns, data) for at, (ns, data) in enumerate(course(4_400))]
+        path = pcap(tmp_path / "a.pcap", frames)
+        of_pipe = json.loads(start("analyze", "-", "--format", "json", stdin=Path(path).read_bytes()).stdout)["source"]
+        assert of_pipe["order"]["unset_count"] == 0
+        assert any(note.startswith("timestamps begin before 1980") for note in of_pipe["notes"])
+
     def test_more_files_that_overlap_than_may_be_open_are_merged(self, tmp_path, tidy):
         frames, whole = tidy
         paths = [pcap(tmp_path / f"{at}.pcap", frames[at::300]) for at in range(300)]

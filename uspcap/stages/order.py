@@ -66,7 +66,7 @@ class Bounds(NamedTuple):
     frames: int
     size: int
 
-    def chain(self, *, keeps_frames: bool = True, clock_is_set: bool = False) -> Chain:
+    def chain(self, *, keeps_frames: bool = True, clock_is_set: bool = False, awaits_clock: bool = False) -> Chain:
         """Return an empty chain with these bounds."""
         return Chain(
             window_ns=self.window_ns,
@@ -74,6 +74,7 @@ class Bounds(NamedTuple):
             most_bytes=self.size,
             keeps_frames=keeps_frames,
             clock_is_set=clock_is_set,
+            awaits_clock=awaits_clock,
         )
 
 

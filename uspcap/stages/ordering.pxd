@@ -49,7 +49,7 @@ cdef class Chain:
     cdef readonly list steps
     cdef readonly bint finished
     cdef int64_t set_frames         # with a timestamp of 1980 or later
-    cdef bint clock_is_set
+    cdef bint clock_is_set, awaits_clock
     cdef int64_t window_ns
     cdef int64_t most_frames
     cdef int64_t most_bytes

@@ -29,6 +29,7 @@ class Chain:
         most_bytes: int,
         keeps_frames: bool = True,
         clock_is_set: bool = False,
+        awaits_clock: bool = False,
     ) -> None: ...
     def push(
         self,

@@ -107,6 +107,8 @@ cdef class Chain:
         False only looks at times, and gives nothing.
     clock_is_set : bool
         Some timestamps are known to be of a clock that was set: those of 1970 to 1979 are outliers from the start on.
+    awaits_clock : bool
+        Whether there are such is not known before, as of a pipe: where the first are of 1970 to 1979, wait for them.
 
     Attributes
     ----------
@@ -122,7 +124,7 @@ cdef class Chain:
     """
 
     def __cinit__(self, *, int64_t window_ns, int64_t most_frames, int64_t most_bytes, bint keeps_frames=True,
-                  bint clock_is_set=False):
+                  bint clock_is_set=False, bint awaits_clock=False):
         cdef int run
         if window_ns < 0 or most_frames < 1 or most_bytes < 1:
             raise ValueError("a window is not negative, and holds a frame at least")
@@ -131,6 +133,7 @@ cdef class Chain:
         self.most_bytes = most_bytes
         self.keeps_frames = keeps_frames
         self.clock_is_set = clock_is_set
+        self.awaits_clock = awaits_clock
         self.outliers = []
         self.steps = []
         self.room = 256
@@ -369,6 +372,11 @@ cdef class Chain:
                 self.enter(one, place, self.last_key_ns)
                 continue
             distance_ns = difference(one.timestamp_ns, self.now_ns)
+            if self.awaits_clock and not self.has_now and one.timestamp_ns < CLOCK_SET_NS:
+                if self.set_waiting > RUN:
+                    self.clock_is_set = True
+                elif not self.finished and self.end - place < LOOKED_AT:
+                    return
             if not self.may_count(one):
                 verdict = OUTLIER
             elif self.has_now and -self.window_ns <= distance_ns <= self.window_ns:

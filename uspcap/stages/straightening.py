@@ -164,7 +164,10 @@ class Straightener:
             The `Wake` is set.
         """
         chains = [
-            self._bounds.chain(clock_is_set=any(piece.input.clock_is_set for piece in pieces))
+            self._bounds.chain(
+                clock_is_set=any(piece.input.clock_is_set for piece in pieces),
+                awaits_clock=any(is_read_once(piece.input.planned.path) for piece in pieces),
+            )
             for pieces in self._chains
         ]
         feeds = [self._feed(pieces, chain) for pieces, chain in zip(self._chains, chains, strict=True)]

@@ -17,6 +17,7 @@ from uspcap.protocols.headers import ETHERTYPE_NAMES, PROTOCOL_NAMES, Layer
 from uspcap.protocols.link_types import DECODED_LINK_TYPES, link_type_name
 from uspcap.records import table
 from uspcap.report.format import exact_duration, plural
+from uspcap.stages.order import CLOCK_SET_NS
 
 SIZE_NAMES = ("<64", "64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", ">1518")
 """Classes of the wire length as captured, after RFC 2819's etherStatsPkts64Octets and its siblings."""
@@ -151,7 +152,7 @@ class Summary(Analysis):
     @property
     def notes(self) -> list[str]:
         """Notes on the source, whichever analyses run: sentences without a full stop."""
-        return [*self._undecoded(), *self._coarse_clock()]
+        return [*self._undecoded(), *self._coarse_clock(), *self._clock_set_meanwhile()]
 
     def _undecoded(self) -> Iterator[str]:
         frames: Counter[int] = Counter()
@@ -174,6 +175,15 @@ class Summary(Analysis):
                 f"all timestamps are multiples of {exact_duration(multiple_ns)}, though the files can hold "
                 f"{exact_duration(finest_ns)}: shorter times, and the bursts and gaps that depend on them, were not "
                 "measured"
+            )
+
+    def _clock_set_meanwhile(self) -> Iterator[str]:
+        """Report a span from before any clock is set, as none of the timestamps was found to be an outlier."""
+        earliest, latest = (int(timestamp) for timestamp in self._extremes[:2])
+        if int(self._extremes[4]) and earliest < CLOCK_SET_NS <= latest:
+            yield (
+                "timestamps begin before 1980, and end after: those of a clock that was not set count in times, spans "
+                "and rates, which are wrong"
             )
 
     def _mirror_copies(self) -> dict[str, Any] | None:
