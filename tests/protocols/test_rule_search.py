@@ -231,8 +231,15 @@ def test_dns_cut_within_the_question_is_matched_by_id_alone_and_counted() -> Non
     assert found_of("dns", frames, len(frames[0]))[0] == (2, 0, 0)
 
 
+def test_dns_responses_without_a_question_are_matched_by_id_alone_and_counted() -> None:
+    response = asked(1, b"a", A, back=True, count=0)
+    for question, matches in ((1, False), (0, True)):
+        counted, kinds, keys = found_of("dns", [asked(1, b"a", A, count=question), response], 200)
+        assert (counted, kinds) == ((2, 0, 1), [REQUEST, RESPONSE])
+        assert (keys[0] == keys[1]) == matches
+
+
 def test_messages_that_lack_what_identifies_them_are_counted() -> None:
-    assert found_of("dns", [asked(1, b"a", A, back=True, count=0)], 200) == ((0, 1, 0), [NOTHING], [0])
     assert found_of("dns", [asked(1, b"a", A)], 42 + 2)[0] == (0, 1, 0)
     for captured in (42 + 8, 42 + 47):
         assert found_of("ntp", [ntp(3, b"12345678", back=False)], captured)[0] == (0, 1, 0)

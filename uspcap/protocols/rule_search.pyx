@@ -6,8 +6,8 @@ A. A rule fills one row a frame of `kinds`, `keys` and `responders`, which `requ
 B. Only captured bytes of the transport payload are read, each after its offset was compared with what was captured.
 C. A DNS message is identified by its ID and its question (name in lower case, type, class): resolvers ask for A and AAAA
    at a time from one port, some of them under one ID (RFC 5452, 9.1). By the ID alone where the question is not captured
-   whole, which is counted, or where the message is no query (NOTIFY, UPDATE), whose responses may leave it out. A
-   response to a query without a question, as old servers send with an error, cannot be matched.
+   whole, which is counted, or where the message is no query (NOTIFY, UPDATE), whose responses may leave it out. So is
+   a response without a question, as old servers send with an error; these are counted, as they answer no query with one.
 D. Sources: RFC 1035, 4.1.1 and 4.1.2 (DNS header and question); RFC 792 and 4443, 4 (echo); RFC 5905, 7.3 (NTP header: mode, origin and
    transmit timestamps); FIX tag=value encoding (fields end with SOH, 0x01).
 """
@@ -153,7 +153,7 @@ cdef int question_end(const uint8_t *data, Py_ssize_t size) noexcept nogil:
 
 cdef int dns_key(const uint8_t *data, Py_ssize_t size, bint is_cut, bint is_response, uint8_t *key,
                  bint *by_id) noexcept nogil:
-    """Write what identifies a DNS message, and return how many bytes that takes; 0 where nothing does: C."""
+    """Write what identifies a DNS message, and return how many bytes that takes: C."""
     cdef int end = 0, at
     by_id[0] = False
     key[0], key[1] = data[0], data[1]
@@ -163,7 +163,8 @@ cdef int dns_key(const uint8_t *data, Py_ssize_t size, bint is_cut, bint is_resp
     if data[2] & 0x78:
         return 2
     if data[4] == 0 and data[5] == 0:
-        return 0 if is_response else 2
+        by_id[0] = is_response
+        return 2
     end = question_end(data, size)
     if end <= 0:
         by_id[0] = end == 0 and is_cut
@@ -244,7 +245,7 @@ def find_known(int protocol, FrameColumns frames not None, HeaderColumns headers
     -------
     tuple of int
         How many rows are one or the other; rows that lack what identifies them, which count as neither; and DNS messages that
-        are cut before the end of their question, whose key is the ID alone.
+        are cut within their question, or responses without one, whose key is the ID alone.
     """
     cdef Py_ssize_t row, count = 0, without_key = 0, cut = 0
     cdef const uint8_t *found = NULL

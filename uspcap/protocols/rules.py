@@ -257,7 +257,7 @@ class Finder(ABC):
         Frames that a filter let through but that lack the key, and frames that both filters let through, which count
         as requests.
     by_id_alone : int
-        DNS messages that are cut before the end of their question.
+        DNS messages that are cut within their question, and responses without one.
     counts : dict of str to MatchCounts
         By option, what its filter matched.
     """
@@ -311,8 +311,9 @@ class Finder(ABC):
         hints = [counts.hint_for(f"the rule of {option}", remedy) for option, counts in self.counts.items()]
         if self.by_id_alone:
             hints.append(
-                f"{self.name}: {self.by_id_alone:,} messages are cut before the end of their question and were matched "
-                "by ID alone: queries for A and AAAA under one ID count as one"
+                f"{self.name}: {self.by_id_alone:,} messages are cut within their question, or are responses without "
+                "one, and were matched by ID alone: queries for A and AAAA under one ID count as one, and a response "
+                "without a question answers no query that has one"
             )
         return [hint for hint in hints if hint]
 
