@@ -236,3 +236,18 @@ def test_real_captures_have_the_protocols_and_sizes_that_tshark_sees(name):
                 protocols[kind] += 1
     found = table(result["protocols"], "protocol")
     assert {kind: found.get(kind, (0, 0))[0] for kind in protocols} == protocols
+
+
+@pytest.mark.parametrize(
+    ("ticks", "said"),
+    [((10**9, 10**3), "no finer than 1 ms"), ((10**6, 10**9), "no finer than 1 µs"), ((10**9, 10**9), None)],
+)
+def test_interfaces_whose_timestamps_have_different_resolutions_are_named(ticks, said):
+    interfaces = tuple(Interface(link_type=1, name=f"if{at}", ticks_per_second=one) for at, one in enumerate(ticks))
+    batch = FrameBatch.from_frames([bytes(60)] * 2, [START_NS, START_NS + 1], interfaces=interfaces)
+    batch.storage("interface")[:2] = (0, 1)
+    summary = Summary()
+    summary.update(batch)
+    found = [note for note in summary.notes if "have a resolution of" in note]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]

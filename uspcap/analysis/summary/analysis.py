@@ -152,7 +152,7 @@ class Summary(Analysis):
     @property
     def notes(self) -> list[str]:
         """Notes on the source, whichever analyses run: sentences without a full stop."""
-        return [*self._undecoded(), *self._coarse_clock(), *self._clock_set_meanwhile()]
+        return [*self._undecoded(), *self._coarse_clock(), *self._clock_set_meanwhile(), *self._mixed_resolutions()]
 
     def _undecoded(self) -> Iterator[str]:
         frames: Counter[int] = Counter()
@@ -185,6 +185,21 @@ class Summary(Analysis):
                 "timestamps begin before 1980, and end after: those of a clock that was not set count in times, spans "
                 "and rates, which are wrong"
             )
+
+    def _mixed_resolutions(self) -> Iterator[str]:
+        """Report interfaces whose timestamps have different resolutions: a time between two has the coarser."""
+        ticks = {
+            interface.ticks_per_second
+            for interface, counts in zip(self._interfaces, self._by_interface, strict=False)
+            if interface.ticks_per_second and counts[0]
+        }
+        if len(ticks) > 1:
+            coarsest, finest = (exact_duration(max(1, -(-NANOSECONDS // one))) for one in (min(ticks), max(ticks)))
+            if coarsest != finest:
+                yield (
+                    f"timestamps of some interfaces or files have a resolution of {coarsest}, those of others of "
+                    f"{finest}: times between the two are no finer than {coarsest}, nor is their order known within it"
+                )
 
     def _mirror_copies(self) -> dict[str, Any] | None:
         """Return the figures of mirror copies, None where they are few; of packets without an identification last."""
