@@ -383,7 +383,7 @@ class TestOtherCommands:
         for name in ("earliest_timestamp_ns", "latest_timestamp_ns", "forward_ns"):
             assert of_pipe[name] == of_file[name]
 
-    def test_a_pipe_whose_clock_is_set_after_all_that_is_waited_for_says_what_its_times_are_worth(self, tmp_path):
+    def test_a_pipe_whose_clock_is_set_after_4096_frames_says_what_its_times_are_worth(self, tmp_path):
         frames = [(at if at < 4_200 else ns, data) for at, (ns, data) in enumerate(course(4_400))]
         path = pcap(tmp_path / "a.pcap", frames)
         of_pipe = json.loads(start("analyze", "-", "--format", "json", stdin=Path(path).read_bytes()).stdout)["source"]
