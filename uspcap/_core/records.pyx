@@ -8,7 +8,7 @@ A. A layout is declared once, as a C struct. Its dtype is taken from it, through
    So the names, types and offsets of both are the same, padding included.
 B. Python allocates arrays of the dtype, and loops take them as `Track[::1]`: Cython compares the layout of an array with
    the struct at each call, in about a microsecond. No loop casts bytes to records.
-C. Two things Cython cannot say of an array of structs in a struct. The dtype needs its length told, as `arrays`. And
+C. Two things Cython cannot say of an array of structs in a struct. The dtype needs its length, as `arrays`. And
    such a struct makes no memoryview: its records leave by `copied`.
 D. Cython leaves what an array needs out of the C of a module that has no memoryview, where the code of memoryviews is in
    a module that all share. Such a module declares one.
