@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uspcap._core import records
 from uspcap.analysis.gaps.loop import GAP_DTYPE, GAP_TRACK_DTYPE, keep_longest
 from uspcap.analysis.orders.order_tables import REQUEST_DTYPE
 from uspcap.analysis.patterns.loop import BEAT_TRACK_DTYPE, GAP_BUCKETS
@@ -26,6 +27,10 @@ def as_compiled(dtype: np.dtype[Any]) -> np.dtype[Any]:
 @pytest.mark.parametrize("dtype", [GAP_TRACK_DTYPE, BEAT_TRACK_DTYPE, KEY_DTYPE, STREAM_NAME_DTYPE, REQUEST_DTYPE])
 def test_fields_lie_where_a_c_compiler_puts_them(dtype: np.dtype[Any]) -> None:
     assert dtype == as_compiled(dtype)
+
+
+def test_its_functions_are_for_compiled_modules() -> None:
+    assert set(vars(records)["__pyx_capi__"]) == {"dtype_of", "copied"}
 
 
 def test_arrays_and_structs_within_structs_keep_their_shape() -> None:

@@ -253,6 +253,14 @@ def test_dns_updates_are_matched_by_id_as_their_responses_may_lack_the_question(
     assert keys[0] == keys[1]
 
 
+def test_a_name_that_is_pointed_to_is_the_name() -> None:
+    header = struct.pack("!HHHHHH", 1, 0, 2, 0, 0, 0)
+    pointing = udp(header + b"\xc0\x12\0\1\0\1" + b"\1a\7example\0\0\1\0\1", (5000, 53))
+    _, kinds, keys = found_of("dns", [pointing, asked(1, b"a.example", A, back=True), asked(1, b"b.example", A)], 2000)
+    assert kinds == [REQUEST, RESPONSE, REQUEST]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_malformed_question_leaves_the_id() -> None:
     header = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0)
     questions = (b"\xc0\x0c\0\1\0\1", b"\x3f" + bytes(3), bytes([63]) + (b"a" * 63 + bytes([63])) * 6)

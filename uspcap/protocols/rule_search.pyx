@@ -4,12 +4,13 @@ A. A rule fills one row a frame of `kinds`, `keys` and `responders`, which `requ
    asked and what identifies the exchange are hashed to 128 bits, so that two exchanges share a key by chance once in
    2**128 pairs. Requests hash their source as the asking end, responses their destination.
 B. Only captured bytes of the transport payload are read, each after its offset was compared with what was captured.
-C. A DNS message is identified by its ID and its question (name in lower case, type, class): resolvers ask for A and AAAA
-   at a time from one port, some of them under one ID (RFC 5452, 9.1). By the ID alone where the question is not captured
-   whole, which is counted, or where the message is no query (NOTIFY, UPDATE), whose responses may leave it out. So is
-   a response without a question, as old servers send with an error; these are counted, as they answer no query with one.
-D. Sources: RFC 1035, 4.1.1 and 4.1.2 (DNS header and question); RFC 792 and 4443, 4 (echo); RFC 5905, 7.3 (NTP header: mode, origin and
-   transmit timestamps); FIX tag=value encoding (fields end with SOH, 0x01).
+C. A DNS message is identified by its ID and its question (name in lower case, pointers followed; type, class):
+   resolvers ask for A and AAAA at a time from one port, some of them under one ID (RFC 5452, 9.1). By the ID alone where
+   the question is not captured whole, which is counted, or where the message is no query (NOTIFY, UPDATE), whose
+   responses may leave it out. So is a response without a question, as old servers send with an error; these are counted,
+   as they answer no query with one.
+D. Sources: RFC 1035, 4.1.1, 4.1.2 and 4.1.4 (DNS header, question and pointers); RFC 792 and 4443, 4 (echo); RFC 5905,
+   7.3 (NTP header: mode, origin and transmit timestamps); FIX tag=value encoding (fields end with SOH, 0x01).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -32,7 +33,8 @@ cdef enum:
     DNS_PORT = 53
     DNS_HEADER = 12
     DNS_NAME = 255              # bytes of a name at most
-    DNS_KEY = 512
+    DNS_JUMPS = 16              # pointers of a name: more lead in a circle
+    DNS_KEY = 2 + DNS_NAME + 4
     NTP_PORT = 123
     NTP_CLIENT = 3
     NTP_SERVER = 4
@@ -140,21 +142,50 @@ cdef inline bint is_datagram_fragment(HeaderColumns h, Py_ssize_t row) noexcept 
     return h.protocol[row] == UDP and (h.fragment_offset[row] > 0 or h.layers[row] & MORE_FRAGMENTS)
 
 
-cdef int question_end(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    """Return where the first question of a DNS message ends; 0 where it goes on behind `size`, -1 where it is malformed."""
-    cdef Py_ssize_t at = DNS_HEADER
-    while at < size and data[at]:
-        if data[at] >= 0x40 or at - DNS_HEADER > DNS_NAME:
+cdef int question_key(const uint8_t *data, Py_ssize_t size, uint8_t *key) noexcept nogil:
+    """Write the first question of a DNS message, its name spelt out in lower case, and return how many bytes that takes.
+
+    0 where it goes on behind `size`, -1 where it is malformed.
+    """
+    cdef Py_ssize_t at = DNS_HEADER, behind = 0     # a pointer, where the question goes on
+    cdef int written = 0, jumps = 0, length, step
+    while True:
+        if at >= size:
+            return 0
+        length = data[at]
+        if length >= 0xC0:
+            if at + 1 >= size:
+                return 0
+            if behind == 0:
+                behind = at + 2
+            jumps += 1
+            at = (length & 0x3F) << 8 | data[at + 1]
+            if jumps > DNS_JUMPS or at < DNS_HEADER:
+                return -1
+            continue
+        if length >= 0x40 or written + 1 + length > DNS_NAME:
             return -1
-        at += 1 + data[at]
-    at += 5
-    return <int> at if at <= size else 0
+        if at + 1 + length > size:
+            return 0
+        # Lengths are below 0x40, and so are no letters.
+        for step in range(length + 1):
+            key[written + step] = data[at + step] | 0x20 if c'A' <= data[at + step] <= c'Z' else data[at + step]
+        written += length + 1
+        at += length + 1
+        if length == 0:
+            break
+    if behind:
+        at = behind
+    if at + 4 > size:
+        return 0
+    memcpy(key + written, data + at, 4)
+    return written + 4
 
 
 cdef int dns_key(const uint8_t *data, Py_ssize_t size, bint is_cut, bint is_response, uint8_t *key,
                  bint *by_id) noexcept nogil:
     """Write what identifies a DNS message, and return how many bytes that takes: C."""
-    cdef int end = 0, at
+    cdef int length
     by_id[0] = False
     key[0], key[1] = data[0], data[1]
     if size < DNS_HEADER:
@@ -165,15 +196,11 @@ cdef int dns_key(const uint8_t *data, Py_ssize_t size, bint is_cut, bint is_resp
     if data[4] == 0 and data[5] == 0:
         by_id[0] = is_response
         return 2
-    end = question_end(data, size)
-    if end <= 0:
-        by_id[0] = end == 0 and is_cut
+    length = question_key(data, size, key + 2)
+    if length <= 0:
+        by_id[0] = length == 0 and is_cut
         return 2
-    # Lengths are below 0x40, and so are no letters.
-    for at in range(DNS_HEADER, end - 4):
-        key[2 + at - DNS_HEADER] = data[at] | 0x20 if c'A' <= data[at] <= c'Z' else data[at]
-    memcpy(key + 2 + end - 4 - DNS_HEADER, data + end - 4, 4)
-    return 2 + end - DNS_HEADER
+    return 2 + length
 
 
 cdef int known_kind(int protocol, FrameColumns frames, HeaderColumns h, Py_ssize_t row, const uint8_t **found,

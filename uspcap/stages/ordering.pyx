@@ -188,6 +188,9 @@ cdef class Chain:
                 self.take(batch, row, interfaces[batch.interface[row]], number_shift, big_endian)
                 if self.failed:
                     break
+                # However many come at a time, so many are looked at, and no more.
+                if self.awaits_clock and not self.has_now and self.end - self.next_verdict == LOOKED_AT:
+                    self.decide()
             if not self.failed:
                 self.decide()
         if bad:
