@@ -206,6 +206,7 @@ class SlowNumbers:
         self.mark = self.lowest = at
         self._mark_frame, self._mark_ns = one.frame, one.at_ns
         self._torn = False
+        self._expected = at
 
     def _take(self, one: Arrival, left: list[Arrival]) -> list[Arrival]:
         if one.kind == "hole":
