@@ -12,11 +12,12 @@ C. What waits is in two rings: the last RECENT segments, and of those that these
 D. Karn's rule (RFC 6298, section 3): from the moment that bytes are retransmitted, come out of order, or are seen to be
    missing, until they are acknowledged, acknowledgments give no time (`doubt`). They may be waiting for the byte that
    was lost.
-E. The timestamps option distinguishes a retransmission from the original (RFC 7323, section 4): a TSval is noted with the first
-   frame that brings data under it, and its time ends with the first acknowledgment of new data that echoes it.
+E. The timestamps option distinguishes a retransmission from the original (RFC 7323, section 4): a TSval is noted with
+   the first frame that brings data under it, and its time ends with the first acknowledgment of new data that echoes it.
 F. Bytes that are captured after their acknowledgment were not captured before, and are no retransmission: where two
-   directions have two clocks, all of one are such. What acknowledgments claimed uncaptured is kept, from the
-   eighth last of those that `is_chosen` chooses on: until it is captured, until bytes captured behind it are acknowledged, or for DEAF_AFTER acknowledgments.
+   directions have two clocks, all of one are such. What acknowledgments claimed uncaptured is kept, from the eighth last
+   of those that `is_chosen` chooses on: until it is captured, until bytes captured behind it are acknowledged, or for
+   DEAF_AFTER acknowledgments.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
