@@ -30,6 +30,7 @@ FUZZ, FOUND_AGAIN = ACCOUNTS / "fuzz", ACCOUNTS / "found_again"
 LINES, CAPTURES = ACCOUNTS / "coverage.json", ACCOUNTS / "captures.json"
 RUNS = "runs.json"
 """Beside the accounts of targets: what is said of whole runs, each with the targets that it was the last to run."""
+REGRESSIONS = ROOT / "fuzz" / "regressions"
 TRIED = ROOT / "fuzz" / "tried.json"
 """What the last run of each target with each seed came to: to fuzz all of them takes hours, and each run is of some.
 Other seeds make other inputs, which add up."""
@@ -120,14 +121,19 @@ def tried() -> str:
 
 
 def found_again() -> str:
-    """Return the table of mended bugs that were put back."""
+    """Return the table of mended bugs that were put back, with the rows that it has of patches not tried again."""
     accounts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOUND_AGAIN.glob("*.json"))]
-    dates = sorted({account["date"] for account in accounts})
-    rows = [
-        f"| `{account['patch']}` | {account['bug']} | `{account['target']}` "
+    rows = {
+        account["patch"]: f"| `{account['patch']}` | {account['bug']} | `{account['target']}` "
         f"| {'not within 10 minutes' if account['after_s'] is None else '{:.0f} s'.format(account['after_s'])} |"
         for account in accounts
-    ]
+    }
+    text = README.read_text(encoding="utf-8")
+    before = text.partition("<!-- found again -->")[2].partition("<!-- /found again -->")[0]
+    for row, patch in re.findall(r"^(\| `([\w-]+)` \|.*)$", before, re.MULTILINE):
+        if (REGRESSIONS / f"{patch}.patch").exists():
+            rows.setdefault(patch, row)
+    dates = sorted({*(account["date"] for account in accounts), *re.findall(r"\d{4}-\d\d-\d\d", before)})
     about = accounts[-1] | {"command": "fuzz/find_again.py", "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))}
     return "\n".join(
         (
@@ -135,7 +141,7 @@ def found_again() -> str:
             "",
             "| patch | bug put back | target | found after |",
             "|---|---|---|---|",
-            *rows,
+            *(rows[patch] for patch in sorted(rows)),
         )
     )
 
